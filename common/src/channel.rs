@@ -1,0 +1,166 @@
+//! The line between the parent and one worker: a pair of Unix sockets.
+//!
+//! Orders and reports go this way and not by signals, because a terminal sends its signals to the
+//! whole process group: a worker that listened to them would stop before its parent could decide
+//! anything. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
+//! end dies, however it dies, so both sides notice.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use tokio::io::unix::AsyncFd;
+
+/// The longest text a message carries, in bytes.
+const LONGEST: usize = 2000;
+
+/// What goes over the line. SOCK_SEQPACKET keeps messages apart.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Parent to a worker started by exec: what comes along are its descriptors.
+    Start,
+    /// Parent to worker: stop.
+    Drain,
+    /// Worker to parent: the accept loop runs.
+    Ready,
+    /// Worker to parent: it cannot serve, and why.
+    Failed(String),
+}
+
+/// One end of the line.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends: the parent's and the worker's.
+    pub fn pair() -> Result<(Self, Self)> {
+        let kind = SockType::SeqPacket;
+        let (one, other) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+            .context("cannot make a channel to a worker")?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends a message, and copies of descriptors with it.
+    pub fn send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        let (kind, text) = match message {
+            Message::Start => (b'S', ""),
+            Message::Drain => (b'D', ""),
+            Message::Ready => (b'R', ""),
+            Message::Failed(reason) => (b'F', reason.as_str()),
+        };
+        let text = &text.as_bytes()[..text.len().min(LONGEST)];
+        let kind = [kind];
+        let parts = [IoSlice::new(&kind), IoSlice::new(text)];
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+
+    /// Waits for the next message; `None` if the other end is gone.
+    pub fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        self.receive_with(MsgFlags::empty())
+    }
+
+    /// The next message if there is one now: the outer `None` says that there is none yet.
+    pub fn try_receive(&self) -> Result<Option<Option<(Message, Vec<OwnedFd>)>>> {
+        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            Err(error) if error.downcast_ref() == Some(&Errno::EAGAIN) => Ok(None),
+            received => received.map(Some),
+        }
+    }
+
+    /// Lets the calling task wait for messages, in a process that runs tokio.
+    #[allow(unsafe_code)]
+    pub fn watch(&self) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
+        // SAFETY: a BorrowedFd stays open, and the same file, for as long as it lives.
+        Ok(unsafe { AsyncFd::register(self.0.as_fd()) }?)
+    }
+
+    #[allow(unsafe_code)]
+    fn receive_with(&self, flags: MsgFlags) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        let mut bytes = [0; 1 + LONGEST];
+        let mut control = nix::cmsg_space!([RawFd; 4]);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received =
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+                Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
+                other => other?,
+            };
+        let mut descriptors = Vec::new();
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just made these descriptors for this process; nobody else
+                // knows their numbers, so each of them gets its one owner here.
+                let owned = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+                descriptors.extend(owned);
+            }
+        }
+        let length = received.bytes;
+        let message = match bytes[..length].split_first() {
+            None => return Ok(None),
+            Some((b'S', _)) => Message::Start,
+            Some((b'D', _)) => Message::Drain,
+            Some((b'R', _)) => Message::Ready,
+            Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),
+            Some((kind, _)) => bail!("unknown message {kind:#x} between parent and worker"),
+        };
+        Ok(Some((message, descriptors)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(end: OwnedFd) -> Self {
+        Self(end)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_and_one_by_one() {
+        let (parent, worker) = Channel::pair().unwrap();
+        worker.send(&Message::Ready, &[]).unwrap();
+        worker.send(&Message::Failed("no luck".into()), &[]).unwrap();
+        assert_eq!(parent.receive().unwrap().unwrap().0, Message::Ready);
+        assert_eq!(parent.receive().unwrap().unwrap().0, Message::Failed("no luck".into()));
+        assert!(parent.try_receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_sent_is_the_same_file() {
+        let (parent, worker) = Channel::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        parent.send(&Message::Start, &[listener.as_fd()]).unwrap();
+        let (_, descriptors) = worker.receive().unwrap().unwrap();
+        assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
+    }
+
+    #[test]
+    fn the_line_breaks_when_an_end_is_gone() {
+        let (parent, worker) = Channel::pair().unwrap();
+        drop(parent);
+        assert!(worker.receive().unwrap().is_none());
+    }
+}

@@ -1,0 +1,127 @@
+//! The two ways to start a worker.
+//!
+//! A forked worker is a copy of its parent, listening socket included. A worker started by exec is
+//! a new process that inherits nothing but its standard streams. `shared-fd-server` forks because a
+//! shared socket is inherited that way since the first Unix servers; `reuseport-server` execs
+//! because its workers are independent. That is a second difference between the two programs. It
+//! does not touch the figures (a fresh worker's code and memory are the same either way), and
+//! `shared-fd-server --exec` is the control that shows it.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid, fork};
+
+use crate::channel::{Channel, Message};
+use crate::scoreboard::{Scoreboard, Slot};
+
+/// How a program starts its workers.
+pub enum Start<'a> {
+    /// By fork: the child runs this with its seat and exits with what comes out.
+    Fork(&'a dyn Fn(&Seat) -> Result<()>),
+    /// By exec, as a fresh copy of this program; if there is a listening socket to inherit, the
+    /// worker gets it.
+    Exec(Option<BorrowedFd<'a>>),
+}
+
+/// What makes a process a worker: a line to its parent and a slot to count in.
+pub struct Seat {
+    /// The line to the parent.
+    pub channel: Channel,
+    /// The worker's slot of the scoreboard.
+    pub slot: &'static Slot,
+}
+
+/// Forks a worker. In the child, `prepare` drops what is the parent's and gives the slot.
+pub fn by_fork(
+    channel: Channel,
+    prepare: impl FnOnce() -> &'static Slot,
+    live: &dyn Fn(&Seat) -> Result<()>,
+) -> Result<Pid> {
+    #[allow(unsafe_code)]
+    // SAFETY: the parent has one thread and has never used tokio, so the child's copy is whole: no
+    // lock is held by a thread that the child does not have, and no runtime state is shared.
+    match unsafe { fork() }.context("cannot fork a worker")? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let slot = prepare();
+            live_and_exit(&Seat { channel, slot }, live)
+        }
+    }
+}
+
+/// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
+/// input; everything else it needs comes over that.
+///
+/// `/proc/self/exe` is the very file this process was started from, even if another one has been
+/// put in its place since.
+pub fn by_exec(
+    channel: (&Channel, Channel),
+    index: usize,
+    scoreboard: &Scoreboard,
+    listener: Option<BorrowedFd>,
+) -> Result<Pid> {
+    let (ours, theirs) = channel;
+    let name = std::env::args_os().next().unwrap_or_default();
+    let mut command = Command::new("/proc/self/exe");
+    let child = command
+        .arg0(name)
+        .args(std::env::args_os().skip(1))
+        // The last one wins: where --port 0 was asked for, workers get the port that it became.
+        .arg(format!("--port={}", scoreboard.address().port()))
+        .arg(format!("--worker={index}"))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .context("cannot start a worker")?;
+    let descriptors: Vec<BorrowedFd> =
+        std::iter::once(scoreboard.file().as_fd()).chain(listener).collect();
+    ours.send(&Message::Start, &descriptors).context("cannot talk to a worker")?;
+    Ok(Pid::from_raw(child.id() as i32))
+}
+
+/// In a worker started by exec: takes its seat and lives, with the listening socket that came along
+/// if there was one.
+///
+/// # Errors
+/// When this process is no worker: somebody typed `--worker` by hand.
+pub fn as_worker(
+    index: usize,
+    live: impl FnOnce(&Seat, Option<OwnedFd>) -> Result<()>,
+) -> Result<Infallible> {
+    let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let (message, descriptors) = channel
+        .receive()
+        .ok()
+        .flatten()
+        .context("--worker is for the server's own use; start the server without it")?;
+    ensure!(message == Message::Start, "expected to be started, not {message:?}");
+    let mut descriptors = descriptors.into_iter();
+    let scoreboard = descriptors.next().context("no scoreboard came along")?;
+    let slot = Scoreboard::from_file(scoreboard.into())?.into_slot(index);
+    live_and_exit(&Seat { channel, slot }, |seat| live(seat, descriptors.next()))
+}
+
+/// A worker's life from its seat to its exit. An error is the parent's to print: one server, one
+/// line.
+fn live_and_exit(seat: &Seat, live: impl FnOnce(&Seat) -> Result<()>) -> ! {
+    let lived = go_with_parent(&seat.channel).and_then(|()| live(seat));
+    if let Err(error) = &lived {
+        let _ = seat.channel.send(&Message::Failed(format!("{error:#}")), &[]);
+    }
+    std::process::exit(lived.is_err().into())
+}
+
+/// Has the kernel kill this worker when its parent dies, however that dies.
+///
+/// Set by the worker itself, because exec clears it for executables with file capabilities. A
+/// parent that died before it was set is noticed by its end of the channel being closed.
+fn go_with_parent(channel: &Channel) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    ensure!(!matches!(channel.try_receive(), Ok(Some(None))), "the parent is gone");
+    Ok(())
+}

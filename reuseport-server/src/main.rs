@@ -1,0 +1,50 @@
+//! One listening socket per worker: each binds the same address with SO_REUSEPORT, and the kernel
+//! picks the queue that a new connection goes to.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use common::options::Options;
+use common::socket::{self, Sharing};
+use common::start::{Start, as_worker};
+use common::{cli, log, supervisor, worker};
+
+/// Serves `hello` from worker processes that each have a listening socket of their own.
+#[derive(Parser)]
+#[command(version, args_override_self = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+
+    /// Share the port with whoever listens there with SO_REUSEPORT, instead of refusing to start
+    #[arg(long, env = "SERVER_JOIN", value_parser = clap::builder::BoolishValueParser::new())]
+    join: bool,
+
+    /// This process is a worker and counts in this slot of the scoreboard
+    #[arg(long, hide = true)]
+    worker: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = cli::parse();
+    log::to_stderr();
+    cli::main("reuseport-server", || run(cli))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let options = &cli.options;
+    if let Some(index) = cli.worker {
+        match as_worker(index, |seat, _none| {
+            let listener = socket::listen(options.address(), options.backlog, Sharing::ReusePort)?;
+            worker::run(seat, listener, options)
+        })? {}
+    }
+
+    let nobody = options.port == 0;
+    ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
+    // Held, not listening, for as long as the server runs.
+    let reservation = socket::reserve(options.address(), cli.join)?;
+    let address = reservation.local_addr()?;
+    supervisor::run(options, address, cli.join, Start::Exec(None))
+}

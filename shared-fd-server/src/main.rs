@@ -1,0 +1,56 @@
+//! One listening socket for all workers: the parent binds it, every worker inherits it, and all of
+//! them accept from the same queue.
+
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use common::options::Options;
+use common::socket::{self, Sharing};
+use common::start::{Start, as_worker};
+use common::{cli, log, supervisor, worker};
+
+/// Serves `hello` from worker processes that accept on one shared listening socket.
+#[derive(Parser)]
+#[command(version, args_override_self = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+
+    /// Start workers by exec and hand them the socket, instead of forking: the control that shows
+    /// that this other difference between the two servers does not matter
+    #[arg(long, env = "SERVER_EXEC", value_parser = clap::builder::BoolishValueParser::new())]
+    exec: bool,
+
+    /// This process is a worker and counts in this slot of the scoreboard
+    #[arg(long, hide = true)]
+    worker: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = cli::parse();
+    log::to_stderr();
+    cli::main("shared-fd-server", || run(cli))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let options = &cli.options;
+    if let Some(index) = cli.worker {
+        match as_worker(index, |seat, socket| {
+            worker::run(seat, socket.context("no listening socket came along")?.into(), options)
+        })? {}
+    }
+
+    let listener = socket::listen(options.address(), options.backlog, Sharing::OneSocket)?;
+    let address = listener.local_addr()?;
+    if cli.exec {
+        return supervisor::run(options, address, false, Start::Exec(Some(listener.as_fd())));
+    }
+    // A fork copies the process: the worker takes its copy of the socket out of its copy of the
+    // cell, and the parent's stays for the workers to come.
+    let listener = Cell::new(Some(listener));
+    let live = |seat: &_| worker::run(seat, listener.take().context("taken once")?, options);
+    supervisor::run(options, address, false, Start::Fork(&live))
+}
