@@ -32,6 +32,9 @@ pub enum Message {
     Failed(String),
 }
 
+/// A message with the descriptors that came along.
+pub type Received = (Message, Vec<OwnedFd>);
+
 /// One end of the line.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -64,12 +67,12 @@ impl Channel {
     }
 
     /// Waits for the next message; `None` if the other end is gone.
-    pub fn receive(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+    pub fn receive(&self) -> Result<Option<Received>> {
         self.receive_with(MsgFlags::empty())
     }
 
     /// The next message if there is one now: the outer `None` says that there is none yet.
-    pub fn try_receive(&self) -> Result<Option<Option<(Message, Vec<OwnedFd>)>>> {
+    pub fn try_receive(&self) -> Result<Option<Option<Received>>> {
         match self.receive_with(MsgFlags::MSG_DONTWAIT) {
             Err(error) if error.downcast_ref() == Some(&Errno::EAGAIN) => Ok(None),
             received => received.map(Some),
@@ -84,7 +87,7 @@ impl Channel {
     }
 
     #[allow(unsafe_code)]
-    fn receive_with(&self, flags: MsgFlags) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+    fn receive_with(&self, flags: MsgFlags) -> Result<Option<Received>> {
         let mut bytes = [0; 1 + LONGEST];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut parts = [IoSliceMut::new(&mut bytes)];

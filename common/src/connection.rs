@@ -18,10 +18,6 @@ use crate::scoreboard::Slot;
 /// connection.
 pub async fn serve(stream: TcpStream, app: &'static App, slot: &'static Slot) {
     let _open = Open::new(&slot.connections_open);
-    // Without it the second of two small writes waits for the client's delayed ACK (Nagle), 40 ms.
-    // An error means that the client is gone already; reading will find that out.
-    let _ = stream.set_nodelay(true);
-
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| async move {
         let response = app.answer(request.map(Body::new)).await;
         Slot::add(&slot.requests, 1);
@@ -31,7 +27,8 @@ pub async fn serve(stream: TcpStream, app: &'static App, slot: &'static Slot) {
     // than writev(2).
     let connection =
         http1::Builder::new().writev(false).serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    // "Without shutdown": close(2) follows at once and ends both directions by itself.
+    if let Err(error) = connection.without_shutdown().await {
         tracing::debug!(%error, "a connection ended early");
     }
 }

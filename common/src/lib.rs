@@ -32,3 +32,7 @@ pub mod socket;
 pub mod start;
 pub mod supervisor;
 pub mod worker;
+
+/// The allocator of both servers, see the workspace's table of versions for why.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use procfs::net::TcpState;
-use procfs::process::{FDTarget, all_processes};
+use procfs::process::{FDTarget, Process, all_processes};
 
 /// Describes the process that listens on `address`, or on all addresses of its port; `None` if
 /// /proc shows nobody, for instance because the process is another user's.
@@ -23,11 +23,18 @@ pub fn find(address: SocketAddr) -> Option<String> {
                 all.any(|fd| matches!(fd, Ok(fd) if matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode))))
             })
         })
-        .map(|process| (process.pid, process.stat().map_or("?".into(), |stat| stat.comm)))
+        .map(|process| (process.pid, name(&process)))
         .collect();
     owners.sort();
     let (pid, name) = owners.first()?;
     Some(format!("{name} (pid {pid})"))
+}
+
+/// A process's name as it was called; what the kernel keeps by itself ends after 15 characters.
+fn name(process: &Process) -> String {
+    let called = process.cmdline().ok().and_then(|words| words.into_iter().next());
+    let name = called.as_deref().and_then(|word| word.rsplit('/').next()).map(str::to_owned);
+    name.or_else(|| Some(process.stat().ok()?.comm)).unwrap_or_else(|| "a process".into())
 }
 
 #[cfg(test)]

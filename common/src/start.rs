@@ -8,8 +8,10 @@
 //! `shared-fd-server --exec` is the control that shows it.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -93,6 +95,7 @@ pub fn as_worker(
     index: usize,
     live: impl FnOnce(&Seat, Option<OwnedFd>) -> Result<()>,
 ) -> Result<Infallible> {
+    name_process();
     let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let (message, descriptors) = channel
         .receive()
@@ -114,6 +117,16 @@ fn live_and_exit(seat: &Seat, live: impl FnOnce(&Seat) -> Result<()>) -> ! {
         let _ = seat.channel.send(&Message::Failed(format!("{error:#}")), &[]);
     }
     std::process::exit(lived.is_err().into())
+}
+
+/// Gives this process the program's name in `top` and `ps`, where it would be "exe" after
+/// `/proc/self/exe`. The kernel keeps 15 bytes of it.
+fn name_process() {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).map(|name| name.as_encoded_bytes());
+    if let Some(Ok(name)) = name.map(CString::new) {
+        let _ = prctl::set_name(&name);
+    }
 }
 
 /// Has the kernel kill this worker when its parent dies, however that dies.

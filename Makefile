@@ -1,0 +1,87 @@
+# The front door. `make` alone says what there is.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# What `make bench...` asks of wrk and of the server; empty means the program's own default.
+THREADS ?=
+CONNECTIONS ?=
+DURATION ?=
+CLOSE ?=
+WORKERS ?=
+PORT ?=
+ARGS ?=
+
+load = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
+       $(if $(DURATION),--duration $(DURATION)) $(if $(CLOSE),--close)
+server = $(if $(WORKERS),--workers $(WORKERS)) $(if $(PORT),--port $(PORT)) $(ARGS)
+loadtest = cargo run --release --locked --quiet --package loadtest --
+results = target/loadtest
+
+ifneq ($(shell uname -s),Linux)
+$(error This project runs on Linux only: it reads /proc and shows what Linux does with SO_REUSEPORT)
+endif
+ifeq ($(shell command -v cargo),)
+$(error cargo is missing: install Rust, for instance from https://rustup.rs)
+endif
+
+.PHONY: help
+help: ## say what there is
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+	 sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' $(MAKEFILE_LIST)
+	@echo
+	@echo "bench targets take THREADS=12 CONNECTIONS=100 DURATION=10s WORKERS=4 PORT=8080 CLOSE=1,"
+	@echo "and ARGS='...' for more server options, such as ARGS='--handler-cost 70us'."
+	@echo "What is missing (wrk, say) is installed with the system's package manager, which is said before."
+
+.PHONY: bench-shared
+bench-shared: wrk build ## the post's load on one listening socket shared by all workers
+	@$(loadtest) bench shared $(load) --json $(results)/bench-shared.json -- $(server)
+
+.PHONY: bench-reuseport
+bench-reuseport: wrk build ## the post's load on a listening socket for each worker
+	@$(loadtest) bench reuseport $(load) --json $(results)/bench-reuseport.json -- $(server)
+
+.PHONY: bench
+bench: bench-shared bench-reuseport ## both, one after the other, then both in one table
+	@$(loadtest) show $(results)/bench-shared.json $(results)/bench-reuseport.json
+
+.PHONY: cost
+cost: wrk nginx perf build ## instructions per request of each server, beside nginx
+	@$(loadtest) cost --json $(results)/cost.json
+
+.PHONY: build
+build: ## build everything, optimized
+	@cargo build --release --locked --workspace
+
+.PHONY: test
+test: wrk ## all tests; what this machine lacks is skipped, and said
+	cargo build --locked --workspace
+	cargo test --locked --workspace
+
+.PHONY: test-all
+test-all: wrk nginx perf ## all tests, after installing what they need; nothing is skipped
+	cargo build --locked --workspace
+	NO_SKIPS=1 cargo test --locked --workspace
+
+.PHONY: lint
+lint: ## formatting, clippy and documentation, without a warning
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+.PHONY: clean
+clean: ## remove what was built and measured
+	cargo clean
+
+# Programs from the system. The package's name where it is not the command's: apt-get, others.
+.PHONY: wrk nginx perf
+wrk:
+	@.ci/need wrk wrk wrk
+nginx:
+	@.ci/need nginx nginx-light nginx
+perf:
+	@.ci/need perf linux-perf perf

@@ -1,0 +1,173 @@
+//! A program that this one started and must not outlive it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// How often something that is waited for is looked at. Rare enough to cost nothing, even while
+/// the machine is being measured.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a program may take to end when asked to.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running program. Dropping it ends it and everything in its process group.
+pub struct Child {
+    /// What messages call it.
+    name: String,
+    process: std::process::Child,
+    /// Its standard output and error go to files without a name: a pipe that nobody reads while
+    /// the program runs would fill up and stop it.
+    output: File,
+    errors: File,
+}
+
+impl Child {
+    /// Starts a program in a process group of its own: Ctrl-C in a terminal reaches a whole group,
+    /// and it is for this program to decide who ends when.
+    ///
+    /// # Errors
+    /// When it cannot be started, with the plain `io::Error` inside for whoever knows a remedy.
+    pub fn start(name: impl Into<String>, command: &mut Command) -> Result<Self> {
+        let name = name.into();
+        let no_file = "cannot make a temporary file; is there space in the folder TMPDIR names?";
+        let output = tempfile::tempfile().context(no_file)?;
+        let errors = tempfile::tempfile().context(no_file)?;
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(errors.try_clone()?)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, process, output, errors })
+    }
+
+    /// Its process id, which is its process group's as well.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.try_wait().with_context(|| format!("cannot wait for {}", self.name))
+    }
+
+    /// Looks at `done` until it gives something, or the time is over (`None`).
+    pub fn wait_for<T>(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(found) = done(self)? {
+                return Ok(Some(found));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Sends a signal to the program and all it started that stayed in its group.
+    pub fn signal_group(&self, signal: Signal) {
+        // It may have ended just now; then there is nobody to tell.
+        let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
+    }
+
+    /// Sends a signal to the program alone.
+    pub fn signal(&self, signal: Signal) {
+        let _ = nix::sys::signal::kill(Pid::from_raw(self.pid() as i32), signal);
+    }
+
+    /// Asks the program to end, and makes it if it does not.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        self.signal(Signal::SIGTERM);
+        if let Some(status) = self.wait_for(END_WITHIN, Self::ended)? {
+            return Ok(status);
+        }
+        self.signal_group(Signal::SIGKILL);
+        self.process.wait().with_context(|| format!("cannot wait for {}", self.name))
+    }
+
+    /// All it has written to its standard output.
+    pub fn output(&self) -> String {
+        read_all(&self.output)
+    }
+
+    /// All it has written to its standard error.
+    pub fn errors(&self) -> String {
+        read_all(&self.errors)
+    }
+
+    /// The last line it wrote to its standard error: the reason, in a program that ended early.
+    pub fn last_words(&self) -> String {
+        let errors = self.errors();
+        let last = errors.lines().map(str::trim).rfind(|line| !line.is_empty());
+        last.unwrap_or("it said nothing on stderr").to_owned()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+/// A file's whole content, read without moving the position that it shares with the program that
+/// writes it.
+fn read_all(file: &File) -> String {
+    let mut bytes = vec![0; file.metadata().map_or(0, |found| found.len()) as usize];
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Child {
+        Child::start("a shell", Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn the_last_line_on_stderr_is_its_last_words() {
+        let mut child = shell("echo out; echo first >&2; echo why >&2; echo >&2; exit 3");
+        let status = child.wait_for(END_WITHIN, Child::ended).unwrap().unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(child.last_words(), "why");
+        assert_eq!(child.output(), "out\n");
+    }
+
+    #[test]
+    fn dropping_it_ends_it() {
+        let child = shell("exec sleep 60");
+        let pid = Pid::from_raw(child.pid() as i32);
+        drop(child);
+        assert!(nix::sys::signal::kill(pid, None).is_err());
+    }
+
+    #[test]
+    fn it_has_a_process_group_of_its_own() {
+        let child = shell("exec sleep 60");
+        let pid = Pid::from_raw(child.pid() as i32);
+        assert_eq!(nix::unistd::getpgid(Some(pid)).unwrap(), pid);
+    }
+}

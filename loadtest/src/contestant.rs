@@ -1,0 +1,143 @@
+//! A server that takes its turn in an experiment with several: one of ours, or nginx.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::agreement::{check_answered, check_count};
+use crate::cost_record::CostRun;
+use crate::load::Load;
+use crate::meter::Meter;
+use crate::nginx::Nginx;
+use crate::server::{Readings, Server, Strategy};
+use crate::wrk::{Measured, Wrk};
+
+/// A server as the command line asks for it.
+#[derive(Debug)]
+pub struct Asked {
+    strategy: Strategy,
+    options: Vec<String>,
+}
+
+/// Takes a quoted `shared --exec` apart, as a shell would.
+///
+/// # Errors
+/// When it does not begin with a server's name, or a quote is not closed.
+pub fn parse(text: &str) -> Result<Asked> {
+    let words = shlex::split(text)
+        .with_context(|| format!("--server '{text}' has a quote that is not closed"))?;
+    let Some((name, options)) = words.split_first() else {
+        bail!("--server '{text}' names no server; begin with shared or reuseport")
+    };
+    let Ok(strategy) = Strategy::from_str(name, false) else {
+        bail!(
+            "--server '{text}' begins with '{name}', which is no server; begin with shared or \
+             reuseport"
+        )
+    };
+    Ok(Asked { strategy, options: options.to_vec() })
+}
+
+/// A server that takes its turn.
+pub struct Contestant {
+    /// What it is called, with its options.
+    pub name: String,
+    /// Whose server it is; nginx is nobody's.
+    pub strategy: Option<Strategy>,
+    url: String,
+    pids: Vec<u32>,
+    running: Running,
+}
+
+enum Running {
+    Server(Server, Readings),
+    Nginx(Nginx),
+}
+
+impl Contestant {
+    /// Starts one of our servers. `asked` is the server with its options, as [`parse`] took it
+    /// apart; they come after those that all have in common, and so win.
+    pub fn server(name: &str, asked: &Asked, workers: u16) -> Result<Self> {
+        let mut options = vec!["--workers".to_owned(), workers.to_string()];
+        options.extend_from_slice(&asked.options);
+        let server = Server::start(asked.strategy, &options)?;
+        let readings = server.read()?;
+        Ok(Self {
+            name: name.into(),
+            strategy: Some(asked.strategy),
+            url: format!("http://{}/", server.address()),
+            pids: server.pids(),
+            running: Running::Server(server, readings),
+        })
+    }
+
+    /// Takes in the yardstick.
+    pub fn nginx(name: &str, nginx: Nginx) -> Self {
+        Self {
+            name: name.into(),
+            strategy: None,
+            url: format!("http://{}/", nginx.address),
+            pids: nginx.pids.clone(),
+            running: Running::Nginx(nginx),
+        }
+    }
+
+    /// One run of wrk, and what it cost.
+    ///
+    /// # Errors
+    /// When it dies, nothing is answered, or wrk and the server count differently.
+    pub fn measure(
+        &mut self,
+        meter: &Meter,
+        wrk: &Wrk,
+        load: &Load,
+        mut look: impl FnMut(Duration) -> Result<()>,
+    ) -> Result<(CostRun, Measured)> {
+        let before = self.requests();
+        let running = &mut self.running;
+        let (measured, spent) = meter.measure(&self.pids, wrk, load, &self.url, |elapsed| {
+            look(elapsed)?;
+            match running {
+                Running::Server(server, readings) => server.check_alive(readings),
+                Running::Nginx(nginx) => nginx.check_alive(),
+            }
+        })?;
+        check_answered(&measured)?;
+        if let (Some(before), Some(after)) = (before, self.requests()) {
+            check_count(load, &measured, after.saturating_sub(before))?;
+        }
+        let requests = measured.requests;
+        let each = |spent: f64| spent / requests as f64;
+        let run = CostRun {
+            requests,
+            user: each(spent.user),
+            system: each(spent.system),
+            total: each(spent.total),
+        };
+        Ok((run, measured))
+    }
+
+    /// Requests answered by its own count, if it has one.
+    fn requests(&self) -> Option<u64> {
+        match &self.running {
+            Running::Server(server, _) => Some(server.requests()),
+            Running::Nginx(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_server_is_taken_apart() {
+        let asked = parse("shared --exec --scoreboard 'a b'").unwrap();
+        assert_eq!(asked.strategy, Strategy::Shared);
+        assert_eq!(asked.options, ["--exec", "--scoreboard", "a b"]);
+        for (bad, reason) in [("", "no server"), ("nginx", "'nginx'"), ("shared 'x", "quote")] {
+            assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Where and with what a result was made. Absolute figures mean nothing without it.
+
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use procfs::Current;
+use serde::{Deserialize, Serialize};
+
+/// The folder this program was compiled from; it may be gone when the program runs.
+const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What a result depends on besides the programs' arguments.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Environment {
+    /// System and release of the kernel.
+    pub kernel: String,
+    /// The CPU's model; unknown where the kernel does not name it.
+    pub cpu: Option<String>,
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// Memory of the machine.
+    pub memory_bytes: Option<u64>,
+    /// Version of wrk.
+    pub wrk: String,
+    /// The compiler that built this program.
+    pub rustc: String,
+    /// The commit of the sources, with `-dirty` if they differ from it; unknown without git.
+    pub commit: Option<String>,
+    /// When the run began, RFC 3339, UTC.
+    pub started_at: String,
+}
+
+impl Environment {
+    /// Looks around.
+    pub fn now(wrk: &str) -> Result<Self> {
+        let kernel = nix::sys::utsname::uname()?;
+        let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+        let cpus = procfs::CpuInfo::current().ok();
+        Ok(Self {
+            kernel: format!("{} {}", text(kernel.sysname()), text(kernel.release())),
+            cpu: cpus.and_then(|cpus| cpus.model_name(0).map(str::to_owned)),
+            cores: cores(),
+            memory_bytes: procfs::Meminfo::current().ok().map(|memory| memory.mem_total),
+            wrk: wrk.into(),
+            rustc: env!("BUILT_WITH").into(),
+            commit: commit(),
+            started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        })
+    }
+}
+
+/// Cores that this program and what it starts may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["-C", SOURCE, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|commit| output.status.success() && !commit.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_knows_kernel_compiler_and_time() {
+        let environment = Environment::now("wrk 4").unwrap();
+        assert!(environment.kernel.starts_with("Linux "));
+        assert!(environment.rustc.starts_with("rustc "));
+        assert!(humantime::parse_rfc3339(&environment.started_at).is_ok());
+        assert!(environment.cores >= 1);
+    }
+}

@@ -1,0 +1,5 @@
+//! One file per question that this program answers.
+
+pub mod bench;
+pub mod cost;
+pub mod show;

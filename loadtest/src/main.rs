@@ -1,0 +1,55 @@
+//! Puts load on the two servers and shows who did the work.
+//!
+//! Every subcommand is the same pipeline: parse the command line ([`cli`]), check everything that
+//! can be checked before work starts, run an experiment ([`experiments`]), report ([`report`]).
+//!
+//! - [`load`], [`wrk`]: what is asked of wrk, and running it;
+//! - [`server`], [`nginx`], [`child`]: the programs under test, which this one knows by their
+//!   command line, their scoreboard and their exit status alone;
+//! - [`contestant`]: a server that takes its turn among several;
+//! - [`processes`], [`meter`]: what the kernel counted for their processes;
+//! - [`agreement`]: wrk's count and the server's must agree;
+//! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
+//! - [`warnings`]: what a reader of a result must know before believing it;
+//! - [`interrupt`]: Ctrl-C leaves nothing behind and loses nothing.
+
+mod agreement;
+mod child;
+mod cli;
+mod contestant;
+mod cost_record;
+mod environment;
+mod experiments;
+mod interrupt;
+mod load;
+mod meter;
+mod nginx;
+mod processes;
+mod record;
+mod report;
+mod save;
+mod server;
+mod statistics;
+mod warnings;
+mod wrk;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli: Cli = common::cli::parse();
+    let status = common::cli::main("loadtest", || run(cli));
+    interrupt::exit_code().unwrap_or(status)
+}
+
+fn run(cli: Cli) -> Result<()> {
+    interrupt::watch()?;
+    match cli.command {
+        Command::Bench(asked) => experiments::bench::run(&asked),
+        Command::Cost(asked) => experiments::cost::run(&asked),
+        Command::Show(asked) => experiments::show::run(&asked),
+    }
+}

@@ -1,0 +1,148 @@
+//! What a reader must know before believing a result: each warning with its cause and its remedy.
+
+use std::fmt;
+
+use crate::record::Errors;
+
+/// A reason to doubt a result, or to read it with care.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Warning {
+    /// The division of connections among wrk's threads left a remainder.
+    ConnectionsNotOpened { asked: u64, opened: u64, threads: u64 },
+    /// The load ended before its time.
+    Interrupted { seconds: f64 },
+    /// wrk used all the CPU it could get, so it may be what limits the figures.
+    ClientIsBottleneck { used_cores: f64, had_cores: f64 },
+    /// Both run on this machine, and there is not a core for each of their threads.
+    SharedCores { cores: usize, threads: u64, workers: usize },
+    /// Workers that answered nothing.
+    IdleWorkers { idle: usize, workers: usize, keep_alive: bool },
+    /// Requests that went wrong.
+    Errors(Errors),
+    /// Answers that are missing in the latencies.
+    Timeouts { count: u64, limit_seconds: u64 },
+    /// There are fewer open files allowed than connections.
+    TooFewFiles { who: &'static str, needs: u64, limit: u64 },
+    /// This program, and so most likely the servers built with it, was built without optimization.
+    DebugBuild,
+    /// The server was not started here.
+    NoWorkers,
+    /// The server's own words.
+    Server { program: &'static str, text: String },
+    /// The server did not end with status 0 within its time.
+    DidNotStop { program: &'static str, how: String },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionsNotOpened { asked, opened, threads } => write!(
+                f,
+                "wrk opened {opened} connections, not {asked}: each of its {threads} threads opens \
+                 the same whole number; ask for a multiple of {threads} connections"
+            ),
+            Self::Interrupted { seconds } => write!(
+                f,
+                "the run was interrupted after {seconds:.1} s, so these figures are of that time \
+                 only; repeat it for the whole"
+            ),
+            Self::ClientIsBottleneck { used_cores, had_cores } => write!(
+                f,
+                "wrk was a bottleneck: it used {used_cores:.2} of the {had_cores:.2} cores it \
+                 could get, so a faster server would hardly show; give wrk cores of its own (a \
+                 machine of its own, with --url) or the handler more work (-- --handler-cost 70us)"
+            ),
+            Self::SharedCores { cores, threads, workers } => write!(
+                f,
+                "client and server share {cores} {}: wrk's threads ({threads}) and the workers \
+                 ({workers}) take turns; compare figures of this machine only with each other, or run \
+                 wrk elsewhere (--url)",
+                if *cores == 1 { "core" } else { "cores" }
+            ),
+            Self::IdleWorkers { idle, workers, keep_alive } => {
+                write!(f, "{idle} of {workers} workers answered no request")?;
+                match keep_alive {
+                    true => write!(
+                        f,
+                        ": who accepts what was drawn once, when the connections were opened, and \
+                         stayed so; try more --connections, or --close, which draws for each request"
+                    ),
+                    false => write!(
+                        f,
+                        ": too few connections came to reach them all; try more --connections or \
+                         fewer workers (-- --workers N)"
+                    ),
+                }
+            }
+            Self::Errors(errors) => {
+                let kinds = errors.kinds().into_iter().filter(|(_, count)| *count > 0);
+                let kinds: Vec<String> =
+                    kinds.map(|(kind, count)| format!("{kind} {count}")).collect();
+                write!(f, "wrk saw errors ({}); ", kinds.join(", "))?;
+                let only_status = errors.total() == errors.status;
+                f.write_str(match only_status {
+                    true => {
+                        "answers with an error status count as requests: check --url-path, and \
+                         whether the server needs --lab"
+                    }
+                    false => {
+                        "the figures are of what went well only: try fewer --connections, or see \
+                         what the server logs"
+                    }
+                })
+            }
+            Self::Timeouts { count, limit_seconds } => write!(
+                f,
+                "{count} answers took longer than {limit_seconds} s and are missing in all \
+                 latencies, so the percentiles and the maximum look better than they were; look \
+                 for what stalls the server"
+            ),
+            Self::TooFewFiles { who, needs, limit } => write!(
+                f,
+                "{who} may need {needs} open files for this many connections and is allowed \
+                 {limit}; raise the hard limit (`ulimit -Hn`) or use fewer --connections"
+            ),
+            Self::DebugBuild => write!(
+                f,
+                "this is a debug build, in which the servers are several times slower; build with \
+                 --release (`make build` does)"
+            ),
+            Self::NoWorkers => write!(
+                f,
+                "the server was not started here, so nobody can say which worker did the work, and \
+                 the count of requests is wrk's alone; name `shared` or `reuseport` for that"
+            ),
+            Self::Server { program, text } => write!(f, "{program} says: {text}"),
+            Self::DidNotStop { program, how } => write!(
+                f,
+                "{program} did not end in good order ({how}); the figures were taken before that, \
+                 look at what it was doing"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_named_by_kind_and_kinds_without_any_are_not() {
+        let errors = Errors { read: 3, connect: 1, ..Errors::default() };
+        let text = Warning::Errors(errors).to_string();
+        assert!(text.contains("(connect 1, read 3)"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_path_is_suspected_when_only_statuses_are_wrong() {
+        let text = Warning::Errors(Errors { status: 3, ..Errors::default() }).to_string();
+        assert!(text.contains("--url-path"), "{text}");
+    }
+
+    #[test]
+    fn the_remedy_for_a_remainder_is_a_multiple_of_the_threads() {
+        let warning = Warning::ConnectionsNotOpened { asked: 100, opened: 96, threads: 12 };
+        assert!(warning.to_string().contains("opened 96 connections, not 100"));
+        assert!(warning.to_string().contains("multiple of 12"));
+    }
+}

@@ -1,0 +1,87 @@
+//! What cannot work is refused with one clear line, before any work starts.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::support::{SERVERS, assert_refused, program, run, skip};
+
+#[test]
+fn options_that_make_no_sense_are_refused_by_name() {
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["--prot", "80"], &["'--prot'", "'--port'"]),
+        (&["--workers", "0"], &["'0'", "--workers", "1..=1024"]),
+        (&["--workers", "many"], &["'many'", "--workers"]),
+        (&["--host", "localhost"], &["'localhost'", "--host"]),
+        (&["--port", "65536"], &["'65536'", "--port"]),
+        (&["--backlog", "0"], &["'0'", "--backlog"]),
+        (&["--handler-cost", "70 parsecs"], &["70 parsecs", "--handler-cost", "us"]),
+        (&["extra"], &["'extra'"]),
+        (&["--worker", "0"], &["start the server without it"]),
+    ];
+    for name in SERVERS {
+        for (arguments, words) in cases {
+            assert_refused(&run(name, arguments), words, (name, arguments));
+        }
+    }
+    let join = run("reuseport-server", &["--join", "--port", "0"]);
+    assert_refused(&join, &["--join", "--port 0"], "joining nobody");
+}
+
+#[test]
+fn an_address_that_cannot_be_served_is_refused_with_the_reason() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port().to_string();
+    for name in SERVERS {
+        let away = run(name, &["--host", "192.0.2.1"]);
+        assert_refused(&away, &["192.0.2.1", "this machine has no address"], name);
+        let used = run(name, &["--port", &taken]);
+        let who = format!("(pid {})", std::process::id());
+        assert_refused(&used, &[&taken, &who, "choose another --port"], name);
+    }
+    let join = run("reuseport-server", &["--join", "--port", &taken]);
+    assert_refused(&join, &[&taken, "listens there"], "joining somebody without SO_REUSEPORT");
+}
+
+#[test]
+fn a_privileged_port_without_the_right_is_refused_with_the_remedy() {
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && Command::new("setpriv").arg("--version").output().is_err() {
+        return skip("setpriv is needed to give up a right");
+    }
+    for name in SERVERS {
+        let mut command = Command::new(if is_root { "setpriv".into() } else { program(name) });
+        if is_root {
+            command.arg("--bounding-set=-net_bind_service").arg(program(name));
+        }
+        let output = command.args(["--port", "81"]).output().unwrap();
+        assert_refused(&output, &["port 81", "CAP_NET_BIND_SERVICE", "1024"], name);
+    }
+}
+
+#[test]
+fn a_scoreboard_path_that_cannot_be_used_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let letter = folder.path().join("letter");
+    std::fs::write(&letter, "dear").unwrap();
+    for name in SERVERS {
+        let missing = folder.path().join("no/such/folder");
+        for path in [missing.as_path(), folder.path(), &letter] {
+            let path = path.to_str().unwrap();
+            let output = run(name, &["--port", "0", "--scoreboard", path]);
+            assert_refused(&output, &["--scoreboard", path, "name"], (name, path));
+        }
+    }
+    assert_eq!(std::fs::read(&letter).unwrap(), b"dear");
+}
+
+#[test]
+fn a_server_that_is_refused_leaves_no_scoreboard_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scoreboard");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port().to_string();
+    for name in SERVERS {
+        run(name, &["--port", &taken, "--scoreboard", path.to_str().unwrap()]);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! Process-level tests: they start the real programs, talk to them over real sockets, look into
+//! /proc, and end what they started. One test binary, one module per subject.
+
+mod bad_input;
+mod bench;
+mod listening;
+mod stopping;
+mod support;

@@ -1,0 +1,84 @@
+//! How servers end: all of them, with status 0, and nobody left behind.
+
+use std::path::Path;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::support::{SERVERS, Server, ask, children_of, free_port, runs, send, wait_for};
+
+fn nobody_is_left(workers: &[u32]) {
+    for &worker in workers {
+        wait_for("a worker's end", || (!runs(worker)).then_some(()));
+    }
+}
+
+#[test]
+fn both_signals_end_a_server_with_status_0_and_no_child_left() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in SERVERS {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let path = folder.path().join("scoreboard");
+            let mut server = Server::start(name, &["--scoreboard", path.to_str().unwrap()]);
+            let workers = server.workers();
+            assert_eq!(children_of(server.pid()).len(), 4);
+            server.signal(signal);
+            assert_eq!(server.ended().code(), Some(0), "{name} {signal}");
+            assert!(workers.iter().all(|&worker| !runs(worker)));
+            assert!(!Path::exists(&path), "the scoreboard goes with its last server");
+        }
+    }
+}
+
+#[test]
+fn a_terminals_ctrl_c_reaches_everybody_and_ends_the_server_with_status_0() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &[]);
+        let workers = server.workers();
+        killpg(Pid::from_raw(server.pid() as i32), Signal::SIGINT).unwrap();
+        assert_eq!(server.ended().code(), Some(0), "{name}");
+        nobody_is_left(&workers);
+    }
+}
+
+#[test]
+fn workers_obey_only_their_parent() {
+    for name in SERVERS {
+        let server = Server::start(name, &[]);
+        let workers = server.workers();
+        for &worker in &workers {
+            send(worker, Signal::SIGINT);
+            send(worker, Signal::SIGTERM);
+        }
+        // Every worker answers still: one that had stopped would be off the scoreboard.
+        for _ in 0..50 {
+            assert!(ask(server.address(), "GET /").ends_with("hello"));
+        }
+        assert_eq!(server.workers(), workers);
+        assert!(workers.iter().all(|&worker| runs(worker)));
+    }
+}
+
+#[test]
+fn workers_go_when_the_parent_is_killed_and_the_port_is_free_again() {
+    for name in SERVERS {
+        let port = free_port();
+        let mut server = Server::start(name, &["--port", &port]);
+        let workers = server.workers();
+        server.signal(Signal::SIGKILL);
+        server.ended();
+        nobody_is_left(&workers);
+        Server::start(name, &["--port", &port]);
+    }
+}
+
+#[test]
+fn workers_bear_the_servers_name_in_the_process_list() {
+    for name in SERVERS {
+        let server = Server::start(name, &[]);
+        for worker in server.workers() {
+            let comm = std::fs::read_to_string(format!("/proc/{worker}/comm")).unwrap();
+            assert_eq!(comm.trim(), &name[..15]);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What every test needs: the programs, a server that ends with its test, and waiting for things.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::scoreboard::Scoreboard;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procfs::net::TcpState;
+use procfs::process::{FDTarget, Process, all_processes};
+
+/// Both servers, for what must hold for either.
+pub const SERVERS: [&str; 2] = ["shared-fd-server", "reuseport-server"];
+
+/// Far beyond what anything here takes: who waits this long waits in vain.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program of this workspace; all lie in the folder of loadtest's.
+pub fn program(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name(name);
+    assert!(path.exists(), "{} is missing: `cargo build` first", path.display());
+    path
+}
+
+/// Says on the terminal why a test did nothing; where everything must be there, that is a failure.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("NO_SKIPS").is_none(), "skipped: {reason}");
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}"); // past the test harness's capture
+}
+
+/// Waits until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A running server that serves; it ends when the test does.
+#[derive(Debug)]
+pub struct Server {
+    pub child: Child,
+    /// What it printed at its start.
+    pub lines: Vec<String>,
+    pub scoreboard: Scoreboard,
+}
+
+impl Server {
+    /// Starts a server on a port of the kernel's choice, unless the arguments name one.
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(["--port", "0"]).args(arguments);
+        Self::from(command)
+    }
+
+    /// Starts the server that this command describes, in a process group of its own.
+    pub fn from(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut lines = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            lines.push(line);
+            let workers = lines.get(1).map_or("", String::as_str).split(' ').next();
+            if workers.unwrap().parse::<usize>().is_ok_and(|workers| lines.len() == 2 + workers) {
+                let scoreboard = Scoreboard::of_process(child.id()).unwrap();
+                return Self { child, lines, scoreboard };
+            }
+        }
+        panic!("the server ended before it served: {:?}", child.wait());
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.scoreboard.address()
+    }
+
+    pub fn port(&self) -> String {
+        self.address().port().to_string()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn workers(&self) -> Vec<u32> {
+        self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
+    }
+
+    /// Ends the server in the orderly way.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.ended().code(), Some(0));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
+    /// Waits for the end.
+    pub fn ended(&mut self) -> ExitStatus {
+        wait_for("the server's end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // the workers go with their parent
+        let _ = self.child.wait();
+    }
+}
+
+/// A free port that the kernel gives to nobody by itself (below its ephemeral range), for tests
+/// that let go of a port and want it back.
+pub fn free_port() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 10_000 + (std::process::id() % 10_000) as u16;
+    wait_for("a free port", || {
+        let port = start + NEXT.fetch_add(1, Relaxed);
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then(|| port.to_string())
+    })
+}
+
+/// Sends a signal to one process.
+pub fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid as i32), signal).unwrap();
+}
+
+/// Whether a process runs: it exists and is not a zombie.
+pub fn runs(pid: u32) -> bool {
+    let stat = Process::new(pid as i32).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// The pids of a process's children.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let stats = all_processes().unwrap().flatten().filter_map(|process| process.stat().ok());
+    stats.filter(|stat| stat.ppid == pid as i32).map(|stat| stat.pid as u32).collect()
+}
+
+/// The inodes of the listening sockets that a process has open, from /proc.
+pub fn listening_sockets(pid: u32) -> BTreeSet<u64> {
+    let all = procfs::net::tcp().unwrap().into_iter().chain(procfs::net::tcp6().unwrap());
+    let listening: BTreeSet<u64> =
+        all.filter(|s| s.state == TcpState::Listen).map(|s| s.inode).collect();
+    let open = Process::new(pid as i32).unwrap().fd().unwrap().flatten();
+    let inodes = open.filter_map(|fd| match fd.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    });
+    inodes.filter(|inode| listening.contains(inode)).collect()
+}
+
+/// Sends one request on a connection of its own and reads to the end.
+pub fn ask(address: impl Into<SocketAddr>, request_line: &str) -> String {
+    let address = address.into();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{request_line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Runs a program to its end.
+pub fn run(name: &str, arguments: &[&str]) -> Output {
+    Command::new(program(name)).args(arguments).output().unwrap()
+}
+
+/// Asserts that a program refused: one line on stderr with these words, nothing else done.
+pub fn assert_refused(output: &Output, words: &[&str], what: impl Debug) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{what:?} was accepted");
+    assert_eq!(stderr.lines().count(), 1, "{what:?} should give one line: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{what:?} should name {word:?}: {stderr}");
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{what:?}");
+}
