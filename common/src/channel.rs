@@ -24,10 +24,22 @@ const LONGEST: usize = 2000;
 pub enum Message {
     /// Parent to a worker started by exec: what comes along are its descriptors.
     Start,
-    /// Parent to worker: stop.
+    /// Parent to worker: answer what there is, then end.
     Drain,
+    /// Parent to worker: send all your listening sockets over the line that comes along.
+    GiveAll,
+    /// Parent to worker: send one of your listening sockets over that line, and keep the others.
+    GiveOne,
+    /// Parent to worker: take listening sockets from that line, and accept from them too.
+    Adopt,
     /// Worker to parent: the accept loop runs.
     Ready,
+    /// Worker to parent: the adopted sockets are in the accept loop.
+    Adopted,
+    /// Worker to worker: here is a listening socket.
+    Socket,
+    /// Worker to worker: that was the last one.
+    Done,
     /// Worker to parent: it cannot serve, and why.
     Failed(String),
 }
@@ -53,7 +65,13 @@ impl Channel {
         let (kind, text) = match message {
             Message::Start => (b'S', ""),
             Message::Drain => (b'D', ""),
+            Message::GiveAll => (b'G', ""),
+            Message::GiveOne => (b'1', ""),
+            Message::Adopt => (b'A', ""),
             Message::Ready => (b'R', ""),
+            Message::Adopted => (b'a', ""),
+            Message::Socket => (b's', ""),
+            Message::Done => (b'.', ""),
             Message::Failed(reason) => (b'F', reason.as_str()),
         };
         let text = &text.as_bytes()[..text.len().min(LONGEST)];
@@ -111,7 +129,13 @@ impl Channel {
             None => return Ok(None),
             Some((b'S', _)) => Message::Start,
             Some((b'D', _)) => Message::Drain,
+            Some((b'G', _)) => Message::GiveAll,
+            Some((b'1', _)) => Message::GiveOne,
+            Some((b'A', _)) => Message::Adopt,
             Some((b'R', _)) => Message::Ready,
+            Some((b'a', _)) => Message::Adopted,
+            Some((b's', _)) => Message::Socket,
+            Some((b'.', _)) => Message::Done,
             Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),
             Some((kind, _)) => bail!("unknown message {kind:#x} between parent and worker"),
         };

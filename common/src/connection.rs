@@ -1,50 +1,121 @@
 //! One connection's life: hyper reads requests and writes answers until either side has enough.
 
-use std::sync::atomic::AtomicU64;
+use std::convert::Infallible;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use crate::handler::App;
+use crate::deadlines::{Notes, Step, Timed};
+use crate::guard;
 use crate::scoreboard::Slot;
+use crate::worker::Worker;
+
+/// A request's head may have so many bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// A request's body may have so many bytes. Nobody here wants one; it is read so that the
+/// connection can be used again.
+const MAX_BODY: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 ///
 /// This is what `axum::serve` would do, less what this server does not need: the choice between
 /// HTTP/1 and HTTP/2, and an executor for it. Measured, that is several thousand instructions per
 /// connection.
-pub async fn serve(stream: TcpStream, app: &'static App, slot: &'static Slot) {
-    let _open = Open::new(&slot.connections_open);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| async move {
-        let response = app.answer(request.map(Body::new)).await;
-        Slot::add(&slot.requests, 1);
-        response
-    });
-    // Head and body of an answer this small go out in one buffer: copying five bytes is cheaper
-    // than writev(2).
-    let connection =
-        http1::Builder::new().writev(false).serve_connection(TokioIo::new(stream), service);
-    // "Without shutdown": close(2) follows at once and ends both directions by itself.
-    if let Err(error) = connection.without_shutdown().await {
+pub async fn serve(stream: Timed, worker: &'static Worker) {
+    let _open = Open::new(worker);
+    let notes = stream.notes();
+    let service = service_fn(|request| answer(request, notes.clone(), worker));
+    let served = http1::Builder::new()
+        // Head and body of an answer this small go out in one buffer: copying five bytes is
+        // cheaper than writev(2).
+        .writev(false)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
+/// Answers one request: the app does, unless HTTP wants it refused.
+async fn answer(
+    request: hyper::Request<Incoming>,
+    notes: Notes,
+    worker: &'static Worker,
+) -> Result<Response, Infallible> {
+    let must_close = guard::must_close(request.headers());
+    let mut response = if guard::has_bad_host(request.version(), request.headers()) {
+        refuse(StatusCode::BAD_REQUEST, &notes)
+    } else if request.body().is_end_stream() {
+        notes.now_at(Step::Answer);
+        worker.app.answer(request.map(Body::new)).await?
+    } else {
+        // Boxed, or its space would be set aside in every connection that never has a body.
+        Box::pin(read_body_and_answer(request.map(Body::new), &notes, worker)).await?
+    };
+    // A draining worker ends a connection with an answer: then the client knows that the next
+    // request belongs elsewhere. Closing it while the next one is under way would lose that.
+    if must_close || worker.deadlines.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Slot::add(&worker.slot.requests, 1);
+    Ok(response)
+}
+
+async fn read_body_and_answer(
+    request: Request,
+    notes: &Notes,
+    worker: &'static Worker,
+) -> Result<Response, Infallible> {
+    notes.now_at(Step::Body);
+    let (head, body) = request.into_parts();
+    match to_bytes(body, MAX_BODY).await {
+        Ok(body) => {
+            notes.now_at(Step::Answer);
+            worker.app.answer(Request::from_parts(head, body.into())).await
+        }
+        // Malformed, or gone: then nobody will see the answer.
+        Err(error) if is_too_large(&error) => Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, notes)),
+        Err(_) => Ok(refuse(StatusCode::BAD_REQUEST, notes)),
+    }
+}
+
+/// An answer after which the connection is closed, whatever the client still sends.
+fn refuse(status: StatusCode, notes: &Notes) -> Response {
+    notes.now_at(Step::Linger);
+    (status, [(header::CONNECTION, "close")]).into_response()
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// Counts a connection as open for as long as it lives, however it ends.
-struct Open(&'static AtomicU64);
+struct Open(&'static Worker);
 
 impl Open {
-    fn new(count: &'static AtomicU64) -> Self {
-        Slot::add(count, 1);
-        Self(count)
+    fn new(worker: &'static Worker) -> Self {
+        Slot::add(&worker.slot.connections_open, 1);
+        Self(worker)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        Slot::subtract_one(self.0);
+        Slot::subtract_one(&self.0.slot.connections_open);
+        self.0.tell_if_awaited();
     }
 }

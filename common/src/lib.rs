@@ -9,28 +9,49 @@
 //! 4. [`connection`]: one connection's life;
 //! 5. the two `main.rs`, side by side.
 //!
-//! Those lines call the rest, which can be left closed at a first reading:
+//! Those lines call the rest, which can be left closed at a first reading.
 //!
-//! - [`supervisor`]: the parent's life: starts workers, watches them, stops them;
+//! What clients cannot do:
+//! - [`deadlines`]: stall;
+//! - [`guard`]: confuse, with what HTTP forbids;
+//! - [`accept_error`]: flood, until descriptors run out.
+//!
+//! What a server survives:
+//! - [`supervisor`]: the parent's life: starts workers, watches, restarts, reloads, stops them;
+//! - [`restarts`]: when a worker that died is started again;
 //! - [`start`]: the two ways to start a worker, fork and exec;
-//! - [`channel`]: the line between parent and worker;
+//! - [`channel`], [`orders`]: the line between parent and worker, and what is told over it;
+//! - [`handover`]: how a worker's own socket outlives it;
+//! - [`signals`]: what an administrator tells the parent.
+//!
+//! The rest:
 //! - [`scoreboard`]: who accepted what, in shared memory;
-//! - [`options`], [`cli`]: the command line;
-//! - [`burn`], [`limits`], [`log`], [`port_owner`]: CPU time to order, open files, who has the port.
+//! - [`options`], [`cli`], [`announce`], [`log`]: what goes in and what comes out;
+//! - [`burn`], [`limits`], [`port_owner`], [`systemd`]: CPU time to order, open files, who has the
+//!   port, and who may have started us.
 
+pub mod accept_error;
+pub mod announce;
 pub mod burn;
 pub mod channel;
 pub mod cli;
 pub mod connection;
+pub mod deadlines;
+pub mod guard;
 pub mod handler;
+pub mod handover;
 pub mod limits;
 pub mod log;
 pub mod options;
+pub mod orders;
 pub mod port_owner;
+pub mod restarts;
 pub mod scoreboard;
+pub mod signals;
 pub mod socket;
 pub mod start;
 pub mod supervisor;
+pub mod systemd;
 pub mod worker;
 
 /// The allocator of both servers, see the workspace's table of versions for why.

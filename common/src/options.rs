@@ -54,6 +54,41 @@ pub struct Options {
     /// Off by default: anyone who reaches the port could keep the workers busy with them.
     #[arg(long, env = "SERVER_LAB", value_parser = BoolishValueParser::new())]
     pub lab: bool,
+
+    /// Connections a worker has open at most; beyond that they wait in the accept queue
+    #[arg(long, value_name = "N", env = "SERVER_MAX_CONNECTIONS", default_value_t = 8192,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// How long a request's head may take: from accept, later from its first byte
+    #[arg(long, value_name = "DURATION", env = "SERVER_HEADER_TIMEOUT", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
+
+    /// How long a connection may be idle between an answer and the next request
+    #[arg(long, value_name = "DURATION", env = "SERVER_IDLE_TIMEOUT", default_value = "60s",
+          value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// How long a request's body may take
+    #[arg(long, value_name = "DURATION", env = "SERVER_BODY_TIMEOUT", default_value = "30s",
+          value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+
+    /// How long a client may take no byte of an answer that waits for it
+    #[arg(long, value_name = "DURATION", env = "SERVER_WRITE_TIMEOUT", default_value = "30s",
+          value_parser = humantime::parse_duration)]
+    pub write_timeout: Duration,
+
+    /// How long workers may take to answer what they have, when they are told to end
+    #[arg(long, value_name = "DURATION", env = "SERVER_DRAIN_TIMEOUT", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// A worker whose event loop has not turned for so long is killed and replaced; 0s = never
+    #[arg(long, value_name = "DURATION", env = "SERVER_HANG_TIMEOUT", default_value = "30s",
+          value_parser = humantime::parse_duration)]
+    pub hang_timeout: Duration,
 }
 
 impl Options {
@@ -75,6 +110,13 @@ impl Options {
             scoreboard: None,
             handler_cost: Duration::ZERO,
             lab: false,
+            max_connections: 8192,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            hang_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -25,6 +25,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::{MmapOptions, MmapRaw};
@@ -32,6 +33,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::kill;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, geteuid};
 
 /// Slots in every scoreboard: twice the most workers a server may have, so that each of them can
@@ -42,7 +44,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
@@ -91,8 +93,9 @@ pub struct Slot {
     pid: AtomicU32,
     /// A [`State`]. Writer: the worker.
     state: AtomicU32,
-    _reserved: AtomicU32,
-    /// Inode of the worker's listening socket, as in `/proc/PID/fd`. Writer: the worker.
+    /// Listening sockets the worker accepts from: one, and those it adopted. Writer: the worker.
+    pub sockets: AtomicU32,
+    /// Inode of the worker's first listening socket, as in `/proc/PID/fd`. Writer: the worker.
     pub socket_inode: AtomicU64,
     /// Connections accepted since the worker started. Writer: the worker.
     pub connections_accepted: AtomicU64,
@@ -103,6 +106,9 @@ pub struct Slot {
     /// Times the accept loop was woken and found no connection, because another worker had taken
     /// it: the thundering herd, made visible. Writer: the worker.
     pub wakeups_without_connection: AtomicU64,
+    /// When the worker's event loop last turned, milliseconds of CLOCK_MONOTONIC, written once per
+    /// tick; 0 = not yet. Writer: the worker.
+    pub heartbeat: AtomicU64,
 }
 
 impl Slot {
@@ -140,6 +146,17 @@ impl Slot {
         self.state.store(state as u32, Relaxed);
     }
 
+    /// Notes that the event loop turns.
+    pub fn beat(&self) {
+        self.heartbeat.store(monotonic_milliseconds(), Relaxed);
+    }
+
+    /// For how long the event loop has not turned; `None` before its first turn.
+    pub fn silence(&self) -> Option<Duration> {
+        let beat = Some(self.heartbeat.load(Relaxed)).filter(|&beat| beat != 0)?;
+        Some(Duration::from_millis(monotonic_milliseconds().saturating_sub(beat)))
+    }
+
     /// Whether nobody holds the slot, or only somebody who is dead.
     fn is_free(&self) -> bool {
         match self.owner.load(Relaxed) {
@@ -149,7 +166,7 @@ impl Slot {
     }
 
     fn clear(&self) {
-        for word in [&self.owner, &self.pid, &self.state] {
+        for word in [&self.owner, &self.pid, &self.state, &self.sockets] {
             word.store(0, Relaxed);
         }
         for counter in [
@@ -158,6 +175,7 @@ impl Slot {
             &self.connections_open,
             &self.requests,
             &self.wakeups_without_connection,
+            &self.heartbeat,
         ] {
             counter.store(0, Relaxed);
         }
@@ -438,6 +456,12 @@ fn slot_of(map: &MmapRaw, index: usize) -> &Slot {
         let slots = map.as_ptr().add(size_of::<Header>()).cast::<Slot>();
         &*slots.add(index)
     }
+}
+
+/// One clock for all processes, which nobody sets.
+fn monotonic_milliseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    now.as_millis() as u64
 }
 
 /// Opens a scoreboard file, either a new one or one that exists.

@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,24 @@ use crate::channel::{Channel, Message};
 use crate::scoreboard::{Scoreboard, Slot};
 
 /// How a program starts its workers.
-pub enum Start<'a> {
-    /// By fork: the child runs this with its seat and exits with what comes out.
-    Fork(&'a dyn Fn(&Seat) -> Result<()>),
-    /// By exec, as a fresh copy of this program; if there is a listening socket to inherit, the
-    /// worker gets it.
-    Exec(Option<BorrowedFd<'a>>),
+pub struct Start<'a> {
+    /// By fork or by exec.
+    pub how: How<'a>,
+    /// The listening socket that all workers share; `None` where each has its own.
+    pub listener: Option<TcpListener>,
 }
+
+/// The two ways.
+#[derive(Clone, Copy)]
+pub enum How<'a> {
+    /// By fork: the child runs this with its seat and its copy of the shared socket.
+    Fork(&'a Life<'a>),
+    /// By exec, as a fresh copy of this program, see [`as_worker`].
+    Exec,
+}
+
+/// What a forked worker does.
+pub type Life<'a> = dyn Fn(&Seat, TcpListener) -> Result<()> + 'a;
 
 /// What makes a process a worker: a line to its parent and a slot to count in.
 pub struct Seat {
@@ -39,11 +51,12 @@ pub struct Seat {
     pub slot: &'static Slot,
 }
 
-/// Forks a worker. In the child, `prepare` drops what is the parent's and gives the slot.
+/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slot
+/// and the socket.
 pub fn by_fork(
     channel: Channel,
-    prepare: impl FnOnce() -> &'static Slot,
-    live: &dyn Fn(&Seat) -> Result<()>,
+    take_seat: impl FnOnce() -> (&'static Slot, TcpListener),
+    live: &Life,
 ) -> Result<Pid> {
     #[allow(unsafe_code)]
     // SAFETY: the parent has one thread and has never used tokio, so the child's copy is whole: no
@@ -51,24 +64,25 @@ pub fn by_fork(
     match unsafe { fork() }.context("cannot fork a worker")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let slot = prepare();
-            live_and_exit(&Seat { channel, slot }, live)
+            let (slot, listener) = take_seat();
+            live_and_exit(&Seat { channel, slot }, |seat| live(seat, listener))
         }
     }
 }
 
 /// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
-/// input; everything else it needs comes over that.
+/// input; everything else it needs comes over that: the scoreboard, and what it inherits, if
+/// anything (the shared socket, or a line over which another worker gives it sockets).
 ///
 /// `/proc/self/exe` is the very file this process was started from, even if another one has been
 /// put in its place since.
 pub fn by_exec(
-    channel: (&Channel, Channel),
+    ours: &Channel,
+    theirs: Channel,
     index: usize,
     scoreboard: &Scoreboard,
-    listener: Option<BorrowedFd>,
+    inheritance: Option<BorrowedFd>,
 ) -> Result<Pid> {
-    let (ours, theirs) = channel;
     let name = std::env::args_os().next().unwrap_or_default();
     let mut command = Command::new("/proc/self/exe");
     let child = command
@@ -81,13 +95,13 @@ pub fn by_exec(
         .spawn()
         .context("cannot start a worker")?;
     let descriptors: Vec<BorrowedFd> =
-        std::iter::once(scoreboard.file().as_fd()).chain(listener).collect();
+        std::iter::once(scoreboard.file().as_fd()).chain(inheritance).collect();
     ours.send(&Message::Start, &descriptors).context("cannot talk to a worker")?;
     Ok(Pid::from_raw(child.id() as i32))
 }
 
-/// In a worker started by exec: takes its seat and lives, with the listening socket that came along
-/// if there was one.
+/// In a worker started by exec: takes its seat and lives, with what it inherits if there is
+/// something.
 ///
 /// # Errors
 /// When this process is no worker: somebody typed `--worker` by hand.

@@ -1,36 +1,45 @@
-//! The parent's life: start workers, tell what there is, watch them, stop them.
+//! The parent's life: start workers, watch them, replace them, stop them.
 //!
 //! The parent serves nobody and has one thread; it never touches tokio, so that it may fork at any
 //! time. It learns of everything through descriptors that poll(2) watches: signals through a
-//! signalfd, workers through their channels.
+//! signalfd, workers through their channels. Whatever it learns only changes what it *wants* or
+//! *knows*; [`Supervisor::move_on`] then takes the next step from what is to what is wanted.
 
-use std::io::Write;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::announce::{Announced, announce};
 use crate::channel::{Channel, Message};
-use crate::limits;
 use crate::options::Options;
+use crate::restarts::Restarts;
 use crate::scoreboard::Scoreboard;
-use crate::start::{Start, by_exec, by_fork};
+use crate::signals::Signals;
+use crate::start::{How, Start, by_exec, by_fork};
+use crate::{limits, systemd};
 
-/// How long workers may take to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// As many workers as `--workers` allows; SIGTTIN does not go beyond it either.
+const MOST_WORKERS: usize = 1024;
+
+/// How often the parent looks whether a worker hangs, at least.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs a server: starts the workers, and comes back when all of them have ended.
 ///
 /// `address` is where they serve, its port settled; `join` lets the scoreboard be shared with
 /// servers that run already.
+///
+/// # Errors
+/// When a worker cannot serve at the first start.
 pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> Result<()> {
     limits::raise_open_files();
     limits::warn_of_capped_backlog(options.backlog);
@@ -39,45 +48,49 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         None => Scoreboard::anonymous(address)?,
     };
     let mut supervisor = Supervisor {
-        signals: take_signals()?,
-        scoreboard: Some(scoreboard),
-        workers: Vec::new(),
+        desk: Some(Desk { signals: Signals::take()?, scoreboard }),
+        address,
+        options,
         start,
+        wanted: options.workers.into(),
+        workers: Vec::new(),
+        to_replace: VecDeque::new(),
+        restarts: Restarts::default(),
+        announced: false,
+        ending: false,
     };
-    let served = supervisor.serve(usize::from(options.workers), address);
+    let served = supervisor.serve();
     // However it went, nothing is left behind.
     supervisor.kill_all();
+    for worker in &supervisor.workers {
+        let _ = waitpid(worker.pid, None);
+    }
     supervisor.scoreboard().leave();
     served
 }
 
-/// The signals that a terminal or an administrator sends; they are the parent's alone.
-fn take_signals() -> Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGQUIT,
-        Signal::SIGHUP,
-        Signal::SIGTTIN,
-        Signal::SIGTTOU,
-        Signal::SIGCHLD,
-    ] {
-        set.add(signal);
-    }
-    // Workers inherit the mask, through fork and exec alike, and so never see these signals: they
-    // obey their parent, who tells them over the channel.
-    set.thread_block().context("cannot block signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("cannot make a signalfd")
+struct Supervisor<'a> {
+    /// `None` only in a forked child, which has taken it.
+    desk: Option<Desk>,
+    address: SocketAddr,
+    options: &'a Options,
+    start: Start<'a>,
+    /// How many workers there should be.
+    wanted: usize,
+    workers: Vec<Worker>,
+    /// A reload under way: the slots of the workers that are still to be replaced.
+    to_replace: VecDeque<usize>,
+    restarts: Restarts,
+    /// Whether all workers have served once.
+    announced: bool,
+    /// Whether the server is told to end.
+    ending: bool,
 }
 
-struct Supervisor<'a> {
-    signals: SignalFd,
-    /// `None` only in a forked child, which takes its copy to keep one slot of it.
-    scoreboard: Option<Scoreboard>,
-    workers: Vec<Worker>,
-    start: Start<'a>,
+/// What is the parent's alone, and no worker may keep.
+struct Desk {
+    signals: Signals,
+    scoreboard: Scoreboard,
 }
 
 /// A worker as its parent knows it.
@@ -86,6 +99,34 @@ struct Worker {
     /// Its slot of the scoreboard.
     index: usize,
     channel: Channel,
+    life: Life,
+    started: Instant,
+    /// Listening sockets of its own: one, and those it adopted.
+    sockets: usize,
+    /// Whether its event loop stood still at the last look.
+    suspected: bool,
+    /// Why it could not go on, if it had the time to say.
+    last_words: Option<String>,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, PartialEq)]
+enum Life {
+    /// Not serving yet; to replace the worker in this slot, if it is for a reload.
+    Starting {
+        replaces: Option<usize>,
+    },
+    Serving,
+    /// Its listening sockets are on their way to the worker in this slot; then it drains.
+    GivingAway {
+        heir: usize,
+    },
+    /// Ends by itself, until then; afterwards it is killed.
+    Draining {
+        until: Instant,
+    },
+    /// Killed, not reaped yet.
+    Killed,
 }
 
 /// What woke the parent.
@@ -96,131 +137,171 @@ enum Event {
 }
 
 impl Supervisor<'_> {
-    fn serve(&mut self, count: usize, address: SocketAddr) -> Result<()> {
+    fn serve(&mut self) -> Result<()> {
         // All slots first: a reader who sees one worker serve sees that the others do not yet.
         let claim = |_| self.scoreboard().claim();
-        let slots: Vec<usize> = (0..count).map(claim).collect::<Result<_>>()?;
+        let slots: Vec<usize> = (0..self.wanted).map(claim).collect::<Result<_>>()?;
         for index in slots {
-            self.start_worker(index)?;
+            self.start_worker(index, None)?;
         }
-        self.wait_until_all_serve()?;
-        // A closed stdout is no reason to stop serving.
-        let _ = self.announce(address);
         loop {
-            match self.next_event(None)? {
-                Some(Event::Signal(Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)) => {
-                    return self.stop();
-                }
-                Some(Event::Signal(Signal::SIGCHLD)) => {
-                    for (worker, how) in self.reap() {
-                        tracing::error!("worker {} (pid {}) {how}", worker.index, worker.pid);
-                        self.scoreboard().release(worker.index);
-                    }
-                    if self.workers.is_empty() {
-                        bail!("no worker is left");
-                    }
-                }
-                _ => {}
+            self.move_on()?;
+            if self.ending && self.workers.is_empty() {
+                return Ok(());
+            }
+            match self.next_event()? {
+                Some(Event::Signal(Signal::SIGCHLD)) => self.bury()?,
+                Some(Event::Signal(signal)) => self.obey(signal),
+                Some(Event::Message(place, message)) => self.hear(place, message),
+                None => {}
             }
         }
     }
 
-    fn scoreboard(&self) -> &Scoreboard {
-        self.scoreboard.as_ref().expect("only a forked child takes it, and never comes back")
-    }
-
-    fn start_worker(&mut self, index: usize) -> Result<()> {
-        let (ours, theirs) = Channel::pair()?;
-        let pid = match self.start {
-            Start::Exec(listener) => by_exec((&ours, theirs), index, self.scoreboard(), listener)?,
-            Start::Fork(live) => {
-                let take_seat = || {
-                    // In the child: its copies of what is the parent's. The parent keeps its own.
-                    self.workers.clear();
-                    let scoreboard = self.scoreboard.take().expect("every child takes it once");
-                    scoreboard.into_slot(index)
-                };
-                by_fork(theirs, take_seat, live)?
+    /// Takes what steps are due from what is to what is wanted.
+    fn move_on(&mut self) -> Result<()> {
+        let now = Instant::now();
+        for place in 0..self.workers.len() {
+            match self.workers[place].life {
+                Life::Draining { until } if until <= now => self.kill(place),
+                Life::Draining { .. } | Life::Killed => {}
+                _ => self.look_whether_it_hangs(place),
             }
-        };
-        self.workers.push(Worker { pid, index, channel: ours });
-        Ok(())
-    }
-
-    fn wait_until_all_serve(&mut self) -> Result<()> {
-        let mut waiting = self.workers.len();
-        while waiting > 0 {
-            match self.next_event(None)? {
-                Some(Event::Message(_, Message::Ready)) => waiting -= 1,
-                Some(Event::Message(place, Message::Failed(why))) => {
-                    bail!("worker {} cannot serve: {why}", self.workers[place].index)
-                }
-                Some(Event::Signal(Signal::SIGCHLD)) => {
-                    if let Some((worker, how)) = self.reap().first() {
-                        // What it said before it died is still in the channel.
-                        if let Ok(Some(Some((Message::Failed(why), _)))) =
-                            worker.channel.try_receive()
-                        {
-                            bail!("worker {} cannot serve: {why}", worker.index);
-                        }
-                        bail!("worker {} {how} before it served", worker.index);
-                    }
-                }
-                Some(Event::Signal(Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)) => {
-                    bail!("stopped before all workers served")
-                }
-                _ => {}
+        }
+        if self.ending {
+            return Ok(());
+        }
+        let mut staying =
+            self.count(|life| matches!(life, Life::Serving | Life::Starting { replaces: None }));
+        while staying < self.wanted && self.restarts.not_before(now).is_none() {
+            let index = self.scoreboard().claim()?;
+            self.start_worker(index, None)?;
+            staying += 1;
+        }
+        while staying > self.wanted && self.let_one_go()? {
+            staying -= 1;
+        }
+        let replacing = self.count(|life| matches!(life, Life::Starting { replaces: Some(_) }));
+        if replacing == 0
+            && let Some(old) = self.to_replace.pop_front()
+        {
+            if self.serving(old).is_some() {
+                let index = self.scoreboard().claim()?;
+                self.start_worker(index, Some(old))?;
+            } else if self.to_replace.is_empty() {
+                tracing::info!("reloaded");
             }
+        }
+        if !self.announced && self.count(|life| life == Life::Serving) == self.wanted {
+            self.announced = true;
+            let inode = |index| self.scoreboard().slot(index).socket_inode.load(Relaxed);
+            let announced: Vec<Announced> = (self.workers.iter())
+                .map(|w| Announced { index: w.index, pid: w.pid.as_raw(), inode: inode(w.index) })
+                .collect();
+            // A closed stdout is no reason to stop serving.
+            let _ = announce(self.address, &announced);
+            systemd::ready();
         }
         Ok(())
     }
 
-    /// One line per fact: where, how many sockets, and who holds which.
-    fn announce(&self, address: SocketAddr) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        let inode =
-            |worker: &Worker| self.scoreboard().slot(worker.index).socket_inode.load(Relaxed);
-        let mut inodes: Vec<u64> = self.workers.iter().map(inode).collect();
-        inodes.sort_unstable();
-        inodes.dedup();
-        writeln!(out, "serving http://{address}/ (parent pid {})", std::process::id())?;
-        writeln!(out, "{} workers, listening sockets: {}", self.workers.len(), inodes.len())?;
-        for worker in &self.workers {
-            let (index, pid) = (worker.index, worker.pid);
-            writeln!(out, "worker {index}: pid {pid}, accepts from socket:[{}]", inode(worker))?;
-        }
-        out.flush()
+    /// When to look again though nothing happens.
+    fn next_look(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let deadlines = self.workers.iter().filter_map(|worker| match worker.life {
+            Life::Draining { until } => Some(until),
+            _ => None,
+        });
+        let hang = self.options.hang_timeout;
+        let look = (!hang.is_zero()).then(|| now + LOOK.min(hang / 2));
+        deadlines.chain(self.restarts.not_before(now)).chain(look).min()
     }
 
-    /// Waits for the next event; `None` when the time has passed or nothing came of it.
-    fn next_event(&mut self, until: Option<Instant>) -> Result<Option<Event>> {
-        let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let channels = self.workers.iter().map(|worker| worker.channel.as_fd());
+    /// Waits for the next event; `None` when it is time to look again.
+    fn next_event(&mut self) -> Result<Option<Event>> {
+        let mut watched = vec![PollFd::new(self.desk().signals.as_fd(), PollFlags::POLLIN)];
+        let living: Vec<usize> = (0..self.workers.len())
+            .filter(|&place| self.workers[place].life != Life::Killed)
+            .collect();
+        let channels = living.iter().map(|&place| self.workers[place].channel.as_fd());
         watched.extend(channels.map(|channel| PollFd::new(channel, PollFlags::POLLIN)));
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let timeout = match left {
+        let timeout = match self.next_look() {
             None => PollTimeout::NONE,
-            // Rounded up, or the last millisecond would be spent spinning.
-            Some(left) => PollTimeout::try_from(left.as_millis() as i32 + 1)?,
+            Some(look) => {
+                let left = look.saturating_duration_since(Instant::now()).as_millis();
+                // Rounded up, or the last millisecond would be spent spinning.
+                PollTimeout::from(u16::try_from(left + 1).unwrap_or(u16::MAX))
+            }
         };
         match poll(&mut watched, timeout) {
             Err(Errno::EINTR) => return Ok(None),
             other => other.context("cannot wait for events")?,
         };
         let readable = |fd: &PollFd| fd.revents().is_some_and(|e| e.contains(PollFlags::POLLIN));
-        let Some(place) = watched.iter().position(readable) else { return Ok(None) };
-        if place == 0 {
-            let signal = self.signals.read_signal()?.map(|info| info.ssi_signo as i32);
-            return Ok(signal.and_then(|number| Signal::try_from(number).ok()).map(Event::Signal));
+        match watched.iter().position(readable) {
+            None => Ok(None),
+            Some(0) => Ok(self.desk().signals.next()?.map(Event::Signal)),
+            Some(place) => {
+                let place = living[place - 1];
+                let received = self.workers[place].channel.try_receive()?.flatten();
+                Ok(received.map(|(message, _)| Event::Message(place, message)))
+            }
         }
-        let place = place - 1;
-        let received = self.workers[place].channel.try_receive()?.flatten();
-        Ok(received.map(|(message, _)| Event::Message(place, message)))
     }
 
-    /// Takes the workers that have ended off the list, with how they ended.
-    fn reap(&mut self) -> Vec<(Worker, String)> {
-        let mut ended = Vec::new();
+    fn obey(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGINT | Signal::SIGTERM if !self.ending => {
+                self.begin_to_end();
+                for place in 0..self.workers.len() {
+                    self.drain(place);
+                }
+            }
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT => {
+                self.begin_to_end();
+                self.kill_all();
+            }
+            Signal::SIGHUP => {
+                tracing::info!("reloading");
+                self.to_replace = self.workers.iter().map(|worker| worker.index).collect();
+            }
+            Signal::SIGTTIN => self.wanted = (self.wanted + 1).min(MOST_WORKERS),
+            Signal::SIGTTOU => self.wanted = (self.wanted - 1).max(1),
+            _ => {}
+        }
+    }
+
+    fn begin_to_end(&mut self) {
+        self.ending = true;
+        systemd::stopping();
+        // Held open here, a shared socket would go on queueing connections that nobody accepts.
+        self.start.listener = None;
+    }
+
+    fn hear(&mut self, place: usize, message: Message) {
+        let (index, life) = (self.workers[place].index, self.workers[place].life);
+        match (message, life) {
+            (Message::Ready, Life::Starting { replaces }) => {
+                self.workers[place].life = Life::Serving;
+                if let Some(old) = replaces.and_then(|old| self.serving(old)) {
+                    self.drain(old);
+                }
+            }
+            (Message::Adopted, _) => {
+                let giver = Life::GivingAway { heir: index };
+                if let Some(giver) = self.workers.iter().position(|worker| worker.life == giver) {
+                    self.workers[place].sockets += self.workers[giver].sockets;
+                    self.drain(giver);
+                }
+            }
+            // It is about to exit, and is buried with its reason then.
+            (Message::Failed(why), _) => self.workers[place].last_words = Some(why),
+            _ => {}
+        }
+    }
+
+    /// Takes the workers that have ended off the list, and draws the consequences.
+    fn bury(&mut self) -> Result<()> {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, how) = match status {
                 WaitStatus::Exited(pid, status) => (pid, format!("exited with status {status}")),
@@ -228,29 +309,191 @@ impl Supervisor<'_> {
                 _ => break,
             };
             if let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) {
-                ended.push((self.workers.remove(place), how));
-            }
-        }
-        ended
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        for worker in &self.workers {
-            let _ = worker.channel.send(&Message::Drain, &[]);
-        }
-        let deadline = Instant::now() + STOP_WITHIN;
-        while !self.workers.is_empty() && Instant::now() < deadline {
-            if let Some(Event::Signal(Signal::SIGCHLD)) = self.next_event(Some(deadline))? {
-                self.reap();
+                let mut dead = self.workers.remove(place);
+                self.scoreboard().release(dead.index);
+                // What it said last may still be in the channel.
+                while let Ok(Some(Some((message, _)))) = dead.channel.try_receive() {
+                    if let Message::Failed(why) = message {
+                        dead.last_words = Some(why);
+                    }
+                }
+                self.mourn(dead, how)?;
             }
         }
         Ok(())
     }
 
-    fn kill_all(&mut self) {
-        for worker in self.workers.drain(..) {
-            let _ = kill(worker.pid, Signal::SIGKILL);
-            let _ = waitpid(worker.pid, None);
+    fn mourn(&mut self, dead: Worker, how: String) -> Result<()> {
+        let giver = Life::GivingAway { heir: dead.index };
+        for worker in self.workers.iter_mut().filter(|worker| worker.life == giver) {
+            worker.life = Life::Serving; // it has its sockets still, and will find another heir
         }
+        if self.ending || matches!(dead.life, Life::Draining { .. } | Life::Killed) {
+            return Ok(());
+        }
+        let (index, pid) = (dead.index, dead.pid);
+        let why = dead.last_words.unwrap_or(how);
+        match dead.life {
+            Life::Starting { .. } if !self.announced => {
+                bail!("worker {index} cannot serve: {why}")
+            }
+            Life::Starting { replaces: Some(old) } => {
+                tracing::error!(
+                    "reload given up: worker {index} cannot serve: {why}; worker {old} stays"
+                );
+                self.to_replace.clear();
+                return Ok(());
+            }
+            _ => {}
+        }
+        match self.restarts.died(Instant::now()) {
+            None => tracing::error!("worker {index} (pid {pid}) {why}; it is replaced"),
+            Some(pause) => tracing::error!(
+                "worker {index} (pid {pid}) {why}; too many deaths, the next start in {pause:?}"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Starts a worker that counts in this slot; in a reload, the successor of another.
+    fn start_worker(&mut self, index: usize, replaces: Option<usize>) -> Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        let (pid, sockets) = match self.start.how {
+            How::Fork(live) => {
+                let take_seat = || {
+                    // In the child: its copies of what is the parent's are closed, or taken.
+                    self.workers.clear();
+                    let desk = self.desk.take().expect("every child takes it once");
+                    let listener = self.start.listener.take().expect("so it does this");
+                    (desk.scoreboard.into_slot(index), listener)
+                };
+                (by_fork(theirs, take_seat, live)?, 1)
+            }
+            How::Exec => {
+                let (line, sockets) = self.sockets_for(replaces)?;
+                let shared = self.start.listener.as_ref().map(AsFd::as_fd);
+                let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
+                (by_exec(&ours, theirs, index, self.scoreboard(), inheritance)?, sockets)
+            }
+        };
+        self.workers.push(Worker {
+            pid,
+            index,
+            channel: ours,
+            life: Life::Starting { replaces },
+            started: Instant::now(),
+            sockets,
+            suspected: false,
+            last_words: None,
+        });
+        Ok(())
+    }
+
+    /// Where workers have sockets of their own, a new one may get its from another: a successor all
+    /// that its predecessor has, and an additional worker one that somebody had to adopt. Gives the
+    /// line they come over, and how many they are.
+    fn sockets_for(&mut self, replaces: Option<usize>) -> Result<(Option<OwnedFd>, usize)> {
+        if self.start.listener.is_some() {
+            return Ok((None, 1));
+        }
+        if let Some(place) = replaces.and_then(|old| self.serving(old)) {
+            let line = self.ask_to_give(place, &Message::GiveAll)?;
+            return Ok((Some(line), self.workers[place].sockets));
+        }
+        let richest = (0..self.workers.len())
+            .filter(|&place| self.workers[place].life == Life::Serving)
+            .max_by_key(|&place| self.workers[place].sockets);
+        match richest {
+            Some(place) if self.workers[place].sockets > 1 => {
+                self.workers[place].sockets -= 1;
+                Ok((Some(self.ask_to_give(place, &Message::GiveOne)?), 1))
+            }
+            _ => Ok((None, 1)),
+        }
+    }
+
+    /// Asks a worker to send sockets over a new line, and gives the line's other end.
+    fn ask_to_give(&self, place: usize, message: &Message) -> Result<OwnedFd> {
+        let (giver, taker) = Channel::pair()?;
+        // A giver that is dying is noticed by the taker: its end of the line closes.
+        let _ = self.workers[place].channel.send(message, &[giver.as_fd()]);
+        Ok(taker.into())
+    }
+
+    /// Has the worker that came last end, without losing what waits in its queues. False if it must
+    /// wait for something.
+    fn let_one_go(&mut self) -> Result<bool> {
+        let Some(place) = self.workers.iter().rposition(|worker| worker.life == Life::Serving)
+        else {
+            return Ok(false);
+        };
+        if self.start.listener.is_some() {
+            self.drain(place); // the others accept from the same queue
+            return Ok(true);
+        }
+        let heir = (0..self.workers.len())
+            .filter(|&heir| heir != place && self.workers[heir].life == Life::Serving)
+            .min_by_key(|&heir| self.workers[heir].sockets);
+        let Some(heir) = heir else { return Ok(false) };
+        let line = self.ask_to_give(place, &Message::GiveAll)?;
+        let _ = self.workers[heir].channel.send(&Message::Adopt, &[line.as_fd()]);
+        self.workers[place].life = Life::GivingAway { heir: self.workers[heir].index };
+        Ok(true)
+    }
+
+    fn drain(&mut self, place: usize) {
+        let worker = &mut self.workers[place];
+        if !matches!(worker.life, Life::Draining { .. } | Life::Killed) {
+            let _ = worker.channel.send(&Message::Drain, &[]);
+            worker.life = Life::Draining { until: Instant::now() + self.options.drain_timeout };
+        }
+    }
+
+    /// Kills a worker that hangs. It must have hung at the last look as well: if the whole machine,
+    /// or all of us, stood still, nobody has had the time to turn yet.
+    fn look_whether_it_hangs(&mut self, place: usize) {
+        let limit = self.options.hang_timeout;
+        if limit.is_zero() {
+            return;
+        }
+        let worker = &self.workers[place];
+        let silence = self.scoreboard().slot(worker.index).silence();
+        let hangs = silence.unwrap_or_else(|| worker.started.elapsed()) > limit;
+        if hangs && worker.suspected {
+            let (index, pid) = (worker.index, worker.pid);
+            tracing::error!(
+                "the event loop of worker {index} (pid {pid}) has not turned for {limit:?}"
+            );
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        self.workers[place].suspected = hangs;
+    }
+
+    fn kill(&mut self, place: usize) {
+        let worker = &mut self.workers[place];
+        let _ = kill(worker.pid, Signal::SIGKILL);
+        worker.life = Life::Killed;
+    }
+
+    fn kill_all(&mut self) {
+        (0..self.workers.len()).for_each(|place| self.kill(place));
+    }
+
+    fn count(&self, which: impl Fn(Life) -> bool) -> usize {
+        self.workers.iter().filter(|worker| which(worker.life)).count()
+    }
+
+    /// The place in the list of the worker that serves and has this slot.
+    fn serving(&self, index: usize) -> Option<usize> {
+        let is_it = |worker: &Worker| worker.index == index && worker.life == Life::Serving;
+        self.workers.iter().position(is_it)
+    }
+
+    fn desk(&self) -> &Desk {
+        self.desk.as_ref().expect("only a forked child takes it, and never comes back")
+    }
+
+    fn scoreboard(&self) -> &Scoreboard {
+        &self.desk().scoreboard
     }
 }

@@ -1,5 +1,6 @@
 //! One worker's life: a runtime of its own, and the accept loop this project is about.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
@@ -8,57 +9,152 @@ use std::task::Poll;
 
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::channel::{Channel, Message};
+use crate::accept_error;
+use crate::channel::Message;
 use crate::connection;
+use crate::deadlines::{Deadlines, TICK};
 use crate::handler::App;
 use crate::options::Options;
+use crate::orders::{Order, Orders};
 use crate::scoreboard::{Slot, State};
 use crate::socket;
 use crate::start::Seat;
 
-/// Serves `listener` until the parent says stop.
+/// What all connections of a worker share. There is one per process, for the whole life of it.
+pub struct Worker {
+    /// The web app.
+    pub app: App,
+    /// Where to count.
+    pub slot: &'static Slot,
+    /// Who looks after stalled clients.
+    pub deadlines: Deadlines,
+    max_connections: u64,
+    /// Told when a connection has ended that somebody may be waiting for.
+    ended: Notify,
+}
+
+/// Serves these listening sockets until the parent says stop. There is one, and more only where a
+/// worker took over the socket of another.
 ///
 /// The worker makes its runtime here, after it was forked: a runtime holds an epoll instance and
 /// other descriptors, and two processes that share those steal each other's events. One thread is
 /// enough, since the processes are what spreads the work over the cores.
-pub fn run(seat: &Seat, listener: StdTcpListener, options: &Options) -> Result<()> {
+pub fn run(seat: &Seat, listeners: Vec<StdTcpListener>, options: &Options) -> Result<()> {
     seat.slot.occupy();
-    // One app for the whole life of the process: leaked, so that no request has to count a
-    // reference to it.
-    let app: &'static App = Box::leak(Box::new(App::new(options)));
+    // Leaked, so that no request and no connection has to count a reference to it.
+    let worker: &'static Worker = Box::leak(Box::new(Worker {
+        app: App::new(options),
+        slot: seat.slot,
+        deadlines: Deadlines::new(options),
+        max_connections: options.max_connections.into(),
+        ended: Notify::new(),
+    }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
+        .enable_time()
         .build()
         .context("cannot build a tokio runtime")?;
-    runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).context("cannot watch the socket")?;
-        seat.slot.socket_inode.store(socket::inode(&listener), Relaxed);
-        seat.slot.set_state(State::Serving);
-        seat.channel.send(&Message::Ready, &[])?;
-        tokio::select! {
-            error = accept_connections(&listener, app, seat.slot) => Err(error.into()),
-            ended = told_to_stop(&seat.channel) => ended,
-        }
-    })
+    runtime.block_on(worker.live(seat, listeners))
 }
 
-/// The accept loop: take a connection off the accept queue, count it, serve it in a task of its
-/// own. Comes back only with an error that would come again at once.
-async fn accept_connections(
-    listener: &TcpListener,
-    app: &'static App,
-    slot: &'static Slot,
-) -> io::Error {
-    loop {
-        match accept(listener, slot).await {
-            Ok(stream) => {
-                Slot::add(&slot.connections_accepted, 1);
-                tokio::spawn(connection::serve(stream, app, slot));
+impl Worker {
+    async fn live(&'static self, seat: &Seat, listeners: Vec<StdTcpListener>) -> Result<()> {
+        let mut listeners = watch(listeners)?;
+        let first = listeners.first().context("a worker without a listening socket")?;
+        self.slot.socket_inode.store(socket::inode(first), Relaxed);
+        self.slot.sockets.store(listeners.len() as u32, Relaxed);
+        self.slot.beat();
+        tokio::spawn(self.tick());
+        let mut orders = Orders::of(&seat.channel)?;
+        self.slot.set_state(State::Serving);
+        seat.channel.send(&Message::Ready, &[])?;
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = orders.next() => order?,
+                error = self.accept_connections(&listeners) => return Err(error.into()),
+            };
+            match order {
+                Order::Drain => break,
+                Order::Give(how_many, line) => how_many.give(line, &mut listeners),
+                Order::Adopt(sockets) => {
+                    listeners.extend(watch(sockets)?);
+                    seat.channel.send(&Message::Adopted, &[])?;
+                }
             }
-            // The client was gone before we came: accept(2) lists what a network may do to it.
-            Err(error) if belongs_to_the_connection(&error) => {}
-            Err(error) => return error,
+            self.slot.sockets.store(listeners.len() as u32, Relaxed);
+        }
+        self.drain(listeners).await;
+        Ok(())
+    }
+
+    /// The accept loop: take a connection off an accept queue, count it, serve it in a task of its
+    /// own. Comes back only with an error that would come again at once.
+    async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
+        loop {
+            // Beyond the limit connections wait in the accept queue, where they cost nothing.
+            while self.slot.connections_open.load(Relaxed) >= self.max_connections {
+                self.ended.notified().await;
+            }
+            match accept(listeners, self.slot).await {
+                Ok(stream) => self.serve(stream),
+                Err(error) => {
+                    if let Err(error) = accept_error::get_over(error).await {
+                        return error;
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&'static self, stream: TcpStream) {
+        Slot::add(&self.slot.connections_accepted, 1);
+        self.deadlines.spawn(stream, |stream| connection::serve(stream, self));
+    }
+
+    /// Ends in good order: accepts what is queued already, then nothing more, answers what it has.
+    ///
+    /// Whoever waits in the accept queue believes to be connected. To close the socket on them
+    /// would be to reset them.
+    async fn drain(&'static self, listeners: Vec<TcpListener>) {
+        self.slot.set_state(State::Draining);
+        self.deadlines.drain();
+        for listener in listeners {
+            // By plain accept(2): tokio asks the queue only after epoll has told it of something.
+            let Ok(listener) = listener.into_std() else { continue };
+            while let Ok((stream, _peer)) = listener.accept() {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    self.serve(stream);
+                }
+            }
+        }
+        // However long it takes: the parent has the deadline, and kills.
+        while self.slot.connections_open.load(Relaxed) > 0 {
+            self.ended.notified().await;
+        }
+    }
+
+    /// Tells who waits for a connection to end, at the limit or while draining.
+    pub fn tell_if_awaited(&self) {
+        let open = self.slot.connections_open.load(Relaxed);
+        if open + 1 >= self.max_connections || self.deadlines.is_draining() {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Four times a second: a heartbeat, and a look at stalled clients.
+    async fn tick(&'static self) -> Infallible {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.slot.beat();
+            self.deadlines.tick();
         }
     }
 }
@@ -68,35 +164,36 @@ async fn accept_connections(
 /// Every worker that watches a shared socket is woken for each new connection, because tokio
 /// registers it with epoll without EPOLLEXCLUSIVE. One of them gets it, the others find the queue
 /// empty: the thundering herd. A socket of one's own has no herd.
-async fn accept(listener: &TcpListener, slot: &Slot) -> io::Result<TcpStream> {
+async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream> {
     let mut woken = false;
-    poll_fn(|context| match listener.poll_accept(context) {
-        Poll::Ready(accepted) => Poll::Ready(accepted.map(|(stream, _peer)| stream)),
-        Poll::Pending => {
+    poll_fn(|context| {
+        let polled = poll_accept(listeners, context);
+        if polled.is_pending() {
             // The first poll only looks whether the queue holds more; each later one is a wake-up.
             if woken {
                 Slot::add(&slot.wakeups_without_connection, 1);
             }
             woken = true;
-            Poll::Pending
         }
+        polled
     })
     .await
 }
 
-fn belongs_to_the_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-/// Waits for the parent's word to stop. A parent that is gone needs no word.
-async fn told_to_stop(channel: &Channel) -> Result<()> {
-    let watch = channel.watch()?;
-    loop {
-        let mut ready = watch.readable().await?;
-        match channel.try_receive()? {
-            None => ready.clear_ready(),
-            Some(_) => return Ok(()),
+/// Takes a connection from the first queue that has one.
+fn poll_accept(
+    listeners: &[TcpListener],
+    context: &mut std::task::Context,
+) -> Poll<io::Result<TcpStream>> {
+    for listener in listeners {
+        if let Poll::Ready(accepted) = listener.poll_accept(context) {
+            return Poll::Ready(accepted.map(|(stream, _peer)| stream));
         }
     }
+    Poll::Pending
+}
+
+fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
+    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
+    watched.context("cannot watch a listening socket")
 }

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use common::options::Options;
 use common::socket::{self, Sharing};
-use common::start::{Start, as_worker};
-use common::{cli, log, supervisor, worker};
+use common::start::{How, Start, as_worker};
+use common::{cli, handover, log, supervisor, worker};
 
 /// Serves `hello` from worker processes that each have a listening socket of their own.
 #[derive(Parser)]
@@ -35,9 +35,15 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let options = &cli.options;
     if let Some(index) = cli.worker {
-        match as_worker(index, |seat, _none| {
-            let listener = socket::listen(options.address(), options.backlog, Sharing::ReusePort)?;
-            worker::run(seat, listener, options)
+        match as_worker(index, |seat, line| {
+            let listeners = match line {
+                // In a reload: the very socket of the worker this one replaces, queue and all.
+                Some(line) => handover::take(line)?,
+                None => {
+                    vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
+                }
+            };
+            worker::run(seat, listeners, options)
         })? {}
     }
 
@@ -46,5 +52,5 @@ fn run(cli: Cli) -> Result<()> {
     // Held, not listening, for as long as the server runs.
     let reservation = socket::reserve(options.address(), cli.join)?;
     let address = reservation.local_addr()?;
-    supervisor::run(options, address, cli.join, Start::Exec(None))
+    supervisor::run(options, address, cli.join, Start { how: How::Exec, listener: None })
 }

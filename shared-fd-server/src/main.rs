@@ -1,16 +1,14 @@
 //! One listening socket for all workers: the parent binds it, every worker inherits it, and all of
 //! them accept from the same queue.
 
-use std::cell::Cell;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use common::options::Options;
 use common::socket::{self, Sharing};
-use common::start::{Start, as_worker};
-use common::{cli, log, supervisor, worker};
+use common::start::{How, Seat, Start, as_worker};
+use common::{cli, log, supervisor, systemd, worker};
 
 /// Serves `hello` from worker processes that accept on one shared listening socket.
 #[derive(Parser)]
@@ -39,18 +37,17 @@ fn run(cli: Cli) -> Result<()> {
     let options = &cli.options;
     if let Some(index) = cli.worker {
         match as_worker(index, |seat, socket| {
-            worker::run(seat, socket.context("no listening socket came along")?.into(), options)
+            let listener = socket.context("no listening socket came along")?.into();
+            worker::run(seat, vec![listener], options)
         })? {}
     }
 
-    let listener = socket::listen(options.address(), options.backlog, Sharing::OneSocket)?;
+    let listener = match systemd::listening_socket()? {
+        Some(listener) => listener,
+        None => socket::listen(options.address(), options.backlog, Sharing::OneSocket)?,
+    };
     let address = listener.local_addr()?;
-    if cli.exec {
-        return supervisor::run(options, address, false, Start::Exec(Some(listener.as_fd())));
-    }
-    // A fork copies the process: the worker takes its copy of the socket out of its copy of the
-    // cell, and the parent's stays for the workers to come.
-    let listener = Cell::new(Some(listener));
-    let live = |seat: &_| worker::run(seat, listener.take().context("taken once")?, options);
-    supervisor::run(options, address, false, Start::Fork(&live))
+    let live = |seat: &Seat, listener| worker::run(seat, vec![listener], options);
+    let how = if cli.exec { How::Exec } else { How::Fork(&live) };
+    supervisor::run(options, address, false, Start { how, listener: Some(listener) })
 }

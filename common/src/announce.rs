@@ -1,0 +1,28 @@
+//! What a server prints when it serves: one line per fact that a learner wants.
+
+use std::io::{Result, Write, stdout};
+use std::net::SocketAddr;
+
+/// A worker to be announced.
+pub struct Announced {
+    /// Its slot of the scoreboard.
+    pub index: usize,
+    /// Its process.
+    pub pid: i32,
+    /// The listening socket it accepts from.
+    pub inode: u64,
+}
+
+/// Prints where, how many sockets, and who holds which.
+pub fn announce(address: SocketAddr, workers: &[Announced]) -> Result<()> {
+    let mut inodes: Vec<u64> = workers.iter().map(|worker| worker.inode).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    let mut out = stdout().lock();
+    writeln!(out, "serving http://{address}/ (parent pid {})", std::process::id())?;
+    writeln!(out, "{} workers, listening sockets: {}", workers.len(), inodes.len())?;
+    for Announced { index, pid, inode } in workers {
+        writeln!(out, "worker {index}: pid {pid}, accepts from socket:[{inode}]")?;
+    }
+    out.flush()
+}

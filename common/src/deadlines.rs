@@ -1,0 +1,295 @@
+//! Clients that stall: what a connection may take for each of its steps, and who looks at the clock.
+//!
+//! A timer per connection, set and cleared with every request, costs hyper and tokio about 1 600
+//! instructions per request. Nobody needs it to be exact. So a worker keeps one coarse clock that
+//! ticks four times a second; a connection notes at which tick its present step began, which is one
+//! store, and at every tick the worker looks through its connections for those that overstay. A
+//! limit is never cut short, and overrun by one tick at the most.
+//!
+//! hyper has one timer for a request's head and for the idle time before it. These are two steps
+//! here, told apart by the first byte that arrives.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use crate::options::Options;
+
+/// Between two ticks.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// How long a draining worker leaves an idle connection open. Closed at once, it would race the
+/// client's next request, which then is lost; a client that has been silent for this long is not
+/// likely to speak up in the very moment.
+const IDLE_WHILE_DRAINING: Duration = Duration::from_millis(500);
+
+/// How long a client that was refused may take to notice, see [`Step::Linger`].
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Step {
+    /// Waiting for the rest of a request's head; from accept, or from its first byte.
+    Head,
+    /// Waiting for the rest of a request's body.
+    Body,
+    /// The worker's own turn. No limit: nobody but we ourselves take this time.
+    Answer,
+    /// Waiting for the client to read; from the last byte it took.
+    Write,
+    /// Waiting for the next request.
+    Idle,
+    /// Refused and answered; reading on until the client has noticed. Closing a socket with unread
+    /// data resets the connection, and the reset may overtake the answer.
+    Linger,
+}
+
+/// All steps, in the order of their numbers.
+const STEPS: [Step; 6] =
+    [Step::Head, Step::Body, Step::Answer, Step::Write, Step::Idle, Step::Linger];
+
+/// The clock of one worker and the connections it looks after.
+pub struct Deadlines {
+    /// Ticks that each step may take, by its number.
+    limits: [u32; STEPS.len()],
+    now: AtomicU32,
+    draining: AtomicBool,
+    /// Locked for moments, by one thread: it is there because a task may be sent between threads
+    /// for all that tokio knows.
+    connections: Mutex<Slab<Watched>>,
+}
+
+struct Watched {
+    progress: Arc<Progress>,
+    /// `None` for the moment between entering the list and being started.
+    task: Option<AbortHandle>,
+}
+
+/// A connection's step and the tick at which it began, in one word.
+pub struct Progress(AtomicU64);
+
+impl Progress {
+    fn set(&self, step: Step, now: u32) {
+        self.0.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
+    }
+
+    fn get(&self) -> (Step, u32) {
+        let word = self.0.load(Relaxed);
+        (STEPS[(word >> 32) as usize], word as u32)
+    }
+}
+
+impl Deadlines {
+    /// A clock for connections with these limits.
+    pub fn new(options: &Options) -> Self {
+        let mut limits = [u32::MAX; STEPS.len()];
+        limits[Step::Head as usize] = ticks(options.header_timeout);
+        limits[Step::Body as usize] = ticks(options.body_timeout);
+        limits[Step::Write as usize] = ticks(options.write_timeout);
+        limits[Step::Idle as usize] = ticks(options.idle_timeout);
+        limits[Step::Linger as usize] = ticks(LINGER);
+        Self {
+            limits,
+            now: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            connections: Mutex::new(Slab::new()),
+        }
+    }
+
+    /// Serves a connection in a task that is ended when it overstays.
+    pub fn spawn<F>(&'static self, stream: TcpStream, serve: impl FnOnce(Timed) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let progress = Arc::new(Progress(AtomicU64::new(0)));
+        progress.set(Step::Head, self.now());
+        let watched = Watched { progress: progress.clone(), task: None };
+        let key = self.connections().insert(watched);
+        let task =
+            tokio::spawn(serve(Timed { stream, progress, key, clock: self, half_closed: false }));
+        // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
+        self.connections()[key].task = Some(task.abort_handle());
+    }
+
+    /// Ends the connections that overstay. To be called once per [`TICK`].
+    pub fn tick(&self) {
+        let now = self.now.fetch_add(1, Relaxed) + 1;
+        let draining = self.is_draining();
+        for (_, Watched { progress, task }) in self.connections().iter() {
+            let (step, since) = progress.get();
+            let limit = match step {
+                Step::Idle if draining => ticks(IDLE_WHILE_DRAINING),
+                _ => self.limits[step as usize],
+            };
+            if now.wrapping_sub(since) >= limit
+                && let Some(task) = task
+            {
+                tracing::debug!(?step, "a connection overstayed");
+                task.abort();
+            }
+        }
+    }
+
+    /// From now on idle connections are closed soon.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether the worker drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn now(&self) -> u32 {
+        self.now.load(Relaxed)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Slab<Watched>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ticks after which a time has surely passed: a step begins somewhere between two ticks.
+fn ticks(limit: Duration) -> u32 {
+    let whole = limit.as_nanos().div_ceil(TICK.as_nanos());
+    u32::try_from(whole).unwrap_or(u32::MAX - 1) + 1
+}
+
+/// A connection's stream, which notes what its connection waits for.
+pub struct Timed {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+    key: usize,
+    clock: &'static Deadlines,
+    half_closed: bool,
+}
+
+impl Timed {
+    /// Where the connection's task notes what cannot be seen from its stream.
+    pub fn notes(&self) -> Notes {
+        Notes { progress: self.progress.clone(), clock: self.clock }
+    }
+
+    fn now_at(&self, step: Step) {
+        self.progress.set(step, self.clock.now());
+    }
+}
+
+/// A handle to a connection's progress.
+#[derive(Clone)]
+pub struct Notes {
+    progress: Arc<Progress>,
+    clock: &'static Deadlines,
+}
+
+impl Notes {
+    /// A new step begins.
+    pub fn now_at(&self, step: Step) {
+        self.progress.set(step, self.clock.now());
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.clock.connections().remove(self.key);
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let (step, _) = self.progress.get();
+        match polled {
+            // Only the first byte starts the clock; or a byte a minute would keep it going.
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                if matches!(step, Step::Idle | Step::Answer) {
+                    self.now_at(Step::Head);
+                }
+            }
+            Poll::Pending if step == Step::Answer => self.now_at(Step::Idle),
+            _ => {}
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let (step, _) = self.progress.get();
+        match polled {
+            // An answer to a request that never came to the service: hyper refuses it.
+            _ if step == Step::Head => self.now_at(Step::Linger),
+            Poll::Pending if step == Step::Answer => self.now_at(Step::Write),
+            Poll::Ready(Ok(_)) if step == Step::Write => self.now_at(Step::Answer),
+            _ => {}
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
+    /// both directions. A client that was refused may still be sending; it gets the end of the
+    /// answer first, and is read until it has noticed.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        if self.progress.get().0 != Step::Linger {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.half_closed {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.half_closed = true;
+        }
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_never_cut_short() {
+        // Begun just before a tick, a step sees its first tick at once.
+        assert_eq!(ticks(Duration::ZERO), 1);
+        assert_eq!(ticks(TICK), 2);
+        assert_eq!(ticks(TICK + Duration::from_nanos(1)), 3);
+        assert_eq!(ticks(Duration::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_step_and_its_tick_come_back_as_they_were_noted() {
+        let progress = Progress(AtomicU64::new(0));
+        for step in STEPS {
+            progress.set(step, u32::MAX);
+            assert_eq!(progress.get(), (step, u32::MAX));
+        }
+    }
+}

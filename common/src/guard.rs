@@ -1,0 +1,93 @@
+//! What RFC 9112 wants refused and hyper lets through.
+//!
+//! hyper itself refuses, with 400 and by closing: a malformed request line or header field, white
+//! space before a colon, folded lines, differing Content-Lengths, a Transfer-Encoding that does not
+//! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head or too many
+//! fields; with 414 too long a target. It does not look at Host, and where Transfer-Encoding and
+//! Content-Length come together it drops the length before anyone can see it.
+
+use axum::http::{HeaderMap, Version, header};
+
+/// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
+/// that names no host.
+pub fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => !is_host(host.as_bytes()),
+        (None, _) => version >= Version::HTTP_11,
+        (Some(_), Some(_)) => true,
+    }
+}
+
+/// Whether the connection must not be used again after the answer. A request that said how long
+/// it is in two ways may have been understood differently by a proxy before us; if what we take for
+/// the next request is a part of this one for the proxy, somebody smuggles requests (RFC 9112, 6.3
+/// and 11.2). hyper hides the second length, so every Transfer-Encoding counts.
+pub fn must_close(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether this is `uri-host [":" port]` (RFC 3986, 3.2.2 and 3.2.3): a name or an address in the
+/// characters that are allowed, IPv6 in brackets. No user name.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
+            let inside = &rest[..end];
+            let address = inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+            if !address || inside.len() < 2 {
+                return false;
+            }
+            (inside, &rest[end + 1..])
+        }
+        _ => value.split_at(value.iter().position(|&byte| byte == b':').unwrap_or(value.len())),
+    };
+    let bracketed = value.first() == Some(&b'[');
+    let name = bracketed || (!host.is_empty() && host.iter().all(|&byte| is_name_byte(byte)));
+    let port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    name && port
+}
+
+/// unreserved, sub-delims and the percent sign of a percent-encoding.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_or_without_a_port() {
+        for good in ["a", "example.org", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:", "x_y", "%41"]
+        {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "user@a", "a/b", "a:b", "a:123456", "[::1", "[]", "[x]", "[::1]a",
+            "a?b", "ä",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn http_1_1_needs_exactly_one_host_and_http_1_0_none() {
+        let mut headers = HeaderMap::new();
+        assert!(has_bad_host(Version::HTTP_11, &headers));
+        assert!(!has_bad_host(Version::HTTP_10, &headers));
+        headers.append(header::HOST, "a".parse().unwrap());
+        assert!(!has_bad_host(Version::HTTP_11, &headers));
+        headers.append(header::HOST, "a".parse().unwrap());
+        assert!(has_bad_host(Version::HTTP_11, &headers));
+    }
+}

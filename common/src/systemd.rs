@@ -1,0 +1,41 @@
+//! Being started by systemd: a listening socket may come along, and readiness is told.
+
+use std::net::TcpListener;
+
+use anyhow::{Context, Result, ensure};
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+/// The listening socket that systemd passed, if it did (sd_listen_fds(3), socket activation). It is
+/// bound and listens already, with the backlog of the socket unit.
+///
+/// # Errors
+/// When more than one came along, or one that is not a listening TCP socket.
+pub fn listening_socket() -> Result<Option<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    if passed.len() == 0 {
+        return Ok(None);
+    }
+    ensure!(passed.len() == 1, "{} sockets were passed, one is wanted", passed.len());
+    let what = "the socket that was passed (LISTEN_FDS) is no listening TCP socket";
+    let listener = passed.take_tcp_listener(0).context(what)?.context(what)?;
+    listener.set_nonblocking(true)?;
+    Ok(Some(listener))
+}
+
+/// Tells systemd, if it wants to know (NOTIFY_SOCKET), that all workers serve.
+pub fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// Tells systemd that the server ends.
+pub fn stopping() {
+    tell(NotifyState::Stopping);
+}
+
+fn tell(state: NotifyState) {
+    let told = format!("{state:?}");
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell systemd ({told}): {error}");
+    }
+}
