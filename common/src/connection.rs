@@ -28,8 +28,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// This is what `axum::serve` would do, less what this server does not need: the choice between
 /// HTTP/1 and HTTP/2, and an executor for it. Measured, that is several thousand instructions per
 /// connection.
-pub async fn serve(stream: Timed, worker: &'static Worker) {
-    let _open = Open::new(worker);
+pub async fn serve(stream: Timed, _open: Open, worker: &'static Worker) {
     let notes = stream.notes();
     let service = service_fn(|request| answer(request, notes.clone(), worker));
     let served = http1::Builder::new()
@@ -103,11 +102,13 @@ fn is_too_large(error: &axum::Error) -> bool {
     false
 }
 
-/// Counts a connection as open for as long as it lives, however it ends.
-struct Open(&'static Worker);
+/// Counts a connection as open for as long as it lives, however it ends. It lives from accept on,
+/// and not only from when its task first runs: a worker that ends in between would reset it.
+pub struct Open(&'static Worker);
 
 impl Open {
-    fn new(worker: &'static Worker) -> Self {
+    /// One more.
+    pub fn new(worker: &'static Worker) -> Self {
         Slot::add(&worker.slot.connections_open, 1);
         Self(worker)
     }

@@ -212,16 +212,12 @@ impl AsyncRead for Timed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let (step, _) = self.progress.get();
-        match polled {
-            // Only the first byte starts the clock; or a byte a minute would keep it going.
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
-                if matches!(step, Step::Idle | Step::Answer) {
-                    self.now_at(Step::Head);
-                }
-            }
-            Poll::Pending if step == Step::Answer => self.now_at(Step::Idle),
-            _ => {}
+        // Only the first byte starts the clock; or a byte a minute would keep it going.
+        if polled.is_ready()
+            && buffer.filled().len() > before
+            && self.progress.get().0 == Step::Idle
+        {
+            self.now_at(Step::Head);
         }
         polled
     }
@@ -238,8 +234,11 @@ impl AsyncWrite for Timed {
         match polled {
             // An answer to a request that never came to the service: hyper refuses it.
             _ if step == Step::Head => self.now_at(Step::Linger),
-            Poll::Pending if step == Step::Answer => self.now_at(Step::Write),
-            Poll::Ready(Ok(_)) if step == Step::Write => self.now_at(Step::Answer),
+            Poll::Pending if matches!(step, Step::Answer | Step::Idle) => self.now_at(Step::Write),
+            // Answers here are written in one piece; what remains of one comes back as Pending.
+            Poll::Ready(Ok(_)) if matches!(step, Step::Answer | Step::Write) => {
+                self.now_at(Step::Idle);
+            }
             _ => {}
         }
         polled

@@ -11,24 +11,18 @@
 //!
 //! Those lines call the rest, which can be left closed at a first reading.
 //!
-//! What clients cannot do:
-//! - [`deadlines`]: stall;
-//! - [`guard`]: confuse, with what HTTP forbids;
-//! - [`accept_error`]: flood, until descriptors run out.
+//! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]); flood,
+//! until descriptors run out ([`accept_error`]).
 //!
-//! What a server survives:
-//! - [`supervisor`]: the parent's life: starts workers, watches, restarts, reloads, stops them;
-//! - [`restarts`]: when a worker that died is started again;
-//! - [`start`]: the two ways to start a worker, fork and exec;
-//! - [`channel`], [`orders`]: the line between parent and worker, and what is told over it;
-//! - [`handover`]: how a worker's own socket outlives it;
-//! - [`signals`]: what an administrator tells the parent.
+//! What a server survives: the parent's life is in [`supervisor`], which starts workers, watches,
+//! restarts, reloads and stops them; when a worker that died is started again in [`restarts`]; the
+//! two ways to start one, fork and exec, in [`start`]; the line between parent and worker, and what
+//! is told over it, in [`channel`] and [`orders`]; how a worker's own socket outlives it in
+//! [`handover`]; what an administrator tells the parent in [`signals`].
 //!
-//! The rest:
-//! - [`scoreboard`]: who accepted what, in shared memory;
-//! - [`options`], [`cli`], [`announce`], [`log`]: what goes in and what comes out;
-//! - [`burn`], [`limits`], [`port_owner`], [`systemd`]: CPU time to order, open files, who has the
-//!   port, and who may have started us.
+//! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
+//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
+//! ([`limits`]), who has the port ([`port_owner`]) and who may have started us ([`systemd`]).
 
 pub mod accept_error;
 pub mod announce;

@@ -174,8 +174,9 @@ impl Supervisor<'_> {
         let mut staying =
             self.count(|life| matches!(life, Life::Serving | Life::Starting { replaces: None }));
         while staying < self.wanted && self.restarts.not_before(now).is_none() {
-            let index = self.scoreboard().claim()?;
-            self.start_worker(index, None)?;
+            if let Err(error) = self.start_one_more(None) {
+                self.put_off(&format!("a worker cannot be started: {error:#}"));
+            }
             staying += 1;
         }
         while staying > self.wanted && self.let_one_go()? {
@@ -186,8 +187,9 @@ impl Supervisor<'_> {
             && let Some(old) = self.to_replace.pop_front()
         {
             if self.serving(old).is_some() {
-                let index = self.scoreboard().claim()?;
-                self.start_worker(index, Some(old))?;
+                if let Err(error) = self.start_one_more(Some(old)) {
+                    self.give_up_reload(old, &format!("{error:#}"));
+                }
             } else if self.to_replace.is_empty() {
                 tracing::info!("reloaded");
             }
@@ -214,7 +216,9 @@ impl Supervisor<'_> {
         });
         let hang = self.options.hang_timeout;
         let look = (!hang.is_zero()).then(|| now + LOOK.min(hang / 2));
-        deadlines.chain(self.restarts.not_before(now)).chain(look).min()
+        // A start that failed is tried again though nobody died of it.
+        let retry = (self.workers.len() < self.wanted).then(|| now + LOOK);
+        deadlines.chain(self.restarts.not_before(now)).chain(look).chain(retry).min()
     }
 
     /// Waits for the next event; `None` when it is time to look again.
@@ -338,21 +342,33 @@ impl Supervisor<'_> {
                 bail!("worker {index} cannot serve: {why}")
             }
             Life::Starting { replaces: Some(old) } => {
-                tracing::error!(
-                    "reload given up: worker {index} cannot serve: {why}; worker {old} stays"
-                );
-                self.to_replace.clear();
-                return Ok(());
+                self.give_up_reload(old, &format!("worker {index} cannot serve: {why}"));
             }
-            _ => {}
-        }
-        match self.restarts.died(Instant::now()) {
-            None => tracing::error!("worker {index} (pid {pid}) {why}; it is replaced"),
-            Some(pause) => tracing::error!(
-                "worker {index} (pid {pid}) {why}; too many deaths, the next start in {pause:?}"
-            ),
+            _ => self.put_off(&format!("worker {index} (pid {pid}) {why}")),
         }
         Ok(())
+    }
+
+    /// Notes a death, or a start that failed, so that too many of them make the next start wait.
+    fn put_off(&mut self, what: &str) {
+        match self.restarts.died(Instant::now()) {
+            None => tracing::error!("{what}; it is replaced"),
+            Some(pause) => tracing::error!("{what}; too many deaths, the next start in {pause:?}"),
+        }
+    }
+
+    fn give_up_reload(&mut self, old: usize, why: &str) {
+        tracing::error!("reload given up, worker {old} stays: {why}");
+        self.to_replace.clear();
+    }
+
+    fn start_one_more(&mut self, replaces: Option<usize>) -> Result<()> {
+        let index = self.scoreboard().claim()?;
+        let started = self.start_worker(index, replaces);
+        if started.is_err() {
+            self.scoreboard().release(index);
+        }
+        started
     }
 
     /// Starts a worker that counts in this slot; in a reload, the successor of another.

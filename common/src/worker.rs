@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::accept_error;
 use crate::channel::Message;
-use crate::connection;
+use crate::connection::{self, Open};
 use crate::deadlines::{Deadlines, TICK};
 use crate::handler::App;
 use crate::options::Options;
@@ -112,7 +112,8 @@ impl Worker {
 
     fn serve(&'static self, stream: TcpStream) {
         Slot::add(&self.slot.connections_accepted, 1);
-        self.deadlines.spawn(stream, |stream| connection::serve(stream, self));
+        let open = Open::new(self);
+        self.deadlines.spawn(stream, |stream| connection::serve(stream, open, self));
     }
 
     /// Ends in good order: accepts what is queued already, then nothing more, answers what it has.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod lifecycle;
 mod listening;
 mod stopping;
 mod support;

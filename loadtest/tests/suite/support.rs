@@ -64,6 +64,14 @@ impl Server {
         Self::from(command)
     }
 
+    /// Starts a server whose stderr is kept.
+    pub fn start_with_log(name: &str, arguments: &[&str]) -> (Self, Log) {
+        let log = Log(tempfile::NamedTempFile::new().unwrap());
+        let mut command = Command::new(program(name));
+        command.args(["--port", "0"]).args(arguments).stderr(log.0.reopen().unwrap());
+        (Self::from(command), log)
+    }
+
     /// Starts the server that this command describes, in a process group of its own.
     pub fn from(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
@@ -108,6 +116,15 @@ impl Server {
     /// Waits for the end.
     pub fn ended(&mut self) -> ExitStatus {
         wait_for("the server's end", || self.child.try_wait().unwrap())
+    }
+}
+
+/// What a server said on stderr.
+pub struct Log(tempfile::NamedTempFile);
+
+impl Log {
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.0.path()).unwrap()
     }
 }
 

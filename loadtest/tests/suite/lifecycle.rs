@@ -1,0 +1,443 @@
+//! What a server survives: dead, hung and replaced workers, and its own end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    SERVERS, Server, ask, children_of, free_port, listening_sockets, program, runs, send, skip,
+    wait_for,
+};
+
+/// Clients that ask without a pause until told to stop; they count every request that is not
+/// answered as it should be.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: Vec<thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn on(address: SocketAddr, keep_alive: bool) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = |_| {
+            let (stop, answered) = (stop.clone(), answered.clone());
+            thread::spawn(move || {
+                let (mut lost, mut connection) = (Vec::new(), None);
+                while !stop.load(Relaxed) {
+                    match request(address, &mut connection, keep_alive) {
+                        Ok(()) => _ = answered.fetch_add(1, Relaxed),
+                        Err(error) => {
+                            connection = None;
+                            lost.push(error.to_string());
+                        }
+                    }
+                }
+                lost
+            })
+        };
+        let clients = (0..8).map(client).collect();
+        Self { stop, answered, clients }
+    }
+
+    fn wait_for_more(&self, requests: u64) {
+        let before = self.answered.load(Relaxed);
+        wait_for("more answers", || {
+            (self.answered.load(Relaxed) >= before + requests).then_some(())
+        });
+    }
+
+    /// Ends the load; gives what was lost.
+    fn end(self) -> Vec<String> {
+        self.stop.store(true, Relaxed);
+        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    }
+}
+
+/// One request, on a connection of its own or on the one that is kept.
+fn request(
+    address: SocketAddr,
+    connection: &mut Option<TcpStream>,
+    keep_alive: bool,
+) -> std::io::Result<()> {
+    let mut stream = match connection.take() {
+        Some(stream) => stream,
+        None => TcpStream::connect(address)?,
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let close = if keep_alive { "" } else { "Connection: close\r\n" };
+    write!(stream, "GET / HTTP/1.1\r\nHost: x\r\n{close}\r\n")?;
+    let mut answer = Vec::new();
+    let mut part = [0; 512];
+    while !answer.ends_with(b"\r\n\r\nhello") {
+        match stream.read(&mut part)? {
+            0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
+            n => answer.extend(&part[..n]),
+        }
+    }
+    let says_close = String::from_utf8_lossy(&answer).contains("connection: close");
+    if keep_alive && !says_close {
+        *connection = Some(stream);
+    }
+    Ok(())
+}
+
+fn all_replaced(server: &Server, before: &[u32]) -> Option<()> {
+    let now = server.workers();
+    let replaced = now.len() == before.len() && now.iter().all(|pid| !before.contains(pid));
+    (replaced && server.scoreboard.is_serving()).then_some(())
+}
+
+/// The sum of listening sockets that the workers say they accept from.
+fn sockets(server: &Server) -> u32 {
+    server.scoreboard.workers().map(|(_, slot)| slot.sockets.load(Relaxed)).sum()
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_what_it_counted_stays_in_the_totals() {
+    for name in SERVERS {
+        let server = Server::start(name, &[]);
+        for _ in 0..20 {
+            ask(server.address(), "GET /");
+        }
+        let before = server.workers();
+        for &worker in &before {
+            send(worker, Signal::SIGKILL);
+        }
+        wait_for("four new workers", || all_replaced(&server, &before));
+        for _ in 0..20 {
+            assert!(ask(server.address(), "GET /").ends_with("hello"));
+        }
+        assert_eq!(server.scoreboard.total_requests(), 40);
+        assert_eq!(server.scoreboard.total_connections(), 40);
+    }
+}
+
+#[test]
+fn after_too_many_deaths_the_next_start_waits_and_a_line_says_so() {
+    for name in SERVERS {
+        let (server, log) = Server::start_with_log(name, &["--workers", "1"]);
+        for _ in 0..7 {
+            let worker = wait_for("a worker", || {
+                server.scoreboard.is_serving().then(|| server.workers()[0])
+            });
+            send(worker, Signal::SIGKILL);
+            wait_for("its end", || {
+                (!runs(worker) && !server.workers().contains(&worker)).then_some(())
+            });
+        }
+        wait_for("a worker after the pause", || server.scoreboard.is_serving().then_some(()));
+        let said = log.text();
+        assert_eq!(said.matches("was killed by SIGKILL").count(), 7, "{said}");
+        assert!(said.contains("too many deaths, the next start in 100ms"), "{said}");
+        assert!(said.contains("too many deaths, the next start in 200ms"), "{said}");
+    }
+}
+
+/// Makes a call that only workers make fail, in every process below.
+fn failing_workers(name: &str) -> Option<Command> {
+    if Command::new("strace").arg("-V").output().is_err() {
+        skip("strace is needed to make a call fail");
+        return None;
+    }
+    // listen(2) is the own socket's; a worker of the shared one has its own epoll at least.
+    let call = if name == "reuseport-server" { "listen" } else { "epoll_create1" };
+    let mut command = Command::new("strace");
+    command.args(["--quiet=all", "-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:error=EADDRINUSE")]);
+    Some(command)
+}
+
+#[test]
+fn a_worker_that_cannot_serve_stops_the_first_start_with_its_reason() {
+    for name in SERVERS {
+        let Some(mut command) = failing_workers(name) else { return };
+        let output = command.arg(program(name)).args(["--port", "0"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("cannot serve: "), "{stderr}");
+        assert!(stderr.contains("Address already in use"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn a_reload_whose_worker_cannot_serve_is_given_up_in_favour_of_the_old_ones() {
+    for name in SERVERS {
+        let Some(mut command) = failing_workers(name) else { return };
+        let (server, log) = Server::start_with_log(name, &[]);
+        let before = server.workers();
+        let mut strace = command.args(["-p", &server.pid().to_string()]).spawn().unwrap();
+        wait_for("strace", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+            let tracer = format!("TracerPid:\t{}\n", strace.id());
+            status.contains(&tracer).then_some(())
+        });
+        server.signal(Signal::SIGHUP);
+        if name == "reuseport-server" {
+            // A successor is given its socket, and so cannot fail to bind one. It serves.
+            wait_for("a reload all the same", || all_replaced(&server, &before));
+        } else {
+            wait_for("the line", || log.text().contains("reload given up").then_some(()));
+            wait_for("four workers", || (server.workers() == before).then_some(()));
+        }
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+        send(strace.id(), Signal::SIGINT);
+        strace.wait().unwrap();
+    }
+}
+
+#[test]
+fn reloads_replace_every_worker_and_lose_no_request() {
+    for name in SERVERS {
+        for keep_alive in [false, true] {
+            let server = Server::start(name, &[]);
+            let load = Load::on(server.address(), keep_alive);
+            for _ in 0..5 {
+                load.wait_for_more(200);
+                let before = server.workers();
+                server.signal(Signal::SIGHUP);
+                wait_for("four new workers", || all_replaced(&server, &before));
+            }
+            load.wait_for_more(200);
+            let lost = load.end();
+            assert!(lost.is_empty(), "{name}, keep-alive {keep_alive}: {lost:?}");
+            assert_eq!(sockets(&server), 4);
+        }
+    }
+}
+
+#[test]
+fn a_reload_keeps_each_listening_socket_as_it_is() {
+    let server = Server::start("reuseport-server", &[]);
+    let inodes = |server: &Server| {
+        let mut all: Vec<u64> = Vec::new();
+        server.workers().iter().for_each(|&pid| all.extend(listening_sockets(pid)));
+        all.sort_unstable();
+        all
+    };
+    let (before, workers) = (inodes(&server), server.workers());
+    server.signal(Signal::SIGHUP);
+    wait_for("four new workers", || all_replaced(&server, &workers));
+    assert_eq!(inodes(&server), before);
+    assert_eq!(listening_sockets(server.pid()).len(), 0, "the parent never holds one");
+}
+
+#[test]
+fn workers_come_and_go_by_signal_and_lose_no_request() {
+    for name in SERVERS {
+        let server = Server::start(name, &["--workers", "2"]);
+        let count = |wanted: usize| {
+            wait_for("that many workers", || {
+                (server.workers().len() == wanted && server.scoreboard.is_serving()).then_some(())
+            });
+        };
+        let load = Load::on(server.address(), false);
+        for _ in 0..2 {
+            for (signal, wanted) in [
+                (Signal::SIGTTIN, 3),
+                (Signal::SIGTTIN, 4),
+                (Signal::SIGTTOU, 3),
+                (Signal::SIGTTOU, 2),
+                (Signal::SIGTTOU, 1),
+                (Signal::SIGTTOU, 1), // never below one
+                (Signal::SIGTTIN, 2),
+            ] {
+                load.wait_for_more(50);
+                server.signal(signal);
+                count(wanted);
+            }
+        }
+        let lost = load.end();
+        assert!(lost.is_empty(), "{name}: {lost:?}");
+        // A socket whose worker has gone was adopted, and goes to the next worker that comes.
+        assert_eq!(sockets(&server), if name == "reuseport-server" { 4 } else { 2 });
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_is_killed_and_replaced() {
+    for name in SERVERS {
+        let (server, log) = Server::start_with_log(name, &["--hang-timeout", "1s"]);
+        let before = server.workers();
+        before.iter().for_each(|&worker| send(worker, Signal::SIGSTOP));
+        wait_for("four new workers", || all_replaced(&server, &before));
+        assert!(log.text().contains("has not turned for 1s"), "{}", log.text());
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+    }
+}
+
+#[test]
+fn sigterm_answers_what_is_under_way_and_what_waits_in_the_accept_queue() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &[]);
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
+        let mut clients: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                stream.write_all(head.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        server.signal(Signal::SIGTERM);
+        wait_for("the drain", || {
+            server
+                .scoreboard
+                .workers()
+                .all(|(_, slot)| slot.state() == common::scoreboard::State::Draining)
+                .then_some(())
+        });
+        assert!(TcpStream::connect(server.address()).is_err(), "no new ones");
+        for stream in &mut clients {
+            stream.write_all(b"x").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{answer:?}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+        }
+        assert_eq!(server.ended().code(), Some(0));
+    }
+}
+
+#[test]
+fn sigterm_closes_a_hundred_idle_connections_within_two_seconds() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &[]);
+        let mut kept: Vec<Option<TcpStream>> = (0..100).map(|_| None).collect();
+        for connection in &mut kept {
+            request(server.address(), connection, true).unwrap();
+        }
+        let start = Instant::now();
+        server.signal(Signal::SIGTERM);
+        for connection in kept.into_iter().flatten() {
+            assert_eq!({ connection }.read(&mut [0]).unwrap(), 0, "closed, not reset");
+        }
+        assert_eq!(server.ended().code(), Some(0));
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(500), "not at once: {took:?}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+#[test]
+fn stuck_clients_hold_a_drain_until_its_deadline_and_no_longer() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &["--drain-timeout", "1s"]);
+        let _stuck: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+                stream
+            })
+            .collect();
+        wait_for("them to be accepted", || {
+            (server.scoreboard.total_connections() == 100).then_some(())
+        });
+        let start = Instant::now();
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.ended().code(), Some(0));
+        let took = start.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_and_sigquit_end_at_once_with_status_0_and_nobody_left() {
+    for name in SERVERS {
+        for signals in [&[Signal::SIGTERM, Signal::SIGTERM][..], &[Signal::SIGQUIT]] {
+            let mut server = Server::start(name, &["--drain-timeout", "60s"]);
+            let workers = server.workers();
+            let mut stuck = TcpStream::connect(server.address()).unwrap();
+            stuck.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+            wait_for("it to be accepted", || {
+                (server.scoreboard.total_connections() == 1).then_some(())
+            });
+            for &signal in signals {
+                server.signal(signal);
+                // Signals of one kind do not queue: the second must not come before the first is read.
+                wait_for("the signal to be taken", || {
+                    let path = format!("/proc/{}/status", server.pid());
+                    let status = std::fs::read_to_string(path).unwrap_or_default();
+                    (!status.contains("ShdPnd:\t0000000000004000")).then_some(())
+                });
+            }
+            assert_eq!(server.ended().code(), Some(0), "{signals:?}");
+            assert!(workers.iter().all(|&worker| !runs(worker)));
+        }
+    }
+}
+
+#[test]
+fn a_parent_that_is_killed_leaves_no_orphan_and_no_port_taken() {
+    for name in SERVERS {
+        let port = free_port();
+        for _ in 0..5 {
+            let mut server = Server::start(name, &["--port", &port]);
+            let workers = children_of(server.pid());
+            assert_eq!(workers.len(), 4);
+            server.signal(Signal::SIGKILL);
+            server.ended();
+            let start = Instant::now();
+            for worker in workers {
+                wait_for("a worker's end", || (!runs(worker)).then_some(()));
+            }
+            assert!(start.elapsed() < Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_systemd_passes_is_served_and_readiness_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let notified = UnixDatagram::bind(&path).unwrap();
+    notified.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let told = || {
+        let mut text = [0; 200];
+        let length = notified.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The way sd_listen_fds(3) describes: descriptor 3, and the pid it is meant for.
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, program("shared-fd-server").to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", &path).stdin(Stdio::from(OwnedFd::from(listener)));
+    let mut server = Server::from(command);
+    assert_eq!(server.address(), address);
+    assert!(told().contains("READY=1"));
+    assert!(ask(address, "GET /").ends_with("hello"));
+    server.signal(Signal::SIGTERM);
+    assert!(told().contains("STOPPING=1"));
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn systemd_socket_activate_starts_the_server_with_its_first_client() {
+    if Command::new("systemd-socket-activate").arg("--version").output().is_err() {
+        return skip("systemd-socket-activate is missing");
+    }
+    let port = free_port();
+    let mut activate = Command::new("systemd-socket-activate")
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .arg(program("shared-fd-server"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    wait_for("the socket", || TcpStream::connect(address).ok());
+    assert!(ask(address, "GET /").ends_with("hello"));
+    send(activate.id(), Signal::SIGTERM); // it became the server by exec
+    assert_eq!(activate.wait().unwrap().code(), Some(0));
+}
