@@ -63,9 +63,14 @@ test: wrk ## all tests; what this machine lacks is skipped, and said
 	cargo test --locked --workspace
 
 .PHONY: test-all
-test-all: wrk nginx perf ## all tests, after installing what they need; nothing is skipped
+test-all: wrk nginx perf strace setpriv systemd-socket-activate ## all tests, after installing what they need; nothing is skipped
 	cargo build --locked --workspace
 	NO_SKIPS=1 cargo test --locked --workspace
+
+.PHONY: soak
+soak: wrk ## the long forms of the tests: a million requests, 100 000 mutated ones, many reloads
+	cargo build --release --locked --workspace
+	SOAK=1 FUZZ_REQUESTS=100000 cargo test --release --locked --package loadtest --test suite -- soak:: fuzz::
 
 .PHONY: lint
 lint: ## formatting, clippy and documentation, without a warning
@@ -78,10 +83,16 @@ clean: ## remove what was built and measured
 	cargo clean
 
 # Programs from the system. The package's name where it is not the command's: apt-get, others.
-.PHONY: wrk nginx perf
+.PHONY: wrk nginx perf strace setpriv systemd-socket-activate
 wrk:
 	@.ci/need wrk wrk wrk
 nginx:
 	@.ci/need nginx nginx-light nginx
 perf:
 	@.ci/need perf linux-perf perf
+strace:
+	@.ci/need strace strace strace
+setpriv:
+	@.ci/need setpriv util-linux util-linux
+systemd-socket-activate:
+	@.ci/need systemd-socket-activate systemd systemd

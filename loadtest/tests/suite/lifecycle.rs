@@ -1,94 +1,20 @@
 //! What a server survives: dead, hung and replaced workers, and its own end.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::load::{Load, request};
 use crate::support::{
     SERVERS, Server, ask, children_of, free_port, listening_sockets, program, runs, send, skip,
     wait_for,
 };
-
-/// Clients that ask without a pause until told to stop; they count every request that is not
-/// answered as it should be.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    clients: Vec<thread::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn on(address: SocketAddr, keep_alive: bool) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |_| {
-            let (stop, answered) = (stop.clone(), answered.clone());
-            thread::spawn(move || {
-                let (mut lost, mut connection) = (Vec::new(), None);
-                while !stop.load(Relaxed) {
-                    match request(address, &mut connection, keep_alive) {
-                        Ok(()) => _ = answered.fetch_add(1, Relaxed),
-                        Err(error) => {
-                            connection = None;
-                            lost.push(error.to_string());
-                        }
-                    }
-                }
-                lost
-            })
-        };
-        let clients = (0..8).map(client).collect();
-        Self { stop, answered, clients }
-    }
-
-    fn wait_for_more(&self, requests: u64) {
-        let before = self.answered.load(Relaxed);
-        wait_for("more answers", || {
-            (self.answered.load(Relaxed) >= before + requests).then_some(())
-        });
-    }
-
-    /// Ends the load; gives what was lost.
-    fn end(self) -> Vec<String> {
-        self.stop.store(true, Relaxed);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    }
-}
-
-/// One request, on a connection of its own or on the one that is kept.
-fn request(
-    address: SocketAddr,
-    connection: &mut Option<TcpStream>,
-    keep_alive: bool,
-) -> std::io::Result<()> {
-    let mut stream = match connection.take() {
-        Some(stream) => stream,
-        None => TcpStream::connect(address)?,
-    };
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let close = if keep_alive { "" } else { "Connection: close\r\n" };
-    write!(stream, "GET / HTTP/1.1\r\nHost: x\r\n{close}\r\n")?;
-    let mut answer = Vec::new();
-    let mut part = [0; 512];
-    while !answer.ends_with(b"\r\n\r\nhello") {
-        match stream.read(&mut part)? {
-            0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
-            n => answer.extend(&part[..n]),
-        }
-    }
-    let says_close = String::from_utf8_lossy(&answer).contains("connection: close");
-    if keep_alive && !says_close {
-        *connection = Some(stream);
-    }
-    Ok(())
-}
 
 fn all_replaced(server: &Server, before: &[u32]) -> Option<()> {
     let now = server.workers();
@@ -192,26 +118,6 @@ fn a_reload_whose_worker_cannot_serve_is_given_up_in_favour_of_the_old_ones() {
         assert!(ask(server.address(), "GET /").ends_with("hello"));
         send(strace.id(), Signal::SIGINT);
         strace.wait().unwrap();
-    }
-}
-
-#[test]
-fn reloads_replace_every_worker_and_lose_no_request() {
-    for name in SERVERS {
-        for keep_alive in [false, true] {
-            let server = Server::start(name, &[]);
-            let load = Load::on(server.address(), keep_alive);
-            for _ in 0..5 {
-                load.wait_for_more(200);
-                let before = server.workers();
-                server.signal(Signal::SIGHUP);
-                wait_for("four new workers", || all_replaced(&server, &before));
-            }
-            load.wait_for_more(200);
-            let lost = load.end();
-            assert!(lost.is_empty(), "{name}, keep-alive {keep_alive}: {lost:?}");
-            assert_eq!(sockets(&server), 4);
-        }
     }
 }
 
@@ -371,25 +277,6 @@ fn a_second_signal_and_sigquit_end_at_once_with_status_0_and_nobody_left() {
             }
             assert_eq!(server.ended().code(), Some(0), "{signals:?}");
             assert!(workers.iter().all(|&worker| !runs(worker)));
-        }
-    }
-}
-
-#[test]
-fn a_parent_that_is_killed_leaves_no_orphan_and_no_port_taken() {
-    for name in SERVERS {
-        let port = free_port();
-        for _ in 0..5 {
-            let mut server = Server::start(name, &["--port", &port]);
-            let workers = children_of(server.pid());
-            assert_eq!(workers.len(), 4);
-            server.signal(Signal::SIGKILL);
-            server.ended();
-            let start = Instant::now();
-            for worker in workers {
-                wait_for("a worker's end", || (!runs(worker)).then_some(()));
-            }
-            assert!(start.elapsed() < Duration::from_secs(1));
         }
     }
 }

@@ -5,5 +5,8 @@ mod bad_input;
 mod bench;
 mod lifecycle;
 mod listening;
+mod load;
+mod readme;
+mod soak;
 mod stopping;
 mod support;

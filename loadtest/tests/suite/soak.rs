@@ -1,0 +1,159 @@
+//! The long tests. `make test` runs their short forms, `make soak` (SOAK=1) the long ones.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use procfs::process::Process;
+
+use crate::load::Load;
+use crate::support::{SERVERS, Server, children_of, free_port, runs, send, soaking, wait_for};
+
+/// Memory that is a process's own, in bytes.
+fn own_memory(pid: u32) -> u64 {
+    let rollup = Process::new(pid as i32).unwrap().smaps_rollup().unwrap();
+    let map = &rollup.memory_map_rollup.0[0].extension.map;
+    map["Private_Clean"] + map["Private_Dirty"]
+}
+
+fn descriptors(pid: u32) -> usize {
+    Process::new(pid as i32).unwrap().fd_count().unwrap()
+}
+
+/// What a server holds when it rests: of the parent, and of its workers together.
+#[derive(Debug)]
+struct Holdings {
+    descriptors: Vec<usize>,
+    parent_memory: u64,
+    worker_memory: u64,
+    children: usize,
+}
+
+fn holdings(server: &Server) -> Holdings {
+    wait_for("connections to end", || {
+        let mut workers = server.scoreboard.workers();
+        workers
+            .all(|(_, slot)| slot.connections_open.load(std::sync::atomic::Ordering::Relaxed) == 0)
+            .then_some(())
+    });
+    let workers = server.workers();
+    let mut all: Vec<usize> = workers.iter().map(|&pid| descriptors(pid)).collect();
+    all.sort_unstable();
+    all.push(descriptors(server.pid()));
+    Holdings {
+        descriptors: all,
+        parent_memory: own_memory(server.pid()),
+        worker_memory: workers.iter().map(|&pid| own_memory(pid)).max().unwrap(),
+        children: children_of(server.pid()).len(),
+    }
+}
+
+fn reload(server: &Server) {
+    let before = server.workers();
+    server.signal(Signal::SIGHUP);
+    wait_for("new workers", || {
+        let now = server.workers();
+        let new = now.len() == 4 && now.iter().all(|pid| !before.contains(pid));
+        (new && server.scoreboard.is_serving()).then_some(())
+    });
+    wait_for("old workers to end", || before.iter().all(|&pid| !runs(pid)).then_some(()));
+}
+
+#[test]
+fn after_many_requests_reloads_and_kills_a_server_holds_what_it_held_before() {
+    let (requests, rounds) = if soaking() { (1_000_000, 20) } else { (20_000, 2) };
+    for name in SERVERS {
+        let server = Server::start(name, &[]);
+        let warm_up = requests / 20;
+        // What a worker holds after so many requests: once before everything, once after it.
+        let measure = || {
+            reload(&server);
+            let load = Load::on(server.address(), true);
+            load.wait_for_more(warm_up);
+            assert_eq!(load.end(), Vec::<String>::new());
+            holdings(&server)
+        };
+        measure(); // the parent's own first time
+        let before = measure();
+        for round in 0..rounds {
+            let load = Load::on(server.address(), round % 2 == 0);
+            load.wait_for_more(requests / rounds / 2);
+            reload(&server);
+            send(server.workers()[0], Signal::SIGKILL);
+            load.wait_for_more(requests / rounds / 2);
+            load.end(); // what the killed worker had accepted is lost
+            wait_for("full strength", || {
+                (server.workers().len() == 4 && server.scoreboard.is_serving()).then_some(())
+            });
+            // Not too many deaths at a time, or the next start waits.
+            if rounds > 5 {
+                std::thread::sleep(Duration::from_secs(2));
+            }
+        }
+        let after = measure();
+        assert_eq!(after.descriptors, before.descriptors, "{name}");
+        assert_eq!((after.children, before.children), (4, 4), "{name}: zombies or orphans");
+        let grew = |now: u64, then: u64| now as f64 > then as f64 * 1.05 + 32e3;
+        assert!(!grew(after.parent_memory, before.parent_memory), "{name}: {before:?} {after:?}");
+        assert!(!grew(after.worker_memory, before.worker_memory), "{name}: {before:?} {after:?}");
+    }
+}
+
+#[test]
+fn reloads_under_load_lose_no_request() {
+    let (reloads, requests) = if soaking() { (20, 30_000) } else { (5, 2_000) };
+    for name in SERVERS {
+        for keep_alive in [false, true] {
+            let server = Server::start(name, &[]);
+            let load = Load::on(server.address(), keep_alive);
+            for _ in 0..reloads {
+                load.wait_for_more(requests / reloads);
+                reload(&server);
+            }
+            let lost = load.end();
+            assert!(lost.is_empty(), "{name}, keep-alive {keep_alive}: {lost:?}");
+        }
+    }
+}
+
+#[test]
+fn a_parent_that_is_killed_leaves_no_orphan_and_no_port_taken() {
+    for name in SERVERS {
+        let port = free_port();
+        for _ in 0..if soaking() { 50 } else { 5 } {
+            let mut server = Server::start(name, &["--port", &port]);
+            let workers = children_of(server.pid());
+            assert_eq!(workers.len(), 4);
+            server.signal(Signal::SIGKILL);
+            server.ended();
+            let start = Instant::now();
+            for worker in workers {
+                wait_for("a worker's end", || (!runs(worker)).then_some(()));
+            }
+            assert!(start.elapsed() < Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
+fn a_killed_worker_costs_a_shared_socket_only_what_that_worker_had_accepted() {
+    let kills = if soaking() { 100 } else { 5 };
+    let server = Server::start("shared-fd-server", &[]);
+    let load = Load::on(server.address(), false);
+    for _ in 0..kills {
+        load.wait_for_more(100);
+        send(server.workers()[0], Signal::SIGKILL);
+        let start = Instant::now();
+        wait_for("full strength", || {
+            let serves = server.workers().len() == 4 && server.scoreboard.is_serving();
+            serves.then_some(())
+        });
+        if kills <= 5 {
+            assert!(start.elapsed() < Duration::from_secs(1), "restarted at once");
+        }
+    }
+    load.wait_for_more(100);
+    let lost = load.end();
+    // Each client has one connection at a time, and a kill can take no more than those.
+    assert!(lost.len() <= kills * Load::CLIENTS, "{} lost by {kills} kills", lost.len());
+    assert!(lost.iter().all(|how| !how.contains("refused")), "the others accept: {lost:?}");
+}
