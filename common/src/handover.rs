@@ -21,11 +21,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
+use tokio::time::timeout;
 
-use crate::channel::{Channel, Message};
+use crate::channel::{Channel, Message, Received};
 
-/// How long a successor waits for each socket. A predecessor whose event loop does not turn cannot
-/// give anything away.
+/// How long to wait for a worker to give. One whose event loop does not turn never does.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Sends sockets over the line; they stay open here too.
@@ -37,23 +37,55 @@ pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
     line.send(&Message::Done, &[])
 }
 
-/// Receives the sockets that come over the line.
+/// Receives the sockets that come over the line, in a worker that has nothing else to do yet.
 ///
 /// # Errors
-/// When the giver dies, or does not give within 5 s.
+/// When the giver dies, or lets 5 s pass.
 pub fn take(line: OwnedFd) -> Result<Vec<TcpListener>> {
     setsockopt(&line, ReceiveTimeout, &TimeVal::milliseconds(WITHIN.as_millis() as i64))?;
     let line = Channel::from(line);
     let mut sockets = Vec::new();
-    loop {
-        match line.receive().context("the predecessor does not hand over its socket")? {
-            Some((Message::Socket, descriptors)) => {
-                sockets.extend(descriptors.into_iter().map(TcpListener::from));
+    while !collect(line.receive().context(SILENT)?, &mut sockets)? {}
+    Ok(sockets)
+}
+
+/// The same in a worker that goes on serving meanwhile.
+///
+/// # Errors
+/// As for [`take`].
+pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
+    let line = Channel::from(line);
+    let watch = line.watch()?;
+    let mut sockets = Vec::new();
+    let all = async {
+        loop {
+            let mut ready = watch.readable().await?;
+            match line.try_receive()? {
+                None => ready.clear_ready(),
+                Some(received) => {
+                    if collect(received, &mut sockets)? {
+                        return anyhow::Ok(());
+                    }
+                }
             }
-            Some((Message::Done, _)) => return Ok(sockets),
-            Some((other, _)) => bail!("expected a socket, not {other:?}"),
-            None => bail!("the predecessor ended before it handed over its socket"),
         }
+    };
+    timeout(WITHIN, all).await.context(SILENT)??;
+    Ok(sockets)
+}
+
+const SILENT: &str = "the other worker does not hand over its socket";
+
+/// Adds what came; true if that was the last of it.
+fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result<bool> {
+    match received {
+        Some((Message::Socket, descriptors)) => {
+            sockets.extend(descriptors.into_iter().map(TcpListener::from));
+            Ok(false)
+        }
+        Some((Message::Done, _)) => Ok(true),
+        Some((other, _)) => bail!("expected a socket, not {other:?}"),
+        None => bail!("the other worker ended before it handed over its socket"),
     }
 }
 
@@ -71,6 +103,18 @@ mod tests {
             all.iter().map(|socket| socket.local_addr().unwrap()).collect()
         };
         assert_eq!(addresses(&taken), addresses(&sockets));
+    }
+
+    #[test]
+    fn they_arrive_in_a_worker_that_goes_on_serving_too() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let giver = std::thread::spawn(move || give(ours.into(), &[socket]));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let taken = runtime.block_on(take_while_serving(theirs.into())).unwrap();
+        giver.join().unwrap().unwrap();
+        assert_eq!(taken[0].local_addr().unwrap(), address);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl<'a> Orders<'a> {
         Ok(Self { channel, ready })
     }
 
-    /// Waits for the next order. Nothing is lost if the wait is given up.
+    /// Waits for the next order.
     pub async fn next(&mut self) -> Result<Order> {
         loop {
             let mut ready = self.ready.readable().await?;
@@ -73,7 +73,7 @@ impl<'a> Orders<'a> {
                 (Message::Drain, _) => return Ok(Order::Drain),
                 (Message::GiveAll, Some(line)) => return Ok(Order::Give(HowMany::All, line)),
                 (Message::GiveOne, Some(line)) => return Ok(Order::Give(HowMany::One, line)),
-                (Message::Adopt, Some(line)) => match handover::take(line) {
+                (Message::Adopt, Some(line)) => match handover::take_while_serving(line).await {
                     Ok(sockets) => return Ok(Order::Adopt(sockets)),
                     Err(error) => tracing::warn!("could not take over a socket: {error:#}"),
                 },
