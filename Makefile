@@ -53,6 +53,10 @@ bench: bench-shared bench-reuseport ## both, one after the other, then both in o
 cost: wrk nginx perf build ## instructions per request of each server, beside nginx
 	@$(loadtest) cost --json $(results)/cost.json
 
+.PHONY: losses
+losses: build ## requests lost when workers are killed and replaced, for each strategy (KILLS=10, root)
+	@.ci/losses "$${CARGO_TARGET_DIR:-target}/release/loadtest"
+
 .PHONY: build
 build: ## build everything, optimized
 	@cargo build --release --locked --workspace

@@ -1,6 +1,8 @@
 //! One connection's life: hyper reads requests and writes answers until either side has enough.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
@@ -10,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWrite;
 
 use crate::deadlines::{Notes, Step, Timed};
 use crate::guard;
@@ -31,14 +34,22 @@ const MAX_BODY: usize = 64 * 1024;
 pub async fn serve(stream: Timed, _open: Open, worker: &'static Worker) {
     let notes = stream.notes();
     let service = service_fn(|request| answer(request, notes.clone(), worker));
-    let served = http1::Builder::new()
+    let mut connection = http1::Builder::new()
+        // A client that has closed its own direction still waits for its answer. Without this, it
+        // gets none if the end arrives with the request.
+        .half_close(true)
         // Head and body of an answer this small go out in one buffer: copying five bytes is
         // cheaper than writev(2).
         .writev(false)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
+    if let Err(error) = (&mut connection).await {
         tracing::debug!(%error, "a connection ended early");
+    }
+    // hyper does not shut down the stream of a client that asked for an upgrade, even in vain.
+    if notes.step() == Step::Linger {
+        let mut stream = connection.into_parts().io.into_inner();
+        let _ = poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await;
     }
 }
 
@@ -51,6 +62,8 @@ async fn answer(
     let must_close = guard::must_close(request.headers());
     let mut response = if guard::has_bad_host(request.version(), request.headers()) {
         refuse(StatusCode::BAD_REQUEST, &notes)
+    } else if must_close && let Some(status) = guard::refuses_coding(request.headers()) {
+        refuse(status, &notes)
     } else if request.body().is_end_stream() {
         notes.now_at(Step::Answer);
         worker.app.answer(request.map(Body::new)).await?
@@ -58,6 +71,9 @@ async fn answer(
         // Boxed, or its space would be set aside in every connection that never has a body.
         Box::pin(read_body_and_answer(request.map(Body::new), &notes, worker)).await?
     };
+    if must_close {
+        notes.now_at(Step::Linger); // the client may be sending its next request already
+    }
     // A draining worker ends a connection with an answer: then the client knows that the next
     // request belongs elsewhere. Closing it while the next one is under way would lose that.
     if must_close || worker.deadlines.is_draining() {
@@ -72,8 +88,12 @@ async fn read_body_and_answer(
     notes: &Notes,
     worker: &'static Worker,
 ) -> Result<Response, Infallible> {
-    notes.now_at(Step::Body);
     let (head, body) = request.into_parts();
+    // Said beforehand: then a client that waits for "100 Continue" need not send it at all.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, notes));
+    }
+    notes.now_at(Step::Body);
     match to_bytes(body, MAX_BODY).await {
         Ok(body) => {
             notes.now_at(Step::Answer);

@@ -48,8 +48,9 @@ pub enum Step {
     Write,
     /// Waiting for the next request.
     Idle,
-    /// Refused and answered; reading on until the client has noticed. Closing a socket with unread
-    /// data resets the connection, and the reset may overtake the answer.
+    /// The last answer is given, and the client does not know it; reading on until it has noticed.
+    /// Closing a socket with unread data resets the connection, and the reset may overtake the
+    /// answer.
     Linger,
 }
 
@@ -74,16 +75,28 @@ struct Watched {
     task: Option<AbortHandle>,
 }
 
-/// A connection's step and the tick at which it began, in one word.
-pub struct Progress(AtomicU64);
+/// How far a connection is.
+pub struct Progress {
+    /// Its step and the tick at which that began, in one word.
+    step: AtomicU64,
+    /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
+    /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
+    in_head: AtomicBool,
+}
 
 impl Progress {
+    fn new(step: Step, now: u32) -> Self {
+        let progress = Self { step: AtomicU64::new(0), in_head: AtomicBool::new(false) };
+        progress.set(step, now);
+        progress
+    }
+
     fn set(&self, step: Step, now: u32) {
-        self.0.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
+        self.step.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
     }
 
     fn get(&self) -> (Step, u32) {
-        let word = self.0.load(Relaxed);
+        let word = self.step.load(Relaxed);
         (STEPS[(word >> 32) as usize], word as u32)
     }
 }
@@ -110,12 +123,18 @@ impl Deadlines {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let progress = Arc::new(Progress(AtomicU64::new(0)));
-        progress.set(Step::Head, self.now());
+        let progress = Arc::new(Progress::new(Step::Head, self.now()));
         let watched = Watched { progress: progress.clone(), task: None };
         let key = self.connections().insert(watched);
-        let task =
-            tokio::spawn(serve(Timed { stream, progress, key, clock: self, half_closed: false }));
+        let task = tokio::spawn(serve(Timed {
+            stream,
+            progress,
+            key,
+            clock: self,
+            tail: 0,
+            may_have_more: false,
+            half_closed: false,
+        }));
         // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
         self.connections()[key].task = Some(task.abort_handle());
     }
@@ -170,6 +189,10 @@ pub struct Timed {
     progress: Arc<Progress>,
     key: usize,
     clock: &'static Deadlines,
+    /// The last bytes that came, the last of them lowest.
+    tail: u32,
+    /// Whether the last read stopped for want of space, so that more may be there.
+    may_have_more: bool,
     half_closed: bool,
 }
 
@@ -181,6 +204,15 @@ impl Timed {
 
     fn now_at(&self, step: Step) {
         self.progress.set(step, self.clock.now());
+    }
+
+    /// Notes whether these bytes end a head, that is with an empty line.
+    fn note_end(&mut self, bytes: &[u8]) {
+        for &byte in &bytes[bytes.len().saturating_sub(3)..] {
+            self.tail = self.tail << 8 | u32::from(byte);
+        }
+        let ends = self.tail & 0xffff == 0x0a0a || self.tail & 0xff_ffff == 0x0a_0d0a;
+        self.progress.in_head.store(!ends, Relaxed);
     }
 }
 
@@ -194,7 +226,15 @@ pub struct Notes {
 impl Notes {
     /// A new step begins.
     pub fn now_at(&self, step: Step) {
+        if step == Step::Body {
+            self.progress.in_head.store(false, Relaxed);
+        }
         self.progress.set(step, self.clock.now());
+    }
+
+    /// The present step.
+    pub fn step(&self) -> Step {
+        self.progress.get().0
     }
 }
 
@@ -212,12 +252,16 @@ impl AsyncRead for Timed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        // Only the first byte starts the clock; or a byte a minute would keep it going.
-        if polled.is_ready()
-            && buffer.filled().len() > before
-            && self.progress.get().0 == Step::Idle
-        {
-            self.now_at(Step::Head);
+        if polled.is_ready() && buffer.filled().len() > before {
+            self.may_have_more = buffer.remaining() == 0;
+            let step = self.progress.get().0;
+            if step != Step::Body {
+                self.note_end(&buffer.filled()[before..]);
+            }
+            // Only the first byte starts the clock; or a byte a minute would keep it going.
+            if step == Step::Idle {
+                self.now_at(Step::Head);
+            }
         }
         polled
     }
@@ -231,13 +275,18 @@ impl AsyncWrite for Timed {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         let (step, _) = self.progress.get();
-        match polled {
+        match (step, &polled) {
             // An answer to a request that never came to the service: hyper refuses it.
-            _ if step == Step::Head => self.now_at(Step::Linger),
-            Poll::Pending if matches!(step, Step::Answer | Step::Idle) => self.now_at(Step::Write),
-            // Answers here are written in one piece; what remains of one comes back as Pending.
-            Poll::Ready(Ok(_)) if matches!(step, Step::Answer | Step::Write) => {
-                self.now_at(Step::Idle);
+            (Step::Head | Step::Idle, _) => self.now_at(Step::Linger),
+            (Step::Answer, Poll::Pending) => self.now_at(Step::Write),
+            (Step::Answer | Step::Write, Poll::Ready(Ok(written))) => {
+                self.now_at(if *written < bytes.len() {
+                    Step::Write
+                } else if self.progress.in_head.load(Relaxed) {
+                    Step::Head
+                } else {
+                    Step::Idle
+                });
             }
             _ => {}
         }
@@ -249,11 +298,15 @@ impl AsyncWrite for Timed {
     }
 
     /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
-    /// both directions. A client that was refused may still be sending; it gets the end of the
-    /// answer first, and is read until it has noticed.
+    /// both directions. A client that was refused may still be sending, and so may one that has
+    /// sent more than was read; it gets the end of the answer first, and is read until it has
+    /// noticed.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
         if self.progress.get().0 != Step::Linger {
-            return Poll::Ready(Ok(()));
+            if !self.may_have_more {
+                return Poll::Ready(Ok(()));
+            }
+            self.now_at(Step::Linger);
         }
         if !self.half_closed {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
@@ -285,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_step_and_its_tick_come_back_as_they_were_noted() {
-        let progress = Progress(AtomicU64::new(0));
+        let progress = Progress::new(Step::Head, 0);
         for step in STEPS {
             progress.set(step, u32::MAX);
             assert_eq!(progress.get(), (step, u32::MAX));

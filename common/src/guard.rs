@@ -3,10 +3,13 @@
 //! hyper itself refuses, with 400 and by closing: a malformed request line or header field, white
 //! space before a colon, folded lines, differing Content-Lengths, a Transfer-Encoding that does not
 //! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head or too many
-//! fields; with 414 too long a target. It does not look at Host, and where Transfer-Encoding and
-//! Content-Length come together it drops the length before anyone can see it.
+//! fields; with 414 too long a target. It does not look at Host, takes chunks for the whole body
+//! whatever else they were encoded with, and where Transfer-Encoding and Content-Length come
+//! together it drops the length before anyone can see it.
 
-use axum::http::{HeaderMap, Version, header};
+use std::net::Ipv6Addr;
+
+use axum::http::{HeaderMap, StatusCode, Version, header};
 
 /// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
 /// that names no host.
@@ -27,35 +30,62 @@ pub fn must_close(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
+/// With what to refuse the request because of its transfer codings (RFC 9112, 6.1 and 7): we know
+/// chunked and no other, and it may be applied once.
+pub fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
+    let fields = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let codings = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+    let (mut count, mut all_known) = (0, true);
+    for coding in codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()) {
+        count += 1;
+        all_known &= coding.eq_ignore_ascii_case(b"chunked");
+    }
+    match (count, all_known) {
+        (0 | 1, true) => None,
+        (_, true) => Some(StatusCode::BAD_REQUEST),
+        (_, false) => Some(StatusCode::NOT_IMPLEMENTED),
+    }
+}
+
 /// Whether this is `uri-host [":" port]` (RFC 3986, 3.2.2 and 3.2.3): a name or an address in the
 /// characters that are allowed, IPv6 in brackets. No user name.
 fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match value {
+    let (is_address, host, port) = match value {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
-            let inside = &rest[..end];
-            let address = inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-            if !address || inside.len() < 2 {
-                return false;
-            }
-            (inside, &rest[end + 1..])
+            (true, &rest[..end], &rest[end + 1..])
         }
-        _ => value.split_at(value.iter().position(|&byte| byte == b':').unwrap_or(value.len())),
+        _ => {
+            let end = value.iter().position(|&byte| byte == b':').unwrap_or(value.len());
+            (false, &value[..end], &value[end..])
+        }
     };
-    let bracketed = value.first() == Some(&b'[');
-    let name = bracketed || (!host.is_empty() && host.iter().all(|&byte| is_name_byte(byte)));
-    let port = match port {
+    let is_port = match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    name && port
+    is_port && if is_address { is_ipv6(host) } else { is_name(host) }
 }
 
-/// unreserved, sub-delims and the percent sign of a percent-encoding.
+fn is_ipv6(address: &[u8]) -> bool {
+    str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// unreserved, sub-delims and percent-encodings.
+fn is_name(name: &[u8]) -> bool {
+    let is_encoding = |at: usize| match name.get(at..at + 3) {
+        Some([b'%', digits @ ..]) => digits.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    };
+    let mut bytes = name.iter().enumerate();
+    !name.is_empty() && bytes.all(|(at, &byte)| is_name_byte(byte) || is_encoding(at))
+}
+
+/// unreserved and sub-delims.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%')
+        || matches!(byte, b'-' | b'.' | b'_' | b'~')
         || matches!(
             byte,
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
@@ -73,8 +103,24 @@ mod tests {
             assert!(is_host(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a b", "user@a", "a/b", "a:b", "a:123456", "[::1", "[]", "[x]", "[::1]a",
-            "a?b", "ä",
+            "",
+            ":80",
+            "a b",
+            "user@a",
+            "a/b",
+            "a:b",
+            "a:123456",
+            "[::1",
+            "[]",
+            "[x]",
+            "[::1]a",
+            "[1:2]",
+            "[127.0.0.1]",
+            "a?b",
+            "ä",
+            "%",
+            "%4",
+            "%4g",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
@@ -89,5 +135,22 @@ mod tests {
         assert!(!has_bad_host(Version::HTTP_11, &headers));
         headers.append(header::HOST, "a".parse().unwrap());
         assert!(has_bad_host(Version::HTTP_11, &headers));
+    }
+
+    #[test]
+    fn chunked_is_the_one_transfer_coding_and_comes_once() {
+        let refusal = |codings: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::TRANSFER_ENCODING, coding.parse().unwrap());
+            }
+            refuses_coding(&headers).map(|status| status.as_u16())
+        };
+        assert_eq!(refusal(&[]), None);
+        assert_eq!(refusal(&["Chunked"]), None);
+        assert_eq!(refusal(&["chunked, chunked"]), Some(400));
+        assert_eq!(refusal(&["chunked", "chunked"]), Some(400));
+        assert_eq!(refusal(&["gzip, chunked"]), Some(501));
+        assert_eq!(refusal(&["identity", "chunked"]), Some(501));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::probe::fault::Fault;
 use crate::server::Strategy;
 
 /// Puts load on the two servers and shows who did the work.
@@ -23,6 +24,10 @@ pub enum Command {
     Bench(Bench),
     /// What does a request cost the server, beside nginx?
     Cost(Cost),
+    /// What is lost when a worker stalls, dies or is replaced? The fate of every single request.
+    ///
+    /// It is no benchmark: one thread asks, and its rate says nothing about the server's limit.
+    Probe(Probe),
     /// Show saved results of `bench` side by side.
     Show(Show),
 }
@@ -111,6 +116,75 @@ pub struct Cost {
     pub json: Option<PathBuf>,
 }
 
+/// `loadtest probe`.
+#[derive(Args)]
+pub struct Probe {
+    /// The server to start; it is stopped at the end
+    #[arg(required_unless_present = "url")]
+    pub server: Option<Strategy>,
+
+    /// Ask a server that runs already, elsewhere perhaps: http://host:port/path.
+    ///
+    /// Nothing can be done to it (--fault), and it cannot be asked for its own count.
+    #[arg(long, conflicts_with_all = ["server", "server_options", "url_path", "faults"], value_parser = http_url)]
+    pub url: Option<String>,
+
+    /// Clients, each with one request at a time; with --rate, the most requests under way.
+    ///
+    /// 32 clients if nothing is said; with --rate 10000, or fewer where too few files may be open.
+    /// What is due beyond that is not sent, and counted.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub connections: Option<u64>,
+
+    /// Ask so many times a second, whether or not earlier requests are answered (an open loop).
+    ///
+    /// Without it each client waits for its answer before it asks again (a closed loop), and a
+    /// stalled server is asked less. Choose it for latencies.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rate: Option<u64>,
+
+    /// Send many requests over each connection, instead of opening one for each.
+    ///
+    /// With --rate, at least 32 connections take turns.
+    #[arg(long)]
+    pub keep_alive: bool,
+
+    /// How long requests are sent, such as 5s or 1500ms; 5s if nothing is said
+    #[arg(long, conflicts_with = "requests", value_parser = some_time)]
+    pub duration: Option<Duration>,
+
+    /// How many requests are sent, instead of for how long
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: Option<u64>,
+
+    /// How long a connection may take to open, and then the answer to come
+    #[arg(long, default_value = "2s", value_parser = some_time)]
+    pub timeout: Duration,
+
+    /// What to ask for; others than / need the server's --lab, and may be answered by anything
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
+    pub url_path: String,
+
+    /// Do this to the server, so long after the start; can be repeated.
+    ///
+    /// stop-worker@2s, continue-worker@3s (SIGSTOP, SIGCONT), kill-worker@3s (SIGKILL; a stopped
+    /// one if there is any), reload@4s (SIGHUP), add-worker@4s, remove-worker@5s (SIGTTIN, SIGTTOU),
+    /// term@5s, quit@5s, kill-parent@5s. Of the workers, it is the one that has answered most.
+    /// reload@1s*20/250ms does it 20 times, every 250 ms.
+    #[arg(long = "fault", value_name = "FAULT@TIME")]
+    pub faults: Vec<Fault>,
+
+    /// Also save the result in this file, as JSON
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    /// Options for the server, after `--`, such as `-- --workers 8`.
+    ///
+    /// Its port is one that is free, unless --port says otherwise.
+    #[arg(last = true, value_name = "SERVER OPTIONS")]
+    pub server_options: Vec<String>,
+}
+
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
@@ -133,6 +207,15 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     }
     if duration > Duration::from_secs(24 * 60 * 60) {
         return Err("that is longer than a day; choose up to 24h".into());
+    }
+    Ok(duration)
+}
+
+/// Any time that is worth waiting for.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < Duration::from_millis(1) || duration > Duration::from_secs(24 * 60 * 60) {
+        return Err("choose something from 1ms to 24h".into());
     }
     Ok(duration)
 }
@@ -207,6 +290,41 @@ mod tests {
             ("unshared", "unshared"),
         ] {
             let refusal = bench(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
+            assert!(refusal.contains(reason), "{line}: {refusal}");
+        }
+    }
+
+    fn probe(line: &str) -> Result<Probe, String> {
+        let words = ["loadtest", "probe"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
+            Command::Probe(probe) => Ok(probe),
+            _ => Err("another subcommand".into()),
+        }
+    }
+
+    #[test]
+    fn the_prober_takes_several_faults_and_a_duration_or_a_number() {
+        let asked = probe("shared --fault stop-worker@2s --fault reload@3s*2/1s --rate 9").unwrap();
+        assert_eq!((asked.faults.len(), asked.rate), (2, Some(9)));
+        assert_eq!(asked.timeout, Duration::from_secs(2));
+        assert!(probe("shared --requests 9").is_ok());
+    }
+
+    #[test]
+    fn what_the_prober_could_not_do_is_refused_by_name() {
+        for (line, reason) in [
+            ("shared --rate 0", "--rate"),
+            ("shared --connections 0", "--connections"),
+            ("shared --requests 0", "--requests"),
+            ("shared --duration 0s", "--duration"),
+            ("shared --duration 2s --requests 5", "--requests"),
+            ("shared --timeout 0s", "--timeout"),
+            ("shared --fault explode@1s", "there are stop-worker"),
+            ("--url http://127.0.0.1/ --fault reload@1s", "--fault"),
+            ("--url http://127.0.0.1/ --url-path /x", "--url-path"),
+            ("--connections 3", "required"),
+        ] {
+            let refusal = probe(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
             assert!(refusal.contains(reason), "{line}: {refusal}");
         }
     }

@@ -21,8 +21,9 @@ pub struct Environment {
     pub cores: usize,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
-    /// Version of wrk.
-    pub wrk: String,
+    /// Version of wrk, where it took part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrk: Option<String>,
     /// The compiler that built this program.
     pub rustc: String,
     /// The commit of the sources, with `-dirty` if they differ from it; unknown without git.
@@ -33,7 +34,7 @@ pub struct Environment {
 
 impl Environment {
     /// Looks around.
-    pub fn now(wrk: &str) -> Result<Self> {
+    pub fn now(wrk: Option<&str>) -> Result<Self> {
         let kernel = nix::sys::utsname::uname()?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
         let cpus = procfs::CpuInfo::current().ok();
@@ -42,7 +43,7 @@ impl Environment {
             cpu: cpus.and_then(|cpus| cpus.model_name(0).map(str::to_owned)),
             cores: cores(),
             memory_bytes: procfs::Meminfo::current().ok().map(|memory| memory.mem_total),
-            wrk: wrk.into(),
+            wrk: wrk.map(str::to_owned),
             rustc: env!("BUILT_WITH").into(),
             commit: commit(),
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn it_knows_kernel_compiler_and_time() {
-        let environment = Environment::now("wrk 4").unwrap();
+        let environment = Environment::now(Some("wrk 4")).unwrap();
         assert!(environment.kernel.starts_with("Linux "));
         assert!(environment.rustc.starts_with("rustc "));
         assert!(humantime::parse_rfc3339(&environment.started_at).is_ok());

@@ -6,6 +6,7 @@
 //! - [`load`], [`wrk`]: what is asked of wrk, and running it;
 //! - [`server`], [`nginx`], [`child`]: the programs under test, which this one knows by their
 //!   command line, their scoreboard and their exit status alone;
+//! - [`probe`]: asks over sockets of its own, and tells the fate of every request;
 //! - [`contestant`]: a server that takes its turn among several;
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
 //! - [`agreement`]: wrk's count and the server's must agree;
@@ -24,6 +25,7 @@ mod interrupt;
 mod load;
 mod meter;
 mod nginx;
+mod probe;
 mod processes;
 mod record;
 mod report;
@@ -50,6 +52,15 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Bench(asked) => experiments::bench::run(&asked),
         Command::Cost(asked) => experiments::cost::run(&asked),
+        Command::Probe(asked) => experiments::probe::run(&asked),
         Command::Show(asked) => experiments::show::run(&asked),
     }
+}
+
+/// Says on the terminal why a test did nothing; where everything must be there, that is a failure.
+#[cfg(test)]
+fn skip_test(reason: &str) {
+    use std::io::Write;
+    assert!(std::env::var_os("NO_SKIPS").is_none(), "skipped: {reason}");
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}"); // past the harness's capture
 }

@@ -142,8 +142,7 @@ mod tests {
     #[test]
     fn both_kinds_serve_hello_and_leave_nothing() {
         let Ok(installed) = Installed::find() else {
-            println!("skipped: nginx is not installed");
-            return;
+            return crate::skip_test("nginx is not installed");
         };
         for reuseport in [false, true] {
             let nginx = installed.start(2, reuseport).unwrap();

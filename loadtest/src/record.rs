@@ -240,7 +240,7 @@ pub mod tests {
                 cpu: Some("A CPU".into()),
                 cores: 2,
                 memory_bytes: Some(8 << 30),
-                wrk: "wrk 4.1.0".into(),
+                wrk: Some("wrk 4.1.0".into()),
                 rustc: "rustc 1.95.0".into(),
                 commit: None,
                 started_at: "2026-01-01T00:00:00Z".into(),

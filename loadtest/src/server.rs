@@ -1,5 +1,6 @@
 //! A server under test: start it, wait until it serves, read its scoreboard, stop it.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use common::scoreboard::Scoreboard;
+use common::scoreboard::{Scoreboard, State};
+use nix::sys::signal::Signal;
+use procfs::process::Process;
 
 use crate::child::Child;
 use crate::interrupt;
@@ -113,6 +116,41 @@ impl Server {
         self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
     }
 
+    /// Its workers that serve, those first that have answered most: to do something to a worker
+    /// that nobody asks, as the newest may be, would show nothing.
+    ///
+    /// Those of other servers are left out, with which it may share its scoreboard (--join).
+    pub fn busiest(&self) -> impl Iterator<Item = u32> {
+        let serving = self.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
+        let mut found: Vec<(u64, u32)> = serving
+            .filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?)))
+            .collect();
+        found.sort_by_key(|&(requests, _)| Reverse(requests));
+        found.into_iter().map(|(_, pid)| pid).filter(|&pid| self.is_parent_of(pid))
+    }
+
+    /// Whether a process is a worker of its own.
+    pub fn is_parent_of(&self, pid: u32) -> bool {
+        let stat = Process::new(pid as i32).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| stat.ppid == self.child.pid() as i32)
+    }
+
+    /// The parent's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Sends a signal to the parent.
+    pub fn signal(&self, signal: Signal) {
+        self.child.signal(signal);
+    }
+
+    /// Whether the parent is gone.
+    pub fn has_ended(&mut self) -> bool {
+        // An error means that there is nobody to wait for.
+        self.child.ended().map_or(true, |status| status.is_some())
+    }
+
     /// Requests that all its workers have answered since the start.
     pub fn requests(&self) -> u64 {
         self.scoreboard.total_requests()
@@ -161,6 +199,11 @@ impl Server {
 
     /// Stops it. Gives what was wrong if it did not end as it should.
     pub fn stop(mut self) -> Result<Option<String>> {
+        self.end()
+    }
+
+    /// The same, of a server whose counts are still to be read: they are whole only now.
+    pub fn end(&mut self) -> Result<Option<String>> {
         let status = self.child.stop()?;
         Ok((!status.success()).then(|| format!("{status}: {}", reason(&self.child))))
     }

@@ -29,6 +29,22 @@ pub enum Warning {
     NoWorkers,
     /// The server's own words.
     Server { program: &'static str, text: String },
+    /// Requests that Ctrl-C cut off.
+    CutOff { count: u64 },
+    /// Requests of an open loop that were due while too many were under way.
+    NotSent { count: u64, limit: u64 },
+    /// Answers that were not the expected ones.
+    WrongAnswers { count: u64, first: String },
+    /// The run ended before its faults were done.
+    FaultsNotReached { count: usize },
+    /// Faults for which nobody was there any more.
+    FaultsWithoutTarget { names: String },
+    /// A worker that outlived its parent.
+    Orphan { pid: u32 },
+    /// The prober's count and the server's contradict each other.
+    CountsDisagree { ok: u64, lost: u64, served: u64 },
+    /// The server said more than is repeated here.
+    ServerSaidMore { program: &'static str, lines: usize },
     /// The server did not end with status 0 within its time.
     DidNotStop { program: &'static str, how: String },
 }
@@ -113,6 +129,45 @@ impl fmt::Display for Warning {
                  the count of requests is wrk's alone; name `shared` or `reuseport` for that"
             ),
             Self::Server { program, text } => write!(f, "{program} says: {text}"),
+            Self::CutOff { count } => write!(
+                f,
+                "{count} requests were under way when the run was interrupted; their fate is not \
+                 known, and they are not counted as attempted"
+            ),
+            Self::NotSent { count, limit } => write!(
+                f,
+                "{count} requests were due and not sent, because {limit} were under way already; \
+                 choose a lower --rate, more --connections or a shorter --timeout"
+            ),
+            Self::WrongAnswers { count, first } => write!(
+                f,
+                "{count} answers were wrong, the first because {first}; for / exactly `hello` is \
+                 expected and for another path, such as /?, any body, with status 200 and a \
+                 Content-Length: check --url-path or --url, and whether the server needs --lab"
+            ),
+            Self::FaultsNotReached { count } => write!(
+                f,
+                "the run ended before its last faults were due ({count} of them); give it more time \
+                 or requests"
+            ),
+            Self::FaultsWithoutTarget { names } => write!(
+                f,
+                "there was nobody to do this to: {names}; the server, or the worker in question, \
+                 had ended or was never there"
+            ),
+            Self::Orphan { pid } => write!(
+                f,
+                "worker {pid} still ran a second after its parent was killed, and was killed here; \
+                 that is a fault of the server"
+            ),
+            Self::CountsDisagree { ok, lost, served } => write!(
+                f,
+                "the server counts {served} requests where the prober got {ok} good answers and \
+                 lost {lost}; did somebody else use the server? Repeat it"
+            ),
+            Self::ServerSaidMore { program, lines } => {
+                write!(f, "{program} says {lines} lines more")
+            }
             Self::DidNotStop { program, how } => write!(
                 f,
                 "{program} did not end in good order ({how}); the figures were taken before that, \

@@ -243,8 +243,7 @@ pub mod tests {
     #[test]
     fn a_real_run_of_wrk_gives_percentiles_that_its_distribution_bears_out() {
         let Ok(wrk) = Wrk::find() else {
-            println!("skipped: wrk is not installed");
-            return;
+            return crate::skip_test("wrk is not installed");
         };
         let load =
             Load { threads: 2, connections: 4, duration: Duration::from_secs(1), keep_alive: true };

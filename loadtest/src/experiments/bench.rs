@@ -29,7 +29,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let place = asked.json.as_deref().map(Place::reserve).transpose()?;
     let files = load::raise_open_files();
 
-    let environment = Environment::now(wrk.version())?;
+    let environment = Environment::now(Some(wrk.version()))?;
     let (url, run) = match (asked.server, &asked.url) {
         (Some(strategy), _) => on_own_server(&wrk, &load, strategy, asked)?,
         (None, Some(url)) => (url.clone(), elsewhere(&wrk, &load, url)?),

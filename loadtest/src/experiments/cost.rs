@@ -39,7 +39,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     let place = asked.json.as_deref().map(Place::reserve).transpose()?;
     load::raise_open_files();
     let meter = Meter::choose();
-    let environment = Environment::now(wrk.version())?;
+    let environment = Environment::now(Some(wrk.version()))?;
 
     let mut contestants = Vec::new();
     for (name, server) in asked.servers.iter().zip(&servers) {

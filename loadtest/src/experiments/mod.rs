@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod cost;
+pub mod probe;
 pub mod show;

@@ -4,17 +4,38 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::probe::drive::Until;
+use crate::report::format::count;
+
 /// A bar for a known time. It has no colours, so there are none to turn off for NO_COLOR.
 pub struct Bar(ProgressBar);
 
-/// Starts a bar for `duration`.
+/// Starts a bar for `duration`, of a run of wrk.
 pub fn bar(what: &str, duration: Duration) -> Bar {
-    let bar = ProgressBar::new(duration.as_millis() as u64);
-    if let Ok(style) = ProgressStyle::with_template("wrk on {msg} [{bar:30}] {elapsed} of {prefix}")
-    {
+    let end = humantime::format_duration(duration).to_string();
+    start("wrk on {msg} [{bar:30}] {elapsed} of {prefix}", what, duration.as_millis() as u64, end)
+}
+
+/// Starts a bar for a run of the prober, which ends after so much time or so many requests.
+pub fn probe(what: &str, until: Until) -> Bar {
+    let template = "asking {msg} [{bar:30}] {elapsed} of {prefix}";
+    match until {
+        Until::Time(time) => {
+            let end = humantime::format_duration(time).to_string();
+            start(template, what, time.as_millis() as u64, end)
+        }
+        Until::Requests(number) => {
+            start(template, what, number, format!("{} requests", count(number)))
+        }
+    }
+}
+
+fn start(template: &str, what: &str, length: u64, end: String) -> Bar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_prefix(humantime::format_duration(duration).to_string());
+    bar.set_prefix(end);
     bar.set_message(what.to_owned());
     Bar(bar)
 }
@@ -23,6 +44,11 @@ impl Bar {
     /// Shows how much time has passed.
     pub fn show(&self, elapsed: Duration) {
         self.0.set_position(elapsed.as_millis() as u64);
+    }
+
+    /// Shows how many requests were made, in a run that ends after so many.
+    pub fn show_requests(&self, requests: u64) {
+        self.0.set_position(requests);
     }
 
     /// Says what is being done, in a run of several parts.

@@ -28,7 +28,7 @@ pub fn compare(records: &[Record]) -> String {
             record.load.connections_opened,
             record.load.seconds,
             record.environment.started_at,
-            machine(record)
+            machine(&record.environment)
         );
     }
     report

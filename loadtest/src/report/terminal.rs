@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 
+use crate::environment::Environment;
 use crate::record::{Errors, Latency, Record, Worker};
 use crate::report::format::{bar, count, microseconds, rounded};
 use crate::report::post;
@@ -95,9 +96,12 @@ fn header(report: &mut String, record: &Record) -> std::fmt::Result {
     writeln!(
         report,
         "{} threads, {} connections{asked}, {:.1} s, {}",
-        load.threads, load.connections_opened, load.seconds, environment.wrk
+        load.threads,
+        load.connections_opened,
+        load.seconds,
+        environment.wrk.as_deref().unwrap_or("an unknown wrk")
     )?;
-    writeln!(report, "{}", machine(record))
+    writeln!(report, "{}", machine(environment))
 }
 
 /// How connections were used.
@@ -109,8 +113,7 @@ pub fn mode(record: &Record) -> &'static str {
 }
 
 /// Where it ran, in a line.
-pub fn machine(record: &Record) -> String {
-    let environment = &record.environment;
+pub fn machine(environment: &Environment) -> String {
     let memory = environment
         .memory_bytes
         .map(|bytes| format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64));

@@ -12,8 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::load::{Load, request};
 use crate::support::{
-    SERVERS, Server, ask, children_of, free_port, listening_sockets, program, runs, send, skip,
-    wait_for,
+    SERVERS, Server, ask, free_port, listening_sockets, program, runs, send, skip, wait_for,
 };
 
 fn all_replaced(server: &Server, before: &[u32]) -> Option<()> {

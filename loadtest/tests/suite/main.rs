@@ -3,9 +3,14 @@
 
 mod bad_input;
 mod bench;
+mod clients;
+mod cost;
+mod fuzz;
+mod http;
 mod lifecycle;
 mod listening;
 mod load;
+mod probe;
 mod readme;
 mod soak;
 mod stopping;

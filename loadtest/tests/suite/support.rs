@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -208,4 +208,63 @@ pub fn assert_refused(output: &Output, words: &[&str], what: impl Debug) {
         assert!(stderr.contains(word), "{what:?} should name {word:?}: {stderr}");
     }
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{what:?}");
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Status line and fields.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// A client's connection, for what no HTTP library would send.
+#[derive(Debug)]
+pub struct RawClient(BufReader<TcpStream>);
+
+impl RawClient {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream().write_all(bytes.as_ref())
+    }
+
+    /// The next answer; `None` if the connection has ended in good order instead.
+    pub fn answer(&mut self) -> io::Result<Option<Answer>> {
+        self.read_answer(true)
+    }
+
+    /// The next answer, to a request that forbids its body.
+    pub fn answer_without_body(&mut self) -> io::Result<Option<Answer>> {
+        self.read_answer(false)
+    }
+
+    fn read_answer(&mut self, with_body: bool) -> io::Result<Option<Answer>> {
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.0.read_line(&mut head)? == 0 {
+                return if head.is_empty() { Ok(None) } else { Err(wrong("half an answer")) };
+            }
+        }
+        let status = head.strip_prefix("HTTP/1.1 ").or(head.strip_prefix("HTTP/1.0 "));
+        let status = status.and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = status.ok_or_else(|| wrong(&head))?;
+        let field = |line: &str| line.strip_prefix("content-length: ").map(str::parse::<usize>);
+        let length = head.lines().find_map(field).unwrap_or(Ok(0)).map_err(|_| wrong(&head))?;
+        let mut body = vec![0; if with_body { length } else { 0 }];
+        self.0.read_exact(&mut body)?;
+        Ok(Some(Answer { status, head, body }))
+    }
 }

@@ -1,0 +1,277 @@
+//! One request's life: connect, send, read, and what became of it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::probe::answer::{Progress, Reader};
+use crate::probe::fate::{Fate, Stage};
+use crate::probe::target::Target;
+
+/// On the loopback, connections come from so many addresses, 127.0.0.1 and up: each has ephemeral
+/// ports of its own, some 28 000 by default, and a port is lost for a minute with every connection
+/// that this side closes first.
+const SOURCES: usize = 16;
+
+/// How long the server may take to close a connection on which it has answered with `close`.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(100);
+
+/// A request that has ended.
+pub struct Asked {
+    /// How.
+    pub fate: Fate,
+    /// What was wrong with a wrong answer.
+    pub reason: Option<String>,
+    /// What is left of its connection.
+    pub connection: Connection,
+}
+
+/// A connection after its request.
+pub enum Connection {
+    /// Good for another request.
+    Open(TcpStream),
+    /// The server has said that it will close it.
+    Closing(TcpStream),
+    /// Given up.
+    Gone,
+}
+
+/// Asks once, over a connection that was kept from an earlier request if it still stands, else over a
+/// new one. `number` spreads the clients over the source addresses.
+///
+/// A request that a kept connection could not carry is lost and not sent again: whether a server
+/// loses requests is what is to be found out.
+///
+/// # Errors
+/// When it failed for a reason of this program's, see [`Fate::of`].
+pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Result<Asked> {
+    let connected = match kept.filter(stands) {
+        Some(stream) => Ok(Ok(stream)),
+        None => timeout(target.timeout, connect(target, number)).await,
+    };
+    let fate = match connected {
+        Ok(Ok(stream)) => return converse(target, stream).await,
+        Ok(Err(error)) => Fate::of(error, Stage::Connecting)?,
+        Err(_) => Fate::TimedOutConnecting,
+    };
+    Ok(Asked { fate, reason: None, connection: Connection::Gone })
+}
+
+/// Waits until the server has closed a connection, as it said it would. Who closes first is left
+/// with the port for a minute (TIME_WAIT), and that should not be this side, which needs many.
+pub async fn say_goodbye(mut stream: TcpStream) {
+    // However it ends, and whether it does in time: the request has its answer.
+    let _ = timeout(GOODBYE_WITHIN, stream.read(&mut [0; 64])).await;
+}
+
+/// Whether nothing has happened to a connection since its last answer. A server may close one that
+/// is idle, as any client must expect; a request not yet sent is not lost by that.
+pub fn stands(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let seen = SockRef::from(stream).peek(&mut byte);
+    seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
+    let socket = match target.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if target.is_on_loopback() {
+        // The port is to be chosen when the whole pair of addresses is known, not now.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        let source = Ipv4Addr::new(127, 0, 0, 1 + (number % SOURCES) as u8);
+        socket.bind((source, 0).into())?;
+    }
+    socket.connect(target.address).await
+}
+
+/// Sends the request and reads the answer, all within the time for an answer.
+async fn converse(target: &Target, mut stream: TcpStream) -> Result<Asked> {
+    let ended = timeout(target.timeout, exchange(target, &mut stream)).await;
+    let (fate, reason, stays) = match ended {
+        Ok(Ok(Some(Progress::Whole { close }))) => (Fate::Ok, None, Some(!close)),
+        Ok(Ok(Some(Progress::Wrong(reason)))) => (Fate::WrongAnswer, Some(reason), None),
+        Ok(Ok(Some(Progress::Partial) | None)) => (Fate::ClosedEarly, None, None),
+        Ok(Err(error)) => (Fate::of(error, Stage::Answering)?, None, None),
+        Err(_) => (Fate::TimedOutAnswering, None, None),
+    };
+    let connection = match stays {
+        Some(true) => Connection::Open(stream),
+        Some(false) => Connection::Closing(stream),
+        None => Connection::Gone,
+    };
+    Ok(Asked { fate, reason, connection })
+}
+
+/// The answer, or `None` if the connection ended before it did.
+async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<Option<Progress>> {
+    stream.write_all(&target.request).await?;
+    let mut reader = Reader::new(target.body);
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        match reader.feed(&buffer[..count]) {
+            Progress::Partial => {}
+            ended => return Ok(Some(ended)),
+        }
+    }
+}
+
+/// A runtime of one thread: nothing here waits for anything but sockets and clocks.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot watch sockets (epoll)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+    fn target(listener: &TcpListener) -> Target {
+        let address = listener.local_addr().unwrap();
+        Target::new(address, "here", "/", true, Duration::from_millis(200))
+    }
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    /// Asks a server that does this with its one connection.
+    fn fate_with(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Fate {
+        let listener = listener();
+        let target = target(&listener);
+        let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
+        server.join().unwrap();
+        asked.fate
+    }
+
+    fn read_request(stream: &mut std::net::TcpStream) {
+        assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_whole_answer_is_ok() {
+        let fate = fate_with(|mut stream| {
+            read_request(&mut stream);
+            stream.write_all(&ANSWER[..20]).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(&ANSWER[20..]).unwrap();
+        });
+        assert_eq!(fate, Fate::Ok);
+    }
+
+    #[test]
+    fn a_connection_that_ends_within_the_answer_or_before_it_is_closed_early() {
+        for sent in [0, 20, ANSWER.len() - 1] {
+            let fate = fate_with(move |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(&ANSWER[..sent]).unwrap();
+            });
+            assert_eq!(fate, Fate::ClosedEarly, "after {sent} bytes");
+        }
+    }
+
+    #[test]
+    fn closing_without_having_read_is_a_reset() {
+        let fate = fate_with(|stream| {
+            stream.peek(&mut [0]).unwrap(); // the request has come
+            drop(stream);
+        });
+        assert_eq!(fate, Fate::Reset);
+    }
+
+    #[test]
+    fn silence_ends_with_the_time_for_an_answer_and_an_error_status_is_wrong() {
+        let fate = fate_with(|mut stream| {
+            read_request(&mut stream);
+            std::thread::sleep(Duration::from_millis(400));
+        });
+        assert_eq!(fate, Fate::TimedOutAnswering);
+        let fate = fate_with(|mut stream| {
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
+        });
+        assert_eq!(fate, Fate::WrongAnswer);
+    }
+
+    #[test]
+    fn a_port_without_a_listener_refuses() {
+        let listener = listener();
+        let target = target(&listener);
+        drop(listener);
+        let asked = runtime().unwrap().block_on(ask(&target, None, 5)).unwrap();
+        assert_eq!(asked.fate, Fate::Refused);
+    }
+
+    #[test]
+    fn a_full_queue_times_out_the_connect() {
+        // A queue of one takes two; the third's handshake gets no answer.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(1).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let _queued: Vec<_> =
+            (0..2).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let target = Target::new(address, "here", "/", false, Duration::from_millis(200));
+        let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
+        assert_eq!(asked.fate, Fate::TimedOutConnecting);
+    }
+
+    #[test]
+    fn a_kept_connection_that_was_closed_while_idle_is_opened_anew_and_nothing_is_lost() {
+        let listener = listener();
+        let target = target(&listener);
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut stream = listener.accept().unwrap().0;
+                read_request(&mut stream);
+                stream.write_all(ANSWER).unwrap();
+            }
+        });
+        runtime().unwrap().block_on(async {
+            let first = ask(&target, None, 0).await.unwrap();
+            let Connection::Open(stream) = first.connection else { panic!("it should stay open") };
+            while stands(&stream) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().fate, Fate::Ok);
+        });
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_request_on_a_kept_connection_that_gets_closed_is_lost_and_not_sent_again() {
+        let listener = listener();
+        let target = target(&listener);
+        let server = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+            read_request(&mut stream);
+        });
+        runtime().unwrap().block_on(async {
+            let first = ask(&target, None, 0).await.unwrap();
+            let Connection::Open(stream) = first.connection else { panic!("it should stay open") };
+            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().fate, Fate::ClosedEarly);
+        });
+        server.join().unwrap();
+    }
+}

@@ -1,0 +1,193 @@
+//! Does to a server what the plan says.
+//!
+//! On a thread of its own: what a fault costs depends on what is under way at that moment, and the
+//! thread that asks would do it in the same moment of its round each time, such as when it has just
+//! got its answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procfs::process::Process;
+
+use crate::probe::fault::{Due, Kind};
+use crate::server::Server;
+use crate::warnings::Warning;
+
+/// How soon workers must be gone after their parent was killed.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it looks whether the run is over.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Something that was done to the server.
+#[derive(Clone, Debug)]
+pub struct Struck {
+    /// When, from the start of the load.
+    pub at: Duration,
+    /// What.
+    pub kind: Kind,
+    /// The `--fault` that asked for it.
+    pub asked: Arc<str>,
+    /// To whom; `None` when there was nobody left to do it to.
+    pub pid: Option<u32>,
+}
+
+/// Does the faults of a plan to a server, and puts right at the end what they left.
+pub struct Injector<'a> {
+    server: &'a mut Server,
+    /// Workers that were sent SIGSTOP and not yet SIGCONT or SIGKILL.
+    stopped: Vec<u32>,
+    /// The workers that a killed parent left behind.
+    orphans: Vec<Orphan>,
+    /// When it did.
+    killed_parent: Option<Instant>,
+}
+
+/// A process by more than its id, which the kernel gives to others once it is gone.
+struct Orphan {
+    pid: u32,
+    started: u64,
+}
+
+impl<'a> Injector<'a> {
+    /// Nothing is done yet.
+    pub fn new(server: &'a mut Server) -> Self {
+        Self { server, stopped: Vec::new(), orphans: Vec::new(), killed_parent: None }
+    }
+
+    /// Does everything in the plan when it is due, or what it can until the run is over. Gives
+    /// what it did.
+    pub fn run(&mut self, plan: Vec<Due>, start: Instant, over: &AtomicBool) -> Vec<Struck> {
+        let mut done = Vec::new();
+        for Due { at, kind, asked } in plan {
+            while let Some(left) = at.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+                sleep(left.min(LOOK_EVERY));
+                if over.load(Relaxed) {
+                    return done;
+                }
+            }
+            // Before it is done, or what is lost by it could seem to be lost before it.
+            let at = start.elapsed();
+            let pid = self.strike(kind);
+            done.push(Struck { at, kind, asked, pid });
+        }
+        done
+    }
+
+    /// Ends what it did. Gives what a reader should know of it.
+    pub fn finish(mut self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if let Some(at) = self.killed_parent {
+            while self.orphans.iter().any(Orphan::runs) && at.elapsed() < GONE_WITHIN {
+                sleep(LOOK_EVERY);
+            }
+            for Orphan { pid, .. } in self.orphans.drain(..).filter(Orphan::runs) {
+                signal(pid, Signal::SIGKILL);
+                warnings.push(Warning::Orphan { pid });
+            }
+        }
+        warnings
+    }
+
+    /// Does one thing. Gives the process that it was done to, if there was one.
+    ///
+    /// A process id is only ever taken from the server's scoreboard while its parent lives, which
+    /// takes those of the dead out: a signal must not reach a stranger.
+    fn strike(&mut self, kind: Kind) -> Option<u32> {
+        if self.server.has_ended() {
+            return None;
+        }
+        let to_parent = match kind {
+            Kind::StopWorker => {
+                let pid = self.server.busiest().find(|pid| !self.stopped.contains(pid))?;
+                signal(pid, Signal::SIGSTOP);
+                self.stopped.push(pid);
+                return Some(pid);
+            }
+            Kind::ContinueWorker => return self.continue_stopped(),
+            Kind::KillWorker => {
+                let stopped = self.stopped.pop().filter(|pid| self.server.pids().contains(pid));
+                let pid = stopped.or_else(|| self.server.busiest().next())?;
+                signal(pid, Signal::SIGKILL);
+                return Some(pid);
+            }
+            Kind::KillParent => {
+                let own =
+                    self.server.pids().into_iter().filter(|&pid| self.server.is_parent_of(pid));
+                self.orphans = own.filter_map(Orphan::of).collect();
+                self.killed_parent = Some(Instant::now());
+                Signal::SIGKILL
+            }
+            Kind::Reload => Signal::SIGHUP,
+            Kind::AddWorker => Signal::SIGTTIN,
+            Kind::RemoveWorker => Signal::SIGTTOU,
+            Kind::Term => Signal::SIGTERM,
+            Kind::Quit => Signal::SIGQUIT,
+        };
+        self.server.signal(to_parent);
+        Some(self.server.pid())
+    }
+
+    /// Gives the last of those that it continued.
+    fn continue_stopped(&mut self) -> Option<u32> {
+        let there = self.server.pids();
+        let mut last = None;
+        for pid in self.stopped.drain(..).filter(|pid| there.contains(pid)) {
+            signal(pid, Signal::SIGCONT);
+            last = Some(pid);
+        }
+        last
+    }
+}
+
+impl Drop for Injector<'_> {
+    fn drop(&mut self) {
+        // A stopped worker could not end.
+        if !self.server.has_ended() {
+            self.continue_stopped();
+        }
+    }
+}
+
+impl Orphan {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = Process::new(pid as i32).ok()?.stat().ok()?;
+        Some(Self { pid, started: stat.starttime })
+    }
+
+    /// Whether it still runs. One that is dead and waits to be reaped, by somebody who may never do
+    /// so, does not.
+    fn runs(&self) -> bool {
+        let stat = Process::new(self.pid as i32).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| stat.starttime == self.started && stat.state != 'Z')
+    }
+}
+
+/// It may have ended just now; then there is nobody to tell.
+fn signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid as i32), signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_no_orphan_even_if_nobody_reaps_it() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let orphan = Orphan::of(child.id()).unwrap();
+        assert!(orphan.runs());
+        assert!(!Orphan { pid: child.id(), started: orphan.started + 1 }.runs());
+        child.kill().unwrap();
+        let begin = Instant::now();
+        while orphan.runs() {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+        }
+        child.wait().unwrap();
+        assert!(!orphan.runs());
+    }
+}

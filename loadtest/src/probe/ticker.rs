@@ -1,0 +1,71 @@
+//! Wakes the open loop at the moment that is due. tokio's own timers count whole milliseconds: at
+//! 10 000 requests per second they would send ten at once, all but one of them late.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::unix::AsyncFd;
+
+/// A timer of the kernel's, exact to some microseconds.
+pub struct Ticker(AsyncFd<Timer>);
+
+/// What `AsyncFd` asks for a raw descriptor, which nix's type does not give.
+struct Timer(TimerFd);
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Ticker {
+    /// Makes one; to be called within a runtime.
+    #[allow(unsafe_code)]
+    pub fn new() -> Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
+        let timer = timer.context("cannot make a timer (timerfd_create)")?;
+        // SAFETY: the timer owns its descriptor, and neither closes nor changes it while it is watched.
+        let watched = unsafe { AsyncFd::register(Timer(timer)) };
+        Ok(Self(watched.context("cannot watch a timer (epoll)")?))
+    }
+
+    /// Waits until then, or not at all if that is past.
+    pub async fn wait_until(&self, then: Instant) -> Result<()> {
+        let left = then.saturating_duration_since(Instant::now());
+        // Zero would disarm it.
+        if left.is_zero() {
+            return Ok(());
+        }
+        let once = Expiration::OneShot(left.into());
+        self.0.get_ref().0.set(once, TimerSetTimeFlags::empty()).context("cannot set a timer")?;
+        let mut ready = self.0.readable().await.context("cannot wait for a timer")?;
+        // Takes off what the timer says; it cannot say it twice.
+        let _ = ready.get_inner().0.wait();
+        ready.clear_ready();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::client::runtime;
+    use std::time::Duration;
+
+    #[test]
+    fn it_wakes_when_it_is_time_and_never_before() {
+        runtime().unwrap().block_on(async {
+            let ticker = Ticker::new().unwrap();
+            for _ in 0..5 {
+                let then = Instant::now() + Duration::from_micros(700);
+                ticker.wait_until(then).await.unwrap();
+                assert!(Instant::now() >= then);
+            }
+            let past = Instant::now();
+            ticker.wait_until(past).await.unwrap();
+        });
+    }
+}
