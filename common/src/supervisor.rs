@@ -3,7 +3,7 @@
 //! The parent serves nobody and has one thread; it never touches tokio, so that it may fork at any
 //! time. It learns of everything through descriptors that poll(2) watches: signals through a
 //! signalfd, workers through their channels. Whatever it learns only changes what it *wants* or
-//! *knows*; [`Supervisor::move_on`] then takes the next step from what is to what is wanted.
+//! *knows*; `move_on` then takes the next step from what is to what is wanted.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

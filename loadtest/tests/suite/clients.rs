@@ -176,10 +176,20 @@ fn a_client_that_reads_no_answer_has_the_write_timeout() {
         let server = Server::start(name, &["--write-timeout", "1s", "--workers", "1"]);
         let start = Instant::now();
         let client = ask_without_reading(&server);
-        let stuck = Instant::now();
-        wait_for("the server's end of it", || (open_connections(&server) == 0).then_some(()));
-        assert!(start.elapsed() >= SECOND, "{name}: {:?}", start.elapsed());
-        assert!(stuck.elapsed() < SECOND + GRACE, "{name}: {:?}", stuck.elapsed());
+        // It is stuck when no more of its requests are answered: between two looks, that was.
+        let (mut answered, mut look, mut before, mut after) = (0, start, start, start);
+        wait_for("the server's end of it", || {
+            let now = Instant::now();
+            let total = server.scoreboard.total_requests();
+            if total != answered {
+                (answered, before, after) = (total, look, now);
+            }
+            look = now;
+            (open_connections(&server) == 0).then_some(())
+        });
+        assert!(answered > 1000, "{name}: {answered}");
+        assert!(before.elapsed() >= SECOND, "{name}: {:?}", before.elapsed());
+        assert!(after.elapsed() < SECOND + GRACE, "{name}: {:?}", after.elapsed());
         drop(client);
     });
 }

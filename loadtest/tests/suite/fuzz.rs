@@ -75,7 +75,10 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
         0 => bytes[at] ^= 1 << random.u8(..8),
         1 => bytes[at] = random.u8(..),
         2 => drop(bytes.drain(part)),
-        3 => insert(bytes, at, &bytes[part].to_vec()),
+        3 => {
+            let copy = bytes[part].to_vec();
+            insert(bytes, at, &copy);
+        }
         4 => insert(bytes, at, random.choice(WORDS).unwrap().as_bytes()),
         5 => insert(bytes, at, b"\r\n"),
         6 => {
