@@ -374,10 +374,12 @@ impl Supervisor<'_> {
     /// Starts a worker that counts in this slot; in a reload, the successor of another.
     fn start_worker(&mut self, index: usize, replaces: Option<usize>) -> Result<()> {
         let (ours, theirs) = Channel::pair()?;
+        let mut ours = Some(ours);
         let (pid, sockets) = match self.start.how {
             How::Fork(live) => {
                 let take_seat = || {
                     // In the child: its copies of what is the parent's are closed, or taken.
+                    ours = None;
                     self.workers.clear();
                     let desk = self.desk.take().expect("every child takes it once");
                     let listener = self.start.listener.take().expect("so it does this");
@@ -389,13 +391,15 @@ impl Supervisor<'_> {
                 let (line, sockets) = self.sockets_for(replaces)?;
                 let shared = self.start.listener.as_ref().map(AsFd::as_fd);
                 let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
-                (by_exec(&ours, theirs, index, self.scoreboard(), inheritance)?, sockets)
+                let ours = ours.as_ref().expect("it is taken in forked children alone");
+                (by_exec(ours, theirs, index, self.scoreboard(), inheritance)?, sockets)
             }
         };
+        let channel = ours.expect("a forked child does not come back");
         self.workers.push(Worker {
             pid,
             index,
-            channel: ours,
+            channel,
             life: Life::Starting { replaces },
             started: Instant::now(),
             sockets,

@@ -8,11 +8,11 @@ use procfs::process::Process;
 use crate::load::Load;
 use crate::support::{SERVERS, Server, children_of, free_port, runs, send, soaking, wait_for};
 
-/// Memory that is a process's own, in bytes.
-fn own_memory(pid: u32) -> u64 {
+/// Memory that a process has in use, in bytes. All of it: what of it is a process's own changes with
+/// every fork, which shares it, and every write after it, which does not.
+fn memory(pid: u32) -> u64 {
     let rollup = Process::new(pid as i32).unwrap().smaps_rollup().unwrap();
-    let map = &rollup.memory_map_rollup.0[0].extension.map;
-    map["Private_Clean"] + map["Private_Dirty"]
+    rollup.memory_map_rollup.0[0].extension.map["Rss"]
 }
 
 fn descriptors(pid: u32) -> usize {
@@ -41,8 +41,8 @@ fn holdings(server: &Server) -> Holdings {
     all.push(descriptors(server.pid()));
     Holdings {
         descriptors: all,
-        parent_memory: own_memory(server.pid()),
-        worker_memory: workers.iter().map(|&pid| own_memory(pid)).max().unwrap(),
+        parent_memory: memory(server.pid()),
+        worker_memory: workers.iter().map(|&pid| memory(pid)).max().unwrap(),
         children: children_of(server.pid()).len(),
     }
 }
