@@ -74,7 +74,7 @@ test-all: wrk nginx perf strace setpriv systemd-socket-activate ## all tests, af
 .PHONY: soak
 soak: wrk ## the long forms of the tests: a million requests, 100 000 mutated ones, many reloads
 	cargo build --release --locked --workspace
-	SOAK=1 FUZZ_REQUESTS=100000 cargo test --release --locked --package loadtest --test suite -- soak:: fuzz::
+	SOAK=1 FUZZ_REQUESTS=100000 cargo test --release --locked --package loadtest --test suite -- soak:: fuzz:: clients::a_thousand
 
 .PHONY: lint
 lint: ## formatting, clippy and documentation, without a warning

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use common::limits::raise_open_files;
 use procfs::process::{FDTarget, Process};
 
-use crate::support::{RawClient, SERVERS, Server, ask, listening_sockets, program, skip, wait_for};
+use crate::support::{
+    RawClient, SERVERS, Server, ask, listening_sockets, program, skip, soaking, wait_for,
+};
 
 const GOOD: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -234,13 +236,18 @@ fn a_thousand_stalled_clients_delay_no_honest_one() {
                     std::thread::sleep(Duration::from_millis(100));
                 }
             });
+            let mut slowest = Duration::ZERO;
+            let mut answers = Vec::new();
             for _ in 0..200 {
                 let start = Instant::now();
-                assert!(ask(server.address(), "GET /").ends_with("hello"));
-                let took = start.elapsed();
-                assert!(took < SECOND, "{name}: {took:?}");
+                answers.push(ask(server.address(), "GET /"));
+                slowest = slowest.max(start.elapsed());
             }
-            done.store(true, Relaxed);
+            done.store(true, Relaxed); // before anything can fail, or the scope would never end
+            assert!(answers.iter().all(|answer| answer.ends_with("hello")), "{name}");
+            // Beside other tests on the same cores a bound on behaviour; alone, the promise itself.
+            let promise = if soaking() { SECOND } else { 5 * SECOND };
+            assert!(slowest < promise, "{name}: {slowest:?}");
         });
         assert_eq!(open_connections(&server), 1000, "all of them are still there");
     }
