@@ -101,6 +101,44 @@ fn every_file_it_links_to_exists() {
     assert!(links >= 8);
 }
 
+/// The line of a file, counted from 1, that has this code in it.
+fn line_with(path: &str, code: &str) -> usize {
+    let text = fs::read_to_string(root().join(path)).unwrap();
+    let line = text.lines().position(|line| line.contains(code) && !line.trim().starts_with("//"));
+    1 + line.unwrap_or_else(|| panic!("{path} has no {code}"))
+}
+
+#[test]
+fn every_link_to_a_line_leads_to_the_code_that_it_names() {
+    let text = readme();
+    // [`code`](path#Lnumber)
+    let mut wanted = String::new();
+    let mut links = 0;
+    for (place, part) in text.split("](").enumerate() {
+        if place == 0 {
+            wanted += part;
+            continue;
+        }
+        wanted += "](";
+        let code = wanted.strip_suffix("`](").and_then(|before| before.rsplit('`').next());
+        let (target, rest) = part.split_once(')').unwrap();
+        match (code.map(str::to_owned), target.split_once("#L")) {
+            (Some(code), Some((path, _))) => {
+                wanted += &format!("{path}#L{})", line_with(path, &code));
+                links += 1;
+            }
+            _ => wanted += &format!("{target})"),
+        }
+        wanted += rest;
+    }
+    assert!(links >= 6);
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(root().join("README.md"), wanted).unwrap();
+    } else {
+        assert!(text == wanted, "lines have moved: UPDATE_README=1 cargo test readme");
+    }
+}
+
 #[test]
 fn the_reading_path_is_short() {
     let files = [
