@@ -352,7 +352,7 @@ impl Supervisor<'_> {
     /// Notes a death, or a start that failed, so that too many of them make the next start wait.
     fn put_off(&mut self, what: &str) {
         match self.restarts.died(Instant::now()) {
-            None => tracing::error!("{what}; it is replaced"),
+            None => tracing::error!("{what}; another is started"),
             Some(pause) => tracing::error!("{what}; too many deaths, the next start in {pause:?}"),
         }
     }

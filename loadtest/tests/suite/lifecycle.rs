@@ -1,18 +1,21 @@
 //! What a server survives: dead, hung and replaced workers, and its own end.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 
 use crate::load::{Load, request};
 use crate::support::{
-    SERVERS, Server, ask, free_port, listening_sockets, program, runs, send, skip, wait_for,
+    Log, SERVERS, Server, ask, free_port, listening_sockets, program, runs, send, skip, wait_for,
 };
 
 fn all_replaced(server: &Server, before: &[u32]) -> Option<()> {
@@ -118,6 +121,35 @@ fn a_reload_whose_worker_cannot_serve_is_given_up_in_favour_of_the_old_ones() {
         send(strace.id(), Signal::SIGINT);
         strace.wait().unwrap();
     }
+}
+
+#[test]
+fn workers_that_cannot_be_started_any_more_cost_the_parent_next_to_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("reuseport-server");
+    std::fs::copy(program("reuseport-server"), &copy).unwrap();
+    let allow = |mode| std::fs::set_permissions(&copy, Permissions::from_mode(mode)).unwrap();
+    let log = Log::new();
+    let mut command = Command::new(&copy);
+    command.args(["--port", "0", "--workers", "1"]).stderr(log.file());
+    let server = Server::from(command);
+
+    allow(0o000); // now it cannot be started again, not even by root
+    send(server.workers()[0], Signal::SIGKILL);
+    wait_for("the pauses", || log.text().contains("the next start in 400ms").then_some(()));
+    assert!(log.text().contains("Permission denied"), "{}", log.text());
+    let ticks = || {
+        let stat = Process::new(server.pid() as i32).unwrap().stat().unwrap();
+        stat.utime + stat.stime
+    };
+    let (before, start) = (ticks(), Instant::now());
+    wait_for("some more tries", || log.text().contains("the next start in 1.6s").then_some(()));
+    let used = Duration::from_millis(10) * (ticks() - before) as u32; // USER_HZ is 100
+    assert!(used < start.elapsed() / 20, "{used:?} of CPU time in {:?}", start.elapsed());
+
+    allow(0o755);
+    wait_for("a worker", || server.scoreboard.is_serving().then_some(()));
+    assert!(ask(server.address(), "GET /").ends_with("hello"));
 }
 
 #[test]

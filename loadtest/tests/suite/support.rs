@@ -71,9 +71,9 @@ impl Server {
 
     /// Starts a server whose stderr is kept.
     pub fn start_with_log(name: &str, arguments: &[&str]) -> (Self, Log) {
-        let log = Log(tempfile::NamedTempFile::new().unwrap());
+        let log = Log::new();
         let mut command = Command::new(program(name));
-        command.args(["--port", "0"]).args(arguments).stderr(log.0.reopen().unwrap());
+        command.args(["--port", "0"]).args(arguments).stderr(log.file());
         (Self::from(command), log)
     }
 
@@ -128,6 +128,15 @@ impl Server {
 pub struct Log(tempfile::NamedTempFile);
 
 impl Log {
+    pub fn new() -> Self {
+        Self(tempfile::NamedTempFile::new().unwrap())
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> std::fs::File {
+        self.0.reopen().unwrap()
+    }
+
     pub fn text(&self) -> String {
         std::fs::read_to_string(self.0.path()).unwrap()
     }
