@@ -14,7 +14,7 @@ PORT ?=
 ARGS ?=
 
 load = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
-       $(if $(DURATION),--duration $(DURATION)) $(if $(CLOSE),--close)
+       $(if $(DURATION),--duration $(DURATION)) $(if $(filter-out 0 no false,$(CLOSE)),--close)
 server = $(if $(WORKERS),--workers $(WORKERS)) $(if $(PORT),--port $(PORT)) $(ARGS)
 loadtest = cargo run --release --locked --quiet --package loadtest --
 results = target/loadtest

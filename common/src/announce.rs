@@ -20,7 +20,8 @@ pub fn announce(address: SocketAddr, workers: &[Announced]) -> Result<()> {
     inodes.dedup();
     let mut out = stdout().lock();
     writeln!(out, "serving http://{address}/ (parent pid {})", std::process::id())?;
-    writeln!(out, "{} workers, listening sockets: {}", workers.len(), inodes.len())?;
+    let plural = if workers.len() == 1 { "" } else { "s" };
+    writeln!(out, "{} worker{plural}, listening sockets: {}", workers.len(), inodes.len())?;
     for Announced { index, pid, inode } in workers {
         writeln!(out, "worker {index}: pid {pid}, accepts from socket:[{inode}]")?;
     }

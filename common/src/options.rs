@@ -16,7 +16,8 @@ pub struct Options {
     /// 127.0.0.1 is reachable from this machine alone. The post listened on 0.0.0.0, which is every
     /// interface: whoever reaches this machine then reaches the server. `::` is dual-stack where
     /// the kernel's default is (net.ipv6.bindv6only = 0).
-    #[arg(long, value_name = "ADDR", env = "SERVER_HOST", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDR", env = "SERVER_HOST", default_value = "127.0.0.1",
+          value_parser = parse_host)]
     pub host: IpAddr,
 
     /// Port to listen on; 0 lets the kernel choose, and the line printed at start names it
@@ -89,6 +90,10 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", env = "SERVER_HANG_TIMEOUT", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub hang_timeout: Duration,
+}
+
+fn parse_host(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0".into())
 }
 
 impl Options {

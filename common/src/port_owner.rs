@@ -1,33 +1,34 @@
 //! Who listens on a port, as far as /proc lets us see: for the message that refuses to start.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
 
-/// Describes the process that listens on `address`, or on all addresses of its port; `None` if
-/// /proc shows nobody, for instance because the process is another user's.
+/// Describes the server that listens on `address`, or on all addresses of its port; `None` if /proc
+/// shows nobody, for instance because the process is another user's.
 pub fn find(address: SocketAddr) -> Option<String> {
+    let overlaps =
+        |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let sockets = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
     let inodes: Vec<u64> = sockets
         .filter(|socket| socket.state == TcpState::Listen)
         .filter(|socket| socket.local_address.port() == address.port())
+        .filter(|socket| overlaps(socket.local_address.ip()))
         .map(|socket| socket.inode)
         .collect();
-    // A forked worker has its parent's socket too; the lowest pid is most likely the parent's.
-    let mut owners: Vec<(i32, String)> = all_processes()
-        .ok()?
-        .flatten()
-        .filter(|process| {
-            process.fd().is_ok_and(|mut all| {
-                all.any(|fd| matches!(fd, Ok(fd) if matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode))))
-            })
-        })
-        .map(|process| (process.pid, name(&process)))
-        .collect();
-    owners.sort();
-    let (pid, name) = owners.first()?;
-    Some(format!("{name} (pid {pid})"))
+    let holds = |process: &Process| {
+        let mut open = process.fd().into_iter().flatten().flatten();
+        open.any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
+    };
+    let mut owner = all_processes().ok()?.flatten().find(holds)?;
+    // A worker that is stopped is replaced: name the topmost of the same program.
+    while let Some(parent) = owner.stat().ok().and_then(|stat| Process::new(stat.ppid).ok())
+        && parent.exe().is_ok_and(|exe| owner.exe().is_ok_and(|own| own == exe))
+    {
+        owner = parent;
+    }
+    Some(format!("{} (pid {})", name(&owner), owner.pid))
 }
 
 /// A process's name as it was called; what the kernel keeps by itself ends after 15 characters.

@@ -36,8 +36,9 @@ pub fn listen(address: SocketAddr, backlog: i32, sharing: Sharing) -> Result<Tcp
     if sharing == Sharing::ReusePort {
         socket.set_reuse_port(true)?;
     }
-    socket.bind(&address.into()).map_err(|error| explain(error, address))?;
-    socket.listen(backlog).map_err(|error| explain(error, address))?;
+    let not_to_be_had = |error| explain(error, address, "");
+    socket.bind(&address.into()).map_err(not_to_be_had)?;
+    socket.listen(backlog).map_err(not_to_be_had)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -64,7 +65,12 @@ pub fn reserve(address: SocketAddr, join: bool) -> Result<TcpListener> {
     let socket = stream_socket(address)?;
     socket.set_reuse_address(!join)?;
     socket.set_reuse_port(join)?;
-    socket.bind(&address.into()).map_err(|error| explain(error, address))?;
+    let hint = if join {
+        ", without SO_REUSEPORT or as another user, so that nobody can --join"
+    } else {
+        " (--join would share the port, if that is a reuseport-server)"
+    };
+    socket.bind(&address.into()).map_err(|error| explain(error, address, hint))?;
     socket.set_reuse_address(false)?;
     socket.set_reuse_port(true)?;
     Ok(socket.into())
@@ -79,13 +85,17 @@ fn stream_socket(address: SocketAddr) -> Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, None).context("cannot make a socket")
 }
 
-/// Says why an address cannot be used, and what would help.
-fn explain(error: std::io::Error, address: SocketAddr) -> Error {
+/// Says why an address cannot be used, and what would help; the hint belongs to one in use.
+fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error {
     let (ip, port) = (address.ip(), address.port());
     let remedy = match error.kind() {
         AddrInUse => match port_owner::find(address) {
-            Some(owner) => format!("{owner} listens there; stop it or choose another --port"),
-            None => "somebody listens there; choose another --port (`ss -ltnp` may say who)".into(),
+            Some(owner) => {
+                format!("{owner} listens there{hint}; stop it or choose another --port")
+            }
+            None => format!(
+                "somebody listens there{hint}; choose another --port (`ss -ltnp` may say who)"
+            ),
         },
         AddrNotAvailable => format!("this machine has no address {ip}; `ip address` lists them"),
         PermissionDenied => format!(

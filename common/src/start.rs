@@ -1,11 +1,10 @@
 //! The two ways to start a worker.
 //!
 //! A forked worker is a copy of its parent, listening socket included. A worker started by exec is
-//! a new process that inherits nothing but its standard streams. `shared-fd-server` forks because a
-//! shared socket is inherited that way since the first Unix servers; `reuseport-server` execs
-//! because its workers are independent. That is a second difference between the two programs. It
-//! does not touch the figures (a fresh worker's code and memory are the same either way), and
-//! `shared-fd-server --exec` is the control that shows it.
+//! the program anew, and inherits no descriptor but its standard streams. `shared-fd-server` forks
+//! because a shared socket has been inherited that way since the first Unix servers;
+//! `reuseport-server` execs because its workers are independent. That is a second difference between
+//! the two programs; `shared-fd-server --exec` is the control that shows what it does to the figures.
 
 use std::convert::Infallible;
 use std::ffi::CString;

@@ -55,6 +55,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         wanted: options.workers.into(),
         workers: Vec::new(),
         to_replace: VecDeque::new(),
+        reloading: false,
         restarts: Restarts::default(),
         announced: false,
         ending: false,
@@ -80,6 +81,7 @@ struct Supervisor<'a> {
     workers: Vec<Worker>,
     /// A reload under way: the slots of the workers that are still to be replaced.
     to_replace: VecDeque<usize>,
+    reloading: bool,
     restarts: Restarts,
     /// Whether all workers have served once.
     announced: bool,
@@ -103,8 +105,8 @@ struct Worker {
     started: Instant,
     /// Listening sockets of its own: one, and those it adopted.
     sockets: usize,
-    /// Whether its event loop stood still at the last look.
-    suspected: bool,
+    /// Since when its event loop has been seen to stand still.
+    suspected: Option<Instant>,
     /// Why it could not go on, if it had the time to say.
     last_words: Option<String>,
 }
@@ -163,9 +165,9 @@ impl Supervisor<'_> {
         let now = Instant::now();
         for place in 0..self.workers.len() {
             match self.workers[place].life {
-                Life::Draining { until } if until <= now => self.kill(place),
+                Life::Draining { until } if until <= now => self.end_of_patience(place),
                 Life::Draining { .. } | Life::Killed => {}
-                _ => self.look_whether_it_hangs(place),
+                _ => self.look_whether_it_hangs(place, now),
             }
         }
         if self.ending {
@@ -183,16 +185,8 @@ impl Supervisor<'_> {
             staying -= 1;
         }
         let replacing = self.count(|life| matches!(life, Life::Starting { replaces: Some(_) }));
-        if replacing == 0
-            && let Some(old) = self.to_replace.pop_front()
-        {
-            if self.serving(old).is_some() {
-                if let Err(error) = self.start_one_more(Some(old)) {
-                    self.give_up_reload(old, &format!("{error:#}"));
-                }
-            } else if self.to_replace.is_empty() {
-                tracing::info!("reloaded");
-            }
+        if self.reloading && replacing == 0 {
+            self.replace_the_next();
         }
         if !self.announced && self.count(|life| life == Life::Serving) == self.wanted {
             self.announced = true;
@@ -205,6 +199,22 @@ impl Supervisor<'_> {
             systemd::ready();
         }
         Ok(())
+    }
+
+    /// One step of a reload. Workers that died meanwhile have been replaced already.
+    fn replace_the_next(&mut self) {
+        while let Some(old) = self.to_replace.pop_front() {
+            if self.serving(old).is_some() {
+                if let Err(error) = self.start_one_more(Some(old)) {
+                    self.give_up_reload(old, &format!("{error:#}"));
+                }
+                return;
+            }
+        }
+        self.reloading = false;
+        let serving = self.workers.iter().filter(|worker| worker.life == Life::Serving);
+        let pids: Vec<i32> = serving.map(|worker| worker.pid.as_raw()).collect();
+        tracing::info!("reloaded, the workers' pids are {pids:?}");
     }
 
     /// When to look again though nothing happens.
@@ -267,12 +277,18 @@ impl Supervisor<'_> {
             }
             Signal::SIGHUP => {
                 tracing::info!("reloading");
+                self.reloading = true;
                 self.to_replace = self.workers.iter().map(|worker| worker.index).collect();
             }
-            Signal::SIGTTIN => self.wanted = (self.wanted + 1).min(MOST_WORKERS),
-            Signal::SIGTTOU => self.wanted = (self.wanted - 1).max(1),
+            Signal::SIGTTIN => self.want((self.wanted + 1).min(MOST_WORKERS)),
+            Signal::SIGTTOU => self.want((self.wanted - 1).max(1)),
             _ => {}
         }
+    }
+
+    fn want(&mut self, workers: usize) {
+        tracing::info!("{workers} workers from now on, instead of {}", self.wanted);
+        self.wanted = workers;
     }
 
     fn begin_to_end(&mut self) {
@@ -360,6 +376,7 @@ impl Supervisor<'_> {
     fn give_up_reload(&mut self, old: usize, why: &str) {
         tracing::error!("reload given up, worker {old} stays: {why}");
         self.to_replace.clear();
+        self.reloading = false;
     }
 
     fn start_one_more(&mut self, replaces: Option<usize>) -> Result<()> {
@@ -403,7 +420,7 @@ impl Supervisor<'_> {
             life: Life::Starting { replaces },
             started: Instant::now(),
             sockets,
-            suspected: false,
+            suspected: None,
             last_words: None,
         });
         Ok(())
@@ -469,24 +486,35 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Kills a worker that hangs. It must have hung at the last look as well: if the whole machine,
-    /// or all of us, stood still, nobody has had the time to turn yet.
-    fn look_whether_it_hangs(&mut self, place: usize) {
+    /// Kills a worker that hangs, once it has been seen to hang for a while: if the whole machine, or
+    /// all of us, stood still, nobody has had the time to turn yet.
+    fn look_whether_it_hangs(&mut self, place: usize, now: Instant) {
         let limit = self.options.hang_timeout;
-        if limit.is_zero() {
-            return;
-        }
         let worker = &self.workers[place];
         let silence = self.scoreboard().slot(worker.index).silence();
         let hangs = silence.unwrap_or_else(|| worker.started.elapsed()) > limit;
-        if hangs && worker.suspected {
-            let (index, pid) = (worker.index, worker.pid);
+        if limit.is_zero() || !hangs {
+            self.workers[place].suspected = None;
+            return;
+        }
+        let since = *self.workers[place].suspected.get_or_insert(now);
+        if now - since >= LOOK.min(limit / 2) {
+            let Worker { index, pid, .. } = self.workers[place];
             tracing::error!(
                 "the event loop of worker {index} (pid {pid}) has not turned for {limit:?}"
             );
             let _ = kill(pid, Signal::SIGKILL);
+            self.workers[place].suspected = Some(now); // killed and said once, not at every look
         }
-        self.workers[place].suspected = hangs;
+    }
+
+    fn end_of_patience(&mut self, place: usize) {
+        let Worker { index, pid, .. } = self.workers[place];
+        let open = self.scoreboard().slot(index).connections_open.load(Relaxed);
+        tracing::warn!(
+            "worker {index} (pid {pid}) is killed with {open} connections open: --drain-timeout is over"
+        );
+        self.kill(place);
     }
 
     fn kill(&mut self, place: usize) {

@@ -126,11 +126,20 @@ impl Worker {
         for listener in listeners {
             // By plain accept(2): tokio asks the queue only after epoll has told it of something.
             let Ok(listener) = listener.into_std() else { continue };
-            while let Ok((stream, _peer)) = listener.accept() {
-                if stream.set_nonblocking(true).is_ok()
-                    && let Ok(stream) = TcpStream::from_std(stream)
-                {
-                    self.serve(stream);
+            loop {
+                match listener.accept() {
+                    Ok((stream, _peer)) => {
+                        let watched = stream.set_nonblocking(true).map(|()| stream);
+                        if let Ok(stream) = watched.and_then(TcpStream::from_std) {
+                            self.serve(stream);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        if accept_error::get_over(error).await.is_err() {
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -162,9 +171,11 @@ impl Worker {
 
 /// Waits for the next connection, and counts the times it was woken for nothing.
 ///
-/// Every worker that watches a shared socket is woken for each new connection, because tokio
-/// registers it with epoll without EPOLLEXCLUSIVE. One of them gets it, the others find the queue
-/// empty: the thundering herd. A socket of one's own has no herd.
+/// Every worker that waits for a shared socket is woken for each new connection, because tokio
+/// registers it with epoll without EPOLLEXCLUSIVE. One of them gets it: the thundering herd. Most of
+/// the others find out inside epoll_wait(2) that nothing is left, and sleep again without coming back
+/// from it: they show as voluntary context switches. Those that come back and find the queue empty
+/// are counted here. A socket of one's own has no herd.
 async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream> {
     let mut woken = false;
     poll_fn(|context| {

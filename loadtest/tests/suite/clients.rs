@@ -21,7 +21,7 @@ const GOOD: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How much later than its limit a stalled connection may end.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Waits until the server ends a connection, and asserts that this took `limit`.
 fn assert_ended_after(limit: Duration, since: Instant, client: &RawClient, what: &str) {
@@ -69,12 +69,11 @@ fn a_client_that_sends_a_head_byte_by_byte_has_no_more_than_the_header_timeout()
         let server = Server::start(name, &["--header-timeout", "1s"]);
         let start = Instant::now();
         let client = RawClient::connect(server.address());
-        let mut head = GOOD.bytes().cycle();
+        let mut head = b"GET /".iter().chain(std::iter::repeat(&b'b'));
         client.stream().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        // At this pace the empty line is 2.6 s away.
         while let Err(error) = client.stream().read(&mut [0]) {
             let waits = error.kind() == ErrorKind::WouldBlock;
-            if !waits || client.send([head.next().unwrap()]).is_err() {
+            if !waits || client.send([*head.next().unwrap()]).is_err() {
                 break;
             }
         }
@@ -86,7 +85,7 @@ fn a_client_that_sends_a_head_byte_by_byte_has_no_more_than_the_header_timeout()
 #[test]
 fn the_header_timeout_of_a_later_request_runs_from_its_first_byte_and_not_from_the_answer() {
     both(|name| {
-        let server = Server::start(name, &["--header-timeout", "1s", "--idle-timeout", "3s"]);
+        let server = Server::start(name, &["--header-timeout", "1s", "--idle-timeout", "9s"]);
         let mut client = RawClient::connect(server.address());
         for _ in 0..2 {
             assert_served(&mut client);
