@@ -213,6 +213,33 @@ fn a_worker_that_hangs_is_killed_and_replaced() {
 }
 
 #[test]
+fn a_server_that_stood_still_as_a_whole_kills_no_worker_when_it_goes_on() {
+    for name in SERVERS {
+        let (server, log) = Server::start_with_log(name, &["--hang-timeout", "1s"]);
+        let before = server.workers();
+        let all = || before.iter().chain([&server.child.id()]).copied().collect::<Vec<_>>();
+        all().into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
+        wait_for("everybody to be silent for too long", || {
+            let silence = |slot: &common::scoreboard::Slot| slot.silence().unwrap_or_default();
+            let long = Duration::from_millis(1500);
+            server.scoreboard.workers().all(|(_, slot)| silence(slot) > long).then_some(())
+        });
+        send(server.pid(), Signal::SIGCONT);
+        server.signal(Signal::SIGTTIN); // something that makes the parent look more than once
+        wait_for("the parent to look", || log.text().contains("5 workers").then_some(()));
+        before.iter().for_each(|&worker| send(worker, Signal::SIGCONT));
+        wait_for("five workers that have turned since", || {
+            let silence = |slot: &common::scoreboard::Slot| slot.silence().unwrap_or(Duration::MAX);
+            let turned = |slot| silence(slot) < Duration::from_millis(900);
+            let mut workers = server.scoreboard.workers();
+            (server.workers().len() == 5 && workers.all(|(_, slot)| turned(slot))).then_some(())
+        });
+        assert!(before.iter().all(|worker| server.workers().contains(worker)), "{}", log.text());
+        assert!(!log.text().contains("has not turned"), "{}", log.text());
+    }
+}
+
+#[test]
 fn sigterm_answers_what_is_under_way_and_what_waits_in_the_accept_queue() {
     for name in SERVERS {
         let mut server = Server::start(name, &[]);
