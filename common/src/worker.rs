@@ -10,7 +10,7 @@ use std::task::Poll;
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use crate::accept_error;
 use crate::channel::Message;
@@ -159,12 +159,12 @@ impl Worker {
 
     /// Four times a second: a heartbeat, and a look at stalled clients.
     async fn tick(&'static self) -> Infallible {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             self.slot.beat();
             self.deadlines.tick();
+            // Not an interval: that makes up for a late tick with an early one, and whatever began
+            // just before the late one would have that much less than its limit.
+            sleep(TICK).await;
         }
     }
 }
