@@ -12,12 +12,23 @@ CLOSE ?=
 WORKERS ?=
 PORT ?=
 ARGS ?=
+# The same for `make bench` alone.
+ROUNDS ?=
+SLICE ?=
+PIN ?=
 
 load = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
        $(if $(DURATION),--duration $(DURATION)) $(if $(filter-out 0 no false,$(CLOSE)),--close)
-server = $(if $(WORKERS),--workers $(WORKERS)) $(if $(PORT),--port $(PORT)) $(ARGS)
+slices = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
+         $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SLICE),--slice $(SLICE)) \
+         $(if $(filter-out 0 no false,$(CLOSE)),--close) $(if $(filter-out 0 no false,$(PIN)),--pin)
+workers = $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+server = $(if $(PORT),--port $(PORT)) $(workers)
 loadtest = cargo run --release --locked --quiet --package loadtest --
 results = target/loadtest
+
+# One word for the shell, whatever is in it.
+quoted = '$(subst ','\'',$(strip $(1)))'
 
 ifneq ($(shell uname -s),Linux)
 $(error This project runs on Linux only: it reads /proc and shows what Linux does with SO_REUSEPORT)
@@ -33,8 +44,9 @@ help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
 	 sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' $(MAKEFILE_LIST)
 	@echo
-	@echo "bench targets take THREADS=12 CONNECTIONS=100 DURATION=10s WORKERS=4 PORT=8080 CLOSE=1,"
-	@echo "and ARGS='...' for more server options, such as ARGS='--handler-cost 70us'."
+	@echo "bench targets take THREADS=12 CONNECTIONS=100 WORKERS=4 CLOSE=1, and ARGS='...' for more server"
+	@echo "options, such as ARGS='--handler-cost 70us'; bench-shared and bench-reuseport also DURATION=10s"
+	@echo "and PORT=8080, bench also ROUNDS=40, SLICE=1s and PIN=1."
 	@echo "What is missing (wrk, say) is installed with the system's package manager, which is said before."
 
 .PHONY: bench-shared
@@ -46,8 +58,17 @@ bench-reuseport: wrk build ## the post's load on a listening socket for each wor
 	@$(loadtest) bench reuseport $(load) --json $(results)/bench-reuseport.json -- $(server)
 
 .PHONY: bench
-bench: bench-shared bench-reuseport ## both, one after the other, then both in one table
-	@$(loadtest) show $(results)/bench-shared.json $(results)/bench-reuseport.json
+bench: wrk build ## is one faster here? both compared slice by slice, with a report to look at
+	@$(loadtest) compare $(call quoted,shared $(workers)) $(call quoted,reuseport $(workers)) \
+	    $(slices) --json $(results)/compare.json --html $(results)/report.html
+
+.PHONY: matrix
+matrix: wrk build ## every policy in every workload, with a report (20 minutes; root for one of them)
+	@$(loadtest) matrix --json $(results)/matrix.json --html $(results)/matrix.html
+
+.PHONY: trust
+trust: wrk build ## can `make bench` be trusted here? 40 verdicts on what is known beforehand (30 minutes)
+	@$(loadtest) trust --json $(results)/trust.json
 
 .PHONY: cost
 cost: wrk nginx perf build ## instructions per request of each server, beside nginx
@@ -67,7 +88,7 @@ test: wrk ## all tests; what this machine lacks is skipped, and said
 	cargo test --locked --workspace
 
 .PHONY: test-all
-test-all: wrk nginx perf strace setpriv systemd-socket-activate ## all tests, after installing what they need; nothing is skipped
+test-all: wrk nginx perf strace setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
 	cargo build --locked --workspace
 	NO_SKIPS=1 cargo test --locked --workspace
 
@@ -87,7 +108,7 @@ clean: ## remove what was built and measured
 	cargo clean
 
 # Programs from the system. The package's name where it is not the command's: apt-get, others.
-.PHONY: wrk nginx perf strace setpriv systemd-socket-activate
+.PHONY: wrk nginx perf strace setpriv systemd-socket-activate chromium
 wrk:
 	@.ci/need wrk wrk wrk
 nginx:
@@ -100,3 +121,5 @@ setpriv:
 	@.ci/need setpriv util-linux util-linux
 systemd-socket-activate:
 	@.ci/need systemd-socket-activate systemd systemd
+chromium:
+	@.ci/need chromium chromium chromium

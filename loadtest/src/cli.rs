@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::probe::fault::Fault;
 use crate::server::Strategy;
+use crate::statistics::verdict::FEWEST_ROUNDS;
 
 /// Puts load on the two servers and shows who did the work.
 #[derive(Parser)]
@@ -22,13 +23,19 @@ pub struct Cli {
 pub enum Command {
     /// How fast is it, and which worker did the work? One wrk run against one server.
     Bench(Bench),
+    /// Is one faster here, by how much, and how sure are we? wrk visits several servers in turn.
+    Compare(Compare),
+    /// Every policy in every workload: who is good in which, and is anybody good in all?
+    Matrix(Matrix),
+    /// Can `compare` be trusted here? Verdicts on what is known beforehand. Takes about half an hour.
+    Trust(Trust),
     /// What does a request cost the server, beside nginx?
     Cost(Cost),
     /// What is lost when a worker stalls, dies or is replaced? The fate of every single request.
     ///
     /// It is no benchmark: one thread asks, and its rate says nothing about the server's limit.
     Probe(Probe),
-    /// Show saved results of `bench` side by side.
+    /// Show saved results again: some of `bench` side by side, or one of `compare` or `matrix`.
     Show(Show),
 }
 
@@ -80,6 +87,159 @@ pub struct Bench {
     /// Its port is one that is free, unless --port says otherwise.
     #[arg(last = true, value_name = "SERVER OPTIONS")]
     pub server_options: Vec<String>,
+}
+
+/// `loadtest compare`.
+#[derive(Args)]
+pub struct Compare {
+    /// A server with its options in one quoted string, such as "shared --exec"; two or more.
+    ///
+    /// A name of your own goes before it: "four=reuseport --workers 4". The same server given twice
+    /// (or more often), and nothing else, checks the comparison itself: it must find no difference.
+    #[arg(value_name = "SERVER", default_values = ["shared", "reuseport"])]
+    pub servers: Vec<String>,
+
+    /// Slices of each server; each opens new connections
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// How long a slice lasts, in whole seconds
+    #[arg(long, default_value = "1s", value_parser = whole_seconds)]
+    pub slice: Duration,
+
+    /// Threads of wrk
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: u64,
+
+    /// Connections that wrk keeps open, shared out evenly among its threads.
+    ///
+    /// What does not divide evenly is not opened: 12 threads make 96 connections of 100.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub connections: u64,
+
+    /// Open a new connection for every request, instead of keeping connections alive
+    #[arg(long)]
+    pub close: bool,
+
+    /// What to ask for; others than / need the server's --lab
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
+    pub path: String,
+
+    /// Ask for several paths: a file with a weight and a path in each line.
+    ///
+    /// Such as "199 /" and "1 /block/20000": one request in 200 blocks its worker for 20 ms.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub mix: Option<PathBuf>,
+
+    /// What the order of turns, and all that is drawn at random afterwards, begins with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// The server that others are compared with, by its name; the first if nothing is said
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+
+    /// Differences up to so many percent count as noise
+    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
+    pub threshold: f64,
+
+    /// Give the server one half of the cores and wrk the other
+    #[arg(long)]
+    pub pin: bool,
+
+    /// How long each server is asked at each fixed rate, for latencies; 0s: not at all
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    pub fixed_rate: Duration,
+
+    /// Save the result in this file after each slice, as JSON; if nothing is said, as compare.json in
+    /// the folder `loadtest` beside that of this program
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    /// Also write a report to look at in a browser
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+
+    /// Print the tables as Markdown, for a pull request say
+    #[arg(long)]
+    pub markdown: bool,
+
+    /// Go on with the run that is saved, from the slice after its last
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl Compare {
+    /// What the command line means if it says nothing.
+    pub fn defaults() -> Self {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            compare: Compare,
+        }
+        Alone::parse_from(["compare"]).compare
+    }
+}
+
+/// `loadtest matrix`.
+#[derive(Args)]
+pub struct Matrix {
+    /// Slices of each policy in each workload
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// How often a worker of each policy is stopped and killed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub stops: u32,
+
+    /// Run this workload only; can be repeated
+    #[arg(long, value_name = "WORKLOAD")]
+    pub only: Vec<String>,
+
+    /// What the order of turns, and all that is drawn at random afterwards, begins with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Save the result in this file, as JSON, and the slices of each workload beside it; if nothing is
+    /// said, as matrix.json in the folder `loadtest` beside that of this program
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    /// Also write a report to look at in a browser
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+
+    /// Print the tables as Markdown
+    #[arg(long)]
+    pub markdown: bool,
+
+    /// Go on with the workloads that are saved, from the slice after their last
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `loadtest trust`.
+#[derive(Args)]
+pub struct Trust {
+    /// The server, with its options in one quoted string
+    #[arg(value_name = "SERVER", default_value = "reuseport")]
+    pub server: String,
+
+    /// Verdicts on the same server twice, and as many on one that is 5 % slower
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub verdicts: u32,
+
+    /// Slices of 1 s that each verdict rests on
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// What the order of turns begins with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Also save the verdicts in this file, as JSON
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
 }
 
 /// `loadtest cost`.
@@ -188,9 +348,17 @@ pub struct Probe {
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
-    /// Files that `loadtest bench --json` wrote
+    /// Files that `loadtest bench --json` wrote, or one that `compare` or `matrix` did
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Also write a report to look at in a browser; not of `bench`
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+
+    /// Print the tables as Markdown; not of `bench`
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// The arguments of this program, for a result to name. They need not be UTF-8; a result is.
@@ -211,6 +379,26 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Fewer rounds give no interval, and so no verdict.
+fn rounds(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rounds) if (FEWEST_ROUNDS..=100_000).contains(&rounds) => Ok(rounds),
+        Ok(0..FEWEST_ROUNDS) => Err(format!(
+            "a 95 % interval needs at least {FEWEST_ROUNDS} rounds: fewer all lean to the same side \
+             by chance more often than 1 time in 20"
+        )),
+        _ => Err(format!("expected a number from {FEWEST_ROUNDS} to 100000")),
+    }
+}
+
+/// Percent as a part of 1.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..50.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("expected percent from 0 to less than 50, such as 2".into()),
+    }
+}
+
 /// Any time that is worth waiting for.
 fn some_time(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -220,7 +408,8 @@ fn some_time(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-fn url_path(text: &str) -> Result<String, String> {
+/// A path that can be asked for.
+pub fn url_path(text: &str) -> Result<String, String> {
     match text {
         _ if !text.starts_with('/') => Err(format!("a path begins with a slash, as in /{text}")),
         _ if !is_plain(text) => Err("a path has no spaces; write %20".into()),

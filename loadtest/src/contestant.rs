@@ -1,7 +1,5 @@
 //! A server that takes its turn in an experiment with several: one of ours, or nginx.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
@@ -11,32 +9,43 @@ use crate::load::Load;
 use crate::meter::Meter;
 use crate::nginx::Nginx;
 use crate::server::{Readings, Server, Strategy};
-use crate::wrk::{Measured, Wrk};
+use crate::wrk::{Measured, Moment, Wrk};
 
 /// A server as the command line asks for it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
-    strategy: Strategy,
-    options: Vec<String>,
+    /// The name it is given, if it is.
+    pub name: Option<String>,
+    /// The server with its options, less that name.
+    pub server: String,
+    /// Which server.
+    pub strategy: Strategy,
+    /// Its options.
+    pub options: Vec<String>,
 }
 
-/// Takes a quoted `shared --exec` apart, as a shell would.
+/// Takes a quoted `shared --exec`, or `name=shared --exec`, apart, as a shell would.
 ///
 /// # Errors
 /// When it does not begin with a server's name, or a quote is not closed.
 pub fn parse(text: &str) -> Result<Asked> {
     let words = shlex::split(text)
-        .with_context(|| format!("--server '{text}' has a quote that is not closed"))?;
-    let Some((name, options)) = words.split_first() else {
-        bail!("--server '{text}' names no server; begin with shared or reuseport")
+        .with_context(|| format!("the server '{text}' has a quote that is not closed"))?;
+    let Some((first, options)) = words.split_first() else {
+        bail!("the server '{text}' has no name; begin with shared or reuseport")
     };
-    let Ok(strategy) = Strategy::from_str(name, false) else {
-        bail!(
-            "--server '{text}' begins with '{name}', which is no server; begin with shared or \
-             reuseport"
-        )
+    let (name, word) = match first.split_once('=') {
+        Some((name, word)) if !name.is_empty() => (Some(name.to_owned()), word),
+        _ => (None, first.as_str()),
     };
-    Ok(Asked { strategy, options: options.to_vec() })
+    let Ok(strategy) = Strategy::from_str(word, false) else {
+        bail!("'{text}' begins with '{word}', which is no server; begin with shared or reuseport")
+    };
+    let server = text.trim_start();
+    let server = name.as_ref().map_or(server, |name| {
+        server.strip_prefix(&format!("{name}=")).unwrap_or(server) // a quoted name stays as it is
+    });
+    Ok(Asked { name, server: server.trim().into(), strategy, options: options.to_vec() })
 }
 
 /// A server that takes its turn.
@@ -92,12 +101,12 @@ impl Contestant {
         meter: &Meter,
         wrk: &Wrk,
         load: &Load,
-        mut look: impl FnMut(Duration) -> Result<()>,
+        mut look: impl FnMut(Moment) -> Result<()>,
     ) -> Result<(CostRun, Measured)> {
         let before = self.requests();
         let running = &mut self.running;
-        let (measured, spent) = meter.measure(&self.pids, wrk, load, &self.url, |elapsed| {
-            look(elapsed)?;
+        let (measured, spent) = meter.measure(&self.pids, wrk, load, &self.url, |now| {
+            look(now)?;
             match running {
                 Running::Server(server, readings) => server.check_alive(readings),
                 Running::Nginx(nginx) => nginx.check_alive(),
@@ -136,7 +145,19 @@ mod tests {
         let asked = parse("shared --exec --scoreboard 'a b'").unwrap();
         assert_eq!(asked.strategy, Strategy::Shared);
         assert_eq!(asked.options, ["--exec", "--scoreboard", "a b"]);
-        for (bad, reason) in [("", "no server"), ("nginx", "'nginx'"), ("shared 'x", "quote")] {
+        assert_eq!((asked.name, &*asked.server), (None, "shared --exec --scoreboard 'a b'"));
+        let named = parse("four=reuseport --workers=4").unwrap();
+        assert_eq!(
+            (named.name.as_deref(), &*named.server),
+            (Some("four"), "reuseport --workers=4")
+        );
+        for (bad, reason) in [
+            ("", "no name"),
+            ("nginx", "'nginx'"),
+            ("a=nginx", "'nginx'"),
+            ("=shared", "'=shared'"),
+            ("shared 'x", "quote"),
+        ] {
             assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
         }
     }

@@ -4,10 +4,20 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 
 /// Files that wrk, or a server's worker, has open beside its connections: standard streams, epoll
 /// instances (wrk has one per thread, added to this), listening socket, and some room.
 const OTHER_FILES: u64 = 16;
+
+/// A path that is asked for, and how often.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Share {
+    /// Its weight among those of all paths: 1 beside a 3 is a quarter of the requests.
+    pub weight: f64,
+    /// What is asked for.
+    pub path: String,
+}
 
 /// One load for one server.
 #[derive(Clone, Debug)]

@@ -3,12 +3,14 @@
 //! Every subcommand is the same pipeline: parse the command line ([`cli`]), check everything that
 //! can be checked before work starts, run an experiment ([`experiments`]), report ([`report`]).
 //!
-//! - [`load`], [`wrk`]: what is asked of wrk, and running it;
+//! - [`load`], [`mix`], [`wrk`]: what is asked of wrk, and running it;
 //! - [`server`], [`nginx`], [`child`]: the programs under test, which this one knows by their
 //!   command line, their scoreboard and their exit status alone;
 //! - [`probe`]: asks over sockets of its own, and tells the fate of every request;
 //! - [`contestant`]: a server that takes its turn among several;
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
+//! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
+//! - [`matrix`]: every policy in every workload;
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
@@ -17,14 +19,18 @@
 mod agreement;
 mod child;
 mod cli;
+mod comparison;
 mod contestant;
 mod cost_record;
 mod environment;
 mod experiments;
 mod interrupt;
 mod load;
+mod matrix;
 mod meter;
+mod mix;
 mod nginx;
+mod pin;
 mod probe;
 mod processes;
 mod record;
@@ -51,6 +57,9 @@ fn run(cli: Cli) -> Result<()> {
     interrupt::watch()?;
     match cli.command {
         Command::Bench(asked) => experiments::bench::run(&asked),
+        Command::Compare(asked) => experiments::compare::run(&asked),
+        Command::Matrix(asked) => experiments::matrix::run(&asked),
+        Command::Trust(asked) => experiments::trust::run(&asked),
         Command::Cost(asked) => experiments::cost::run(&asked),
         Command::Probe(asked) => experiments::probe::run(&asked),
         Command::Show(asked) => experiments::show::run(&asked),

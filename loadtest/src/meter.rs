@@ -5,7 +5,6 @@
 
 use std::io::ErrorKind;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -13,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::load::Load;
 use crate::processes::Usage;
-use crate::wrk::{Measured, Wrk};
+use crate::wrk::{Measured, Moment, Wrk};
 
 /// The two counters, user and kernel apart, as perf names them.
 const EVENTS: &str = "instructions:u,instructions:k";
@@ -64,7 +63,7 @@ impl Meter {
         wrk: &Wrk,
         load: &Load,
         url: &str,
-        look: impl FnMut(Duration) -> Result<()>,
+        look: impl FnMut(Moment) -> Result<()>,
     ) -> Result<(Measured, Spent)> {
         match self.unit {
             Unit::Instructions => {

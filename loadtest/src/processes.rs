@@ -1,6 +1,10 @@
 //! What the kernel counted for a process: CPU time and context switches, from /proc.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use procfs::process::Process;
 
 use crate::record::{ContextSwitches, CpuSeconds};
@@ -12,6 +16,8 @@ pub struct Usage {
     pub cpu: CpuSeconds,
     /// CPU time of its threads as `schedstat` has it, to the nanosecond, but user and system in one.
     pub cpu_nanoseconds: u64,
+    /// Time that its threads were ready to run and waited for a core, as `schedstat` has it.
+    pub wait_nanoseconds: u64,
     /// Of all its threads.
     pub switches: ContextSwitches,
 }
@@ -38,9 +44,20 @@ impl Usage {
             usage.switches.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
             usage.switches.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
             // Without CONFIG_SCHEDSTATS or CONFIG_SCHED_INFO there is none.
-            usage.cpu_nanoseconds += task.schedstat().map_or(0, |stat| stat.sum_exec_runtime);
+            if let Ok(stat) = task.schedstat() {
+                usage.cpu_nanoseconds += stat.sum_exec_runtime;
+                usage.wait_nanoseconds += stat.run_delay;
+            }
         }
         Ok(usage)
+    }
+
+    /// CPU time in seconds, as exactly as this kernel has it.
+    pub fn cpu_seconds(&self) -> f64 {
+        match self.cpu_nanoseconds {
+            0 => self.cpu.total(),
+            exact => exact as f64 / 1e9,
+        }
     }
 
     /// What was added since an earlier reading of the same process.
@@ -51,12 +68,29 @@ impl Usage {
                 system: (self.cpu.system - earlier.cpu.system).max(0.0),
             },
             cpu_nanoseconds: self.cpu_nanoseconds.saturating_sub(earlier.cpu_nanoseconds),
+            wait_nanoseconds: self.wait_nanoseconds.saturating_sub(earlier.wait_nanoseconds),
             switches: ContextSwitches {
                 voluntary: self.switches.voluntary.saturating_sub(earlier.switches.voluntary),
                 involuntary: self.switches.involuntary.saturating_sub(earlier.switches.involuntary),
             },
         }
     }
+}
+
+/// Time that a process's threads were ready to run and waited for a core. Less work than to read all
+/// its counters: for one that is measured just now.
+pub fn waited(pid: u32) -> Option<Duration> {
+    let tasks = Process::new(pid as i32).ok()?.tasks().ok()?;
+    let waits = tasks.flatten().filter_map(|task| Some(task.schedstat().ok()?.run_delay));
+    Some(Duration::from_nanos(waits.sum()))
+}
+
+/// CPU time of this program.
+pub fn own_cpu() -> Duration {
+    // It cannot fail for oneself.
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let micros = |time: TimeVal| time.num_microseconds() as u64;
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
 /// The processes that a process has started and that still run.
@@ -75,7 +109,7 @@ pub fn children(pid: u32) -> Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn cpu_time_that_was_burnt_and_naps_that_were_taken_are_counted() {

@@ -17,24 +17,28 @@ pub struct Place {
 }
 
 impl Place {
-    /// Checks that a result can be saved at `path`, and makes the folders that it names.
+    /// Checks that a result can be saved at `path`, the value of the option `option`, and makes the
+    /// folders that it names.
     ///
     /// # Errors
     /// When it cannot, or what is there is no ordinary file: putting a result in the place of
     /// `/dev/null` would be a bad surprise.
-    pub fn reserve(path: &Path) -> Result<Self> {
+    pub fn reserve(option: &str, path: &Path) -> Result<Self> {
         let show = path.display();
         let remedy =
-            || format!("cannot write --json {show}; name a file in a folder you may write to");
+            || format!("cannot write {option} {show}; name a file in a folder you may write to");
         // Through a symbolic link to the file it stands for; renaming would replace the link.
         let path = match std::fs::metadata(path) {
             Ok(found) => {
-                ensure!(found.is_file(), "--json {show} is not a file; name one to be written");
+                ensure!(found.is_file(), "{option} {show} is not a file; name one to be written");
                 path.canonicalize().with_context(remedy)?
             }
             Err(_) => path.to_owned(),
         };
-        ensure!(path.file_name().is_some(), "--json {show} names no file; name one to be written");
+        ensure!(
+            path.file_name().is_some(),
+            "{option} {show} names no file; name one to be written"
+        );
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).with_context(remedy)?;
@@ -46,12 +50,21 @@ impl Place {
         Ok(Self { path, file })
     }
 
-    /// Writes the result in one step: whoever reads the file finds the old one or the new one.
-    pub fn save(mut self, result: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(result).context("cannot make JSON of it")?;
-        text.push('\n');
+    /// Writes the result as JSON that people can read.
+    pub fn save(self, result: &impl Serialize) -> Result<()> {
+        self.save_text(&serde_json::to_string_pretty(result).context("cannot make JSON of it")?)
+    }
+
+    /// Writes the result as JSON without blanks, for one that has thousands of numbers.
+    pub fn save_compact(self, result: &impl Serialize) -> Result<()> {
+        self.save_text(&serde_json::to_string(result).context("cannot make JSON of it")?)
+    }
+
+    /// Writes a text in one step: whoever reads the file finds the old one or the new one.
+    pub fn save_text(mut self, text: &str) -> Result<()> {
         let to = || format!("cannot write {}", self.path.display());
         self.file.write_all(text.as_bytes()).with_context(to)?;
+        self.file.write_all(b"\n").with_context(to)?;
         self.file
             .persist(&self.path)
             .map_err(|error| error.error)
@@ -68,7 +81,7 @@ mod tests {
     fn folders_are_made_and_nothing_is_seen_until_it_is_saved() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/result.json");
-        let place = Place::reserve(&path).unwrap();
+        let place = Place::reserve("--json", &path).unwrap();
         assert!(!path.exists());
         place.save(&[1, 2]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().split_whitespace().count(), 4);
@@ -77,7 +90,7 @@ mod tests {
     #[test]
     fn what_is_not_saved_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Place::reserve(&folder.path().join("result.json")).unwrap());
+        drop(Place::reserve("--json", &folder.path().join("result.json")).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -85,13 +98,13 @@ mod tests {
     fn a_folder_and_a_device_are_refused_and_a_link_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path(), Path::new("/dev/null"), Path::new("/proc/no/such")] {
-            let refusal = Place::reserve(path).err().unwrap().to_string();
+            let refusal = Place::reserve("--json", path).err().unwrap().to_string();
             assert!(refusal.contains(&*path.to_string_lossy()), "{refusal}");
         }
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         std::fs::write(&file, "old").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        Place::reserve(&link).unwrap().save(&"new").unwrap();
+        Place::reserve("--json", &link).unwrap().save(&"new").unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "\"new\"\n");
         assert!(link.is_symlink());
     }

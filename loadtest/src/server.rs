@@ -156,6 +156,19 @@ impl Server {
         self.scoreboard.total_requests()
     }
 
+    /// What it is.
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
+    /// Waits until none of its workers has a connection open, for so long at most.
+    pub fn wait_until_idle(&mut self, limit: Duration) {
+        let scoreboard = &self.scoreboard;
+        let idle = || scoreboard.workers().all(|(_, s)| s.connections_open.load(Relaxed) == 0);
+        // It cannot fail: nothing is asked that could.
+        let _ = self.child.wait_for(limit, |_| Ok(idle().then_some(())));
+    }
+
     /// Reads every worker's counters.
     pub fn read(&self) -> Result<Readings> {
         let readings = self.scoreboard.workers().filter_map(|(index, slot)| {
@@ -224,6 +237,16 @@ impl Readings {
         );
         let both = self.0.iter().zip(&earlier.0);
         Ok(both.map(|(now, then)| now.since(then)).collect())
+    }
+}
+
+impl Readings {
+    /// CPU time, and time spent waiting for a core, of all workers since an earlier reading; seconds.
+    pub fn spent_since(&self, earlier: &Self) -> (f64, f64) {
+        let both = self.0.iter().zip(&earlier.0);
+        both.map(|(now, then)| now.usage.since(&then.usage)).fold((0.0, 0.0), |sum, usage| {
+            (sum.0 + usage.cpu_seconds(), sum.1 + usage.wait_nanoseconds as f64 / 1e9)
+        })
     }
 }
 

@@ -11,6 +11,12 @@ pub enum Warning {
     ConnectionsNotOpened { asked: u64, opened: u64, threads: u64 },
     /// The load ended before its time.
     Interrupted { seconds: f64 },
+    /// A comparison ended before its time.
+    Incomplete { done: usize, all: usize },
+    /// This program itself took CPU time from what it measures.
+    BusyHarness { share: f64 },
+    /// The prober could not ask as fast as it should.
+    RateNotKept { rate: u64, not_sent: u64, server: String },
     /// wrk used all the CPU it could get, so it may be what limits the figures.
     ClientIsBottleneck { used_cores: f64, had_cores: f64 },
     /// Both run on this machine, and there is not a core for each of their threads.
@@ -61,6 +67,22 @@ impl fmt::Display for Warning {
                 f,
                 "the run was interrupted after {seconds:.1} s, so these figures are of that time \
                  only; repeat it for the whole"
+            ),
+            Self::Incomplete { done, all } => write!(
+                f,
+                "the run was interrupted after {done} of {all} slices; the one under way is left \
+                 out; --resume goes on"
+            ),
+            Self::BusyHarness { share } => write!(
+                f,
+                "loadtest itself used {:.1} % of the CPU during the slices, which the server and wrk \
+                 did not get; use fewer workers or longer slices (--slice)",
+                share * 100.0
+            ),
+            Self::RateNotKept { rate, not_sent, server } => write!(
+                f,
+                "at {rate} requests/s, {not_sent} requests to {server} were due and not sent: too \
+                 many were under way; its latencies at that rate are too good"
             ),
             Self::ClientIsBottleneck { used_cores, had_cores } => write!(
                 f,

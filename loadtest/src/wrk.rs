@@ -16,11 +16,14 @@ use tempfile::NamedTempFile;
 
 use crate::child::Child;
 use crate::interrupt;
-use crate::load::Load;
+use crate::load::{Load, Share};
 use crate::record::{Errors, Latency};
 
 /// What runs inside wrk.
 const SCRIPT: &str = include_str!("wrk.lua");
+
+/// What makes it ask for several paths.
+const MIX: &str = include_str!("wrk_mix.lua");
 
 /// What the line with the figures begins with, as `wrk.lua` has it.
 const MARK: &str = "loadtest-json ";
@@ -34,7 +37,6 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// wrk, found and ready.
 pub struct Wrk {
     version: String,
-    /// wrk reads its script from a file.
     script: NamedTempFile,
 }
 
@@ -51,12 +53,21 @@ pub struct Measured {
     pub errors: Errors,
     /// Corrected latencies.
     pub latency_us: Latency,
-    /// Every latency that occurred, in microseconds, with its number of samples; left out where it
-    /// would take wrk seconds to list.
-    pub distribution: Option<Vec<(u64, u64)>>,
+    /// Every latency that occurred, in microseconds, with its number of samples; or 500 percentiles,
+    /// each with its part of the answers, where it would take wrk long to list all.
+    pub distribution: Vec<(u64, u64)>,
     /// Whether the run was cut short.
     #[serde(skip)]
     pub interrupted: bool,
+}
+
+/// A run of wrk as it goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The time that has passed.
+    pub elapsed: Duration,
+    /// The process id of wrk, or of what it was started through.
+    pub pid: u32,
 }
 
 impl Wrk {
@@ -80,9 +91,18 @@ impl Wrk {
             "the program wrk on the PATH does not work (`wrk -v` printed {first:?}); reinstall the \
              package wrk"
         );
-        let mut script = NamedTempFile::with_suffix(".lua").context("cannot write wrk's script")?;
-        script.write_all(SCRIPT.as_bytes()).context("cannot write wrk's script")?;
-        Ok(Self { version: version.into(), script })
+        Ok(Self { version: version.into(), script: write(SCRIPT)? })
+    }
+
+    /// The same wrk, asking for several paths. What it asks for when is drawn from the seed.
+    pub fn with_mix(&self, shares: &[Share], seed: u64) -> Result<Self> {
+        let shares: Vec<String> = (shares.iter())
+            .map(|share| format!("{{ {}, \"{}\" }}", share.weight, share.path))
+            .collect();
+        let table =
+            format!("local MIX = {{ {} }}\nlocal SEED = {}\n", shares.join(", "), seed % 1024);
+        let script = write(&[SCRIPT, &table, MIX].concat())?;
+        Ok(Self { version: self.version.clone(), script })
     }
 
     /// Which wrk it is.
@@ -93,13 +113,13 @@ impl Wrk {
     /// Puts a load on a URL and waits for the end of it, or for Ctrl-C, which ends the load early.
     ///
     /// `through` is a program that starts wrk in its turn, such as `perf stat ... --`. `look` is
-    /// called some hundred times a second with the time that has passed; its error ends the run.
+    /// called some hundred times a second; its error ends the run.
     pub fn run(
         &self,
         load: &Load,
         url: &str,
         through: Option<Command>,
-        mut look: impl FnMut(Duration) -> Result<()>,
+        mut look: impl FnMut(Moment) -> Result<()>,
     ) -> Result<Measured> {
         let wraps = through.is_some();
         let mut command = through.unwrap_or_else(|| Command::new("wrk"));
@@ -126,7 +146,7 @@ impl Wrk {
         let status = child.wait_for(load.duration + SLACK, |child| {
             let status = child.ended()?;
             if status.is_none() {
-                look(begin.elapsed())?;
+                look(Moment { elapsed: begin.elapsed(), pid: child.pid() })?;
                 ensure!(interrupt::count() < 2, "interrupted");
                 if interrupt::count() == 1
                     && asked_to_stop.is_none_or(|at| at.elapsed() > ASK_EVERY)
@@ -150,6 +170,13 @@ impl Wrk {
     }
 }
 
+/// wrk reads its script from a file.
+fn write(script: &str) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::with_suffix(".lua").context("cannot write wrk's script")?;
+    file.write_all(script.as_bytes()).context("cannot write wrk's script")?;
+    Ok(file)
+}
+
 /// Finds the figures in what wrk printed.
 fn parse(output: &str) -> Result<Measured> {
     let json = output
@@ -159,15 +186,13 @@ fn parse(output: &str) -> Result<Measured> {
     let measured: Measured =
         serde_json::from_str(json).context("wrk's figures are not what its script prints")?;
     ensure!(measured.duration_us > 0, "wrk says that the load lasted no time at all");
-    if let Some(distribution) = &measured.distribution {
-        // Every answer is one sample or one timeout; the correction only adds samples.
-        let samples: u64 = distribution.iter().map(|(_, count)| count).sum();
-        ensure!(
-            samples + measured.errors.timeout >= measured.requests,
-            "wrk counted {} requests but only {samples} latencies; its figures cannot be trusted",
-            measured.requests
-        );
-    }
+    // Every answer is one sample or one timeout; the correction only adds samples.
+    let samples: u64 = measured.distribution.iter().map(|(_, count)| count).sum();
+    ensure!(
+        samples + measured.errors.timeout >= measured.requests,
+        "wrk counted {} requests but only {samples} latencies; its figures cannot be trusted",
+        measured.requests
+    );
     Ok(measured)
 }
 
@@ -175,6 +200,8 @@ fn parse(output: &str) -> Result<Measured> {
 pub mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::thread;
 
     /// A run of 10 s in which so many requests were answered.
@@ -186,7 +213,7 @@ pub mod tests {
             cpu_seconds: 1.0,
             errors: Errors::default(),
             latency_us,
-            distribution: None,
+            distribution: vec![],
             interrupted: false,
         }
     }
@@ -204,7 +231,7 @@ pub mod tests {
     fn the_figures_are_found_among_wrks_own_text() {
         let measured = parse(&printed()).unwrap();
         assert_eq!((measured.requests, measured.latency_us.p50), (3, 10));
-        assert_eq!(measured.distribution.unwrap(), [(10, 1), (20, 1)]);
+        assert_eq!(measured.distribution, [(10, 1), (20, 1)]);
     }
 
     #[test]
@@ -219,16 +246,28 @@ pub mod tests {
         assert!(parse(&lost).unwrap_err().to_string().contains("only 2 latencies"));
     }
 
-    /// Answers every connection's requests until the client goes; one thread per connection.
-    fn serve_hello() -> String {
+    /// A load of a second.
+    fn short() -> Load {
+        Load { threads: 2, connections: 4, duration: Duration::from_secs(1), keep_alive: true }
+    }
+
+    /// Answers every connection's requests until the client goes; one thread per connection. Counts
+    /// the requests for `/rare`, and all.
+    fn serve_hello() -> (String, Arc<[AtomicU64; 2]>) {
         use std::io::Read;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
+        let counts = Arc::new([const { AtomicU64::new(0) }; 2]);
+        let given = counts.clone();
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
+                let counts = counts.clone();
                 thread::spawn(move || {
                     let mut buffer = [0; 4096];
-                    while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
+                    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                        let rare = buffer[..read].starts_with(b"GET /rare ");
+                        counts[0].fetch_add(rare.into(), Relaxed);
+                        counts[1].fetch_add(1, Relaxed);
                         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
                         if stream.write_all(answer).is_err() {
                             break;
@@ -237,7 +276,21 @@ pub mod tests {
                 });
             }
         });
-        url
+        (url, given)
+    }
+
+    #[test]
+    fn a_mix_asks_for_each_path_as_often_as_its_weight_says() {
+        let Ok(wrk) = Wrk::find() else {
+            return crate::skip_test("wrk is not installed");
+        };
+        let share = |weight, path: &str| Share { weight, path: path.into() };
+        let wrk = wrk.with_mix(&[share(1.0, "/rare"), share(9.0, "/")], 1).unwrap();
+        let (url, counts) = serve_hello();
+        wrk.run(&short(), &url, None, |_| Ok(())).unwrap();
+        let [rare, all] = [0, 1].map(|i| counts[i].load(Relaxed) as f64);
+        assert!(all > 500.0, "{all}");
+        assert!((0.05..0.15).contains(&(rare / all)), "{rare} of {all}");
     }
 
     #[test]
@@ -245,15 +298,13 @@ pub mod tests {
         let Ok(wrk) = Wrk::find() else {
             return crate::skip_test("wrk is not installed");
         };
-        let load =
-            Load { threads: 2, connections: 4, duration: Duration::from_secs(1), keep_alive: true };
-        let measured = wrk.run(&load, &serve_hello(), None, |_| Ok(())).unwrap();
+        let measured = wrk.run(&short(), &serve_hello().0, None, |_| Ok(())).unwrap();
         assert!(measured.requests > 0);
         assert!(measured.duration_us >= 1_000_000);
         assert!(measured.cpu_seconds > 0.0);
         assert_eq!(measured.errors.total(), 0);
 
-        let distribution = measured.distribution.unwrap();
+        let distribution = measured.distribution;
         let samples: u64 = distribution.iter().map(|(_, count)| count).sum();
         let at_most = |limit: u64| -> u64 {
             let below = distribution.iter().filter(|(value, _)| *value <= limit);

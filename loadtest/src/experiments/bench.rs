@@ -26,7 +26,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     };
     load.check()?;
     let wrk = Wrk::find()?;
-    let place = asked.json.as_deref().map(Place::reserve).transpose()?;
+    let place = asked.json.as_deref().map(|path| Place::reserve("--json", path)).transpose()?;
     let files = load::raise_open_files();
 
     let environment = Environment::now(Some(wrk.version()))?;
@@ -93,8 +93,8 @@ fn on_own_server(
     let before = server.read()?;
     let requests_before = server.requests();
     let bar = progress::bar(strategy.program(), load.duration);
-    let measured = wrk.run(load, &url, None, |elapsed| {
-        bar.show(elapsed);
+    let measured = wrk.run(load, &url, None, |now| {
+        bar.show(now.elapsed);
         server.check_alive(&before)
     })?;
     bar.finish();
@@ -117,8 +117,8 @@ fn on_own_server(
 /// Loads a server that somebody else started.
 fn elsewhere(wrk: &Wrk, load: &Load, url: &str) -> Result<Run> {
     let bar = progress::bar(url, load.duration);
-    let measured = wrk.run(load, url, None, |elapsed| {
-        bar.show(elapsed);
+    let measured = wrk.run(load, url, None, |now| {
+        bar.show(now.elapsed);
         Ok(())
     })?;
     bar.finish();

@@ -36,7 +36,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
         asked.servers.iter().map(|text| parse(text)).collect::<Result<_>>()?;
     let wrk = Wrk::find()?;
     let installed = Installed::find()?;
-    let place = asked.json.as_deref().map(Place::reserve).transpose()?;
+    let place = asked.json.as_deref().map(|path| Place::reserve("--json", path)).transpose()?;
     load::raise_open_files();
     let meter = Meter::choose();
     let environment = Environment::now(Some(wrk.version()))?;
@@ -105,9 +105,9 @@ fn take_turns(
                 let place = (round + turn) % count;
                 let contestant = &mut contestants[place];
                 bar.name(contestant.name.clone());
-                let (run, measured) = contestant.measure(meter, wrk, load, |elapsed| {
+                let (run, measured) = contestant.measure(meter, wrk, load, |now| {
                     interrupt::check()?;
-                    bar.show(done + elapsed);
+                    bar.show(done + now.elapsed);
                     Ok(())
                 })?;
                 runs[place][mode].push(run);

@@ -1,6 +1,9 @@
 //! One file per question that this program answers.
 
 pub mod bench;
+pub mod compare;
 pub mod cost;
+pub mod matrix;
 pub mod probe;
 pub mod show;
+pub mod trust;

@@ -45,7 +45,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     check_faults(asked, until)?;
     let connections = connections(asked, load::raise_open_files())?;
     let load = Load { connections, rate: asked.rate, keep_alive: asked.keep_alive, until };
-    let place = asked.json.as_deref().map(Place::reserve).transpose()?;
+    let place = asked.json.as_deref().map(|path| Place::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
     let (url, run) = match (asked.server, &asked.url) {

@@ -1,13 +1,45 @@
 //! `loadtest show`: saved results side by side.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
 
 use crate::cli;
+use crate::comparison::record::Comparison;
+use crate::experiments::{self, compare};
+use crate::matrix::record::Matrix;
 use crate::record::Record;
 use crate::report::{side_by_side, terminal};
+use crate::{comparison, matrix};
 
-/// Reads the files and shows them in one table.
+/// Reads the files and shows them in one table, or one that is more than that as it was before.
 pub fn run(asked: &cli::Show) -> Result<()> {
+    for path in &asked.files {
+        let schema = schema(path).unwrap_or_default();
+        let alone = || {
+            let show = path.display();
+            let others = asked.files.len() - 1;
+            ensure!(others == 0, "{show} is a {schema}, which stands alone; show it by itself");
+            Ok(())
+        };
+        if schema == comparison::record::SCHEMA {
+            alone()?;
+            let mut found = Comparison::read(path)?;
+            found.summarize()?;
+            return compare::show(&found, path, asked.html.as_deref(), asked.markdown);
+        }
+        if schema == matrix::record::SCHEMA {
+            alone()?;
+            let found = Matrix::read(path)?;
+            let html = asked.html.as_deref();
+            return experiments::matrix::show(&found, path, html, asked.markdown);
+        }
+    }
+    ensure!(
+        asked.html.is_none() && !asked.markdown,
+        "--html and --markdown show a result of compare or matrix, and {} is none",
+        asked.files[0].display()
+    );
     let records: Vec<Record> =
         asked.files.iter().map(|path| Record::read(path)).collect::<Result<_>>()?;
     terminal::print(&side_by_side::compare(&records))?;
@@ -26,4 +58,10 @@ pub fn run(asked: &cli::Show) -> Result<()> {
         false => format!("{}: {text}", servers.join(", ")),
     }));
     Ok(())
+}
+
+/// Which schema a file says it has, if it says so.
+fn schema(path: &Path) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    value.get("schema")?.as_str().map(str::to_owned)
 }

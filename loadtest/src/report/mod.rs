@@ -1,7 +1,11 @@
 //! How results look.
 
+pub mod compare;
 pub mod cost;
 pub mod format;
+pub mod html;
+pub mod markdown;
+pub mod matrix;
 pub mod post;
 pub mod probe;
 pub mod progress;

@@ -16,6 +16,12 @@ pub fn bar(what: &str, duration: Duration) -> Bar {
     start("wrk on {msg} [{bar:30}] {elapsed} of {prefix}", what, duration.as_millis() as u64, end)
 }
 
+/// Starts a bar for a run of many slices of wrk, which says how much time is left.
+pub fn slices(duration: Duration) -> Bar {
+    let template = "{msg} [{bar:30}] {elapsed}, {eta} left";
+    start(template, "", duration.as_millis() as u64, String::new())
+}
+
 /// Starts a bar for a run of the prober, which ends after so much time or so many requests.
 pub fn probe(what: &str, until: Until) -> Bar {
     let template = "asking {msg} [{bar:30}] {elapsed} of {prefix}";

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod bench;
+mod chromium;
 mod clients;
+mod compare;
 mod cost;
 mod fuzz;
 mod http;
@@ -12,6 +14,7 @@ mod listening;
 mod load;
 mod probe;
 mod readme;
+mod report;
 mod soak;
 mod stopping;
 mod support;

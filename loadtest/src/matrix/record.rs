@@ -1,0 +1,109 @@
+//! The record of one `matrix`. The slices of each workload are in files of their own, which it names.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+
+/// Which fields there are and what they mean.
+pub const SCHEMA: &str = "loadtest-matrix/1";
+
+/// What is saved and shown.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Matrix {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The arguments of loadtest with which it can be repeated.
+    pub arguments: Vec<String>,
+    /// Where and with what it ran.
+    pub environment: Environment,
+    /// Who took part.
+    pub policies: Vec<String>,
+    /// Who did not, and why.
+    pub missing: Vec<Missing>,
+    /// One for each workload that was run.
+    pub columns: Vec<Column>,
+    /// What must come out of it, and whether it did.
+    pub demands: Vec<Demand>,
+    /// What to know before believing it, as text.
+    pub warnings: Vec<String>,
+}
+
+/// A policy that took no part.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
+pub struct Missing {
+    pub policy: String,
+    pub reason: String,
+}
+
+/// One workload.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Column {
+    /// What it is called.
+    pub name: String,
+    /// What it does, in words.
+    pub words: String,
+    /// The file with its slices, if they are in one, beside this record.
+    pub slices: Option<String>,
+    /// One for each policy that has a figure.
+    pub cells: Vec<Figure>,
+}
+
+/// What a policy did in a workload.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Figure {
+    /// Who.
+    pub policy: String,
+    /// Median requests/s; where a worker is stopped, of the time while it is.
+    pub requests_per_second: f64,
+    /// What is compared, over the best of the workload: requests/s; where a worker is stopped, the
+    /// part of the rate before.
+    pub of_best: f64,
+    /// Its 95 % interval, round by round against the best policy.
+    pub interval: Option<[f64; 2]>,
+    /// Median, over the slices, of the busiest worker's connections over the average worker's.
+    pub connections_max_over_mean: Option<f64>,
+    /// The greatest difference, in a slice, of connections between two workers.
+    pub connections_max_less_min: Option<u64>,
+    /// Where a worker is stopped: requests/s while it is, over those before.
+    pub while_stopped: Option<f64>,
+    /// Where a worker is stopped and then killed: requests lost, on average.
+    pub lost_when_killed: Option<f64>,
+}
+
+/// Something that must come out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Demand {
+    /// What.
+    pub text: String,
+    /// Whether it did; `null` where it could not be told.
+    pub met: Option<bool>,
+    /// The figures that say so.
+    pub figures: String,
+}
+
+impl Matrix {
+    /// Reads a saved record.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is something else, or has another schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let show = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {show}"))?;
+        let hint = "`loadtest matrix` makes one";
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .with_context(|| format!("{show} is not a result of matrix ({hint})"))?;
+        let schema = value.get("schema").and_then(|schema| schema.as_str()).unwrap_or("none");
+        ensure!(schema == SCHEMA, "{show} has schema {schema}, not {SCHEMA}; {hint}");
+        serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
+    }
+
+    /// The figure of a policy in a workload.
+    pub fn figure(&self, column: &str, policy: &str) -> Option<&Figure> {
+        let column = self.columns.iter().find(|found| found.name == column)?;
+        column.cells.iter().find(|figure| figure.policy == policy)
+    }
+}

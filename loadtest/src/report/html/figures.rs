@@ -1,0 +1,170 @@
+//! All figures in one table, a column for each contestant.
+
+use maud::{Markup, html};
+
+use crate::comparison::record::{Comparison, Contestant, Estimate, Summary};
+use crate::record::Errors;
+use crate::report::format::count;
+use crate::report::html::figure::{figure, interval, rate, time, two_digits, whole_time, words};
+use crate::report::html::look::{self, plain_name};
+
+/// A row's name, and its cell for a contestant whose summary lies there in the record.
+type Row = (&'static str, fn(&Summary, &str) -> Markup);
+
+const ROWS: &[Row] = &[
+    ("slices", |s, at| figure(s.slices, &format!("{at}/slices"), |slices| count(slices as u64))),
+    ("requests", |s, at| figure(s.requests, &format!("{at}/requests"), count)),
+    ("requests/s, median", |s, at| {
+        figure(s.requests_per_second.median, &format!("{at}/requests_per_second/median"), rate)
+    }),
+    ("95 % interval", |s, at| {
+        interval(
+            s.requests_per_second.interval,
+            &format!("{at}/requests_per_second/interval"),
+            rate,
+        )
+    }),
+    ("least and greatest", |s, at| {
+        range(&s.requests_per_second, &format!("{at}/requests_per_second"))
+    }),
+    ("server CPU per request", |s, at| {
+        figure(s.cpu_us_per_request.median, &format!("{at}/cpu_us_per_request/median"), cost)
+    }),
+    ("95 % interval", |s, at| {
+        interval(s.cpu_us_per_request.interval, &format!("{at}/cpu_us_per_request/interval"), cost)
+    }),
+    ("latency mean", |s, at| figure(s.latency_us.mean, &format!("{at}/latency_us/mean"), time)),
+    ("latency p50", |s, at| figure(s.latency_us.p50, &format!("{at}/latency_us/p50"), whole_time)),
+    ("latency p90", |s, at| figure(s.latency_us.p90, &format!("{at}/latency_us/p90"), whole_time)),
+    ("latency p99", |s, at| figure(s.latency_us.p99, &format!("{at}/latency_us/p99"), whole_time)),
+    ("latency p99.9", |s, at| {
+        figure(s.latency_us.p99_9, &format!("{at}/latency_us/p99_9"), whole_time)
+    }),
+    ("latency p99.99", |s, at| {
+        figure(s.latency_us.p99_99, &format!("{at}/latency_us/p99_99"), whole_time)
+    }),
+    ("latency max", |s, at| figure(s.latency_us.max, &format!("{at}/latency_us/max"), whole_time)),
+    ("busiest / average worker", |s, at| {
+        figure(s.spread.max_over_mean, &format!("{at}/spread/max_over_mean"), two_digits)
+    }),
+    ("in the worst slice", |s, at| {
+        figure(
+            s.spread.worst_max_over_mean,
+            &format!("{at}/spread/worst_max_over_mean"),
+            two_digits,
+        )
+    }),
+    ("idle workers", |s, at| {
+        figure(s.spread.idle_workers, &format!("{at}/spread/idle_workers"), two_digits)
+    }),
+    ("cores used by the server", |s, at| {
+        figure(s.limit.server_cores, &format!("{at}/limit/server_cores"), two_digits)
+    }),
+    ("by wrk", |s, at| figure(s.limit.wrk_cores, &format!("{at}/limit/wrk_cores"), two_digits)),
+    ("by loadtest itself", |s, at| {
+        figure(s.limit.own_cores, &format!("{at}/limit/own_cores"), |cores| format!("{cores:.3}"))
+    }),
+    ("errors", |s, at| errors(&s.errors, &format!("{at}/errors"))),
+];
+
+/// The table, who was the limit, and what was odd.
+pub fn section(comparison: &Comparison) -> Markup {
+    let contestants = &comparison.contestants;
+    html! {
+        section {
+            h2 { "All figures" }
+            div.scroll tabindex="0" role="region" aria-label="All figures" { (table(contestants)) }
+            @if contestants.iter().any(|contestant| contestant.summary.is_some()) {
+                h3 { "Who was the limit" }
+                ul {
+                    @for (index, contestant) in contestants.iter().enumerate() {
+                        @if let Some(summary) = &contestant.summary {
+                            li {
+                                b { (plain_name(index, contestant)) } ": "
+                                (summary.limit.sentence()) "."
+                            }
+                        }
+                    }
+                }
+            }
+            @if !comparison.oddities.is_empty() {
+                h3 { "What was odd" }
+                ul {
+                    @for (index, oddity) in comparison.oddities.iter().enumerate() {
+                        li { (words(oddity, &format!("/oddities/{index}"))) "." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table(contestants: &[Contestant]) -> Markup {
+    html! {
+        table.sticky {
+            thead {
+                tr {
+                    td {}
+                    @for (index, contestant) in contestants.iter().enumerate() {
+                        th scope="col" { (look::name(index, contestant)) }
+                    }
+                }
+            }
+            tbody {
+                tr {
+                    th scope="row" { "server" }
+                    @for (index, contestant) in contestants.iter().enumerate() {
+                        td.who {
+                            @let at = format!("/contestants/{index}/server");
+                            code { (words(&contestant.server, &at)) }
+                        }
+                    }
+                }
+                tr {
+                    th scope="row" { "workers" }
+                    @for (index, contestant) in contestants.iter().enumerate() {
+                        @let at = format!("/contestants/{index}/workers");
+                        td { (figure(contestant.workers, &at, |workers| count(workers as u64))) }
+                    }
+                }
+                @for (name, cell) in ROWS {
+                    tr {
+                        th scope="row" { (name) }
+                        @for (index, contestant) in contestants.iter().enumerate() {
+                            @let at = format!("/contestants/{index}/summary");
+                            td {
+                                @match &contestant.summary {
+                                    Some(summary) => (cell(summary, &at)),
+                                    None => "–",
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn range(estimate: &Estimate, at: &str) -> Markup {
+    html! {
+        (figure(estimate.least, &format!("{at}/least"), rate)) " to "
+        (figure(estimate.greatest, &format!("{at}/greatest"), rate))
+    }
+}
+
+/// CPU time per request: a few microseconds, of which a tenth matters.
+fn cost(us: f64) -> String {
+    if us < 100.0 { format!("{us:.1} µs") } else { time(us) }
+}
+
+fn errors(errors: &Errors, at: &str) -> Markup {
+    let some: Vec<_> = errors.kinds().into_iter().filter(|(_, number)| *number > 0).collect();
+    html! {
+        @if some.is_empty() { "none" }
+        @for (place, (kind, number)) in some.iter().enumerate() {
+            @if place > 0 { ", " }
+            (kind) " " (figure(*number, &format!("{at}/{kind}"), count))
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! How contestants are told apart: by colours and, for who cannot tell those, by dashes and marks.
+
+use maud::{Markup, html};
+
+use crate::comparison::record::{Comparison, Contestant};
+use crate::report::html::figure::words;
+
+/// Colours that the stylesheet has, for light and for dark.
+const COLOURS: usize = 8;
+
+/// Dashes of lines, in pixels: drawn, not drawn.
+const DASHES: [&str; 5] = ["none", "7 4", "2 3", "10 3 2 3", "14 5"];
+
+/// Marks around the point (0, 0), as paths: circle, square, triangle, diamond, cross, triangle
+/// on its tip.
+const MARKS: [&str; 6] = [
+    "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
+    "M-4-4h8v8h-8z",
+    "M0-5.2L5 4H-5z",
+    "M0-5.6L5.6 0 0 5.6-5.6 0z",
+    "M-5-1.6h3.4V-5h3.2v3.4H5v3.2H1.6V5h-3.2V1.6H-5z",
+    "M0 5.2L5-4H-5z",
+];
+
+/// The class of a contestant's colour.
+pub fn colour(index: usize) -> String {
+    format!("c{}", index % COLOURS)
+}
+
+/// The dashes of a contestant's line.
+pub fn dashes(index: usize) -> &'static str {
+    DASHES[index % DASHES.len()]
+}
+
+/// A contestant's mark at a place of a picture.
+///
+/// Its own `svg`, since only that can lie at a percentage and still keep its size.
+pub fn mark(index: usize, x: &str, y: &str) -> Markup {
+    html! { svg.at x=(x) y=(y) { path.mark d=(MARKS[index % MARKS.len()]) {} } }
+}
+
+/// A contestant's name beside its mark.
+pub fn name(index: usize, contestant: &Contestant) -> Markup {
+    html! {
+        span class={ "name " (colour(index)) } {
+            svg.key aria-hidden="true" viewBox="-7 -7 14 14" width="14" height="14" {
+                path.mark d=(MARKS[index % MARKS.len()]) {}
+            }
+            (plain_name(index, contestant))
+        }
+    }
+}
+
+/// A contestant's name alone.
+pub fn plain_name(index: usize, contestant: &Contestant) -> Markup {
+    words(&contestant.name, &format!("/contestants/{index}/name"))
+}
+
+/// At most so many letters of a name, where a picture has no room for more.
+pub fn shortened(name: &str, most: usize) -> String {
+    if name.chars().count() <= most {
+        return name.into();
+    }
+    name.chars().take(most - 1).chain(['…']).collect()
+}
+
+/// Who is who, with lines as they are drawn.
+pub fn legend(comparison: &Comparison) -> Markup {
+    html! {
+        ul.legend {
+            @for (index, contestant) in comparison.contestants.iter().enumerate() {
+                @if contestant.summary.is_some() {
+                    li class=(colour(index)) {
+                        svg.key aria-hidden="true" viewBox="-20 -7 40 14" width="40" height="14" {
+                            line.curve x1="-20" x2="20" stroke-dasharray=(dashes(index)) {}
+                            path.mark d=(MARKS[index % MARKS.len()]) {}
+                        }
+                        (plain_name(index, contestant))
+                    }
+                }
+            }
+        }
+    }
+}

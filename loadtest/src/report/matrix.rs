@@ -1,0 +1,179 @@
+//! A matrix on a terminal, and as Markdown.
+
+use crate::matrix::cells::STOPPED;
+use crate::matrix::demands::GOOD;
+use crate::matrix::record::{Demand, Matrix};
+use crate::report::compare::wrapped;
+use crate::report::format::rounded;
+use crate::report::markdown;
+use crate::report::table::{Left, Right, table, text};
+use crate::report::terminal::{BOLD, machine};
+
+/// What the cells say.
+const ABOUT: &str = "Each cell is requests/s over those of the best policy in that workload; with a \
+                     worker stopped, the part of the rate before that is still served, over the best.";
+
+/// The whole report.
+pub fn matrix(matrix: &Matrix) -> String {
+    let mut report = format!(
+        "{BOLD}Who is good in which workload?{BOLD:#}  {}\n\n",
+        machine(&matrix.environment)
+    );
+    let (header, rows) = cells(matrix);
+    let mut columns = vec![("", Left)];
+    columns.extend(header.iter().map(|name| (name.as_str(), Right)));
+    let mut grid = table(2, &columns);
+    grid.add_rows(&rows);
+    report += &text(&grid);
+    report += &wrapped(&format!("{ABOUT} `!` is below {GOOD}."), "");
+    report += "\n";
+    for (number, column) in matrix.columns.iter().enumerate() {
+        report += &wrapped(&format!("{}  {}: {}", number + 1, column.name, column.words), "");
+    }
+    for (title, header, rows) in [absolute(matrix), stopped(matrix)].into_iter().flatten() {
+        report += &format!("\n{BOLD}{title}{BOLD:#}\n");
+        let mut columns = vec![("", Left)];
+        columns.extend(header.iter().map(|name| (name.as_str(), Right)));
+        let mut grid = table(2, &columns);
+        grid.add_rows(&rows);
+        report += &text(&grid);
+    }
+    report += &format!("\n{BOLD}What must come out{BOLD:#}\n");
+    for demand in &matrix.demands {
+        let line = format!("{:<13} {}: {}", word(demand), demand.text, demand.figures);
+        report += &wrapped(&line, "");
+    }
+    for missing in &matrix.missing {
+        let line = format!("{} takes no part: {}", missing.policy, missing.reason);
+        report += &wrapped(&line, "");
+    }
+    report
+}
+
+/// What became of a demand.
+pub fn word(demand: &Demand) -> &'static str {
+    match demand.met {
+        Some(true) => "met",
+        Some(false) => "NOT MET",
+        None => "not told",
+    }
+}
+
+/// Header and rows of the matrix; columns by number, or it would be wider than a terminal.
+fn cells(matrix: &Matrix) -> (Vec<String>, Vec<Vec<String>>) {
+    let header = (1..=matrix.columns.len()).map(|number| number.to_string()).collect();
+    let rows = matrix.policies.iter().map(|policy| {
+        let each = matrix.columns.iter().map(|column| {
+            let figure = matrix.figure(&column.name, policy);
+            figure.map_or_else(String::new, |figure| {
+                let mark = if figure.of_best < GOOD { "!" } else { " " };
+                format!("{:.2}{mark}", figure.of_best)
+            })
+        });
+        std::iter::once(policy.clone()).chain(each).collect()
+    });
+    (header, rows.collect())
+}
+
+type Grid = (&'static str, Vec<String>, Vec<Vec<String>>);
+
+/// The figures themselves.
+fn absolute(matrix: &Matrix) -> Option<Grid> {
+    let header = (1..=matrix.columns.len()).map(|number| number.to_string()).collect();
+    let rows = matrix.policies.iter().map(|policy| {
+        let figure = |name: &str| matrix.figure(name, policy);
+        let each = matrix.columns.iter().map(|column| {
+            let rate = figure(&column.name).map(|figure| figure.requests_per_second);
+            rate.map_or_else(String::new, rounded)
+        });
+        std::iter::once(policy.clone()).chain(each).collect()
+    });
+    Some(("Requests/s, median", header, rows.collect()))
+}
+
+/// Who got the connections, and what is served and lost without a worker.
+fn stopped(matrix: &Matrix) -> Option<Grid> {
+    let header = [
+        "post:\nbusiest / average",
+        "post:\nbusiest - idlest",
+        "served while\none is stopped",
+        "lost when it\nis killed",
+    ];
+    let rows = matrix.policies.iter().map(|policy| {
+        let post = matrix.figure("post", policy);
+        let stopped = matrix.figure(STOPPED, policy);
+        let show = |found: Option<f64>, digits: usize| {
+            found.map_or_else(String::new, |value| format!("{value:.digits$}"))
+        };
+        vec![
+            policy.clone(),
+            show(post.and_then(|figure| figure.connections_max_over_mean), 2),
+            post.and_then(|figure| figure.connections_max_less_min)
+                .map_or_else(String::new, |value| value.to_string()),
+            show(stopped.and_then(|figure| figure.while_stopped), 2),
+            show(stopped.and_then(|figure| figure.lost_when_killed), 1),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let is_known = rows.iter().any(|row| row[1..].iter().any(|cell| !cell.is_empty()));
+    is_known.then(|| ("Connections, and a worker lost", header.map(String::from).to_vec(), rows))
+}
+
+/// The same as Markdown.
+pub fn markdown(matrix: &Matrix) -> String {
+    let (_, rows) = cells(matrix);
+    let names = matrix.columns.iter().map(|column| column.name.clone());
+    let header: Vec<String> = std::iter::once(String::new()).chain(names).collect();
+    let mut text = markdown::table(&header, rows.into_iter());
+    text += &format!("\n{ABOUT} `!` is below {GOOD}.\n");
+    for (title, mut header, rows) in [absolute(matrix), stopped(matrix)].into_iter().flatten() {
+        if title.starts_with("Requests") {
+            header = matrix.columns.iter().map(|column| column.name.clone()).collect();
+        }
+        header.insert(0, title.into());
+        header.iter_mut().for_each(|name| *name = name.replace('\n', " "));
+        text += &format!("\n{}", markdown::table(&header, rows.into_iter()));
+    }
+    let header = ["", "what must come out", "found"].map(String::from);
+    let rows = matrix
+        .demands
+        .iter()
+        .map(|demand| vec![word(demand).into(), demand.text.clone(), demand.figures.clone()]);
+    text += &format!("\n{}\n{}.\n", markdown::table(&header, rows), machine(&matrix.environment));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::demands::tests::matrix as example;
+
+    fn plain(report: &str) -> String {
+        anstream::adapter::strip_str(report).to_string()
+    }
+
+    #[test]
+    fn it_fits_into_100_columns_and_marks_what_is_not_good() {
+        let report = plain(&matrix(&example()));
+        for line in report.lines() {
+            assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+        }
+        let row = report.lines().find(|line| line.starts_with("shared/blocking")).unwrap();
+        assert_eq!(row.matches('!').count(), 1, "{row}");
+        assert!(report.contains("met           shared/least-conn is at least 0.95"), "{report}");
+    }
+
+    #[test]
+    fn who_took_no_part_is_named_with_the_reason() {
+        let mut example = example();
+        let (policy, reason) = ("reuseport/least-conn".into(), "CAP_BPF".into());
+        example.missing.push(crate::matrix::record::Missing { policy, reason });
+        assert!(plain(&matrix(&example)).contains("reuseport/least-conn takes no part: CAP_BPF"));
+    }
+
+    #[test]
+    fn markdown_names_the_workloads() {
+        let text = markdown(&example());
+        assert!(text.starts_with("|  | post | keep | close |"), "{text}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What several runs say together.
+//!
+//! - [`bootstrap`]: how sure one can be of an average;
+//! - [`verdict`]: is one faster, in fixed sentences;
+//! - [`oddities`]: outliers, and a machine that changed its speed.
+
+pub mod bootstrap;
+pub mod oddities;
+pub mod verdict;
+
+/// The middle value, or the mean of the two in the middle; `None` of nothing.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        even if even % 2 == 0 => Some((sorted[half - 1] + sorted[half]) / 2.0),
+        _ => Some(sorted[half]),
+    }
+}
+
+/// How far the values lie apart: half the way from the least to the greatest, as a part of the
+/// median. 0.02 reads as "plus or minus 2 %".
+pub fn relative_spread(values: &[f64]) -> Option<f64> {
+    let least = values.iter().copied().min_by(f64::total_cmp)?;
+    let greatest = values.iter().copied().max_by(f64::total_cmp)?;
+    let median = median(values).filter(|&median| median > 0.0)?;
+    Some((greatest - least) / 2.0 / median)
+}
+
+/// The value below which a part of the values lies, between two values by their distance.
+pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = part * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(low + (high - low) * place.fract())
+}
+
+/// The geometric mean: the average of ratios, in which 2 and 1/2 cancel out.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let sum: f64 = values.iter().map(|value| value.ln()).sum();
+    (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
+}
+
+/// The standard deviation of a sample, `None` of fewer than two.
+pub fn standard_deviation(values: &[f64]) -> Option<f64> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        assert_eq!(median(&[3.0, 1.0, 100.0]), Some(3.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn the_spread_is_half_the_range_over_the_median() {
+        assert_eq!(relative_spread(&[90.0, 100.0, 110.0]), Some(0.1));
+        assert_eq!(relative_spread(&[5.0]), Some(0.0));
+        assert_eq!(relative_spread(&[]), None);
+        assert_eq!(relative_spread(&[0.0]), None);
+    }
+
+    #[test]
+    fn a_quantile_lies_between_two_values() {
+        assert_eq!(quantile(&[3.0, 1.0, 2.0], 0.5), Some(2.0));
+        assert_eq!(quantile(&[0.0, 10.0], 0.25), Some(2.5));
+        assert_eq!(quantile(&[7.0], 0.975), Some(7.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn twice_and_half_cancel_out_in_the_mean_of_ratios() {
+        assert!((geometric_mean(&[2.0, 0.5]).unwrap() - 1.0).abs() < 1e-12);
+        assert_eq!(geometric_mean(&[]), None);
+    }
+
+    #[test]
+    fn the_standard_deviation_is_that_of_a_sample() {
+        assert_eq!(standard_deviation(&[1.0, 3.0]), Some(2.0_f64.sqrt()));
+        assert_eq!(standard_deviation(&[1.0]), None);
+    }
+}

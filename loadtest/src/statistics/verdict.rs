@@ -1,0 +1,147 @@
+//! Is one faster than the other? The answer, in fixed sentences, and when it may be given.
+
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::bootstrap;
+use crate::statistics::{geometric_mean, standard_deviation};
+
+/// Rounds that an interval needs. If there is no difference at all, n rounds still all lean to the
+/// same side in 2 of 2^n cases; from 6 on, that is rarer than the 1 in 20 that a 95 % interval may
+/// be wrong.
+pub const FEWEST_ROUNDS: u32 = 6;
+
+/// An interval this wide to either side of its middle, or less, may say that there is no difference.
+const HALF_WIDTH: f64 = 0.03;
+
+/// What the ratios of two contestants' slices say.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The whole interval lies above 1 and the noise threshold.
+    Faster,
+    /// The whole interval lies below 1 and the noise threshold.
+    Slower,
+    /// Neither, and the interval is narrow.
+    NoDifference,
+    /// Neither, and the interval is wide.
+    TooNoisy,
+}
+
+/// A ratio of requests/s, with how sure it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Ratio {
+    /// The geometric mean of the rounds' ratios.
+    pub ratio: f64,
+    /// Its 95 % interval, lower and upper end.
+    pub interval: [f64; 2],
+    /// Standard deviation of one round's ratio.
+    pub deviation: f64,
+    /// What follows.
+    pub verdict: Verdict,
+    /// About how many rounds would make an end of the noise, where it is too noisy.
+    pub rounds_needed: Option<u32>,
+}
+
+impl Ratio {
+    /// Weighs the ratios of the rounds; differences up to `threshold` (0.02: 2 %) count as noise.
+    ///
+    /// `None` with fewer than [`FEWEST_ROUNDS`].
+    pub fn weigh(ratios: &[f64], threshold: f64, seed: u64) -> Option<Self> {
+        if ratios.len() < FEWEST_ROUNDS as usize {
+            return None;
+        }
+        let interval = bootstrap::interval(ratios, geometric_mean, seed)?;
+        let [low, high] = interval;
+        let half_width = (high - low) / 2.0;
+        let verdict = if low > 1.0 + threshold {
+            Verdict::Faster
+        } else if high < 1.0 - threshold {
+            Verdict::Slower
+        } else if half_width <= HALF_WIDTH {
+            Verdict::NoDifference
+        } else {
+            Verdict::TooNoisy
+        };
+        // The width shrinks with the square root of the rounds.
+        let needed = (ratios.len() as f64 * (half_width / HALF_WIDTH).powi(2)).ceil() as u32;
+        Some(Self {
+            ratio: geometric_mean(ratios)?,
+            interval,
+            deviation: standard_deviation(ratios)?,
+            verdict,
+            rounds_needed: (verdict == Verdict::TooNoisy).then_some(needed),
+        })
+    }
+
+    /// The verdict on `other`, compared with `baseline`, in a sentence.
+    pub fn sentence(&self, other: &str, baseline: &str) -> String {
+        let [low, high] = self.interval;
+        let figures =
+            format!("{:.3} times the requests/s, 95 % interval {low:.3} to {high:.3}", self.ratio);
+        match self.verdict {
+            Verdict::Faster => format!("{other} is faster than {baseline}: {figures}."),
+            Verdict::Slower => format!("{other} is slower than {baseline}: {figures}."),
+            Verdict::NoDifference => {
+                format!("No difference detected between {other} and {baseline}: {figures}.")
+            }
+            Verdict::TooNoisy => format!(
+                "Too noisy to tell {other} from {baseline}: {figures}; about {} rounds would tell.",
+                self.rounds_needed.unwrap_or_default()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ratios around a middle, half of them so much above and half below.
+    fn around(middle: f64, off: f64, rounds: usize) -> Vec<f64> {
+        (0..rounds).map(|i| if i % 2 == 0 { middle + off } else { middle - off }).collect()
+    }
+
+    fn verdict(ratios: &[f64]) -> Verdict {
+        Ratio::weigh(ratios, 0.02, 1).unwrap().verdict
+    }
+
+    #[test]
+    fn a_whole_interval_beyond_the_threshold_is_a_difference_and_less_is_none() {
+        assert_eq!(verdict(&around(1.10, 0.05, 40)), Verdict::Faster);
+        assert_eq!(verdict(&around(0.90, 0.05, 40)), Verdict::Slower);
+        assert_eq!(verdict(&around(1.00, 0.05, 40)), Verdict::NoDifference);
+        // Surely 1 % faster, and that is within the noise of machines.
+        assert_eq!(verdict(&around(1.01, 0.001, 40)), Verdict::NoDifference);
+        // Faster on average, but the interval reaches below the threshold.
+        assert_ne!(verdict(&around(1.03, 0.05, 20)), Verdict::Faster);
+    }
+
+    #[test]
+    fn a_wide_interval_says_how_many_rounds_would_tell() {
+        let noisy = Ratio::weigh(&around(1.0, 0.2, 40), 0.02, 1).unwrap();
+        assert_eq!(noisy.verdict, Verdict::TooNoisy);
+        // 0.2 / sqrt(n) * 1.96 = 0.03 makes about 170.
+        let needed = noisy.rounds_needed.unwrap();
+        assert!((140..=210).contains(&needed), "{needed}");
+        assert!(noisy.sentence("b", "a").contains(&format!("about {needed} rounds")));
+        // And with so many it does tell.
+        assert_eq!(verdict(&around(1.0, 0.2, 220)), Verdict::NoDifference);
+    }
+
+    #[test]
+    fn too_few_rounds_give_no_verdict() {
+        assert!(Ratio::weigh(&[1.0; FEWEST_ROUNDS as usize - 1], 0.02, 1).is_none());
+        assert!(Ratio::weigh(&[1.0; FEWEST_ROUNDS as usize], 0.02, 1).is_some());
+    }
+
+    #[test]
+    fn the_sentences_are_fixed() {
+        let ratio = |ratios: &[f64]| Ratio::weigh(ratios, 0.02, 1).unwrap().sentence("b", "a");
+        assert_eq!(
+            ratio(&[1.5; 6]),
+            "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500."
+        );
+        assert!(ratio(&[0.5; 6]).starts_with("b is slower than a: 0.500 times"));
+        assert!(ratio(&[1.0; 6]).starts_with("No difference detected between b and a: 1.000"));
+    }
+}

@@ -1,0 +1,323 @@
+//! `loadtest compare` with real wrk on the real servers, whatever happens meanwhile.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{assert_refused, children_of, program, run, runs, send, skip, wait_for};
+
+/// As short as a comparison can be, with little load.
+const SHORT: [&str; 8] =
+    ["--rounds", "6", "--threads", "2", "--connections", "8", "--fixed-rate", "200ms"];
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn compare(servers: &[&str], options: &[&str], json: &Path) -> Output {
+    let mut arguments = vec!["compare"];
+    arguments.extend(servers.iter().chain(&SHORT).chain(options));
+    arguments.extend(["--json", json.to_str().unwrap()]);
+    run("loadtest", &arguments)
+}
+
+/// A comparison that runs while the test does something to it.
+fn started(servers: &[&str], json: &Path) -> Child {
+    let mut command = Command::new(program("loadtest"));
+    command.arg("compare").args(servers).args(SHORT).arg("--json").arg(json);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
+}
+
+fn slices(record: &Value, contestant: usize) -> &Vec<Value> {
+    record["contestants"][contestant]["slices"].as_array().unwrap()
+}
+
+/// The process of this name that a process has started.
+fn child_named(parent: u32, name: &str) -> Option<u32> {
+    let is_it = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| name.starts_with(comm.trim()))
+    };
+    children_of(parent).into_iter().find(is_it)
+}
+
+/// A text without its line breaks.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The fields of an object, sorted.
+fn fields(value: &Value) -> String {
+    let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort();
+    names.join(" ")
+}
+
+#[test]
+fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, html) = (folder.path().join("compare.json"), folder.path().join("report.html"));
+    let servers = ["shared", "two=reuseport --workers 2"];
+    let output = compare(&servers, &["--html", html.to_str().unwrap(), "--seed", "7"], &json);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record = read(&json);
+
+    assert_eq!(record["schema"], "loadtest-compare/1");
+    assert_eq!(record["complete"], true);
+    assert_eq!(
+        fields(&record),
+        "arguments complete contestants environment fixed_rates oddities pairs plan schema warnings"
+    );
+    assert_eq!(
+        fields(&record["plan"]),
+        "baseline connections_asked connections_opened fixed_rate_seconds fixed_rate_shares \
+         keep_alive paths pinned rounds seed slice_seconds threads threshold"
+    );
+    assert_eq!(
+        fields(&record["contestants"][0]),
+        "failed name server slices summary warm_up workers"
+    );
+    assert_eq!(
+        fields(&record["contestants"][0]["slices"][0]),
+        "at_seconds errors latencies own_cpu_seconds requests requests_per_second round seconds \
+         server_cpu_seconds server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
+    );
+    assert_eq!(
+        fields(&record["contestants"][0]["summary"]),
+        "cpu_us_per_request errors latency_us limit requests requests_per_second slices spread"
+    );
+    assert_eq!(fields(&record["pairs"][0]), "baseline other ratios result sentence");
+
+    for (place, workers) in [(0, 4), (1, 2)] {
+        let slices = slices(&record, place);
+        let rounds: Vec<u64> = slices.iter().map(|s| s["round"].as_u64().unwrap()).collect();
+        assert_eq!(rounds, [0, 1, 2, 3, 4, 5]);
+        for slice in slices {
+            let rows = slice["workers"].as_array().unwrap();
+            assert_eq!(rows.len(), workers);
+            let sum =
+                |field: &str| rows.iter().map(|row| row[field].as_u64().unwrap()).sum::<u64>();
+            let requests = slice["requests"].as_u64().unwrap();
+            assert!((requests..=requests + 8).contains(&sum("requests")), "{slice}");
+            // Each slice opens its own, and wrk one more to see whether the server is there.
+            assert_eq!(sum("connections"), 9);
+            let samples = slice["latencies"].as_array().unwrap().iter();
+            assert!(samples.map(|pair| pair[1].as_u64().unwrap()).sum::<u64>() >= requests);
+            for field in ["server_cpu_seconds", "wrk_cpu_seconds"] {
+                assert!(slice[field].as_f64().unwrap() > 0.0, "{field} of {slice}");
+            }
+        }
+    }
+    // Both orders occur, and equally often.
+    let began = |place: usize, round: usize| slices(&record, place)[round]["at_seconds"].as_f64();
+    let first = (0..6).filter(|&round| began(0, round) < began(1, round)).count();
+    assert_eq!(first, 3);
+    assert_eq!(record["pairs"][0]["ratios"].as_array().unwrap().len(), 6);
+    for at in record["fixed_rates"].as_array().unwrap() {
+        assert_eq!(at["results"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!(record["fixed_rates"].as_array().unwrap().len(), 2);
+
+    let sentence = record["pairs"][0]["sentence"].as_str().unwrap();
+    assert!(flat(&shown).contains(sentence), "{sentence} is not in {shown}");
+    assert!(shown.contains(html.to_str().unwrap()), "{shown}");
+    assert!(shown.contains("What was the limit"), "{shown}");
+
+    // What was saved shows the same again, and makes the same page.
+    let again = folder.path().join("again.html");
+    let file = json.to_str().unwrap();
+    let shown_again = run("loadtest", &["show", file, "--html", again.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&shown_again.stdout).replace("again.html", "report.html");
+    assert_eq!(text, shown);
+    assert_eq!(fs::read_to_string(&again).unwrap(), fs::read_to_string(&html).unwrap());
+    let markdown = run("loadtest", &["show", file, "--markdown"]);
+    let markdown = String::from_utf8_lossy(&markdown.stdout).into_owned();
+    assert!(markdown.contains("| shared | two |"), "{markdown}");
+}
+
+#[test]
+fn ctrl_c_reports_what_there_is_and_resume_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("compare.json");
+    let servers = ["reuseport", "reuseport"];
+    let child = started(&servers, &json);
+    wait_for("two slices each", || {
+        let record: Value = serde_json::from_str(&fs::read_to_string(&json).ok()?).ok()?;
+        (slices(&record, 0).len() >= 2 && slices(&record, 1).len() >= 2).then_some(())
+    });
+    let descendants = children_of(child.id());
+    let workers: Vec<u32> = descendants.iter().flat_map(|&pid| children_of(pid)).collect();
+    assert!(workers.len() >= 8);
+    send(child.id(), Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    for pid in descendants.iter().chain(&workers) {
+        wait_for("the end of what it had started", || (!runs(*pid)).then_some(()));
+    }
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("reuseport #1") && shown.contains("requests/s, median"), "{shown}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
+    let before = read(&json);
+    assert_eq!(before["complete"], false);
+
+    let output = compare(&servers, &["--resume"], &json);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let after = read(&json);
+    assert_eq!(after["complete"], true);
+    for place in 0..2 {
+        let (before, after) = (slices(&before, place), slices(&after, place));
+        assert_eq!(after.len(), 6);
+        assert_eq!(after[..before.len()], before[..], "what was measured is kept");
+    }
+
+    // Other options are another run.
+    let other = compare(&servers, &["--resume", "--seed", "2"], &json);
+    assert_refused(&other, &["other servers or options", "--resume"], "another seed");
+}
+
+#[test]
+fn a_server_that_dies_is_named_and_the_others_results_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("compare.json");
+    let child = started(&["shared", "reuseport"], &json);
+    wait_for("a slice of each", || {
+        let record: Value = serde_json::from_str(&fs::read_to_string(&json).ok()?).ok()?;
+        (!slices(&record, 0).is_empty() && !slices(&record, 1).is_empty()).then_some(())
+    });
+    let victim = child_named(child.id(), "reuseport-server").unwrap();
+    send(victim, Signal::SIGKILL);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.lines().last().unwrap().contains("reuseport took no further part"), "{stderr}");
+    let record = read(&json);
+    assert_eq!(record["complete"], false);
+    assert_eq!(slices(&record, 0).len(), 6);
+    assert!((1..6).contains(&slices(&record, 1).len()));
+    assert!(record["contestants"][1]["failed"].as_str().unwrap().contains("reuseport-server"));
+    assert!(record["pairs"][0]["result"].is_null());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("requests/s, median"));
+}
+
+#[test]
+fn a_mix_asks_for_all_its_paths_and_pinning_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, mix) = (folder.path().join("compare.json"), folder.path().join("mix"));
+    fs::write(&mix, "3 /\n1 /nowhere\n").unwrap();
+    let mut options = vec!["--mix", mix.to_str().unwrap(), "--close"];
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if cores > 1 {
+        options.push("--pin");
+    } else {
+        skip("there is one core only, so nothing can be pinned");
+    }
+    let output = compare(&["shared", "reuseport"], &options, &json);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record = read(&json);
+    for place in 0..2 {
+        let summary = &record["contestants"][place]["summary"];
+        let part =
+            summary["errors"]["status"].as_f64().unwrap() / summary["requests"].as_f64().unwrap();
+        assert!((0.2..0.3).contains(&part), "{part} of the answers were 404");
+    }
+    assert_eq!(record["fixed_rates"].as_array().unwrap().len(), 0);
+    let shown = flat(&String::from_utf8_lossy(&output.stdout));
+    assert!(shown.contains("75.0 % /, 25.0 % /nowhere"), "{shown}");
+    if cores > 1 {
+        let pinned = &record["plan"]["pinned"];
+        let sets = ["server", "wrk"].map(|who| pinned[who].as_array().unwrap().clone());
+        assert!(sets[0].iter().all(|core| !sets[1].contains(core)), "{pinned}");
+        assert!(shown.contains("pinned: the server to core"), "{shown}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, other, mix) = (path("old.json"), path("other.json"), path("mix"));
+    fs::write(&old, r#"{"schema":"loadtest-compare/0"}"#).unwrap();
+    fs::write(&other, "a letter").unwrap();
+    fs::write(&mix, "often /\n").unwrap();
+    let cases: [(&[&str], &[&str]); 16] = [
+        (&["nginx", "shared"], &["'nginx'", "shared or reuseport"]),
+        (&["shared 'x", "shared"], &["quote"]),
+        (&["shared"], &["two or more"]),
+        (&["shared", "reuseport", "shared"], &["'shared' is given twice", "a=shared"]),
+        (&["a=shared", "a=reuseport"], &["'a' is given twice"]),
+        (&["--slice", "500ms"], &["500ms", "whole seconds"]),
+        (&["--rounds", "5"], &["'5'", "at least 6 rounds"]),
+        (&["--rounds", "many"], &["'many'"]),
+        (&["--threshold", "70"], &["'70'", "percent"]),
+        (&["--baseline", "nobody"], &["'nobody'", "'shared', 'reuseport'"]),
+        (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
+        (&["--mix", &mix], &["line 1", "often is no weight"]),
+        (&["--mix", "/no/such"], &["/no/such"]),
+        (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/1"]),
+        (&["--json", &other], &["other.json", "not a result of compare"]),
+        (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
+    ];
+    for (arguments, words) in cases {
+        let mut all = vec!["compare"];
+        all.extend(arguments);
+        if !arguments.contains(&"--json") {
+            all.extend(["--json", "/dev/null/x"]); // nothing may come as far as this
+        }
+        assert_refused(&run("loadtest", &all), words, arguments);
+    }
+    assert_eq!(fs::read_to_string(&other).unwrap(), "a letter");
+    // A server's own refusal is passed on.
+    let json = path("new.json");
+    let refused = run("loadtest", &["compare", "shared --workers 0", "reuseport", "--json", &json]);
+    assert_refused(&refused, &["--workers", "takes no part"], "no workers");
+    assert!(!Path::new(&json).exists());
+}
+
+#[test]
+fn on_a_single_core_nothing_is_pinned() {
+    if Command::new("taskset").arg("--version").output().is_err() {
+        return skip("taskset is needed to take a core away");
+    }
+    let output = Command::new("taskset")
+        .args(["--cpu-list", "0"])
+        .arg(program("loadtest"))
+        .args(["compare", "--pin"])
+        .output()
+        .unwrap();
+    assert_refused(&output, &["--pin", "may use one only"], "a single core");
+}
+
+#[test]
+fn a_disk_that_is_full_ends_the_run_and_loses_nothing_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file system of its own for the results, so small that only the first slices fit.
+    let script = "mount -t tmpfs -o size=24k results \"$1\" && shift && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(program("loadtest"))
+        .args(["compare", "--rounds", "12", "--threads", "2", "--connections", "8"])
+        .arg("--json")
+        .arg(folder.path().join("compare.json"))
+        .env("TMPDIR", std::env::temp_dir())
+        .output();
+    let output = match output {
+        Ok(output)
+            if !String::from_utf8_lossy(&output.stderr).contains("Operation not permitted") =>
+        {
+            output
+        }
+        _ => return skip("unshare and root are needed to make a small file system"),
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.contains("compare.json") && last.contains("No space left"), "{stderr}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("requests/s, median"), "what was measured is shown: {shown}");
+}
