@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::channel::{Channel, Message};
-use crate::scoreboard::{Scoreboard, Slot};
+use crate::scoreboard::{Scoreboard, Slot, Slots};
 
 /// How a program starts its workers.
 pub struct Start<'a> {
@@ -48,13 +48,16 @@ pub struct Seat {
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
     pub slot: &'static Slot,
+    /// That one and everybody else's.
+    pub slots: Slots,
 }
 
-/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slot
+/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slots
 /// and the socket.
 pub fn by_fork(
     channel: Channel,
-    take_seat: impl FnOnce() -> (&'static Slot, TcpListener),
+    index: usize,
+    take_seat: impl FnOnce() -> (Slots, TcpListener),
     live: &Life,
 ) -> Result<Pid> {
     #[allow(unsafe_code)]
@@ -63,8 +66,10 @@ pub fn by_fork(
     match unsafe { fork() }.context("cannot fork a worker")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let (slot, listener) = take_seat();
-            live_and_exit(&Seat { channel, slot }, |seat| live(seat, listener))
+            let (slots, listener) = take_seat();
+            live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
+                live(seat, listener)
+            })
         }
     }
 }
@@ -118,8 +123,10 @@ pub fn as_worker(
     ensure!(message == Message::Start, "expected to be started, not {message:?}");
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
-    let slot = Scoreboard::from_file(scoreboard.into())?.into_slot(index);
-    live_and_exit(&Seat { channel, slot }, |seat| live(seat, descriptors.next()))
+    let slots = Scoreboard::from_file(scoreboard.into())?.into_slots();
+    live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
+        live(seat, descriptors.next())
+    })
 }
 
 /// A worker's life from its seat to its exit. An error is the parent's to print: one server, one

@@ -1,0 +1,129 @@
+//! `--accept least-conn`: as [`exclusive`](crate::exclusive), behind a gate. A worker joins those who
+//! wait only while it has about as few connections open as any other.
+//!
+//! The kernel wakes one waiter and knows nothing of load; but it can only wake who waits. So a
+//! worker that has more connections open than the least loaded one, and [`SLACK`] on top, stands
+//! back. How many the others have it reads in the scoreboard, which is shared memory; no word is
+//! exchanged.
+//!
+//! Standing back must not cost anything while nothing is to be done, so it is a wait as well, but a
+//! common one: poll(2), which enters the socket's waiters without being exclusive. A connection
+//! that is established wakes the exclusive waiter in front *and* everybody who stands back. These
+//! leave it to the other, look at the scoreboard again after a [`STEP`], and wait on. If it still
+//! lies there after [`BOUND`], they take it: then those who should have are stopped, or blocked, or
+//! have no core to run on. Who let a connection lie like this is not waited for any more until its
+//! heart has beaten again (four times a second).
+//!
+//! The gate comes *before* the wait. A worker that found out only when woken that it has too many
+//! would have taken the wake-up from somebody else; there is no way to pass it on.
+//!
+//! When it goes wrong: it counts connections, not work. One that asks for much and one that is idle
+//! weigh the same, where the connections are kept. While a worker waits the others may close theirs,
+//! and it then takes one although it has the most; one, since after it the gate is closed.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use common::scoreboard::{CAPACITY, Slot, Slots, State};
+use common::start::Seat;
+use common::waiter::{Policy, Post};
+
+use crate::exclusive::Exclusive;
+
+/// How many connections more than the least loaded worker's are no reason to stand back. With 0, who
+/// has just accepted would stand back from everybody, and each connection would be a change of
+/// worker; with 1 a server with little to do never sees the gate closed.
+const SLACK: u64 = 1;
+
+/// How long a worker leaves a connection to those with fewer, before it looks at the scoreboard
+/// again. Long enough to be woken and accept, on a core that is free.
+const STEP: Duration = Duration::from_micros(500);
+
+/// How long it leaves connections in the queue to them in all. Longer than the turns at a core that
+/// others may have before them; short enough for nobody to notice.
+const BOUND: Duration = Duration::from_millis(5);
+
+/// Waits with EPOLLEXCLUSIVE, behind the gate.
+pub struct LeastConn {
+    wait: Exclusive,
+    own: &'static Slot,
+    slots: Slots,
+    /// The slots of this server's workers, as of our heartbeat at that time: a look through all
+    /// there may be costs more than an accept.
+    peers: (u64, Vec<usize>),
+    /// Who let a connection lie, by slot: its heartbeat at that time.
+    let_down: HashMap<usize, u64>,
+}
+
+impl LeastConn {
+    /// Registers this socket, and reads the scoreboard from this seat.
+    pub fn on(seat: &Seat, listener: &TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            wait: Exclusive::on(listener)?,
+            own: seat.slot,
+            slots: seat.slots,
+            peers: (u64::MAX, Vec::new()),
+            let_down: HashMap::new(),
+        })
+    }
+
+    /// Stands back while somebody else has fewer connections, but not longer than [`BOUND`] from a
+    /// connection that nobody takes.
+    fn pass_the_gate(&mut self, post: &Post) -> io::Result<()> {
+        let mut lies_since = None;
+        while let Some(other) = self.less_loaded()
+            && !post.is_relieved()
+        {
+            if !post.has_connection() {
+                lies_since = None;
+                post.until_one_comes()?;
+            }
+            let since = *lies_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= BOUND {
+                let heartbeat = self.slots.at(other).heartbeat.load(Relaxed);
+                self.let_down.insert(other, heartbeat);
+                return Ok(());
+            }
+            Slot::add(&self.own.gated, 1);
+            post.worker.gate.pause(STEP);
+        }
+        Ok(())
+    }
+
+    /// The worker with the fewest connections, if it has fewer than this one by more than [`SLACK`].
+    fn less_loaded(&mut self) -> Option<usize> {
+        let open = |slot: &Slot| slot.connections_open.load(Relaxed);
+        let most = open(self.own).checked_sub(SLACK + 1)?;
+        self.look_for_peers();
+        let least = self.peers.1.iter().copied().filter(|&index| self.takes_part(index));
+        let least = least.min_by_key(|&index| open(self.slots.at(index)))?;
+        (open(self.slots.at(least)) <= most).then_some(least)
+    }
+
+    /// Whether this worker can be expected to accept.
+    fn takes_part(&self, index: usize) -> bool {
+        let slot = self.slots.at(index);
+        slot.is_of_one_server_with(self.own)
+            && slot.state() == State::Serving
+            && self.let_down.get(&index) != Some(&slot.heartbeat.load(Relaxed))
+    }
+
+    /// Looks who there is, once per heartbeat.
+    fn look_for_peers(&mut self) {
+        let now = self.own.heartbeat.load(Relaxed);
+        if self.peers.0 != now {
+            let is_peer = |&index: &usize| self.slots.at(index).is_of_one_server_with(self.own);
+            self.peers = (now, (0..CAPACITY).filter(is_peer).collect());
+        }
+    }
+}
+
+impl Policy for LeastConn {
+    fn next(&mut self, post: &Post) -> io::Result<Option<TcpStream>> {
+        self.pass_the_gate(post)?;
+        self.wait.next(post)
+    }
+}
