@@ -10,9 +10,11 @@
 //! common one: poll(2), which enters the socket's waiters without being exclusive. A connection
 //! that is established wakes the exclusive waiter in front *and* everybody who stands back. These
 //! leave it to the other, look at the scoreboard again after a [`STEP`], and wait on. If it still
-//! lies there after [`BOUND`], they take it: then those who should have are stopped, or blocked, or
-//! have no core to run on. Who let a connection lie like this is not waited for any more until its
-//! heart has beaten again (four times a second).
+//! lies there after [`BOUND`], one of them takes it: then who should have is stopped, or blocked, or
+//! has no core to run on. Who let a connection lie like this is not waited for again for a while,
+//! twice as long each time, until it accepts something; and nobody waits for one whose heart, which
+//! beats four times a second, has missed two beats. So a worker that stands still with few
+//! connections open costs the others a few pauses, and not one for each connection.
 //!
 //! The gate comes *before* the wait. A worker that found out only when woken that it has too many
 //! would have taken the wake-up from somebody else; there is no way to pass it on.
@@ -27,6 +29,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use common::deadlines::TICK;
 use common::scoreboard::{CAPACITY, Slot, Slots, State};
 use common::start::Seat;
 use common::waiter::{Policy, Post};
@@ -46,6 +49,12 @@ const STEP: Duration = Duration::from_micros(500);
 /// others may have before them; short enough for nobody to notice.
 const BOUND: Duration = Duration::from_millis(5);
 
+/// Milliseconds between two heartbeats of which one is missing.
+const SILENT: u64 = 2 * TICK.as_millis() as u64;
+
+/// The longest time for which a worker is not waited for. It may be there again meanwhile.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Waits with EPOLLEXCLUSIVE, behind the gate.
 pub struct LeastConn {
     wait: Exclusive,
@@ -54,8 +63,17 @@ pub struct LeastConn {
     /// The slots of this server's workers, as of our heartbeat at that time: a look through all
     /// there may be costs more than an accept.
     peers: (u64, Vec<usize>),
-    /// Who let a connection lie, by slot: its heartbeat at that time.
-    let_down: HashMap<usize, u64>,
+    /// Who let connections lie, by slot.
+    let_downs: HashMap<usize, LetDown>,
+}
+
+/// A worker that was waited for in vain.
+struct LetDown {
+    /// What it had accepted then: if it is something else now, all is forgotten.
+    accepted: u64,
+    /// For how long it is not waited for again.
+    lasts: Duration,
+    until: Instant,
 }
 
 impl LeastConn {
@@ -66,7 +84,7 @@ impl LeastConn {
             own: seat.slot,
             slots: seat.slots,
             peers: (u64::MAX, Vec::new()),
-            let_down: HashMap::new(),
+            let_downs: HashMap::new(),
         })
     }
 
@@ -83,8 +101,7 @@ impl LeastConn {
             }
             let since = *lies_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= BOUND {
-                let heartbeat = self.slots.at(other).heartbeat.load(Relaxed);
-                self.let_down.insert(other, heartbeat);
+                self.note_let_down(other);
                 return Ok(());
             }
             Slot::add(&self.own.gated, 1);
@@ -106,9 +123,23 @@ impl LeastConn {
     /// Whether this worker can be expected to accept.
     fn takes_part(&self, index: usize) -> bool {
         let slot = self.slots.at(index);
+        let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
         slot.is_of_one_server_with(self.own)
             && slot.state() == State::Serving
-            && self.let_down.get(&index) != Some(&slot.heartbeat.load(Relaxed))
+            // By our own heart, since to ask the clock for every worker would take longer.
+            && heartbeat(self.own).saturating_sub(heartbeat(slot)) <= SILENT
+            && self.let_downs.get(&index).is_none_or(|last| {
+                last.accepted != slot.connections_accepted.load(Relaxed)
+                    || last.until <= Instant::now()
+            })
+    }
+
+    fn note_let_down(&mut self, index: usize) {
+        let accepted = self.slots.at(index).connections_accepted.load(Relaxed);
+        let last = self.let_downs.get(&index).filter(|last| last.accepted == accepted);
+        let lasts = last.map_or(2 * BOUND, |last| LONGEST.min(2 * last.lasts));
+        let let_down = LetDown { accepted, lasts, until: Instant::now() + lasts };
+        self.let_downs.insert(index, let_down);
     }
 
     /// Looks who there is, once per heartbeat.
