@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -152,9 +153,13 @@ fn name_process() {
 /// Has the kernel kill this worker when its parent dies, however that dies.
 ///
 /// Set by the worker itself, because exec clears it for executables with file capabilities. A
-/// parent that died before it was set is noticed by its end of the channel being closed.
+/// parent that died before it was set is noticed by its end of the channel being closed. That is
+/// looked at and not read: what is there already, such as an order to drain, is for the event loop.
 fn go_with_parent(channel: &Channel) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    ensure!(!matches!(channel.try_receive(), Ok(Some(None))), "the parent is gone");
+    let mut end = [PollFd::new(channel.as_fd(), PollFlags::empty())];
+    poll(&mut end, PollTimeout::ZERO)?;
+    let closed = end[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    ensure!(!closed, "the parent is gone");
     Ok(())
 }
