@@ -2,7 +2,7 @@
 //! wait only while it has about as few connections open as any other.
 //!
 //! The kernel wakes one waiter and knows nothing of load; but it can only wake who waits. So a
-//! worker that has more connections open than the least loaded one, and [`SLACK`] on top, stands
+//! worker that has more connections open than another, by more than a [slack](SLACK), stands
 //! back. How many the others have it reads in the scoreboard, which is shared memory; no word is
 //! exchanged.
 //!
@@ -41,9 +41,15 @@ use crate::exclusive::Exclusive;
 /// worker; with 1 a server with little to do never sees the gate closed.
 const SLACK: u64 = 1;
 
-/// How long a worker leaves a connection to those with fewer, before it looks at the scoreboard
-/// again. Long enough to be woken and accept, on a core that is free.
-const STEP: Duration = Duration::from_micros(500);
+/// For each so many workers the slack is one more. Many workers have few connections each, and more
+/// workers than cores do not get more done: to spread a hundred connections over as many workers,
+/// where a few can serve them, is to wake a sleeping process for each.
+const MANY: u64 = 8;
+
+/// How long a worker leaves connections to those with fewer, before it looks at the scoreboard
+/// again: so long for each worker there is, and no longer than [`BOUND`]. When a connection of its
+/// own ends, it looks at once.
+const STEP: Duration = Duration::from_micros(125);
 
 /// How long it leaves connections in the queue to them in all. Longer than the turns at a core that
 /// others may have before them; short enough for nobody to notice.
@@ -95,6 +101,8 @@ impl LeastConn {
         while let Some(other) = self.less_loaded()
             && !post.is_relieved()
         {
+            Slot::add(&self.own.gated, 1);
+            post.worker.gate.pause(self.step());
             if !post.has_connection() {
                 lies_since = None;
                 post.until_one_comes()?;
@@ -104,20 +112,24 @@ impl LeastConn {
                 self.note_let_down(other);
                 return Ok(());
             }
-            Slot::add(&self.own.gated, 1);
-            post.worker.gate.pause(STEP);
         }
         Ok(())
     }
 
-    /// The worker with the fewest connections, if it has fewer than this one by more than [`SLACK`].
+    /// How long to pause: all together look about as often, however many they are.
+    fn step(&self) -> Duration {
+        (STEP * self.peers.1.len() as u32).min(BOUND)
+    }
+
+    /// A worker with fewer connections than this one has, by more than the slack.
     fn less_loaded(&mut self) -> Option<usize> {
         let open = |slot: &Slot| slot.connections_open.load(Relaxed);
-        let most = open(self.own).checked_sub(SLACK + 1)?;
+        open(self.own).checked_sub(SLACK + 1)?; // the usual case, without a look at anybody
         self.look_for_peers();
-        let least = self.peers.1.iter().copied().filter(|&index| self.takes_part(index));
-        let least = least.min_by_key(|&index| open(self.slots.at(index)))?;
-        (open(self.slots.at(least)) <= most).then_some(least)
+        let slack = SLACK + self.peers.1.len() as u64 / MANY;
+        let most = open(self.own).checked_sub(slack + 1)?;
+        let has_fewer = |&index: &usize| open(self.slots.at(index)) <= most;
+        self.peers.1.iter().copied().find(|index| has_fewer(index) && self.takes_part(*index))
     }
 
     /// Whether this worker can be expected to accept.
