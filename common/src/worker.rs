@@ -81,7 +81,8 @@ impl Worker {
                 biased;
                 order = orders.next() => order?,
                 error = waiter::serve(&mut waiter) => return Err(error.into()),
-                error = self.accept_connections(&listeners), if waiter.is_none() => return Err(error.into()),
+                error = self.accept_connections(&listeners), if waiter.is_none() =>
+                    return Err(error.into()),
             };
             match order {
                 Order::Drain => break,
