@@ -129,14 +129,15 @@ pub struct Open(&'static Worker);
 impl Open {
     /// One more.
     pub fn new(worker: &'static Worker) -> Self {
-        Slot::add(&worker.slot.connections_open, 1);
+        Slot::add(&worker.slot.connections_accepted, 1);
+        worker.slot.opened();
         Self(worker)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        Slot::subtract_one(&self.0.slot.connections_open);
+        self.0.slot.closed();
         self.0.tell_if_awaited();
     }
 }

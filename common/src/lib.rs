@@ -20,6 +20,8 @@
 //! is told over it, in [`channel`] and [`orders`]; how a worker's own socket outlives it in
 //! [`handover`]; what an administrator tells the parent in [`signals`].
 //!
+//! A thread that waits for connections where tokio cannot: [`waiter`].
+//!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
 //! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
 //! ([`limits`]), who has the port ([`port_owner`]) and who may have started us ([`systemd`]).
@@ -46,6 +48,7 @@ pub mod socket;
 pub mod start;
 pub mod supervisor;
 pub mod systemd;
+pub mod waiter;
 pub mod worker;
 
 /// The allocator of both servers, see the workspace's table of versions for why.

@@ -14,8 +14,8 @@
 //!   anyone who may look into `/proc/PID/fd` finds it there ([`Scoreboard::of_process`]).
 //! - With a path, servers started independently (`--join`) share it: each claims free slots.
 //!
-//! Every field has **one writer**, so counting is a plain load and store; a locked add would only
-//! be needed for two. Order does not matter between counters, so all accesses are relaxed. A slot
+//! Every field has **one writer**, so counting is a plain load and store; a locked add is only
+//! needed for two, and where a thread of its own accepts, `connections_open` has two. Order does not matter between counters, so all accesses are relaxed. A slot
 //! fills cache lines of its own, because two workers writing into one line would slow each other
 //! down (false sharing) and so change what is measured.
 
@@ -44,7 +44,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
@@ -99,7 +99,7 @@ pub struct Slot {
     pub socket_inode: AtomicU64,
     /// Connections accepted since the worker started. Writer: the worker.
     pub connections_accepted: AtomicU64,
-    /// Connections open now. Writer: the worker.
+    /// Connections open now. Writers: the worker's event loop, and the thread that accepts for it.
     pub connections_open: AtomicU64,
     /// Requests answered since the worker started. Writer: the worker.
     pub requests: AtomicU64,
@@ -109,6 +109,9 @@ pub struct Slot {
     /// When the worker's event loop last turned, milliseconds of CLOCK_MONOTONIC, written once per
     /// tick; 0 = not yet. Writer: the worker.
     pub heartbeat: AtomicU64,
+    /// `--accept least-conn`: times the worker paused because another had fewer connections open.
+    /// Writer: the worker.
+    pub gated: AtomicU64,
 }
 
 impl Slot {
@@ -117,9 +120,19 @@ impl Slot {
         counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
-    /// Takes one from a counter that has this process as its only writer.
-    pub fn subtract_one(counter: &AtomicU64) {
-        counter.store(counter.load(Relaxed).wrapping_sub(1), Relaxed);
+    /// Counts a connection that is open from now on.
+    pub fn opened(&self) {
+        self.connections_open.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that was open.
+    pub fn closed(&self) {
+        self.connections_open.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether both belong to the same server.
+    pub fn is_of_one_server_with(&self, other: &Self) -> bool {
+        self.owner.load(Relaxed) == other.owner.load(Relaxed)
     }
 
     /// The worker's pid; `None` before it has written it.
@@ -176,6 +189,7 @@ impl Slot {
             &self.requests,
             &self.wakeups_without_connection,
             &self.heartbeat,
+            &self.gated,
         ] {
             counter.store(0, Relaxed);
         }
@@ -372,9 +386,9 @@ impl Scoreboard {
         slot_of(&self.map, index)
     }
 
-    /// In a worker: keeps one slot for the rest of the process, and closes the file.
-    pub fn into_slot(self, index: usize) -> &'static Slot {
-        slot_of(Box::leak(Box::new(self.map)), index)
+    /// In a worker: keeps the slots for the rest of the process, and closes the file.
+    pub fn into_slots(self) -> Slots {
+        Slots(Box::leak(Box::new(self.map)))
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -444,6 +458,20 @@ impl Scoreboard {
 
     fn unlock(&self) {
         let _ = self.file.unlock();
+    }
+}
+
+/// All slots, as a worker keeps them: its own to count in, the others' to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots(&'static MmapRaw);
+
+impl Slots {
+    /// The slot with this index.
+    ///
+    /// # Panics
+    /// If there is none: the index must be below [`CAPACITY`].
+    pub fn at(self, index: usize) -> &'static Slot {
+        slot_of(self.0, index)
     }
 }
 

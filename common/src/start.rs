@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::channel::{Channel, Message};
-use crate::scoreboard::{Scoreboard, Slot};
+use crate::scoreboard::{Scoreboard, Slot, Slots};
 
 /// How a program starts its workers.
 pub struct Start<'a> {
@@ -48,13 +49,16 @@ pub struct Seat {
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
     pub slot: &'static Slot,
+    /// That one and everybody else's.
+    pub slots: Slots,
 }
 
-/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slot
+/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slots
 /// and the socket.
 pub fn by_fork(
     channel: Channel,
-    take_seat: impl FnOnce() -> (&'static Slot, TcpListener),
+    index: usize,
+    take_seat: impl FnOnce() -> (Slots, TcpListener),
     live: &Life,
 ) -> Result<Pid> {
     #[allow(unsafe_code)]
@@ -63,8 +67,10 @@ pub fn by_fork(
     match unsafe { fork() }.context("cannot fork a worker")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let (slot, listener) = take_seat();
-            live_and_exit(&Seat { channel, slot }, |seat| live(seat, listener))
+            let (slots, listener) = take_seat();
+            live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
+                live(seat, listener)
+            })
         }
     }
 }
@@ -118,8 +124,10 @@ pub fn as_worker(
     ensure!(message == Message::Start, "expected to be started, not {message:?}");
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
-    let slot = Scoreboard::from_file(scoreboard.into())?.into_slot(index);
-    live_and_exit(&Seat { channel, slot }, |seat| live(seat, descriptors.next()))
+    let slots = Scoreboard::from_file(scoreboard.into())?.into_slots();
+    live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
+        live(seat, descriptors.next())
+    })
 }
 
 /// A worker's life from its seat to its exit. An error is the parent's to print: one server, one
@@ -145,9 +153,13 @@ fn name_process() {
 /// Has the kernel kill this worker when its parent dies, however that dies.
 ///
 /// Set by the worker itself, because exec clears it for executables with file capabilities. A
-/// parent that died before it was set is noticed by its end of the channel being closed.
+/// parent that died before it was set is noticed by its end of the channel being closed. That is
+/// looked at and not read: what is there already, such as an order to drain, is for the event loop.
 fn go_with_parent(channel: &Channel) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    ensure!(!matches!(channel.try_receive(), Ok(Some(None))), "the parent is gone");
+    let mut end = [PollFd::new(channel.as_fd(), PollFlags::empty())];
+    poll(&mut end, PollTimeout::ZERO)?;
+    let closed = end[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    ensure!(!closed, "the parent is gone");
     Ok(())
 }

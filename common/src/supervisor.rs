@@ -400,9 +400,9 @@ impl Supervisor<'_> {
                     self.workers.clear();
                     let desk = self.desk.take().expect("every child takes it once");
                     let listener = self.start.listener.take().expect("so it does this");
-                    (desk.scoreboard.into_slot(index), listener)
+                    (desk.scoreboard.into_slots(), listener)
                 };
-                (by_fork(theirs, take_seat, live)?, 1)
+                (by_fork(theirs, index, take_seat, live)?, 1)
             }
             How::Exec => {
                 let (line, sockets) = self.sockets_for(replaces)?;

@@ -22,6 +22,7 @@ use crate::orders::{Order, Orders};
 use crate::scoreboard::{Slot, State};
 use crate::socket;
 use crate::start::Seat;
+use crate::waiter::{self, Gate, Sockets, Waiter};
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
 pub struct Worker {
@@ -31,9 +32,11 @@ pub struct Worker {
     pub slot: &'static Slot,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
+    /// Where a waiting thread pauses, if there is one.
+    pub gate: Gate,
     max_connections: u64,
     /// Told when a connection has ended that somebody may be waiting for.
-    ended: Notify,
+    pub(crate) ended: Notify,
 }
 
 /// Serves these listening sockets until the parent says stop. There is one, and more only where a
@@ -42,13 +45,14 @@ pub struct Worker {
 /// The worker makes its runtime here, after it was forked: a runtime holds an epoll instance and
 /// other descriptors, and two processes that share those steal each other's events. One thread is
 /// enough, since the processes are what spreads the work over the cores.
-pub fn run(seat: &Seat, listeners: Vec<StdTcpListener>, options: &Options) -> Result<()> {
+pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
     seat.slot.occupy();
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
         slot: seat.slot,
         deadlines: Deadlines::new(options),
+        gate: Gate::default(),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
@@ -57,15 +61,16 @@ pub fn run(seat: &Seat, listeners: Vec<StdTcpListener>, options: &Options) -> Re
         .enable_time()
         .build()
         .context("cannot build a tokio runtime")?;
-    runtime.block_on(worker.live(seat, listeners))
+    runtime.block_on(worker.live(seat, sockets.into()))
 }
 
 impl Worker {
-    async fn live(&'static self, seat: &Seat, listeners: Vec<StdTcpListener>) -> Result<()> {
-        let mut listeners = watch(listeners)?;
-        let first = listeners.first().context("a worker without a listening socket")?;
+    async fn live(&'static self, seat: &Seat, sockets: Sockets) -> Result<()> {
+        let first = sockets.listeners.first().context("a worker without a listening socket")?;
         self.slot.socket_inode.store(socket::inode(first), Relaxed);
-        self.slot.sockets.store(listeners.len() as u32, Relaxed);
+        self.slot.sockets.store(sockets.listeners.len() as u32, Relaxed);
+        let (listeners, mut waiter) = sockets.divide(self)?;
+        let mut listeners = watch(listeners)?; // none, where a thread waits for them
         self.slot.beat();
         tokio::spawn(self.tick());
         let mut orders = Orders::of(&seat.channel)?;
@@ -75,7 +80,9 @@ impl Worker {
             let order = tokio::select! {
                 biased;
                 order = orders.next() => order?,
-                error = self.accept_connections(&listeners) => return Err(error.into()),
+                error = waiter::serve(&mut waiter) => return Err(error.into()),
+                error = self.accept_connections(&listeners), if waiter.is_none() =>
+                    return Err(error.into()),
             };
             match order {
                 Order::Drain => break,
@@ -87,7 +94,7 @@ impl Worker {
             }
             self.slot.sockets.store(listeners.len() as u32, Relaxed);
         }
-        self.drain(listeners).await;
+        self.drain(listeners, waiter).await;
         Ok(())
     }
 
@@ -95,12 +102,9 @@ impl Worker {
     /// own. Comes back only with an error that would come again at once.
     async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
         loop {
-            // Beyond the limit connections wait in the accept queue, where they cost nothing.
-            while self.slot.connections_open.load(Relaxed) >= self.max_connections {
-                self.ended.notified().await;
-            }
+            self.room().await;
             match accept(listeners, self.slot).await {
-                Ok(stream) => self.serve(stream),
+                Ok(stream) => self.serve(stream, Open::new(self)),
                 Err(error) => {
                     if let Err(error) = accept_error::get_over(error).await {
                         return error;
@@ -110,9 +114,17 @@ impl Worker {
         }
     }
 
-    fn serve(&'static self, stream: TcpStream) {
-        Slot::add(&self.slot.connections_accepted, 1);
-        let open = Open::new(self);
+    /// Beyond the limit connections wait in the accept queue, where they cost nothing.
+    pub async fn room(&self) {
+        while self.slot.connections_open.load(Relaxed) >= self.max_connections
+            && !self.deadlines.is_draining()
+        {
+            self.ended.notified().await;
+        }
+    }
+
+    /// Serves a connection that is accepted and counted.
+    pub fn serve(&'static self, stream: TcpStream, open: Open) {
         self.deadlines.spawn(stream, |stream| connection::serve(stream, open, self));
     }
 
@@ -120,9 +132,10 @@ impl Worker {
     ///
     /// Whoever waits in the accept queue believes to be connected. To close the socket on them
     /// would be to reset them.
-    async fn drain(&'static self, listeners: Vec<TcpListener>) {
+    async fn drain(&'static self, listeners: Vec<TcpListener>, waiter: Option<Waiter>) {
         self.slot.set_state(State::Draining);
         self.deadlines.drain();
+        waiter::drain(waiter).await;
         for listener in listeners {
             // By plain accept(2): tokio asks the queue only after epoll has told it of something.
             let Ok(listener) = listener.into_std() else { continue };
@@ -131,7 +144,7 @@ impl Worker {
                     Ok((stream, _peer)) => {
                         let watched = stream.set_nonblocking(true).map(|()| stream);
                         if let Ok(stream) = watched.and_then(TcpStream::from_std) {
-                            self.serve(stream);
+                            self.serve(stream, Open::new(self));
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -149,12 +162,13 @@ impl Worker {
         }
     }
 
-    /// Tells who waits for a connection to end, at the limit or while draining.
+    /// Tells who waits for a connection to end: at the limit, at the gate, or while draining.
     pub fn tell_if_awaited(&self) {
         let open = self.slot.connections_open.load(Relaxed);
         if open + 1 >= self.max_connections || self.deadlines.is_draining() {
             self.ended.notify_one();
         }
+        self.gate.tell();
     }
 
     /// Four times a second: a heartbeat, and a look at stalled clients.

@@ -1,8 +1,15 @@
 //! One listening socket for all workers: the parent binds it, every worker inherits it, and all of
 //! them accept from the same queue.
 
+mod accept;
+mod blocking;
+mod exclusive;
+mod least_conn;
+
+use std::net::TcpListener;
 use std::process::ExitCode;
 
+use accept::Accept;
 use anyhow::{Context, Result};
 use clap::Parser;
 use common::options::Options;
@@ -16,6 +23,10 @@ use common::{cli, log, supervisor, systemd, worker};
 struct Cli {
     #[command(flatten)]
     options: Options,
+
+    /// How workers wait for connections: epoll, blocking, exclusive or least-conn
+    #[arg(long, value_name = "POLICY", env = "SERVER_ACCEPT", default_value = "epoll")]
+    accept: Accept,
 
     /// Start workers by exec and hand them the socket, instead of forking: the control that shows
     /// that this other difference between the two servers does not matter
@@ -35,10 +46,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     let options = &cli.options;
+    let live = |seat: &Seat, listener: TcpListener| {
+        worker::run(seat, cli.accept.to(seat, listener)?, options)
+    };
     if let Some(index) = cli.worker {
         match as_worker(index, |seat, socket| {
-            let listener = socket.context("no listening socket came along")?.into();
-            worker::run(seat, vec![listener], options)
+            live(seat, socket.context("no listening socket came along")?.into())
         })? {}
     }
 
@@ -47,7 +60,6 @@ fn run(cli: Cli) -> Result<()> {
         None => socket::listen(options.address(), options.backlog, Sharing::OneSocket)?,
     };
     let address = listener.local_addr()?;
-    let live = |seat: &Seat, listener| worker::run(seat, vec![listener], options);
     let how = if cli.exec { How::Exec } else { How::Fork(&live) };
     supervisor::run(options, address, false, Start { how, listener: Some(listener) })
 }

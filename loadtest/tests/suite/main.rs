@@ -1,6 +1,7 @@
 //! Process-level tests: they start the real programs, talk to them over real sockets, look into
 //! /proc, and end what they started. One test binary, one module per subject.
 
+mod accept;
 mod bad_input;
 mod bench;
 mod chromium;

@@ -1,11 +1,13 @@
 //! How servers end: all of them, with status 0, and nobody left behind.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::support::{SERVERS, Server, ask, children_of, free_port, runs, send, wait_for};
+use crate::support::{SERVERS, Server, ask, children_of, free_port, program, runs, send, wait_for};
 
 fn nobody_is_left(workers: &[u32]) {
     for &worker in workers {
@@ -38,6 +40,24 @@ fn a_terminals_ctrl_c_reaches_everybody_and_ends_the_server_with_status_0() {
         killpg(Pid::from_raw(server.pid() as i32), Signal::SIGINT).unwrap();
         assert_eq!(server.ended().code(), Some(0), "{name}");
         nobody_is_left(&workers);
+    }
+}
+
+#[test]
+fn a_server_that_is_told_to_end_while_it_starts_ends_in_good_order() {
+    for name in SERVERS {
+        for started in [1, 8, 16, 24, 31, 32] {
+            let mut server = Command::new(program(name))
+                .args(["--port", "0", "--workers", "32", "--drain-timeout", "60s"])
+                .stdout(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            wait_for("some workers", || (children_of(server.id()).len() >= started).then_some(()));
+            send(server.id(), Signal::SIGTERM);
+            let status = wait_for("its end", || server.try_wait().unwrap());
+            assert_eq!(status.code(), Some(0), "{name}, {started} workers started");
+        }
     }
 }
 

@@ -1,0 +1,43 @@
+//! `--accept blocking`: a thread per worker sits in accept(2).
+//!
+//! How servers waited before there was epoll. In the kernel all of them sleep in one queue:
+//! inet_csk_accept() finds nothing, and inet_csk_wait_for_connect() puts the caller at the end of
+//! the socket's waiters, with prepare_to_wait_exclusive(). A connection that is established wakes
+//! the first exclusive waiter and no other. So there is no herd, and while all are idle they take
+//! turns, first come, first served.
+//!
+//! A waiter that is woken takes the connection before it leaves the kernel, even when a signal has
+//! come at the same time: the queue is looked at before the signal is. So no wake-up is ever lost, not
+//! even that of a worker which is stopped or killed in that moment.
+//!
+//! When it goes wrong: whoever's turn it is gets the next connection, however many it has and
+//! however much they ask of it. Connections that are kept are spread by number, not by load, and
+//! never again. And taking turns keeps all workers' memory in use where a few would do.
+//!
+//! Whether accept(2) waits is a status flag, O_NONBLOCK, of the open file, and that one is shared by
+//! parent and workers, as the socket is. So all workers wait like this, or none; a worker cannot
+//! make it non-blocking for its last look at the queue either (see [`common::waiter`] for what it
+//! does instead). Not used: SO_RCVTIMEO, which accept(2) heeds. It is shared as well, and whoever
+//! comes back from a timeout goes to the end of the queue.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+
+use common::waiter::{Policy, Post};
+
+/// Sits in accept(2).
+pub struct Blocking;
+
+impl Blocking {
+    /// Makes accept(2) on this socket wait, for every process that holds it.
+    pub fn on(listener: &TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(false)?;
+        Ok(Self)
+    }
+}
+
+impl Policy for Blocking {
+    fn next(&mut self, post: &Post) -> io::Result<Option<TcpStream>> {
+        post.accept().map(Some)
+    }
+}
