@@ -130,6 +130,9 @@ impl Open {
     /// One more.
     pub fn new(worker: &'static Worker) -> Self {
         Slot::add(&worker.slot.connections_open, 1);
+        if let Some(lane) = worker.lane {
+            lane.opened(worker.slot);
+        }
         Self(worker)
     }
 }
@@ -137,6 +140,9 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         Slot::subtract_one(&self.0.slot.connections_open);
+        if let Some(lane) = self.0.lane {
+            lane.closed(self.0.slot);
+        }
         self.0.tell_if_awaited();
     }
 }

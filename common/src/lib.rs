@@ -20,6 +20,9 @@
 //! is told over it, in [`channel`] and [`orders`]; how a worker's own socket outlives it in
 //! [`handover`]; what an administrator tells the parent in [`signals`].
 //!
+//! Who gets the next connection: the parent's part in [`steering`], how loaded each worker is in
+//! [`lane`]. The policies themselves are `reuseport-server`'s.
+//!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
 //! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
 //! ([`limits`]), who has the port ([`port_owner`]) and who may have started us ([`systemd`]).
@@ -34,6 +37,7 @@ pub mod deadlines;
 pub mod guard;
 pub mod handler;
 pub mod handover;
+pub mod lane;
 pub mod limits;
 pub mod log;
 pub mod options;
@@ -44,6 +48,7 @@ pub mod scoreboard;
 pub mod signals;
 pub mod socket;
 pub mod start;
+pub mod steering;
 pub mod supervisor;
 pub mod systemd;
 pub mod worker;

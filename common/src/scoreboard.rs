@@ -44,7 +44,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
@@ -83,7 +83,7 @@ pub enum State {
 }
 
 /// One worker's counters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Slot {
     /// Pid of the server (the parent) this slot belongs to; 0 = free. Writer: that parent, under
@@ -109,6 +109,13 @@ pub struct Slot {
     /// When the worker's event loop last turned, milliseconds of CLOCK_MONOTONIC, written once per
     /// tick; 0 = not yet. Writer: the worker.
     pub heartbeat: AtomicU64,
+    /// The worker's load as a load-aware steering policy sees it: connections open or on their way;
+    /// 0 without such a policy. Writer: the worker.
+    pub load: AtomicU64,
+    /// Connections that such a policy gave to this worker. Writer: the worker.
+    pub steered: AtomicU64,
+    /// Connections that waited for a worker that died and were given to this one. Writer: the worker.
+    pub migrated: AtomicU64,
 }
 
 impl Slot {
@@ -176,6 +183,9 @@ impl Slot {
             &self.requests,
             &self.wakeups_without_connection,
             &self.heartbeat,
+            &self.load,
+            &self.steered,
+            &self.migrated,
         ] {
             counter.store(0, Relaxed);
         }

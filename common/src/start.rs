@@ -14,13 +14,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::channel::{Channel, Message};
+use crate::lane::{Lane, Lanes};
 use crate::scoreboard::{Scoreboard, Slot};
+use crate::steering::Steering;
 
 /// How a program starts its workers.
 pub struct Start<'a> {
@@ -28,6 +30,8 @@ pub struct Start<'a> {
     pub how: How<'a>,
     /// The listening socket that all workers share; `None` where each has its own.
     pub listener: Option<TcpListener>,
+    /// Who gets the next connection, where each has its own; `None` leaves it to the kernel's hash.
+    pub steering: Option<Box<dyn Steering>>,
 }
 
 /// The two ways.
@@ -48,6 +52,8 @@ pub struct Seat {
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
     pub slot: &'static Slot,
+    /// The lane it keeps, where a policy steers by load.
+    pub lane: Option<&'static Lane>,
 }
 
 /// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slot
@@ -64,14 +70,15 @@ pub fn by_fork(
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let (slot, listener) = take_seat();
-            live_and_exit(&Seat { channel, slot }, |seat| live(seat, listener))
+            live_and_exit(&Seat { channel, slot, lane: None }, |seat| live(seat, listener))
         }
     }
 }
 
 /// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
-/// input; everything else it needs comes over that: the scoreboard, and what it inherits, if
-/// anything (the shared socket, or a line over which another worker gives it sockets).
+/// input; everything else it needs comes over that: the scoreboard, the lane it keeps, if any, and
+/// what it inherits, if anything (the shared socket, or a line over which another worker gives it
+/// sockets).
 ///
 /// `/proc/self/exe` is the very file this process was started from, even if another one has been
 /// put in its place since.
@@ -80,6 +87,7 @@ pub fn by_exec(
     theirs: Channel,
     index: usize,
     scoreboard: &Scoreboard,
+    lane: Option<(usize, BorrowedFd)>,
     inheritance: Option<BorrowedFd>,
 ) -> Result<Pid> {
     let name = std::env::args_os().next().unwrap_or_default();
@@ -93,9 +101,10 @@ pub fn by_exec(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .context("cannot start a worker")?;
+    let (lane, lanes) = lane.unzip();
     let descriptors: Vec<BorrowedFd> =
-        std::iter::once(scoreboard.file().as_fd()).chain(inheritance).collect();
-    ours.send(&Message::Start, &descriptors).context("cannot talk to a worker")?;
+        [Some(scoreboard.file().as_fd()), lanes, inheritance].into_iter().flatten().collect();
+    ours.send(&Message::Start(lane), &descriptors).context("cannot talk to a worker")?;
     Ok(Pid::from_raw(child.id() as i32))
 }
 
@@ -115,11 +124,21 @@ pub fn as_worker(
         .ok()
         .flatten()
         .context("--worker is for the server's own use; start the server without it")?;
-    ensure!(message == Message::Start, "expected to be started, not {message:?}");
+    let Message::Start(lane) = message else {
+        bail!("expected to be started, not {message:?}");
+    };
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
     let slot = Scoreboard::from_file(scoreboard.into())?.into_slot(index);
-    live_and_exit(&Seat { channel, slot }, |seat| live(seat, descriptors.next()))
+    let lane = match lane {
+        Some(number) => {
+            let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
+            let lane: &'static Lane = Box::leak(Box::new(lanes.into_lane(number)));
+            Some(lane)
+        }
+        None => None,
+    };
+    live_and_exit(&Seat { channel, slot, lane }, |seat| live(seat, descriptors.next()))
 }
 
 /// A worker's life from its seat to its exit. An error is the parent's to print: one server, one

@@ -17,6 +17,7 @@ use crate::channel::Message;
 use crate::connection::{self, Open};
 use crate::deadlines::{Deadlines, TICK};
 use crate::handler::App;
+use crate::lane::Lane;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
 use crate::scoreboard::{Slot, State};
@@ -29,6 +30,8 @@ pub struct Worker {
     pub app: App,
     /// Where to count.
     pub slot: &'static Slot,
+    /// Where to say how loaded we are, if anybody steers by that.
+    pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
     max_connections: u64,
@@ -48,6 +51,7 @@ pub fn run(seat: &Seat, listeners: Vec<StdTcpListener>, options: &Options) -> Re
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
         slot: seat.slot,
+        lane: seat.lane,
         deadlines: Deadlines::new(options),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
@@ -161,6 +165,7 @@ impl Worker {
     async fn tick(&'static self) -> Infallible {
         loop {
             self.slot.beat();
+            self.lane.inspect(|lane| lane.tick(self.slot));
             self.deadlines.tick();
             // Not an interval: that makes up for a late tick with an early one, and whatever began
             // just before the late one would have that much less than its limit.

@@ -1,14 +1,20 @@
 //! One listening socket per worker: each binds the same address with SO_REUSEPORT, and the kernel
 //! picks the queue that a new connection goes to.
 
+mod steer;
+
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use common::channel::Message;
 use common::options::Options;
 use common::socket::{self, Sharing};
 use common::start::{How, Start, as_worker};
 use common::{cli, handover, log, supervisor, worker};
+
+use steer::Steer;
 
 /// Serves `hello` from worker processes that each have a listening socket of their own.
 #[derive(Parser)]
@@ -20,6 +26,10 @@ struct Cli {
     /// Share the port with whoever listens there with SO_REUSEPORT, instead of refusing to start
     #[arg(long, env = "SERVER_JOIN", value_parser = clap::builder::BoolishValueParser::new())]
     join: bool,
+
+    /// Who gets the next connection
+    #[arg(long, value_name = "POLICY", env = "SERVER_STEER", default_value = "hash")]
+    steer: Steer,
 
     /// This process is a worker and counts in this slot of the scoreboard
     #[arg(long, hide = true)]
@@ -43,14 +53,23 @@ fn run(cli: Cli) -> Result<()> {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
                 }
             };
+            if cli.steer != Steer::Hash {
+                seat.channel.send(&Message::Socket, &[listeners[0].as_fd()])?;
+            }
             worker::run(seat, listeners, options)
         })? {}
     }
 
     let nobody = options.port == 0;
     ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
+    ensure!(
+        !cli.join || cli.steer == Steer::Hash,
+        "--join goes with --steer hash alone: a program that steers knows the workers of one server"
+    );
+    let steering = cli.steer.steering()?;
     // Held, not listening, for as long as the server runs.
     let reservation = socket::reserve(options.address(), cli.join)?;
     let address = reservation.local_addr()?;
-    supervisor::run(options, address, cli.join, Start { how: How::Exec, listener: None })
+    let start = Start { how: How::Exec, listener: None, steering };
+    supervisor::run(options, address, cli.join, start)
 }

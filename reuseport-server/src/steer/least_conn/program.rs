@@ -1,0 +1,212 @@
+//! The program of `least-conn`, assembled instruction by instruction.
+//!
+//! In words:
+//!
+//! ```text
+//! for each lane, from 1 to the highest in use:
+//!     load = steered + migrated - ended, but at least 0
+//!     if its worker has been silent for a second:   load += SILENT
+//!     load += handicap                              (CLOSED if it has no worker)
+//! choose the least; of several the next in turn after the lane chosen last on this CPU
+//! if that is closed, or cannot be selected:         leave it to the kernel's hash
+//! count the connection as steered there, or as migrated
+//! ```
+//!
+//! Of equals the next in turn, so that idle workers take turns. One that is still warm in some cache
+//! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
+//! and others would not be asked before it falls behind.
+//!
+//! The verifier follows every path through the loop before it lets the program in, and gives up when
+//! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
+//! register, where it would keep apart whatever was chosen so far. And no branch depends on a load;
+//! arithmetic serves instead: a negative number shifted right by 63 is -1, any other 0.
+//!
+//! The loop is why CAP_BPF alone does not do, and CAP_PERFMON is needed with it. For a process without
+//! that the verifier also follows what a CPU may do in speculation, where the end of a loop can be
+//! missed, and missed again: it gives up after 8192 jumps.
+
+use std::mem::offset_of;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use common::lane::{CLOSED, Header, LANES, Line};
+
+use crate::steer::assembler::Calculate::{
+    Add, And, ExclusiveOr, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
+};
+use crate::steer::assembler::If::{AtLeast, AtMost, Equal, Greater, NotEqual};
+use crate::steer::assembler::{Assembler, Instruction, R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
+
+/// Functions of the kernel, by their numbers in linux/bpf.h.
+const MAP_LOOKUP_ELEM: i32 = 1;
+const SK_SELECT_REUSEPORT: i32 = 82;
+/// CLOCK_MONOTONIC as of the last clock tick, some milliseconds ago. Cheaper than exact.
+const KTIME_GET_COARSE_NS: i32 = 160;
+
+/// What the program returns: the connection may come. The other is SK_DROP.
+const SK_PASS: i32 = 1;
+
+/// `migrating_sk` in `struct sk_reuseport_md`: the connection that lost its socket, or null.
+const MIGRATING_SK: usize = 48;
+
+/// A worker that has not turned for so long, in nanoseconds, is given nothing if another turns. Its
+/// heartbeat comes every 250 ms.
+const SILENCE: i32 = 1_000_000_000;
+
+/// 1 << SILENT is added to the load of a silent worker: more than any load, and less than CLOSED.
+const SILENT: i32 = 32;
+
+/// What loads are compared by: the load, and in the lower bits the turn. More turns than LANES.
+const TURN_BITS: i32 = 12;
+const TURNS: i32 = (1 << TURN_BITS) - 1;
+
+/// The program's memory, for each CPU: programs on one CPU run one after the other.
+#[repr(C)]
+struct Scratch {
+    /// The lane being looked at, and in the end the one chosen.
+    lane: u32,
+    /// The lane chosen last time.
+    last: u32,
+    /// Load and turn of the best so far.
+    least: u64,
+    /// A heartbeat before that is too old.
+    oldest: u64,
+}
+
+/// Bytes of the program's memory.
+pub const SCRATCH_SIZE: usize = size_of::<Scratch>();
+
+/// The maps that the program uses, by their descriptors.
+#[derive(Clone, Copy)]
+pub struct Maps {
+    loads: i32,
+    sockets: i32,
+    scratch: i32,
+}
+
+impl Maps {
+    /// These maps.
+    pub fn of(loads: &OwnedFd, sockets: &OwnedFd, scratch: &OwnedFd) -> Self {
+        let [loads, sockets, scratch] = [loads, sockets, scratch].map(AsRawFd::as_raw_fd);
+        Self { loads, sockets, scratch }
+    }
+}
+
+/// The program.
+#[rustfmt::skip] // a line for each instruction, and beside it what it means
+pub fn assemble(maps: Maps) -> Vec<Instruction> {
+    const LANE: usize = offset_of!(Scratch, lane);
+    const LAST: usize = offset_of!(Scratch, last);
+    const LEAST: usize = offset_of!(Scratch, least);
+    const OLDEST: usize = offset_of!(Scratch, oldest);
+    const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
+
+    let mut a = Assembler::default();
+    a.calculate(R6, Set, R1);                              // r6 = what the kernel tells us
+    a.call(KTIME_GET_COARSE_NS);                           // r0 = now
+    a.calculate(R7, Set, R0);                              // r7 = now
+
+    a.store32(R10, -4, 0);                                 // key = 0, on the stack
+    a.set_map(R1, maps.scratch);
+    a.calculate(R2, Set, R10);
+    a.calculate(R2, Add, -4);                              // r2 = &key
+    a.call(MAP_LOOKUP_ELEM);                               // r0 = scratch[0], this CPU's
+    a.jump_if(R0, Equal, 0, "hash");                       // never, but the verifier wants it asked
+    a.calculate(R8, Set, R0);                              // r8 = scratch
+    a.calculate(R7, Subtract, SILENCE);
+    a.store64(R8, OLDEST as i16, R7);                      // scratch.oldest = now - SILENCE
+    a.calculate(R1, Set, -1);
+    a.calculate(R1, ShiftRight, 1);
+    a.store64(R8, LEAST as i16, R1);                       // scratch.least = i64::MAX
+
+    a.set_map(R1, maps.loads);
+    a.calculate(R2, Set, R10);
+    a.calculate(R2, Add, -4);
+    a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
+    a.jump_if(R0, Equal, 0, "hash");
+    a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
+    a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
+    a.calculate(R9, Set, LANES as i32);
+    a.label("begin");
+
+    a.calculate(R7, Set, 1);                               // r7 = lane = 1
+    a.label("look");
+    a.jump_if(R7, Greater, R9, "choose");                  // was that the last?
+    a.store32(R8, LANE as i16, R7);                        // scratch.lane = lane
+    a.set_map(R1, maps.loads);
+    a.calculate(R2, Set, R8);                              // r2 = &scratch.lane
+    a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[lane]
+    a.jump_if(R0, Equal, 0, "choose");
+
+    a.load64(R1, R0, offset_of!(Line, steered));           // r1 = load = steered
+    a.load64(R2, R0, offset_of!(Line, migrated));
+    a.calculate(R1, Add, R2);                              //      + migrated
+    a.load64(R2, R0, offset_of!(Line, ended));
+    a.calculate(R1, Subtract, R2);                         //      - ended
+    a.calculate(R2, Set, R1);
+    a.calculate(R2, ShiftRightSigned, 63);                 // r2 = load < 0 ? -1 : 0
+    a.calculate(R2, ExclusiveOr, -1);                      // r2 = load < 0 ? 0 : -1
+    a.calculate(R1, And, R2);                              // load = load < 0 ? 0 : load
+
+    a.load64(R2, R0, offset_of!(Line, beat));
+    a.load64(R3, R8, OLDEST);
+    a.calculate(R2, Subtract, R3);                         // r2 = beat - oldest
+    a.calculate(R2, ShiftRight, 63);                       // r2 = beat < oldest ? 1 : 0
+    a.calculate(R2, ShiftLeft, SILENT);
+    a.calculate(R1, Add, R2);                              // load += SILENT if it is
+    a.load64(R2, R0, offset_of!(Line, handicap));
+    a.calculate(R1, Add, R2);                              // load += handicap
+
+    a.calculate(R2, Set, R7);
+    a.load32(R3, R8, LAST);
+    a.calculate(R2, Subtract, R3);
+    a.calculate(R2, Subtract, 1);
+    a.calculate(R2, And, TURNS);                           // r2 = turn = lanes after the last one
+    a.calculate(R1, ShiftLeft, TURN_BITS);
+    a.calculate(R1, Or, R2);                               // r1 = load and turn
+    a.load64(R2, R8, LEAST);
+    a.calculate(R1, Subtract, R2);                         // r1 = it - least
+    a.calculate(R3, Set, R1);
+    a.calculate(R3, ShiftRightSigned, 63);                 // r3 = it < least ? -1 : 0
+    a.calculate(R1, And, R3);
+    a.calculate(R2, Add, R1);                              // r2 = it < least ? it : least
+    a.store64(R8, LEAST as i16, R2);                       // scratch.least = the lesser
+    a.calculate(R7, Add, 1);                               // lane += 1
+    a.jump("look");
+
+    a.label("choose");
+    a.load64(R1, R8, LEAST);
+    a.set_wide(R2, CLOSED << TURN_BITS);
+    a.jump_if(R1, AtLeast, R2, "hash");                    // all closed?
+    a.load32(R2, R8, LAST);
+    a.calculate(R1, Add, R2);
+    a.calculate(R1, Add, 1);
+    a.calculate(R1, And, TURNS);                           // r1 = last + 1 + turn = the best lane
+    a.store32(R8, LANE as i16, R1);                        // scratch.lane = it
+
+    a.calculate(R1, Set, R6);
+    a.set_map(R2, maps.sockets);
+    a.calculate(R3, Set, R8);                              // r3 = &scratch.lane
+    a.calculate(R4, Set, 0);
+    a.call(SK_SELECT_REUSEPORT);                           // its socket is to have the connection
+    a.jump_if(R0, NotEqual, 0, "hash");                    // no such socket, any more or yet?
+    a.load32(R1, R8, LANE);
+    a.store32(R8, LAST as i16, R1);                        // scratch.last = lane
+
+    a.set_map(R1, maps.loads);
+    a.calculate(R2, Set, R8);
+    a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[lane]
+    a.jump_if(R0, Equal, 0, "hash");
+    a.calculate(R1, Set, R0);
+    a.calculate(R2, Set, 1);
+    a.load64(R3, R6, MIGRATING_SK);
+    a.jump_if(R3, NotEqual, 0, "migrates");
+    a.add_atomically(R1, offset_of!(Line, steered), R2);   // steered += 1
+    a.jump("hash");                                        // (the kernel knows its choice already)
+    a.label("migrates");
+    a.add_atomically(R1, offset_of!(Line, migrated), R2);  // migrated += 1
+
+    a.label("hash");
+    a.calculate(R0, Set, SK_PASS);                         // the choice, or without one the hash
+    a.exit();
+    a.finish()
+}
