@@ -42,6 +42,7 @@ pub struct Header {
 }
 
 /// A lane's line.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub struct Line {
     /// New connections that the program gave to this lane. Writer: the program, on any CPU.

@@ -13,5 +13,6 @@ mod load;
 mod probe;
 mod readme;
 mod soak;
+mod steer;
 mod stopping;
 mod support;
