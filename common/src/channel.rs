@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
@@ -101,6 +102,12 @@ impl Channel {
             Err(error) if error.downcast_ref() == Some(&Errno::EAGAIN) => Ok(None),
             received => received.map(Some),
         }
+    }
+
+    /// Whether the other end is gone. Takes no message off the line, as receiving would.
+    pub fn is_broken(&self) -> bool {
+        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP comes unasked
+        poll(&mut end, PollTimeout::ZERO) == Ok(1)
     }
 
     /// Lets the calling task wait for messages, in a process that runs tokio.
@@ -197,7 +204,11 @@ mod tests {
     #[test]
     fn the_line_breaks_when_an_end_is_gone() {
         let (parent, worker) = Channel::pair().unwrap();
+        parent.send(&Message::Drain, &[]).unwrap();
+        assert!(!worker.is_broken());
+        assert_eq!(worker.receive().unwrap().unwrap().0, Message::Drain, "it was not taken");
         drop(parent);
+        assert!(worker.is_broken());
         assert!(worker.receive().unwrap().is_none());
     }
 }

@@ -164,9 +164,10 @@ fn name_process() {
 /// Has the kernel kill this worker when its parent dies, however that dies.
 ///
 /// Set by the worker itself, because exec clears it for executables with file capabilities. A
-/// parent that died before it was set is noticed by its end of the channel being closed.
+/// parent that died before it was set is noticed by its end of the channel being closed. An order
+/// that is there already stays there.
 fn go_with_parent(channel: &Channel) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    ensure!(!matches!(channel.try_receive(), Ok(Some(None))), "the parent is gone");
+    ensure!(!channel.is_broken(), "the parent is gone");
     Ok(())
 }
