@@ -9,11 +9,28 @@
 //! The parent closes the socket again at once. If it held it, the queue of a worker that crashed
 //! would live on with nobody to answer it.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::channel::{Channel, Message};
 use crate::lane::Lanes;
+
+/// In a worker: sends the parent its socket, and waits until the parent has done its part. So whoever
+/// sees a worker serve sees one that is steered to.
+///
+/// The parent need not answer: the wait ends when it closes what came along.
+///
+/// # Errors
+/// When the parent is gone.
+pub fn report(parent: &Channel, socket: impl AsFd) -> Result<()> {
+    let (ours, theirs) = Channel::pair()?;
+    parent
+        .send(&Message::Socket, &[socket.as_fd(), theirs.as_fd()])
+        .context("cannot send the parent a socket")?;
+    drop(theirs);
+    ours.receive().map(drop)
+}
 
 /// A policy.
 pub trait Steering {

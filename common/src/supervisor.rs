@@ -311,7 +311,9 @@ impl Supervisor<'_> {
             (Message::Socket, _) => {}
             (Message::Ready, Life::Starting { replaces }) => {
                 self.workers[place].life = Life::Serving;
-                self.open_lane(place);
+                if replaces.is_some() {
+                    self.open_lane(place);
+                }
                 if let Some(old) = replaces.and_then(|old| self.serving(old)) {
                     self.drain(old);
                 }
@@ -497,6 +499,7 @@ impl Supervisor<'_> {
             worker.last_words = Some(format!("{error:#}"));
             let _ = kill(worker.pid, Signal::SIGKILL);
         }
+        self.open_lane(place);
     }
 
     /// Listening sockets of all workers, those that are being opened included. A successor's are its
@@ -510,7 +513,7 @@ impl Supervisor<'_> {
         self.workers.iter().filter(|worker| counts(worker.life)).map(|worker| worker.sockets).sum()
     }
 
-    /// Gives a worker that serves from now on its lane, which may have been another's until now.
+    /// Gives a worker its lane, which may have been another's until now.
     fn open_lane(&self, place: usize) {
         let worker = &self.workers[place];
         if let (Some(lanes), Some(lane)) = (self.lanes(), worker.lane) {

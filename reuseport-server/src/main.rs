@@ -3,16 +3,14 @@
 
 mod steer;
 
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use common::channel::Message;
 use common::options::Options;
 use common::socket::{self, Sharing};
 use common::start::{How, Start, as_worker};
-use common::{cli, handover, log, supervisor, worker};
+use common::{cli, handover, log, steering, supervisor, worker};
 
 use steer::Steer;
 
@@ -54,7 +52,7 @@ fn run(cli: Cli) -> Result<()> {
                 }
             };
             if cli.steer != Steer::Hash {
-                seat.channel.send(&Message::Socket, &[listeners[0].as_fd()])?;
+                steering::report(&seat.channel, &listeners[0])?;
             }
             worker::run(seat, listeners, options)
         })? {}

@@ -17,7 +17,7 @@
 //! - If there is nothing to choose, or the choice fails (a worker that died and is not buried yet), the
 //!   kernel's hash picks, as if there were no program.
 //! - A worker that stands still is given connections until it is no longer the least loaded, and after
-//!   a second of silence none, unless all are silent.
+//!   two seconds of silence none, unless all are silent.
 //! - Half-open connections count for at most two ticks of 250 ms. A flood of them makes everybody look
 //!   equally busy, and no one for long. With SYN cookies the program runs for the ACK as well as for
 //!   the SYN: two are counted and one comes. So does a stray packet to the port. With TCP Fast Open

@@ -5,7 +5,7 @@
 //! ```text
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
-//!     if its worker has been silent for a second:   load += SILENT
+//!     if its worker has been silent for two seconds: load += SILENT
 //!     load += handicap                              (CLOSED if it has no worker)
 //! choose the least; of several the next in turn after the lane chosen last on this CPU
 //! if that is closed, or cannot be selected:         leave it to the kernel's hash
@@ -49,8 +49,8 @@ const SK_PASS: i32 = 1;
 const MIGRATING_SK: usize = 48;
 
 /// A worker that has not turned for so long, in nanoseconds, is given nothing if another turns. Its
-/// heartbeat comes every 250 ms.
-const SILENCE: i32 = 1_000_000_000;
+/// heartbeat comes every 250 ms, and a request that blocks it for a second is no reason to judge it.
+const SILENCE: i32 = 2_000_000_000;
 
 /// 1 << SILENT is added to the load of a silent worker: more than any load, and less than CLOSED.
 const SILENT: i32 = 32;
@@ -403,7 +403,7 @@ mod tests {
         silent(2);
         assert_eq!(choose(), Some(1));
         line(2, |line| line.beat.store(NOW - SILENCE as u64, Relaxed));
-        assert_eq!(choose(), Some(2), "a second is not yet too long");
+        assert_eq!(choose(), Some(2), "two seconds are not yet too long");
     }
 
     #[test]
