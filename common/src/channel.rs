@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
     sendmsg, socketpair,
@@ -22,8 +23,9 @@ const LONGEST: usize = 2000;
 /// What goes over the line. SOCK_SEQPACKET keeps messages apart.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Parent to a worker started by exec: what comes along are its descriptors.
-    Start,
+    /// Parent to a worker started by exec: what comes along are its descriptors, and this is the
+    /// lane that it keeps, if any.
+    Start(Option<usize>),
     /// Parent to worker: answer what there is, then end.
     Drain,
     /// Parent to worker: send all your listening sockets over the line that comes along.
@@ -36,7 +38,7 @@ pub enum Message {
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
     Adopted,
-    /// Worker to worker: here is a listening socket.
+    /// Worker to worker, or to the parent: here is a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
     Done,
@@ -62,8 +64,13 @@ impl Channel {
 
     /// Sends a message, and copies of descriptors with it.
     pub fn send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        let lane;
         let (kind, text) = match message {
-            Message::Start => (b'S', ""),
+            Message::Start(None) => (b'S', ""),
+            Message::Start(Some(number)) => {
+                lane = number.to_string();
+                (b'S', lane.as_str())
+            }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
             Message::GiveOne => (b'1', ""),
@@ -97,6 +104,12 @@ impl Channel {
         }
     }
 
+    /// Whether the other end is gone. Takes no message off the line, as receiving would.
+    pub fn is_broken(&self) -> bool {
+        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP comes unasked
+        poll(&mut end, PollTimeout::ZERO) == Ok(1)
+    }
+
     /// Lets the calling task wait for messages, in a process that runs tokio.
     #[allow(unsafe_code)]
     pub fn watch(&self) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
@@ -127,7 +140,7 @@ impl Channel {
         let length = received.bytes;
         let message = match bytes[..length].split_first() {
             None => return Ok(None),
-            Some((b'S', _)) => Message::Start,
+            Some((b'S', lane)) => Message::Start(str::from_utf8(lane)?.parse().ok()),
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -170,6 +183,10 @@ mod tests {
         let (parent, worker) = Channel::pair().unwrap();
         worker.send(&Message::Ready, &[]).unwrap();
         worker.send(&Message::Failed("no luck".into()), &[]).unwrap();
+        for lane in [None, Some(2048)] {
+            parent.send(&Message::Start(lane), &[]).unwrap();
+            assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start(lane));
+        }
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Ready);
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Failed("no luck".into()));
         assert!(parent.try_receive().unwrap().is_none());
@@ -179,7 +196,7 @@ mod tests {
     fn a_descriptor_that_is_sent_is_the_same_file() {
         let (parent, worker) = Channel::pair().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.send(&Message::Start, &[listener.as_fd()]).unwrap();
+        parent.send(&Message::Start(None), &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
         assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
     }
@@ -187,7 +204,11 @@ mod tests {
     #[test]
     fn the_line_breaks_when_an_end_is_gone() {
         let (parent, worker) = Channel::pair().unwrap();
+        parent.send(&Message::Drain, &[]).unwrap();
+        assert!(!worker.is_broken());
+        assert_eq!(worker.receive().unwrap().unwrap().0, Message::Drain, "it was not taken");
         drop(parent);
+        assert!(worker.is_broken());
         assert!(worker.receive().unwrap().is_none());
     }
 }

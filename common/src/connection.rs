@@ -131,6 +131,9 @@ impl Open {
     pub fn new(worker: &'static Worker) -> Self {
         Slot::add(&worker.slot.connections_accepted, 1);
         worker.slot.opened();
+        if let Some(lane) = worker.lane {
+            lane.opened(worker.slot);
+        }
         Self(worker)
     }
 }
@@ -138,6 +141,9 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.slot.closed();
+        if let Some(lane) = self.0.lane {
+            lane.closed(self.0.slot);
+        }
         self.0.tell_if_awaited();
     }
 }

@@ -18,9 +18,12 @@
 //! restarts, reloads and stops them; when a worker that died is started again in [`restarts`]; the
 //! two ways to start one, fork and exec, in [`start`]; the line between parent and worker, and what
 //! is told over it, in [`channel`] and [`orders`]; how a worker's own socket outlives it in
-//! [`handover`]; what an administrator tells the parent in [`signals`].
+//! [`handover`], and what its queue holds is served ([`last_call`]); what an administrator tells the
+//! parent in [`signals`].
 //!
 //! A thread that waits for connections where tokio cannot: [`waiter`].
+//! Who gets the next connection: the parent's part in [`steering`], how loaded each worker is in
+//! [`lane`]. The policies themselves are `reuseport-server`'s.
 //!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
 //! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
@@ -36,6 +39,8 @@ pub mod deadlines;
 pub mod guard;
 pub mod handler;
 pub mod handover;
+pub mod lane;
+pub mod last_call;
 pub mod limits;
 pub mod log;
 pub mod options;
@@ -46,6 +51,7 @@ pub mod scoreboard;
 pub mod signals;
 pub mod socket;
 pub mod start;
+pub mod steering;
 pub mod supervisor;
 pub mod systemd;
 pub mod waiter;

@@ -83,7 +83,7 @@ pub enum State {
 }
 
 /// One worker's counters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Slot {
     /// Pid of the server (the parent) this slot belongs to; 0 = free. Writer: that parent, under
@@ -109,6 +109,13 @@ pub struct Slot {
     /// When the worker's event loop last turned, milliseconds of CLOCK_MONOTONIC, written once per
     /// tick; 0 = not yet. Writer: the worker.
     pub heartbeat: AtomicU64,
+    /// The worker's load as a load-aware steering policy sees it: connections open or on their way;
+    /// 0 without such a policy. Writer: the worker.
+    pub load: AtomicU64,
+    /// Connections that such a policy gave to this worker. Writer: the worker.
+    pub steered: AtomicU64,
+    /// Connections that waited for a worker that died and were given to this one. Writer: the worker.
+    pub migrated: AtomicU64,
     /// `--accept least-conn`: times the worker paused because another had fewer connections open.
     /// Writer: the worker.
     pub gated: AtomicU64,
@@ -189,6 +196,9 @@ impl Slot {
             &self.requests,
             &self.wakeups_without_connection,
             &self.heartbeat,
+            &self.load,
+            &self.steered,
+            &self.migrated,
             &self.gated,
         ] {
             counter.store(0, Relaxed);

@@ -14,14 +14,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::channel::{Channel, Message};
+use crate::lane::{Lane, Lanes};
 use crate::scoreboard::{Scoreboard, Slot, Slots};
+use crate::steering::Steering;
 
 /// How a program starts its workers.
 pub struct Start<'a> {
@@ -29,6 +30,8 @@ pub struct Start<'a> {
     pub how: How<'a>,
     /// The listening socket that all workers share; `None` where each has its own.
     pub listener: Option<TcpListener>,
+    /// Who gets the next connection, where each has its own; `None` leaves it to the kernel's hash.
+    pub steering: Option<Box<dyn Steering>>,
 }
 
 /// The two ways.
@@ -51,6 +54,8 @@ pub struct Seat {
     pub slot: &'static Slot,
     /// That one and everybody else's.
     pub slots: Slots,
+    /// The lane it keeps, where a policy steers by load.
+    pub lane: Option<&'static Lane>,
 }
 
 /// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slots
@@ -68,16 +73,16 @@ pub fn by_fork(
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let (slots, listener) = take_seat();
-            live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
-                live(seat, listener)
-            })
+            let seat = Seat { channel, slot: slots.at(index), slots, lane: None };
+            live_and_exit(&seat, |seat| live(seat, listener))
         }
     }
 }
 
 /// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
-/// input; everything else it needs comes over that: the scoreboard, and what it inherits, if
-/// anything (the shared socket, or a line over which another worker gives it sockets).
+/// input; everything else it needs comes over that: the scoreboard, the lane it keeps, if any, and
+/// what it inherits, if anything (the shared socket, or a line over which another worker gives it
+/// sockets).
 ///
 /// `/proc/self/exe` is the very file this process was started from, even if another one has been
 /// put in its place since.
@@ -86,6 +91,7 @@ pub fn by_exec(
     theirs: Channel,
     index: usize,
     scoreboard: &Scoreboard,
+    lane: Option<(usize, BorrowedFd)>,
     inheritance: Option<BorrowedFd>,
 ) -> Result<Pid> {
     let name = std::env::args_os().next().unwrap_or_default();
@@ -99,9 +105,10 @@ pub fn by_exec(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .context("cannot start a worker")?;
+    let (lane, lanes) = lane.unzip();
     let descriptors: Vec<BorrowedFd> =
-        std::iter::once(scoreboard.file().as_fd()).chain(inheritance).collect();
-    ours.send(&Message::Start, &descriptors).context("cannot talk to a worker")?;
+        [Some(scoreboard.file().as_fd()), lanes, inheritance].into_iter().flatten().collect();
+    ours.send(&Message::Start(lane), &descriptors).context("cannot talk to a worker")?;
     Ok(Pid::from_raw(child.id() as i32))
 }
 
@@ -121,13 +128,22 @@ pub fn as_worker(
         .ok()
         .flatten()
         .context("--worker is for the server's own use; start the server without it")?;
-    ensure!(message == Message::Start, "expected to be started, not {message:?}");
+    let Message::Start(lane) = message else {
+        bail!("expected to be started, not {message:?}");
+    };
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
     let slots = Scoreboard::from_file(scoreboard.into())?.into_slots();
-    live_and_exit(&Seat { channel, slot: slots.at(index), slots }, |seat| {
-        live(seat, descriptors.next())
-    })
+    let lane = match lane {
+        Some(number) => {
+            let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
+            let lane: &'static Lane = Box::leak(Box::new(lanes.into_lane(number)));
+            Some(lane)
+        }
+        None => None,
+    };
+    let seat = Seat { channel, slot: slots.at(index), slots, lane };
+    live_and_exit(&seat, |seat| live(seat, descriptors.next()))
 }
 
 /// A worker's life from its seat to its exit. An error is the parent's to print: one server, one
@@ -153,13 +169,10 @@ fn name_process() {
 /// Has the kernel kill this worker when its parent dies, however that dies.
 ///
 /// Set by the worker itself, because exec clears it for executables with file capabilities. A
-/// parent that died before it was set is noticed by its end of the channel being closed. That is
-/// looked at and not read: what is there already, such as an order to drain, is for the event loop.
+/// parent that died before it was set is noticed by its end of the channel being closed. An order
+/// that is there already stays there.
 fn go_with_parent(channel: &Channel) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let mut end = [PollFd::new(channel.as_fd(), PollFlags::empty())];
-    poll(&mut end, PollTimeout::ZERO)?;
-    let closed = end[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
-    ensure!(!closed, "the parent is gone");
+    ensure!(!channel.is_broken(), "the parent is gone");
     Ok(())
 }

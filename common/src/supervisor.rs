@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use crate::announce::{Announced, announce};
 use crate::channel::{Channel, Message};
+use crate::lane::{LANES, Lanes};
 use crate::options::Options;
 use crate::restarts::Restarts;
 use crate::scoreboard::Scoreboard;
@@ -105,6 +106,8 @@ struct Worker {
     started: Instant,
     /// Listening sockets of its own: one, and those it adopted.
     sockets: usize,
+    /// The lane by which a steering policy knows it; a successor takes over its predecessor's.
+    lane: Option<usize>,
     /// Since when its event loop has been seen to stand still.
     suspected: Option<Instant>,
     /// Why it could not go on, if it had the time to say.
@@ -134,8 +137,8 @@ enum Life {
 /// What woke the parent.
 enum Event {
     Signal(Signal),
-    /// From the worker at this place of the list.
-    Message(usize, Message),
+    /// From the worker at this place of the list, with what came along.
+    Message(usize, Message, Vec<OwnedFd>),
 }
 
 impl Supervisor<'_> {
@@ -154,7 +157,7 @@ impl Supervisor<'_> {
             match self.next_event()? {
                 Some(Event::Signal(Signal::SIGCHLD)) => self.bury()?,
                 Some(Event::Signal(signal)) => self.obey(signal),
-                Some(Event::Message(place, message)) => self.hear(place, message),
+                Some(Event::Message(place, message, along)) => self.hear(place, message, along),
                 None => {}
             }
         }
@@ -258,7 +261,7 @@ impl Supervisor<'_> {
             Some(place) => {
                 let place = living[place - 1];
                 let received = self.workers[place].channel.try_receive()?.flatten();
-                Ok(received.map(|(message, _)| Event::Message(place, message)))
+                Ok(received.map(|(message, along)| Event::Message(place, message, along)))
             }
         }
     }
@@ -298,11 +301,19 @@ impl Supervisor<'_> {
         self.start.listener = None;
     }
 
-    fn hear(&mut self, place: usize, message: Message) {
+    fn hear(&mut self, place: usize, message: Message, along: Vec<OwnedFd>) {
         let (index, life) = (self.workers[place].index, self.workers[place].life);
         match (message, life) {
+            (Message::Socket, Life::Starting { replaces: None }) => {
+                along.first().inspect(|socket| self.steer_to(place, socket.as_fd()));
+            }
+            // It serves the socket of the worker that it replaces, which has been entered already.
+            (Message::Socket, _) => {}
             (Message::Ready, Life::Starting { replaces }) => {
                 self.workers[place].life = Life::Serving;
+                if replaces.is_some() {
+                    self.open_lane(place);
+                }
                 if let Some(old) = replaces.and_then(|old| self.serving(old)) {
                     self.drain(old);
                 }
@@ -311,6 +322,7 @@ impl Supervisor<'_> {
                 let giver = Life::GivingAway { heir: index };
                 if let Some(giver) = self.workers.iter().position(|worker| worker.life == giver) {
                     self.workers[place].sockets += self.workers[giver].sockets;
+                    self.leave_lane(giver);
                     self.drain(giver);
                 }
             }
@@ -331,6 +343,7 @@ impl Supervisor<'_> {
             if let Some(place) = self.workers.iter().position(|worker| worker.pid == pid) {
                 let mut dead = self.workers.remove(place);
                 self.scoreboard().release(dead.index);
+                self.close_lane(dead.lane);
                 // What it said last may still be in the channel.
                 while let Ok(Some(Some((message, _)))) = dead.channel.try_receive() {
                     if let Message::Failed(why) = message {
@@ -392,6 +405,7 @@ impl Supervisor<'_> {
     fn start_worker(&mut self, index: usize, replaces: Option<usize>) -> Result<()> {
         let (ours, theirs) = Channel::pair()?;
         let mut ours = Some(ours);
+        let lane = self.lane_for(replaces);
         let (pid, sockets) = match self.start.how {
             How::Fork(live) => {
                 let take_seat = || {
@@ -409,7 +423,8 @@ impl Supervisor<'_> {
                 let shared = self.start.listener.as_ref().map(AsFd::as_fd);
                 let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
                 let ours = ours.as_ref().expect("it is taken in forked children alone");
-                (by_exec(ours, theirs, index, self.scoreboard(), inheritance)?, sockets)
+                let lane = lane.zip(self.lanes().map(AsFd::as_fd));
+                (by_exec(ours, theirs, index, self.scoreboard(), lane, inheritance)?, sockets)
             }
         };
         let channel = ours.expect("a forked child does not come back");
@@ -420,6 +435,7 @@ impl Supervisor<'_> {
             life: Life::Starting { replaces },
             started: Instant::now(),
             sockets,
+            lane,
             suspected: None,
             last_words: None,
         });
@@ -455,6 +471,76 @@ impl Supervisor<'_> {
         // A giver that is dying is noticed by the taker: its end of the line closes.
         let _ = self.workers[place].channel.send(message, &[giver.as_fd()]);
         Ok(taker.into())
+    }
+
+    /// The lane of a worker to be started: its predecessor's, or the first that is free.
+    fn lane_for(&self, replaces: Option<usize>) -> Option<usize> {
+        self.start.steering.as_ref()?;
+        match replaces.and_then(|old| self.serving(old)) {
+            Some(place) => self.workers[place].lane,
+            None => (1..=LANES).find(|&lane| !self.is_in_use(lane)),
+        }
+    }
+
+    /// Whether a worker that does not drain has this lane.
+    fn is_in_use(&self, lane: usize) -> bool {
+        let ends = |life| matches!(life, Life::Draining { .. } | Life::Killed);
+        self.workers.iter().any(|worker| worker.lane == Some(lane) && !ends(worker.life))
+    }
+
+    /// Has new connections steered to a worker that listens on a new socket. If that fails the worker
+    /// is of no use: it would get nothing, or something by another rule than was asked for.
+    fn steer_to(&mut self, place: usize, socket: BorrowedFd) {
+        let sockets = self.sockets();
+        let worker = &mut self.workers[place];
+        if let (Some(steering), Some(lane)) = (&self.start.steering, worker.lane)
+            && let Err(error) = steering.enter(lane, socket, sockets)
+        {
+            worker.last_words = Some(format!("{error:#}"));
+            let _ = kill(worker.pid, Signal::SIGKILL);
+        }
+        self.open_lane(place);
+    }
+
+    /// Listening sockets of all workers, those that are being opened included. A successor's are its
+    /// predecessor's, and those of a worker that drains are somebody else's already.
+    fn sockets(&self) -> usize {
+        let counts = |life| match life {
+            Life::Starting { replaces } => replaces.is_none_or(|old| self.serving(old).is_none()),
+            Life::Serving | Life::GivingAway { .. } => true,
+            Life::Draining { .. } | Life::Killed => false,
+        };
+        self.workers.iter().filter(|worker| counts(worker.life)).map(|worker| worker.sockets).sum()
+    }
+
+    /// Gives a worker its lane, which may have been another's until now.
+    fn open_lane(&self, place: usize) {
+        let worker = &self.workers[place];
+        if let (Some(lanes), Some(lane)) = (self.lanes(), worker.lane) {
+            lanes.give(lane, worker.pid.as_raw() as u32);
+        }
+    }
+
+    /// Frees the lane of a worker whose sockets another has adopted.
+    fn leave_lane(&mut self, place: usize) {
+        let lane = self.workers[place].lane.take();
+        if let (Some(steering), Some(lane)) = (&self.start.steering, lane) {
+            steering.leave(lane);
+        }
+        self.close_lane(lane);
+    }
+
+    /// Closes a lane, unless another worker has it now.
+    fn close_lane(&self, lane: Option<usize>) {
+        if let (Some(lanes), Some(lane)) = (self.lanes(), lane)
+            && !self.is_in_use(lane)
+        {
+            lanes.close(lane);
+        }
+    }
+
+    fn lanes(&self) -> Option<&Lanes> {
+        self.start.steering.as_ref()?.lanes()
     }
 
     /// Has the worker that came last end, without losing what waits in its queues. False if it must

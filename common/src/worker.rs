@@ -17,6 +17,8 @@ use crate::channel::Message;
 use crate::connection::{self, Open};
 use crate::deadlines::{Deadlines, TICK};
 use crate::handler::App;
+use crate::lane::Lane;
+use crate::last_call;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
 use crate::scoreboard::{Slot, State};
@@ -30,6 +32,8 @@ pub struct Worker {
     pub app: App,
     /// Where to count.
     pub slot: &'static Slot,
+    /// Where to say how loaded we are, if anybody steers by that.
+    pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
     /// Where a waiting thread pauses, if there is one.
@@ -51,6 +55,7 @@ pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Resul
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
         slot: seat.slot,
+        lane: seat.lane,
         deadlines: Deadlines::new(options),
         gate: Gate::default(),
         max_connections: options.max_connections.into(),
@@ -137,24 +142,7 @@ impl Worker {
         self.deadlines.drain();
         waiter::drain(waiter).await;
         for listener in listeners {
-            // By plain accept(2): tokio asks the queue only after epoll has told it of something.
-            let Ok(listener) = listener.into_std() else { continue };
-            loop {
-                match listener.accept() {
-                    Ok((stream, _peer)) => {
-                        let watched = stream.set_nonblocking(true).map(|()| stream);
-                        if let Ok(stream) = watched.and_then(TcpStream::from_std) {
-                            self.serve(stream, Open::new(self));
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        if accept_error::get_over(error).await.is_err() {
-                            break;
-                        }
-                    }
-                }
-            }
+            last_call::accept_all(listener, |stream| self.serve(stream, Open::new(self))).await;
         }
         // However long it takes: the parent has the deadline, and kills.
         while self.slot.connections_open.load(Relaxed) > 0 {
@@ -175,6 +163,7 @@ impl Worker {
     async fn tick(&'static self) -> Infallible {
         loop {
             self.slot.beat();
+            self.lane.inspect(|lane| lane.tick(self.slot));
             self.deadlines.tick();
             // Not an interval: that makes up for a late tick with an early one, and whatever began
             // just before the late one would have that much less than its limit.

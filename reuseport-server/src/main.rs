@@ -1,6 +1,8 @@
 //! One listening socket per worker: each binds the same address with SO_REUSEPORT, and the kernel
 //! picks the queue that a new connection goes to.
 
+mod steer;
+
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
@@ -8,7 +10,9 @@ use clap::Parser;
 use common::options::Options;
 use common::socket::{self, Sharing};
 use common::start::{How, Start, as_worker};
-use common::{cli, handover, log, supervisor, worker};
+use common::{cli, handover, log, steering, supervisor, worker};
+
+use steer::Steer;
 
 /// Serves `hello` from worker processes that each have a listening socket of their own.
 #[derive(Parser)]
@@ -20,6 +24,10 @@ struct Cli {
     /// Share the port with whoever listens there with SO_REUSEPORT, instead of refusing to start
     #[arg(long, env = "SERVER_JOIN", value_parser = clap::builder::BoolishValueParser::new())]
     join: bool,
+
+    /// Who gets the next connection: hash, first, random, cpu or least-conn
+    #[arg(long, value_name = "POLICY", env = "SERVER_STEER", default_value = "hash")]
+    steer: Steer,
 
     /// This process is a worker and counts in this slot of the scoreboard
     #[arg(long, hide = true)]
@@ -43,14 +51,23 @@ fn run(cli: Cli) -> Result<()> {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
                 }
             };
+            if cli.steer != Steer::Hash {
+                steering::report(&seat.channel, &listeners[0])?;
+            }
             worker::run(seat, listeners, options)
         })? {}
     }
 
     let nobody = options.port == 0;
     ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
+    ensure!(
+        !cli.join || cli.steer == Steer::Hash,
+        "--join goes with --steer hash alone: a program that steers knows the workers of one server"
+    );
+    let steering = cli.steer.steering()?;
     // Held, not listening, for as long as the server runs.
     let reservation = socket::reserve(options.address(), cli.join)?;
     let address = reservation.local_addr()?;
-    supervisor::run(options, address, cli.join, Start { how: How::Exec, listener: None })
+    let start = Start { how: How::Exec, listener: None, steering };
+    supervisor::run(options, address, cli.join, start)
 }

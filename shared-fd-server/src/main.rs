@@ -61,5 +61,6 @@ fn run(cli: Cli) -> Result<()> {
     };
     let address = listener.local_addr()?;
     let how = if cli.exec { How::Exec } else { How::Fork(&live) };
-    supervisor::run(options, address, false, Start { how, listener: Some(listener) })
+    let start = Start { how, listener: Some(listener), steering: None };
+    supervisor::run(options, address, false, start)
 }

@@ -17,5 +17,6 @@ mod probe;
 mod readme;
 mod report;
 mod soak;
+mod steer;
 mod stopping;
 mod support;

@@ -1,0 +1,345 @@
+//! How loaded each worker is, in memory that the kernel's program, the parent and the workers share.
+//!
+//! Where a program in the kernel chooses the worker for each new connection, it must know what each
+//! of them has to do, and the workers must know what it gave them. A *lane* is what a program knows a
+//! worker by: a socket that it can choose, and a line of this memory. A worker that replaces another
+//! and is handed its socket takes over its lane.
+//!
+//! ```text
+//! offset 0          64           128
+//! | header         | lane 1     | lane 2     | ... LANES lanes, a cache line each
+//! ```
+//!
+//! The load of a lane is `steered + migrated - ended`. The program only ever adds to the first two,
+//! and the worker only ever writes the last, so nobody needs the other's permission. Accepting a
+//! connection changes nothing: it was counted when its SYN arrived, and 100 connections that arrive
+//! at once are spread before the first of them is accepted. Its end makes `ended` one more.
+//!
+//! What was steered here and never came to be accepted (half-open: a SYN flood, a client that gave
+//! up) would count for ever. So four times a second a worker counts anew, see [`Lane::tick`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::scoreboard::{CAPACITY, Slot};
+
+/// As many lanes as there can be workers, those that drain included. They are numbered from 1.
+pub const LANES: usize = CAPACITY;
+
+/// The handicap of a lane without a worker: more than any load, so that it is never the least.
+pub const CLOSED: u64 = 1 << 40;
+
+/// Line 0.
+#[repr(C, align(64))]
+pub struct Header {
+    /// The highest lane in use; the program looks no further. Writer: the parent.
+    pub count: AtomicU64,
+}
+
+/// A lane's line.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Line {
+    /// New connections that the program gave to this lane. Writer: the program, on any CPU.
+    pub steered: AtomicU64,
+    /// Connections that waited for a worker that died and were given to this lane instead. Writer:
+    /// the program.
+    pub migrated: AtomicU64,
+    /// How many of both are over, or never came. Writer: the worker that keeps the lane; the parent
+    /// when it hands the lane over.
+    pub ended: AtomicU64,
+    /// When the worker's event loop last turned, nanoseconds of CLOCK_MONOTONIC. Writer: as `ended`.
+    pub beat: AtomicU64,
+    /// Added to the load: 0 while a worker serves, otherwise [`CLOSED`]. Writer: the parent.
+    pub handicap: AtomicU64,
+    /// The pid of the worker that keeps the lane. Writer: the parent.
+    keeper: AtomicU32,
+}
+
+impl Line {
+    /// How many connections the program gave to this lane, ever.
+    fn given(&self) -> u64 {
+        self.steered.load(Relaxed).wrapping_add(self.migrated.load(Relaxed))
+    }
+}
+
+/// All lanes, mapped: the parent's view.
+pub struct Lanes {
+    map: MmapRaw,
+    file: OwnedFd,
+}
+
+impl Lanes {
+    /// Lines of the memory, that of the header included.
+    pub const LINES: usize = 1 + LANES;
+
+    /// Maps the memory behind this descriptor, [`Lanes::LINES`] lines long and zeroed when new.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn map(file: OwnedFd) -> Result<Self> {
+        let size = Self::LINES * size_of::<Line>();
+        let map = MmapOptions::new().len(size).map_raw(&file).context("cannot map the load map")?;
+        Ok(Self { map, file })
+    }
+
+    /// Closes all lanes; for memory that is new.
+    pub fn close_all(&self) {
+        (1..=LANES).for_each(|lane| self.line(lane).handicap.store(CLOSED, Relaxed));
+    }
+
+    /// Gives a lane to this worker, who has nothing to do yet, and opens it for new connections.
+    pub fn give(&self, lane: usize, worker: u32) {
+        let line = self.line(lane);
+        line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
+        line.ended.store(line.given(), Relaxed);
+        line.beat.store(monotonic_nanoseconds(), Relaxed);
+        line.handicap.store(0, Relaxed);
+        let count = &self.header().count;
+        count.store(count.load(Relaxed).max(lane as u64), Relaxed);
+    }
+
+    /// Closes a lane: its worker is gone.
+    pub fn close(&self, lane: usize) {
+        self.line(lane).handicap.store(CLOSED, Relaxed);
+        self.line(lane).keeper.store(0, Relaxed);
+        let is_open = |&lane: &usize| self.line(lane).handicap.load(Relaxed) == 0;
+        let highest = (1..=LANES).rev().find(is_open).unwrap_or(0);
+        self.header().count.store(highest as u64, Relaxed);
+    }
+
+    /// In a worker: keeps one lane for the rest of the process.
+    pub fn into_lane(self, lane: usize) -> Lane {
+        let lanes: &'static Self = Box::leak(Box::new(self));
+        Lane::of(lanes.line(lane))
+    }
+
+    /// The line of this lane.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[allow(unsafe_code)]
+    pub fn line(&self, lane: usize) -> &Line {
+        assert!((1..=LANES).contains(&lane), "there is no lane {lane}");
+        // SAFETY: the map is LINES lines long, page-aligned and lives as long as self; a Line is made
+        // of atomics alone, for which every bit pattern is valid and which others may write.
+        unsafe { &*self.map.as_ptr().cast::<Line>().add(lane) }
+    }
+
+    /// The line of the header.
+    #[allow(unsafe_code)]
+    pub fn header(&self) -> &Header {
+        // SAFETY: as for a Line; a Header lies at the start.
+        unsafe { &*self.map.as_ptr().cast() }
+    }
+}
+
+impl AsFd for Lanes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A worker's own lane.
+pub struct Lane {
+    line: &'static Line,
+    pid: u32,
+    /// What the lane had been given before this worker came.
+    steered_before: u64,
+    migrated_before: u64,
+    /// What it had been given at the last tick.
+    given_at_last_tick: AtomicU64,
+}
+
+impl Lane {
+    fn of(line: &'static Line) -> Self {
+        Self {
+            line,
+            pid: std::process::id(),
+            steered_before: line.steered.load(Relaxed),
+            migrated_before: line.migrated.load(Relaxed),
+            given_at_last_tick: AtomicU64::new(line.given()),
+        }
+    }
+
+    /// Notes that a connection was accepted, after it was counted as open in the slot.
+    ///
+    /// It was counted when it was steered here, unless it came another way: by the hash, because the
+    /// choice failed, or through an adopted socket. So the load is never below what is open.
+    pub fn opened(&self, slot: &Slot) {
+        self.settle(slot, |load, open| load.max(open));
+    }
+
+    /// Notes that a connection has ended, after it was taken off what is open in the slot.
+    pub fn closed(&self, slot: &Slot) {
+        self.settle(slot, |load, open| (load - 1).max(open));
+    }
+
+    /// Notes that the event loop turns, and forgets what never came.
+    ///
+    /// Whatever was steered here before the last tick has had the time to be accepted, so what is
+    /// open, and what was steered here since, is all there can be. A handshake that takes longer is
+    /// forgotten, and counts again from its accept on: the load is a little too low meanwhile.
+    ///
+    /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
+    /// accept most often would forget soonest, seem the least loaded, and be given everything.
+    pub fn tick(&self, slot: &Slot) {
+        let given = self.line.given();
+        let before = self.given_at_last_tick.swap(given, Relaxed);
+        let recent = given.wrapping_sub(before) as i64;
+        self.settle(slot, |load, open| load.min(open + recent).max(open));
+        if self.is_kept_by_us() {
+            self.line.beat.store(monotonic_nanoseconds(), Relaxed);
+        }
+    }
+
+    /// Two processes hold a lane while one replaces the other. Only one may write.
+    fn is_kept_by_us(&self) -> bool {
+        self.line.keeper.load(Relaxed) == self.pid
+    }
+
+    /// Corrects the load, and shows it in the worker's slot of the scoreboard.
+    fn settle(&self, slot: &Slot, correct: impl FnOnce(i64, i64) -> i64) {
+        let line = self.line;
+        let open = slot.connections_open.load(Relaxed) as i64;
+        if !self.is_kept_by_us() {
+            slot.load.store(open as u64, Relaxed);
+            return;
+        }
+        let given = line.given();
+        let load = given.wrapping_sub(line.ended.load(Relaxed)) as i64;
+        let correct = correct(load, open);
+        if correct != load {
+            line.ended.store(given.wrapping_sub(correct as u64), Relaxed);
+        }
+        slot.load.store(correct.max(0) as u64, Relaxed);
+        let since = |counter: &AtomicU64, before| counter.load(Relaxed).wrapping_sub(before);
+        slot.steered.store(since(&line.steered, self.steered_before), Relaxed);
+        slot.migrated.store(since(&line.migrated, self.migrated_before), Relaxed);
+    }
+}
+
+/// The clock of the program in the kernel.
+fn monotonic_nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    now.as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scoreboard::Scoreboard;
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    const ADD_ONE: fn(&AtomicU64) = |counter| _ = counter.fetch_add(1, Relaxed);
+
+    /// Lanes as the kernel makes them, a worker that keeps lane 1, and its slot.
+    fn lanes() -> (Lanes, Lane, Slot) {
+        let memory = memfd_create("lanes", MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::unistd::ftruncate(&memory, (Lanes::LINES * size_of::<Line>()) as i64).unwrap();
+        let again = memory.try_clone().unwrap();
+        let lanes = Lanes::map(memory).unwrap();
+        lanes.close_all();
+        lanes.give(1, std::process::id());
+        let board = Scoreboard::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        let _ = board.claim().unwrap();
+        (lanes, Lanes::map(again).unwrap().into_lane(1), Slot::default())
+    }
+
+    fn load(lanes: &Lanes, lane: usize) -> i64 {
+        let line = lanes.line(lane);
+        line.given().wrapping_sub(line.ended.load(Relaxed)) as i64
+    }
+
+    fn open(lane: &Lane, slot: &Slot) {
+        ADD_ONE(&slot.connections_open);
+        lane.opened(slot);
+    }
+
+    fn close(lane: &Lane, slot: &Slot) {
+        slot.closed();
+        lane.closed(slot);
+    }
+
+    #[test]
+    fn a_connection_counts_from_when_it_is_steered_until_it_ends() {
+        let (lanes, lane, slot) = lanes();
+        ADD_ONE(&lanes.line(1).steered);
+        assert_eq!(load(&lanes, 1), 1);
+        open(&lane, &slot);
+        assert_eq!(load(&lanes, 1), 1);
+        assert_eq!(slot.load.load(Relaxed), 1);
+        close(&lane, &slot);
+        assert_eq!(load(&lanes, 1), 0);
+        assert_eq!([&slot.load, &slot.steered].map(|counter| counter.load(Relaxed)), [0, 1]);
+    }
+
+    #[test]
+    fn what_was_not_steered_here_counts_too_once_it_is_accepted() {
+        let (lanes, lane, slot) = lanes();
+        open(&lane, &slot);
+        open(&lane, &slot);
+        assert_eq!(load(&lanes, 1), 2);
+        close(&lane, &slot);
+        close(&lane, &slot);
+        assert_eq!(load(&lanes, 1), 0);
+    }
+
+    #[test]
+    fn what_never_came_is_forgotten_at_the_second_tick_and_what_is_open_is_not() {
+        let (lanes, lane, slot) = lanes();
+        ADD_ONE(&lanes.line(1).steered);
+        open(&lane, &slot);
+        lane.tick(&slot);
+        for _ in 0..1000 {
+            ADD_ONE(&lanes.line(1).steered);
+        }
+        lane.tick(&slot);
+        assert_eq!(load(&lanes, 1), 1001, "they may still come");
+        ADD_ONE(&lanes.line(1).steered);
+        lane.tick(&slot);
+        assert_eq!(load(&lanes, 1), 2, "one is open, one has just been steered here");
+        lane.tick(&slot);
+        assert_eq!(load(&lanes, 1), 1);
+    }
+
+    #[test]
+    fn a_lane_that_is_handed_over_begins_at_nothing_and_the_last_keeper_writes_no_more() {
+        let (lanes, lane, slot) = lanes();
+        for _ in 0..3 {
+            ADD_ONE(&lanes.line(1).steered);
+            open(&lane, &slot);
+        }
+        lanes.give(1, 1);
+        assert_eq!(load(&lanes, 1), 0);
+        close(&lane, &slot);
+        lane.tick(&slot);
+        assert_eq!(load(&lanes, 1), 0);
+        assert_eq!(slot.load.load(Relaxed), 2, "it shows what it has itself");
+    }
+
+    #[test]
+    fn the_program_looks_as_far_as_the_highest_open_lane() {
+        let (lanes, ..) = lanes();
+        let count = || lanes.header().count.load(Relaxed);
+        assert_eq!(count(), 1);
+        lanes.give(7, 1);
+        lanes.give(3, 1);
+        assert_eq!(count(), 7);
+        lanes.close(7);
+        assert_eq!(count(), 3);
+        lanes.close(3);
+        lanes.close(1);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn lines_are_cache_lines() {
+        assert_eq!((size_of::<Line>(), size_of::<Header>()), (64, 64));
+    }
+}

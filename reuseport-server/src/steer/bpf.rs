@@ -1,0 +1,186 @@
+//! bpf(2), as much of it as is needed: make a map, write to it, load a program, attach it.
+//!
+//! The crates that do this (aya, libbpf-rs) load what a compiler has put into an ELF file. A program
+//! of a screen's length, assembled here, needs four calls.
+
+use std::ffi::{CStr, c_int, c_long};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::assembler::Instruction;
+
+/// What of linux/bpf.h is used.
+const BPF_MAP_CREATE: c_int = 0;
+const BPF_MAP_UPDATE_ELEM: c_int = 2;
+const BPF_MAP_DELETE_ELEM: c_int = 3;
+const BPF_PROG_LOAD: c_int = 5;
+const BPF_PROG_TYPE_SK_REUSEPORT: u32 = 21;
+const BPF_SK_REUSEPORT_SELECT_OR_MIGRATE: u32 = 40;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+
+/// The kinds of maps.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Values side by side, which processes may map into their memory.
+    SharedArray,
+    /// Values of which every CPU has its own.
+    PerCpuArray,
+    /// Listening sockets.
+    Sockets,
+}
+
+/// Makes a map from numbers below `entries` to values of `size` bytes, all zero.
+pub fn make_map(kind: Kind, size: usize, entries: usize, name: &CStr) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        flags: u32,
+        inner_map: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    let (number, flags) = match kind {
+        Kind::SharedArray => (2, BPF_F_MMAPABLE), // BPF_MAP_TYPE_ARRAY
+        Kind::PerCpuArray => (6, 0),              // BPF_MAP_TYPE_PERCPU_ARRAY
+        Kind::Sockets => (20, 0),                 // BPF_MAP_TYPE_REUSEPORT_SOCKARRAY
+    };
+    let made = bpf(
+        BPF_MAP_CREATE,
+        &Attributes {
+            kind: number,
+            key_size: size_of::<u32>() as u32,
+            value_size: size as u32,
+            max_entries: entries as u32,
+            flags,
+            inner_map: 0,
+            numa_node: 0,
+            name: named(name),
+        },
+    )?;
+    Ok(owned(made))
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    unused: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Puts a socket into a map of sockets, in the place of what is there.
+pub fn put_socket(map: BorrowedFd, key: u32, socket: BorrowedFd) -> io::Result<()> {
+    let value = socket.as_raw_fd();
+    let element = Element {
+        map: map.as_raw_fd() as u32,
+        unused: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &element).map(drop)
+}
+
+/// Takes what is there out of a map.
+pub fn remove(map: BorrowedFd, key: u32) -> io::Result<()> {
+    let (map, key) = (map.as_raw_fd() as u32, &raw const key as u64);
+    bpf(BPF_MAP_DELETE_ELEM, &Element { map, unused: 0, key, value: 0, flags: 0 }).map(drop)
+}
+
+/// Loads a program that selects a socket for a new connection, and for one whose socket closes.
+///
+/// # Errors
+/// With the verifier's last words, if it was the verifier that refused.
+pub fn load(program: &[Instruction], name: &CStr) -> anyhow::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        length: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+        interface: u32,
+        attach_type: u32,
+    }
+    let attributes = |log: &mut [u8]| Attributes {
+        kind: BPF_PROG_TYPE_SK_REUSEPORT,
+        length: program.len() as u32,
+        instructions: program.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+        log_level: (!log.is_empty()).into(),
+        log_size: log.len() as u32,
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        kernel_version: 0,
+        flags: 0,
+        name: named(name),
+        interface: 0,
+        attach_type: BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
+    };
+    // First without a log: writing it takes longer than the rest.
+    let error = match bpf(BPF_PROG_LOAD, &attributes(&mut [])) {
+        Ok(program) => return Ok(owned(program)),
+        Err(error) => error,
+    };
+    let mut log = vec![0; 4 << 20];
+    let _ = bpf(BPF_PROG_LOAD, &attributes(&mut log));
+    let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
+    let said: Vec<&str> = log.lines().filter(|line| !line.starts_with("processed ")).collect();
+    match said.last() {
+        None => Err(error.into()),
+        Some(said) => Err(anyhow::Error::new(error).context(format!("the verifier says: {said}"))),
+    }
+}
+
+/// Attaches a program to the group of this listening socket.
+#[allow(unsafe_code)]
+pub fn attach(program: BorrowedFd, socket: BorrowedFd) -> io::Result<()> {
+    let program = program.as_raw_fd();
+    // SAFETY: the value is an int that outlives the call, and its size is given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_EBPF,
+            (&raw const program).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    Ok(Errno::result(done).map(drop)?)
+}
+
+/// What is shown for a map or a program in lists of them.
+fn named(name: &CStr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..name.count_bytes()].copy_from_slice(name.to_bytes());
+    bytes
+}
+
+/// The call itself. Its attributes are a C structure that differs by command; the kernel takes
+/// whatever a shorter one leaves out for zero.
+#[allow(unsafe_code)]
+fn bpf<T>(command: c_int, attributes: &T) -> io::Result<c_long> {
+    // SAFETY: the kernel reads the attributes, whose size is given, and what their addresses point to:
+    // values of this module's own callers that outlive the call and are as large as the map or the
+    // other attributes say. All it writes to is the log, which is exclusively borrowed.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+    Ok(Errno::result(done)?)
+}
+
+#[allow(unsafe_code)]
+fn owned(descriptor: c_long) -> OwnedFd {
+    // SAFETY: the kernel has just made it (with close-on-exec set) and nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(descriptor as c_int) }
+}

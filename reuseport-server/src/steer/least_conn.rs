@@ -1,0 +1,138 @@
+//! `least-conn`: the worker with the fewest connections, by an eBPF program and a load map.
+//!
+//! The program ([`program`]) runs in the kernel for every SYN (`bpf_run_sk_reuseport`, called by
+//! `reuseport_select_sock`; Linux 4.19, commit 2dbb9b9e6df6). It reads how loaded each worker is from
+//! memory that the workers map and write to ([`common::lane`]), chooses the least loaded, and counts
+//! the connection there at once. The sockets it chooses from lie in a map of their own, by the
+//! worker's lane and not by the kernel's numbers, so that nothing is renumbered when one closes: a
+//! socket that closes leaves the map by itself.
+//!
+//! It chooses for connections that lose their socket too, because it says so when it is loaded
+//! (BPF_SK_REUSEPORT_SELECT_OR_MIGRATE; `reuseport_migrate_sock`, Linux 5.14, commit d5e4ddaeb6ab):
+//! what waits in the queue of a worker that dies goes to the living, without the sysctl
+//! net.ipv4.tcp_migrate_req.
+//!
+//! When it goes wrong:
+//!
+//! - If there is nothing to choose, or the choice fails (a worker that died and is not buried yet), the
+//!   kernel's hash picks, as if there were no program.
+//! - A worker that stands still is given connections until it is no longer the least loaded, and after
+//!   two seconds of silence none, unless all are silent.
+//! - Half-open connections count for at most two ticks of 250 ms. A flood of them makes everybody look
+//!   equally busy, and no one for long. With SYN cookies the program runs for the ACK as well as for
+//!   the SYN: two are counted and one comes. So does a stray packet to the port. With TCP Fast Open
+//!   all is as without.
+//! - The least loaded by number of connections, and not by work: one connection may be much.
+//! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
+//! - Its group is the port's: another server that joins it gets nothing.
+
+mod program;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Error, Result};
+use common::lane::{Lanes, Line};
+use common::steering::Steering;
+use nix::errno::Errno;
+
+use super::bpf::{self, Kind};
+use program::{Maps, SCRATCH_SIZE};
+
+/// The maps and the program. All of them are the kernel's, and go with the last who has them open.
+pub struct LeastConn {
+    lanes: Lanes,
+    sockets: OwnedFd,
+    program: OwnedFd,
+}
+
+impl LeastConn {
+    /// Makes the maps and loads the program, before any worker starts.
+    ///
+    /// # Errors
+    /// When the right to do so is missing, or the kernel is too old.
+    pub fn new() -> Result<Self> {
+        Self::make().map_err(explain)
+    }
+
+    fn make() -> Result<Self> {
+        let loads = bpf::make_map(Kind::SharedArray, size_of::<Line>(), Lanes::LINES, c"loads")
+            .context("cannot make the load map")?;
+        let sockets = bpf::make_map(Kind::Sockets, size_of::<u32>(), Lanes::LINES, c"sockets")
+            .context("cannot make the map of sockets")?;
+        let scratch = bpf::make_map(Kind::PerCpuArray, SCRATCH_SIZE, 1, c"scratch")
+            .context("cannot make the program's memory")?;
+        let maps = Maps::of(&loads, &sockets, &scratch);
+        let program = bpf::load(&program::assemble(maps), c"least_conn")
+            .context("cannot load the program")?;
+        let lanes = Lanes::map(loads)?;
+        lanes.close_all();
+        Ok(Self { lanes, sockets, program })
+    }
+}
+
+impl Steering for LeastConn {
+    fn enter(&self, lane: usize, socket: BorrowedFd, _sockets: usize) -> Result<()> {
+        bpf::attach(self.program.as_fd(), socket)
+            .context("cannot attach the program that steers (SO_ATTACH_REUSEPORT_EBPF)")?;
+        bpf::put_socket(self.sockets.as_fd(), lane as u32, socket)
+            .context("cannot enter its socket into the map of sockets")
+    }
+
+    fn leave(&self, lane: usize) {
+        // Empty already if the socket has been closed meanwhile.
+        let _ = bpf::remove(self.sockets.as_fd(), lane as u32);
+    }
+
+    fn lanes(&self) -> Option<&Lanes> {
+        Some(&self.lanes)
+    }
+}
+
+/// The rights that are needed, each with its bit in a set of capabilities (linux/capability.h).
+/// CAP_SYS_ADMIN, bit 21, includes both.
+const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+
+/// Says what is missing, and what to do.
+fn explain(error: Error) -> Error {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let missing = missing_rights(&status);
+    let is_old =
+        error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| {
+            [Errno::EINVAL, Errno::ENOSYS].map(|e| Some(e as i32)).contains(&cause.raw_os_error())
+        });
+    let what = if !missing.is_empty() {
+        format!(
+            "needs CAP_BPF and CAP_PERFMON, {} is missing: start it as root, or grant them \
+             (`setcap cap_bpf,cap_perfmon+ep` on the program)",
+            missing.join(" and ")
+        )
+    } else if is_old {
+        "needs Linux 5.14 or later".to_owned()
+    } else {
+        "cannot be had here (in a container, rights count for nothing but the container)".to_owned()
+    };
+    error.context(format!("--steer least-conn {what}; the other policies need no right"))
+}
+
+/// Which of the needed rights a process lacks, from its /proc/PID/status.
+fn missing_rights(status: &str) -> Vec<&'static str> {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    let has = |bit: u32| effective.is_none_or(|set| set >> bit & 1 == 1);
+    let lacks = |&&(_, bit): &&(&str, u32)| !has(21) && !has(bit);
+    NEEDED.iter().filter(lacks).map(|&(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missing_right_is_named() {
+        let missing = |set: u64| missing_rights(&format!("Name:\tx\nCapEff:\t{set:016x}\n"));
+        assert_eq!(missing(0), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing(1 << 39), ["CAP_PERFMON"]);
+        assert_eq!(missing(1 << 39 | 1 << 38), [""; 0]);
+        assert_eq!(missing(1 << 21), [""; 0]);
+    }
+}
