@@ -5,7 +5,7 @@
 //! blind choice does. Of 100 kept connections four workers get 25 each only on average; and a busy,
 //! stuck or stopped worker goes on being given its share.
 //!
-//! The kernel draws the number (SKF_AD_RANDOM, `prandom_u32`) when the program loads it.
+//! The kernel draws the number when the program loads it (SKF_AD_RANDOM).
 
 use nix::libc::{
     BPF_A, BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_RET, BPF_W, SKF_AD_OFF, SKF_AD_RANDOM,
