@@ -34,11 +34,19 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 40;
 
+/// With more workers than this for each core, to spread connections as thin as can be gets nothing
+/// more done at a time: a core runs one worker, and each other that is woken is a context switch. So
+/// workers are filled a little first, the more so the more they are.
+pub const WORKERS_PER_CORE: usize = 4;
+
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
     /// The highest lane in use; the program looks no further. Writer: the parent.
     pub count: AtomicU64,
+    /// Connections that a worker may have before another that sleeps is woken. 0 with up to
+    /// [`WORKERS_PER_CORE`]: then the least loaded it is. Writer: the parent.
+    pub room: AtomicU64,
 }
 
 /// A lane's line.
@@ -53,7 +61,8 @@ pub struct Line {
     /// How many of both are over, or never came. Writer: the worker that keeps the lane; the parent
     /// when it hands the lane over.
     pub ended: AtomicU64,
-    /// When the worker's event loop last turned, nanoseconds of CLOCK_MONOTONIC. Writer: as `ended`.
+    /// When the worker last showed life (a connection accepted or ended, a tick), nanoseconds of
+    /// CLOCK_MONOTONIC. Writer: as `ended`.
     pub beat: AtomicU64,
     /// Added to the load: 0 while a worker serves, otherwise [`CLOSED`]. Writer: the parent.
     pub handicap: AtomicU64,
@@ -100,17 +109,24 @@ impl Lanes {
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
         line.handicap.store(0, Relaxed);
-        let count = &self.header().count;
-        count.store(count.load(Relaxed).max(lane as u64), Relaxed);
+        self.show_how_many();
     }
 
     /// Closes a lane: its worker is gone.
     pub fn close(&self, lane: usize) {
         self.line(lane).handicap.store(CLOSED, Relaxed);
         self.line(lane).keeper.store(0, Relaxed);
+        self.show_how_many();
+    }
+
+    fn show_how_many(&self) {
         let is_open = |&lane: &usize| self.line(lane).handicap.load(Relaxed) == 0;
         let highest = (1..=LANES).rev().find(is_open).unwrap_or(0);
         self.header().count.store(highest as u64, Relaxed);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (1..=LANES).filter(is_open).count();
+        let crowd = workers / (WORKERS_PER_CORE * cores);
+        self.header().room.store(if crowd > 1 { crowd as u64 } else { 0 }, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.
@@ -193,9 +209,6 @@ impl Lane {
         let before = self.given_at_last_tick.swap(given, Relaxed);
         let recent = given.wrapping_sub(before) as i64;
         self.settle(slot, |load, open| load.min(open + recent).max(open));
-        if self.is_kept_by_us() {
-            self.line.beat.store(monotonic_nanoseconds(), Relaxed);
-        }
     }
 
     /// Two processes hold a lane while one replaces the other. Only one may write.
@@ -211,6 +224,7 @@ impl Lane {
             slot.load.store(open as u64, Relaxed);
             return;
         }
+        line.beat.store(monotonic_nanoseconds(), Relaxed);
         let given = line.given();
         let load = given.wrapping_sub(line.ended.load(Relaxed)) as i64;
         let correct = correct(load, open);
@@ -321,6 +335,20 @@ mod tests {
         lane.tick(&slot);
         assert_eq!(load(&lanes, 1), 0);
         assert_eq!(slot.load.load(Relaxed), 2, "it shows what it has itself");
+    }
+
+    #[test]
+    fn there_is_room_only_with_many_more_workers_than_cores() {
+        let (lanes, ..) = lanes();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let room = || lanes.header().room.load(Relaxed);
+        let few = WORKERS_PER_CORE * cores;
+        (1..=2 * few - 1).for_each(|lane| lanes.give(lane, 1));
+        assert_eq!(room(), 0);
+        (2 * few..=3 * few).for_each(|lane| lanes.give(lane, 1));
+        assert_eq!(room(), 3);
+        (few..=3 * few).for_each(|lane| lanes.close(lane));
+        assert_eq!(room(), 0);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Slice {
     pub server_cpu_seconds: f64,
     /// Time that the workers spent ready to run, waiting for a core (schedstat's run_delay).
     pub server_wait_seconds: f64,
+    /// How often the workers left the CPU, of their own accord or not.
+    pub server_switches: u64,
     /// CPU time of wrk.
     pub wrk_cpu_seconds: f64,
     /// Time that wrk's threads spent ready to run, waiting for a core.
@@ -151,6 +153,8 @@ pub struct Summary {
     pub requests_per_second: Estimate,
     /// Of the slices' CPU time of the server per request, in microseconds.
     pub cpu_us_per_request: Estimate,
+    /// How often a worker left the CPU for each request, over all slices.
+    pub switches_per_request: f64,
     /// Of the merged distributions.
     pub latency_us: Latency,
     /// How the work was spread.

@@ -34,14 +34,17 @@ fn summarize(contestant: &Contestant, plan: &Plan, cores: usize) -> Result<Optio
     let rates: Vec<f64> = slices.iter().map(|slice| slice.requests_per_second).collect();
     let costs: Vec<f64> =
         slices.iter().map(|slice| slice.server_cpu_seconds * 1e6 / slice.requests as f64).collect();
+    let requests: u64 = slices.iter().map(|slice| slice.requests).sum();
+    let switches: u64 = slices.iter().map(|slice| slice.server_switches).sum();
     let mut errors = Errors::default();
     slices.iter().for_each(|slice| errors += slice.errors.clone());
     Ok((|| {
         Some(Summary {
             slices: slices.len(),
-            requests: slices.iter().map(|slice| slice.requests).sum(),
+            requests,
             requests_per_second: estimate(&rates, seed)?,
             cpu_us_per_request: estimate(&costs, seed)?,
+            switches_per_request: switches as f64 / requests as f64,
             latency_us: latency?,
             spread: spread(slices)?,
             errors,
@@ -200,6 +203,7 @@ pub mod tests {
             errors: Errors::default(),
             server_cpu_seconds: 1.25,
             server_wait_seconds: 0.5,
+            server_switches: 20_000,
             wrk_cpu_seconds: 0.75,
             wrk_wait_seconds: 4.0,
             own_cpu_seconds: 0.003,

@@ -577,8 +577,11 @@ impl Visited {
         let own = own_cpu() - own_before;
         let seconds = measured.duration_us as f64 / 1e6;
         check_count(load, &measured, server.requests().saturating_sub(requests_before))?;
+        let workers = after.since(&before)?;
         let (server_cpu_seconds, server_wait_seconds) = after.spent_since(&before);
-        let workers = after.since(&before)?.into_iter().map(|worker| Worker {
+        let switches = workers.iter().map(|worker| worker.context_switches);
+        let server_switches = switches.map(|s| s.voluntary + s.involuntary).sum();
+        let workers = workers.into_iter().map(|worker| Worker {
             index: worker.index,
             connections: worker.connections,
             requests: worker.requests,
@@ -592,6 +595,7 @@ impl Visited {
             errors: measured.errors.clone(),
             server_cpu_seconds,
             server_wait_seconds,
+            server_switches,
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),

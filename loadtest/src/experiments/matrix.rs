@@ -187,7 +187,13 @@ fn column(
         compare::measure(&comparing).with_context(|| format!("workload '{}'", cell.name))?;
     ended?;
     let cells = figures(policies, &comparison);
-    let column = Column { name: cell.name.into(), words: cell.words(), slices: Some(file), cells };
+    let column = Column {
+        name: cell.name.into(),
+        words: cell.words(),
+        judged: cell.judged,
+        slices: Some(file),
+        cells,
+    };
     Ok((column, comparison.warnings))
 }
 
@@ -217,6 +223,10 @@ fn figures(policies: &[Policy], comparison: &Comparison) -> Vec<Figure> {
                 requests_per_second: medians[place],
                 of_best: geometric_mean(&ratios).unwrap_or(0.0),
                 interval: bootstrap::interval(&ratios, geometric_mean, seed),
+                switches_per_request: comparison.contestants[place]
+                    .summary
+                    .as_ref()
+                    .map(|summary| summary.switches_per_request),
                 connections_max_over_mean: median(&uneven),
                 connections_max_less_min: slices.iter().map(max_less_min).max(),
                 while_stopped: None,
@@ -266,6 +276,7 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
         requests_per_second: middle(place, |stopped| stopped.during),
         of_best: parts[place] / best,
         interval: None,
+        switches_per_request: None,
         connections_max_over_mean: None,
         connections_max_less_min: None,
         while_stopped: Some(parts[place]),
@@ -280,6 +291,7 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
              before that is served while a worker is stopped, and what is lost when it is then killed; \
              {stops} times each"
         ),
+        judged: true,
         slices: None,
         cells: cells.collect(),
     }))

@@ -31,6 +31,8 @@ pub struct Cell {
     pub keep_alive: bool,
     /// Whether some requests block their worker.
     pub mixed: bool,
+    /// Whether a load-aware policy must be good in it. The post's load shows who gets connections.
+    pub judged: bool,
 }
 
 /// One request in 200 blocks its worker for 20 ms.
@@ -38,7 +40,7 @@ pub const MIX: &str = "199 /\n1 /block/20000\n";
 
 /// The workloads.
 pub const CELLS: [Cell; 7] = [
-    Cell { name: "post", threads: 12, connections: 100, ..KEPT },
+    Cell { name: "post", threads: 12, connections: 100, judged: false, ..KEPT },
     Cell { name: "keep", ..KEPT },
     Cell { name: "close", ..NEW },
     Cell { name: "mixed keep", mixed: true, ..KEPT },
@@ -47,8 +49,15 @@ pub const CELLS: [Cell; 7] = [
     Cell { name: "close, 256 workers", workers: 256, connections: 100, ..NEW },
 ];
 
-const KEPT: Cell =
-    Cell { name: "", workers: 4, threads: 2, connections: 40, keep_alive: true, mixed: false };
+const KEPT: Cell = Cell {
+    name: "",
+    workers: 4,
+    threads: 2,
+    connections: 40,
+    keep_alive: true,
+    mixed: false,
+    judged: true,
+};
 
 const NEW: Cell = Cell { keep_alive: false, ..KEPT };
 

@@ -46,6 +46,8 @@ pub struct Column {
     pub name: String,
     /// What it does, in words.
     pub words: String,
+    /// Whether a load-aware policy must be good in it.
+    pub judged: bool,
     /// The file with its slices, if they are in one, beside this record.
     pub slices: Option<String>,
     /// One for each policy that has a figure.
@@ -64,6 +66,8 @@ pub struct Figure {
     pub of_best: f64,
     /// Its 95 % interval, round by round against the best policy.
     pub interval: Option<[f64; 2]>,
+    /// How often a worker left the CPU for each request.
+    pub switches_per_request: Option<f64>,
     /// Median, over the slices, of the busiest worker's connections over the average worker's.
     pub connections_max_over_mean: Option<f64>,
     /// The greatest difference, in a slice, of connections between two workers.

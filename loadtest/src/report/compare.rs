@@ -109,6 +109,7 @@ pub fn rows(comparison: &Comparison) -> Vec<(&'static str, Vec<String>)> {
     row("  least to greatest", &|s| range(&s.requests_per_second, rounded));
     row("server CPU per request", &|s| format!("{:.2} us", s.cpu_us_per_request.median));
     row("  its 95 % interval", &|s| interval(&s.cpu_us_per_request, |value| format!("{value:.2}")));
+    row("context switches per request", &|s| format!("{:.2}", s.switches_per_request));
     let latencies: [(&str, Percentile); 5] = [
         ("latency p50", |l| l.p50),
         ("latency p99", |l| l.p99),

@@ -30,7 +30,8 @@ pub fn matrix(matrix: &Matrix) -> String {
     for (number, column) in matrix.columns.iter().enumerate() {
         report += &wrapped(&format!("{}  {}: {}", number + 1, column.name, column.words), "");
     }
-    for (title, header, rows) in [absolute(matrix), stopped(matrix)].into_iter().flatten() {
+    let grids = [absolute(matrix), switches(matrix), stopped(matrix)];
+    for (title, header, rows) in grids.into_iter().flatten() {
         report += &format!("\n{BOLD}{title}{BOLD:#}\n");
         let mut columns = vec![("", Left)];
         columns.extend(header.iter().map(|name| (name.as_str(), Right)));
@@ -66,7 +67,7 @@ fn cells(matrix: &Matrix) -> (Vec<String>, Vec<Vec<String>>) {
         let each = matrix.columns.iter().map(|column| {
             let figure = matrix.figure(&column.name, policy);
             figure.map_or_else(String::new, |figure| {
-                let mark = if figure.of_best < GOOD { "!" } else { " " };
+                let mark = if column.judged && figure.of_best < GOOD { "!" } else { " " };
                 format!("{:.2}{mark}", figure.of_best)
             })
         });
@@ -89,6 +90,20 @@ fn absolute(matrix: &Matrix) -> Option<Grid> {
         std::iter::once(policy.clone()).chain(each).collect()
     });
     Some(("Requests/s, median", header, rows.collect()))
+}
+
+/// Why spreading thinly costs: each connection wakes somebody who slept.
+fn switches(matrix: &Matrix) -> Option<Grid> {
+    let header = (1..=matrix.columns.len()).map(|number| number.to_string()).collect();
+    let rows = matrix.policies.iter().map(|policy| {
+        let each = matrix.columns.iter().map(|column| {
+            let found = matrix.figure(&column.name, policy);
+            let switches = found.and_then(|figure| figure.switches_per_request);
+            switches.map_or_else(String::new, |switches| format!("{switches:.2}"))
+        });
+        std::iter::once(policy.clone()).chain(each).collect()
+    });
+    Some(("Context switches of the workers per request", header, rows.collect()))
 }
 
 /// Who got the connections, and what is served and lost without a worker.
@@ -126,8 +141,9 @@ pub fn markdown(matrix: &Matrix) -> String {
     let header: Vec<String> = std::iter::once(String::new()).chain(names).collect();
     let mut text = markdown::table(&header, rows.into_iter());
     text += &format!("\n{ABOUT} `!` is below {GOOD}.\n");
-    for (title, mut header, rows) in [absolute(matrix), stopped(matrix)].into_iter().flatten() {
-        if title.starts_with("Requests") {
+    let grids = [absolute(matrix), switches(matrix), stopped(matrix)];
+    for (title, mut header, rows) in grids.into_iter().flatten() {
+        if header.first().is_some_and(|name| name == "1") {
             header = matrix.columns.iter().map(|column| column.name.clone()).collect();
         }
         header.insert(0, title.into());

@@ -85,11 +85,12 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert_eq!(
         fields(&record["contestants"][0]["slices"][0]),
         "at_seconds errors latencies own_cpu_seconds requests requests_per_second round seconds \
-         server_cpu_seconds server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
+         server_cpu_seconds server_switches server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
     );
     assert_eq!(
         fields(&record["contestants"][0]["summary"]),
-        "cpu_us_per_request errors latency_us limit requests requests_per_second slices spread"
+        "cpu_us_per_request errors latency_us limit requests requests_per_second slices spread \
+         switches_per_request"
     );
     assert_eq!(fields(&record["pairs"][0]), "baseline other ratios result sentence");
 

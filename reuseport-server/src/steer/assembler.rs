@@ -27,6 +27,7 @@ pub const R1: Register = Register(1);
 pub const R2: Register = Register(2);
 pub const R3: Register = Register(3);
 pub const R4: Register = Register(4);
+pub const R5: Register = Register(5);
 pub const R6: Register = Register(6);
 pub const R7: Register = Register(7);
 pub const R8: Register = Register(8);

@@ -78,7 +78,8 @@ fn at(column: usize, field: &str) -> String {
 /// Who is good everywhere, in a sentence.
 fn answer(matrix: &Matrix) -> Markup {
     let is_good = |policy: &&String| {
-        let mut figures = matrix.columns.iter().map(|column| matrix.figure(&column.name, policy));
+        let judged = matrix.columns.iter().filter(|column| column.judged);
+        let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
         figures.all(|figure| figure.is_some_and(|figure| figure.of_best >= GOOD))
     };
     let good: Vec<&str> = matrix.policies.iter().filter(is_good).map(String::as_str).collect();
@@ -100,7 +101,7 @@ fn heat_map(matrix: &Matrix) -> Markup {
             p .caption {
                 "Below: requests/s. Where a worker is stopped: the part of the rate before that is still \
                  served, of the best policy's part. The frame marks what is below "
-                (two_digits(GOOD)) "."
+                (two_digits(GOOD)) "; the post's load is for the spread of connections alone."
             }
             div .scroll {
                 table .heat .sticky {
@@ -110,7 +111,7 @@ fn heat_map(matrix: &Matrix) -> Markup {
                     tbody { @for policy in &matrix.policies { tr {
                         th scope="row" { (policy) }
                         @for (number, column) in matrix.columns.iter().enumerate() {
-                            (cell(number, column.cells.iter().position(|f| &f.policy == policy),
+                            (cell(number, column.judged, column.cells.iter().position(|f| &f.policy == policy),
                                 &column.cells))
                         }
                     } } }
@@ -120,13 +121,13 @@ fn heat_map(matrix: &Matrix) -> Markup {
     }
 }
 
-fn cell(column: usize, place: Option<usize>, figures: &[Figure]) -> Markup {
+fn cell(column: usize, judged: bool, place: Option<usize>, figures: &[Figure]) -> Markup {
     let Some(place) = place else { return html! { td { "–" } } };
     let found = &figures[place];
     let at = |field: &str| format!("/columns/{column}/cells/{place}/{field}");
     // Half of the best, or less, is as bad as it gets.
     let good = ((found.of_best - 0.5) * 200.0).clamp(0.0, 100.0);
-    let class = if found.of_best < GOOD { "bad" } else { "good" };
+    let class = if judged && found.of_best < GOOD { "bad" } else { "good" };
     html! {
         td class=(class) style=(format!("--good: {good:.0}%")) {
             strong { (figure(found.of_best, &at("of_best"), two_digits)) }

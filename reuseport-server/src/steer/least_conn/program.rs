@@ -5,6 +5,7 @@
 //! ```text
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
+//!     if its worker is awake and load < room:       choose it, and look no further
 //!     if its worker has been silent for two seconds: load += SILENT
 //!     load += handicap                              (CLOSED if it has no worker)
 //! choose the least; of several the next in turn after the lane chosen last on this CPU
@@ -16,10 +17,15 @@
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
 //! and others would not be asked before it falls behind.
 //!
+//! With many more workers than cores there is `room` ([`common::lane::Header`]), and a worker that has
+//! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
+//! core, or is next in line for one; another would have to be woken, and would do nothing that this
+//! one could not. One that blocks does not stay awake by that measure, and is given no more.
+//!
 //! The verifier follows every path through the loop before it lets the program in, and gives up when
 //! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
-//! register, where it would keep apart whatever was chosen so far. And no branch depends on a load;
-//! arithmetic serves instead: a negative number shifted right by 63 is -1, any other 0.
+//! register, where it would keep apart whatever was chosen so far. And no branch in the loop depends on a
+//! load but the one that leaves it; arithmetic serves instead: a negative number shifted right by 63 is -1, any other 0.
 //!
 //! The loop is why CAP_BPF alone does not do, and CAP_PERFMON is needed with it. For a process without
 //! that the verifier also follows what a CPU may do in speculation, where the end of a loop can be
@@ -34,7 +40,9 @@ use crate::steer::assembler::Calculate::{
     Add, And, ExclusiveOr, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
 };
 use crate::steer::assembler::If::{AtLeast, AtMost, Equal, Greater, NotEqual};
-use crate::steer::assembler::{Assembler, Instruction, R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
+use crate::steer::assembler::{
+    Assembler, Instruction, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10,
+};
 
 /// Functions of the kernel, by their numbers in linux/bpf.h.
 const MAP_LOOKUP_ELEM: i32 = 1;
@@ -55,6 +63,10 @@ const SILENCE: i32 = 2_000_000_000;
 /// 1 << SILENT is added to the load of a silent worker: more than any load, and less than CLOSED.
 const SILENT: i32 = 32;
 
+/// A worker is awake if it has accepted or ended a connection in the last milliseconds, this many and
+/// what the coarse clock is late, which is up to a clock tick. In nanoseconds.
+const AWAKE: i32 = 4_000_000;
+
 /// What loads are compared by: the load, and in the lower bits the turn. More turns than LANES.
 const TURN_BITS: i32 = 12;
 const TURNS: i32 = (1 << TURN_BITS) - 1;
@@ -70,6 +82,10 @@ struct Scratch {
     least: u64,
     /// A heartbeat before that is too old.
     oldest: u64,
+    /// Who has shown life after that is awake.
+    awake: u64,
+    /// The room that the header tells of.
+    room: u64,
 }
 
 /// Bytes of the program's memory.
@@ -98,6 +114,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LAST: usize = offset_of!(Scratch, last);
     const LEAST: usize = offset_of!(Scratch, least);
     const OLDEST: usize = offset_of!(Scratch, oldest);
+    const AWAKE_SINCE: usize = offset_of!(Scratch, awake);
+    const ROOM: usize = offset_of!(Scratch, room);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -112,7 +130,9 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.call(MAP_LOOKUP_ELEM);                               // r0 = scratch[0], this CPU's
     a.jump_if(R0, Equal, 0, "hash");                       // never, but the verifier wants it asked
     a.calculate(R8, Set, R0);                              // r8 = scratch
-    a.calculate(R7, Subtract, SILENCE);
+    a.calculate(R7, Subtract, AWAKE);
+    a.store64(R8, AWAKE_SINCE as i16, R7);                 // scratch.awake = now - AWAKE
+    a.calculate(R7, Subtract, SILENCE - AWAKE);
     a.store64(R8, OLDEST as i16, R7);                      // scratch.oldest = now - SILENCE
     a.calculate(R1, Set, -1);
     a.calculate(R1, ShiftRight, 1);
@@ -123,6 +143,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Add, -4);
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
     a.jump_if(R0, Equal, 0, "hash");
+    a.load64(R1, R0, offset_of!(Header, room));
+    a.store64(R8, ROOM as i16, R1);                        // scratch.room = room
     a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
     a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
     a.calculate(R9, Set, LANES as i32);
@@ -147,14 +169,27 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, ExclusiveOr, -1);                      // r2 = load < 0 ? 0 : -1
     a.calculate(R1, And, R2);                              // load = load < 0 ? 0 : load
 
-    a.load64(R2, R0, offset_of!(Line, beat));
+    a.load64(R2, R0, offset_of!(Line, handicap));
+    a.calculate(R1, Add, R2);                              // load += handicap
+
+    a.load64(R2, R0, offset_of!(Line, beat));              // r2 = beat
+    a.calculate(R4, Set, R2);
+    a.load64(R3, R8, AWAKE_SINCE);
+    a.calculate(R4, Subtract, R3);
+    a.calculate(R4, ShiftRightSigned, 63);                 // r4 = beat < awake ? -1 : 0
+    a.calculate(R4, ExclusiveOr, -1);                      // r4 = beat < awake ? 0 : -1
+    a.calculate(R5, Set, R1);
+    a.load64(R3, R8, ROOM);
+    a.calculate(R5, Subtract, R3);
+    a.calculate(R5, ShiftRightSigned, 63);                 // r5 = load < room ? -1 : 0
+    a.calculate(R4, And, R5);
+    a.jump_if(R4, NotEqual, 0, "take");                    // both: look no further
+
     a.load64(R3, R8, OLDEST);
     a.calculate(R2, Subtract, R3);                         // r2 = beat - oldest
     a.calculate(R2, ShiftRight, 63);                       // r2 = beat < oldest ? 1 : 0
     a.calculate(R2, ShiftLeft, SILENT);
     a.calculate(R1, Add, R2);                              // load += SILENT if it is
-    a.load64(R2, R0, offset_of!(Line, handicap));
-    a.calculate(R1, Add, R2);                              // load += handicap
 
     a.calculate(R2, Set, R7);
     a.load32(R3, R8, LAST);
@@ -183,6 +218,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, And, TURNS);                           // r1 = last + 1 + turn = the best lane
     a.store32(R8, LANE as i16, R1);                        // scratch.lane = it
 
+    a.label("take");
     a.calculate(R1, Set, R6);
     a.set_map(R2, maps.sockets);
     a.calculate(R3, Set, R8);                              // r3 = &scratch.lane
@@ -404,6 +440,22 @@ mod tests {
         assert_eq!(choose(), Some(1));
         line(2, |line| line.beat.store(NOW - SILENCE as u64, Relaxed));
         assert_eq!(choose(), Some(2), "two seconds are not yet too long");
+    }
+
+    #[test]
+    fn with_room_whoever_is_awake_is_filled_before_another_is_woken() {
+        let asleep = |lane| line(lane, |l| l.beat.store(NOW - AWAKE as u64 - 1, Relaxed));
+        let room = |room| line(0, |header| header.migrated.store(room, Relaxed)); // where it lies
+        loads(&[Some(0), Some(1), Some(1), None]);
+        asleep(1);
+        room(3);
+        assert_eq!([choose(), choose()], [Some(2); 2], "the first that is awake, not the least");
+        assert_eq!([choose(), choose()], [Some(3); 2], "now that has no room left");
+        assert_eq!(choose(), Some(1), "nobody awake has room: the least loaded");
+        room(0);
+        loads(&[Some(1), Some(0)]);
+        asleep(2);
+        assert_eq!(choose(), Some(2), "without room the least loaded it is, awake or not");
     }
 
     #[test]
