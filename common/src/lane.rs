@@ -37,15 +37,16 @@ pub const CLOSED: u64 = 1 << 40;
 /// With more workers than this for each core, to spread connections as thin as can be gets nothing
 /// more done at a time: a core runs one worker, and each other that is woken is a context switch. So
 /// workers are filled a little first, the more so the more they are.
-pub const WORKERS_PER_CORE: usize = 4;
+pub const WORKERS_PER_CORE: usize = 2;
 
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
     /// The highest lane in use; the program looks no further. Writer: the parent.
     pub count: AtomicU64,
-    /// Connections that a worker may have before another that sleeps is woken. 0 with up to
-    /// [`WORKERS_PER_CORE`]: then the least loaded it is. Writer: the parent.
+    /// Connections that a worker may have before another that sleeps is woken. 0 unless there are at
+    /// least twice [`WORKERS_PER_CORE`] for each core; with 0 the least loaded it is. Writer: the
+    /// parent.
     pub room: AtomicU64,
 }
 

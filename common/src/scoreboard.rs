@@ -15,9 +15,10 @@
 //! - With a path, servers started independently (`--join`) share it: each claims free slots.
 //!
 //! Every field has **one writer**, so counting is a plain load and store; a locked add is only
-//! needed for two, and where a thread of its own accepts, `connections_open` has two. Order does not matter between counters, so all accesses are relaxed. A slot
-//! fills cache lines of its own, because two workers writing into one line would slow each other
-//! down (false sharing) and so change what is measured.
+//! needed for two, and `connections_open` has two where a thread of its own accepts. Order does not
+//! matter between counters, so all accesses are relaxed. A slot fills cache lines of its own, because
+//! two workers writing into one line would slow each other down (false sharing) and so change what
+//! is measured.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;

@@ -142,6 +142,15 @@ pub struct Worker {
     pub context_switches: ContextSwitches,
     /// Times its accept loop was woken and found no connection, because another had taken it.
     pub wakeups_without_connection: u64,
+    /// Connections that a policy which looks at the load gave to it (`--steer least-conn`).
+    #[serde(default)]
+    pub steered: u64,
+    /// Connections that such a policy gave to it after the worker they waited for had died.
+    #[serde(default)]
+    pub migrated: u64,
+    /// Times it stood back because another had fewer connections (`--accept least-conn`).
+    #[serde(default)]
+    pub gated: u64,
 }
 
 /// CPU time in seconds.
@@ -223,6 +232,9 @@ pub mod tests {
             cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
             context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
             wakeups_without_connection: 7,
+            steered: 0,
+            migrated: 0,
+            gated: 0,
         }
     }
 
@@ -331,10 +343,13 @@ pub mod tests {
                 "connections",
                 "context_switches",
                 "cpu_seconds",
+                "gated",
                 "index",
+                "migrated",
                 "pid",
                 "requests",
                 "socket_inode",
+                "steered",
                 "wakeups_without_connection"
             ]
         );

@@ -64,6 +64,9 @@ pub struct Reading {
     connections: u64,
     requests: u64,
     wakeups_without_connection: u64,
+    steered: u64,
+    migrated: u64,
+    gated: u64,
     usage: Usage,
 }
 
@@ -180,6 +183,9 @@ impl Server {
                 connections: slot.connections_accepted.load(Relaxed),
                 requests: slot.requests.load(Relaxed),
                 wakeups_without_connection: slot.wakeups_without_connection.load(Relaxed),
+                steered: slot.steered.load(Relaxed),
+                migrated: slot.migrated.load(Relaxed),
+                gated: slot.gated.load(Relaxed),
                 usage,
             }))
         });
@@ -264,6 +270,9 @@ impl Reading {
             wakeups_without_connection: self
                 .wakeups_without_connection
                 .saturating_sub(earlier.wakeups_without_connection),
+            steered: self.steered.saturating_sub(earlier.steered),
+            migrated: self.migrated.saturating_sub(earlier.migrated),
+            gated: self.gated.saturating_sub(earlier.gated),
         }
     }
 }
@@ -319,6 +328,9 @@ mod tests {
             connections: 2,
             requests: 3,
             wakeups_without_connection: 4,
+            steered: 0,
+            migrated: 0,
+            gated: 0,
             usage: Usage::default(),
         };
         let before = Readings(vec![reading(10)]);

@@ -46,6 +46,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Matrix) -> Result<()> {
+    let wanted = wanted(&asked.only)?;
     let json = asked.json.clone().map_or_else(|| compare::default_place("matrix.json"), Ok)?;
     let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).to_owned();
@@ -69,7 +70,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
         warnings: Vec::new(),
     };
     let mut ended = Ok(());
-    for cell in wanted(&asked.only)? {
+    for cell in wanted {
         if interrupt::count() > 0 || ended.is_err() {
             break;
         }

@@ -17,6 +17,7 @@ use crate::cli;
 use crate::comparison::record::Comparison;
 use crate::environment::Environment;
 use crate::experiments::compare::{self, Measured};
+use crate::interrupt;
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{self, BOLD};
 use crate::save::Place;
@@ -55,16 +56,21 @@ struct TrustRecord {
 /// Finds the cost, runs, judges, reports.
 pub fn run(asked: &cli::Trust) -> Result<()> {
     let place = asked.json.as_deref().map(|path| Place::reserve("--json", path)).transpose()?;
+    let slices = match &asked.json {
+        Some(json) => json.with_extension("slices.json"),
+        None => compare::default_place("trust.slices.json")?,
+    };
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let cost = calibrate(asked, &folder.path().join("trial.json"))?;
+    let cost = calibrate(asked, folder.path())?;
     let runs = asked.verdicts.div_ceil(2); // each gives two verdicts of either kind
     let slow = format!("{} --handler-cost {}ns", asked.server, cost.as_nanos());
     let servers = [&format!("fast-1={}", asked.server), &format!("fast-2={}", asked.server)]
         .map(String::from);
     let servers = servers.into_iter().chain([format!("slow-1={slow}"), format!("slow-2={slow}")]);
-    let asked_for = comparison(asked, servers.collect(), runs * asked.rounds, folder.path());
+    let asked_for = comparison(asked, servers.collect(), runs * asked.rounds, &slices);
     let Measured { comparison, ended, .. } = compare::measure(&asked_for)?;
     ended?;
+    // After Ctrl-C, of the runs that are whole.
     let verdicts = |baseline: &str, other: &str| judge(&comparison, baseline, other, asked.rounds);
     let same = [verdicts("fast-1", "fast-2")?, verdicts("slow-1", "slow-2")?].concat();
     let different = [verdicts("fast-1", "slow-1")?, verdicts("fast-2", "slow-2")?].concat();
@@ -99,15 +105,16 @@ fn is_quiet(ratio: &Ratio) -> bool {
 }
 
 /// Tries costs until the slow form answers 95 % of what the fast one does.
-fn calibrate(asked: &cli::Trust, json: &Path) -> Result<Duration> {
+fn calibrate(asked: &cli::Trust, folder: &Path) -> Result<Duration> {
     let mut cost = Duration::from_nanos(1000);
     let mut best = (f64::INFINITY, cost);
     for _ in 0..MOST_TRIALS {
         let slow = format!("slow={} --handler-cost {}ns", asked.server, cost.as_nanos());
         let servers = vec![format!("fast={}", asked.server), slow];
-        let trial = comparison(asked, servers, TRIAL_ROUNDS, json.parent().unwrap_or(json));
+        let trial = comparison(asked, servers, TRIAL_ROUNDS, &folder.join("trial.json"));
         let Measured { comparison, ended, .. } = compare::measure(&trial)?;
         ended?;
+        interrupt::check()?;
         let ratio = geometric_mean(&comparison.pairs[0].ratios).context("no rounds were run")?;
         let off = (ratio - (1.0 - LOSS)).abs();
         if off < best.0 {
@@ -124,18 +131,13 @@ fn calibrate(asked: &cli::Trust, json: &Path) -> Result<Duration> {
 }
 
 /// A comparison like the one that is put to the test.
-fn comparison(
-    asked: &cli::Trust,
-    servers: Vec<String>,
-    rounds: u32,
-    folder: &Path,
-) -> cli::Compare {
+fn comparison(asked: &cli::Trust, servers: Vec<String>, rounds: u32, json: &Path) -> cli::Compare {
     cli::Compare {
         servers,
         rounds,
         seed: asked.seed,
         fixed_rate: Duration::ZERO,
-        json: Some(folder.join("compare.json")),
+        json: Some(json.to_owned()),
         ..cli::Compare::defaults()
     }
 }
@@ -147,7 +149,10 @@ fn judge(comparison: &Comparison, baseline: &str, other: &str, rounds: u32) -> R
     let plan = &comparison.plan;
     let runs = ratios.chunks_exact(rounds as usize);
     let each = runs.map(|ratios| Ratio::weigh(ratios, plan.threshold, plan.seed));
-    each.collect::<Option<_>>().context("too few rounds for a verdict")
+    let verdicts: Vec<Ratio> =
+        each.collect::<Option<_>>().context("too few rounds for a verdict")?;
+    ensure!(!verdicts.is_empty(), "interrupted before there were {rounds} rounds for a verdict");
+    Ok(verdicts)
 }
 
 fn report(record: &TrustRecord, quiet: usize, found: usize) -> String {

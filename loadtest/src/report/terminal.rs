@@ -66,6 +66,7 @@ pub fn bench(record: &Record) -> String {
         report += "\n";
         report += &workers(&record.workers);
         report += &format!("{ABOUT_CONNECTIONS}\n");
+        report += &policy(&record.workers);
     }
     if let Some(spread) = &record.spread {
         let _ = writeln!(
@@ -230,6 +231,23 @@ fn workers(workers: &[Worker]) -> String {
     report
 }
 
+/// What a policy that looks at the load did, where there is one; nothing elsewhere.
+fn policy(workers: &[Worker]) -> String {
+    let each = |of: fn(&Worker) -> u64| -> Option<String> {
+        let shown = rows(workers);
+        let counts = || shown.iter().map(|worker| of(worker));
+        let all: Vec<String> = counts().map(count).collect();
+        counts().any(|count| count > 0).then(|| all.join(", "))
+    };
+    let lines = [
+        ("steered to each worker", each(|worker| worker.steered)),
+        ("migrated to each worker", each(|worker| worker.migrated)),
+        ("times each stood back", each(|worker| worker.gated)),
+    ];
+    let lines = lines.into_iter().filter_map(|(name, counts)| Some((name, counts?)));
+    lines.map(|(name, counts)| format!("the policy's own count: {name}: {counts}\n")).collect()
+}
+
 /// All workers in their order or, where they are many, the busiest and the idlest, busiest first.
 fn rows(workers: &[Worker]) -> Vec<&Worker> {
     let mut rows: Vec<&Worker> = workers.iter().collect();
@@ -288,6 +306,15 @@ mod tests {
         let shown = rows(&record.workers);
         assert_eq!((shown[0].requests, shown[MOST_ROWS - 1].requests), (99, 0));
         assert!(bench(&record).contains("68 more workers"));
+    }
+
+    #[test]
+    fn a_policy_that_looks_at_the_load_shows_its_own_count_and_others_have_none() {
+        let mut record = record(&[100, 200]);
+        assert!(!bench(&record).contains("the policy's own count"));
+        record.workers[0].steered = 48;
+        record.workers[1].steered = 49;
+        assert!(bench(&record).contains("steered to each worker: 48, 49\n"));
     }
 
     #[test]

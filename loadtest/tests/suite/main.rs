@@ -13,6 +13,7 @@ mod http;
 mod lifecycle;
 mod listening;
 mod load;
+mod matrix;
 mod probe;
 mod readme;
 mod report;
