@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::chromium::{chromium, open};
 use crate::support::{assert_refused, run};
 
 #[test]
@@ -43,6 +44,10 @@ fn every_policy_has_a_figure_and_only_the_blind_one_with_own_sockets_stands_stil
         "what was saved shows the same again"
     );
     assert!(std::fs::read_to_string(&page).unwrap().contains("reuseport/hash"));
+    let Some(chromium) = chromium() else { return };
+    let opened = open(&chromium, &page, 360, true);
+    assert_eq!((opened.console, opened.requests), (vec![], vec![]));
+    assert_eq!(opened.scroll_width, opened.window_width, "the page is as wide as its window");
 }
 
 #[test]
