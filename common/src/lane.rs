@@ -34,9 +34,9 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 40;
 
-/// With more workers than this for each core, to spread connections as thin as can be gets nothing
-/// more done at a time: a core runs one worker, and each other that is woken is a context switch. So
-/// workers are filled a little first, the more so the more they are.
+/// With twice as many workers as this for each core, or more, to spread connections as thin as can be
+/// gets nothing more done at a time: a core runs one worker, and each other that is woken is a context
+/// switch. So workers are filled a little first, the more so the more they are.
 pub const WORKERS_PER_CORE: usize = 2;
 
 /// Line 0.
