@@ -1,13 +1,13 @@
 //! `matrix` as a page to look at: a heat map, and the figures behind it.
 
 use anyhow::{Context, Result};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use crate::matrix::cells::STOPPED;
 use crate::matrix::demands::GOOD;
 use crate::matrix::record::{Figure, Matrix};
+use crate::report::html::document;
 use crate::report::html::figure::{figure, rate, two_digits, words};
-use crate::report::html::{POLICY, STYLE};
 use crate::report::matrix::word;
 use crate::report::terminal::machine;
 
@@ -22,18 +22,7 @@ pub fn page(matrix: &Matrix, json: Option<&str>) -> Result<String> {
     let arguments = matrix.arguments.iter().map(String::as_str);
     let command = shlex::try_join(["target/release/loadtest"].into_iter().chain(arguments))
         .context("an argument cannot be quoted for a shell")?;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Who is good in which workload?" }
-                style { (PreEscaped(STYLE)) (PreEscaped(HEAT)) }
-            }
-            body {
+    let body = html! {
                 header {
                     h1 { "Who gets the next connection: every policy in every workload" }
                     (answer(matrix))
@@ -65,10 +54,8 @@ pub fn page(matrix: &Matrix, json: Option<&str>) -> Result<String> {
                         @if let Some(json) = json { p { a href=(json) { "All figures as JSON" } } }
                     }
                 }
-            }
-        }
     };
-    Ok(page.into_string())
+    Ok(document("Who is good in which workload?", HEAT, &body))
 }
 
 fn at(column: usize, field: &str) -> String {

@@ -25,7 +25,7 @@ mod spread;
 mod verdict;
 
 use anyhow::Result;
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::comparison::record::Comparison;
 
@@ -40,6 +40,23 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 /// # Errors
 /// When the command that repeats the comparison cannot be written for a shell.
 pub fn page(comparison: &Comparison, json: Option<&str>) -> Result<String> {
+    let body = html! {
+        (verdict::section(comparison))
+        main {
+            (slices::section(comparison))
+            (ratios::section(comparison))
+            (latency::section(comparison))
+            (fixed_rates::section(comparison))
+            (spread::section(comparison))
+            (figures::section(comparison))
+            (context::section(comparison, json)?)
+        }
+    };
+    Ok(document(&verdict::title(comparison), "", &body))
+}
+
+/// A whole page with this body, in the style of all pages and a bit of its own.
+fn document(title: &str, own_style: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,24 +65,13 @@ pub fn page(comparison: &Comparison, json: Option<&str>) -> Result<String> {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (verdict::title(comparison)) }
-                style { (PreEscaped(STYLE)) }
+                title { (title) }
+                style { (PreEscaped(STYLE)) (PreEscaped(own_style)) }
             }
-            body {
-                (verdict::section(comparison))
-                main {
-                    (slices::section(comparison))
-                    (ratios::section(comparison))
-                    (latency::section(comparison))
-                    (fixed_rates::section(comparison))
-                    (spread::section(comparison))
-                    (figures::section(comparison))
-                    (context::section(comparison, json)?)
-                }
-            }
+            body { (body) }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 #[cfg(test)]
