@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::lab::book;
 use crate::probe::fault::Fault;
 use crate::server::Strategy;
 use crate::statistics::verdict::FEWEST_ROUNDS;
@@ -27,6 +29,8 @@ pub enum Command {
     Compare(Compare),
     /// Every policy in every workload: who is good in which, and is anybody good in all?
     Matrix(Matrix),
+    /// What others claim about shared sockets and SO_REUSEPORT: is it so on this machine?
+    Lab(Lab),
     /// Can `compare` be trusted here? Verdicts on what is known beforehand. Takes about half an hour.
     Trust(Trust),
     /// What does a request cost the server, beside nginx?
@@ -35,7 +39,7 @@ pub enum Command {
     ///
     /// It is no benchmark: one thread asks, and its rate says nothing about the server's limit.
     Probe(Probe),
-    /// Show saved results again: some of `bench` side by side, or one of `compare` or `matrix`.
+    /// Show saved results again: some of `bench` side by side, or one of `compare`, `matrix` or `lab`.
     Show(Show),
 }
 
@@ -218,6 +222,50 @@ pub struct Matrix {
     pub resume: bool,
 }
 
+/// `loadtest lab`.
+#[derive(Args)]
+pub struct Lab {
+    /// The experiments to run; all, if none is named
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(book::names()),
+          hide_possible_values = true)]
+    pub names: Vec<String>,
+
+    /// The short form of each: under three minutes for all, with wide intervals
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Say which experiments there are and how long they take, and run none
+    #[arg(long)]
+    pub list: bool,
+
+    /// What orders of turns, and all that is drawn at random, begin with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Take over this result of `matrix`; if nothing is said, the one in the folder `loadtest` beside
+    /// that of this program, if it is there and was made on this machine
+    #[arg(long, value_name = "PATH")]
+    pub matrix: Option<PathBuf>,
+
+    /// Save the result in this file after each observation, as JSON; if nothing is said, as lab.json
+    /// in the folder `loadtest` beside that of this program
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    /// Also write the book, a chapter for each experiment, to be read in a browser
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+
+    /// Print it as Markdown
+    #[arg(long)]
+    pub markdown: bool,
+
+    /// Go on with the run that is saved, from the observation after its last; experiments that had
+    /// failed are done again
+    #[arg(long)]
+    pub resume: bool,
+}
+
 /// `loadtest trust`.
 #[derive(Args)]
 pub struct Trust {
@@ -348,7 +396,7 @@ pub struct Probe {
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
-    /// Files that `loadtest bench --json` wrote, or one that `compare` or `matrix` did
+    /// Files that `loadtest bench --json` wrote, or one that `compare`, `matrix` or `lab` did
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

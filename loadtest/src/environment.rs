@@ -51,6 +51,18 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// What makes one machine another, as far as figures are concerned: kernel, CPU, cores.
+    pub fn machine(&self) -> (&str, Option<&str>, usize) {
+        (&self.kernel, self.cpu.as_deref(), self.cores)
+    }
+
+    /// Whether figures of both may stand side by side: the same machine and the same program.
+    pub fn is_the_same_as(&self, other: &Self) -> bool {
+        self.machine() == other.machine() && self.commit == other.commit
+    }
+}
+
 /// Cores that this program and what it starts may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

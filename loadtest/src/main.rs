@@ -11,6 +11,7 @@
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
 //! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
 //! - [`matrix`]: every policy in every workload;
+//! - [`lab`]: what others claim, measured again;
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
@@ -25,6 +26,7 @@ mod cost_record;
 mod environment;
 mod experiments;
 mod interrupt;
+mod lab;
 mod load;
 mod matrix;
 mod meter;
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Bench(asked) => experiments::bench::run(&asked),
         Command::Compare(asked) => experiments::compare::run(&asked),
         Command::Matrix(asked) => experiments::matrix::run(&asked),
+        Command::Lab(asked) => experiments::lab::run(&asked),
         Command::Trust(asked) => experiments::trust::run(&asked),
         Command::Cost(asked) => experiments::cost::run(&asked),
         Command::Probe(asked) => experiments::probe::run(&asked),

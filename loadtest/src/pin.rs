@@ -62,7 +62,10 @@ pub fn on<T>(cores: Option<&[usize]>, action: impl FnOnce() -> Result<T>) -> Res
 }
 
 /// The cores that the calling thread may use.
-fn own() -> Result<Vec<usize>> {
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn own() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which cores there are")?;
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }

@@ -51,6 +51,12 @@ pub enum Warning {
     CountsDisagree { ok: u64, lost: u64, served: u64 },
     /// The server said more than is repeated here.
     ServerSaidMore { program: &'static str, lines: usize },
+    /// Ctrl-C ended the lab.
+    LabInterrupted { saved: usize },
+    /// There is no result of `matrix`.
+    NoMatrix,
+    /// There is one, and it is of another machine.
+    ForeignMatrix { path: String },
     /// The server did not end with status 0 within its time.
     DidNotStop { program: &'static str, how: String },
 }
@@ -190,6 +196,20 @@ impl fmt::Display for Warning {
             Self::ServerSaidMore { program, lines } => {
                 write!(f, "{program} says {lines} lines more")
             }
+            Self::LabInterrupted { saved } => write!(
+                f,
+                "interrupted: the experiment under way has no chapter yet, but its observations are \
+                 saved ({saved} in all); --resume goes on from there"
+            ),
+            Self::NoMatrix => f.write_str(
+                "there is no result of `matrix` here to be taken over, so every policy in every \
+                 workload is missing; `make matrix` makes one in 20 minutes",
+            ),
+            Self::ForeignMatrix { path } => write!(
+                f,
+                "the matrix in {path} was made on another machine and is left out; `make matrix` \
+                 makes one here"
+            ),
             Self::DidNotStop { program, how } => write!(
                 f,
                 "{program} did not end in good order ({how}); the figures were taken before that, \

@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::agreement::check_count;
 use crate::cli;
-use crate::comparison::latencies::{self, Distribution};
-use crate::comparison::record::{
-    AtRate, Comparison, Contestant, FixedRate, Plan, SCHEMA, Slice, Worker,
-};
+use crate::comparison::latencies;
+use crate::comparison::record::{AtRate, Comparison, Contestant, FixedRate, Plan, SCHEMA, Slice};
 use crate::comparison::schedule::schedule;
+use crate::comparison::visited::Visited;
 use crate::contestant::{Asked, parse};
 use crate::environment::Environment;
 use crate::interrupt;
@@ -25,13 +23,12 @@ use crate::mix;
 use crate::pin::{self, Cores};
 use crate::probe::drive;
 use crate::probe::target::Target;
-use crate::processes::{own_cpu, waited};
 use crate::record::Errors;
 use crate::report::{self, progress, terminal};
 use crate::save::Place;
 use crate::server::Server;
 use crate::warnings::Warning;
-use crate::wrk::{Moment, Wrk};
+use crate::wrk::Wrk;
 
 /// Parts of the slower server's requests/s at which latencies are measured.
 const FIXED_RATE_SHARES: [f64; 2] = [0.5, 0.8];
@@ -45,15 +42,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// What a slice takes longer than its time: wrk starts, and lists its latencies at the end.
 const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 
-/// How long a server may take to notice that the connections of the last visit are closed. One that
-/// takes longer is busy with them still, and that belongs to what is measured.
-const BETWEEN_VISITS: Duration = Duration::from_secs(1);
-
 /// The part of the CPU that this program may use during the slices.
 const MOST_FOR_ITSELF: f64 = 0.02;
-
-/// When wrk's waiting is looked at: as late as it surely still runs.
-const NEAR_THE_END: f64 = 0.9;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Compare) -> Result<()> {
@@ -314,9 +304,8 @@ fn resume(json: &Path, fresh: Comparison) -> Result<Comparison> {
         saved.arguments.join(" ")
     );
     let (then, now) = (&saved.environment, &fresh.environment);
-    let machine = |e: &Environment| (e.kernel.clone(), e.cpu.clone(), e.cores, e.commit.clone());
     ensure!(
-        machine(then) == machine(now),
+        then.is_the_same_as(now),
         "{show} was begun on another machine or with another program ({}); slices of two do not \
          make one comparison: leave --resume out and begin anew",
         terminal::machine(then)
@@ -339,25 +328,6 @@ struct Comparing {
     /// In the order of the contestants; those that failed are gone.
     visited: Vec<Option<Visited>>,
     warnings: Vec<Warning>,
-}
-
-/// A server that is up and visited now and then.
-struct Visited {
-    server: Server,
-    url: String,
-}
-
-impl Visited {
-    fn stop(self) -> Vec<Warning> {
-        let program = self.server.program();
-        let said = self.server.warnings().into_iter();
-        let mut warnings: Vec<Warning> =
-            said.map(|text| Warning::Server { program, text }).collect();
-        if let Ok(Some(how)) = self.server.stop() {
-            warnings.push(Warning::DidNotStop { program, how });
-        }
-        warnings
-    }
 }
 
 impl Comparing {
@@ -440,7 +410,7 @@ impl Comparing {
             _ => "/",
         };
         let url = format!("http://{}{path}", server.address());
-        Ok(Visited { server, url })
+        Ok(Visited::new(vec![server], url))
     }
 
     /// The warnings that are known before the first slice.
@@ -484,7 +454,7 @@ impl Comparing {
             Err(error) => {
                 self.comparison.contestants[place].failed = Some(format!("{error:#}"));
                 if let Some(visited) = self.visited[place].take() {
-                    drop(visited.server); // ended, without a word: what it had to say is said
+                    drop(visited); // ended, without a word: what it had to say is said
                 }
                 ensure!(
                     self.visited.iter().any(Option::is_some),
@@ -521,7 +491,7 @@ impl Comparing {
                     keep_alive: plan.keep_alive,
                     until: drive::Until::Time(length),
                 };
-                let address = visited.server.address();
+                let address = visited.address();
                 let (host, path) = (address.to_string(), &plan.paths[0].path);
                 let target = Target::new(address, &host, path, plan.keep_alive, ANSWER_WITHIN);
                 let cores = plan.pinned.as_ref().map(|cores| &cores.wrk[..]);
@@ -545,63 +515,5 @@ impl Comparing {
             self.save()?;
         }
         Ok(())
-    }
-}
-
-impl Visited {
-    /// Has wrk visit it. Gives the slice, and whether it was cut short.
-    fn slice(
-        &mut self,
-        wrk: &Wrk,
-        load: &Load,
-        round: u32,
-        begin: Instant,
-        show: &mut dyn FnMut(Duration),
-    ) -> Result<(Slice, bool)> {
-        let server = &mut self.server;
-        server.wait_until_idle(BETWEEN_VISITS);
-        let before = server.read()?;
-        let requests_before = server.requests();
-        let own_before = own_cpu();
-        let at = begin.elapsed();
-        let mut wrk_waited = None;
-        let measured = wrk.run(load, &self.url, None, |Moment { elapsed, pid }| {
-            show(at + elapsed);
-            if wrk_waited.is_none() && elapsed >= load.duration.mul_f64(NEAR_THE_END) {
-                wrk_waited = waited(pid).map(|time| time.as_secs_f64() / elapsed.as_secs_f64());
-            }
-            server.check_alive(&before)
-        })?;
-        server.check_alive(&before)?;
-        let after = server.read()?;
-        let own = own_cpu() - own_before;
-        let seconds = measured.duration_us as f64 / 1e6;
-        check_count(load, &measured, server.requests().saturating_sub(requests_before))?;
-        let workers = after.since(&before)?;
-        let (server_cpu_seconds, server_wait_seconds) = after.spent_since(&before);
-        let switches = workers.iter().map(|worker| worker.context_switches);
-        let server_switches = switches.map(|s| s.voluntary + s.involuntary).sum();
-        let workers = workers.into_iter().map(|worker| Worker {
-            index: worker.index,
-            connections: worker.connections,
-            requests: worker.requests,
-        });
-        let slice = Slice {
-            round,
-            at_seconds: at.as_secs_f64(),
-            seconds,
-            requests: measured.requests,
-            requests_per_second: measured.requests as f64 / seconds,
-            errors: measured.errors.clone(),
-            server_cpu_seconds,
-            server_wait_seconds,
-            server_switches,
-            wrk_cpu_seconds: measured.cpu_seconds,
-            wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
-            own_cpu_seconds: own.as_secs_f64(),
-            latencies: Distribution::of(&measured.distribution)?,
-            workers: workers.collect(),
-        };
-        Ok((slice, measured.interrupted))
     }
 }

@@ -16,10 +16,11 @@ use crate::contestant::parse;
 use crate::environment::Environment;
 use crate::experiments::compare::{self, Measured};
 use crate::interrupt;
+use crate::lab::roll::{self, Policy};
 use crate::load;
 use crate::matrix::cells::{CELLS, Cell, MIX, POLICIES, STOPPED};
 use crate::matrix::demands;
-use crate::matrix::record::{Column, Figure, Matrix, Missing, SCHEMA};
+use crate::matrix::record::{Column, Figure, Matrix, SCHEMA};
 use crate::probe::drive::{self, Until};
 use crate::probe::tally::Tally;
 use crate::probe::target::Target;
@@ -56,7 +57,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     }
     let wrk = Wrk::find()?;
     load::raise_open_files();
-    let (policies, missing) = take_roll()?;
+    let (policies, missing) = roll::take(&POLICIES)?;
     ensure!(policies.len() > 1, "fewer than two policies can be run here: {:?}", missing);
 
     let mut matrix = Matrix {
@@ -120,27 +121,6 @@ pub fn show(matrix: &Matrix, json: &Path, html: Option<&Path>, markdown: bool) -
 fn finish(matrix: &mut Matrix, json: &Path) -> Result<()> {
     matrix.demands = demands::judge(matrix);
     Place::reserve("--json", json)?.save(matrix)
-}
-
-type Policy = (&'static str, &'static str);
-
-/// Who can take part here: each is started once, and stopped.
-fn take_roll() -> Result<(Vec<Policy>, Vec<Missing>)> {
-    let (mut present, mut missing) = (Vec::new(), Vec::new());
-    for (name, server) in POLICIES {
-        let asked = parse(server)?;
-        match Server::start(asked.strategy, &asked.options) {
-            Ok(started) => {
-                started.stop()?;
-                present.push((name, server));
-            }
-            Err(error) => {
-                interrupt::check()?;
-                missing.push(Missing { policy: name.into(), reason: format!("{error:#}") });
-            }
-        }
-    }
-    Ok((present, missing))
 }
 
 /// The workloads that were asked for; all, if none were.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod cost;
+pub mod lab;
 pub mod matrix;
 pub mod probe;
 pub mod show;

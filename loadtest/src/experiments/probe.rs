@@ -1,7 +1,5 @@
 //! `loadtest probe`: what is lost when a worker stalls, dies or is replaced?
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -11,8 +9,8 @@ use crate::environment::Environment;
 use crate::load;
 use crate::probe::aftermath::aftermath;
 use crate::probe::drive::{self, Load, Until};
-use crate::probe::fault::plan;
-use crate::probe::inject::{Injector, Struck};
+use crate::probe::inject::Struck;
+use crate::probe::ordeal::{Endured, endure};
 use crate::probe::record::{ProbeLatency, ProbeLoad, ProbeRecord, SCHEMA};
 use crate::probe::tally::Tally;
 use crate::probe::target::{Target, resolve};
@@ -140,29 +138,11 @@ fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<
     let target = Target::new(address, &host, &asked.url_path, load.keep_alive, asked.timeout);
     let before = server.requests();
 
-    let plan = plan(&asked.faults);
-    let planned = plan.len();
-    let mut injector = Injector::new(&mut server);
-    let (start, over) = (Instant::now(), AtomicBool::new(false));
-    let (tally, faults) = thread::scope(|scope| {
-        let faults = scope.spawn(|| injector.run(plan, start, &over));
-        let tally = ask(target, load, program, start);
-        over.store(true, Relaxed);
-        (tally, faults.join())
-    });
-    let mut warnings = injector.finish();
-    let tally = tally?;
-    let Ok(faults) = faults else { bail!("the thread that does the faults panicked") };
-    if faults.len() < planned {
-        warnings.push(Warning::FaultsNotReached { count: planned - faults.len() });
-    }
-    let nobody = faults.iter().filter(|fault| fault.pid.is_none());
-    let mut names: Vec<&str> = nobody.map(|fault| fault.kind.name()).collect();
-    names.dedup();
-    if !names.is_empty() {
-        warnings.push(Warning::FaultsWithoutTarget { names: names.join(", ") });
-    }
-
+    let bar = progress::probe(program, load.until);
+    let ordeal = endure(&mut server, target, load, &asked.faults, |tally, elapsed| {
+        show(&bar, load, tally, elapsed);
+    })?;
+    let Endured { tally, struck: faults, mut warnings } = ordeal;
     if cfg!(debug_assertions) {
         warnings.push(Warning::DebugBuild);
     }
@@ -184,17 +164,21 @@ fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<
 fn elsewhere(load: &Load, url: &str, asked: &cli::Probe) -> Result<Run> {
     let (address, host, path) = resolve(url)?;
     let target = Target::new(address, host, path, load.keep_alive, asked.timeout);
-    let tally = ask(target, load, url, Instant::now())?;
+    let tally = ask(target, load, url)?;
     Ok(Run { tally, faults: Vec::new(), answered: None, warnings: Vec::new() })
 }
 
 /// Puts the load on the target, with a bar.
-fn ask(target: Target, load: &Load, whom: &str, start: Instant) -> Result<Tally> {
+fn ask(target: Target, load: &Load, whom: &str) -> Result<Tally> {
     let bar = progress::probe(whom, load.until);
-    drive::run(target, load, start, |tally, elapsed| match load.until {
+    drive::run(target, load, Instant::now(), |tally, elapsed| show(&bar, load, tally, elapsed))
+}
+
+fn show(bar: &progress::Bar, load: &Load, tally: &Tally, elapsed: Duration) {
+    match load.until {
         Until::Time(_) => bar.show(elapsed),
         Until::Requests(_) => bar.show_requests(tally.attempted),
-    })
+    }
 }
 
 /// The warnings that follow from figures.

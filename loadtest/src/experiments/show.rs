@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 use crate::cli;
 use crate::comparison::record::Comparison;
 use crate::experiments::{self, compare};
+use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
 use crate::record::Record;
 use crate::report::{side_by_side, terminal};
-use crate::{comparison, matrix};
+use crate::{comparison, lab, matrix};
 
 /// Reads the files and shows them in one table, or one that is more than that as it was before.
 pub fn run(asked: &cli::Show) -> Result<()> {
@@ -28,6 +29,12 @@ pub fn run(asked: &cli::Show) -> Result<()> {
             found.summarize()?;
             return compare::show(&found, path, asked.html.as_deref(), asked.markdown);
         }
+        if schema == lab::record::SCHEMA {
+            alone()?;
+            let found = Lab::read(path)?;
+            let html = asked.html.as_deref();
+            return experiments::lab::show(&found, path, html, asked.markdown);
+        }
         if schema == matrix::record::SCHEMA {
             alone()?;
             let found = Matrix::read(path)?;
@@ -37,7 +44,7 @@ pub fn run(asked: &cli::Show) -> Result<()> {
     }
     ensure!(
         asked.html.is_none() && !asked.markdown,
-        "--html and --markdown show a result of compare or matrix, and {} is none",
+        "--html and --markdown show a result of compare, matrix or lab, and {} is none",
         asked.files[0].display()
     );
     let records: Vec<Record> =

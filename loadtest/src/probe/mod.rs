@@ -10,7 +10,7 @@
 //! - [`fate`]: the ways a request can end;
 //! - [`client`]: one request's life;
 //! - [`drive`]: many requests: the closed loop and the open one; [`ticker`] wakes the open one;
-//! - [`fault`]: what is to be done to the server and when; [`inject`] does it;
+//! - [`fault`]: what is to be done to the server and when; [`inject`] does it; [`ordeal`]: both at once;
 //! - [`tally`], [`timeline`]: what is counted while it runs, and what follows from that;
 //! - [`aftermath`]: what came of each fault;
 //! - [`record`]: the result.
@@ -22,6 +22,7 @@ pub mod drive;
 pub mod fate;
 pub mod fault;
 pub mod inject;
+pub mod ordeal;
 pub mod record;
 pub mod tally;
 pub mod target;

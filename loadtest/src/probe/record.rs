@@ -1,6 +1,6 @@
 //! The record of one `probe`: what `--json` writes and what the terminal shows.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 use crate::probe::fate::Fates;
@@ -73,7 +73,7 @@ pub struct ProbeLatency {
 }
 
 /// Something that was done to the server, and what came of it before the next was done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct FaultRecord {
     /// When.
     pub at_ms: u64,

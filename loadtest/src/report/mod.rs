@@ -4,6 +4,7 @@ pub mod compare;
 pub mod cost;
 pub mod format;
 pub mod html;
+pub mod lab;
 pub mod markdown;
 pub mod matrix;
 pub mod post;

@@ -14,6 +14,7 @@ mod context;
 mod figure;
 mod figures;
 mod fixed_rates;
+pub mod lab;
 mod latency;
 mod look;
 pub mod matrix;

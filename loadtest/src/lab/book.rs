@@ -1,0 +1,80 @@
+//! The experiments, in the order of the book.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::chapter::Findings;
+use crate::lab::experiments::post;
+use crate::lab::notebook::Notebook;
+use crate::lab::page::Page;
+
+/// One experiment.
+pub struct Experiment {
+    /// What the command line calls it.
+    pub name: &'static str,
+    /// Its source file, whose heading is its page.
+    pub source: &'static str,
+    /// About how many seconds it takes, and how many in the short form.
+    pub seconds: [u64; 2],
+    /// Why it cannot be done here at all, if it cannot. A part that cannot is among its findings.
+    pub obstacle: fn() -> Option<String>,
+    /// Does it.
+    pub run: fn(&mut Notebook) -> Result<Findings>,
+}
+
+impl Experiment {
+    /// Its page of the book.
+    ///
+    /// # Errors
+    /// When its heading is not as [`Page`] wants it.
+    pub fn page(&self) -> Result<Page> {
+        Page::of(self.source)
+    }
+
+    /// About how long it takes.
+    pub fn expected(&self, quick: bool) -> Duration {
+        Duration::from_secs(self.seconds[usize::from(quick)])
+    }
+}
+
+/// Nothing stands in the way.
+fn none() -> Option<String> {
+    None
+}
+
+/// All of them.
+pub const BOOK: [Experiment; 1] = [Experiment {
+    name: "post",
+    source: include_str!("experiments/post.rs"),
+    seconds: [150, 40],
+    obstacle: none,
+    run: post::run,
+}];
+
+/// What the command line may name.
+pub fn names() -> Vec<&'static str> {
+    BOOK.iter().map(|experiment| experiment.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_experiment_has_its_page_and_the_file_of_its_name() {
+        for experiment in &BOOK {
+            let page = experiment.page().unwrap_or_else(|e| panic!("{}: {e}", experiment.name));
+            assert!(page.question.ends_with('?'), "{}", page.question);
+            assert!(page.section("The criterion").len() > 40, "{}", experiment.name);
+        }
+    }
+
+    #[test]
+    fn all_together_take_less_than_a_quarter_of_an_hour_and_the_short_forms_three_minutes() {
+        for (quick, limit) in [(false, 15 * 60), (true, 3 * 60)] {
+            let sum: Duration = BOOK.iter().map(|experiment| experiment.expected(quick)).sum();
+            assert!(sum < Duration::from_secs(limit), "{sum:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per experiment. Each begins with its page of the book, which reports show as it stands.
+
+pub mod post;

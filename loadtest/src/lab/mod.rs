@@ -1,0 +1,19 @@
+//! The lab: what is claimed about shared sockets and SO_REUSEPORT, measured again here.
+//!
+//! - [`book`]: the experiments in their order, one file each, which begins with its page of the book;
+//! - [`page`]: that page, read from the file's own heading;
+//! - [`notebook`]: every observation, written down as soon as it is made, so that a run can go on;
+//! - [`race`]: wrk visits several servers in turn; [`inquiry`]: the prober asks one;
+//! - [`chapter`]: what came of an experiment: claims with verdicts, tables, a picture;
+//! - [`record`]: all of that together, as it is saved;
+//! - [`roll`]: who can take part on this machine.
+
+pub mod book;
+pub mod chapter;
+mod experiments;
+pub mod inquiry;
+pub mod notebook;
+pub mod page;
+pub mod race;
+pub mod record;
+pub mod roll;
