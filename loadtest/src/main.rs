@@ -11,7 +11,7 @@
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
 //! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
 //! - [`matrix`]: every policy in every workload;
-//! - [`lab`]: what others claim, measured again;
+//! - [`lab`]: what others claim, measured again; [`publish`]: its results in this repository;
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
@@ -35,6 +35,7 @@ mod nginx;
 mod pin;
 mod probe;
 mod processes;
+mod publish;
 mod record;
 mod report;
 mod save;
