@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::post;
+use crate::lab::experiments::{hash, post, tail};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,13 +44,29 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 1] = [Experiment {
-    name: "post",
-    source: include_str!("experiments/post.rs"),
-    seconds: [150, 40],
-    obstacle: none,
-    run: post::run,
-}];
+pub const BOOK: [Experiment; 3] = [
+    Experiment {
+        name: "post",
+        source: include_str!("experiments/post.rs"),
+        seconds: [140, 42],
+        obstacle: none,
+        run: post::run,
+    },
+    Experiment {
+        name: "hash",
+        source: include_str!("experiments/hash.rs"),
+        seconds: [200, 32],
+        obstacle: none,
+        run: hash::run,
+    },
+    Experiment {
+        name: "tail",
+        source: include_str!("experiments/tail.rs"),
+        seconds: [145, 26],
+        obstacle: none,
+        run: tail::run,
+    },
+];
 
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {

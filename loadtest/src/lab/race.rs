@@ -43,6 +43,8 @@ pub struct Course<'a> {
     pub path: &'a str,
     /// Visits of each.
     pub rounds: u32,
+    /// Whether each is visited once before the first round; that counts for nothing.
+    pub warm_up: bool,
     /// The cores that servers and wrk may use together; all, if nothing is said.
     pub cores: Option<Vec<usize>>,
 }
@@ -139,14 +141,14 @@ pub fn race(
             .collect::<Result<_>>()?,
     };
     let begin = Instant::now();
-    let mut warm = false;
+    let mut warm = !course.warm_up;
     for (round, turns) in (0..).zip(schedule(entrants.len(), course.rounds, notebook.seed)) {
         for place in turns {
             let key = key(&entrants[place], round);
             if !warm && !notebook.has(&key) {
                 warm = true;
                 for visited in up.iter_mut().flatten() {
-                    visit(visited, notebook, course, begin)?; // counts for nothing
+                    visit(visited, notebook, course, begin)?;
                 }
             }
             let visited = &mut up[place];

@@ -90,6 +90,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
             load: slices(12, 100, true),
             path: "/",
             rounds: if is_main { rounds } else { rounds.min(8) },
+            warm_up: true,
             cores: setting.cores,
         };
         let visits = race(notebook, &course, &entrants)?;
