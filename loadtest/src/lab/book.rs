@@ -62,7 +62,7 @@ pub const BOOK: [Experiment; 3] = [
     Experiment {
         name: "tail",
         source: include_str!("experiments/tail.rs"),
-        seconds: [145, 26],
+        seconds: [160, 30],
         obstacle: none,
         run: tail::run,
     },
