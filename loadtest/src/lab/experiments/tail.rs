@@ -364,8 +364,10 @@ mod tests {
         let rounds = |stdev: f64| -> Vec<Told> {
             (0..6).map(|round| told(stdev * (1.0 + 0.01 * f64::from(round)))).collect()
         };
-        let both =
-            |own: f64| vec![(SHARED.into(), rounds(2000.0)), (OWN.into(), rounds(own * 2000.0))];
+        let both = |own: f64| {
+            let all = [(SHARED, 1.0), (OWN, own), (ONE_BY_ONE, 1.0)];
+            all.map(|(name, times)| (name.into(), rounds(times * 2000.0))).into()
+        };
         let short = [(SHARED.into(), visits(900.0)), (OWN.into(), visits(900.0 * short))];
         findings(&short, &both(heavy), &both(heavy), 700, vec![], 1)
     }
