@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::post;
+use crate::lab::experiments::{post, stall};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,13 +44,22 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 1] = [Experiment {
-    name: "post",
-    source: include_str!("experiments/post.rs"),
-    seconds: [150, 40],
-    obstacle: none,
-    run: post::run,
-}];
+pub const BOOK: [Experiment; 2] = [
+    Experiment {
+        name: "post",
+        source: include_str!("experiments/post.rs"),
+        seconds: [150, 40],
+        obstacle: none,
+        run: post::run,
+    },
+    Experiment {
+        name: "stall",
+        source: include_str!("experiments/stall.rs"),
+        seconds: [65, 18],
+        obstacle: none,
+        run: stall::run,
+    },
+];
 
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {
