@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{post, stall};
+use crate::lab::experiments::{crash, post, stall};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 2] = [
+pub const BOOK: [Experiment; 3] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -58,6 +58,13 @@ pub const BOOK: [Experiment; 2] = [
         seconds: [65, 18],
         obstacle: none,
         run: stall::run,
+    },
+    Experiment {
+        name: "crash",
+        source: include_str!("experiments/crash.rs"),
+        seconds: [110, 25],
+        obstacle: none,
+        run: crash::run,
     },
 ];
 

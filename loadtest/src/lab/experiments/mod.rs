@@ -1,4 +1,5 @@
 //! One file per experiment. Each begins with its page of the book, which reports show as it stands.
 
+pub mod crash;
 pub mod post;
 pub mod stall;

@@ -509,7 +509,10 @@ mod tests {
 
     #[test]
     fn own_sockets_that_go_on_serving_or_a_shared_one_that_does_not_reproduce_nothing() {
-        assert_eq!(verdicts(&seen(0.8, 1.0, 1.1, 0.02)), [Verdict::NotReproduced; 2]);
+        assert_eq!(
+            verdicts(&seen(0.8, 1.0, 1.1, 0.02)),
+            [Verdict::NotReproduced, Verdict::NotReproduced]
+        );
         assert_eq!(verdicts(&seen(0.03, 0.4, 2.0, 0.02))[0], Verdict::NotReproduced);
         let answer = findings(&seen(0.8, 1.0, 1.1, 0.02), vec![], 1).answer;
         assert!(answer.contains("less than at PostHog"), "{answer}");
