@@ -9,6 +9,7 @@
 //! - [`probe`]: asks over sockets of its own, and tells the fate of every request;
 //! - [`contestant`]: a server that takes its turn among several;
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
+//! - [`kernel`]: accept queues, the kernel's counters, a network namespace for a test alone;
 //! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
 //! - [`matrix`]: every policy in every workload;
 //! - [`lab`]: what others claim, measured again;
@@ -26,6 +27,8 @@ mod cost_record;
 mod environment;
 mod experiments;
 mod interrupt;
+#[allow(dead_code)]
+mod kernel;
 mod lab;
 mod load;
 mod matrix;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{hash, post, tail};
+use crate::lab::experiments::{crash, hash, post, stall, tail};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 3] = [
+pub const BOOK: [Experiment; 5] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -65,6 +65,20 @@ pub const BOOK: [Experiment; 3] = [
         seconds: [160, 30],
         obstacle: none,
         run: tail::run,
+    },
+    Experiment {
+        name: "stall",
+        source: include_str!("experiments/stall.rs"),
+        seconds: [65, 18],
+        obstacle: none,
+        run: stall::run,
+    },
+    Experiment {
+        name: "crash",
+        source: include_str!("experiments/crash.rs"),
+        seconds: [110, 22],
+        obstacle: none,
+        run: crash::run,
     },
 ];
 

@@ -1,5 +1,7 @@
 //! One file per experiment. Each begins with its page of the book, which reports show as it stands.
 
+pub mod crash;
 pub mod hash;
 pub mod post;
+pub mod stall;
 pub mod tail;
