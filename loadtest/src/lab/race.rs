@@ -11,6 +11,7 @@ use crate::comparison::schedule::schedule;
 use crate::comparison::visited::Visited;
 use crate::contestant::parse;
 use crate::lab::notebook::Notebook;
+use crate::lab::sure::Sure;
 use crate::load::Load;
 use crate::pin;
 use crate::server::Server;
@@ -202,7 +203,7 @@ pub fn each(visits: &[Visit], figure: impl Fn(&Visit) -> f64) -> Vec<f64> {
 }
 
 /// The median of a figure, with its bootstrap 95 % interval.
-pub fn middle(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+pub fn middle(values: &[f64], seed: u64) -> Sure {
     (median(values).unwrap_or(f64::NAN), bootstrap::interval(values, median, seed))
 }
 
@@ -212,7 +213,7 @@ pub fn average(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
 }
 
 /// How a figure compares round by round: the geometric mean of the ratios, with its 95 % interval.
-pub fn ratio(of: &[f64], to: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+pub fn ratio(of: &[f64], to: &[f64], seed: u64) -> Sure {
     let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
     let mean = geometric_mean(&ratios).unwrap_or(f64::NAN);
     (mean, bootstrap::interval(&ratios, geometric_mean, seed))

@@ -43,6 +43,7 @@ use crate::interrupt;
 use crate::lab::chapter::{Axis, Cell, Claim, Findings, Picture, Series, Table, Unit, Verdict};
 use crate::lab::notebook::Notebook;
 use crate::lab::race::{Course, Entrant, Visit, below, each, middle, race, ratio, slices};
+use crate::lab::sure::{self, Sure};
 use crate::statistics::median;
 
 /// Sockets on one port, without workers.
@@ -150,12 +151,9 @@ fn findings(choices: &[Choice], fields: &[Field], missing: Vec<String>, seed: u6
         choices.iter().find(|(found, _)| *found == sockets).map_or(&[], |(_, times)| times)
     };
     let longer = |sockets: u32| ratio(times(sockets), times(1), seed);
-    let shown = |(value, interval): (f64, Option<[f64; 2]>)| match interval {
-        Some([low, high]) => format!("{value:.3} ({low:.3} to {high:.3})"),
-        None => format!("{value:.3}"),
-    };
+    let shown = |found: Sure| sure::words(found, 3);
     let noisy = "the interval lies on both sides of the limit; a quieter machine would tell";
-    let at_least = |found: (f64, Option<[f64; 2]>), limit| below(found.1, limit).map(|it| !it);
+    let at_least = |found: Sure, limit| below(found.1, limit).map(|it| !it);
     let (many, most) = (longer(256), longer(1024));
     let rates = |workers: u32, policy: &str| -> Vec<f64> {
         let field = fields.iter().find(|(found, _)| *found == workers);

@@ -454,7 +454,7 @@ mod tests {
 
     /// Rounds in which this part of the rate before was served, up to `spread` more or less.
     fn seen(hash: f64, shared: f64, p90: f64, spread: f64) -> Seen {
-        let jitter = |round: u32| if round % 2 == 0 { 1.0 + spread } else { 1.0 - spread };
+        let jitter = |round: u32| if round.is_multiple_of(2) { 1.0 + spread } else { 1.0 - spread };
         let stopped = |part: f64| -> Vec<Stopped> {
             let round = |round: u32| Stopped {
                 before: 1000.0,

@@ -45,6 +45,7 @@ use crate::lab::chapter::{Bar, Cell, Claim, Findings, Picture, Table, Unit, Verd
 use crate::lab::inquiry::{Inquiry, Told, ask};
 use crate::lab::notebook::Notebook;
 use crate::lab::race::{Course, Entrant, Visit, below, each, middle, race, ratio, slices};
+use crate::lab::sure::{self, Sure};
 use crate::server::Server;
 use crate::statistics::median;
 
@@ -166,10 +167,7 @@ fn findings(
     let cloudflare = wider(deviation(closed, OWN), deviation(closed, ONE_BY_ONE));
     let tokio = wider(deviation(closed, OWN), deviation(closed, SHARED));
     let opened = wider(deviation(open, OWN), deviation(open, ONE_BY_ONE));
-    let shown = |(value, interval): (f64, Option<[f64; 2]>)| match interval {
-        Some([low, high]) => format!("{value:.2} ({low:.2} to {high:.2})"),
-        None => format!("{value:.2}"),
-    };
+    let shown = |found: Sure| sure::words(found, 2);
     let noisy = "the interval lies on both sides of the limit; more rounds would tell";
     let claim = |claim: &str, source: &str, url: &str, theirs: &str, found, verdict| Claim {
         claim: claim.into(),
@@ -179,7 +177,7 @@ fn findings(
         ours: format!("stdev {} times", shown(found)),
         verdict: Verdict::of(verdict, noisy),
     };
-    let wide = |found: (f64, Option<[f64; 2]>)| below(found.1, WIDE).map(|it| !it);
+    let wide = |found: Sure| below(found.1, WIDE).map(|it| !it);
     let sharding = "https://www.nginx.com/blog/socket-sharding-nginx-release-1-9-1/";
     let balancing = "https://blog.cloudflare.com/the-sad-state-of-linux-socket-balancing/";
     let claims = vec![
