@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::post;
+use crate::lab::experiments::{flag, post, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,13 +44,29 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 1] = [Experiment {
-    name: "post",
-    source: include_str!("experiments/post.rs"),
-    seconds: [150, 40],
-    obstacle: none,
-    run: post::run,
-}];
+pub const BOOK: [Experiment; 3] = [
+    Experiment {
+        name: "post",
+        source: include_str!("experiments/post.rs"),
+        seconds: [150, 40],
+        obstacle: none,
+        run: post::run,
+    },
+    Experiment {
+        name: "twice",
+        source: include_str!("experiments/twice.rs"),
+        seconds: [3, 3],
+        obstacle: none,
+        run: twice::run,
+    },
+    Experiment {
+        name: "flag",
+        source: include_str!("experiments/flag.rs"),
+        seconds: [2, 2],
+        obstacle: none,
+        run: flag::run,
+    },
+];
 
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {

@@ -4,12 +4,14 @@
 //! - [`page`]: that page, read from the file's own heading;
 //! - [`notebook`]: every observation, written down as soon as it is made, so that a run can go on;
 //! - [`race`]: wrk visits several servers in turn; [`inquiry`]: the prober asks one;
+//! - [`client`]: a single connection, opened by hand;
 //! - [`chapter`]: what came of an experiment: claims with verdicts, tables, a picture;
 //! - [`record`]: all of that together, as it is saved;
 //! - [`roll`]: who can take part on this machine.
 
 pub mod book;
 pub mod chapter;
+pub mod client;
 mod experiments;
 pub mod inquiry;
 pub mod notebook;
