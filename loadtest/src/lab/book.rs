@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, hash, post, stall, tail};
+use crate::lab::experiments::{crash, flag, hash, post, stall, tail, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 5] = [
+pub const BOOK: [Experiment; 7] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -79,6 +79,20 @@ pub const BOOK: [Experiment; 5] = [
         seconds: [110, 22],
         obstacle: none,
         run: crash::run,
+    },
+    Experiment {
+        name: "twice",
+        source: include_str!("experiments/twice.rs"),
+        seconds: [3, 3],
+        obstacle: none,
+        run: twice::run,
+    },
+    Experiment {
+        name: "flag",
+        source: include_str!("experiments/flag.rs"),
+        seconds: [2, 2],
+        obstacle: none,
+        run: flag::run,
     },
 ];
 

@@ -6,12 +6,14 @@
 //! - [`race`]: wrk visits several servers in turn; [`inquiry`]: the prober asks one;
 //! - [`room`]: a network namespace, where a sysctl is turned; [`queues`]: who waits in which accept queue;
 //! - [`sure`]: a figure with its interval;
+//! - [`client`]: a single connection, opened by hand;
 //! - [`chapter`]: what came of an experiment: claims with verdicts, tables, a picture;
 //! - [`record`]: all of that together, as it is saved;
 //! - [`roll`]: who can take part on this machine.
 
 pub mod book;
 pub mod chapter;
+pub mod client;
 mod experiments;
 pub mod inquiry;
 pub mod notebook;

@@ -1,7 +1,9 @@
 //! One file per experiment. Each begins with its page of the book, which reports show as it stands.
 
 pub mod crash;
+pub mod flag;
 pub mod hash;
 pub mod post;
 pub mod stall;
 pub mod tail;
+pub mod twice;

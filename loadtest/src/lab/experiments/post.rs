@@ -311,7 +311,8 @@ mod tests {
 
     fn race(hash: f64, first: f64, spread: f64) -> Race {
         let visits = |rate: f64, served: &[u64]| -> Vec<Visit> {
-            let jitter = |round: u32| if round.is_multiple_of(2) { 1.0 + spread } else { 1.0 - spread };
+            let jitter =
+                |round: u32| if round.is_multiple_of(2) { 1.0 + spread } else { 1.0 - spread };
             (0..12).map(|round| visit(rate * jitter(round), served)).collect()
         };
         let even = [500; 4];
