@@ -269,6 +269,11 @@ pub struct Lab {
     /// failed are done again
     #[arg(long)]
     pub resume: bool,
+
+    /// Also put the results into this checkout of the repository: its README's answer, RESULTS.md,
+    /// RESULTS.json and results.svg. A whole run only, with the matrix
+    #[arg(long, value_name = "DIR")]
+    pub publish: Option<PathBuf>,
 }
 
 /// `loadtest trust`.

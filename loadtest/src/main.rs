@@ -12,7 +12,7 @@
 //! - [`kernel`]: accept queues, the kernel's counters, a network namespace for a test alone;
 //! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
 //! - [`matrix`]: every policy in every workload;
-//! - [`lab`]: what others claim, measured again;
+//! - [`lab`]: what others claim, measured again; [`publish`]: its results in this repository;
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
@@ -39,6 +39,7 @@ mod nginx;
 mod pin;
 mod probe;
 mod processes;
+mod publish;
 mod record;
 mod report;
 mod save;

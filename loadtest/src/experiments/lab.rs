@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cli;
 use crate::environment::Environment;
 use crate::experiments::compare;
 use crate::interrupt;
-use crate::lab::book::{BOOK, Experiment};
+use crate::lab::book::{self, BOOK, Experiment};
 use crate::lab::chapter::{Chapter, Findings, Outcome};
 use crate::lab::notebook::Notebook;
 use crate::lab::record::{Lab, SCHEMA};
@@ -17,7 +17,8 @@ use crate::lab::roll;
 use crate::load;
 use crate::matrix::cells::POLICIES;
 use crate::matrix::record::Matrix;
-use crate::report::{self, terminal};
+use crate::publish::{self, Checkout};
+use crate::report::{self, terminal, wrap};
 use crate::save::Place;
 use crate::warnings::Warning;
 use crate::wrk::Wrk;
@@ -25,12 +26,13 @@ use crate::wrk::Wrk;
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Lab) -> Result<()> {
     if asked.list {
-        return terminal::print(&report::lab::list(&BOOK)?);
+        return terminal::print(&report::lab::list(&BOOK, wrap::columns())?);
     }
-    let wanted = |experiment: &&Experiment| {
+    let checkout = asked.publish.as_deref().map(|root| checkout(asked, root)).transpose()?;
+    let is_wanted = |experiment: &&Experiment| {
         asked.names.is_empty() || asked.names.iter().any(|name| name == experiment.name)
     };
-    let wanted: Vec<&Experiment> = BOOK.iter().filter(wanted).collect();
+    let wanted: Vec<&Experiment> = BOOK.iter().filter(is_wanted).collect();
     let json = asked.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
     if let Some(path) = &asked.html {
         Place::reserve("--html", path)?;
@@ -39,20 +41,51 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     let mut lab = begin(asked, &json, &wrk)?;
     load::raise_open_files();
     lab.matrix = matrix(asked, &mut lab)?;
+    if checkout.is_some() {
+        publish::check_before(&lab)?;
+    }
 
     let mut notebook = Notebook::new(lab, json.clone(), wrk);
     (notebook.present, notebook.absent) = roll::take(&POLICIES)?;
     if !asked.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
-        terminal::print(&report::lab::header(&notebook.lab, wanted.len(), expected))?;
+        let width = wrap::columns();
+        terminal::print(&report::lab::header(&notebook.lab, wanted.len(), expected, width))?;
     }
+    perform(&wanted, &mut notebook, asked.markdown)?;
+    let lab = notebook.lab;
+    finish(&lab, &json, asked.html.as_deref(), asked.markdown)?;
+    fail_if_one_failed(&lab)?;
+    let Some(checkout) = checkout else { return Ok(()) };
+    publish::check(&lab, &book::names())?;
+    let files = checkout.publish(&lab)?.join(", ");
+    let line =
+        format!("Rewritten, though tracked by git: {files}; `git diff` shows what changed\n");
+    if asked.markdown { Ok(()) } else { terminal::print(&line) }
+}
+
+/// Where to publish, unless what is asked for cannot be published anyway.
+fn checkout(asked: &cli::Lab, root: &Path) -> Result<Checkout> {
+    let whole = asked.names.is_empty() && !asked.quick;
+    ensure!(whole, "--publish wants the whole book: leave --quick and names of experiments out");
+    ensure!(
+        !cfg!(debug_assertions),
+        "--publish is not for figures of a debug build; build with --release (`make lab` does)"
+    );
+    Checkout::at(root)
+}
+
+/// Does the experiments, one by one, and puts their chapters into the notebook; one that fails keeps
+/// none of the others from being done. After Ctrl-C the others are left out.
+fn perform(wanted: &[&Experiment], notebook: &mut Notebook, markdown: bool) -> Result<()> {
     for experiment in wanted {
         if interrupt::count() > 0 {
             break;
         }
-        let Some(chapter) = write(experiment, &mut notebook)? else { break };
-        if !asked.markdown {
-            terminal::print(&report::lab::chapter(&chapter))?;
+        let Some(chapter) = write(experiment, notebook)? else { break };
+        if !markdown {
+            let width = wrap::columns();
+            terminal::print(&report::lab::chapter(&chapter, notebook.quick, width))?;
         }
         put(&mut notebook.lab.chapters, chapter);
         notebook.save()?;
@@ -62,17 +95,15 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
         notebook.lab.warnings.push(Warning::LabInterrupted { saved }.to_string());
         notebook.save()?;
     }
-    let lab = notebook.lab;
-    finish(&lab, &json, asked.html.as_deref(), asked.markdown)?;
-    fail_if_one_failed(&lab)
+    Ok(())
 }
 
 /// Shows a lab that was read from a file.
 pub fn show(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
     if !markdown {
-        terminal::print(&report::lab::header(lab, 0, Duration::ZERO))?;
+        terminal::print(&report::lab::header(lab, 0, Duration::ZERO, wrap::columns()))?;
         for chapter in &lab.chapters {
-            terminal::print(&report::lab::chapter(chapter))?;
+            terminal::print(&report::lab::chapter(chapter, lab.quick, wrap::columns()))?;
         }
     }
     finish(lab, json, html, markdown)
@@ -81,9 +112,9 @@ pub fn show(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Resu
 /// What follows after the last chapter.
 fn finish(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
     if markdown {
-        terminal::print(&report::lab::markdown(lab))?;
+        terminal::print(&report::lab::markdown::markdown(lab))?;
     } else {
-        terminal::print(&report::lab::summary(lab))?;
+        terminal::print(&report::lab::summary(lab, wrap::columns()))?;
     }
     terminal::warn(lab.warnings.iter().cloned());
     if !markdown {
@@ -178,7 +209,10 @@ fn write(experiment: &Experiment, notebook: &mut Notebook) -> Result<Option<Chap
             let ran = (experiment.run)(notebook);
             notebook.close();
             match ran {
-                Ok(findings) => (Outcome::Done, findings),
+                Ok(findings) => match legible(&findings) {
+                    Ok(()) => (Outcome::Done, findings),
+                    Err(error) => (Outcome::Failed(format!("{error:#}")), Findings::default()),
+                },
                 Err(_) if interrupt::count() > 0 => return Ok(None),
                 Err(error) => (Outcome::Failed(format!("{error:#}")), Findings::default()),
             }
@@ -188,9 +222,20 @@ fn write(experiment: &Experiment, notebook: &mut Notebook) -> Result<Option<Chap
     Ok(Some(Chapter { name: experiment.name.into(), page, outcome, seconds, findings }))
 }
 
-/// Puts a chapter in its place, perhaps instead of an older one.
-fn put(chapters: &mut Vec<Chapter>, chapter: Chapter) {
+/// Whether findings can be read again once they are saved: JSON has no numbers that are none, and one
+/// such would make the whole file unreadable.
+fn legible(findings: &Findings) -> Result<()> {
+    let json = serde_json::to_value(findings).context("cannot make JSON of the findings")?;
+    serde_json::from_value::<Findings>(json).context("a figure that is no number")?;
+    Ok(())
+}
+
+/// Puts a chapter in its place, perhaps instead of an older one. What that took counts too: its
+/// observations are in the newer one.
+fn put(chapters: &mut Vec<Chapter>, mut chapter: Chapter) {
     let place = |name: &str| BOOK.iter().position(|experiment| experiment.name == name);
+    let older = chapters.iter().find(|other| other.name == chapter.name);
+    chapter.seconds += older.map_or(0.0, |older| older.seconds);
     chapters.retain(|other| other.name != chapter.name);
     chapters.push(chapter);
     chapters.sort_by_key(|chapter| place(&chapter.name));
@@ -207,4 +252,78 @@ fn fail_if_one_failed(lab: &Lab) -> Result<()> {
         .collect();
     ensure!(failed.is_empty(), "experiments failed: {}", failed.join("; "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::notebook::tests::notebook;
+    use crate::lab::page::SECTIONS;
+
+    fn experiment(name: &'static str, run: fn(&mut Notebook) -> Result<Findings>) -> Experiment {
+        let sections = SECTIONS.map(|name| format!("//! # {name}\n//! It is.\n")).concat();
+        let source: &'static str = format!("//! Why {name}?\n{sections}").leak();
+        Experiment { name, source, seconds: [1, 1], obstacle: || None, run }
+    }
+
+    fn works(notebook: &mut Notebook) -> Result<Findings> {
+        let rate: f64 = notebook.observe("rate", |_| Ok(7.0))?;
+        Ok(Findings { answer: format!("It is {rate}."), ..Findings::default() })
+    }
+
+    fn breaks(notebook: &mut Notebook) -> Result<Findings> {
+        notebook.observe("before", |_| Ok(1))?;
+        anyhow::bail!("a server died")
+    }
+
+    fn divides_by_nothing(_: &mut Notebook) -> Result<Findings> {
+        use crate::lab::chapter::{Bar, Picture, Unit};
+        let bars = vec![Bar { name: "x".into(), value: f64::NAN, interval: None }];
+        let picture = Picture::Bars { title: "x".into(), unit: Unit::Ratio, bars, reference: None };
+        Ok(Findings { picture: Some(picture), ..Findings::default() })
+    }
+
+    #[test]
+    fn when_one_fails_the_others_go_on_and_what_is_missing_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(mut notebook) = notebook(&folder) else { return };
+        notebook.lab.chapters.clear();
+        let skipped =
+            Experiment { obstacle: || Some("needs root".into()), ..experiment("skipped", breaks) };
+        let book = [
+            experiment("broken", breaks),
+            skipped,
+            experiment("divided", divides_by_nothing),
+            experiment("fine", works),
+        ];
+        perform(&book.each_ref(), &mut notebook, true).unwrap();
+
+        let saved = Lab::read(notebook.path()).unwrap();
+        let outcome = |name: &str| saved.chapter(name).unwrap().outcome.clone();
+        assert_eq!(outcome("broken"), Outcome::Failed("a server died".into()));
+        assert_eq!(outcome("skipped"), Outcome::Skipped("needs root".into()));
+        assert!(matches!(outcome("divided"), Outcome::Failed(why) if why.contains("no number")));
+        assert_eq!(saved.chapter("fine").unwrap().findings.answer, "It is 7.");
+        assert_eq!(saved.observations["broken"]["before"], 1, "what it saw is kept");
+
+        let report = report::lab::summary(&saved, 100);
+        for words in ["broken: failed: a server died", "skipped: skipped: needs root"] {
+            assert!(report.contains(words), "{words} is not in {report}");
+        }
+        let error = fail_if_one_failed(&saved).unwrap_err().to_string();
+        assert!(error.starts_with("experiments failed: broken: a server died; divided"), "{error}");
+    }
+
+    #[test]
+    fn a_chapter_that_is_made_again_from_its_observations_took_as_long_as_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(mut notebook) = notebook(&folder) else { return };
+        notebook.lab.chapters.clear();
+        let book = [experiment("fine", works)];
+        perform(&book.each_ref(), &mut notebook, true).unwrap();
+        notebook.lab.chapters[0].seconds = 30.0;
+        perform(&book.each_ref(), &mut notebook, true).unwrap();
+        assert_eq!(notebook.lab.chapters.len(), 1);
+        assert!((30.0..40.0).contains(&notebook.lab.chapters[0].seconds));
+    }
 }

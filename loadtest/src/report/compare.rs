@@ -8,9 +8,7 @@ use crate::comparison::record::{
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{ABOUT_LATENCIES, BOLD, errors, machine};
-
-/// Columns of the terminal.
-const WIDTH: usize = 100;
+use crate::report::wrap::{WIDTH, room};
 
 /// Pairs without the baseline are shown for up to so many contestants; all are in the JSON.
 const ALL_PAIRS_UPTO: usize = 3;
@@ -214,8 +212,6 @@ pub fn fixed_rate_rows(at: &FixedRate) -> impl Iterator<Item = [String; 9]> {
 pub fn wrapped(text: &str, indent: &str) -> String {
     let mut report = String::new();
     let mut line = String::from(indent);
-    // Escape sequences take no room.
-    let room = |line: &str| anstream::adapter::strip_str(line).to_string().chars().count();
     for word in text.split(' ') {
         if line.trim().is_empty() {
             line += word;

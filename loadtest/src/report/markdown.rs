@@ -47,16 +47,23 @@ pub fn compare(comparison: &Comparison) -> String {
 
 /// A table: the first column to the left, figures to the right.
 pub fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| escape(cell)).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let rule = format!("|---|{}\n", "---:|".repeat(header.len() - 1));
-    line(header) + &rule + &rows.map(|cells| line(&cells)).collect::<String>()
+    let escaped = |cells: &[String]| cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>();
+    let rule = format!("---|{}", "---:|".repeat(header.len() - 1));
+    table_of(&escaped(header), &rule, rows.map(|cells| escaped(&cells)))
+}
+
+/// The same of words, all to the left, that are Markdown already.
+pub fn table_of_words(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+    table_of(header, &"---|".repeat(header.len()), rows)
+}
+
+fn table_of(header: &[String], rule: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    format!("{}|{rule}\n", line(header)) + &rows.map(|cells| line(&cells)).collect::<String>()
 }
 
 /// Keeps what has a meaning in Markdown from having it.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let special = |c| matches!(c, '|' | '*' | '_' | '<' | '>' | '#' | '`' | '[' | ']' | '\\');
     text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }

@@ -134,13 +134,20 @@ fn stopped(matrix: &Matrix) -> Option<Grid> {
     is_known.then(|| ("Connections, and a worker lost", header.map(String::from).to_vec(), rows))
 }
 
-/// The same as Markdown.
-pub fn markdown(matrix: &Matrix) -> String {
+/// The matrix itself as Markdown, with what its cells say.
+pub fn overview(matrix: &Matrix) -> String {
     let (_, rows) = cells(matrix);
     let names = matrix.columns.iter().map(|column| column.name.clone());
     let header: Vec<String> = std::iter::once(String::new()).chain(names).collect();
-    let mut text = markdown::table(&header, rows.into_iter());
-    text += &format!("\n{ABOUT} `!` is below {GOOD}.\n");
+    // The blank that keeps columns of figures even on a terminal.
+    let rows = rows.into_iter().map(|row| row.iter().map(|cell| cell.trim_end().into()).collect());
+    let table = markdown::table(&header, rows);
+    format!("{table}\n{ABOUT} `!` is below {GOOD}.\n")
+}
+
+/// The whole report as Markdown.
+pub fn markdown(matrix: &Matrix) -> String {
+    let mut text = overview(matrix);
     let grids = [absolute(matrix), switches(matrix), stopped(matrix)];
     for (title, mut header, rows) in grids.into_iter().flatten() {
         if header.first().is_some_and(|name| name == "1") {

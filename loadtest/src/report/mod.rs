@@ -13,3 +13,4 @@ pub mod progress;
 pub mod side_by_side;
 pub mod table;
 pub mod terminal;
+pub mod wrap;

@@ -1,0 +1,251 @@
+//! The lab's results put into a checkout of this repository: what its README opens with, and the files
+//! that the README leads to. All of it follows from `RESULTS.json`, and a test compares it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::lab::chapter::Outcome;
+use crate::lab::record::Lab;
+use crate::matrix::cells::{CELLS, STOPPED};
+use crate::report::lab::{answer, heat, markdown};
+use crate::save::Place;
+
+/// The record, less its single observations.
+const RECORD: &str = "loadtest/RESULTS.json";
+
+/// All figures as Markdown.
+const RESULTS: &str = "loadtest/RESULTS.md";
+
+/// The matrix as a picture.
+const PICTURE: &str = "loadtest/results.svg";
+
+/// What opens with the answer.
+const README: &str = "README.md";
+
+/// Where in the README it does.
+const BEGIN: &str = "<!-- answer, generated -->\n";
+const END: &str = "<!-- end of answer -->";
+
+/// A checkout of this repository, into which can be written.
+#[derive(Debug)]
+pub struct Checkout {
+    root: PathBuf,
+    /// The README before and after what is generated.
+    readme: [String; 2],
+}
+
+impl Checkout {
+    /// Looks at what `--publish` names.
+    ///
+    /// # Errors
+    /// When it is something else, or cannot be written.
+    pub fn at(root: &Path) -> Result<Self> {
+        let show = root.display();
+        let is_ours = || {
+            let manifest = fs::read_to_string(root.join("loadtest/Cargo.toml")).ok()?;
+            manifest.contains("name = \"loadtest\"").then_some(())
+        };
+        let remedy = "name the folder that you cloned it into, such as --publish .";
+        ensure!(
+            is_ours().is_some(),
+            "--publish {show} is no checkout of this repository; {remedy}"
+        );
+        let readme = fs::read_to_string(root.join(README))
+            .with_context(|| format!("--publish {show} has no README.md; {remedy}"))?;
+        let marked = readme.split_once(BEGIN);
+        let marked = marked.and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+        let (before, after) = marked.with_context(|| {
+            format!(
+                "{show}/README.md has no place for the answer: a line '{}' and, below it, '{END}'",
+                BEGIN.trim_end()
+            )
+        })?;
+        let checkout = Self { root: root.into(), readme: [before.into(), after.into()] };
+        for name in [README, RECORD, RESULTS, PICTURE] {
+            Place::reserve("--publish", &checkout.root.join(name))?;
+        }
+        Ok(checkout)
+    }
+
+    /// Writes everything. Gives the names of the files.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn publish(&self, lab: &Lab) -> Result<[&'static str; 4]> {
+        let documents = self.documents(lab)?;
+        for (name, text) in &documents {
+            let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
+            Place::reserve("--publish", &self.root.join(name))?.save_text(text)?;
+        }
+        Ok(documents.map(|(name, _)| name))
+    }
+
+    /// Every file's name and text.
+    fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
+        let record = Lab { observations: Default::default(), ..lab.clone() };
+        let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
+        let picture = lab.matrix.as_ref().map(heat::svg).unwrap_or_default();
+        let [before, after] = &self.readme;
+        Ok([
+            (README, format!("{before}{BEGIN}{}{END}{after}", answer::answer(lab))),
+            (RECORD, json + "\n"),
+            (RESULTS, markdown::results(lab)),
+            (PICTURE, picture + "\n"),
+        ])
+    }
+}
+
+/// Refuses a lab that is not the whole book, with everything that it lacks. `book` names all chapters.
+///
+/// # Errors
+/// When it lacks something.
+pub fn check(lab: &Lab, book: &[&str]) -> Result<()> {
+    let lacks = lacks(lab, book);
+    ensure!(
+        lacks.is_empty(),
+        "--publish wants the whole book, and this one lacks something: {}",
+        lacks.join("; ")
+    );
+    Ok(())
+}
+
+/// The same before the experiments: refuses what cannot become the whole book.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_before(lab: &Lab) -> Result<()> {
+    let begun = Lab { chapters: Vec::new(), ..lab.clone() };
+    check(&begun, &[])
+}
+
+fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
+    let mut lacks = Vec::new();
+    if lab.quick {
+        lacks.push("it is the short form (leave --quick out)".into());
+    }
+    match &lab.matrix {
+        None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
+        Some(matrix) => {
+            let all = CELLS.iter().map(|cell| cell.name).chain([STOPPED]);
+            let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
+            let missing: Vec<&str> = all.filter(is_missing).collect();
+            if !missing.is_empty() {
+                let missing = missing.join("', '");
+                lacks.push(format!("its matrix has no workload '{missing}' (`make matrix`)"));
+            }
+        }
+    }
+    let absent: Vec<&str> = book.iter().copied().filter(|n| lab.chapter(n).is_none()).collect();
+    if !absent.is_empty() {
+        lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
+    }
+    for chapter in &lab.chapters {
+        if let Outcome::Failed(reason) = &chapter.outcome {
+            lacks.push(format!("{} failed: {reason}", chapter.name));
+        }
+    }
+    lacks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::record::tests::lab;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    }
+
+    /// A folder that looks like this repository.
+    fn checkout() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("loadtest")).unwrap();
+        for name in [README, "loadtest/Cargo.toml"] {
+            fs::copy(root().join(name), folder.path().join(name)).unwrap();
+        }
+        folder
+    }
+
+    fn whole() -> Lab {
+        let mut lab = lab();
+        lab.quick = false;
+        lab.chapters.retain(|chapter| !matches!(chapter.outcome, Outcome::Failed(_)));
+        lab
+    }
+
+    #[test]
+    fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_changes() {
+        let folder = checkout();
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let before = text(README);
+        Checkout::at(folder.path()).unwrap().publish(&whole()).unwrap();
+        let after = text(README);
+        let around = |text: &str| {
+            let (before, rest) = text.split_once(BEGIN).unwrap();
+            (before.to_owned(), rest.split_once(END).unwrap().1.to_owned())
+        };
+        assert_eq!(around(&before), around(&after));
+        assert!(after.contains("**What is post?** It is not the hash"), "{after}");
+        let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
+        assert_eq!(saved, Lab { observations: Default::default(), ..whole() });
+        // A second time changes nothing.
+        let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
+        for (name, wanted) in documents {
+            assert_eq!(text(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_this_repository_is_refused_in_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
+        assert!(refusal.contains("no checkout of this repository"), "{refusal}");
+        assert_eq!(refusal.lines().count(), 1);
+        let folder = checkout();
+        fs::write(folder.path().join(README), "no marks").unwrap();
+        let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
+        assert!(refusal.contains("README.md has no place for the answer"), "{refusal}");
+        assert_eq!(refusal.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_book_that_is_not_whole_is_refused_with_all_that_it_lacks() {
+        let names = ["post", "stall", "spread", "order", "twice"];
+        check(&whole(), &names).unwrap();
+        check_before(&whole()).unwrap();
+        type Spoil = fn(&mut Lab);
+        let spoilt: [(&str, Spoil); 5] = [
+            ("--quick", |lab| lab.quick = true),
+            ("no matrix", |lab| lab.matrix = None),
+            ("no workload 'post'", |lab| drop(lab.matrix.as_mut().unwrap().columns.remove(0))),
+            ("not run: order", |lab| lab.chapters.retain(|chapter| chapter.name != "order")),
+            ("post failed: no", |lab| lab.chapters[0].outcome = Outcome::Failed("no".into())),
+        ];
+        for (words, spoil) in spoilt {
+            let mut lab = whole();
+            spoil(&mut lab);
+            let refusal = check(&lab, &names).unwrap_err().to_string();
+            assert!(refusal.contains(words), "{words}: {refusal}");
+        }
+    }
+
+    /// `UPDATE_README=1 cargo test -p loadtest published` writes them anew.
+    #[test]
+    fn readme_and_results_are_what_the_published_record_gives() {
+        let lab = Lab::read(&root().join(RECORD)).unwrap();
+        let checkout = Checkout::at(&root()).unwrap();
+        if std::env::var_os("UPDATE_README").is_some() {
+            checkout.publish(&lab).unwrap();
+        }
+        for (name, wanted) in checkout.documents(&lab).unwrap() {
+            let found = fs::read_to_string(root().join(name)).unwrap_or_default();
+            let wanted = wanted.trim_end();
+            assert!(
+                found.trim_end() == wanted,
+                "{name} differs: UPDATE_README=1 cargo test -p loadtest published"
+            );
+        }
+    }
+}
