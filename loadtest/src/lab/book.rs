@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, post, stall};
+use crate::lab::experiments::{crash, post, reload, stall};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 3] = [
+pub const BOOK: [Experiment; 4] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -62,9 +62,16 @@ pub const BOOK: [Experiment; 3] = [
     Experiment {
         name: "crash",
         source: include_str!("experiments/crash.rs"),
-        seconds: [110, 25],
+        seconds: [95, 22],
         obstacle: none,
         run: crash::run,
+    },
+    Experiment {
+        name: "reload",
+        source: include_str!("experiments/reload.rs"),
+        seconds: [75, 22],
+        obstacle: none,
+        run: reload::run,
     },
 ];
 

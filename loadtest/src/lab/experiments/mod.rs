@@ -2,4 +2,5 @@
 
 pub mod crash;
 pub mod post;
+pub mod reload;
 pub mod stall;
