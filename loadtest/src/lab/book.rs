@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, flag, hash, post, stall, tail, twice};
+use crate::lab::experiments::{crash, flag, hash, post, reload, stall, tail, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 7] = [
+pub const BOOK: [Experiment; 8] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -79,6 +79,13 @@ pub const BOOK: [Experiment; 7] = [
         seconds: [110, 22],
         obstacle: none,
         run: crash::run,
+    },
+    Experiment {
+        name: "reload",
+        source: include_str!("experiments/reload.rs"),
+        seconds: [60, 15],
+        obstacle: none,
+        run: reload::run,
     },
     Experiment {
         name: "twice",

@@ -4,6 +4,7 @@ pub mod crash;
 pub mod flag;
 pub mod hash;
 pub mod post;
+pub mod reload;
 pub mod stall;
 pub mod tail;
 pub mod twice;
