@@ -50,13 +50,18 @@ pub fn section(comparison: &Comparison, json: Option<&str>) -> Result<Markup> {
             @if let Some(json) = json {
                 p {
                     "Raw data, with every slice: "
-                    // The dot keeps a name with a colon from being taken for another scheme.
-                    a href={ "./" (utf8_percent_encode(json, NOT_IN_A_LINK)) } { (json) }
+                    (link(json))
                     " (schema " code { (words(&comparison.schema, "/schema")) } ")."
                 }
             }
         }
     })
+}
+
+/// A link to a file beside the page.
+pub fn link(file: &str) -> Markup {
+    // The dot keeps a name with a colon from being taken for another scheme.
+    html! { a href={ "./" (utf8_percent_encode(file, NOT_IN_A_LINK)) } { (file) } }
 }
 
 /// The commit, unless the sources differed from it.
@@ -65,13 +70,17 @@ fn clean(environment: &Environment) -> Option<&str> {
 }
 
 /// The command line, as a shell reads it.
-fn command(arguments: &[String]) -> Result<String> {
+///
+/// # Errors
+/// When an argument cannot be quoted for a shell: it has a NUL.
+pub fn command(arguments: &[String]) -> Result<String> {
     let words =
         std::iter::once("target/release/loadtest").chain(arguments.iter().map(String::as_str));
     shlex::try_join(words).context("cannot quote the arguments for a shell")
 }
 
-fn machine(environment: &Environment) -> Markup {
+/// Where it ran, and with what.
+pub fn machine(environment: &Environment) -> Markup {
     let Environment { kernel, cpu, cores, memory_bytes, wrk, rustc, commit, started_at } =
         environment;
     let texts = [

@@ -64,6 +64,16 @@ pub fn shortened(name: &str, most: usize) -> String {
     name.chars().take(most - 1).chain(['…']).collect()
 }
 
+/// A line as it is drawn, with its mark.
+pub fn key(index: usize) -> Markup {
+    html! {
+        svg.key aria-hidden="true" viewBox="-20 -7 40 14" width="40" height="14" {
+            line.curve x1="-20" x2="20" stroke-dasharray=(dashes(index)) {}
+            path.mark d=(MARKS[index % MARKS.len()]) {}
+        }
+    }
+}
+
 /// Who is who, with lines as they are drawn.
 pub fn legend(comparison: &Comparison) -> Markup {
     html! {
@@ -71,10 +81,7 @@ pub fn legend(comparison: &Comparison) -> Markup {
             @for (index, contestant) in comparison.contestants.iter().enumerate() {
                 @if contestant.summary.is_some() {
                     li class=(colour(index)) {
-                        svg.key aria-hidden="true" viewBox="-20 -7 40 14" width="40" height="14" {
-                            line.curve x1="-20" x2="20" stroke-dasharray=(dashes(index)) {}
-                            path.mark d=(MARKS[index % MARKS.len()]) {}
-                        }
+                        (key(index))
                         (plain_name(index, contestant))
                     }
                 }

@@ -12,7 +12,7 @@ use crate::report::matrix::word;
 use crate::report::terminal::machine;
 
 /// Colours of the cells alone; the rest is the style of all pages.
-const HEAT: &str = include_str!("matrix.css");
+pub const HEAT: &str = include_str!("matrix.css");
 
 /// The page. `json` is the file with the record, relative to the page, to be linked.
 ///
@@ -28,9 +28,9 @@ pub fn page(matrix: &Matrix, json: Option<&str>) -> Result<String> {
                     (answer(matrix))
                 }
                 main {
-                    (heat_map(matrix))
-                    (demands(matrix))
-                    (connections(matrix))
+                    (heat_map(matrix, ""))
+                    (demands(matrix, ""))
+                    (connections(matrix, ""))
                     section {
                         h2 { "How it was measured" }
                         ul {
@@ -63,7 +63,7 @@ fn at(column: usize, field: &str) -> String {
 }
 
 /// Who is good everywhere, in a sentence.
-fn answer(matrix: &Matrix) -> Markup {
+pub fn answer(matrix: &Matrix) -> Markup {
     let is_good = |policy: &&String| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
@@ -81,7 +81,8 @@ fn answer(matrix: &Matrix) -> Markup {
     }
 }
 
-fn heat_map(matrix: &Matrix) -> Markup {
+/// The matrix itself. `root` is where the record has it.
+pub fn heat_map(matrix: &Matrix, root: &str) -> Markup {
     html! {
         section {
             h2 { "Requests/s, of the best policy of each workload" }
@@ -98,7 +99,7 @@ fn heat_map(matrix: &Matrix) -> Markup {
                     tbody { @for policy in &matrix.policies { tr {
                         th scope="row" { (policy) }
                         @for (number, column) in matrix.columns.iter().enumerate() {
-                            (cell(number, column.judged, column.cells.iter().position(|f| &f.policy == policy),
+                            (cell(root, number, column.judged, column.cells.iter().position(|f| &f.policy == policy),
                                 &column.cells))
                         }
                     } } }
@@ -108,10 +109,16 @@ fn heat_map(matrix: &Matrix) -> Markup {
     }
 }
 
-fn cell(column: usize, judged: bool, place: Option<usize>, figures: &[Figure]) -> Markup {
+fn cell(
+    root: &str,
+    column: usize,
+    judged: bool,
+    place: Option<usize>,
+    figures: &[Figure],
+) -> Markup {
     let Some(place) = place else { return html! { td { "–" } } };
     let found = &figures[place];
-    let at = |field: &str| format!("/columns/{column}/cells/{place}/{field}");
+    let at = |field: &str| format!("{root}/columns/{column}/cells/{place}/{field}");
     // Half of the best, or less, is as bad as it gets.
     let good = ((found.of_best - 0.5) * 200.0).clamp(0.0, 100.0);
     let class = if judged && found.of_best < GOOD { "bad" } else { "good" };
@@ -123,15 +130,16 @@ fn cell(column: usize, judged: bool, place: Option<usize>, figures: &[Figure]) -
     }
 }
 
-fn demands(matrix: &Matrix) -> Markup {
+/// What must come out of it, and whether it did.
+pub fn demands(matrix: &Matrix, root: &str) -> Markup {
     html! {
         section {
             h2 { "What must come out" }
             ul .demands {
                 @for (place, demand) in matrix.demands.iter().enumerate() {
                     li { strong { (word(demand)) } " "
-                        (words(&demand.text, &format!("/demands/{place}/text"))) ": "
-                        (words(&demand.figures, &format!("/demands/{place}/figures"))) }
+                        (words(&demand.text, &format!("{root}/demands/{place}/text"))) ": "
+                        (words(&demand.figures, &format!("{root}/demands/{place}/figures"))) }
                 }
             }
         }
@@ -139,14 +147,14 @@ fn demands(matrix: &Matrix) -> Markup {
 }
 
 /// Who got the post's connections, and what happens without a worker.
-fn connections(matrix: &Matrix) -> Markup {
+pub fn connections(matrix: &Matrix, root: &str) -> Markup {
     let place = |name: &str| matrix.columns.iter().position(|column| column.name == name);
     let (post, stopped) = (place("post"), place(STOPPED));
     let shown = |column: Option<usize>, policy: &str, field: &str, digits: usize| {
         let column = column?;
         let cells = &matrix.columns[column].cells;
         let row = cells.iter().position(|figure| figure.policy == policy)?;
-        let at = format!("/columns/{column}/cells/{row}/{field}");
+        let at = format!("{root}/columns/{column}/cells/{row}/{field}");
         let value = serde_json::to_value(&cells[row]).ok()?.get(field)?.clone();
         let number = value.as_f64()?;
         Some(html! { data value=(value) data-at=(at) { (format!("{number:.digits$}")) } })

@@ -6,7 +6,7 @@
 //! - [`spread`]: which workers did the work;
 //! - [`figures`], [`context`]: everything in numbers, and how to get it again.
 //!
-//! - [`matrix`]: a page of its own, for every policy in every workload;
+//! - [`matrix`], [`lab`]: pages of their own, for every policy in every workload, and for the book;
 //! - [`plot`], [`scale`], [`look`]: what pictures have in common;
 //! - [`figure`]: numbers that can be checked against the record.
 
