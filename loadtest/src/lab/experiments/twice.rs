@@ -208,6 +208,11 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
     };
     let ours = |name| of(name).map_or("nothing".into(), outcome);
     let refused = |name| of(name).map(|tried| tried.refusal.is_some());
+    // What it said in refusing stands below the table.
+    let brief = |name| match refused(name) {
+        Some(true) => "refused".into(),
+        _ => ours(name),
+    };
     let same_user = match (refused(USER), refused(JOIN)) {
         (Some(other), Some(same)) => Some(other && !same),
         _ => None,
@@ -266,7 +271,7 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
                 theirs: "all of the processes binding to the same address must have the same \
                          effective UID"
                     .into(),
-                ours: format!("the same user: {}; another user: {}", ours(JOIN), ours(USER)),
+                ours: format!("the same user: {}; another user: {}", brief(JOIN), brief(USER)),
                 verdict: Verdict::of(same_user, "to become another user needs root"),
             },
         ],
