@@ -322,8 +322,8 @@ fn answer(
     };
     if let (Some(own), Some(shared)) = (killed(HASH), killed(SHARED)) {
         answer += &format!(
-            " Killed while it works it costs {own} and {shared}: what it had accepted is lost with \
-             either kind of socket, and nothing can prevent that."
+            " Killed while it works it costs {own} with a socket of its own and {shared} with a shared \
+             one: what it had accepted is lost with either, and nothing can prevent that."
         );
     }
     answer
@@ -464,7 +464,11 @@ mod tests {
         let found = findings(&all, true, vec![], 1);
         assert!(found.answer.contains("takes 32.0 of 32 clients with it"), "{}", found.answer);
         assert!(found.answer.contains("With tcp_migrate_req it is 2.0."), "{}", found.answer);
-        assert!(found.answer.contains("costs 3.0 and 3.0"), "{}", found.answer);
+        assert!(
+            found.answer.contains("costs 3.0 with a socket of its own and 3.0 with a shared one"),
+            "{}",
+            found.answer
+        );
         assert!(found.advice.contains("migrates by itself (2.0 lost)"), "{}", found.advice);
     }
 

@@ -412,7 +412,7 @@ fn findings(ways: &[Way], missing: Vec<String>, seed: u64) -> Findings {
         Bar { name: way.name.clone(), value, interval }
     };
     Findings {
-        answer: answer(&handed, without, with, drained),
+        answer: answer(&handed, without, with, drained, seed),
         claims,
         advice: advice(&handed, mends, with, seed),
         picture: Some(Picture::Bars {
@@ -432,6 +432,7 @@ fn answer(
     without: Option<&Way>,
     with: Option<&Way>,
     drained: Option<&Way>,
+    seed: u64,
 ) -> String {
     let mut answer = match handed.lost() {
         0 => format!(
@@ -440,7 +441,7 @@ fn answer(
         ),
         _ => format!("Even where sockets are handed over, {} were lost.", handed.words()),
     };
-    let each = |way: &Way| format!("{:.1}", way.lost() as f64 / way.reloads().max(1) as f64);
+    let each = |way: &Way| format!("{:.1}", way.each(seed).0);
     if let Some(without) = without {
         answer += &format!(
             " What loses is to close a listening socket, and not SO_REUSEPORT: where one server joins \
