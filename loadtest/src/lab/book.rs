@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, flag, hash, post, reload, stall, tail, twice};
+use crate::lab::experiments::{crash, flag, hash, order, post, reload, stall, tail, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 8] = [
+pub const BOOK: [Experiment; 9] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -58,6 +58,13 @@ pub const BOOK: [Experiment; 8] = [
         seconds: [200, 32],
         obstacle: none,
         run: hash::run,
+    },
+    Experiment {
+        name: "order",
+        source: include_str!("experiments/order.rs"),
+        seconds: [25, 8],
+        obstacle: none,
+        run: order::run,
     },
     Experiment {
         name: "tail",

@@ -3,6 +3,7 @@
 pub mod crash;
 pub mod flag;
 pub mod hash;
+pub mod order;
 pub mod post;
 pub mod reload;
 pub mod stall;
