@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{flag, post, twice};
+use crate::lab::experiments::{flag, order, post, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,13 +44,20 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 3] = [
+pub const BOOK: [Experiment; 4] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
         seconds: [150, 40],
         obstacle: none,
         run: post::run,
+    },
+    Experiment {
+        name: "order",
+        source: include_str!("experiments/order.rs"),
+        seconds: [25, 8],
+        obstacle: none,
+        run: order::run,
     },
     Experiment {
         name: "twice",
