@@ -1,10 +1,12 @@
 //! What several runs say together.
 //!
 //! - [`bootstrap`]: how sure one can be of an average;
+//! - [`chance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
 //! - [`oddities`]: outliers, and a machine that changed its speed.
 
 pub mod bootstrap;
+pub mod chance;
 pub mod oddities;
 pub mod verdict;
 
