@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{flag, order, post, twice};
+use crate::lab::experiments::{flag, order, post, spread, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 4] = [
+pub const BOOK: [Experiment; 5] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -53,9 +53,16 @@ pub const BOOK: [Experiment; 4] = [
         run: post::run,
     },
     Experiment {
+        name: "spread",
+        source: include_str!("experiments/spread.rs"),
+        seconds: [60, 15],
+        obstacle: none,
+        run: spread::run,
+    },
+    Experiment {
         name: "order",
         source: include_str!("experiments/order.rs"),
-        seconds: [25, 8],
+        seconds: [15, 5],
         obstacle: none,
         run: order::run,
     },

@@ -3,4 +3,5 @@
 pub mod flag;
 pub mod order;
 pub mod post;
+pub mod spread;
 pub mod twice;
