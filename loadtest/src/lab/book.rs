@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, flag, hash, order, post, reload, stall, tail, twice};
+use crate::lab::experiments::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 9] = [
+pub const BOOK: [Experiment; 10] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -58,6 +58,13 @@ pub const BOOK: [Experiment; 9] = [
         seconds: [200, 32],
         obstacle: none,
         run: hash::run,
+    },
+    Experiment {
+        name: "spread",
+        source: include_str!("experiments/spread.rs"),
+        seconds: [60, 15],
+        obstacle: none,
+        run: spread::run,
     },
     Experiment {
         name: "order",

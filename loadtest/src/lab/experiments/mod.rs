@@ -6,6 +6,7 @@ pub mod hash;
 pub mod order;
 pub mod post;
 pub mod reload;
+pub mod spread;
 pub mod stall;
 pub mod tail;
 pub mod twice;
