@@ -48,7 +48,7 @@ pub const BOOK: [Experiment; 10] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
-        seconds: [140, 42],
+        seconds: [125, 42],
         obstacle: none,
         run: post::run,
     },
@@ -90,21 +90,21 @@ pub const BOOK: [Experiment; 10] = [
     Experiment {
         name: "crash",
         source: include_str!("experiments/crash.rs"),
-        seconds: [110, 22],
+        seconds: [95, 22],
         obstacle: none,
         run: crash::run,
     },
     Experiment {
         name: "reload",
         source: include_str!("experiments/reload.rs"),
-        seconds: [60, 15],
+        seconds: [75, 22],
         obstacle: none,
         run: reload::run,
     },
     Experiment {
         name: "twice",
         source: include_str!("experiments/twice.rs"),
-        seconds: [3, 3],
+        seconds: [2, 2],
         obstacle: none,
         run: twice::run,
     },

@@ -25,6 +25,10 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::report::terminal;
+use ratatui::crossterm::terminal;
+
+use crate::cli;
+use crate::report::terminal::print;
 use crate::watch::reading::Reading;
 use crate::watch::target::Target;
 
@@ -50,6 +54,7 @@ pub fn run(asked: &cli::Watch) -> Result<()> {
     };
     if let End::ServerEnded = end {
         terminal::print(&format!("the server has ended: {name}\n"))?;
+        print(&format!("the server has ended: {name}\n"))?;
     }
     Ok(())
 }
@@ -58,4 +63,9 @@ pub fn run(asked: &cli::Watch) -> Result<()> {
 fn is_terminal() -> bool {
     let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
     can_draw && stdout().is_terminal() && stdin().is_terminal()
+/// Whether somebody sits there who can look and press keys. A serial line may not know its size.
+fn is_terminal() -> bool {
+    let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    let has_size = || terminal::size().is_ok_and(|(width, height)| width > 0 && height > 0);
+    can_draw && stdout().is_terminal() && stdin().is_terminal() && has_size()
 }

@@ -269,12 +269,16 @@ fn open(line: &Path) -> File {
     options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(line).unwrap()
 }
 
+/// What most terminals call themselves.
+const XTERM: &str = "xterm-256color";
+
 fn size(number: u16) -> NonZero<u16> {
     NonZero::new(number).unwrap()
 }
 
 /// Starts `loadtest watch` in this terminal, as the leader of its session.
 fn spawn_in(line: &Path, server: &Server) -> Child {
+fn spawn_in(line: &Path, server: &Server, kind: &str) -> Child {
     let line = || Stdio::from(open(line));
     // Not the terminal that the tests run in: crossterm asks /dev/tty for the size.
     Command::new("setsid")
@@ -282,6 +286,7 @@ fn spawn_in(line: &Path, server: &Server) -> Child {
         .arg(program("loadtest"))
         .args(["watch", "--interval", "100ms", "--pid", &server.pid().to_string()])
         .env("TERM", "xterm-256color")
+        .env("TERM", kind)
         .stdin(line())
         .stdout(line())
         .stderr(line())
@@ -313,6 +318,11 @@ struct Terminal {
 impl Terminal {
     /// Starts it in a terminal of 80 columns and 24 rows; `None` if this machine cannot.
     fn start(server: &Server) -> Option<Self> {
+        Self::of_kind(XTERM, server)
+    }
+
+    /// The same, of a terminal that calls itself so.
+    fn of_kind(kind: &str, server: &Server) -> Option<Self> {
         if !has_setsid() {
             return None;
         }
@@ -320,6 +330,7 @@ impl Terminal {
         let line = open(&path);
         let before = tcgetattr(&line).unwrap();
         let child = spawn_in(&path, server);
+        let child = spawn_in(&path, server, kind);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(size(24), size(80), 0)));
         let mut output = keyboard.try_clone().unwrap();
         let writer = screen.clone();
@@ -444,6 +455,16 @@ fn the_servers_end_is_said_on_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_terminal_that_cannot_be_drawn_on_gets_text() {
+    let server = Server::start("shared-fd-server", &[]);
+    let Some(terminal) = Terminal::of_kind("dumb", &server) else { return };
+    terminal.wait_for(|text| text.contains("4 workers") && text.contains("requests/s"));
+    let (status, text) = terminal.ended();
+    assert_eq!(status.code(), Some(0));
+    assert!(text.contains("4 workers") && !text.contains("q quit"), "{text}");
+}
+
+#[test]
 fn a_terminal_that_is_closed_ends_it() {
     if !has_setsid() {
         return;
@@ -451,6 +472,7 @@ fn a_terminal_that_is_closed_ends_it() {
     let server = Server::start("shared-fd-server", &[]);
     let (mut window, line) = pseudoterminal();
     let mut child = spawn_in(&line, &server);
+    let mut child = spawn_in(&line, &server, XTERM);
     let mut seen = Vec::new();
     let mut bytes = [0; 4096];
     while !String::from_utf8_lossy(&seen).contains("requests/s") {
