@@ -1,39 +1,42 @@
 //! How many requests does the death of a worker cost?
 //!
 //! # The claim
-//! granian#567: when a worker with a socket of its own exits, for whatever reason, its backlog is dropped
-//! and all who wait there get ECONNRESET. granian went back to a shared socket for it (#579), and since
-//! #897 leaves it to `net.ipv4.tcp_migrate_req`. The kernel's documentation (ip-sysctl) says of that:
-//! when a listener is closed, connections within the handshake and in the accept queue are aborted;
-//! with the option they go to another listener of the same port. It is off by default, and came with
-//! Linux 5.14.
+//! granian#567: when a worker with a socket of its own exits, for whatever reason, its backlog is
+//! dropped and all who wait there get ECONNRESET. granian went back to a shared socket for it
+//! (#579), and since #897 leaves it to `net.ipv4.tcp_migrate_req`. The kernel's documentation
+//! (ip-sysctl) says of that: when a listener is closed, connections within the handshake and in the
+//! accept queue are aborted; with the option they go to another listener of the same port. It is
+//! off by default, and came with Linux 5.14.
 //!
 //! # What the kernel does
-//! When a process dies its descriptors are closed. A listening socket that nobody else has open ends
-//! with that, and `inet_csk_listen_stop` walks its accept queue: each connection is reset, or, if
-//! `reuseport_migrate_sock` finds another listener of the group, put into that one's queue. It looks for
-//! one if the sysctl is on, or if a program of the type `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE` chooses among
-//! the sockets (commits f9ac779f881c and 55d444b310c6, which counts it), as `--steer least-conn` has one.
-//! A socket that several processes share is closed by the last of them, so nothing happens to its
-//! queue. What the dead worker had accepted is lost in every case: it was in its memory.
+//! When a process dies its descriptors are closed. A listening socket that nobody else has open
+//! ends with that, and `inet_csk_listen_stop` walks its accept queue: each connection is reset, or,
+//! if `reuseport_migrate_sock` finds another listener of the group, put into that one's queue. It
+//! looks for one if the sysctl is on, or if a program of the type
+//! `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE` chooses among the sockets (commits f9ac779f881c and
+//! 55d444b310c6, which counts it), as `--steer least-conn` has one. A socket that several processes
+//! share is closed by the last of them, so nothing happens to its queue. What the dead worker had
+//! accepted is lost in every case: it was in its memory.
 //!
 //! # The set-up
 //! Four workers, 32 clients, each with a connection for each request and the next when it has its
-//! answer. *Killed*: the worker that has answered most gets SIGKILL. *Hung*: it is stopped (SIGSTOP), and
-//! killed 0.7 s later, when the queue of a socket of its own is full of those who wait. Every time with a
-//! fresh server, in a network namespace of its own where the sysctl is set. A request is lost if its
-//! connection is reset or closed without an answer, or if none comes in 2 s.
+//! answer. *Killed*: the worker that has answered most gets SIGKILL. *Hung*: it is stopped
+//! (SIGSTOP), and killed 0.7 s later, when the queue of a socket of its own is full of those who
+//! wait. Every time with a fresh server, in a network namespace of its own where the sysctl is set.
+//! A request is lost if its connection is reset or closed without an answer, or if none comes in 2
+//! s.
 //!
 //! # The criterion
-//! Requests lost for each death of a *hung* worker. Own sockets *lose the queue* if the whole 95 % interval of
-//! the mean lies above 16, half of the clients, and that of a shared socket does not. The sysctl *mends it* if
-//! with it the whole interval of the mean lies below half of the mean without it.
+//! Requests lost for each death of a *hung* worker. Own sockets *lose the queue* if the whole 95 %
+//! interval of the mean lies above 16, half of the clients, and that of a shared socket does not.
+//! The sysctl *mends it* if with it the whole interval of the mean lies below half of the mean
+//! without it.
 //!
 //! # Elsewhere
 //! Before Linux 5.14, and where the sysctl is off, which is nearly everywhere, only a shared socket
-//! keeps the queue. DragonFly hands a closing socket's queue to the others by itself, as nginx's commit
-//! for reuseport says. How much is lost depends on how long the queue is: a worker that is killed while
-//! it is quick loses few, one that hung for long loses every client.
+//! keeps the queue. DragonFly hands a closing socket's queue to the others by itself, as nginx's
+//! commit for reuseport says. How much is lost depends on how long the queue is: a worker that is
+//! killed while it is quick loses few, one that hung for long loses every client.
 
 use std::time::Duration;
 

@@ -1,43 +1,47 @@
 //! How many requests does a reload lose?
 //!
 //! # The claim
-//! granian#567: when a worker with a socket of its own ends, at a reload or otherwise, its backlog is dropped,
-//! and all who wait there get ECONNRESET, although others listen on the port. HAProxy (*Truly Seamless
-//! Reloads*, 2017) had a milder form: its old process accepted what it could before it closed, and
-//! still 2 to 3 of a million connections were reset at each reload (55 000 connections/s, ten reloads
-//! a second), those that came in the very last moment. HAProxy 1.8 therefore hands its listening
-//! sockets over to the new process. granian, since #897, leaves it to `net.ipv4.tcp_migrate_req`.
+//! granian#567: when a worker with a socket of its own ends, at a reload or otherwise, its backlog
+//! is dropped, and all who wait there get ECONNRESET, although others listen on the port. HAProxy
+//! (*Truly Seamless Reloads*, 2017) had a milder form: a listening socket cannot be drained, a few
+//! connections stayed in the old process's queue, and were reset when it closed: 2 to 3 of a
+//! million at each reload (55 000 connections/s, ten reloads a second). HAProxy 1.8 therefore hands
+//! its listening sockets over to the new process. granian, since #897, leaves it to
+//! `net.ipv4.tcp_migrate_req`.
 //!
 //! # What the kernel does
-//! A SYN chooses its listening socket when it comes, and the connection stays with that one. There is
-//! no way to say "no more, but let me have what is under way": until close(2) the socket is in the group
-//! and is chosen. So even between the last accept(2) that found nothing and close(2) a connection may
-//! arrive, and one may be within its handshake. `inet_csk_listen_stop` resets them, or gives them to
-//! another socket of the group (see `crash`). A socket that was passed on over a Unix socket
-//! (SCM_RIGHTS) is the same socket with its queue, whoever has it open: nothing is closed, nothing lost.
+//! A SYN chooses its listening socket when it comes, and the connection stays with that one. There
+//! is no way to say "no more, but let me have what is under way": until close(2) the socket is in
+//! the group and is chosen. So even between the last accept(2) that found nothing and close(2) a
+//! connection may arrive, and one may be within its handshake. `inet_csk_listen_stop` resets them,
+//! or gives them to another socket of the group (see `crash`). A socket that was passed on over a
+//! Unix socket (SCM_RIGHTS) is the same socket with its queue, whoever has it open: nothing is
+//! closed, nothing lost.
 //!
 //! # The set-up
-//! 32 clients ask without a pause. *SIGHUP* to a server of this project, again and again, replaces all four
-//! workers, and the new ones are handed the sockets of the old ones; with a connection for each
-//! request, and with kept ones. *Joined*: another server joins on the same port (`--join`), then the
-//! first is told to end, again and again. *Joined, drained* (SIGTERM): the old one accepts all that is
-//! queued, closes its sockets and answers what it has, as well as a program can. *Joined, at once* (SIGQUIT):
-//! it drops what it has; its four workers take one connection at a time (`--max-connections 1`) and
-//! burn 1 ms for each request, so that the queues are full and they have accepted four at most. Both with
-//! tcp_migrate_req off and on, each in a network namespace of its own. A request is lost if its
-//! connection is refused, reset or closed without an answer, or if none comes in 2 s.
+//! 32 clients ask without a pause. *SIGHUP* to a server of this project, again and again, replaces
+//! all four workers, and the new ones are handed the sockets of the old ones; with a connection for
+//! each request, and with kept ones. *Joined*: another server joins on the same port (`--join`),
+//! then the first is told to end, again and again. *Joined, drained* (SIGTERM): the old one accepts
+//! all that is queued, closes its sockets and answers what it has, as well as a program can.
+//! *Joined, at once* (SIGQUIT): it drops what it has; its four workers take one connection at a
+//! time (`--max-connections 1`) and burn 1 ms for each request, so that the queues are full and
+//! they have accepted four at most. Both with tcp_migrate_req off and on, each in a network
+//! namespace of its own. A request is lost if its connection is refused, reset or closed without an
+//! answer, or if none comes in 2 s.
 //!
 //! # The criterion
-//! Requests lost. The queue *is dropped* if joined servers that end at once lose more than 4 for each reload,
-//! the most that four workers can have accepted, with the whole 95 % interval of the mean; migration *mends it*
-//! if with the sysctl the whole interval lies at 4 or below. *Closing loses even after draining* if a
-//! single request is lost, and does not if none is where by HAProxy's rate 3 should be. *Handing
-//! over loses none* means none at all, over all reloads of all policies, with both kinds of load.
+//! Requests lost. The queue *is dropped* if joined servers that end at once lose more than 4 for
+//! each reload, the most that four workers can have accepted, with the whole 95 % interval of the
+//! mean; migration *mends it* if with the sysctl the whole interval lies at 4 or below. *Closing
+//! loses even after draining* if a single request is lost, and does not if none is where by
+//! HAProxy's rate 3 should be. *Handing over loses none* means none at all, over all reloads of all
+//! policies, with both kinds of load.
 //!
 //! # Elsewhere
-//! nginx, HAProxy since 1.8, Envoy and systemd's socket units pass sockets on. A program that cannot, and whose
-//! kernel is older than 5.14, can only make it rare. What a load balancer in front does is another
-//! matter: it asks again, and its users never know.
+//! nginx, HAProxy since 1.8, Envoy and systemd's socket units pass sockets on. A program that
+//! cannot, and whose kernel is older than 5.14, can only make it rare. What a load balancer in
+//! front does is another matter: it asks again, and its users never know.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -1,38 +1,40 @@
 //! What do the other workers serve while one is stopped?
 //!
 //! # The claim
-//! PostHog ran its queries in four worker processes with one thread each, under granian. When granian
-//! went from one shared socket to a socket for each worker, p90 went from about 6 s to 15 to 20 s: a
-//! request waited behind the long query of a busy worker while the other three were idle
+//! PostHog ran its queries in four worker processes with one thread each, under granian. When
+//! granian went from one shared socket to a socket for each worker, p90 went from about 6 s to 15
+//! to 20 s: a request waited behind the long query of a busy worker while the other three were idle
 //! (PostHog#104208, #104220). A worker that stalls, they say, keeps being given connections.
 //!
 //! # What the kernel does
-//! It answers a SYN by itself, and puts the connection, when its handshake is done, into the accept queue of
-//! a listening socket; no process takes part in that. With SO_REUSEPORT the hash of addresses and ports
-//! chooses the socket (`reuseport_select_sock`), when the SYN comes and for good. A process that was
-//! stopped, or is busy, still has its socket open, and that is all that is asked. So each new connection
-//! falls to the stalled worker with a chance of one in four, and clients that wait for their answers are
-//! soon all with it. Over a shared socket whoever is awake takes what is in the one queue.
+//! It answers a SYN by itself, and puts the connection, when its handshake is done, into the accept
+//! queue of a listening socket; no process takes part in that. With SO_REUSEPORT the hash of
+//! addresses and ports chooses the socket (`reuseport_select_sock`), when the SYN comes and for
+//! good. A process that was stopped, or is busy, still has its socket open, and that is all that is
+//! asked. So each new connection falls to the stalled worker with a chance of one in four, and
+//! clients that wait for their answers are soon all with it. Over a shared socket whoever is awake
+//! takes what is in the one queue.
 //!
 //! # The set-up
-//! *Stopped*: four workers, 32 clients, each with a connection for each request and the next when it has
-//! its answer. The worker that has answered most is stopped (SIGSTOP) for a while, then goes on
-//! (SIGCONT). *Busy*, as at PostHog: twelve clients, and each request blocks its worker for 100 ms. A
-//! worker takes one connection at a time (`--max-connections 1`), which granian calls a backpressure
-//! of 1. All servers take their turns in each round, in an order that changes.
+//! *Stopped*: four workers, 32 clients, each with a connection for each request and the next when
+//! it has its answer. The worker that has answered most is stopped (SIGSTOP) for a while, then goes
+//! on (SIGCONT). *Busy*, as at PostHog: twelve clients, and each request blocks its worker for 100
+//! ms. A worker takes one connection at a time (`--max-connections 1`), which granian calls a
+//! backpressure of 1. All servers take their turns in each round, in an order that changes.
 //!
 //! # The criterion
-//! Answers/s while a worker is stopped over those before, averaged over the rounds. A stalled worker *keeps being
-//! given connections* if with own sockets the whole 95 % interval lies below 0.5, and with a shared one
-//! none of it below 0.7: three workers of four are 0.75 of the whole where workers are the limit. Of
-//! blocking handlers: *longer* is a ratio of p90, own sockets to shared, whose whole interval lies above
-//! 1.5; PostHog had 2.5 to 3.3.
+//! Answers/s while a worker is stopped over those before, averaged over the rounds. A stalled
+//! worker *keeps being given connections* if with own sockets the whole 95 % interval lies below
+//! 0.5, and with a shared one none of it below 0.7: three workers of four are 0.75 of the whole
+//! where workers are the limit. Of blocking handlers: *longer* is a ratio of p90, own sockets to
+//! shared, whose whole interval lies above 1.5; PostHog had 2.5 to 3.3.
 //!
 //! # Elsewhere
-//! Any system that gives each listener a queue of its own has this: FreeBSD's SO_REUSEPORT_LB chooses by
-//! a hash as well. What stops a worker need not be a signal: a page fault on a slow disk, a debugger, a
-//! container out of its CPU quota, a long computation. Clients that open connections at their own pace,
-//! and do not wait for others, lose one in four instead of all; what is lost then is time, not requests.
+//! Any system that gives each listener a queue of its own has this: FreeBSD's SO_REUSEPORT_LB
+//! chooses by a hash as well. What stops a worker need not be a signal: a page fault on a slow
+//! disk, a debugger, a container out of its CPU quota, a long computation. Clients that open
+//! connections at their own pace, and do not wait for others, lose one in four instead of all; what
+//! is lost then is time, not requests.
 
 use std::time::Duration;
 
