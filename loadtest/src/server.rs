@@ -160,6 +160,14 @@ impl Server {
         self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
     }
 
+    /// Its workers' process ids, each with the inode of the socket that it accepts from.
+    pub fn sockets(&self) -> Vec<(u32, u64)> {
+        let workers = self.scoreboard.workers();
+        workers
+            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
+            .collect()
+    }
+
     /// Its workers that serve, those first that have answered most: to do something to a worker
     /// that nobody asks, as the newest may be, would show nothing.
     ///

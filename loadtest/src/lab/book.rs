@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{flag, order, post, spread, twice};
+use crate::lab::experiments::{crash, flag, order, post, reload, spread, stall, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,7 +44,7 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 5] = [
+pub const BOOK: [Experiment; 8] = [
     Experiment {
         name: "post",
         source: include_str!("experiments/post.rs"),
@@ -65,6 +65,27 @@ pub const BOOK: [Experiment; 5] = [
         seconds: [15, 5],
         obstacle: none,
         run: order::run,
+    },
+    Experiment {
+        name: "stall",
+        source: include_str!("experiments/stall.rs"),
+        seconds: [65, 18],
+        obstacle: none,
+        run: stall::run,
+    },
+    Experiment {
+        name: "crash",
+        source: include_str!("experiments/crash.rs"),
+        seconds: [95, 22],
+        obstacle: none,
+        run: crash::run,
+    },
+    Experiment {
+        name: "reload",
+        source: include_str!("experiments/reload.rs"),
+        seconds: [75, 22],
+        obstacle: none,
+        run: reload::run,
     },
     Experiment {
         name: "twice",

@@ -14,7 +14,7 @@ use crate::lab::notebook::Notebook;
 use crate::load::Load;
 use crate::pin;
 use crate::server::Server;
-use crate::statistics::{bootstrap, geometric_mean, median};
+use crate::statistics::{bootstrap, geometric_mean, mean, median};
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,6 +202,11 @@ pub fn each(visits: &[Visit], figure: impl Fn(&Visit) -> f64) -> Vec<f64> {
 /// The median of a figure, with its bootstrap 95 % interval.
 pub fn middle(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
     (median(values).unwrap_or(f64::NAN), bootstrap::interval(values, median, seed))
+}
+
+/// The mean of a figure that may be 0, such as requests lost, with its bootstrap 95 % interval.
+pub fn average(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+    (mean(values).unwrap_or(f64::NAN), bootstrap::interval(values, mean, seed))
 }
 
 /// How a figure compares round by round: the geometric mean of the ratios, with its 95 % interval.
