@@ -6,7 +6,7 @@ use statrs::distribution::{Beta, ChiSquared, ContinuousCDF};
 const CONFIDENCE: f64 = 0.95;
 
 /// The exact 95 % interval (Clopper and Pearson, 1934) of a part of which `met` of `all` were
-/// counted. A bootstrap would find no width at all where all of them, or none, were met. `None` of none.
+/// counted. A bootstrap would find no width at all where all, or none, were met. `None` of none.
 pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
     let outside = (1.0 - CONFIDENCE) / 2.0;
     let others = all.checked_sub(met).filter(|_| all > 0)?;

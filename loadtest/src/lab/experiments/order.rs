@@ -340,8 +340,8 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
         ),
         (Some(false), true) => format!(
             "With EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun \
-             to wait last, that one got {} of the connections, and the first in order {}. Where all \
-             are idle both rules look the same, as in Cloudflare's six connections.",
+             to wait last, that one got {} of the connections, and the first in order {}. Where \
+             all are idle both rules look the same, as in Cloudflare's six connections.",
             percent(exclusive.last),
             percent(exclusive.first)
         ),
@@ -409,8 +409,8 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
     let advice = least.map_or_else(String::new, |least| {
         format!(
             "The order matters only where connections are kept: with EPOLLEXCLUSIVE they pile up \
-             in front. --accept least-conn waits in the same way, and its busiest worker gets {} of \
-             connections that are closed at once; but a worker with more open than another stands \
+             in front. --accept least-conn waits in the same way, and its busiest worker gets {} \
+             of connections that are closed at once; but a worker with more open than another stands \
              back (see spread).",
             percent(least.one_takes)
         )
@@ -447,7 +447,7 @@ fn one_at_a_time(orders: &[(&str, Order)]) -> Table {
             [Cell::number(order.different), Cell::number(order.repeats), cell(order.one_takes)],
         );
     }
-    table.note = format!("{CONNECTIONS} connections to each server, {WORKERS} idle workers").into();
+    table.note = format!("{CONNECTIONS} connections to each server, {WORKERS} idle workers");
     table
 }
 

@@ -289,9 +289,9 @@ fn findings(seen: &[(&str, Vec<Round>)], missing: Vec<String>, seed: u64) -> Fin
         ),
     ];
     let answer = format!(
-        "The kernel's hash is {}: of {CONNECTIONS} connections its busiest worker of {WORKERS} gets \
-         {} times the average. On a shared socket, as tokio waits for it, the two busiest workers get \
-         {} of a burst and {} of a trickle.",
+        "The kernel's hash is {}: of {CONNECTIONS} connections its busiest worker of {WORKERS} \
+         gets {} times the average. On a shared socket, as tokio waits for it, the two busiest \
+         workers get {} of a burst and {} of a trickle.",
         match is_even {
             Some(true) => "a fair lottery",
             Some(false) => "not as even as a fair lottery here",
@@ -309,8 +309,8 @@ fn findings(seen: &[(&str, Vec<Round>)], missing: Vec<String>, seed: u64) -> Fin
     let advice = match mends.is_empty() {
         true => String::new(),
         false => format!(
-            "Where connections are kept, use least-conn. So many connections more than the worker \
-             with fewest has the busiest one: {}; with the hash: burst {}, trickle {}.",
+            "Where connections are kept, use least-conn: the busiest worker then has only so many \
+             connections more than the one with fewest: {}. With the hash: burst {}, trickle {}.",
             mends.join("; "),
             words(middle(of(HASH), Burst, seed, apart), 0),
             words(middle(of(HASH), Trickle, seed, apart), 0),
@@ -343,7 +343,7 @@ fn table(seen: &[(&str, Vec<Round>)], coming: Coming, seed: u64) -> Table {
         &[
             ("busiest / average", Unit::Ratio),
             ("busiest / fewest", Unit::Mean),
-            ("chi-square / fair", Unit::Mean),
+            ("chi-square/fair", Unit::Mean),
             ("spread", Unit::Text),
         ],
     );
@@ -431,8 +431,8 @@ mod tests {
         assert_eq!(
             found.answer,
             "The kernel's hash is a fair lottery: of 200 connections its busiest worker of 4 gets \
-             1.14 (1.14 to 1.14) times the average. On a shared socket, as tokio waits for it, the two \
-             busiest workers get 56 % (56 to 56) of a burst and 95 % (95 to 95) of a trickle."
+             1.14 (1.14 to 1.14) times the average. On a shared socket, as tokio waits for it, \
+             the two busiest workers get 56 % (56 to 56) of a burst and 95 % (95 to 95) of a trickle."
         );
         assert!(found.advice.contains("shared/least-conn: burst 2 (2 to 2)"), "{}", found.advice);
     }
