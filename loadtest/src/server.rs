@@ -92,8 +92,8 @@ impl Server {
         Self::from(program, command, Stdio::null())
     }
 
-    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3, and
-    /// the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
+    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3,
+    /// and the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
     /// the server; this program could not, before the server runs.
     ///
     /// # Errors

@@ -8,6 +8,9 @@
 //! - [`queues`]: who waits in which accept queue;
 //! - [`sure`]: a figure with its interval;
 //! - [`client`]: a single connection, opened by hand;
+//! - [`client`]: a single connection, opened by hand;
+//! - [`room`]: a network namespace, where a sysctl is turned; [`queues`]: who waits in which accept queue;
+//! - [`sure`]: a figure with its interval;
 //! - [`chapter`]: what came of an experiment: claims with verdicts, tables, a picture;
 //! - [`record`]: all of that together, as it is saved;
 //! - [`roll`]: who can take part on this machine.

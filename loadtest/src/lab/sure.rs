@@ -13,6 +13,15 @@ pub fn words((value, interval): Sure, digits: usize) -> String {
     }
 }
 
+/// A part in words, in percent: `95 % (93 to 97)`.
+pub fn percent((part, interval): Sure) -> String {
+    let part = part * 100.0;
+    match interval {
+        Some([low, high]) => format!("{part:.0} % ({:.0} to {:.0})", low * 100.0, high * 100.0),
+        None => format!("{part:.0} %"),
+    }
+}
+
 /// As it stands in a table.
 pub fn cell((value, interval): Sure) -> Cell {
     Cell::sure(value, interval)
@@ -62,5 +71,6 @@ mod tests {
     fn a_figure_in_words_has_its_interval() {
         assert_eq!(words((0.954, Some([0.931, 0.968])), 2), "0.95 (0.93 to 0.97)");
         assert_eq!(words((3.0, None), 1), "3.0");
+        assert_eq!(percent((0.95, Some([0.931, 0.968]))), "95 % (93 to 97)");
     }
 }

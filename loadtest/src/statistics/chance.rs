@@ -5,8 +5,8 @@ use statrs::distribution::{Beta, ChiSquared, ContinuousCDF};
 /// Which part of all intervals holds the true value.
 const CONFIDENCE: f64 = 0.95;
 
-/// The exact 95 % interval (Clopper and Pearson, 1934) of a part of which `met` of `all` were counted.
-/// A bootstrap would find no width at all where all of them, or none, were met. `None` of none.
+/// The exact 95 % interval (Clopper and Pearson, 1934) of a part of which `met` of `all` were
+/// counted. A bootstrap would find no width at all where all, or none, were met. `None` of none.
 pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
     let outside = (1.0 - CONFIDENCE) / 2.0;
     let others = all.checked_sub(met).filter(|_| all > 0)?;
@@ -31,8 +31,8 @@ pub struct Evenness {
     pub as_even: f64,
 }
 
-/// Compares what each participant got, lottery by lottery, with equal parts. `None` without a lottery in
-/// which several took part and anything was given.
+/// Compares what each participant got, lottery by lottery, with equal parts. `None` without a
+/// lottery in which several took part and anything was given.
 pub fn evenness<'a>(lotteries: impl IntoIterator<Item = &'a [u64]>) -> Option<Evenness> {
     let (mut chi_square, mut degrees) = (0.0, 0.0);
     for got in lotteries {

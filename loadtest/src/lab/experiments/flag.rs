@@ -1,32 +1,33 @@
 //! SO_REUSEPORT is set, the socket bound once, workers forked: how many sockets are there?
 //!
 //! # The claim
-//! A server that offers an option "reuse port" may set the flag on the one socket that its parent binds,
-//! and then fork its workers as before. gunicorn did so until #2938 ("Fix reuse-port to balance
-//! requests across Gunicorn workers"), granian from commit d9de10b until #546. Their users had switched
-//! on SO_REUSEPORT, and had one socket as before.
+//! A server that offers an option "reuse port" may set the flag on the one socket that its parent
+//! binds, and then fork its workers as before. gunicorn did so until #2938 ("Fix reuse-port to
+//! balance requests across Gunicorn workers"), granian from commit d9de10b until #546. Their users
+//! had switched on SO_REUSEPORT, and had one socket as before.
 //!
 //! # What the kernel does
-//! SO_REUSEPORT is a permission, asked for at bind(2): whoever has set it lets others who have set it
-//! bind the same address and port (socket(7)). It makes no sockets. Each socket that is bound and listens
-//! has an accept queue of its own, and fork(2) copies descriptors, not sockets: all copies name one
-//! socket with one queue. A group of sockets among which the kernel chooses exists only once a second one
-//! was bound.
+//! SO_REUSEPORT is a permission, asked for at bind(2): whoever has set it lets others who have set
+//! it bind the same address and port (socket(7)). It makes no sockets. Each socket that is bound
+//! and listens has an accept queue of its own, and fork(2) copies descriptors, not sockets: all
+//! copies name one socket with one queue. A group of sockets among which the kernel chooses exists
+//! only once a second one was bound.
 //!
 //! # The set-up
-//! Three servers with four workers each. *Shared*: this program opens a listening socket without the
-//! flag, and shared-fd-server takes it over as systemd would pass it, and forks. *Flag, then fork*: the
-//! same, and the flag is set before bind(2): nothing else differs. *Own sockets*: reuseport-server, whose
-//! workers each bind. Then sock_diag is asked who listens on the port, this program tries to bind the port
-//! with the flag itself (and does not listen), and 40 connections are opened one after the other.
+//! Three servers with four workers each. *Shared*: this program opens a listening socket without
+//! the flag, and shared-fd-server takes it over as systemd would pass it, and forks. *Flag, then
+//! fork*: the same, and the flag is set before bind(2): nothing else differs. *Own sockets*:
+//! reuseport-server, whose workers each bind. Then sock_diag is asked who listens on the port, this
+//! program tries to bind the port with the flag itself (and does not listen), and 40 connections
+//! are opened one after the other.
 //!
 //! # The criterion
-//! The flag is without effect if exactly 1 socket listens where the flag was set and the workers were
-//! forked. These are counts and not measurements: there is no interval.
+//! The flag is without effect if exactly 1 socket listens where the flag was set and the workers
+//! were forked. These are counts and not measurements: there is no interval.
 //!
 //! # Elsewhere
-//! The same on every system that has fork(2). To tell for a server of one's own: `ss -ltn` shows a line
-//! for each listening socket, and as many as there are workers if they have their own.
+//! The same on every system that has fork(2). To tell for a server of one's own: `ss -ltn` shows a
+//! line for each listening socket, and as many as there are workers if they have their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -36,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::kernel::listeners::{Listener, listeners};
-use crate::lab::chapter::{Cell, Claim, Findings, Picture, Table, Unit, Verdict};
+use crate::lab::chapter::{Bar, Cell, Claim, Findings, Picture, Table, Unit, Verdict};
 use crate::lab::client::ask_once;
 use crate::lab::notebook::Notebook;
 use crate::server::{Server, Strategy};
@@ -143,8 +144,8 @@ fn findings(shared: &Seen, flag: &Seen, own: &Seen) -> Findings {
             verdict: Verdict::of(Some(sockets == 1), ""),
         }],
         advice: format!(
-            "Have each worker bind a socket of its own, after it was started: then there are {} for \
-             {} workers.",
+            "Have each worker bind a socket of its own, after it was started: then there are {} \
+             for {} workers.",
             own.sockets(),
             own.accepted.len()
         ),
@@ -152,7 +153,7 @@ fn findings(shared: &Seen, flag: &Seen, own: &Seen) -> Findings {
             title: format!("Listening sockets of {workers} workers"),
             unit: Unit::Count,
             bars: servers
-                .map(|(name, seen)| crate::lab::chapter::Bar {
+                .map(|(name, seen)| Bar {
                     name: name.into(),
                     value: seen.sockets() as f64,
                     interval: None,
@@ -176,10 +177,10 @@ fn table(servers: &[(&str, &Seen)]) -> Table {
         &[
             ("flag set", Unit::Text),
             ("sockets", Unit::Count),
-            ("accept queues", Unit::Count),
+            ("queues", Unit::Count),
             ("workers", Unit::Count),
             ("another may bind", Unit::Text),
-            ("accepted by each worker", Unit::Text),
+            ("accepted by each", Unit::Text),
         ],
     );
     let yes_or_no = |is: bool| if is { "yes" } else { "no" };
@@ -251,8 +252,9 @@ mod tests {
         let found = with_flag(1);
         assert_eq!(found.claims[0].verdict, Verdict::Reproduced);
         assert_eq!(found.claims[0].ours, "1 socket");
-        let start = "1 socket, for 4 workers: with the flag set before the fork there are as many as \
-                     without it (1), while workers that bind for themselves have 4. What the flag did";
+        let start = "1 socket, for 4 workers: with the flag set before the fork there are as many \
+                     as without it (1), while workers that bind for themselves have 4. What the \
+                     flag did";
         assert!(found.answer.starts_with(start), "{}", found.answer);
         assert_eq!(found.evidence[0].rows.len(), 1 + 1 + 4);
     }

@@ -1,52 +1,55 @@
 //! In which order do idle workers get connections that come one at a time?
 //!
 //! # The claim
-//! Cloudflare ("Why does one NGINX worker take all the load?", 2017) let three processes wait for one
-//! socket and connected six times. Processes that sat in accept(2) took turns, 2 1 0 2 1 0: first in, first
-//! out. Processes that waited with EPOLLEXCLUSIVE did not, 0 0 0 0 0 0, which was called LIFO: the
-//! process that came back last to wait is the next to be woken.
+//! Cloudflare ("Why does one NGINX worker take all the load?", 2017) let three processes wait for
+//! one socket and connected six times. Processes that sat in accept(2) took turns, 2 1 0 2 1 0:
+//! first in, first out. Processes that waited with EPOLLEXCLUSIVE did not, 0 0 0 0 0 0, which was
+//! called LIFO: the process that came back last to wait is the next to be woken.
 //!
 //! Six connections to idle processes cannot tell that from another rule: always the first in a
-//! *fixed order* that is free. nginx's source says so: "Linux with EPOLLEXCLUSIVE usually notifies only the
-//! process which was first to add the listening socket" (`ngx_reorder_accept_events()`).
+//! *fixed order* that is free. nginx's source says so: "Linux with EPOLLEXCLUSIVE usually notifies
+//! only the process which was first to add the listening socket" (`ngx_reorder_accept_events()`).
 //!
 //! # What the kernel does
-//! A connection that is established wakes one exclusive waiter: `__wake_up_common()` goes through the
-//! socket's wait queue from its front and stops at the first exclusive entry that says it has woken somebody.
+//! A connection that is established wakes one exclusive waiter: `__wake_up_common()` goes through
+//! the socket's wait queue from its front and stops at the first exclusive entry that says it has
+//! woken somebody.
 //!
 //! accept(2) enters that queue anew each time it finds nothing: `inet_csk_wait_for_connect()` calls
 //! `prepare_to_wait_exclusive()`, which appends, and waking removes the entry
 //! (`autoremove_wake_function()`). So the queue is in the order in which workers began to wait.
 //!
-//! epoll enters it once, in epoll_ctl(2): `ep_ptable_queue_proc()` calls `add_wait_queue_exclusive()`,
-//! which appends as well. The entry stays where it is. Its `ep_poll_callback()` says that it has woken
-//! somebody only if a thread sits in epoll_wait(2) at that moment, so busy workers are passed over. The
-//! order is that of registration, for ever. Without EPOLLEXCLUSIVE the entries are not exclusive, all
-//! workers are woken, and the fastest gets it.
+//! epoll enters it once, in epoll_ctl(2): `ep_ptable_queue_proc()` calls
+//! `add_wait_queue_exclusive()`, which appends as well. The entry stays where it is. Its
+//! `ep_poll_callback()` says that it has woken somebody only if a thread sits in epoll_wait(2) at
+//! that moment, so busy workers are passed over. The order is that of registration, for ever.
+//! Without EPOLLEXCLUSIVE the entries are not exclusive, all workers are woken, and the fastest
+//! gets it.
 //!
 //! # The set-up
 //! A shared socket and three workers, with each way to wait. *One at a time*: connect, ask, close;
 //! then wait until no connection is open and all threads of all workers sleep; 12 times, on several
 //! servers. Who got it is read in the scoreboard.
 //!
-//! *Who was idle last*: one connection tells who is first, A. A is stopped (SIGSTOP, which takes its
-//! threads out of their waits), and a second connection tells who is next, B. B is stopped too. Then A goes
-//! on, and when it sleeps again, B. Now all three are idle, and each rule names another worker for the
-//! third connection: LIFO says B, which began to wait last; a fixed order says A; FIFO says C, which
-//! has waited longest.
+//! *Who was idle last*: one connection tells who is first, A. A is stopped (SIGSTOP, which takes
+//! its threads out of their waits), and a second connection tells who is next, B. B is stopped too.
+//! Then A goes on, and when it sleeps again, B. Now all three are idle, and each rule names another
+//! worker for the third connection: LIFO says B, which began to wait last; a fixed order says A;
+//! FIFO says C, which has waited longest.
 //!
 //! # The criterion
-//! *Taking turns*: at least 0.9 of all runs of three connections went to three different workers, and at
-//! least 0.9 of all connections to the same worker as three before. *One takes all*: of each server's
-//! connections, at least 0.9 went to the same worker, in the median over the servers. *LIFO*: B got at
-//! least 0.9 of the third connections; *not LIFO* if the whole 95 % interval of that part lies below 0.9;
-//! in between it is open. The fixed order is judged in the same way, by A.
+//! *Taking turns*: at least 0.9 of all runs of three connections went to three different workers,
+//! and at least 0.9 of all connections to the same worker as three before. *One takes all*: of each
+//! server's connections, at least 0.9 went to the same worker, in the median over the servers.
+//! *LIFO*: B got at least 0.9 of the third connections; *not LIFO* if the whole 95 % interval of
+//! that part lies below 0.9; in between it is open. The fixed order is judged in the same way, by
+//! A.
 //!
 //! # Elsewhere
-//! With more workers or cores the same, since the order is the kernel's and not the scheduler's; but while
-//! connections come faster than a worker goes back to wait, the next in order gets some. nginx has a
-//! worker that has accepted 16 connections take the socket out of epoll and add it again, which makes it
-//! the last in order.
+//! With more workers or cores the same, since the order is the kernel's and not the scheduler's;
+//! but while connections come faster than a worker goes back to wait, the next in order gets some.
+//! nginx has a worker that has accepted 16 connections take the socket out of epoll and add it
+//! again, which makes it the last in order.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -62,6 +65,7 @@ use crate::lab::chapter::{Cell, Claim, Findings, Picture, Table, Unit, Verdict};
 use crate::lab::client::ask_once;
 use crate::lab::notebook::Notebook;
 use crate::lab::race::below;
+use crate::lab::sure::{Sure, cell, percent};
 use crate::server::{Server, Strategy};
 use crate::statistics::{bootstrap, chance, median};
 
@@ -77,8 +81,8 @@ const CONNECTIONS: usize = 12;
 /// What part counts as "always".
 const NEARLY_ALL: f64 = 0.9;
 
-/// How often the workers' threads are looked at. Longer than it takes from a wake-up to a state that
-/// can be seen.
+/// How often the workers' threads are looked at. Longer than it takes from a wake-up to a state
+/// that can be seen.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How long it may take until all sleep: far longer than it ever does.
@@ -254,11 +258,11 @@ struct Order {
     /// The part of all connections that went to the same worker as three before.
     repeats: f64,
     /// The part of a server's connections that its busiest worker got: the median over servers.
-    one_takes: (f64, Option<[f64; 2]>),
+    one_takes: Sure,
     /// The part of the third connections that each of [`Who`] got.
-    first: (f64, Option<[f64; 2]>),
-    last: (f64, Option<[f64; 2]>),
-    longest: (f64, Option<[f64; 2]>),
+    first: Sure,
+    last: Sure,
+    longest: Sure,
 }
 
 impl Order {
@@ -299,20 +303,11 @@ impl Order {
 }
 
 /// Whether a part is nearly all, or surely less.
-fn nearly_all((part, interval): (f64, Option<[f64; 2]>)) -> Option<bool> {
+fn nearly_all((part, interval): Sure) -> Option<bool> {
     if part >= NEARLY_ALL {
         return Some(true);
     }
     (below(interval, NEARLY_ALL) == Some(true)).then_some(false)
-}
-
-fn percent((part, interval): (f64, Option<[f64; 2]>)) -> String {
-    match interval {
-        Some([low, high]) => {
-            format!("{:.0} % ({:.0} to {:.0})", part * 100.0, low * 100.0, high * 100.0)
-        }
-        None => format!("{:.0} %", part * 100.0),
-    }
 }
 
 fn in_words(turns: &[usize]) -> String {
@@ -344,9 +339,9 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
             percent(exclusive.last)
         ),
         (Some(false), true) => format!(
-            "With EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun to \
-             wait last, that one got {} of the connections, and the first in order {}. Where all \
-             are idle both rules look the same, as in Cloudflare's six connections.",
+            "With EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun \
+             to wait last, that one got {} of the connections, and the first in order {}. Where \
+             all are idle both rules look the same, as in Cloudflare's six connections.",
             percent(exclusive.last),
             percent(exclusive.first)
         ),
@@ -413,9 +408,9 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
     let least = order("least-conn");
     let advice = least.map_or_else(String::new, |least| {
         format!(
-            "The order matters only where connections are kept: with EPOLLEXCLUSIVE they pile up in \
-             front. --accept least-conn waits in the same way, and its busiest worker gets {} of \
-             connections that are closed at once; but a worker with more open than another stands \
+            "The order matters only where connections are kept: with EPOLLEXCLUSIVE they pile up \
+             in front. --accept least-conn waits in the same way, and its busiest worker gets {} \
+             of connections that are closed at once; but a worker with more open than another stands \
              back (see spread).",
             percent(least.one_takes)
         )
@@ -447,23 +442,18 @@ fn one_at_a_time(orders: &[(&str, Order)]) -> Table {
         ],
     );
     for (policy, order) in orders {
-        let (value, interval) = order.one_takes;
         table.row(
             *policy,
-            [
-                Cell::number(order.different),
-                Cell::number(order.repeats),
-                Cell::sure(value, interval),
-            ],
+            [Cell::number(order.different), Cell::number(order.repeats), cell(order.one_takes)],
         );
     }
-    table.note = format!("{CONNECTIONS} connections to each server, {WORKERS} idle workers").into();
+    table.note = format!("{CONNECTIONS} connections to each server, {WORKERS} idle workers");
     table
 }
 
 fn who_was_idle_last(orders: &[(&str, Order)]) -> Table {
     let mut table = Table::new(
-        "Three idle workers: who gets it",
+        "Who gets it",
         &[
             ("first in order (A)", Unit::Part),
             ("idle last (B)", Unit::Part),
@@ -472,7 +462,7 @@ fn who_was_idle_last(orders: &[(&str, Order)]) -> Table {
     );
     for (policy, order) in orders {
         let cells = [order.first, order.last, order.longest];
-        table.row(*policy, cells.map(|(value, interval)| Cell::sure(value, interval)));
+        table.row(*policy, cells.map(cell));
     }
     table.note = "a fixed order says A, LIFO says B, FIFO says C".into();
     table
@@ -531,9 +521,10 @@ mod tests {
         assert_eq!(
             found.answer,
             "Workers that sit in accept(2) take turns (2 1 0 2 1 0 2 1 0 2 1 0). With \
-             EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun to wait \
-             last, that one got 0 % (0 to 14) of the connections, and the first in order 100 % (86 \
-             to 100). Where all are idle both rules look the same, as in Cloudflare's six connections."
+             EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun to \
+             wait last, that one got 0 % (0 to 14) of the connections, and the first in order \
+             100 % (86 to 100). Where all are idle both rules look the same, as in Cloudflare's \
+             six connections."
         );
     }
 

@@ -1,35 +1,35 @@
-//! A server is started a second time on the same port: is it refused, or are connections silently shared out?
+//! A server is started twice on one port: is it refused, or silently given a share?
 //!
 //! # The claim
-//! Whoever sets SO_REUSEPORT no longer hears "address already in use". Two servers that were started by
-//! mistake both run, and "approximately half of your requests are served by the server you're
-//! expecting" (puma#2078). For that reason Heroku's getting-started app leaves the flag off in
-//! development (python-getting-started#248). And socket(7) limits it: "all of the processes
+//! Whoever sets SO_REUSEPORT no longer hears "address already in use". Two servers that were
+//! started by mistake both run, and "approximately half of your requests are served by the server
+//! you're expecting" (puma#2078). For that reason Heroku's getting-started app leaves the flag off
+//! in development (python-getting-started#248). And socket(7) limits it: "all of the processes
 //! binding to the same address must have the same effective UID".
 //!
 //! # What the kernel does
-//! bind(2) looks for somebody who has the port. With SO_REUSEPORT on *every* socket there and on the new
-//! one, and the same effective user behind all of them, it succeeds; otherwise it fails with EADDRINUSE.
-//! The new socket joins the group, and a hash of each connection's addresses and ports chooses among
-//! all of them. Nobody is told.
+//! bind(2) looks for somebody who has the port. With SO_REUSEPORT on *every* socket there and on
+//! the new one, and the same effective user behind all of them, it succeeds; otherwise it fails
+//! with EADDRINUSE. The new socket joins the group, and a hash of each connection's addresses and
+//! ports chooses among all of them. Nobody is told.
 //!
 //! # The set-up
-//! A server of two workers (or a bare listening socket) is started, then a second one on its port. Where
-//! the second one starts, 200 connections are opened one after the other, and each server's are
-//! counted; where it does not, what it said is kept. Bare sockets show the kernel's own answer. A
-//! reuseport-server first binds the port without the flag, and so is refused where somebody listens;
-//! `--join` leaves that out. The other user is number 65534, who first starts a server on a port of
-//! its own, so that a refusal can only come from the port.
+//! A server of two workers (or a bare listening socket) is started, then a second one on its port.
+//! Where the second one starts, 200 connections are opened one after the other, and each server's
+//! are counted; where it does not, what it said is kept. Bare sockets show the kernel's own answer.
+//! A reuseport-server first binds the port without the flag, and so is refused where somebody
+//! listens; `--join` leaves that out. The other user is number 65534, who first starts a server on
+//! a port of its own, so that a refusal can only come from the port.
 //!
 //! # The criterion
-//! *Silently shared*: two bare sockets with the flag can both be bound and listen, and each of them gets
-//! at least 50 of the 200 connections. *The same user*: a server that joins is refused as another
-//! user, and not as the same one.
+//! *Silently shared*: two bare sockets with the flag can both be bound and listen, and each of them
+//! gets at least 50 of the 200 connections. *The same user*: a server that joins is refused as
+//! another user, and not as the same one.
 //!
 //! # Elsewhere
-//! FreeBSD and macOS have the flag as well, and there too the second bind succeeds; but one of the two
-//! sockets then gets all connections. Windows has no SO_REUSEPORT, and its SO_REUSEADDR lets a second
-//! program in.
+//! FreeBSD and macOS have the flag as well, and there too the second bind succeeds; but one of the
+//! two sockets then gets all connections. Windows has no SO_REUSEPORT, and its SO_REUSEADDR lets a
+//! second program in.
 
 use std::io::ErrorKind::AddrInUse;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -219,8 +219,8 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
     };
     let mut answer = match of(BARE) {
         Some(bare) if bare.is_shared() => format!(
-            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is let \
-             in, and of {CONNECTIONS} connections the two got {}.",
+            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
+             let in, and of {CONNECTIONS} connections the two got {}.",
             parts(bare)
         ),
         Some(bare) => format!("The kernel does not share out here: {}.", outcome(bare)),
@@ -349,8 +349,8 @@ mod tests {
         assert_eq!(
             found.answer,
             "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of 200 connections the two got 90 and 110. Without the flag a second start \
-             is refused. With it, another user's is refused, whose server would else join."
+             let in, and of 200 connections the two got 90 and 110. Without the flag a second \
+             start is refused. With it, another user's is refused, whose server would else join."
         );
         assert!(found.advice.ends_with("says \"x listens there\"."), "{}", found.advice);
     }
