@@ -28,7 +28,6 @@ mod cost_record;
 mod environment;
 mod experiments;
 mod interrupt;
-#[allow(dead_code)]
 mod kernel;
 mod lab;
 mod load;

@@ -4,10 +4,6 @@
 //! - [`page`]: that page, read from the file's own heading;
 //! - [`notebook`]: every observation, written down as soon as it is made, so that a run can go on;
 //! - [`race`]: wrk visits several servers in turn; [`inquiry`]: the prober asks one;
-//! - [`room`]: a network namespace, where a sysctl is turned;
-//! - [`queues`]: who waits in which accept queue;
-//! - [`sure`]: a figure with its interval;
-//! - [`client`]: a single connection, opened by hand;
 //! - [`client`]: a single connection, opened by hand;
 //! - [`room`]: a network namespace, where a sysctl is turned; [`queues`]: who waits in which accept queue;
 //! - [`sure`]: a figure with its interval;

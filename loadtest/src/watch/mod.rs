@@ -22,9 +22,6 @@ mod view;
 use std::io::{IsTerminal, stdin, stdout};
 
 use anyhow::Result;
-
-use crate::cli;
-use crate::report::terminal;
 use ratatui::crossterm::terminal;
 
 use crate::cli;
@@ -53,16 +50,11 @@ pub fn run(asked: &cli::Watch) -> Result<()> {
         count => plain::run(&target, asked.interval, count.unwrap_or(1))?,
     };
     if let End::ServerEnded = end {
-        terminal::print(&format!("the server has ended: {name}\n"))?;
         print(&format!("the server has ended: {name}\n"))?;
     }
     Ok(())
 }
 
-/// Whether somebody sits there who can look and press keys.
-fn is_terminal() -> bool {
-    let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
-    can_draw && stdout().is_terminal() && stdin().is_terminal()
 /// Whether somebody sits there who can look and press keys. A serial line may not know its size.
 fn is_terminal() -> bool {
     let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");

@@ -28,7 +28,6 @@ impl Target {
     /// When it cannot be read, is none, or nobody writes it any more.
     pub fn at(path: &Path) -> Result<Self> {
         let show = path.display();
-        let remedy = "name the file that a running server was given as --scoreboard";
         let remedy = "name the file that a running server of yours was given as --scoreboard";
         let file = open(path).with_context(|| format!("cannot read {show}; {remedy}"))?;
         ensure!(file.metadata()?.is_file(), "{show} is not a file; {remedy}");

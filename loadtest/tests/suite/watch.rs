@@ -277,7 +277,6 @@ fn size(number: u16) -> NonZero<u16> {
 }
 
 /// Starts `loadtest watch` in this terminal, as the leader of its session.
-fn spawn_in(line: &Path, server: &Server) -> Child {
 fn spawn_in(line: &Path, server: &Server, kind: &str) -> Child {
     let line = || Stdio::from(open(line));
     // Not the terminal that the tests run in: crossterm asks /dev/tty for the size.
@@ -285,7 +284,6 @@ fn spawn_in(line: &Path, server: &Server, kind: &str) -> Child {
         .arg("--ctty")
         .arg(program("loadtest"))
         .args(["watch", "--interval", "100ms", "--pid", &server.pid().to_string()])
-        .env("TERM", "xterm-256color")
         .env("TERM", kind)
         .stdin(line())
         .stdout(line())
@@ -329,7 +327,6 @@ impl Terminal {
         let (keyboard, path) = pseudoterminal();
         let line = open(&path);
         let before = tcgetattr(&line).unwrap();
-        let child = spawn_in(&path, server);
         let child = spawn_in(&path, server, kind);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(size(24), size(80), 0)));
         let mut output = keyboard.try_clone().unwrap();
@@ -471,7 +468,6 @@ fn a_terminal_that_is_closed_ends_it() {
     }
     let server = Server::start("shared-fd-server", &[]);
     let (mut window, line) = pseudoterminal();
-    let mut child = spawn_in(&line, &server);
     let mut child = spawn_in(&line, &server, XTERM);
     let mut seen = Vec::new();
     let mut bytes = [0; 4096];
