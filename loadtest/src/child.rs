@@ -36,12 +36,21 @@ impl Child {
     /// # Errors
     /// When it cannot be started, with the plain `io::Error` inside for whoever knows a remedy.
     pub fn start(name: impl Into<String>, command: &mut Command) -> Result<Self> {
+        Self::start_with(name, command, Stdio::null())
+    }
+
+    /// The same with something on its standard input.
+    pub fn start_with(
+        name: impl Into<String>,
+        command: &mut Command,
+        input: Stdio,
+    ) -> Result<Self> {
         let name = name.into();
         let no_file = "cannot make a temporary file; is there space in the folder TMPDIR names?";
         let output = tempfile::tempfile().context(no_file)?;
         let errors = tempfile::tempfile().context(no_file)?;
         let process = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(output.try_clone()?)
             .stderr(errors.try_clone()?)
             .process_group(0)

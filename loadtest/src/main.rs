@@ -9,12 +9,14 @@
 //! - [`probe`]: asks over sockets of its own, and tells the fate of every request;
 //! - [`contestant`]: a server that takes its turn among several;
 //! - [`processes`], [`meter`]: what the kernel counted for their processes;
+//! - [`kernel`]: accept queues, the kernel's counters, a network namespace for a test alone;
 //! - [`comparison`], [`statistics`], [`pin`]: several servers compared, slice by slice;
 //! - [`matrix`]: every policy in every workload;
 //! - [`lab`]: what others claim, measured again; [`publish`]: its results in this repository;
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
+//! - [`watch`]: a running server, live;
 //! - [`interrupt`]: Ctrl-C leaves nothing behind and loses nothing.
 
 mod agreement;
@@ -26,6 +28,7 @@ mod cost_record;
 mod environment;
 mod experiments;
 mod interrupt;
+mod kernel;
 mod lab;
 mod load;
 mod matrix;
@@ -42,6 +45,7 @@ mod save;
 mod server;
 mod statistics;
 mod warnings;
+mod watch;
 mod wrk;
 
 use std::process::ExitCode;
@@ -67,6 +71,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Cost(asked) => experiments::cost::run(&asked),
         Command::Probe(asked) => experiments::probe::run(&asked),
         Command::Show(asked) => experiments::show::run(&asked),
+        Command::Watch(asked) => watch::run(&asked),
     }
 }
 

@@ -1,9 +1,13 @@
 //! A server under test: start it, wait until it serves, read its scoreboard, stop it.
 
 use std::cmp::Reverse;
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -85,9 +89,46 @@ impl Server {
         let mut command = Command::new(find(program)?);
         // The last of several --port wins, so the user's comes through.
         command.args(["--port", "0"]).args(options);
+        Self::from(program, command, Stdio::null())
+    }
+
+    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3,
+    /// and the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
+    /// the server; this program could not, before the server runs.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
+        let program = Strategy::Shared.program();
+        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(find(program)?).args(options);
+        Self::from(program, command, Stdio::from(listener))
+    }
+
+    /// Starts a server as another user, whose group has the same number. That user need not be able
+    /// to read the folder that this program lies in: it gets a copy.
+    ///
+    /// # Errors
+    /// When this program may not become that user, and as for [`start`](Self::start).
+    pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
+        let program = strategy.program();
+        let no_copy = || format!("cannot copy {program} for another user");
+        let folder = tempfile::tempdir().with_context(no_copy)?;
+        let readable = Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), readable).with_context(no_copy)?;
+        let copy = folder.path().join(program);
+        std::fs::copy(find(program)?, &copy).with_context(no_copy)?;
+        let mut command = Command::new(copy);
+        command.args(["--port", "0"]).args(options).uid(user).gid(user);
+        // Once it serves, or has ended, nobody needs the file's name any more.
+        Self::from(program, command, Stdio::null())
+    }
+
+    fn from(program: &'static str, mut command: Command, input: Stdio) -> Result<Self> {
         // Its log is read here, and shown as part of a line of ours.
         command.env("NO_COLOR", "1");
-        let mut child = Child::start(program, &mut command)?;
+        let mut child = Child::start_with(program, &mut command, input)?;
         let serves = child.wait_for(START_WITHIN, |child| {
             interrupt::check()?;
             if let Some(status) = child.ended()? {
@@ -117,6 +158,14 @@ impl Server {
     /// Its workers' process ids.
     pub fn pids(&self) -> Vec<u32> {
         self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
+    }
+
+    /// Its workers' process ids, each with the inode of the socket that it accepts from.
+    pub fn sockets(&self) -> Vec<(u32, u64)> {
+        let workers = self.scoreboard.workers();
+        workers
+            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
+            .collect()
     }
 
     /// Its workers that serve, those first that have answered most: to do something to a worker
@@ -157,6 +206,12 @@ impl Server {
     /// Requests that all its workers have answered since the start.
     pub fn requests(&self) -> u64 {
         self.scoreboard.total_requests()
+    }
+
+    /// Connections that each worker has accepted since its start, in the workers' order.
+    pub fn accepted(&self) -> Vec<u64> {
+        let slots = self.scoreboard.workers().map(|(_, slot)| slot);
+        slots.map(|slot| slot.connections_accepted.load(Relaxed)).collect()
     }
 
     /// What it is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::post;
+use crate::lab::experiments::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
 use crate::lab::notebook::Notebook;
 use crate::lab::page::Page;
 
@@ -44,13 +44,78 @@ fn none() -> Option<String> {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 1] = [Experiment {
-    name: "post",
-    source: include_str!("experiments/post.rs"),
-    seconds: [150, 40],
-    obstacle: none,
-    run: post::run,
-}];
+pub const BOOK: [Experiment; 10] = [
+    Experiment {
+        name: "post",
+        source: include_str!("experiments/post.rs"),
+        seconds: [125, 42],
+        obstacle: none,
+        run: post::run,
+    },
+    Experiment {
+        name: "hash",
+        source: include_str!("experiments/hash.rs"),
+        seconds: [200, 32],
+        obstacle: none,
+        run: hash::run,
+    },
+    Experiment {
+        name: "spread",
+        source: include_str!("experiments/spread.rs"),
+        seconds: [60, 15],
+        obstacle: none,
+        run: spread::run,
+    },
+    Experiment {
+        name: "order",
+        source: include_str!("experiments/order.rs"),
+        seconds: [25, 8],
+        obstacle: none,
+        run: order::run,
+    },
+    Experiment {
+        name: "tail",
+        source: include_str!("experiments/tail.rs"),
+        seconds: [160, 30],
+        obstacle: none,
+        run: tail::run,
+    },
+    Experiment {
+        name: "stall",
+        source: include_str!("experiments/stall.rs"),
+        seconds: [65, 18],
+        obstacle: none,
+        run: stall::run,
+    },
+    Experiment {
+        name: "crash",
+        source: include_str!("experiments/crash.rs"),
+        seconds: [95, 22],
+        obstacle: none,
+        run: crash::run,
+    },
+    Experiment {
+        name: "reload",
+        source: include_str!("experiments/reload.rs"),
+        seconds: [75, 22],
+        obstacle: none,
+        run: reload::run,
+    },
+    Experiment {
+        name: "twice",
+        source: include_str!("experiments/twice.rs"),
+        seconds: [2, 2],
+        obstacle: none,
+        run: twice::run,
+    },
+    Experiment {
+        name: "flag",
+        source: include_str!("experiments/flag.rs"),
+        seconds: [2, 2],
+        obstacle: none,
+        run: flag::run,
+    },
+];
 
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {

@@ -116,6 +116,7 @@ impl Notebook {
     }
 
     /// Where it is kept.
+    #[cfg(test)]
     pub fn path(&self) -> &std::path::Path {
         &self.json
     }

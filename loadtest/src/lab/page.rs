@@ -46,6 +46,7 @@ impl Page {
     }
 
     /// A section's text.
+    #[cfg(test)]
     pub fn section(&self, name: &str) -> &str {
         self.sections.iter().find(|(found, _)| found == name).map_or("", |(_, text)| text)
     }

@@ -11,10 +11,11 @@ use crate::comparison::schedule::schedule;
 use crate::comparison::visited::Visited;
 use crate::contestant::parse;
 use crate::lab::notebook::Notebook;
+use crate::lab::sure::Sure;
 use crate::load::Load;
 use crate::pin;
 use crate::server::Server;
-use crate::statistics::{bootstrap, geometric_mean, median};
+use crate::statistics::{bootstrap, geometric_mean, mean, median};
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Course<'a> {
     pub path: &'a str,
     /// Visits of each.
     pub rounds: u32,
+    /// Whether each is visited once before the first round; that counts for nothing.
+    pub warm_up: bool,
     /// The cores that servers and wrk may use together; all, if nothing is said.
     pub cores: Option<Vec<usize>>,
 }
@@ -139,14 +142,14 @@ pub fn race(
             .collect::<Result<_>>()?,
     };
     let begin = Instant::now();
-    let mut warm = false;
+    let mut warm = !course.warm_up;
     for (round, turns) in (0..).zip(schedule(entrants.len(), course.rounds, notebook.seed)) {
         for place in turns {
             let key = key(&entrants[place], round);
             if !warm && !notebook.has(&key) {
                 warm = true;
                 for visited in up.iter_mut().flatten() {
-                    visit(visited, notebook, course, begin)?; // counts for nothing
+                    visit(visited, notebook, course, begin)?;
                 }
             }
             let visited = &mut up[place];
@@ -200,12 +203,17 @@ pub fn each(visits: &[Visit], figure: impl Fn(&Visit) -> f64) -> Vec<f64> {
 }
 
 /// The median of a figure, with its bootstrap 95 % interval.
-pub fn middle(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+pub fn middle(values: &[f64], seed: u64) -> Sure {
     (median(values).unwrap_or(f64::NAN), bootstrap::interval(values, median, seed))
 }
 
+/// The mean of a figure that may be 0, such as requests lost, with its bootstrap 95 % interval.
+pub fn average(values: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+    (mean(values).unwrap_or(f64::NAN), bootstrap::interval(values, mean, seed))
+}
+
 /// How a figure compares round by round: the geometric mean of the ratios, with its 95 % interval.
-pub fn ratio(of: &[f64], to: &[f64], seed: u64) -> (f64, Option<[f64; 2]>) {
+pub fn ratio(of: &[f64], to: &[f64], seed: u64) -> Sure {
     let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
     let mean = geometric_mean(&ratios).unwrap_or(f64::NAN);
     (mean, bootstrap::interval(&ratios, geometric_mean, seed))

@@ -93,6 +93,19 @@ impl Fates {
         } += 1;
     }
 
+    /// These and others.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            ok: self.ok + other.ok,
+            refused: self.refused + other.refused,
+            reset: self.reset + other.reset,
+            closed_early: self.closed_early + other.closed_early,
+            wrong_answer: self.wrong_answer + other.wrong_answer,
+            timed_out_connecting: self.timed_out_connecting + other.timed_out_connecting,
+            timed_out_answering: self.timed_out_answering + other.timed_out_answering,
+        }
+    }
+
     /// Each fate with its name, as people read it.
     pub fn kinds(&self) -> [(&'static str, u64); 7] {
         [
@@ -139,6 +152,7 @@ mod tests {
         }
         assert_eq!(fates.kinds().map(|(_, count)| count), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!((fates.total(), fates.lost()), (28, 27));
+        assert_eq!(fates.plus(&fates).kinds().map(|(_, count)| count), [2, 4, 6, 8, 10, 12, 14]);
     }
 
     #[test]

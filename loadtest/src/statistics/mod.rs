@@ -1,10 +1,12 @@
 //! What several runs say together.
 //!
 //! - [`bootstrap`]: how sure one can be of an average;
+//! - [`chance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
 //! - [`oddities`]: outliers, and a machine that changed its speed.
 
 pub mod bootstrap;
+pub mod chance;
 pub mod oddities;
 pub mod verdict;
 
@@ -36,6 +38,11 @@ pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     let place = part * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(low + (high - low) * place.fract())
+}
+
+/// The mean; `None` of nothing.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// The geometric mean: the average of ratios, in which 2 and 1/2 cancel out.
@@ -83,6 +90,12 @@ mod tests {
     fn twice_and_half_cancel_out_in_the_mean_of_ratios() {
         assert!((geometric_mean(&[2.0, 0.5]).unwrap() - 1.0).abs() < 1e-12);
         assert_eq!(geometric_mean(&[]), None);
+    }
+
+    #[test]
+    fn the_mean_is_that_of_some_and_nothing_has_none() {
+        assert_eq!(mean(&[1.0, 2.0, 6.0]), Some(3.0));
+        assert_eq!(mean(&[]), None);
     }
 
     #[test]

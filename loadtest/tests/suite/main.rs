@@ -22,3 +22,4 @@ mod soak;
 mod steer;
 mod stopping;
 mod support;
+mod watch;

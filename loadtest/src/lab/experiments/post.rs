@@ -40,6 +40,7 @@ use crate::environment::cores;
 use crate::lab::chapter::{Bar, Cell, Claim, Findings, Picture, Table, Unit, Verdict};
 use crate::lab::notebook::Notebook;
 use crate::lab::race::{Course, Entrant, Visit, below, each, middle, race, ratio, slices};
+use crate::lab::sure::{self, Sure};
 use crate::pin;
 use crate::report::format::count;
 use crate::report::post::figure;
@@ -90,6 +91,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
             load: slices(12, 100, true),
             path: "/",
             rounds: if is_main { rounds } else { rounds.min(8) },
+            warm_up: true,
             cores: setting.cores,
         };
         let visits = race(notebook, &course, &entrants)?;
@@ -143,7 +145,7 @@ fn entrants(cost: &str, least: bool) -> Vec<Entrant> {
 }
 
 /// Requests/s over those of the shared socket, with the interval.
-fn of_shared(race: &Race, name: &str, seed: u64) -> Option<(f64, Option<[f64; 2]>)> {
+fn of_shared(race: &Race, name: &str, seed: u64) -> Option<Sure> {
     let rates = |name: &str| {
         let visits = &race.entrants.iter().find(|(found, _)| found == name)?.1;
         Some(each(visits, |visit| visit.requests_per_second))
@@ -166,18 +168,11 @@ fn limit() -> f64 {
     (posts_ratio() + 1.0) / 2.0
 }
 
-fn shown((value, interval): (f64, Option<[f64; 2]>)) -> String {
-    match interval {
-        Some([low, high]) => format!("{value:.3} ({low:.3} to {high:.3})"),
-        None => format!("{value:.3}"),
-    }
-}
-
 fn findings(races: &[Race], missing: Vec<String>, seed: u64) -> Findings {
     let main = &races[0];
     let found = |name: &str| of_shared(main, name, seed).unwrap_or((f64::NAN, None));
     let (hash, first, joined) = (found(HASH), found(FIRST), found(JOINED));
-    let slow = |found: (f64, Option<[f64; 2]>)| below(found.1, limit());
+    let slow = |found: Sure| below(found.1, limit());
     let noisy =
         "the interval lies on both sides of the limit; a quieter machine or more rounds would tell";
     let [own, shared] = posts().map(count);
@@ -188,7 +183,7 @@ fn findings(races: &[Race], missing: Vec<String>, seed: u64) -> Findings {
             source: source.into(),
             url: url.map(str::to_owned),
             theirs: theirs.into(),
-            ours: shown(found),
+            ours: sure::words(found, 3),
             verdict: Verdict::of(verdict, noisy),
         };
     let claims = vec![
@@ -222,15 +217,15 @@ fn findings(races: &[Race], missing: Vec<String>, seed: u64) -> Findings {
             "The post compared four workers with one. On Linux, own sockets serve {} of what a shared \
              socket does under the post's load; when one of them is given all connections, as macOS \
              does, {}, where the post had {:.3}.",
-            shown(hash),
-            shown(first),
+            sure::words(hash, 3),
+            sure::words(first, 3),
             posts_ratio()
         ),
         _ => format!(
             "Own sockets serve {} of what a shared socket does here, and {} when one of them is given \
              all connections; the post had {:.3}.",
-            shown(hash),
-            shown(first),
+            sure::words(hash, 3),
+            sure::words(first, 3),
             posts_ratio()
         ),
     };
@@ -316,7 +311,8 @@ mod tests {
 
     fn race(hash: f64, first: f64, spread: f64) -> Race {
         let visits = |rate: f64, served: &[u64]| -> Vec<Visit> {
-            let jitter = |round: u32| if round % 2 == 0 { 1.0 + spread } else { 1.0 - spread };
+            let jitter =
+                |round: u32| if round.is_multiple_of(2) { 1.0 + spread } else { 1.0 - spread };
             (0..12).map(|round| visit(rate * jitter(round), served)).collect()
         };
         let even = [500; 4];

@@ -1,0 +1,161 @@
+//! Who listens on a port, and how many connections wait for each to accept them.
+//!
+//! Asked with sock_diag, as ss(8) does. `/proc/net/tcp` has the same figures, but there the kernel
+//! goes through all connections first, closed ones that linger in TIME_WAIT included; here it looks
+//! at the listening sockets of that port alone.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use serde::{Deserialize, Serialize};
+
+use super::netlink;
+
+/// A listening TCP socket.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// What it is bound to.
+    pub address: SocketAddr,
+    /// Its inode, as in `/proc/PID/fd`: the same for all processes that share it.
+    pub inode: u64,
+    /// The user who made it.
+    pub uid: u32,
+    /// Connections that wait in its accept queue (`idiag_rqueue`).
+    pub queued: u32,
+    /// How many may wait at most (`idiag_wqueue`): what listen(2) asked for, or the sysctl
+    /// net.core.somaxconn if that is less. The kernel lets one more in.
+    pub backlog: u32,
+}
+
+/// All TCP sockets that listen on this port in this thread's network namespace, on any address, in
+/// the order of their inodes.
+///
+/// # Errors
+/// When the kernel does not answer such questions: it was built without `INET_DIAG`, or may not load
+/// the module `tcp_diag`.
+pub fn listeners(port: u16) -> Result<Vec<Listener>> {
+    let mut found = listeners_of(AF_INET, SocketId::new_v4(), port)?;
+    found.extend(listeners_of(AF_INET6, SocketId::new_v6(), port)?);
+    found.sort_by_key(|listener| listener.inode);
+    Ok(found)
+}
+
+fn listeners_of(family: u8, any: SocketId, port: u16) -> Result<Vec<Listener>> {
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::LISTEN,
+        socket_id: SocketId { source_port: port, ..any },
+    });
+    let answers = netlink::ask(NETLINK_SOCK_DIAG, NLM_F_DUMP, request).with_context(|| {
+        format!(
+            "cannot ask the kernel who listens on port {port}; it needs the module tcp_diag \
+             (as root: modprobe tcp_diag)"
+        )
+    })?;
+    let responses = answers.into_iter().filter_map(|answer| match answer {
+        SockDiagMessage::InetResponse(response) => Some(response.header),
+        _ => None,
+    });
+    let listeners = responses.map(|header| Listener {
+        address: SocketAddr::new(plain(header.socket_id.source_address), port),
+        inode: header.inode.into(),
+        uid: header.uid,
+        queued: header.recv_queue,
+        backlog: header.send_queue,
+    });
+    Ok(listeners.collect())
+}
+
+/// An IPv4 address as such, where an IPv6 socket is bound to one.
+fn plain(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use nix::sys::stat::fstat;
+    use nix::unistd::getuid;
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    fn inode(socket: impl AsFd) -> u64 {
+        fstat(socket).unwrap().st_ino
+    }
+
+    /// A listening socket with this backlog.
+    fn listen(address: IpAddr, port: u16, backlog: i32) -> TcpListener {
+        let address = SocketAddr::new(address, port);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        if address.is_ipv6() {
+            socket.set_only_v6(true).unwrap(); // so that both families can have the same port
+        }
+        socket.bind(&address.into()).unwrap();
+        socket.listen(backlog).unwrap();
+        socket.into()
+    }
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn connections_that_nobody_accepts_are_counted_as_queued() {
+        let listener = listen(LOOPBACK, 0, 7);
+        let address = listener.local_addr().unwrap();
+        let mut expected = Listener {
+            address,
+            inode: inode(&listener),
+            uid: getuid().as_raw(),
+            queued: 0,
+            backlog: 7,
+        };
+        assert_eq!(listeners(address.port()).unwrap(), [expected.clone()]);
+
+        let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
+        expected.queued = 3;
+        assert_eq!(listeners(address.port()).unwrap(), [expected.clone()]);
+
+        let _accepted = listener.accept().unwrap();
+        expected.queued = 2;
+        assert_eq!(listeners(address.port()).unwrap(), [expected]);
+
+        drop(listener);
+        assert_eq!(listeners(address.port()).unwrap(), []);
+    }
+
+    #[test]
+    fn sockets_of_one_group_and_of_both_families_are_told_apart() {
+        let first = listen(LOOPBACK, 0, 1);
+        let port = first.local_addr().unwrap().port();
+        let second = listen(LOOPBACK, port, 2);
+        let third = listen(Ipv6Addr::LOCALHOST.into(), port, 3);
+        let found = listeners(port).unwrap();
+        let mut expected = [(&first, 1), (&second, 2), (&third, 3)]
+            .map(|(socket, backlog)| (inode(socket), socket.local_addr().unwrap(), backlog));
+        expected.sort();
+        let found: Vec<_> = found.iter().map(|l| (l.inode, l.address, l.backlog)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn hundreds_of_sockets_take_more_than_one_datagram_and_none_is_lost() {
+        let first = listen(LOOPBACK, 0, 1);
+        let port = first.local_addr().unwrap().port();
+        let mut sockets: Vec<_> = (1..500).map(|_| listen(LOOPBACK, port, 1)).collect();
+        sockets.push(first);
+        let mut inodes: Vec<u64> = sockets.iter().map(inode).collect();
+        inodes.sort_unstable();
+        let found: Vec<u64> = listeners(port).unwrap().iter().map(|found| found.inode).collect();
+        assert_eq!(found, inodes);
+    }
+}

@@ -1,0 +1,91 @@
+//! Single connections, opened by hand: for experiments that ask who gets *which* connection.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+/// How long connecting, or an answer, may take: far longer than either does.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The end of every good answer.
+const ANSWER: &[u8] = b"\r\n\r\nhello";
+
+/// A connection that is kept.
+pub struct Client(TcpStream);
+
+impl Client {
+    /// Connects. The kernel does so by itself: the server need not have accepted.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the accept queue is full.
+    pub fn connect(address: SocketAddr) -> Result<Self> {
+        let connected = TcpStream::connect_timeout(&address, PATIENCE);
+        let stream = connected.with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send(&mut self) -> Result<()> {
+        self.0.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").context("cannot send a request")
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// When another one, or none, comes within 5 s.
+    pub fn answered(&mut self) -> Result<()> {
+        let mut answer = Vec::new();
+        while !answer.ends_with(ANSWER) {
+            let mut part = [0; 512];
+            let length = self.0.read(&mut part).context("no answer")?;
+            ensure!(length > 0, "half an answer: {:?}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&part[..length]);
+        }
+        Ok(())
+    }
+}
+
+/// Connects, asks, and closes: one connection, over by the time this comes back.
+///
+/// # Errors
+/// When no good answer comes within 5 s.
+pub fn ask_once(address: SocketAddr) -> Result<()> {
+    let mut client = Client::connect(address)?;
+    client.send()?;
+    client.answered()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Gives this answer to one client.
+    fn answer_with(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; 64];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET / HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end_and_half_of_one_is_an_error() {
+        ask_once(answer_with("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")).unwrap();
+        let refusal = ask_once(answer_with("HTTP/1.1 500 No\r\n\r\nhell")).unwrap_err();
+        assert!(refusal.to_string().contains("half an answer"), "{refusal:#}");
+    }
+}

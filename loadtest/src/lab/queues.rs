@@ -1,0 +1,88 @@
+//! What the kernel keeps waiting for a server, looked at again and again while the server is asked.
+
+use std::time::Duration;
+
+use crate::kernel::listeners::{Listener, listeners};
+use crate::server::Server;
+
+/// How often it looks. A look asks the kernel for the sockets of one port and costs microseconds.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// The accept queues of a server's sockets, over time.
+pub struct Queues {
+    port: u16,
+    /// Each worker's process and the inode of its socket, before anything was done to them.
+    sockets: Vec<(u32, u64)>,
+    seen: Vec<(Duration, Vec<Listener>)>,
+}
+
+/// How long queues were within some time: the longest that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Longest {
+    /// Of the socket that this worker accepts from.
+    pub of_worker: u32,
+    /// Of all other sockets of the server together.
+    pub of_others: u32,
+}
+
+impl Queues {
+    /// Nothing seen yet.
+    pub fn of(server: &Server) -> Self {
+        Self { port: server.address().port(), sockets: server.sockets(), seen: Vec::new() }
+    }
+
+    /// Looks, if it is time to.
+    pub fn look(&mut self, now: Duration) {
+        if self.seen.last().is_some_and(|(last, _)| now < *last + EVERY) {
+            return;
+        }
+        // A kernel that does not tell leaves the table of evidence empty, and the rest as it is.
+        if let Ok(found) = listeners(self.port) {
+            self.seen.push((now, found));
+        }
+    }
+
+    /// The longest queues from one time to another, of this worker and of others; `None` if nothing
+    /// was seen then.
+    pub fn longest(&self, pid: u32, from: Duration, to: Duration) -> Option<Longest> {
+        let (_, inode) = self.sockets.iter().find(|(worker, _)| *worker == pid)?;
+        let within = self.seen.iter().filter(|(at, _)| (from..to).contains(at));
+        let queued = |sockets: &[Listener], own: bool| -> u32 {
+            let wanted = |socket: &&Listener| (socket.inode == *inode) == own;
+            sockets.iter().filter(wanted).map(|socket| socket.queued).sum()
+        };
+        let looks = within.map(|(_, sockets)| (queued(sockets, true), queued(sockets, false)));
+        looks.fold(None, |longest, (own, others)| {
+            let Longest { of_worker, of_others } =
+                longest.unwrap_or(Longest { of_worker: 0, of_others: 0 });
+            Some(Longest { of_worker: of_worker.max(own), of_others: of_others.max(others) })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_queue_is_told_of_a_worker_and_of_the_others() {
+        let ms = Duration::from_millis;
+        let look = |queued: [u32; 2]| {
+            let socket = |inode: usize| Listener {
+                address: ([127, 0, 0, 1], 80).into(),
+                inode: inode as u64,
+                uid: 0,
+                queued: queued[inode],
+                backlog: 1024,
+            };
+            vec![socket(0), socket(1)]
+        };
+        let seen = vec![(ms(10), look([1, 2])), (ms(60), look([5, 0])), (ms(110), look([9, 9]))];
+        let queues = Queues { port: 80, sockets: vec![(7, 0), (8, 1)], seen };
+        let longest = |pid| queues.longest(pid, ms(0), ms(100));
+        assert_eq!(longest(7), Some(Longest { of_worker: 5, of_others: 2 }));
+        assert_eq!(longest(8), Some(Longest { of_worker: 2, of_others: 5 }));
+        assert_eq!(longest(9), None);
+        assert_eq!(queues.longest(7, ms(20), ms(30)), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! What chance alone would do: how sure a part is that was counted, and how even a lottery is.
+
+use statrs::distribution::{Beta, ChiSquared, ContinuousCDF};
+
+/// Which part of all intervals holds the true value.
+const CONFIDENCE: f64 = 0.95;
+
+/// The exact 95 % interval (Clopper and Pearson, 1934) of a part of which `met` of `all` were
+/// counted. A bootstrap would find no width at all where all, or none, were met. `None` of none.
+pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
+    let outside = (1.0 - CONFIDENCE) / 2.0;
+    let others = all.checked_sub(met).filter(|_| all > 0)?;
+    let end = |met: u64, others: u64, below: f64| {
+        Some(Beta::new(met as f64, others as f64).ok()?.inverse_cdf(below))
+    };
+    let low = if met == 0 { 0.0 } else { end(met, others + 1, outside)? };
+    let high = if others == 0 { 1.0 } else { end(met + 1, others, 1.0 - outside)? };
+    Some([low, high])
+}
+
+/// How far several lotteries were from giving everybody the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evenness {
+    /// Pearson's chi-square, summed over all of them.
+    pub chi_square: f64,
+    /// How much of it fair lotteries have on average.
+    pub degrees: f64,
+    /// How likely fair lotteries are to be as uneven as this, or more.
+    pub as_uneven: f64,
+    /// How likely fair lotteries are to be as even as this, or more.
+    pub as_even: f64,
+}
+
+/// Compares what each participant got, lottery by lottery, with equal parts. `None` without a
+/// lottery in which several took part and anything was given.
+pub fn evenness<'a>(lotteries: impl IntoIterator<Item = &'a [u64]>) -> Option<Evenness> {
+    let (mut chi_square, mut degrees) = (0.0, 0.0);
+    for got in lotteries {
+        let expected = got.iter().sum::<u64>() as f64 / got.len() as f64;
+        if got.len() < 2 || expected == 0.0 {
+            continue;
+        }
+        chi_square +=
+            got.iter().map(|&got| (got as f64 - expected).powi(2) / expected).sum::<f64>();
+        degrees += got.len() as f64 - 1.0;
+    }
+    let chance = ChiSquared::new(degrees).ok()?;
+    let (as_uneven, as_even) = (chance.sf(chi_square), chance.cdf(chi_square));
+    Some(Evenness { chi_square, degrees, as_uneven, as_even })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_the_surer_the_more_was_counted() {
+        let [low, high] = part(8, 8).unwrap();
+        assert!((low - 0.6306).abs() < 1e-3 && high == 1.0, "{low} {high}"); // 0.025 ^ (1/8)
+        assert_eq!(part(0, 8).unwrap()[0], 0.0);
+        let [low, high] = part(50, 100).unwrap();
+        assert!((low - 0.398).abs() < 1e-3 && (high - 0.602).abs() < 1e-3, "{low} {high}");
+        assert_eq!(part(0, 0), None);
+        assert_eq!(part(2, 1), None);
+    }
+
+    #[test]
+    fn a_fair_lottery_is_likely_and_an_unfair_one_is_not() {
+        // 7.815 is the 95 % quantile of chi-square with 3 degrees of freedom, in every table.
+        let fair = evenness([&[55, 52, 48, 45][..]]).unwrap();
+        assert!((fair.chi_square - 1.16).abs() < 1e-9 && fair.degrees == 3.0, "{fair:?}");
+        assert!(fair.as_uneven > 0.7 && fair.as_even > 0.2, "{fair:?}");
+        assert!(evenness([&[200, 0, 0, 0][..]]).unwrap().as_uneven < 1e-9);
+        let sum = evenness([&[68, 43, 48, 41][..], &[68, 43, 48, 41]]).unwrap();
+        assert!(sum.degrees == 6.0 && sum.as_uneven < 0.01, "{sum:?}");
+    }
+
+    #[test]
+    fn parts_that_are_all_equal_are_evener_than_chance() {
+        let lotteries = [[50_u64; 4]; 5];
+        let even = evenness(lotteries.iter().map(|got| &got[..])).unwrap();
+        assert!(even.as_even < 1e-9 && even.as_uneven > 0.99, "{even:?}");
+    }
+
+    #[test]
+    fn nothing_that_was_given_says_nothing() {
+        assert_eq!(evenness([&[0, 0][..]]), None);
+        assert_eq!(evenness([&[7][..]]), None);
+        assert_eq!(evenness([]), None);
+    }
+}
