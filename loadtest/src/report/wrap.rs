@@ -38,6 +38,24 @@ pub fn lines(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The same for cells of a table, where a word that is too long would push the others aside: it is
+/// broken too, after a mark if there is one.
+pub fn cell(text: &str, width: usize) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        let mut rest = letters.as_slice();
+        while rest.len() > width {
+            let is_mark = |letter: &char| "/-_,:".contains(*letter);
+            let mark = rest[..width].iter().rposition(is_mark).map_or(width, |place| place + 1);
+            parts.push(rest[..mark].iter().collect());
+            rest = &rest[mark..];
+        }
+        parts.push(rest.iter().collect());
+    }
+    lines(&parts.join(" "), width).join("\n")
+}
+
 /// A text in lines that fit, the first after `first` and the others after so many blanks.
 pub fn hanging(first: &str, text: &str, width: usize) -> String {
     let indent = " ".repeat(room(first));
@@ -62,6 +80,16 @@ mod tests {
         assert_eq!(lines(&text, 20).join(" "), text);
         assert_eq!(lines(&text, 20).len(), 3);
         assert_eq!(lines("", 20), [""]);
+    }
+
+    #[test]
+    fn in_a_cell_a_long_word_is_broken_after_a_mark_or_anywhere() {
+        assert_eq!(
+            cell("of heroku/python-getting-started#248", 18),
+            "of heroku/python-\ngetting-\nstarted#248"
+        );
+        assert_eq!(cell("0123456789", 4), "0123\n4567\n89");
+        assert_eq!(cell("one two three", 8), "one two\nthree");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::lab::chapter::{Cell, Table, Unit};
 use crate::report::format::{microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::BOLD;
-use crate::report::wrap::{hanging, lines, room};
+use crate::report::wrap::{self, hanging, room};
 
 /// How much room a table may take.
 #[derive(Clone, Copy)]
@@ -59,14 +59,14 @@ fn drawn(of: &Table, columns: Range<usize>, form: Form) -> String {
         .iter()
         .map(|column| {
             let side = if column.unit == Unit::Text { Left } else { Right };
-            (lines(&column.name, form.column).join("\n"), side)
+            (wrap::cell(&column.name, form.column), side)
         })
         .collect();
     let header = header.iter().map(|(name, side)| (name.as_str(), *side));
     let header: Vec<_> = std::iter::once(("", Left)).chain(header).collect();
     let mut grid = table(2, &header);
     for row in &of.rows {
-        let name = lines(&row.name, form.row).join("\n");
+        let name = wrap::cell(&row.name, form.row);
         let cells = row.cells.iter().zip(&of.columns).skip(columns.start).take(columns.len());
         let cells = cells.map(|(cell, column)| show_in(cell, column.unit, form));
         grid.add_row(std::iter::once(name).chain(cells));
@@ -79,7 +79,7 @@ fn show_in(cell: &Cell, unit: Unit, form: Form) -> String {
         (Some(value), Some(ends)) if form.below => {
             format!("{}\n{}", number(value, unit), interval(ends, unit))
         }
-        (None, _) => lines(&show(cell, unit), form.words).join("\n"),
+        (None, _) => wrap::cell(&show(cell, unit), form.words),
         _ => show(cell, unit),
     }
 }

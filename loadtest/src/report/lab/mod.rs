@@ -21,7 +21,7 @@ use crate::lab::chapter::{Chapter, Claim, Outcome, Verdict};
 use crate::lab::record::Lab;
 use crate::report::table::{Left, table, text};
 use crate::report::terminal::{BOLD, machine};
-use crate::report::wrap::{hanging, lines};
+use crate::report::wrap::{cell, hanging, lines};
 
 /// What is true of every figure of a short run.
 pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, wider intervals, and \
@@ -53,10 +53,9 @@ pub fn list(book: &[Experiment], width: usize) -> Result<String> {
 
 /// A time in words, to the second.
 pub fn duration(time: Duration) -> String {
-    // What was taken over from a saved run takes no time at all.
     let seconds = time.as_secs_f64().round() as u64;
     match seconds {
-        0 => "no time".into(),
+        0 => "less than 1s".into(),
         _ => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
     }
 }
@@ -195,13 +194,13 @@ fn all_claims(lab: &Lab, width: usize) -> String {
         });
         return each.collect();
     }
-    let room = [rest * 40 / 100, rest * 18 / 100, rest * 21 / 100, rest * 21 / 100];
+    let room = [rest * 31 / 100, rest * 20 / 100, rest * 23 / 100, rest * 26 / 100];
     let names = ["", "claim", "source", "theirs", "here", "verdict"].map(|name| (name, Left));
     let mut table = table(2, &names);
     let mut last = "";
     for (chapter, claim) in claims(lab) {
         let texts = [&claim.claim, &claim.source, &claim.theirs, &claim.ours];
-        let cells = texts.iter().zip(room).map(|(text, room)| lines(text, room).join("\n"));
+        let cells = texts.iter().zip(room).map(|(text, room)| cell(text, room));
         let name = if chapter.name == last { "" } else { chapter.name.as_str() };
         last = &chapter.name;
         // Its reason, if it has one, stands in the chapter.

@@ -84,7 +84,7 @@ fn bars_of(unit: Unit, bars: &[Bar], reference: Option<&(f64, String)>, at: &str
                     @for tick in scale.ticks() {
                         @let x = across(scale.place(tick));
                         line.grid x1=(x) x2=(x) y1="1" y2="6" {}
-                        text.tick.below x=(x) y="19" { (tick_of(tick, unit)) }
+                        text.tick text-anchor=(at_the_end(scale.place(tick))) x=(x) y="19" { (tick_of(tick, unit)) }
                     }
                     @if let Some((value, name)) = reference {
                         @let place = scale.place(*value);
@@ -96,6 +96,15 @@ fn bars_of(unit: Unit, bars: &[Bar], reference: Option<&(f64, String)>, at: &str
                 }
             }
         }
+    }
+}
+
+/// Keeps a number on an axis within the picture.
+fn at_the_end(place: f64) -> &'static str {
+    match place {
+        ..0.02 => "start",
+        0.98.. => "end",
+        _ => "middle",
     }
 }
 
@@ -131,8 +140,7 @@ fn shares(rows: &[(String, Vec<f64>)], at: &str) -> Markup {
                 div.strip-row {
                     span.bar-name { (words(name, &format!("{at}/0"))) }
                     span.bar-figure {
-                        (parts.len()) @if parts.len() == 1 { " worker" } @else { " workers" }
-                        @if none > 0 { ", " (none) " without any" }
+                        (parts.len()) " took part" @if none > 0 { ", " (none) " got none" }
                     }
                     div.strip {
                         @for (number, part) in parts.iter().enumerate().filter(|(_, p)| **p > 0.0) {
@@ -149,7 +157,7 @@ fn shares(rows: &[(String, Vec<f64>)], at: &str) -> Markup {
                     }
                 }
             }
-            p.caption { "Each colour is a worker, the one with the greatest part first." }
+            p.caption { "Each colour is one of them, the one with the greatest part first." }
         }
     }
 }
