@@ -10,6 +10,7 @@ mod compare;
 mod cost;
 mod fuzz;
 mod http;
+mod lab;
 mod lifecycle;
 mod listening;
 mod load;

@@ -63,20 +63,24 @@ fn at(column: usize, field: &str) -> String {
 }
 
 /// Who is good everywhere, in a sentence.
-pub fn answer(matrix: &Matrix) -> Markup {
+pub fn sentence(matrix: &Matrix) -> String {
     let is_good = |policy: &&String| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
         figures.all(|figure| figure.is_some_and(|figure| figure.of_best >= GOOD))
     };
     let good: Vec<&str> = matrix.policies.iter().filter(is_good).map(String::as_str).collect();
-    let sentence = match &good[..] {
+    match &good[..] {
         [] => "No policy is good in every workload.".into(),
         [one] => format!("Only {one} is good in every workload."),
         [others @ .., last] => format!("Good in every workload: {} and {last}.", others.join(", ")),
-    };
+    }
+}
+
+/// The same at the top of a page.
+fn answer(matrix: &Matrix) -> Markup {
     html! {
-        div .verdict { p { strong { (sentence) }
+        div .verdict { p { strong { (sentence(matrix)) }
             span .evidence { "Good is at least " (two_digits(GOOD)) " of the best policy." } } }
     }
 }

@@ -31,6 +31,18 @@ impl Scale {
         Self { from: from.unwrap_or(low), to: to.unwrap_or(high * 10.0), log: true }
     }
 
+    /// As far as these values go and no farther, for an axis along which everything begins and ends
+    /// together.
+    pub fn exactly(values: impl IntoIterator<Item = f64>, log: bool) -> Self {
+        let (from, to) = ends(values.into_iter().filter(|value| !log || *value > 0.0));
+        match from < to && (!log || from > 0.0) {
+            true => Self { from, to, log },
+            // One place alone has no extent of its own, and none has no place.
+            false if log => Self::logarithmic([from]),
+            false => Self::linear([from]),
+        }
+    }
+
     /// Where a value lies: 0 at the beginning of the axis, 1 at its end.
     pub fn place(&self, value: f64) -> f64 {
         let on = |value: f64| if self.log { value.max(self.from).ln() } else { value };
@@ -106,7 +118,9 @@ mod tests {
     #[test]
     fn nothing_and_one_value_have_an_axis_too() {
         for values in [vec![], vec![0.0], vec![7.0], vec![f64::NAN, 1.0], vec![1e-9], vec![1e15]] {
-            for scale in [Scale::linear(values.clone()), Scale::logarithmic(values.clone())] {
+            let exact = [false, true].map(|log| Scale::exactly(values.clone(), log));
+            let round = [Scale::linear(values.clone()), Scale::logarithmic(values.clone())];
+            for scale in round.into_iter().chain(exact) {
                 assert!(!scale.ticks().is_empty(), "{values:?}: {scale:?}");
                 assert!((0.0..=1.0).contains(&scale.place(7.0)), "{values:?}: {scale:?}");
             }

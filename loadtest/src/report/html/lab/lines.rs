@@ -13,6 +13,9 @@ use crate::report::html::scale::Scale;
 /// In pixels.
 const HEIGHT: f64 = 240.0;
 
+/// Above lines, of their height, if something is shaded.
+const ROOM: f64 = 1.25;
+
 /// Of a line with more points than this, the points are dots without a mark.
 const MOST_MARKS: usize = 24;
 
@@ -42,9 +45,17 @@ pub fn draw(lines: &Lines) -> Markup {
     let points = || lines.series.iter().flat_map(|series| &series.points);
     let ends = lines.spans.iter().flat_map(|(from, to, _)| [*from, *to]);
     let along: Vec<f64> = points().map(|point| point.0).collect();
-    let x = scale(lines.x, along.iter().copied().chain(ends));
-    let from = (!lines.y.logarithmic).then_some(0.0);
-    let y = scale(lines.y, points().map(|point| point.1).chain(from));
+    let x = Scale::exactly(along.iter().copied().chain(ends), lines.x.logarithmic);
+    let up = points().map(|point| point.1);
+    let y = match lines.y.logarithmic {
+        true => Scale::logarithmic(up),
+        false => {
+            // Room above the lines for the names of what is shaded.
+            let room = if lines.spans.is_empty() { 1.0 } else { ROOM };
+            let top = up.clone().filter(|up| up.is_finite()).fold(0.0, f64::max) * room;
+            Scale::linear(up.chain([0.0, top]))
+        }
+    };
     let names: Vec<&str> = lines.series.iter().map(|series| series.name.as_str()).collect();
     let (id, description) = (format!("{}-picture", lines.name), describe(lines, &names));
     let plot = Plot {
@@ -60,7 +71,7 @@ pub fn draw(lines: &Lines) -> Markup {
         .into_iter()
         .map(|tick| (x.place(tick), tick_of(tick, lines.x.unit)))
         .collect();
-    let up = if lines.y.logarithmic { ", logarithmic" } else { "" };
+    let kind = if lines.y.logarithmic { ", logarithmic" } else { "" };
     html! {
         (plot.draw(&html! {
             @for (from, to, _) in lines.spans {
@@ -68,7 +79,7 @@ pub fn draw(lines: &Lines) -> Markup {
                 rect.noise x=(across(from)) width=(across((to - from).max(0.0))) y="0" height=(HEIGHT) {}
             }
             (plot.columns(&lines.x.name, &columns))
-            (plot.rows(&format!("{}{up}", lines.y.name), &rows))
+            (plot.rows(&format!("{}{kind}", lines.y.name), &rows))
             @for (place, series) in lines.series.iter().enumerate() {
                 @let at = format!("{}/series/{place}/points", lines.at);
                 (line(&plot, place, series, (&x, &y), (lines.x.unit, lines.y.unit), &at))
@@ -97,10 +108,6 @@ fn describe(lines: &Lines, names: &[&str]) -> String {
     });
     let spans: String = spans.collect();
     format!("{} over {}, a line each for {}{spans}.", lines.y.name, lines.x.name, names.join(", "))
-}
-
-fn scale(axis: &Axis, values: impl Iterator<Item = f64>) -> Scale {
-    if axis.logarithmic { Scale::logarithmic(values) } else { Scale::linear(values) }
 }
 
 /// Where the numbers along the page stand: on few places that were measured, or on round ones.

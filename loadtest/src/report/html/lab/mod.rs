@@ -16,6 +16,7 @@ use maud::{Markup, html};
 
 use crate::lab::chapter::Unit;
 use crate::lab::record::Lab;
+use crate::matrix::demands::GOOD;
 use crate::report::html::figure::{figure, interval, words};
 use crate::report::html::{context, document, matrix};
 use crate::report::lab::grid::number;
@@ -98,7 +99,7 @@ fn every_policy(lab: &Lab) -> Markup {
     html! {
         div #matrix {
             (matrix::heat_map(found, "/matrix"))
-            (matrix::answer(found))
+            p { strong { (matrix::sentence(found)) } " Good is at least " (GOOD) " of the best." }
             (matrix::connections(found, "/matrix"))
             (matrix::demands(found, "/matrix"))
             @for (place, missing) in found.missing.iter().enumerate() {

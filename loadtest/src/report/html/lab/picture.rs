@@ -88,16 +88,11 @@ fn bars_of(unit: Unit, bars: &[Bar], reference: Option<&(f64, String)>, at: &str
                     }
                     @if let Some((value, name)) = reference {
                         @let place = scale.place(*value);
-                        text.label text-anchor=(anchor(place)) x=(across(place)) y="40" {
+                        text.label text-anchor=(anchor(place)) x=(across(place)) y="40"
+                            data-at={ (at) "/reference/0" } data-value=(full(*value)) {
                             (name) " " (number(*value, unit))
                         }
                     }
-                }
-            }
-            @if let Some((value, name)) = reference {
-                p.caption {
-                    "Dashed: " (words(name, &format!("{at}/reference/1"))) ", "
-                    (figure(*value, &format!("{at}/reference/0"), |value| number(value, unit))) "."
                 }
             }
         }

@@ -1,0 +1,279 @@
+//! `loadtest lab` as a whole: real experiments begun and cut off, and what its reports look like.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::chromium::{chromium, open};
+use crate::support::{
+    assert_refused, children_of, program, run, runs, send, skip, wait_for, wait_up_to,
+};
+
+/// An experiment that makes an observation about every second.
+const BEGUN: &str = "post";
+
+/// Before it observes anything it starts every policy once, and each of its servers is warmed up.
+const LONG: Duration = Duration::from_secs(90);
+
+/// All experiments that `--list` must name, in the order of the book.
+const ALL: [&str; 1] = ["post"];
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A lab that runs while the test does something to it.
+fn started(json: &Path, options: &[&str]) -> Child {
+    let mut command = Command::new(program("loadtest"));
+    command.args(["lab", BEGUN, "--quick", "--json"]).arg(json).args(options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
+}
+
+/// What is observed so far, as it is written in the file.
+fn observations(json: &Path) -> Option<Vec<(String, String)>> {
+    let record: Value = serde_json::from_str(&fs::read_to_string(json).ok()?).ok()?;
+    let found = record.get("observations")?.get(BEGUN)?.as_object()?;
+    Some(found.iter().map(|(key, value)| (key.clone(), value.to_string())).collect())
+}
+
+/// Every process below this one.
+fn descendants_of(pid: u32) -> Vec<u32> {
+    let children = children_of(pid);
+    let below: Vec<u32> = children.iter().flat_map(|&child| descendants_of(child)).collect();
+    children.into_iter().chain(below).collect()
+}
+
+/// Waits for so many observations, interrupts, and checks that nothing is left behind.
+fn interrupted_after(count: usize, child: Child, json: &Path) -> Output {
+    wait_for("observations", || (observations(json)?.len() >= count).then_some(()));
+    let below = descendants_of(child.id());
+    assert!(below.len() > 4, "servers with their workers: {below:?}");
+    send(child.id(), Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    for pid in below {
+        wait_for("the end of what it had started", || (!runs(pid)).then_some(()));
+    }
+    output
+}
+
+#[test]
+fn the_list_names_every_experiment_with_its_question_even_in_60_columns() {
+    let output = Command::new(program("loadtest"))
+        .args(["lab", "--list"])
+        .env("COLUMNS", "60")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let names: Vec<String> =
+        shown.lines().skip(2).map(first).filter(|name| !name.is_empty()).collect();
+    assert_eq!(names, ALL);
+    assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+    assert!(shown.contains("Why did own sockets"), "{shown}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, other, json) = (path("old.json"), path("other.json"), path("lab.json"));
+    fs::write(&old, r#"{"schema":"loadtest-lab/0"}"#).unwrap();
+    fs::write(&other, "a letter").unwrap();
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["pots", "--json", &json], &["'pots'", "'post'"]),
+        (&["--json", "/proc/no/such"], &["--json /proc/no/such", "cannot write"]),
+        (&["--json", &other], &["other.json", "not a result of lab"]),
+        (&["--json", &old], &["loadtest-lab/0", "not loadtest-lab/1"]),
+        (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
+        (&["--json", &json, "--html", "/dev/null"], &["--html /dev/null", "not a file"]),
+        (&["--json", &json, "--matrix", &other], &["other.json", "not a result of matrix"]),
+        (&["--json", &json, "--quick", "--publish", "."], &["--publish", "whole book", "--quick"]),
+        (&["post", "--json", &json, "--publish", "."], &["--publish", "whole book", "names"]),
+    ];
+    for (arguments, words) in cases {
+        let all: Vec<&str> = ["lab"].iter().chain(arguments).copied().collect();
+        assert_refused(&run("loadtest", &all), words, arguments);
+    }
+    assert_eq!(fs::read_to_string(&other).unwrap(), "a letter");
+    assert!(!Path::new(&json).exists());
+    // Without wrk nothing is begun either.
+    let output = Command::new(program("loadtest"))
+        .args(["lab", BEGUN, "--json", &json])
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    assert_refused(&output, &["wrk"], "no wrk");
+}
+
+#[test]
+fn ctrl_c_reports_and_saves_and_resume_goes_on_without_repeating() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lab.json");
+    let output = interrupted_after(2, started(&json, &[]), &json);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("The lab") && shown.contains("There is no chapter yet"), "{shown}");
+    assert!(shown.contains("Every observation:"), "{shown}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
+
+    let before = observations(&json).unwrap();
+    interrupted_after(before.len() + 1, started(&json, &["--resume"]), &json);
+    let after = observations(&json).unwrap();
+    assert!(after.len() > before.len());
+    for observation in &before {
+        assert!(after.contains(observation), "what was observed is kept: {}", observation.0);
+    }
+
+    // Other options are another run.
+    let json = json.to_str().unwrap();
+    let other = run("loadtest", &["lab", BEGUN, "--resume", "--json", json]);
+    assert_refused(&other, &["other options", "--resume"], "the long form");
+}
+
+#[test]
+fn a_disk_that_is_full_ends_the_run_in_a_line_and_keeps_what_was_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved.json");
+    let results = folder.path().join("results");
+    fs::create_dir(&results).unwrap();
+    // A small file system of its own for the results, which goes with its name space; before that,
+    // what is there at the end is copied.
+    let script = "mount -t tmpfs -o size=1m results \"$1\" || exit 99; json=$1/lab.json saved=$2; \
+                  shift 2; \"$@\" --json \"$json\"; code=$?; cp \"$json\" \"$saved\"; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).args([&results, &saved]);
+    command.arg(program("loadtest")).args(["lab", BEGUN, "--quick"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
+    let Ok(mut child) = child else { return skip("unshare is needed to make a small file system") };
+    // The name space seen from outside.
+    let within = PathBuf::from(format!("/proc/{}/root", child.id()));
+    let within = within.join(results.strip_prefix("/").unwrap());
+    let begun = wait_up_to(LONG, "two observations", || {
+        if child.try_wait().unwrap().is_some() {
+            return Some(false);
+        }
+        (observations(&within.join("lab.json"))?.len() >= 2).then_some(true)
+    });
+    if begun {
+        assert!(fs::write(within.join("rubbish"), vec![0; 2 << 20]).is_err(), "it is full now");
+    }
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if !begun && (output.status.code() == Some(99) || stderr.contains("not permitted")) {
+        return skip("root is needed to make a small file system");
+    }
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.contains("lab.json") && last.contains("No space left"), "{stderr}");
+    assert!(observations(&saved).unwrap().len() >= 2, "{stderr}");
+}
+
+/// The published record with a chapter for each kind of picture, as an experiment would have saved it.
+fn record_with_every_picture(folder: &Path) -> PathBuf {
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.json");
+    let mut record = read(&published);
+    let long = "a name that is long enough to need more than a line on a phone";
+    let points: Vec<Value> = (0..100).map(|n| json!([f64::from(n) / 10.0, 900 + n * 7])).collect();
+    let axis = |name: &str, unit: &str| json!({"name": name, "unit": unit, "logarithmic": false});
+    let pictures = [
+        json!({"kind": "lines", "title": "A line", "x": axis("seconds", "mean"),
+            "y": axis("answers/s", "per_second"), "series": [{"name": long, "points": points}],
+            "spans": [[2.0, 4.0, "stopped"], [4.0, 9.0, "killed and replaced"]]}),
+        json!({"kind": "bars", "title": "Bars", "unit": "microseconds", "reference": [7.5, "the post"],
+            "bars": [{"name": long, "value": 9.25, "interval": [8.5, 11.0]},
+                {"name": "b", "value": 3.0, "interval": null}]}),
+        json!({"kind": "shares", "title": "Shares", "rows": [[long, [0.75, 0.25, 0.0, 0.0]],
+            ["even", vec![1.0 / 64.0; 64]]]}),
+        json!({"kind": "turns", "title": "Turns", "rows": [[long, vec![2, 1, 0, 2, 1, 0, 11, 12]],
+            ["one", vec![0; 40]]]}),
+    ];
+    let page = record["chapters"][0]["page"].clone();
+    for (number, picture) in pictures.into_iter().enumerate() {
+        let chapter = json!({"name": format!("picture{number}"), "page": page,
+            "outcome": {"state": "done"}, "seconds": 3.5, "findings": {"answer": "So it is.",
+                "claims": [], "advice": "", "picture": picture, "tables": [], "evidence": [],
+                "missing": []}});
+        record["chapters"].as_array_mut().unwrap().push(chapter);
+    }
+    let path = folder.join("lab.json");
+    fs::write(&path, record.to_string()).unwrap();
+    path
+}
+
+#[test]
+fn the_book_renders_without_a_complaint_loads_nothing_and_shows_the_figures_of_the_record() {
+    let Some(chromium) = chromium() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let json = record_with_every_picture(folder.path());
+    let book = folder.path().join("lab.html");
+    let output =
+        run("loadtest", &["show", json.to_str().unwrap(), "--html", book.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record = read(&json);
+    for (width, dark) in [(1200, false), (360, true)] {
+        let opened = open(&chromium, &book, width, dark);
+        assert_eq!(opened.console, [""; 0]);
+        assert_eq!(opened.requests, [""; 0]);
+        assert_eq!(opened.scroll_width, opened.window_width, "the page is as wide as its window");
+        let is_dark = opened.corner.iter().all(|&part| part < 0x40);
+        let is_light = opened.corner.iter().all(|&part| part > 0xc0);
+        assert!(if dark { is_dark } else { is_light }, "{:?}", opened.corner);
+
+        let page = scraper::Html::parse_document(&opened.dom);
+        let selector = scraper::Selector::parse("[data-at]").unwrap();
+        let mut figures = 0;
+        for element in page.select(&selector) {
+            let at = element.attr("data-at").unwrap();
+            let found = record.pointer(at).unwrap_or_else(|| panic!("{at} is not in the record"));
+            match element.attr("value").or(element.attr("data-value")) {
+                // 1 and 1.0 are the same number, and the record was written by other hands.
+                Some(value) => {
+                    let value: Value = serde_json::from_str(value).unwrap();
+                    assert_eq!(value.as_f64(), found.as_f64(), "{at}");
+                }
+                None => assert_eq!(element.text().collect::<String>(), found.as_str().unwrap()),
+            }
+            figures += 1;
+        }
+        assert!(figures > 300, "{figures} figures");
+    }
+}
+
+#[test]
+fn a_saved_lab_shows_the_same_again_in_60_columns_as_markdown_and_to_a_reader_who_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = record_with_every_picture(folder.path());
+    let show = |options: &[&str], columns: &str| {
+        let mut command = Command::new(program("loadtest"));
+        command.arg("show").arg(&json).args(options).env("COLUMNS", columns);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (columns, most) in [("60", 60), ("200", 100)] {
+        let shown = show(&[], columns);
+        let fits = |line: &&str| line.chars().count() <= most || line.contains("://");
+        let too_long: Vec<&str> = shown.lines().filter(|line| !fits(line)).collect();
+        let is_path = |line: &&str| line.starts_with("Every observation:");
+        assert!(too_long.iter().all(is_path), "{too_long:?}");
+        assert!(shown.contains("All claims"), "{shown}");
+    }
+    let markdown = show(&["--markdown"], "60");
+    assert!(markdown.contains("## picture3\n") && markdown.contains("### The criterion"));
+
+    let mut child = Command::new(program("loadtest"))
+        .arg("show")
+        .arg(&json)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take()); // as `| head -1` does, a little earlier
+    assert!(child.wait().unwrap().success());
+}
