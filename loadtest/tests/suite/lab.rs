@@ -21,7 +21,8 @@ const BEGUN: &str = "post";
 const LONG: Duration = Duration::from_secs(90);
 
 /// All experiments that `--list` must name, in the order of the book.
-const ALL: [&str; 1] = ["post"];
+const ALL: [&str; 10] =
+    ["post", "hash", "spread", "order", "tail", "stall", "crash", "reload", "twice", "flag"];
 
 fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
