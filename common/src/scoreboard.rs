@@ -143,6 +143,11 @@ impl Slot {
         self.owner.load(Relaxed) == other.owner.load(Relaxed)
     }
 
+    /// Pid of the server (the parent) this slot belongs to; 0 = free.
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Relaxed)
+    }
+
     /// The worker's pid; `None` before it has written it.
     pub fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Relaxed)).filter(|&pid| pid != 0)

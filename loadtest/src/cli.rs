@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::probe::fault::Fault;
 use crate::server::Strategy;
@@ -37,6 +37,11 @@ pub enum Command {
     Probe(Probe),
     /// Show saved results again: some of `bench` side by side, or one of `compare` or `matrix`.
     Show(Show),
+    /// Who serves what, just now? A live view of a running server, in the manner of `top`.
+    ///
+    /// In a terminal it stays until q is pressed or the server ends; ? says which keys there are.
+    /// Without a terminal it prints one reading and ends. It only reads, and asks the server nothing.
+    Watch(Watch),
 }
 
 /// `loadtest bench`.
@@ -361,6 +366,28 @@ pub struct Show {
     pub markdown: bool,
 }
 
+/// `loadtest watch`.
+#[derive(Args)]
+#[command(group = ArgGroup::new("running").required(true).args(["path", "pid"]))]
+pub struct Watch {
+    /// The file that the server was given as --scoreboard
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+
+    /// A running server's process, the parent; or the one that started it, such as a loadtest that
+    /// runs
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
+    pub pid: Option<u32>,
+
+    /// The time between two readings, such as 1s or 250ms; rates are averages over it
+    #[arg(long, default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+
+    /// Print so many readings as text and end, in a terminal too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
 /// The arguments of this program, for a result to name. They need not be UTF-8; a result is.
 pub fn arguments() -> Vec<String> {
     let arguments = std::env::args_os().skip(1);
@@ -406,6 +433,15 @@ fn some_time(text: &str) -> Result<Duration, String> {
         return Err("choose something from 1ms to 24h".into());
     }
     Ok(duration)
+}
+
+/// CPU time is counted in ticks of 10 ms: over less than 100 ms it would say next to nothing.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_millis(100) || interval > Duration::from_secs(60 * 60) {
+        return Err("choose something from 100ms to 1h".into());
+    }
+    Ok(interval)
 }
 
 /// A path that can be asked for.

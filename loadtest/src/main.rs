@@ -15,6 +15,7 @@
 //! - [`agreement`]: wrk's count and the server's must agree;
 //! - [`record`], [`cost_record`], [`save`], [`environment`]: a result, with what is needed to judge it;
 //! - [`warnings`]: what a reader of a result must know before believing it;
+//! - [`watch`]: a running server, live;
 //! - [`interrupt`]: Ctrl-C leaves nothing behind and loses nothing.
 
 mod agreement;
@@ -42,6 +43,7 @@ mod save;
 mod server;
 mod statistics;
 mod warnings;
+mod watch;
 mod wrk;
 
 use std::process::ExitCode;
@@ -66,6 +68,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Cost(asked) => experiments::cost::run(&asked),
         Command::Probe(asked) => experiments::probe::run(&asked),
         Command::Show(asked) => experiments::show::run(&asked),
+        Command::Watch(asked) => watch::run(&asked),
     }
 }
 

@@ -21,3 +21,4 @@ mod soak;
 mod steer;
 mod stopping;
 mod support;
+mod watch;

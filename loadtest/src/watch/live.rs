@@ -1,0 +1,118 @@
+//! A terminal that follows, until somebody quits or the server ends.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+
+use crate::interrupt;
+use crate::watch::End;
+use crate::watch::keys::{Asked, press};
+use crate::watch::reading::Reading;
+use crate::watch::screen::{Look, draw};
+use crate::watch::target::Target;
+use crate::watch::view::{History, View};
+
+/// How often signals are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The second reading comes as soon as it can say something, for there are no rates before it.
+const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Shows the server until it ends, somebody quits or closes the terminal, or a signal comes.
+///
+/// # Errors
+/// When this terminal cannot be used.
+pub fn run(target: &Target, interval: Duration) -> Result<End> {
+    let mut screen = Screen::enter()?;
+    // Whoever closes the terminal has seen enough, and nobody is left to be told of an error.
+    Ok(follow(&mut screen, target, interval).unwrap_or(End::Asked))
+}
+
+fn follow(screen: &mut Screen, target: &Target, interval: Duration) -> io::Result<End> {
+    let keys = listen();
+    let mut history = History::default();
+    let mut look = Look::default();
+    let mut view = history.take(Reading::take(target.scoreboard()));
+    let mut room = screen.show(&mut view, &look)?;
+    let mut next = Instant::now() + FIRST_INTERVAL.min(interval);
+    loop {
+        let wait = next.saturating_duration_since(Instant::now()).min(LOOK_EVERY);
+        match keys.recv_timeout(wait) {
+            Ok(Event::Key(key)) => match press(key, &mut look, room, view.rows.len()) {
+                Asked::Quit => return Ok(End::Asked),
+                Asked::Look => room = screen.show(&mut view, &look)?,
+                Asked::Nothing => {}
+            },
+            Ok(Event::Resize(..)) => room = screen.show(&mut view, &look)?,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(End::Asked), // no terminal any more
+        }
+        if interrupt::count() > 0 {
+            return Ok(End::Asked); // the exit status says which signal
+        }
+        if Instant::now() >= next {
+            next = Instant::now() + interval;
+            let reading = Reading::take(target.scoreboard());
+            if reading.has_ended() {
+                return Ok(End::ServerEnded);
+            }
+            let latest = history.take(reading);
+            if !look.is_paused {
+                view = latest;
+                room = screen.show(&mut view, &look)?;
+            }
+        }
+    }
+}
+
+/// Receives keys on a thread of its own, which is left behind at the end: of a terminal that was
+/// closed crossterm goes on reading for ever, and nobody is to wait for it.
+fn listen() -> Receiver<Event> {
+    let (sender, receiver) = sync_channel(16);
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The terminal as this program needs it: a screen of its own, read key by key. It is given back as
+/// it was, whatever happens: dropping this does it, and at a panic ratatui, before the message.
+///
+/// Not ratatui's own `Drop` and `restore`: of a terminal that was closed they complain on that same
+/// terminal, and panic when that fails as well.
+struct Screen(ManuallyDrop<DefaultTerminal>);
+
+impl Screen {
+    fn enter() -> Result<Self> {
+        let entered = ratatui::try_init().inspect_err(|_| drop(ratatui::try_restore()));
+        let terminal = entered.context("cannot use this terminal; choose --count 1 for text")?;
+        Ok(Self(ManuallyDrop::new(terminal)))
+    }
+
+    /// Shows the view. Gives how many rows there is room for.
+    fn show(&mut self, view: &mut View, look: &Look) -> io::Result<usize> {
+        view.sort(look.sort);
+        let mut room = 0;
+        self.0.draw(|frame| room = draw(view, look, frame.area(), frame.buffer_mut()))?;
+        Ok(room)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.0.show_cursor();
+        if !thread::panicking() {
+            let _ = ratatui::try_restore();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `loadtest watch`: who serves what, just now?
+//!
+//! - [`target`]: finds the scoreboard of a running server, by its file or a process;
+//! - [`reading`]: what scoreboard, /proc and the kernel say at one moment;
+//! - [`view`]: what is to be seen, from two readings;
+//! - [`columns`], [`screen`]: how it looks in a given number of columns and rows;
+//! - [`plain`]: the same as text;
+//! - [`live`], [`keys`]: a terminal that follows.
+//!
+//! It only looks. The scoreboard is mapped for reading alone and never locked, so a server cannot
+//! tell that it is watched.
+
+mod columns;
+mod keys;
+mod live;
+mod plain;
+mod reading;
+mod screen;
+mod target;
+mod view;
+
+use std::io::{IsTerminal, stdin, stdout};
+
+use anyhow::Result;
+use ratatui::crossterm::terminal;
+
+use crate::cli;
+use crate::report::terminal::print;
+use crate::watch::reading::Reading;
+use crate::watch::target::Target;
+
+/// How watching came to its end.
+enum End {
+    /// As it was asked to.
+    Asked,
+    /// The server ended.
+    ServerEnded,
+}
+
+/// Finds the server, and shows it until told to stop, or until it ends.
+pub fn run(asked: &cli::Watch) -> Result<()> {
+    let target = match (&asked.path, asked.pid) {
+        (Some(path), _) => Target::at(path)?,
+        (None, pid) => Target::of_process(pid.unwrap_or_default())?,
+    };
+    // Known before it ends: a process that is gone has no name any more.
+    let name = Reading::take(target.scoreboard()).names();
+    let end = match asked.count {
+        None if is_terminal() => live::run(&target, asked.interval)?,
+        count => plain::run(&target, asked.interval, count.unwrap_or(1))?,
+    };
+    if let End::ServerEnded = end {
+        print(&format!("the server has ended: {name}\n"))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody sits there who can look and press keys. A serial line may not know its size.
+fn is_terminal() -> bool {
+    let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    let has_size = || terminal::size().is_ok_and(|(width, height)| width > 0 && height > 0);
+    can_draw && stdout().is_terminal() && stdin().is_terminal() && has_size()
+}

@@ -1,0 +1,264 @@
+//! What the scoreboard, /proc and the kernel say at one moment.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use common::scoreboard::{Scoreboard, Slot, State};
+use procfs::FromRead;
+use procfs::process::Stat;
+
+use crate::kernel::listeners::listeners;
+
+/// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
+/// to turn four times a second.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// When.
+    pub at: Instant,
+    /// The address that is served.
+    pub address: SocketAddr,
+    /// The servers that have workers on this scoreboard: one, or several that joined.
+    pub servers: Vec<Server>,
+    /// In the order of their slots.
+    pub workers: Vec<Worker>,
+    /// Connections accepted so far by all workers, those that are gone included.
+    pub connections: u64,
+    /// Requests answered so far, likewise.
+    pub requests: u64,
+}
+
+/// A server, which is to say the parent of workers.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its process.
+    pub pid: u32,
+    /// Its command line, less the folder of the program.
+    pub command: String,
+    /// Whether it runs.
+    pub is_there: bool,
+}
+
+/// A worker. Counters count since it started.
+#[derive(Clone, Debug, Default)]
+pub struct Worker {
+    /// Its slot's index.
+    pub index: usize,
+    /// Its process; `None` before it has one.
+    pub pid: Option<u32>,
+    /// How it is.
+    pub condition: Condition,
+    /// Its first listening socket; 0 before it has one.
+    pub socket: u64,
+    /// The accept queue of that socket; `None` where it cannot be seen, as in another network
+    /// namespace.
+    pub queue: Option<Queue>,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Seconds of CPU time, of all its threads.
+    pub cpu: f64,
+    /// Wake-ups that found no connection.
+    pub empty: u64,
+    /// Times it stood back for another (`--accept least-conn`).
+    pub gated: u64,
+    /// Connections that a policy gave to it (`--steer least-conn`).
+    pub steered: u64,
+    /// Connections that waited for a worker that died, and were given to it.
+    pub migrated: u64,
+}
+
+/// How a worker is: what it says of itself, unless its process tells otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// It does not accept yet.
+    #[default]
+    Starting,
+    /// It accepts.
+    Serving,
+    /// It answers what it has, and accepts nothing new.
+    Draining,
+    /// Its event loop has not turned for this long.
+    Silent(Duration),
+    /// Somebody stopped it (SIGSTOP, a debugger).
+    Stopped,
+    /// Its process is gone, and its parent has not noticed yet.
+    Gone,
+}
+
+/// An accept queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Connections that wait.
+    pub waiting: u32,
+    /// How many may at most.
+    pub most: u32,
+}
+
+impl Reading {
+    /// Reads everything.
+    pub fn take(board: &Scoreboard) -> Self {
+        let address = board.address();
+        // Where the kernel does not answer, queues cannot be seen.
+        let found = listeners(address.port()).unwrap_or_default().into_iter();
+        let queues: HashMap<u64, Queue> = found
+            .map(|found| (found.inode, Queue { waiting: found.queued, most: found.backlog }))
+            .collect();
+        let mut owners: Vec<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.retain(|&owner| owner != 0); // a slot that became free just now
+        let servers = owners.into_iter().map(|pid| Server {
+            pid,
+            command: command_of(pid),
+            is_there: is_there(pid),
+        });
+        Self {
+            address,
+            servers: servers.collect(),
+            workers: board
+                .workers()
+                .map(|(index, slot)| Worker::read(index, slot, &queues))
+                .collect(),
+            connections: board.total_connections(),
+            requests: board.total_requests(),
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether there is nobody left who could start a worker.
+    pub fn has_ended(&self) -> bool {
+        !self.servers.iter().any(|server| server.is_there)
+    }
+
+    /// The servers, as a line can name them.
+    pub fn names(&self) -> String {
+        let names: Vec<String> = self
+            .servers
+            .iter()
+            .filter(|server| server.is_there)
+            .map(|server| format!("{} (pid {})", server.command, server.pid))
+            .collect();
+        names.join(", ")
+    }
+}
+
+impl Worker {
+    fn read(index: usize, slot: &Slot, queues: &HashMap<u64, Queue>) -> Self {
+        let pid = slot.pid();
+        let stat = pid.and_then(stat_of);
+        let socket = slot.socket_inode.load(Relaxed);
+        let condition = match (pid, &stat, slot.state(), slot.silence()) {
+            (None, ..) => Condition::Starting,
+            (_, None, ..) => Condition::Gone,
+            (_, Some(stat), ..) if matches!(stat.state, 'Z' | 'X') => Condition::Gone,
+            (_, Some(stat), ..) if matches!(stat.state, 'T' | 't') => Condition::Stopped,
+            (_, _, _, Some(silence)) if silence > SILENT_AFTER => Condition::Silent(silence),
+            (_, _, State::Starting, _) => Condition::Starting,
+            (_, _, State::Serving, _) => Condition::Serving,
+            (_, _, State::Draining, _) => Condition::Draining,
+        };
+        let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
+        Self {
+            index,
+            pid,
+            condition,
+            socket,
+            queue: queues.get(&socket).copied(),
+            open: slot.connections_open.load(Relaxed),
+            accepted: slot.connections_accepted.load(Relaxed),
+            requests: slot.requests.load(Relaxed),
+            cpu: ticks as f64 / procfs::ticks_per_second() as f64,
+            empty: slot.wakeups_without_connection.load(Relaxed),
+            gated: slot.gated.load(Relaxed),
+            steered: slot.steered.load(Relaxed),
+            migrated: slot.migrated.load(Relaxed),
+        }
+    }
+}
+
+/// One file for each process. Its threads have the time to the nanosecond, but a worker's threads
+/// would be as many files again, every second, for up to a thousand workers.
+fn stat_of(pid: u32) -> Option<Stat> {
+    Stat::from_file(format!("/proc/{pid}/stat")).ok()
+}
+
+/// Whether a process is there and has not ended: a zombie has.
+pub fn is_there(pid: u32) -> bool {
+    pid != 0 && stat_of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
+/// What a process was started as, in characters that do nothing to a terminal.
+pub fn command_of(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let mut words = text.trim_end_matches('\0').split('\0');
+    let program = Path::new(words.next().unwrap_or_default()).file_name().unwrap_or_default();
+    let mut command = program.to_string_lossy().into_owned();
+    words.for_each(|word| command.extend([" ", word]));
+    command.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_without_folder_and_without_what_a_terminal_would_obey() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line", "x\x1b[2J"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let shown = loop {
+            // Between fork and exec it is still this program.
+            let shown = command_of(child.id());
+            if shown.starts_with("sh ") {
+                break shown;
+            }
+        };
+        assert_eq!(shown, "sh -c read line x?[2J");
+        assert!(is_there(child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(!is_there(child.id()));
+    }
+
+    #[test]
+    fn a_worker_without_a_process_starts_and_one_whose_process_is_gone_is_gone() {
+        let board = Scoreboard::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
+        let slot = board.slot(board.claim().unwrap());
+        let condition = || Worker::read(0, slot, &HashMap::new()).condition;
+        assert_eq!(condition(), Condition::Starting);
+        slot.occupy();
+        assert_eq!(condition(), Condition::Starting);
+        slot.set_state(State::Serving);
+        slot.beat();
+        assert_eq!(condition(), Condition::Serving);
+        slot.set_state(State::Draining);
+        assert_eq!(condition(), Condition::Draining);
+        slot.heartbeat.store(1, Relaxed); // just after the machine was started
+        assert!(matches!(condition(), Condition::Silent(_)));
+    }
+
+    #[test]
+    fn a_server_is_there_as_long_as_its_process() {
+        let board = Scoreboard::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
+        assert!(Reading::take(&board).has_ended());
+        board.claim().unwrap();
+        let reading = Reading::take(&board);
+        assert!(!reading.has_ended());
+        assert_eq!(reading.servers[0].pid, std::process::id());
+        assert!(reading.names().ends_with(&format!("(pid {})", std::process::id())));
+    }
+}
