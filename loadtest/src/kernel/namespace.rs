@@ -53,6 +53,7 @@ pub fn within<T: Send>(
 }
 
 /// Whether there can be a namespace with sysctls of its own; if not, why not, and the remedy.
+#[cfg(test)]
 pub fn available() -> std::result::Result<(), String> {
     // Any sysctl of a namespace would do. In a container /proc/sys is often read-only.
     within(&[("net/core/somaxconn", "4096")], || Ok(())).map_err(|error| format!("{error:#}"))

@@ -19,6 +19,8 @@ pub enum Asked {
 /// Obeys a key. `room` is how many rows are seen at once, of `rows`.
 pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let last_page = rows.saturating_sub(room);
+    let skipped = look.skipped.min(last_page);
     match key.code {
         // In a terminal that is read key by key, Ctrl-C is no signal.
         KeyCode::Char('c') if control => return Asked::Quit,
@@ -33,21 +35,16 @@ pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked 
         KeyCode::Right => look.sort = look.sort.beside(1),
         KeyCode::Char(' ') => look.is_paused = !look.is_paused,
         KeyCode::Char('?') => look.is_explained = !look.is_explained,
-        KeyCode::Up => look.skipped = look.skipped.saturating_sub(1),
-        KeyCode::Down => look.skipped += 1,
-        KeyCode::PageUp => look.skipped = look.skipped.saturating_sub(room),
-        KeyCode::PageDown => look.skipped += room,
+        KeyCode::Up => look.skipped = skipped.saturating_sub(1),
+        KeyCode::Down => look.skipped = (skipped + 1).min(last_page),
+        KeyCode::PageUp => look.skipped = skipped.saturating_sub(room),
+        KeyCode::PageDown => look.skipped = (skipped + room).min(last_page),
         KeyCode::Home => look.skipped = 0,
-        KeyCode::End => look.skipped = rows,
+        // The end, wherever that comes to be: workers come and go, and windows grow.
+        KeyCode::End => look.skipped = usize::MAX,
         _ => return Asked::Nothing,
     }
-    scroll_back(look, room, rows);
     Asked::Look
-}
-
-/// The last page is a full one, also when workers went away or the terminal grew.
-pub fn scroll_back(look: &mut Look, room: usize, rows: usize) {
-    look.skipped = look.skipped.min(rows.saturating_sub(room));
 }
 
 #[cfg(test)]
@@ -77,7 +74,8 @@ mod tests {
             (KeyCode::Up, 0),
             (KeyCode::Down, 1),
             (KeyCode::PageDown, 11),
-            (KeyCode::End, 25),
+            (KeyCode::PageDown, 21),
+            (KeyCode::PageDown, 25),
             (KeyCode::Down, 25),
             (KeyCode::PageUp, 15),
             (KeyCode::Home, 0),
@@ -85,6 +83,9 @@ mod tests {
             press(plain(code), look, 10, 35);
             assert_eq!(look.skipped, expected, "{code:?}");
         }
+        press(plain(KeyCode::End), look, 10, 35);
+        press(plain(KeyCode::Up), look, 10, 35);
+        assert_eq!(look.skipped, 24, "one above the last page");
         press(plain(KeyCode::PageDown), look, 10, 4);
         assert_eq!(look.skipped, 0, "all is seen");
     }

@@ -12,7 +12,7 @@ use ratatui::crossterm::event::{self, Event};
 
 use crate::interrupt;
 use crate::watch::End;
-use crate::watch::keys::{Asked, press, scroll_back};
+use crate::watch::keys::{Asked, press};
 use crate::watch::reading::Reading;
 use crate::watch::screen::{Look, draw};
 use crate::watch::target::Target;
@@ -39,17 +39,17 @@ fn follow(screen: &mut Screen, target: &Target, interval: Duration) -> io::Resul
     let mut history = History::default();
     let mut look = Look::default();
     let mut view = history.take(Reading::take(target.scoreboard()));
-    let mut room = screen.show(&mut view, &mut look)?;
+    let mut room = screen.show(&mut view, &look)?;
     let mut next = Instant::now() + FIRST_INTERVAL.min(interval);
     loop {
         let wait = next.saturating_duration_since(Instant::now()).min(LOOK_EVERY);
         match keys.recv_timeout(wait) {
             Ok(Event::Key(key)) => match press(key, &mut look, room, view.rows.len()) {
                 Asked::Quit => return Ok(End::Asked),
-                Asked::Look => room = screen.show(&mut view, &mut look)?,
+                Asked::Look => room = screen.show(&mut view, &look)?,
                 Asked::Nothing => {}
             },
-            Ok(Event::Resize(..)) => room = screen.show(&mut view, &mut look)?,
+            Ok(Event::Resize(..)) => room = screen.show(&mut view, &look)?,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(End::Asked), // no terminal any more
         }
@@ -65,7 +65,7 @@ fn follow(screen: &mut Screen, target: &Target, interval: Duration) -> io::Resul
             let latest = history.take(reading);
             if !look.is_paused {
                 view = latest;
-                room = screen.show(&mut view, &mut look)?;
+                room = screen.show(&mut view, &look)?;
             }
         }
     }
@@ -100,18 +100,10 @@ impl Screen {
     }
 
     /// Shows the view. Gives how many rows there is room for.
-    fn show(&mut self, view: &mut View, look: &mut Look) -> io::Result<usize> {
+    fn show(&mut self, view: &mut View, look: &Look) -> io::Result<usize> {
         view.sort(look.sort);
         let mut room = 0;
-        self.0.draw(|frame| {
-            room = draw(view, look, frame.area(), frame.buffer_mut());
-            let before = look.skipped;
-            scroll_back(look, room, view.rows.len());
-            if look.skipped != before {
-                frame.buffer_mut().reset();
-                room = draw(view, look, frame.area(), frame.buffer_mut());
-            }
-        })?;
+        self.0.draw(|frame| room = draw(view, look, frame.area(), frame.buffer_mut()))?;
         Ok(room)
     }
 }

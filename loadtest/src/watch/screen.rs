@@ -39,7 +39,7 @@ const HELP: [&str; 16] = [
 pub struct Look {
     /// What rows are sorted by.
     pub sort: Sort,
-    /// How many rows are scrolled past.
+    /// How many rows are to be scrolled past; the last page is a full one all the same.
     pub skipped: usize,
     /// Whether the view stands still.
     pub is_paused: bool,
@@ -62,11 +62,12 @@ pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> usize 
     if table < area.height {
         heading(&columns, look.sort, table, buffer);
     }
-    let rows = view.rows.iter().skip(look.skipped).take(room.into());
+    let skipped = look.skipped.min(view.rows.len().saturating_sub(room.into()));
+    let rows = view.rows.iter().skip(skipped).take(room.into());
     for (y, row) in (table + 1..).zip(rows) {
         columns.iter().for_each(|column| cell(column, row, view, y, buffer));
     }
-    let shown = look.skipped + 1..=view.rows.len().min(look.skipped + usize::from(room));
+    let shown = skipped + 1..=view.rows.len().min(skipped + usize::from(room));
     for (y, line) in (table + 1 + room..area.height).zip(footer) {
         let line = line.replace("{rows}", &format!("{}-{}", shown.start(), shown.end()));
         buffer.set_stringn(0, y, line, width, Style::new().add_modifier(Modifier::DIM));
@@ -252,7 +253,7 @@ workers 1-3 of 3   q quit   ? help
     fn a_thousand_workers_are_scrolled_through() {
         let workers = || (0..1024).map(|index| worker(index, 0)).collect::<Vec<_>>();
         let view = view(workers(), workers());
-        let look = Look { skipped: 1011, is_paused: true, ..Look::default() };
+        let look = Look { skipped: usize::MAX, is_paused: true, ..Look::default() };
         let text = shown(&view, &look, 80, 20);
         assert!(text.contains("PAUSED   workers 1012-1024 of 1024"), "{text}");
         assert!(text.contains("\n  1011 ") && text.contains("\n  1023 "), "{text}");

@@ -124,12 +124,13 @@ impl History {
             format!("{} open", plural(open, "connection")),
             format!("{} accepted", count(reading.connections)),
         ];
-        if let (Some(last), Some(passed)) = (&self.last, passed) {
-            let requests = reading.requests.saturating_sub(last.requests);
-            facts.push(format!("{} requests/s", rounded(each_second(requests, passed))));
-            let cpu: f64 = rows.iter().filter_map(|row| Some(row.rates?.cpu)).sum();
-            facts.push(format!("CPU {cpu:.0} %"));
-        }
+        // In the first reading as much room is taken, so that the table does not move.
+        let requests = self.last.as_ref().zip(passed).map_or("–".into(), |(last, passed)| {
+            rounded(each_second(reading.requests.saturating_sub(last.requests), passed))
+        });
+        let cpu: Option<f64> = rows.iter().map(|row| Some(row.rates?.cpu)).sum();
+        let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
+        facts.extend([format!("{requests} requests/s"), format!("CPU {cpu} %")]);
         facts
     }
 
@@ -319,7 +320,7 @@ pub mod tests {
     fn the_first_reading_has_no_rates() {
         let view = History::default().take(reading(Instant::now(), vec![worker(0, 100)]));
         assert_eq!(view.rows[0].rates, None);
-        assert!(!view.facts.concat().iter().any(|fact| fact.contains("requests/s")), "{view:?}");
+        assert!(has_fact(&view, "– requests/s") && has_fact(&view, "CPU – %"), "{view:?}");
     }
 
     #[test]

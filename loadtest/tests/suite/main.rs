@@ -23,3 +23,4 @@ mod steer;
 mod stopping;
 mod support;
 mod watch;
+mod who;

@@ -20,7 +20,7 @@ use procfs::process::{FDTarget, Process, all_processes};
 pub const SERVERS: [&str; 2] = ["shared-fd-server", "reuseport-server"];
 
 /// Far beyond what anything here takes: who waits this long waits in vain.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program of this workspace; all lie in the folder of loadtest's.
 pub fn program(name: &str) -> PathBuf {

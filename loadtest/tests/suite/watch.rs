@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -19,7 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{Termios, tcgetattr};
 
 use crate::support::{
-    Log, RawClient, SERVERS, Server, assert_refused, program, run, runs, send, skip, wait_for,
+    Log, PATIENCE, RawClient, SERVERS, Server, assert_refused, program, run, runs, send, skip,
+    wait_for,
 };
 
 /// One reading of a server, as text.
@@ -345,13 +347,34 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Presses keys, and again if they have no effect: crossterm does not read a key that comes
+    /// together with a change of the window's size, until another one comes.
+    fn press_until(&mut self, keys: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let mut pressed: Option<Instant> = None;
+        wait_for("an effect of keys", || {
+            if pressed.is_none_or(|at| at.elapsed() > Duration::from_millis(500)) {
+                self.press(keys);
+                pressed = Some(Instant::now());
+            }
+            done(self).then_some(())
+        });
+    }
+
     fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
     }
 
     /// Waits until the screen shows this.
     fn wait_for(&self, what: impl Fn(&str) -> bool) -> String {
-        wait_for("the screen", || Some(self.text()).filter(|text| what(text)))
+        let start = Instant::now();
+        loop {
+            let text = self.text();
+            if what(&text) {
+                return text;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited in vain; the screen shows\n{text}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for the end, and sees to it that the terminal is as it was.
@@ -389,7 +412,8 @@ fn a_terminal_shows_the_workers_obeys_keys_and_is_given_back_as_it_was() {
     client.answer().unwrap().unwrap();
     for quit in ["q", "\x1b", "\x03"] {
         let Some(mut terminal) = Terminal::start(&server) else { return };
-        let text = terminal.wait_for(|text| text.contains("requests/s") && text.contains("help"));
+        let text =
+            terminal.wait_for(|text| text.contains(" 0 requests/s") && text.contains("help"));
         for words in ["reuseport-server", "4 workers   1 connection open", "workers 1-4 of 4"] {
             assert!(text.contains(words), "{words}:\n{text}");
         }
@@ -421,11 +445,11 @@ fn a_smaller_window_shows_less_and_still_what_matters() {
         text.contains("state") && !text.contains("pid  state") && text.contains("q quit")
     });
     assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
-    terminal.press("\x1b[F"); // End
-    terminal.wait_for(|text| text.contains("-32 of 32"));
+    let end = "\x1b[F";
+    terminal.press_until(end, |terminal| terminal.text().contains("-32 of 32"));
     terminal.resize(50, 120);
     terminal.wait_for(|text| text.contains("replaced") && text.contains("workers 1-32 of 32"));
-    terminal.press("q");
+    terminal.press_until("q", |terminal| terminal.child.try_wait().unwrap().is_some());
     assert_eq!(terminal.ended().0.code(), Some(0));
 }
 

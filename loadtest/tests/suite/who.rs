@@ -1,0 +1,52 @@
+//! `loadtest lab`: the experiments that find who gets which connection, where the kernel leaves nothing to
+//! chance. What they make of other observations is tested beside them.
+
+use nix::unistd::geteuid;
+use serde_json::Value;
+
+use crate::support::run;
+
+#[test]
+fn what_the_kernel_leaves_no_doubt_about_comes_out_the_same_every_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lab.json");
+    let path = json.to_str().unwrap();
+    let output = run("loadtest", &["lab", "order", "twice", "flag", "--quick", "--json", path]);
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let verdicts = |name: &str| -> Vec<String> {
+        let chapters = record["chapters"].as_array().unwrap();
+        let chapter = chapters.iter().find(|chapter| chapter["name"] == name).unwrap();
+        let claims = chapter["findings"]["claims"].as_array().unwrap();
+        claims.iter().map(|claim| claim["verdict"]["verdict"].as_str().unwrap().into()).collect()
+    };
+    // Turns in accept(2); one takes all with EPOLLEXCLUSIVE, by a fixed order and not LIFO.
+    let order = ["reproduced", "reproduced", "not_reproduced", "reproduced"];
+    assert_eq!(verdicts("order"), order, "{shown}");
+    let of_another_user = if geteuid().is_root() { "reproduced" } else { "not_decidable" };
+    assert_eq!(verdicts("twice"), ["reproduced", of_another_user], "{shown}");
+    assert_eq!(verdicts("flag"), ["reproduced"], "{shown}");
+
+    // The servers of `twice`: who was refused said so, and the first one served everybody.
+    let tried = &record["observations"]["twice"];
+    for (name, words) in [
+        ("shared-fd-server, again", "shared-fd-server listens there; stop it"),
+        ("reuseport-server, again", "reuseport-server listens there (--join"),
+    ] {
+        let refusal = tried[name]["refusal"].as_str().unwrap();
+        assert!(refusal.contains(words), "{refusal}");
+        assert_eq!(tried[name]["got"], serde_json::json!([200, 0]), "{name}");
+    }
+    let joined = &tried["reuseport-server --join"];
+    assert_eq!(joined["listeners"].as_array().unwrap().len(), 4, "two workers each");
+    let got = |place: usize| joined["got"][place].as_u64().unwrap();
+    assert_eq!(got(0) + got(1), 200, "{joined}");
+
+    // The servers of `flag`: 40 connections each, whoever got them.
+    for (_, seen) in record["observations"]["flag"].as_object().unwrap() {
+        let accepted = seen["accepted"].as_array().unwrap();
+        assert_eq!(accepted.len(), 4);
+        assert_eq!(accepted.iter().map(|count| count.as_u64().unwrap()).sum::<u64>(), 40);
+    }
+}
