@@ -17,7 +17,7 @@ const HEAD: f64 = 104.0;
 const FOOT: f64 = 58.0;
 
 const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } .quiet { fill: #565c68 } \
-    .title { font-size: 16px; font-weight: 600 } .small { font-size: 11px } .ground { fill: #fff } \
+    .head { font-size: 12px } .title { font-size: 16px; font-weight: 600 } .small { font-size: 11px } .ground { fill: #fff } \
     .good { fill: #00785a } .bad { fill: #c24a00 } .frame { fill: none; stroke: #c24a00; \
     stroke-width: 2px } @media (prefers-color-scheme: dark) { text { fill: #e9ebef } .quiet { fill: \
     #a3a9b6 } .ground { fill: #14161a } .good { fill: #3fcf9f } .bad { fill: #ff9257 } .frame { \
@@ -46,7 +46,7 @@ pub fn svg(matrix: &Matrix) -> String {
                 }
             }
             text.quiet.small x=(EDGE) y=(foot) {
-                "Framed: below " (GOOD) " of the best; below half is as dark as it gets. The post's \
+                "Framed: below " (GOOD) " of the best; below half is as strong as it gets. The post's \
                  load is not judged: it shows who gets connections."
             }
             text.quiet.small x=(EDGE) y=(foot + 18.0) {
@@ -67,7 +67,7 @@ fn head(place: usize, column: &Column) -> Markup {
     let top = HEAD - 12.0 - 15.0 * (lines.len() - 1) as f64;
     html! {
         @for (number, line) in lines.iter().enumerate() {
-            text.quiet text-anchor="middle" x=(left(place) + CELL[0] / 2.0)
+            text.quiet.head text-anchor="middle" x=(left(place) + CELL[0] / 2.0)
                 y=(top + 15.0 * number as f64) { (line) }
         }
     }
