@@ -16,12 +16,13 @@ const CELL: [f64; 2] = [82.0, 34.0];
 const HEAD: f64 = 104.0;
 const FOOT: f64 = 58.0;
 
-const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } .quiet { fill: #565c68 } \
-    .head { font-size: 12px } .title { font-size: 16px; font-weight: 600 } .small { font-size: 11px } .ground { fill: #fff } \
-    .good { fill: #00785a } .bad { fill: #c24a00 } .frame { fill: none; stroke: #c24a00; \
-    stroke-width: 2px } @media (prefers-color-scheme: dark) { text { fill: #e9ebef } .quiet { fill: \
-    #a3a9b6 } .ground { fill: #14161a } .good { fill: #3fcf9f } .bad { fill: #ff9257 } .frame { \
-    stroke: #ff9257 } }";
+const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } \
+    .quiet { fill: #565c68 } .title { font-size: 16px; font-weight: 600 } .head { font-size: 12px } \
+    .small { font-size: 11px } .ground { fill: #fff } .good { fill: #00785a } .bad { fill: #c24a00 } \
+    .frame { fill: none; stroke: #c24a00; stroke-width: 2px } \
+    @media (prefers-color-scheme: dark) { text { fill: #e9ebef } .quiet { fill: #a3a9b6 } \
+    .ground { fill: #14161a } .good { fill: #3fcf9f } .bad { fill: #ff9257 } \
+    .frame { stroke: #ff9257 } }";
 
 /// The picture.
 pub fn svg(matrix: &Matrix) -> String {
