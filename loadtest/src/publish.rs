@@ -1,5 +1,5 @@
-//! The lab's results put into a checkout of this repository: what its README opens with, and the files
-//! that the README leads to. All of it follows from `RESULTS.json`, and a test compares it.
+//! The lab's results put into a checkout of this repository: what its README opens with, and the
+//! files that the README leads to. All of it follows from `RESULTS.json`, and a test compares it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ impl Checkout {
     }
 }
 
-/// Refuses a lab that is not the whole book, with everything that it lacks. `book` names all chapters.
+/// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter.
 ///
 /// # Errors
 /// When it lacks something.

@@ -21,7 +21,7 @@ pub fn room(text: &str) -> usize {
     strip_str(text).to_string().chars().count()
 }
 
-/// A text in lines of at most so many columns, broken between words; a longer word has its own line.
+/// A text in lines of at most so many columns, broken between words; a longer word has a line.
 pub fn lines(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();

@@ -58,7 +58,9 @@ fn interrupted_after(count: usize, child: Child, json: &Path) -> Output {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     for pid in below {
-        wait_for("the end of what it had started", || (!runs(pid)).then_some(()));
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let what = format!("the end of what it had started: {pid} {}", line.replace('\0', " "));
+        wait_for(&what, || (!runs(pid)).then_some(()));
     }
     output
 }
@@ -175,7 +177,7 @@ fn a_disk_that_is_full_ends_the_run_in_a_line_and_keeps_what_was_saved() {
     assert!(observations(&saved).unwrap().len() >= 2, "{stderr}");
 }
 
-/// The published record with a chapter for each kind of picture, as an experiment would have saved it.
+/// The published record with a chapter for each kind of picture, as experiments would save it.
 fn record_with_every_picture(folder: &Path) -> PathBuf {
     let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.json");
     let mut record = read(&published);
@@ -184,10 +186,11 @@ fn record_with_every_picture(folder: &Path) -> PathBuf {
     let axis = |name: &str, unit: &str| json!({"name": name, "unit": unit, "logarithmic": false});
     let pictures = [
         json!({"kind": "lines", "title": "A line", "x": axis("seconds", "mean"),
-            "y": axis("answers/s", "per_second"), "series": [{"name": long, "points": points}],
+            "y": axis("answers/s", "per_second"),
+            "series": [{"name": long, "points": points}],
             "spans": [[2.0, 4.0, "stopped"], [4.0, 9.0, "killed and replaced"]]}),
-        json!({"kind": "bars", "title": "Bars", "unit": "microseconds", "reference": [7.5, "the post"],
-            "bars": [{"name": long, "value": 9.25, "interval": [8.5, 11.0]},
+        json!({"kind": "bars", "title": "Bars", "unit": "microseconds",
+            "reference": [7.5, "the post"], "bars": [{"name": long, "value": 9.25, "interval": [8.5, 11.0]},
                 {"name": "b", "value": 3.0, "interval": null}]}),
         json!({"kind": "shares", "title": "Shares", "rows": [[long, [0.75, 0.25, 0.0, 0.0]],
             ["even", vec![1.0 / 64.0; 64]]]}),

@@ -1,5 +1,5 @@
-//! A table of the lab on a terminal, whatever its width: first with each interval beside its figure,
-//! then below it, and at last in parts below each other.
+//! A table of the lab on a terminal, whatever its width: at first with each interval beside its
+//! figure, then below it, and at last in parts below each other.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! The matrix as a picture that stands alone: an SVG for the README, legible in light and in dark.
 //!
 //! Unlike the pictures of the pages it is scaled as a whole, as an `img` is, and brings its colours
-//! with it. It has a ground of its own, since the page behind it may be dark when the system is not.
+//! with it. It has a ground of its own, since the page may be dark when the system is not.
 
 use maud::{Markup, html};
 
@@ -17,8 +17,9 @@ const HEAD: f64 = 104.0;
 const FOOT: f64 = 58.0;
 
 const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } \
-    .quiet { fill: #565c68 } .title { font-size: 16px; font-weight: 600 } .head { font-size: 12px } \
-    .small { font-size: 11px } .ground { fill: #fff } .good { fill: #00785a } .bad { fill: #c24a00 } \
+    .quiet { fill: #565c68 } .title { font-size: 16px; font-weight: 600 } \
+    .head { font-size: 12px } .small { font-size: 11px } \
+    .ground { fill: #fff } .good { fill: #00785a } .bad { fill: #c24a00 } \
     .frame { fill: none; stroke: #c24a00; stroke-width: 2px } \
     @media (prefers-color-scheme: dark) { text { fill: #e9ebef } .quiet { fill: #a3a9b6 } \
     .ground { fill: #14161a } .good { fill: #3fcf9f } .bad { fill: #ff9257 } \
@@ -36,7 +37,9 @@ pub fn svg(matrix: &Matrix) -> String {
             title { "Requests/s of every policy in every workload, over those of the best policy" }
             style { (maud::PreEscaped(STYLE)) }
             rect.ground width=(width) height=(height) rx="8" {}
-            text.title x=(EDGE) y="32" { "Requests/s, over those of the best policy of each workload" }
+            text.title x=(EDGE) y="32" {
+                "Requests/s, over those of the best policy of each workload"
+            }
             @for (place, column) in matrix.columns.iter().enumerate() { (head(place, column)) }
             @for (row, policy) in matrix.policies.iter().enumerate() {
                 @let y = HEAD + CELL[1] * row as f64;
@@ -47,12 +50,12 @@ pub fn svg(matrix: &Matrix) -> String {
                 }
             }
             text.quiet.small x=(EDGE) y=(foot) {
-                "Framed: below " (GOOD) " of the best; below half is as strong as it gets. The post's \
-                 load is not judged: it shows who gets connections."
+                "Framed: below " (GOOD) " of the best; below half is as strong as it gets. The \
+                 post's load is not judged: it shows who gets connections."
             }
             text.quiet.small x=(EDGE) y=(foot + 18.0) {
-                "One of 4 stopped: the part of the rate before that is still served while a worker is \
-                 stopped, over the best such part."
+                "One of 4 stopped: the part of the rate before that is still served while a \
+                 worker is stopped, over the best such part."
             }
         }
     };

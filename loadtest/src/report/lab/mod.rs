@@ -24,8 +24,8 @@ use crate::report::terminal::{BOLD, machine};
 use crate::report::wrap::{cell, hanging, lines};
 
 /// What is true of every figure of a short run.
-pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, wider intervals, and \
-                               more that cannot be decided.";
+pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, wider intervals, \
+                               and more that cannot be decided.";
 
 /// What stands above the kernel's view.
 pub const THE_KERNEL: &str = "What the kernel saw";
@@ -164,7 +164,8 @@ pub fn claims(lab: &Lab) -> impl Iterator<Item = (&Chapter, &Claim)> {
         .flat_map(|chapter| chapter.findings.claims.iter().map(move |claim| (chapter, claim)))
 }
 
-/// Every claim in one table, or below each other where that would be too broad, and what is missing.
+/// Every claim in one table, or below each other where that would be too broad, and what is
+/// missing.
 pub fn summary(lab: &Lab, width: usize) -> String {
     if lab.chapters.is_empty() {
         return "\nThere is no chapter yet.\n".into();

@@ -44,7 +44,8 @@ pub fn section(place: usize, chapter: &Chapter, quick: bool) -> Markup {
                 (tables(&findings.evidence, &at("findings/evidence")))
             }
             @for (number, missing) in findings.missing.iter().enumerate() {
-                p.notice { "Missing: " (words(missing, &at(&format!("findings/missing/{number}")))) }
+                @let at = at(&format!("findings/missing/{number}"));
+                p.notice { "Missing: " (words(missing, &at)) }
             }
             @for (name, text) in &chapter.page.sections {
                 h3 { (name) }
@@ -53,7 +54,8 @@ pub fn section(place: usize, chapter: &Chapter, quick: bool) -> Markup {
             h3 { "How to repeat it" }
             pre { code { "target/release/" (command(&chapter.name, quick)) } }
             @if chapter.outcome == Outcome::Done {
-                p.caption { "It took " (duration(Duration::from_secs_f64(chapter.seconds.max(0.0)))) "." }
+                @let took = Duration::from_secs_f64(chapter.seconds.max(0.0));
+                p.caption { "It took " (duration(took)) "." }
             }
         }
     }

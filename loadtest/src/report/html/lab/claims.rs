@@ -104,7 +104,7 @@ fn at(chapter: usize, claim: usize, field: &str) -> String {
     format!("/chapters/{chapter}/findings/claims/{claim}/{field}")
 }
 
-/// Who says so, with a link if there is one. Following it is up to the reader; the page loads nothing.
+/// Who says so, with a link if there is one; the page itself loads nothing.
 fn source(claim: &Claim, at: &str) -> Markup {
     let named = words(&claim.source, at);
     match claim.url.as_deref().filter(|url| is_of_the_web(url)) {

@@ -76,7 +76,8 @@ pub fn draw(lines: &Lines) -> Markup {
         (plot.draw(&html! {
             @for (from, to, _) in lines.spans {
                 @let (from, to) = (x.place(*from), x.place(*to));
-                rect.noise x=(across(from)) width=(across((to - from).max(0.0))) y="0" height=(HEIGHT) {}
+                rect.noise x=(across(from)) width=(across((to - from).max(0.0)))
+                    y="0" height=(HEIGHT) {}
             }
             (plot.columns(&lines.x.name, &columns))
             (plot.rows(&format!("{}{kind}", lines.y.name), &rows))
@@ -146,7 +147,10 @@ fn line(
                     } @else {
                         (mark(place, &across(*across_page), &plot.down(*up)))
                     }
-                    title { (series.name) ", " (tick_of(point.0, units.0)) ": " (shown(point.1, units.1)) }
+                    title {
+                        (series.name) ", " (tick_of(point.0, units.0)) ": "
+                        (shown(point.1, units.1))
+                    }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `lab` as a book: the post's question with its answer, every claim, and a chapter for each experiment.
+//! `lab` as a book: the post's question and its answer, every claim, a chapter for each experiment.
 //!
 //! - [`claims`]: contents, and what others say with its verdicts;
 //! - [`chapter`]: one experiment;
@@ -57,7 +57,9 @@ pub fn page(lab: &Lab, json: Option<&str>) -> Result<String> {
                 (context::machine(&lab.environment))
                 h3 { "Once more" }
                 pre { code { "make build\n" (command) } }
-                @if let Some(json) = json { p { "Every single observation: " (context::link(json)) } }
+                @if let Some(json) = json {
+                    p { "Every single observation: " (context::link(json)) }
+                }
             }
         }
     };

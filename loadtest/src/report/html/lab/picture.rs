@@ -84,7 +84,9 @@ fn bars_of(unit: Unit, bars: &[Bar], reference: Option<&(f64, String)>, at: &str
                     @for tick in scale.ticks() {
                         @let x = across(scale.place(tick));
                         line.grid x1=(x) x2=(x) y1="1" y2="6" {}
-                        text.tick text-anchor=(at_the_end(scale.place(tick))) x=(x) y="19" { (tick_of(tick, unit)) }
+                        text.tick text-anchor=(at_the_end(scale.place(tick))) x=(x) y="19" {
+                            (tick_of(tick, unit))
+                        }
                     }
                     @if let Some((value, name)) = reference {
                         @let place = scale.place(*value);
@@ -150,8 +152,8 @@ fn shares(rows: &[(String, Vec<f64>)], at: &str) -> Markup {
                                     (figure(*part, &at, whole_percent))
                                 }
                             } @else {
-                                span.part.(colour(number)) style=(width(*part)) title=(percent(*part))
-                                    data-at=(at) data-value=(full(*part)) {}
+                                span.part.(colour(number)) style=(width(*part))
+                                    title=(percent(*part)) data-at=(at) data-value=(full(*part)) {}
                             }
                         }
                     }
@@ -181,13 +183,16 @@ fn turns(rows: &[(String, Vec<usize>)], at: &str) -> Markup {
                     div.turns {
                         @for (number, worker) in turns.iter().enumerate() {
                             span.chip.(colour(*worker)) {
-                                (figure(*worker, &format!("{at}/1/{number}"), |worker| worker.to_string()))
+                                @let at = format!("{at}/1/{number}");
+                                (figure(*worker, &at, |worker| worker.to_string()))
                             }
                         }
                     }
                 }
             }
-            p.caption { "Who got the first connection, the second, and so on: the worker's number." }
+            p.caption {
+                "Who got the first connection, the second, and so on: the worker's number."
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
 
 use crate::report::html::lab::claims::is_of_the_web;
 
-/// The text as HTML. HTML within it stays text, pictures their names, and links lead to the web alone.
+/// The text as HTML. HTML within it stays text, pictures are their names, links lead to the web.
 pub fn markup(text: &str) -> Markup {
     let mut links = Vec::new();
     let events = Parser::new(text).filter_map(|event| match event {
