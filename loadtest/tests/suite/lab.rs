@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 use crate::chromium::{chromium, open};
@@ -49,18 +50,25 @@ fn descendants_of(pid: u32) -> Vec<u32> {
     children.into_iter().chain(below).collect()
 }
 
+/// When a process began, in ticks since the machine did; nothing once it is gone.
+fn begun_at(pid: u32) -> Option<u64> {
+    Some(Process::new(pid as i32).ok()?.stat().ok()?.starttime)
+}
+
 /// Waits for so many observations, interrupts, and checks that nothing is left behind.
 fn interrupted_after(count: usize, child: Child, json: &Path) -> Output {
     wait_for("observations", || (observations(json)?.len() >= count).then_some(()));
-    let below = descendants_of(child.id());
+    let below: Vec<(u32, Option<u64>)> =
+        descendants_of(child.id()).into_iter().map(|pid| (pid, begun_at(pid))).collect();
     assert!(below.len() > 4, "servers with their workers: {below:?}");
     send(child.id(), Signal::SIGINT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
-    for pid in below {
+    for (pid, begun) in below {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let what = format!("the end of what it had started: {pid} {}", line.replace('\0', " "));
-        wait_for(&what, || (!runs(pid)).then_some(()));
+        // Numbers of processes come round again; the times at which they began do not.
+        wait_for(&what, || (!runs(pid) || begun_at(pid) != begun).then_some(()));
     }
     output
 }
@@ -190,7 +198,8 @@ fn record_with_every_picture(folder: &Path) -> PathBuf {
             "series": [{"name": long, "points": points}],
             "spans": [[2.0, 4.0, "stopped"], [4.0, 9.0, "killed and replaced"]]}),
         json!({"kind": "bars", "title": "Bars", "unit": "microseconds",
-            "reference": [7.5, "the post"], "bars": [{"name": long, "value": 9.25, "interval": [8.5, 11.0]},
+            "reference": [7.5, "the post"],
+            "bars": [{"name": long, "value": 9.25, "interval": [8.5, 11.0]},
                 {"name": "b", "value": 3.0, "interval": null}]}),
         json!({"kind": "shares", "title": "Shares", "rows": [[long, [0.75, 0.25, 0.0, 0.0]],
             ["even", vec![1.0 / 64.0; 64]]]}),
