@@ -30,7 +30,7 @@ const LOOPBACK: u32 = 1;
 /// `/proc/thread-self/net` is that of the caller.
 ///
 /// # Errors
-/// When there can be no such namespace (see [`available`]), a sysctl cannot be set, or the action
+/// When there can be no such namespace, a sysctl cannot be set, or the action
 /// fails or panics.
 pub fn within<T: Send>(
     sysctls: &[(&str, &str)],
