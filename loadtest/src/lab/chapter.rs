@@ -63,8 +63,35 @@ pub struct Claim {
     pub theirs: String,
     /// The figure here, with its unit and interval.
     pub ours: String,
+    /// What it must be for the claim to hold, in words with the criterion's numbers.
+    pub limit: String,
     /// Whether it is so here.
     pub verdict: Verdict,
+}
+
+impl Claim {
+    /// What somebody claims: who, where it can be read, what, and their figure.
+    pub fn by(source: &str, url: Option<&str>, claim: &str, theirs: &str) -> Self {
+        Self {
+            claim: claim.into(),
+            source: source.into(),
+            url: url.map(str::to_owned),
+            theirs: theirs.into(),
+            ours: String::new(),
+            limit: String::new(),
+            verdict: Verdict::NotDecidable("it was not judged".into()),
+        }
+    }
+
+    /// What was found here, what it must be for the claim to hold, and whether it is.
+    pub fn found(
+        self,
+        ours: impl Into<String>,
+        limit: impl Into<String>,
+        verdict: Verdict,
+    ) -> Self {
+        Self { ours: ours.into(), limit: limit.into(), verdict, ..self }
+    }
 }
 
 /// Whether a claim holds here.

@@ -98,6 +98,7 @@ pub mod tests {
             url: Some("https://example.org/post".into()),
             theirs: "0.648".into(),
             ours: "0.95 (0.93 to 0.97)".into(),
+            limit: "below 0.824".into(),
             verdict,
         };
         let findings = |picture| Findings {

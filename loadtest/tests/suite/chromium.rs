@@ -45,6 +45,19 @@ pub struct Opened {
     _folder: TempDir,
 }
 
+impl Opened {
+    /// What holds for every page: no complaint, nothing loaded, no scrolling sideways, and the ground
+    /// that the reader wants.
+    pub fn assert_well_behaved(&self, dark: bool) {
+        assert_eq!(self.console, [""; 0]);
+        assert_eq!(self.requests, [""; 0]);
+        assert_eq!(self.scroll_width, self.window_width, "the page is as wide as its window");
+        let is_dark = self.corner.iter().all(|&part| part < 0x40);
+        let is_light = self.corner.iter().all(|&part| part > 0xc0);
+        assert!(if dark { is_dark } else { is_light }, "{:?}", self.corner);
+    }
+}
+
 /// Where Chromium is; says so if it is not installed.
 pub fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -231,12 +231,7 @@ fn the_book_renders_without_a_complaint_loads_nothing_and_shows_the_figures_of_t
     let record = read(&json);
     for (width, dark) in [(1200, false), (360, true)] {
         let opened = open(&chromium, &book, width, dark);
-        assert_eq!(opened.console, [""; 0]);
-        assert_eq!(opened.requests, [""; 0]);
-        assert_eq!(opened.scroll_width, opened.window_width, "the page is as wide as its window");
-        let is_dark = opened.corner.iter().all(|&part| part < 0x40);
-        let is_light = opened.corner.iter().all(|&part| part > 0xc0);
-        assert!(if dark { is_dark } else { is_light }, "{:?}", opened.corner);
+        opened.assert_well_behaved(dark);
 
         let page = scraper::Html::parse_document(&opened.dom);
         let selector = scraper::Selector::parse("[data-at]").unwrap();

@@ -247,34 +247,41 @@ fn findings(deaths: &[Deaths], apart: bool, missing: Vec<String>, seed: u64) -> 
         if apart { noisy } else { "it needs a network namespace, where the sysctl can be turned" };
     let figure = |found: Option<Sure>| found.map_or("-".into(), |found| words(found, 1));
     let claims = vec![
-        Claim {
-            claim:
-                "when a worker with a socket of its own dies, all who wait in its queue are reset; \
-                    over a shared socket the others take them"
-                    .into(),
-            source: "granian#567".into(),
-            url: Some("https://github.com/emmett-framework/granian/issues/567".into()),
-            theirs: "its backlog is simply dropped, and all pending requests get ECONNRESET".into(),
-            ours: format!(
+        Claim::by(
+            "granian#567",
+            Some("https://github.com/emmett-framework/granian/issues/567"),
+            "when a worker with a socket of its own dies, all who wait in its queue are reset; over \
+             a shared socket the others take them",
+            "its backlog is simply dropped, and all pending requests get ECONNRESET",
+        )
+        .found(
+            format!(
                 "lost with a worker that hung: own sockets {} of {CLIENTS} clients, shared {}",
                 figure(without.or(with)),
                 figure(shared)
             ),
-            verdict: Verdict::of(loses, if without.is_some() { noisy } else { why }),
-        },
-        Claim {
-            claim: "net.ipv4.tcp_migrate_req hands the queue of a closing socket to another".into(),
-            source: "Linux, ip-sysctl".into(),
-            url: Some("https://docs.kernel.org/networking/ip-sysctl.html".into()),
-            theirs: "makes it possible to migrate such child sockets to another listener".into(),
-            ours: format!("lost with it {}, without it {}", figure(with), figure(without)),
-            verdict: Verdict::of(mends, why),
-        },
+            format!("whole intervals: own above {QUEUE:.0}, shared not above it"),
+            Verdict::of(loses, if without.is_some() { noisy } else { why }),
+        ),
+        Claim::by(
+            "Linux, ip-sysctl",
+            Some("https://docs.kernel.org/networking/ip-sysctl.html"),
+            "net.ipv4.tcp_migrate_req hands the queue of a closing socket to another",
+            "makes it possible to migrate such child sockets to another listener",
+        )
+        .found(
+            format!("lost with it {}, without it {}", figure(with), figure(without)),
+            format!("with it, whole interval below {MENDED} of the mean without"),
+            Verdict::of(mends, why),
+        ),
     ];
     Findings {
         answer: answer(deaths, without, with, shared, seed),
         claims,
-        advice: advice(deaths, mends, with, seed),
+        advice: match loses {
+            Some(true) => advice(deaths, mends, with, seed),
+            _ => String::new(),
+        },
         picture: Some(Picture::Bars {
             title: format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients"),
             unit: Unit::Mean,

@@ -132,17 +132,20 @@ fn findings(shared: &Seen, flag: &Seen, own: &Seen) -> Findings {
     );
     Findings {
         answer,
-        claims: vec![Claim {
-            claim:
+        claims: vec![
+            Claim::by(
+                "gunicorn#2938, granian d9de10b",
+                Some("https://github.com/benoitc/gunicorn/pull/2938"),
                 "SO_REUSEPORT, set on a socket that is bound once before workers are forked, is \
-                    without effect: there is still one socket"
-                    .into(),
-            source: "gunicorn#2938, granian d9de10b".into(),
-            url: Some("https://github.com/benoitc/gunicorn/pull/2938".into()),
-            theirs: "1 socket".into(),
-            ours: sockets_in_words(sockets),
-            verdict: Verdict::of(Some(sockets == 1), ""),
-        }],
+                 without effect: there is still one socket",
+                "1 socket",
+            )
+            .found(
+                sockets_in_words(sockets),
+                "1 socket",
+                Verdict::of(Some(sockets == 1), ""),
+            ),
+        ],
         advice: format!(
             "Have each worker bind a socket of its own, after it was started: then there are {} \
              for {} workers.",

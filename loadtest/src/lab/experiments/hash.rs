@@ -24,8 +24,8 @@
 //! *The choice costs too much* if a connection to one of 256 sockets takes at least 1.10 times as long as to
 //! a single one, with the whole 95 % interval of the median of the rounds' ratios; if the whole interval lies below, it does not.
 //! *The scan of all sockets is still there* if 1024 sockets make it 2 times as long, by the same rule.
-//! *There is a herd* if every visit to 256 workers on a shared socket with epoll serves less than 0.3 of any visit
-//! to 4; if none does, there is none.
+//! *There is a herd* if in every visit to 256 workers on a shared socket with epoll they leave the CPU at least
+//! 128 times for each connection, half of them each time; if they do in no visit, there is none.
 //!
 //! # Elsewhere
 //! A kernel before 4.6 would show the scan. More cores would move the herd: the woken then run at the same time
@@ -59,8 +59,8 @@ const ROUNDS: u32 = 40;
 const TOO_MUCH: f64 = 1.10;
 const A_SCAN: f64 = 2.0;
 
-/// Below this part of what 4 workers serve, it is a herd.
-const A_HERD: f64 = 0.3;
+/// Context switches of 256 workers for one connection from which on it is a herd: half of them.
+const A_HERD: f64 = 128.0;
 
 /// Workers of each policy, and in the short form.
 const WORKERS: [u32; 5] = [1, 4, 16, 64, 256];
@@ -159,44 +159,56 @@ fn findings(choices: &[Choice], fields: &[Field], missing: Vec<String>, seed: u6
         let visits = field.and_then(|(_, all)| all.iter().find(|(name, _)| name == policy));
         visits.map_or(vec![], |(_, visits)| each(visits, |visit| visit.requests_per_second))
     };
-    let herd = herd(&rates(4, HERD), &rates(256, HERD));
+    let woken: Vec<f64> = fields
+        .iter()
+        .filter(|(workers, _)| *workers == 256)
+        .flat_map(|(_, all)| all.iter().filter(|(name, _)| name == HERD))
+        .flat_map(|(_, visits)| each(visits, Visit::switches_each))
+        .collect();
+    let herd = herd(&woken);
     let of_four = |policy: &str| {
         let [few, many] = [4, 256].map(|workers| median(&rates(workers, policy)));
         many.zip(few).map(|(many, few)| many / few)
     };
     let part = |policy: &str| of_four(policy).map_or("–".into(), |part| format!("{part:.2}"));
-    let claim = |claim: &str, source: &str, url: &str, theirs: &str, ours, verdict| Claim {
-        claim: claim.into(),
-        source: source.into(),
-        url: Some(url.into()),
-        theirs: theirs.into(),
-        ours,
-        verdict: Verdict::of(verdict, noisy),
-    };
     let claims = vec![
-        claim(
-            "choosing among sockets by a hash takes too much time",
+        Claim::by(
             "the post, of commit c617f398edd4",
-            "https://git.kernel.org/linus/c617f398edd4db2b8567a28e899a88f8f574798d",
+            Some("https://git.kernel.org/linus/c617f398edd4db2b8567a28e899a88f8f574798d"),
+            "choosing among sockets by a hash takes too much time",
             "suspected, no figure",
+        )
+        .found(
             format!("256 sockets: {} times the time of one", shown(many)),
-            at_least(many, TOO_MUCH),
+            format!("whole interval from {TOO_MUCH:.2} on"),
+            Verdict::of(at_least(many, TOO_MUCH), noisy),
         ),
-        claim(
-            "the kernel looks at every socket on the port",
+        Claim::by(
             "Linux before 4.6, ended by commit c125e80b8868",
-            "https://git.kernel.org/linus/c125e80b88687b25b321795457309eaaee4bf270",
+            Some("https://git.kernel.org/linus/c125e80b88687b25b321795457309eaaee4bf270"),
+            "the kernel looks at every socket on the port",
             "longer with every socket",
+        )
+        .found(
             format!("1024 sockets: {} times the time of one", shown(most)),
-            at_least(most, A_SCAN),
+            format!("whole interval from {A_SCAN:.0} on"),
+            Verdict::of(at_least(most, A_SCAN), noisy),
         ),
-        claim(
-            "every worker on a shared socket is woken for every connection",
+        Claim::by(
             "tokio#6084",
-            "https://github.com/tokio-rs/tokio/issues/6084",
+            Some("https://github.com/tokio-rs/tokio/issues/6084"),
+            "every worker on a shared socket is woken for every connection",
             "no figure",
-            format!("256 workers serve {} of what 4 do", part(HERD)),
-            herd,
+        )
+        .found(
+            match (woken.first(), median(&woken)) {
+                (Some(_), Some(each)) => {
+                    format!("256 workers leave the CPU {each:.0} times for each")
+                }
+                _ => "not seen".into(),
+            },
+            format!("every visit from {A_HERD:.0} on"),
+            Verdict::of(herd, "visits differ"),
         ),
     ];
     let answer = format!(
@@ -286,16 +298,14 @@ fn of_one(times: &[f64], alone: &[f64], seed: u64) -> Sure {
     middle(&ratios, seed)
 }
 
-/// Whether every visit to many workers serves less than a part of every visit to few, or none does.
-fn herd(few: &[f64], many: &[f64]) -> Option<bool> {
-    let least = |values: &[f64]| values.iter().copied().min_by(f64::total_cmp);
-    let most = |values: &[f64]| values.iter().copied().max_by(f64::total_cmp);
-    if most(many)? < A_HERD * least(few)? {
-        Some(true)
-    } else if least(many)? >= A_HERD * most(few)? {
-        Some(false)
-    } else {
-        None
+/// Whether workers left the CPU so often for a connection in every visit, or in none.
+fn herd(woken: &[f64]) -> Option<bool> {
+    let is_herd = |switches: &f64| *switches >= A_HERD;
+    match woken.iter().filter(|switches| is_herd(switches)).count() {
+        _ if woken.is_empty() => None,
+        0 => Some(false),
+        all if all == woken.len() => Some(true),
+        _ => None,
     }
 }
 
@@ -328,18 +338,18 @@ mod tests {
     use super::*;
     use crate::lab::race::tests::visit;
 
-    fn found(grows: f64, herd: f64) -> Findings {
+    fn found(grows: f64, herd: u64) -> Findings {
         let times = |sockets: u32| {
             let time = 20.0 * (1.0 + grows * f64::from(sockets - 1) / 1023.0);
             (0..12).map(|round| time * (1.0 + f64::from(round % 3) * 0.01)).collect()
         };
         let choices: Vec<Choice> = SOCKETS.map(|sockets| (sockets, times(sockets))).into();
-        let field = |workers: u32, part: f64| {
-            let visits = |rate| vec![visit(rate, &[10; 4]); 3];
-            let all = [(HERD, 20_000.0 * part), ("reuseport/hash", 19_000.0)];
+        let field = |workers: u32, switches: u64| {
+            let visits = |rate| vec![Visit { switches, ..visit(rate, &[10; 4]) }; 3];
+            let all = [(HERD, 20_000.0), ("reuseport/hash", 19_000.0)];
             (workers, all.map(|(name, rate)| (name.into(), visits(rate))).into())
         };
-        findings(&choices, &[field(4, 1.0), field(256, herd)], vec![], 1)
+        findings(&choices, &[field(4, 80), field(256, 40 * herd)], vec![], 1)
     }
 
     fn verdicts(findings: &Findings) -> Vec<bool> {
@@ -348,22 +358,22 @@ mod tests {
 
     #[test]
     fn a_choice_that_costs_nothing_and_a_herd_are_told() {
-        let found = found(0.01, 0.1);
+        let found = found(0.01, 200);
         assert_eq!(verdicts(&found), [false, false, true]);
         assert!(found.answer.contains("next to nothing"), "{}", found.answer);
     }
 
     #[test]
     fn a_kernel_that_looks_at_every_socket_would_be_found_out() {
-        assert_eq!(verdicts(&found(5.0, 1.0)), [true, true, false]);
+        assert_eq!(verdicts(&found(5.0, 3)), [true, true, false]);
     }
 
     #[test]
     fn a_herd_is_one_only_if_every_visit_says_so() {
-        assert_eq!(herd(&[100.0, 90.0], &[20.0, 26.0]), Some(true));
-        assert_eq!(herd(&[100.0, 90.0], &[20.0, 28.0]), None);
-        assert_eq!(herd(&[100.0, 90.0], &[30.0, 50.0]), Some(false));
-        assert_eq!(herd(&[], &[]), None);
+        assert_eq!(herd(&[200.0, 140.0]), Some(true));
+        assert_eq!(herd(&[200.0, 100.0]), None);
+        assert_eq!(herd(&[4.0, 100.0]), Some(false));
+        assert_eq!(herd(&[]), None);
     }
 
     #[test]

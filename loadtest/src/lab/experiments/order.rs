@@ -413,22 +413,15 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
             percent(exclusive.longest)
         ),
     };
-    let source = "Cloudflare, accept-balancing";
-    let url = "https://github.com/cloudflare/cloudflare-blog/tree/master/2017-10-accept-balancing";
-    let claim = |claim: &str, theirs: &str, ours: String, verdict| Claim {
-        claim: claim.into(),
-        source: source.into(),
-        url: Some(url.into()),
-        theirs: theirs.into(),
-        ours,
-        verdict,
+    let cloudflares = |claim, theirs| {
+        let url =
+            "https://github.com/cloudflare/cloudflare-blog/tree/master/2017-10-accept-balancing";
+        Claim::by("Cloudflare, accept-balancing", Some(url), claim, theirs)
     };
-    let nginx = "https://github.com/nginx/nginx/blob/master/src/event/ngx_event_accept.c";
     let few = "the interval lies on both sides of the limit; more trials would tell";
+    let nearly = percent((NEARLY_ALL, None));
     let claims = vec![
-        claim(
-            "workers that sit in accept(2) take turns (FIFO)",
-            "2 1 0 2 1 0",
+        cloudflares("workers that sit in accept(2) take turns (FIFO)", "2 1 0 2 1 0").found(
             format!(
                 "{}; {} of the runs of three had three workers, {} of the connections went to the \
                  worker of three before",
@@ -436,34 +429,38 @@ fn findings(seen: &[(&str, Vec<Seen>)], seed: u64) -> Findings {
                 percent((blocking.different, None)),
                 percent((blocking.repeats, None))
             ),
+            format!("both at least {nearly}"),
             Verdict::of(Some(blocking.take_turns()), ""),
         ),
-        claim(
+        cloudflares(
             "of idle workers that wait with EPOLLEXCLUSIVE, one gets every connection",
             "0 0 0 0 0 0",
+        )
+        .found(
             format!("{}; the busiest got {}", turns("exclusive"), percent(exclusive.one_takes)),
+            format!("at least {nearly}"),
             Verdict::of(Some(exclusive.one_takes.0 >= NEARLY_ALL), ""),
         ),
-        claim(
-            "that one is the worker which began to wait last (LIFO)",
-            "LIFO-like",
+        cloudflares("that one is the worker which began to wait last (LIFO)", "LIFO-like").found(
             format!(
                 "the last got {}, the first in order {}",
                 percent(exclusive.last),
                 percent(exclusive.first)
             ),
+            format!("the last got at least {nearly}"),
             Verdict::of(is_lifo, few),
         ),
-        Claim {
-            source: "nginx, ngx_reorder_accept_events()".into(),
-            url: Some(nginx.into()),
-            ..claim(
-                "that one is always the first in the order in which workers added the socket",
-                "only the process which was first to add the listening socket",
-                format!("the first in order got {}", percent(exclusive.first)),
-                Verdict::of(nearly_all(exclusive.first), few),
-            )
-        },
+        Claim::by(
+            "nginx, ngx_reorder_accept_events()",
+            Some("https://github.com/nginx/nginx/blob/master/src/event/ngx_event_accept.c"),
+            "that one is always the first in the order in which workers added the socket",
+            "only the process which was first to add the listening socket",
+        )
+        .found(
+            format!("the first in order got {}", percent(exclusive.first)),
+            format!("at least {nearly}"),
+            Verdict::of(nearly_all(exclusive.first), few),
+        ),
     ];
     let least = order("least-conn");
     let advice = least.map_or_else(String::new, |least| {

@@ -354,24 +354,27 @@ fn findings(ways: &[Way], missing: Vec<String>, seed: u64) -> Findings {
         |way: Option<&Way>| way.map_or("-".into(), |way| sure::words(way.each(seed), 1));
     let expected = drained.map_or(0.0, |way| way.requests() as f64 * HAPROXYS);
     let claims = vec![
-        Claim {
-            claim:
-                "all who wait for a server that ends are reset, although another listens on the \
-                    port"
-                    .into(),
-            source: "granian#567".into(),
-            url: Some("https://github.com/emmett-framework/granian/issues/567".into()),
-            theirs: "its backlog is simply dropped".into(),
-            ours: format!("{} lost for each reload, of {CLIENTS} clients", per_reload(without)),
-            verdict: Verdict::of(drops, if without.is_some() { noisy } else { no_room }),
-        },
-        Claim {
-            claim: "tcp_migrate_req mends that".into(),
-            source: "granian#897".into(),
-            url: Some("https://github.com/emmett-framework/granian/pull/897".into()),
-            theirs: "own sockets again, since the kernel can migrate".into(),
-            ours: format!("{} lost for each reload", per_reload(with)),
-            verdict: Verdict::of(
+        Claim::by(
+            "granian#567",
+            Some("https://github.com/emmett-framework/granian/issues/567"),
+            "all who wait for a server that ends are reset, although another listens on the port",
+            "its backlog is simply dropped",
+        )
+        .found(
+            format!("{} lost for each reload, of {CLIENTS} clients", per_reload(without)),
+            format!("whole interval above {ACCEPTED:.0}, the most that workers had accepted"),
+            Verdict::of(drops, if without.is_some() { noisy } else { no_room }),
+        ),
+        Claim::by(
+            "granian#897",
+            Some("https://github.com/emmett-framework/granian/pull/897"),
+            "tcp_migrate_req mends that",
+            "own sockets again, since the kernel can migrate",
+        )
+        .found(
+            format!("{} lost for each reload", per_reload(with)),
+            format!("whole interval not above {ACCEPTED:.0}"),
+            Verdict::of(
                 mends,
                 match (without.is_some() && with.is_some(), drops) {
                     (false, _) => no_room,
@@ -379,14 +382,17 @@ fn findings(ways: &[Way], missing: Vec<String>, seed: u64) -> Findings {
                     (true, _) => noisy,
                 },
             ),
-        },
-        Claim {
-            claim: "a server that accepts all it can before it closes still loses a few".into(),
-            source: "HAProxy".into(),
-            url: Some(haproxys.into()),
-            theirs: "2 to 3 of a million connections at each reload".into(),
-            ours: drained.map_or("-".into(), Way::words),
-            verdict: Verdict::of(
+        ),
+        Claim::by(
+            "HAProxy",
+            Some(haproxys),
+            "a server that accepts all it can before it closes still loses a few",
+            "2 to 3 of a million connections at each reload",
+        )
+        .found(
+            drained.map_or("-".into(), Way::words),
+            "one or more lost",
+            Verdict::of(
                 drained.and_then(|way| match way.lost() {
                     0 => (expected >= EXPECTED).then_some(false),
                     _ => Some(true),
@@ -398,18 +404,21 @@ fn findings(ways: &[Way], missing: Vec<String>, seed: u64) -> Findings {
                     None => no_room.to_owned(),
                 },
             ),
-        },
-        Claim {
-            claim: "handing the listening sockets over loses none".into(),
-            source: "HAProxy".into(),
-            url: Some(haproxys.into()),
-            theirs: "the connection is never closed".into(),
-            ours: handed.words(),
-            verdict: Verdict::of(
+        ),
+        Claim::by(
+            "HAProxy",
+            Some(haproxys),
+            "handing the listening sockets over loses none",
+            "the connection is never closed",
+        )
+        .found(
+            handed.words(),
+            "none lost",
+            Verdict::of(
                 (handed.reloads() > 0).then_some(handed.lost() == 0),
                 "no server could be reloaded",
             ),
-        },
+        ),
     ];
     let bar = |way: &Way| {
         let (value, interval) = way.each(seed);
@@ -471,7 +480,7 @@ fn advice(handed: &Way, mends: Option<bool>, with: Option<&Way>, seed: u64) -> S
         let (lost, _) = with.each(seed);
         advice += &format!(
             "; where that cannot be, accept all that is queued before closing, and set \
-             tcp_migrate_req ({lost:.1} lost for each reload even without that)"
+             tcp_migrate_req ({lost:.1} lost for each reload with that alone)"
         );
     }
     advice + "."

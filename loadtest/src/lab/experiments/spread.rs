@@ -246,36 +246,36 @@ fn findings(seen: &[(&str, Vec<Round>)], missing: Vec<String>, seed: u64) -> Fin
     let reaches = |(_, interval): Sure, limit| below(interval, limit).map(|is_below| !is_below);
     let hash = chance(of(HASH), &[Trickle, Burst]);
     let is_even = hash.map(|hash| hash.as_uneven >= UNLIKELY);
-    let herbert = |claim: &str, theirs: &str, ours, verdict| Claim {
-        claim: claim.into(),
-        source: "Herbert, Linux commit c617f398edd4".into(),
-        url: Some("https://git.kernel.org/linus/c617f398edd4".into()),
-        theirs: theirs.into(),
-        ours,
-        verdict: Verdict::of(verdict, noisy),
+    let herberts = |claim, theirs| {
+        let url = Some("https://git.kernel.org/linus/c617f398edd4");
+        Claim::by("Herbert, Linux commit c617f398edd4", url, claim, theirs)
     };
     let claims = vec![
-        herbert(
+        herberts(
             "of threads that accept from a shared socket, one gets up to 3 times the connections \
              of another",
             "up to 3:1",
+        )
+        .found(
             both(&|coming| format!("{}:1", words(to_least(SITS_IN_ACCEPT, coming), 1))),
-            either(&|coming| reaches(to_least(SITS_IN_ACCEPT, coming), THREE_TO_ONE)),
-        ),
-        Claim {
-            claim: "of four workers that share a socket, one or two take most of the load".into(),
-            source: "granian#544".into(),
-            url: Some("https://github.com/emmett-framework/granian/issues/544".into()),
-            theirs: "one or two of four".into(),
-            ours: format!(
-                "the two busiest got: {}",
-                both(&|coming| percent(of_two(TOKIO, coming)))
+            format!("one of both with its whole interval from {THREE_TO_ONE:.0} on"),
+            Verdict::of(
+                either(&|coming| reaches(to_least(SITS_IN_ACCEPT, coming), THREE_TO_ONE)),
+                noisy,
             ),
-            verdict: Verdict::of(either(&|coming| reaches(of_two(TOKIO, coming), MOST)), noisy),
-        },
-        herbert(
-            "the hash spreads connections over own sockets uniformly",
-            "uniformly",
+        ),
+        Claim::by(
+            "granian#544",
+            Some("https://github.com/emmett-framework/granian/issues/544"),
+            "of four workers that share a socket, one or two take most of the load",
+            "one or two of four",
+        )
+        .found(
+            format!("the two busiest got: {}", both(&|coming| percent(of_two(TOKIO, coming)))),
+            format!("one of both with its whole interval from {:.0} % on", MOST * 100.0),
+            Verdict::of(either(&|coming| reaches(of_two(TOKIO, coming), MOST)), noisy),
+        ),
+        herberts("the hash spreads connections over own sockets uniformly", "uniformly").found(
             hash.map_or("nothing".into(), |hash| {
                 format!(
                     "chi-square {:.1} where a fair lottery has {:.0}; it exceeds that with \
@@ -285,7 +285,8 @@ fn findings(seen: &[(&str, Vec<Round>)], missing: Vec<String>, seed: u64) -> Fin
                     probability(hash.as_uneven)
                 )
             }),
-            is_even,
+            format!("probability {UNLIKELY} or more"),
+            Verdict::of(is_even, noisy),
         ),
     ];
     let answer = format!(

@@ -241,34 +241,38 @@ fn findings(seen: &Seen, missing: Vec<String>, seed: u64) -> Findings {
     let noisy =
         "an interval lies on both sides of its limit; a quieter machine or more rounds would tell";
     let claims = vec![
-        Claim {
-            claim:
-                "a stalled worker with a socket of its own keeps being given connections, while \
-                    the others of a shared one take them"
-                    .into(),
-            source: "PostHog#104208".into(),
-            url: Some("https://github.com/PostHog/posthog/pull/104208".into()),
-            theirs: "a request waits behind a busy worker while the other three are idle".into(),
-            ours: format!(
+        Claim::by(
+            "PostHog#104208",
+            Some("https://github.com/PostHog/posthog/pull/104208"),
+            "a stalled worker with a socket of its own keeps being given connections, while the \
+             others of a shared one take them",
+            "a request waits behind a busy worker while the other three are idle",
+        )
+        .found(
+            format!(
                 "served while stopped, of before: own sockets {}, shared {}",
                 words(hash, 2),
                 words(shared, 2)
             ),
-            verdict: Verdict::of(starved, noisy),
-        },
-        Claim {
-            claim: "with handlers that block, own sockets make the slow requests slower".into(),
-            source: "PostHog#104208".into(),
-            url: Some("https://github.com/PostHog/posthog/pull/104220".into()),
-            theirs: "p90 from about 6 s to 15 to 20 s: 2.5 to 3.3 times".into(),
-            ours: format!("p90 {} times that of a shared socket", words(longer, 2)),
-            verdict: Verdict::of(is_longer, noisy),
-        },
+            format!("whole intervals: own below {STARVED}, shared from {SERVING} on"),
+            Verdict::of(starved, noisy),
+        ),
+        Claim::by(
+            "PostHog#104220",
+            Some("https://github.com/PostHog/posthog/pull/104220"),
+            "where handlers block, slow requests take longer with own sockets",
+            "p90 from about 6 s to 15 to 20 s: 2.5 to 3.3 times",
+        )
+        .found(
+            format!("p90 {} times that of a shared socket", words(longer, 2)),
+            format!("whole interval above {LONGER}"),
+            Verdict::of(is_longer, noisy),
+        ),
     ];
     Findings {
         answer: answer(hash, shared, starved, longer, is_longer),
         claims,
-        advice: advice(seen, seed),
+        advice: if starved == Some(true) { advice(seen, seed) } else { String::new() },
         picture: Some(picture(seen)),
         tables: vec![stopped_table(seen, seed), blocked_table(seen, seed)],
         evidence: vec![evidence(seen)],

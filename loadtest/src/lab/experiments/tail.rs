@@ -173,55 +173,56 @@ fn findings(
     let opened = wider(deviation(open, OWN), deviation(open, ONE_BY_ONE));
     let shown = |found: Sure| sure::words(found, 2);
     let noisy = "the interval lies on both sides of the limit; more rounds would tell";
-    let claim = |claim: &str, source: &str, url: &str, theirs: &str, found, verdict| Claim {
-        claim: claim.into(),
-        source: source.into(),
-        url: Some(url.into()),
-        theirs: theirs.into(),
-        ours: format!("stdev {} times", shown(found)),
-        verdict: Verdict::of(verdict, noisy),
-    };
     let wide = |found: Sure| below(found.1, WIDE).map(|it| !it);
+    let judge = |claim: Claim, found: Sure, limit: String, verdict: Option<bool>| {
+        claim.found(format!("stdev {} times", shown(found)), limit, Verdict::of(verdict, noisy))
+    };
     let sharding = "https://www.nginx.com/blog/socket-sharding-nginx-release-1-9-1/";
     let balancing = "https://blog.cloudflare.com/the-sad-state-of-linux-socket-balancing/";
+    let cloudflares =
+        |claim, theirs| Claim::by("Cloudflare, accept balancing", Some(balancing), claim, theirs);
+    let widened = |claim, found| {
+        judge(claim, found, format!("whole interval from {WIDE:.0} on"), wide(found))
+    };
     let claims = vec![
-        claim(
-            "own sockets narrow latencies, with short requests",
-            "NGINX 1.9.1, Socket sharding",
-            sharding,
-            "stdev 0.12 times (3.15 of 26.59 ms)",
+        judge(
+            Claim::by(
+                "NGINX 1.9.1, Socket sharding",
+                Some(sharding),
+                "own sockets narrow latencies, with short requests",
+                "stdev 0.12 times (3.15 of 26.59 ms)",
+            ),
             nginx,
+            format!("whole interval below {NARROW}"),
             below(nginx.1, NARROW),
         ),
-        claim(
-            "own sockets widen the tail, with heavy requests",
-            "Cloudflare, accept balancing",
-            balancing,
-            "stdev 16 times (25.27 of 1.58 ms)",
+        widened(
+            cloudflares(
+                "own sockets widen the tail, with heavy requests",
+                "stdev 16 times (25.27 of 1.58 ms)",
+            ),
             cloudflare,
-            wide(cloudflare),
         ),
-        claim(
-            "the same against a shared socket from which workers accept all they find, as with tokio",
-            "Cloudflare, accept balancing",
-            balancing,
-            "not measured by them",
+        widened(
+            cloudflares(
+                "the same against a shared socket from which workers accept all they find, as with \
+                 tokio",
+                "not measured by them",
+            ),
             tokio,
-            wide(tokio),
         ),
-        claim(
-            "the same when requests do not wait for each other (an open loop)",
-            "Cloudflare, accept balancing",
-            balancing,
-            "not measured by them",
+        widened(
+            cloudflares(
+                "the same when requests do not wait for each other (an open loop)",
+                "not measured by them",
+            ),
             opened,
-            wide(opened),
         ),
     ];
     let worst = |name: &str| median(&told(of(open, name), |told| told.p99)).unwrap_or(f64::NAN);
     let milliseconds = |us: f64| format!("{:.0} ms", us / 1e3);
     let answer = format!(
-        "Each depends on its load. Own sockets have {} times the standard deviation of a shared one with \
+        "Own sockets have {} times the standard deviation of a shared one with \
          short requests on kept connections. With requests of 2 ms on new ones they have {} times that of a shared \
          socket whose workers accept one at a time, and {} times where each takes all it finds, as with tokio. At 0.7 of what can \
          be served, the slowest hundredth takes {} with own sockets, {} and {} with those shared ones.",
@@ -232,18 +233,12 @@ fn findings(
         milliseconds(worst(ONE_BY_ONE)),
         milliseconds(worst(SHARED))
     );
-    let aware = ["shared/least-conn", "reuseport/least-conn"];
-    let mended: Vec<String> = aware
-        .into_iter()
-        .filter(|name| !of(open, name).is_empty())
-        .map(|name| format!("{} with {name}", milliseconds(worst(name))))
-        .collect();
-    let advice = match &mended[..] {
-        [] => String::new(),
-        parts => {
-            format!("What mends it is to look at the load: {} at the same rate.", parts.join(", "))
-        }
-    };
+    // Whoever has the least, be it who it may: looking at the load mends it only if the figures say so.
+    let least = open.iter().map(|(name, _)| name.as_str());
+    let least = least.min_by(|a, b| worst(a).total_cmp(&worst(b)));
+    let advice = least.map_or_else(String::new, |name| {
+        format!("The shortest tail at that rate has {name}: {}.", milliseconds(worst(name)))
+    });
     let bars = open.iter().map(|(name, told_)| {
         let (value, interval) = middle(&told(told_, |told| told.p99), seed);
         Bar { name: name.clone(), value, interval }
@@ -254,31 +249,36 @@ fn findings(
         bars: bars.collect(),
         reference: None,
     };
-    let mut first = Table::new(
+    let first = table(
         "Short requests, kept connections (wrk)",
-        &[
-            ("requests/s", Unit::PerSecond),
-            ("mean", Unit::Microseconds),
-            ("stdev", Unit::Microseconds),
-            ("p99", Unit::Microseconds),
-            ("max", Unit::Microseconds),
+        "medians over the slices; wrk adds samples for waits",
+        short,
+        [
+            &|visit: &Visit| visit.requests_per_second,
+            &|visit| visit.mean,
+            &|visit| visit.p50,
+            &|visit| visit.stdev,
+            &|visit| visit.p99,
+            &|visit| visit.max,
         ],
+        seed,
     );
-    for (name, visits) in short {
-        let figure = |figure: &dyn Fn(&Visit) -> f64| Cell::maybe(median(&each(visits, figure)));
-        let (stdev, interval) = middle(&each(visits, |visit| visit.stdev), seed);
-        first.row(
-            name,
+    let heavy = |title: &str, all: &Heavy| {
+        table(
+            title,
+            "medians over the rounds",
+            all,
             [
-                figure(&|visit| visit.requests_per_second),
-                figure(&|visit| visit.mean),
-                Cell::sure(stdev, interval),
-                figure(&|visit| visit.p99),
-                figure(&|visit| visit.max),
+                &|told: &Told| told.ok_per_second,
+                &|told| told.mean,
+                &|told| told.p50,
+                &|told| told.stdev,
+                &|told| told.p99,
+                &|told| told.max,
             ],
-        );
-    }
-    first.note = "medians over the slices; wrk adds samples for waits".into();
+            seed,
+        )
+    };
     let mut switches = Table::new(
         "Short requests",
         &[("busiest / average worker", Unit::Ratio), ("switches per request", Unit::Ratio)],
@@ -299,15 +299,24 @@ fn findings(
         picture: Some(picture),
         tables: vec![
             first,
-            table("Heavy requests, closed loop", closed, seed),
-            table(&format!("Heavy requests, open loop, {rate} requests/s"), open, seed),
+            heavy("Heavy requests, closed loop", closed),
+            heavy(&format!("Heavy requests, open loop, {rate} requests/s"), open),
         ],
         evidence: vec![switches],
         missing,
     }
 }
 
-fn table(title: &str, all: &Heavy, seed: u64) -> Table {
+/// Medians of the same figures of everybody, whoever asked: requests/s, mean, p50, standard deviation
+/// (with its interval, since the verdicts are about it), p99, greatest.
+fn table<T>(
+    title: &str,
+    note: &str,
+    all: &[(String, Vec<T>)],
+    figures: [&dyn Fn(&T) -> f64; 6],
+    seed: u64,
+) -> Table {
+    const STDEV: usize = 3;
     let mut table = Table::new(
         title,
         &[
@@ -320,21 +329,16 @@ fn table(title: &str, all: &Heavy, seed: u64) -> Table {
         ],
     );
     for (name, rounds) in all {
-        let middle_of = |figure: &dyn Fn(&Told) -> f64| Cell::maybe(median(&told(rounds, figure)));
-        let (stdev, interval) = middle(&told(rounds, |told| told.stdev), seed);
+        let values = |place: usize| -> Vec<f64> { rounds.iter().map(figures[place]).collect() };
         table.row(
             name,
-            [
-                middle_of(&|told| told.ok_per_second),
-                middle_of(&|told| told.mean),
-                middle_of(&|told| told.p50),
-                Cell::sure(stdev, interval),
-                middle_of(&|told| told.p99),
-                middle_of(&|told| told.max),
-            ],
+            (0..figures.len()).map(|place| match place {
+                STDEV => sure::cell(middle(&values(place), seed)),
+                _ => Cell::maybe(median(&values(place))),
+            }),
         );
     }
-    table.note = "medians over the rounds".into();
+    table.note = note.into();
     table
 }
 

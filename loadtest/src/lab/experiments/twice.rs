@@ -252,28 +252,29 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
     Findings {
         answer,
         claims: vec![
-            Claim {
-                claim: "with SO_REUSEPORT a second server on the same port starts silently and \
-                        gets a part of the connections"
-                    .into(),
-                source: "puma#2078, heroku/python-getting-started#248, proftpd#624".into(),
-                url: Some("https://github.com/puma/puma/issues/2078".into()),
-                theirs: "approximately half of your requests are served by the server you're \
-                         expecting"
-                    .into(),
-                ours: ours(BARE),
-                verdict: Verdict::of(shared, "it was not tried"),
-            },
-            Claim {
-                claim: "only processes of the same effective user can share a port".into(),
-                source: "socket(7)".into(),
-                url: Some("https://man7.org/linux/man-pages/man7/socket.7.html".into()),
-                theirs: "all of the processes binding to the same address must have the same \
-                         effective UID"
-                    .into(),
-                ours: format!("the same user: {}; another user: {}", brief(JOIN), brief(USER)),
-                verdict: Verdict::of(same_user, "to become another user needs root"),
-            },
+            Claim::by(
+                "puma#2078, heroku/python-getting-started#248, proftpd#624",
+                Some("https://github.com/puma/puma/issues/2078"),
+                "with SO_REUSEPORT a second server on the same port starts silently and gets a \
+                 part of the connections",
+                "approximately half of your requests are served by the server you're expecting",
+            )
+            .found(
+                ours(BARE),
+                format!("both run and get at least {SHARE}"),
+                Verdict::of(shared, "it was not tried"),
+            ),
+            Claim::by(
+                "socket(7)",
+                Some("https://man7.org/linux/man-pages/man7/socket.7.html"),
+                "only processes of the same effective user can share a port",
+                "all of the processes binding to the same address must have the same effective UID",
+            )
+            .found(
+                format!("the same user: {}; another user: {}", brief(JOIN), brief(USER)),
+                "the same user starts, another is refused",
+                Verdict::of(same_user, "to become another user needs root"),
+            ),
         ],
         advice,
         picture: Some(Picture::Shares {

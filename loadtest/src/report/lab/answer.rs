@@ -2,6 +2,8 @@
 
 use crate::environment::Environment;
 use crate::lab::record::Lab;
+use crate::matrix::demands::GOOD;
+use crate::matrix::record::Matrix;
 use crate::report::lab::markdown::{all_claims, the_answer};
 use crate::report::lab::{ABOUT_INTERVALS, ABOUT_QUICK};
 use crate::report::markdown::escape;
@@ -12,13 +14,16 @@ use crate::report::terminal::machine;
 pub fn answer(lab: &Lab) -> String {
     let none = || "**Why did the post see what it saw?** It was not measured yet.\n".into();
     let mut text = format!("\n## The answer\n\n{}\n", the_answer(lab).unwrap_or_else(none));
+    text += &lab.matrix.as_ref().map(in_short).unwrap_or_default();
     text += &format!("What others say of the two, and what was found here:\n\n{}\n", claims(lab));
-    text += "Who gets the next connection, every policy in every workload:\n\n";
+    text +=
+        "Every [policy](#run-the-servers) of who gets the next connection, in every workload:\n\n";
     text += &match &lab.matrix {
         Some(matrix) => format!(
             "![Requests/s of every policy in every workload, over those of the best]\
-             (loadtest/results.svg)\n\n{}",
-            overview(matrix)
+             (loadtest/results.svg)\n\n{}\n{}",
+            overview(matrix),
+            legend(matrix)
         ),
         None => "it was not measured yet.\n".into(),
     };
@@ -37,6 +42,46 @@ pub fn answer(lab: &Lab) -> String {
         if lab.warnings.is_empty() { "" } else { " Its warnings stand there, too." }
     );
     text
+}
+
+/// Where each socket loses as it comes, and what looking at the load makes of it: the workloads in which
+/// it is not good, the worst first.
+fn in_short(matrix: &Matrix) -> String {
+    let rows = [
+        ("A shared socket", "shared/epoll", "--accept least-conn", "shared/least-conn"),
+        ("Own sockets", "reuseport/hash", "--steer least-conn", "reuseport/least-conn"),
+    ];
+    let mut text = String::from("In short, as parts of what the best policy serves there:\n\n");
+    for (socket, plain, option, aware) in rows {
+        let judged = matrix.columns.iter().filter(|column| column.judged);
+        let mut bad: Vec<(f64, &str)> = judged
+            .filter_map(|column| Some((matrix.figure(&column.name, plain)?.of_best, &*column.name)))
+            .filter(|(part, _)| *part < GOOD)
+            .collect();
+        bad.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let each = bad.iter().map(|(part, column)| {
+            let mended = matrix.figure(column, aware);
+            let mended = mended.map_or("–".into(), |figure| format!("{:.2}", figure.of_best));
+            format!("{column} {part:.2} → {mended}")
+        });
+        text += &match bad.is_empty() {
+            true => format!("- **{socket}** (`{plain}`) loses nowhere.\n"),
+            false => format!(
+                "- **{socket}** (`{plain}`) loses in these, and `{option}` makes of it: {}.\n",
+                each.collect::<Vec<_>>().join(", ")
+            ),
+        };
+    }
+    text + "- What to use, and why: [Which should I use?](#which-should-i-use)\n\n"
+}
+
+/// What the workloads are.
+fn legend(matrix: &Matrix) -> String {
+    let each = matrix
+        .columns
+        .iter()
+        .map(|column| format!("- {}: {}\n", escape(&column.name), escape(&column.words)));
+    each.collect()
 }
 
 fn claims(lab: &Lab) -> String {

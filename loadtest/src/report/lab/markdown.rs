@@ -12,6 +12,9 @@ use crate::report::markdown::{escape, table, table_of_words};
 use crate::report::matrix;
 use crate::report::terminal::machine;
 
+/// Above the criterion in numbers, beside each figure: a verdict without it seems to contradict some.
+const HOLDS: &str = "holds if";
+
 /// All of it.
 pub fn markdown(lab: &Lab) -> String {
     let title = "# What others claim about shared sockets and SO\\_REUSEPORT, measured here\n";
@@ -77,7 +80,7 @@ pub fn the_answer(lab: &Lab) -> Option<String> {
 
 /// Every claim with its verdict; the names of chapters may be links into RESULTS.md.
 pub fn all_claims(lab: &Lab, linked: bool) -> String {
-    let header = ["", "claim", "source", "theirs", "here", "verdict"].map(String::from);
+    let header = ["", "claim", "source", "theirs", "here", HOLDS, "verdict"].map(String::from);
     let rows = claims(lab).map(|(chapter, claim)| {
         let name = match linked {
             true => format!("[{0}](loadtest/RESULTS.md#{0})", chapter.name),
@@ -88,7 +91,7 @@ pub fn all_claims(lab: &Lab, linked: bool) -> String {
     table_of_words(&header, rows)
 }
 
-fn row(claim: &Claim) -> [String; 5] {
+fn row(claim: &Claim) -> [String; 6] {
     let source = match &claim.url {
         Some(url) => format!("[{}]({})", escape(&claim.source), url.replace(')', "%29")),
         None => escape(&claim.source),
@@ -97,7 +100,8 @@ fn row(claim: &Claim) -> [String; 5] {
         Verdict::NotDecidable(_) => escape(&claim.verdict.words()),
         told => format!("**{}**", told.words()),
     };
-    [escape(&claim.claim), source, escape(&claim.theirs), escape(&claim.ours), verdict]
+    let [theirs, ours, limit] = [&claim.theirs, &claim.ours, &claim.limit].map(|text| escape(text));
+    [escape(&claim.claim), source, theirs, ours, limit, verdict]
 }
 
 /// One experiment. Its heading is its name alone, so that it can be linked to.
@@ -111,7 +115,7 @@ fn chapter(chapter: &Chapter, quick: bool, with_page: bool) -> String {
         text += &format!("\n{}\n", escape(&findings.answer));
     }
     if !findings.claims.is_empty() {
-        let header = ["claim", "source", "theirs", "here", "verdict"].map(String::from);
+        let header = ["claim", "source", "theirs", "here", HOLDS, "verdict"].map(String::from);
         let rows = findings.claims.iter().map(|claim| row(claim).to_vec());
         text += &format!("\n{}", table_of_words(&header, rows));
     }

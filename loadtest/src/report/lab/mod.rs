@@ -142,6 +142,7 @@ fn one(claim: &Claim, width: usize) -> String {
         ("  by        ", &source),
         ("  theirs    ", &claim.theirs),
         ("  here      ", &claim.ours),
+        ("  holds if  ", &claim.limit),
         ("  verdict   ", &verdict),
     ]
     .map(|(name, text)| hanging(name, text, width))

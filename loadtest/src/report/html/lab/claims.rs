@@ -81,7 +81,7 @@ pub fn section(lab: &Lab) -> Markup {
                     thead { tr {
                         th scope="col" { "claim" } th scope="col" { "source" }
                         th scope="col" { "theirs" } th scope="col" { "here" }
-                        th scope="col" { "verdict" }
+                        th scope="col" { "holds if" } th scope="col" { "verdict" }
                     } }
                     tbody { @for (place, chapter, number, claim) in claims() {
                         @let at = |field: &str| at(place, number, field);
@@ -90,6 +90,7 @@ pub fn section(lab: &Lab) -> Markup {
                             td data-label="source" { (source(claim, &at("source"))) }
                             td data-label="theirs" { (words(&claim.theirs, &at("theirs"))) }
                             td data-label="here" { (words(&claim.ours, &at("ours"))) }
+                            td data-label="holds if" { (words(&claim.limit, &at("limit"))) }
                             td { (badge(&claim.verdict)) }
                         }
                     } }
@@ -129,6 +130,7 @@ pub fn of_chapter(place: usize, chapter: &Chapter) -> Markup {
                     div { dt { "source" } dd { (source(claim, &at("source"))) } }
                     div { dt { "theirs" } dd { (words(&claim.theirs, &at("theirs"))) } }
                     div { dt { "here" } dd { (words(&claim.ours, &at("ours"))) } }
+                    div { dt { "holds if" } dd { (words(&claim.limit, &at("limit"))) } }
                     @if let Verdict::NotDecidable(reason) = &claim.verdict {
                         div { dt { "why not" } dd { (words(reason, &at("verdict/reason"))) } }
                     }
