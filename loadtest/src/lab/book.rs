@@ -62,7 +62,7 @@ pub const BOOK: [Experiment; 10] = [
     Experiment {
         name: "spread",
         source: include_str!("experiments/spread.rs"),
-        seconds: [12, 6],
+        seconds: [35, 6],
         obstacle: none,
         run: spread::run,
     },

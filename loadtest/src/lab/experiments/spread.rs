@@ -112,7 +112,7 @@ impl Coming {
 
 /// Does it.
 pub fn run(notebook: &mut Notebook) -> Result<Findings> {
-    let rounds = notebook.choose(12, 5);
+    let rounds = notebook.choose(40, 5);
     let (policies, missing) = notebook.policies(&POLICIES.map(|(name, _)| name));
     let mut seen: Vec<(&str, Vec<Round>)> =
         policies.iter().map(|(name, _)| (*name, Vec::new())).collect();
