@@ -14,7 +14,7 @@ use crate::lab::chapter::Chapter;
 use crate::matrix::record::Matrix;
 
 /// Which fields there are and what they mean.
-pub const SCHEMA: &str = "loadtest-lab/1";
+pub const SCHEMA: &str = "loadtest-lab/2";
 
 /// What is saved and shown.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

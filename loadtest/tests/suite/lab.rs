@@ -101,7 +101,7 @@ fn what_cannot_be_done_is_refused_before_anything_starts() {
         (&["pots", "--json", &json], &["'pots'", "'post'"]),
         (&["--json", "/proc/no/such"], &["--json /proc/no/such", "cannot write"]),
         (&["--json", &other], &["other.json", "not a result of lab"]),
-        (&["--json", &old], &["loadtest-lab/0", "not loadtest-lab/1"]),
+        (&["--json", &old], &["loadtest-lab/0", "not loadtest-lab/2"]),
         (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
         (&["--json", &json, "--html", "/dev/null"], &["--html /dev/null", "not a file"]),
         (&["--json", &json, "--matrix", &other], &["other.json", "not a result of matrix"]),
