@@ -48,8 +48,8 @@ pub fn answer(lab: &Lab) -> String {
 /// it is not good, the worst first.
 fn in_short(matrix: &Matrix) -> String {
     let rows = [
-        ("A shared socket", "shared/epoll", "--accept least-conn", "shared/least-conn"),
-        ("Own sockets", "reuseport/hash", "--steer least-conn", "reuseport/least-conn"),
+        ("A shared socket loses", "shared/epoll", "--accept least-conn", "shared/least-conn"),
+        ("Own sockets lose", "reuseport/hash", "--steer least-conn", "reuseport/least-conn"),
     ];
     let mut text = String::from("In short, as parts of what the best policy serves there:\n\n");
     for (socket, plain, option, aware) in rows {
@@ -64,13 +64,9 @@ fn in_short(matrix: &Matrix) -> String {
             let mended = mended.map_or("–".into(), |figure| format!("{:.2}", figure.of_best));
             format!("{column} {part:.2} → {mended}")
         });
-        text += &match bad.is_empty() {
-            true => format!("- **{socket}** (`{plain}`) loses nowhere.\n"),
-            false => format!(
-                "- **{socket}** (`{plain}`) loses in these, and `{option}` makes of it: {}.\n",
-                each.collect::<Vec<_>>().join(", ")
-            ),
-        };
+        let each: Vec<String> = each.collect();
+        let each = if each.is_empty() { "nowhere".into() } else { each.join("; ") };
+        text += &format!("- **{socket}** (`{plain}` → `{option}`): {each}.\n");
     }
     text + "- What to use, and why: [Which should I use?](#which-should-i-use)\n\n"
 }
