@@ -347,7 +347,7 @@ fn advice(deaths: &[Deaths], mends: Option<bool>, with: Option<Sure>, seed: u64)
     if let Some(own) = deaths.iter().find(|deaths| deaths.policy == OWN_LEAST) {
         let (lost, _) = lost(own, Death::Hung, seed);
         ways.push(format!(
-            "let `--steer least-conn` choose, which migrates by itself ({lost:.1} lost)"
+            "let --steer least-conn choose, which migrates by itself ({lost:.1} lost)"
         ));
     }
     format!("To keep the queue of a dead worker: {}.", ways.join(", or "))

@@ -321,11 +321,11 @@ fn advice(seen: &Seen, seed: u64) -> String {
     };
     let mut advice = match (part(SHARED_LEAST), part(OWN_LEAST)) {
         (_, Some(own)) => format!(
-            "Share the socket; or steer by load: with `--steer least-conn` own sockets serve {own} \
+            "Share the socket; or steer by load: with --steer least-conn own sockets serve {own} \
              while a worker is stopped"
         ),
         (Some(shared), None) => {
-            format!("Share the socket; with `--accept least-conn` it serves {shared}")
+            format!("Share the socket; with --accept least-conn it serves {shared}")
         }
         (None, None) => return "Share the socket.".into(),
     };
