@@ -93,7 +93,9 @@ fn a_worker_that_cannot_serve_stops_the_first_start_with_its_reason() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("cannot serve: "), "{stderr}");
         assert!(stderr.contains("Address already in use"), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        // strace may have a word to say of a worker that is killed while it looks at it.
+        let of_server = stderr.lines().filter(|line| !line.starts_with("strace: ")).count();
+        assert_eq!(of_server, 1, "{stderr}");
     }
 }
 

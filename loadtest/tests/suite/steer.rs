@@ -225,7 +225,8 @@ fn least_conn_knows_its_workers_after_reloads_and_changes_of_number() {
         wait_for_workers(&server, 4, &before); // the old ones have closed what they kept
         kept.clear();
         keep(&server, &mut kept, 40);
-        assert_eq!(open(&server), [10; 4], "after a reload");
+        let seen = [each(&server, |slot| &slot.load), each(&server, |slot| &slot.steered)];
+        assert_eq!(open(&server), [10; 4], "after a reload; load and steered: {seen:?}");
     }
 
     server.signal(Signal::SIGTTIN);
@@ -307,13 +308,18 @@ fn a_stopped_worker_does_not_keep_the_others_from_being_given_connections() {
     assert_eq!(open(&server), [20; 4], "it is given what it lacks");
 }
 
-/// Sends a SYN whose sender knows nothing of it: it will answer the SYN+ACK with a reset.
-fn abort_a_handshake(from: &Socket, to: SocketAddrV4, port: u16) {
+/// The flags of a segment.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// Sends one segment that belongs to no connection. If it is a SYN, who is said to have sent it knows
+/// nothing of it, and will answer the SYN+ACK with a reset: a handshake that is aborted.
+fn send_segment(from: &Socket, to: SocketAddrV4, port: u16, flags: u8) {
     let mut segment = Vec::new();
     segment.extend(port.to_be_bytes());
     segment.extend(to.port().to_be_bytes());
     segment.extend([0; 8]); // numbers of sequence and acknowledgement
-    segment.extend([5 << 4, 0x02, 0xff, 0xff]); // five words of header, SYN, window
+    segment.extend([5 << 4, flags, 0xff, 0xff]); // five words of header, window
     segment.extend([0; 4]); // checksum, urgent pointer
     let mut sum = 6 + segment.len() as u32; // the pseudo header: TCP's number, length, addresses
     let addresses = [to.ip().octets(), to.ip().octets()].concat();
@@ -340,13 +346,36 @@ fn handshakes_that_are_never_completed_are_forgotten() {
     let SocketAddr::V4(address) = server.address() else { unreachable!() };
     let mut kept = Vec::new();
     keep(&server, &mut kept, 8);
-    (0..400).for_each(|number| abort_a_handshake(&raw, address, 1024 + number));
+    (0..400).for_each(|number| send_segment(&raw, address, 1024 + number, SYN));
     wait_for("them to be counted", || {
         (each(&server, |slot| &slot.steered).iter().sum::<u64>() >= 408).then_some(())
     });
     wait_for("them to be forgotten", || (each(&server, |slot| &slot.load) == [2; 4]).then_some(()));
     keep(&server, &mut kept, 92);
     assert_eq!(open(&server), [25; 4]);
+}
+
+#[test]
+fn packets_that_begin_no_connection_are_not_counted() {
+    let _quiet = quiet();
+    if !may_load() {
+        return;
+    }
+    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)) else {
+        return skip("CAP_NET_RAW is needed to send a segment alone");
+    };
+    let server = start("least-conn", &[]);
+    let SocketAddr::V4(address) = server.address() else { unreachable!() };
+    let mut kept = Vec::new();
+    keep(&server, &mut kept, 8);
+    (0..100).for_each(|number| send_segment(&raw, address, 1024 + number, ACK));
+    // Loopback delivers in order, and before sendto(2) returns.
+    keep(&server, &mut kept, 4);
+    wait_for("all to be shown", || {
+        (each(&server, |slot| &slot.steered).iter().sum::<u64>() >= 12).then_some(())
+    });
+    assert_eq!(each(&server, |slot| &slot.steered), [3; 4]);
+    assert_eq!(each(&server, |slot| &slot.load), [3; 4]);
 }
 
 #[test]

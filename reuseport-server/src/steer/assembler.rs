@@ -117,6 +117,11 @@ impl Assembler {
         self.push(0, 0, 0, 0, 0);
     }
 
+    /// to = the 8 bits at address from + offset
+    pub fn load8(&mut self, to: Register, from: Register, offset: usize) {
+        self.push(0x71, to.0, from.0, offset as i16, 0);
+    }
+
     /// to = the 32 bits at address from + offset
     pub fn load32(&mut self, to: Register, from: Register, offset: usize) {
         self.push(0x61, to.0, from.0, offset as i16, 0);

@@ -19,9 +19,9 @@
 //! - A worker that stands still is given connections until it is no longer the least loaded, and after
 //!   two seconds of silence none, unless all are silent.
 //! - Half-open connections count for at most two ticks of 250 ms. A flood of them makes everybody look
-//!   equally busy, and no one for long. With SYN cookies the program runs for the ACK as well as for
-//!   the SYN: two are counted and one comes. So does a stray packet to the port. With TCP Fast Open
-//!   all is as without.
+//!   equally busy, and no one for long. With SYN cookies the program chooses anew for the ACK: the
+//!   connection may come to another worker than the one it is counted for until then. With TCP Fast
+//!   Open all is as without.
 //! - The least loaded by number of connections, and not by work: one connection may be much.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
 //! - Its group is the port's: another server that joins it gets nothing.

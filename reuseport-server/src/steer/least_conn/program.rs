@@ -10,8 +10,13 @@
 //!     load += handicap                              (CLOSED if it has no worker)
 //! choose the least; of several the next in turn after the lane chosen last on this CPU
 //! if that is closed, or cannot be selected:         leave it to the kernel's hash
-//! count the connection as steered there, or as migrated
+//! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
+//!
+//! The kernel looks for a listening socket also for packets that begin nothing: the last one of a
+//! handshake with a SYN cookie, whose connection was counted when its SYN came, and whatever belongs to
+//! no connection any more, such as the FIN of a client whose server was replaced by another on the same
+//! port. A socket is chosen for these as well, and nothing is counted.
 //!
 //! Of equals the next in turn, so that idle workers take turns. One that is still warm in some cache
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
@@ -53,8 +58,17 @@ const KTIME_GET_COARSE_NS: i32 = 160;
 /// What the program returns: the connection may come. The other is SK_DROP.
 const SK_PASS: i32 = 1;
 
-/// `migrating_sk` in `struct sk_reuseport_md`: the connection that lost its socket, or null.
+/// `data` in `struct sk_reuseport_md`: where the packet's TCP header begins.
+const DATA: usize = 0;
+/// `data_end` there: where what may be read of the packet ends.
+const DATA_END: usize = 8;
+/// `migrating_sk` there: the connection that lost its socket, or null.
 const MIGRATING_SK: usize = 48;
+
+/// Where a TCP header has its flags (RFC 9293, section 3.1), and those of them that matter.
+const FLAGS: usize = 13;
+const SYN: i32 = 0x02;
+const ACK: i32 = 0x10;
 
 /// A worker that has not turned for so long, in nanoseconds, is given nothing if another turns. Its
 /// heartbeat comes every 250 ms, and a request that blocks it for a second is no reason to judge it.
@@ -236,6 +250,14 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Set, 1);
     a.load64(R3, R6, MIGRATING_SK);
     a.jump_if(R3, NotEqual, 0, "migrates");
+    a.load64(R3, R6, DATA);                                // r3 = the packet's TCP header
+    a.calculate(R4, Set, R3);
+    a.calculate(R4, Add, FLAGS as i32 + 1);
+    a.load64(R5, R6, DATA_END);
+    a.jump_if(R4, Greater, R5, "hash");                    // never, but the verifier wants it asked
+    a.load8(R3, R3, FLAGS);
+    a.calculate(R3, And, SYN | ACK);
+    a.jump_if(R3, NotEqual, SYN, "hash");                  // it begins nothing
     a.add_atomically(R1, offset_of!(Line, steered), R2);   // steered += 1
     a.jump("hash");                                        // (the kernel knows its choice already)
     a.label("migrates");
@@ -337,8 +359,13 @@ mod tests {
         0
     }
 
-    /// Lets the program choose; `None` if it leaves that to the hash.
+    /// Lets the program choose for a new connection, or for one that migrates.
     fn choose_for(migrating: bool) -> Option<u32> {
+        choose_by(migrating, SYN)
+    }
+
+    /// Lets the program choose for a packet with these flags; `None` if it leaves that to the hash.
+    fn choose_by(migrating: bool, flags: i32) -> Option<u32> {
         let mut bytes = Vec::new();
         for mut instruction in assemble(MAPS) {
             if instruction.code == ADD_ATOMICALLY {
@@ -365,7 +392,13 @@ mod tests {
             machine.register_allowed_memory(range(lines, size_of_val(&world.lines[..])));
             machine.register_allowed_memory(range(world.scratch.as_ptr() as u64, SCRATCH_SIZE));
         });
+        let mut packet = [0; 20];
+        packet[FLAGS] = flags as u8;
+        let packet = packet.as_ptr_range();
+        machine.register_allowed_memory(packet.start as u64..packet.end as u64);
         let mut context = [0; 56]; // struct sk_reuseport_md
+        context[DATA..][..8].copy_from_slice(&(packet.start as u64).to_ne_bytes());
+        context[DATA_END..][..8].copy_from_slice(&(packet.end as u64).to_ne_bytes());
         context[MIGRATING_SK] = migrating.into();
         let returned = machine.execute_program(&mut context).unwrap();
         assert_eq!(returned, SK_PASS as u64, "no connection is ever refused");
@@ -410,6 +443,19 @@ mod tests {
         assert_eq!(line(2, |line| line.migrated.load(Relaxed)), 1);
         assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1003);
         assert_eq!(choose(), Some(1), "and as load: now both have 4, and it is 1's turn");
+    }
+
+    #[test]
+    fn a_packet_that_begins_nothing_is_counted_nowhere() {
+        const FIN: i32 = 0x01;
+        for flags in [ACK, FIN | ACK, SYN | ACK, FIN, 0] {
+            loads(&[Some(3), Some(1)]);
+            assert_eq!(choose_by(false, flags), Some(2));
+            assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1001);
+        }
+        const RESERVED: i32 = 0xc0; // ECN's, which a SYN may carry (RFC 3168, section 6.1.1)
+        assert_eq!(choose_by(false, SYN | RESERVED), Some(2));
+        assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1002);
     }
 
     #[test]
