@@ -244,7 +244,9 @@ impl Server {
                 usage,
             }))
         });
-        readings.collect::<Result<_>>().map(Readings)
+        let readings = readings.collect::<Result<_>>().map(Readings);
+        // A worker that has died is found here first, if its parent has not noticed yet.
+        readings.with_context(|| format!("cannot look at a worker of {}", self.program))
     }
 
     /// Fails when the server, or one of the workers that were there before, is gone.
