@@ -63,8 +63,10 @@ impl Visited {
                 wrk_waited = waited(pid).map(|time| time.as_secs_f64() / elapsed.as_secs_f64());
             }
             check_alive(servers, &before)
-        })?;
+        });
+        // First: if a server has died, that is the reason, and not what wrk says of it.
         check_alive(servers, &before)?;
+        let measured = measured?;
         let after = read(servers)?;
         let own = own_cpu() - own_before;
         let seconds = measured.duration_us as f64 / 1e6;
