@@ -23,6 +23,9 @@
 //!   connection may come to another worker than the one it is counted for until then. With TCP Fast
 //!   Open all is as without.
 //! - The least loaded by number of connections, and not by work: one connection may be much.
+//! - With more workers than cores, short connections fill a few workers before others are woken
+//!   ([`common::room`]). A burst of connections that come to be kept, right after short ones, lands on
+//!   these few too; and where one CPU gets all packets, its worker is filled first.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
 //! - Its group is the port's: another server that joins it gets nothing.
 
@@ -30,7 +33,7 @@ mod program;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use common::lane::{Lanes, Line};
 use common::steering::Steering;
 use nix::errno::Errno;
@@ -51,6 +54,17 @@ impl LeastConn {
     /// # Errors
     /// When the right to do so is missing, or the kernel is too old.
     pub fn new() -> Result<Self> {
+        // Asked before the kernel is: without CAP_PERFMON its verifier has to follow speculation
+        // through the loop, which it may take long to give up, and in one case a verifier crashed
+        // over it (Linux 6.18, maybe_fork_scalars) and took the process along.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let missing = missing_rights(&status).join(" and ");
+        if !missing.is_empty() {
+            bail!(
+                "--steer least-conn needs CAP_BPF and CAP_PERFMON, {missing} is missing: start it as \
+                 root, or grant them (`setcap cap_bpf,cap_perfmon+ep` on the program); {NO_RIGHT}"
+            );
+        }
         Self::make().map_err(explain)
     }
 
@@ -92,26 +106,20 @@ impl Steering for LeastConn {
 /// CAP_SYS_ADMIN, bit 21, includes both.
 const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
 
-/// Says what is missing, and what to do.
+const NO_RIGHT: &str = "the other policies need no right";
+
+/// Says why the kernel refused, and what to do.
 fn explain(error: Error) -> Error {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let missing = missing_rights(&status);
     let is_old =
         error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| {
             [Errno::EINVAL, Errno::ENOSYS].map(|e| Some(e as i32)).contains(&cause.raw_os_error())
         });
-    let what = if !missing.is_empty() {
-        format!(
-            "needs CAP_BPF and CAP_PERFMON, {} is missing: start it as root, or grant them \
-             (`setcap cap_bpf,cap_perfmon+ep` on the program)",
-            missing.join(" and ")
-        )
-    } else if is_old {
-        "needs Linux 5.14 or later".to_owned()
+    let what = if is_old {
+        "needs Linux 5.14 or later"
     } else {
-        "cannot be had here (in a container, rights count for nothing but the container)".to_owned()
+        "cannot be had here (in a container, rights count for nothing but the container)"
     };
-    error.context(format!("--steer least-conn {what}; the other policies need no right"))
+    error.context(format!("--steer least-conn {what}; {NO_RIGHT}"))
 }
 
 /// Which of the needed rights a process lacks, from its /proc/PID/status.
