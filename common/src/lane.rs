@@ -26,8 +26,6 @@ use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::deadlines::TICK;
-use crate::room::Room;
 use crate::scoreboard::{CAPACITY, Slot};
 
 /// As many lanes as there can be workers, those that drain included. They are numbered from 1.
@@ -36,13 +34,20 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 40;
 
+/// With twice as many workers as this for each core, or more, to spread connections as thin as can be
+/// gets nothing more done at a time: a core runs one worker, and each other that is woken is a context
+/// switch. So workers are filled a little first, the more so the more they are.
+pub const WORKERS_PER_CORE: usize = 2;
+
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
     /// The highest lane in use; the program looks no further. Writer: the parent.
     pub count: AtomicU64,
-    /// Workers for each core, rounded up. Writer: the parent.
-    pub crowd: AtomicU64,
+    /// Connections that a worker may have before another that sleeps is woken. 0 unless there are at
+    /// least twice [`WORKERS_PER_CORE`] for each core; with 0 the least loaded it is. Writer: the
+    /// parent.
+    pub room: AtomicU64,
 }
 
 /// A lane's line.
@@ -62,9 +67,6 @@ pub struct Line {
     pub beat: AtomicU64,
     /// Added to the load: 0 while a worker serves, otherwise [`CLOSED`]. Writer: the parent.
     pub handicap: AtomicU64,
-    /// Connections that the worker may have before another that sleeps is woken ([`crate::room`]);
-    /// with 0 the least loaded it is. Writer: as `ended`.
-    pub room: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
 }
@@ -107,7 +109,6 @@ impl Lanes {
         line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
-        line.room.store(0, Relaxed);
         line.handicap.store(0, Relaxed);
         self.show_how_many();
     }
@@ -125,13 +126,14 @@ impl Lanes {
         self.header().count.store(highest as u64, Relaxed);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = (1..=LANES).filter(is_open).count();
-        self.header().crowd.store(workers.div_ceil(cores) as u64, Relaxed);
+        let crowd = workers / (WORKERS_PER_CORE * cores);
+        self.header().room.store(if crowd > 1 { crowd as u64 } else { 0 }, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.
     pub fn into_lane(self, lane: usize) -> Lane {
         let lanes: &'static Self = Box::leak(Box::new(self));
-        Lane::of(lanes.header(), lanes.line(lane))
+        Lane::of(lanes.line(lane))
     }
 
     /// The line of this lane.
@@ -162,7 +164,6 @@ impl AsFd for Lanes {
 
 /// A worker's own lane.
 pub struct Lane {
-    header: &'static Header,
     line: &'static Line,
     pid: u32,
     /// What the lane had been given before this worker came.
@@ -170,19 +171,16 @@ pub struct Lane {
     migrated_before: u64,
     /// What it had been given at the last tick.
     given_at_last_tick: AtomicU64,
-    room: Room,
 }
 
 impl Lane {
-    fn of(header: &'static Header, line: &'static Line) -> Self {
+    fn of(line: &'static Line) -> Self {
         Self {
-            header,
             line,
             pid: std::process::id(),
             steered_before: line.steered.load(Relaxed),
             migrated_before: line.migrated.load(Relaxed),
             given_at_last_tick: AtomicU64::new(line.given()),
-            room: Room::default(),
         }
     }
 
@@ -208,7 +206,6 @@ impl Lane {
     /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
     /// accept most often would forget soonest, seem the least loaded, and be given everything.
     pub fn tick(&self, slot: &Slot) {
-        self.room.judge(TICK, slot.connections_ended());
         let given = self.line.given();
         let before = self.given_at_last_tick.swap(given, Relaxed);
         let recent = given.wrapping_sub(before) as i64;
@@ -228,15 +225,7 @@ impl Lane {
             slot.load.store(open as u64, Relaxed);
             return;
         }
-        let now = monotonic_nanoseconds();
-        let last = line.beat.swap(now, Relaxed);
-        if slot.load.load(Relaxed) > 0 {
-            self.room.paused(now.saturating_sub(last), self.header.crowd.load(Relaxed));
-        }
-        if let Some(room) = self.room.after(slot.connections_ended(), now) {
-            let is_crowd = self.header.crowd.load(Relaxed) > 1;
-            line.room.store(if is_crowd { room } else { 0 }, Relaxed);
-        }
+        line.beat.store(monotonic_nanoseconds(), Relaxed);
         let given = line.given();
         let load = given.wrapping_sub(line.ended.load(Relaxed)) as i64;
         let correct = correct(load, open);
@@ -350,16 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn the_header_says_how_many_workers_share_a_core() {
+    fn there_is_room_only_with_many_more_workers_than_cores() {
         let (lanes, ..) = lanes();
         let cores = std::thread::available_parallelism().unwrap().get();
-        let crowd = || lanes.header().crowd.load(Relaxed);
-        (1..=cores).for_each(|lane| lanes.give(lane, 1));
-        assert_eq!(crowd(), 1);
-        lanes.give(cores + 1, 1);
-        assert_eq!(crowd(), 2);
-        lanes.close(1);
-        assert_eq!(crowd(), 1);
+        let room = || lanes.header().room.load(Relaxed);
+        let few = WORKERS_PER_CORE * cores;
+        (1..=2 * few - 1).for_each(|lane| lanes.give(lane, 1));
+        assert_eq!(room(), 0);
+        (2 * few..=3 * few).for_each(|lane| lanes.give(lane, 1));
+        assert_eq!(room(), 3);
+        (few..=3 * few).for_each(|lane| lanes.close(lane));
+        assert_eq!(room(), 0);
     }
 
     #[test]

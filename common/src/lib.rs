@@ -23,7 +23,7 @@
 //!
 //! A thread that waits for connections where tokio cannot: [`waiter`].
 //! Who gets the next connection: the parent's part in [`steering`], how loaded each worker is in
-//! [`lane`], and up to what it may be filled in [`room`]. The policies themselves are `reuseport-server`'s.
+//! [`lane`]. The policies themselves are `reuseport-server`'s.
 //!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
 //! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
@@ -47,7 +47,6 @@ pub mod options;
 pub mod orders;
 pub mod port_owner;
 pub mod restarts;
-pub mod room;
 pub mod scoreboard;
 pub mod signals;
 pub mod socket;

@@ -133,12 +133,6 @@ impl Slot {
         self.connections_open.fetch_add(1, Relaxed);
     }
 
-    /// How many connections have ended ever.
-    pub fn connections_ended(&self) -> u64 {
-        let open = self.connections_open.load(Relaxed);
-        self.connections_accepted.load(Relaxed).saturating_sub(open)
-    }
-
     /// Counts one that was open.
     pub fn closed(&self) {
         self.connections_open.fetch_sub(1, Relaxed);

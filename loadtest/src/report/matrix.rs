@@ -25,7 +25,7 @@ pub fn matrix(matrix: &Matrix) -> String {
     let mut grid = table(2, &columns);
     grid.add_rows(&rows);
     report += &text(&grid);
-    report += &wrapped(&format!("{ABOUT} `!` is below {GOOD}."), "");
+    report += &wrapped(&format!("{ABOUT} `!` is below {GOOD}; the post's load is not judged."), "");
     report += "\n";
     for (number, column) in matrix.columns.iter().enumerate() {
         report += &wrapped(&format!("{}  {}: {}", number + 1, column.name, column.words), "");
@@ -142,7 +142,7 @@ pub fn overview(matrix: &Matrix) -> String {
     // The blank that keeps columns of figures even on a terminal.
     let rows = rows.into_iter().map(|row| row.iter().map(|cell| cell.trim_end().into()).collect());
     let table = markdown::table(&header, rows);
-    format!("{table}\n{ABOUT} `!` is below {GOOD}.\n")
+    format!("{table}\n{ABOUT} `!` is below {GOOD}; the post's load is not judged.\n")
 }
 
 /// The whole report as Markdown.

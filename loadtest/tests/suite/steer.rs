@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use common::lane::WORKERS_PER_CORE;
 use common::scoreboard::{Slot, State};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -189,38 +190,6 @@ fn least_conn_spreads_kept_connections_evenly_and_the_scoreboard_shows_how() {
     });
     assert!(each(&server, |slot| &slot.steered).iter().sum::<u64>() >= 100);
     assert_eq!(each(&server, |slot| &slot.migrated), [0; 4]);
-}
-
-#[test]
-fn least_conn_fills_few_workers_with_short_connections_where_workers_share_cores() {
-    let _quiet = quiet();
-    if !may_load() {
-        return;
-    }
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    let server = start("least-conn", &["--workers", &(4 * cpus).to_string()]);
-    let load = Load::on(server.address(), false);
-    wait_for("one worker for each CPU to get three quarters of 400 connections", || {
-        let accepted = || each(&server, |slot| &slot.connections_accepted);
-        let before = accepted();
-        load.wait_for_more(400);
-        let mut got: Vec<_> =
-            accepted().iter().zip(&before).map(|(now, then)| now - then).collect();
-        got.sort_unstable();
-        let few: u64 = got.iter().rev().take(cpus).sum();
-        (few * 4 >= got.iter().sum::<u64>() * 3).then_some(())
-    });
-    assert_eq!(load.end(), [""; 0]);
-    // Whoever finds at a tick that nothing has ended since the one before has no room any more.
-    for _ in 0..2 {
-        let beats = || each(&server, |slot| &slot.heartbeat);
-        let before = beats();
-        let all_beat = || before.iter().zip(beats()).all(|(before, now)| now > *before);
-        wait_for("a tick of every worker", || all_beat().then_some(()));
-    }
-    let mut kept = Vec::new();
-    keep(&server, &mut kept, 8 * cpus);
-    assert!(is_even(&open(&server)), "{:?}", open(&server));
 }
 
 #[test]
@@ -437,9 +406,12 @@ fn a_thousand_and_twenty_four_workers_are_steered() {
     assert_eq!(server.workers().len(), 1024);
     let mut kept = Vec::new();
     keep(&server, &mut kept, 1500);
+    // So many workers are filled a little before another is woken, and no further.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let room = 1024 / (WORKERS_PER_CORE * cores) as u64;
     let open = open(&server);
     assert_eq!(open.iter().sum::<u64>(), 1500);
-    assert!(open.iter().all(|open| [1, 2].contains(open)), "{open:?}");
+    assert!(open.iter().all(|&open| open <= room.max(2)), "{open:?}");
 }
 
 /// A copy of the server that another user can run, with these capabilities alone.

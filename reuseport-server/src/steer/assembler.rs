@@ -61,8 +61,6 @@ pub enum Calculate {
     And = 0x57,
     ShiftLeft = 0x67,
     ShiftRight = 0x77,
-    /// The remainder of a division. By 0 it changes nothing.
-    Modulo = 0x97,
     ExclusiveOr = 0xa7,
     Set = 0xb7,
     /// Fills up with the sign: what was negative becomes -1 in the end, everything else 0.

@@ -23,9 +23,6 @@
 //!   connection may come to another worker than the one it is counted for until then. With TCP Fast
 //!   Open all is as without.
 //! - The least loaded by number of connections, and not by work: one connection may be much.
-//! - With more workers than cores, short connections fill a few workers before others are woken
-//!   ([`common::room`]). A burst of connections that come to be kept, right after short ones, lands on
-//!   these few too; and where one CPU gets all packets, its worker is filled first.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
 //! - Its group is the port's: another server that joins it gets nothing.
 
@@ -54,9 +51,9 @@ impl LeastConn {
     /// # Errors
     /// When the right to do so is missing, or the kernel is too old.
     pub fn new() -> Result<Self> {
-        // Asked before the kernel is: without CAP_PERFMON its verifier has to follow speculation
-        // through the loop, which it may take long to give up, and in one case a verifier crashed
-        // over it (Linux 6.18, maybe_fork_scalars) and took the process along.
+        // Asked before the kernel is: without CAP_PERFMON its verifier also follows speculation through
+        // the loop until it gives up, and in Linux 6.18 it was seen to crash over a form of this
+        // program (a null pointer in maybe_fork_scalars), which killed the process without a word.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let missing = missing_rights(&status).join(" and ");
         if !missing.is_empty() {

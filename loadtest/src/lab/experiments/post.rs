@@ -251,16 +251,17 @@ fn answer(races: &[Race], found_out: bool, seed: u64) -> String {
     let cheap = races.iter().find(|race| race.cost == CHEAP);
     let cheap = cheap.and_then(|race| Some((race.cost, ratio(race, FIRST)?)));
     let cheap = cheap.map_or(String::new(), |(cost, found)| {
-        format!(", and {} with one of {cost}", sure::words(found, 3))
+        format!(", and {} with a handler of {cost}", sure::words(found, 3))
     });
     let load = format!("under the post's load, with a handler of {}", main.cost);
     if found_out {
         format!(
-            "macOS gives every connection to one of the sockets, so three of the post's four workers had \
-             nothing to do: it compared four workers with one. The hash is not to blame: on Linux, own \
-             sockets serve {hash} of what a shared one does {load}. When one of them is made to get all \
-             connections, as on macOS, they serve {first}{cheap}; the post had {:.3}. It is not a \
-             quarter, since all workers and wrk share two cores: one worker has one of them to itself.",
+            "Most likely because macOS gives every connection to one of the sockets (others measured that, \
+             nothing here ran on macOS): three of the post's four workers had nothing to do, and it \
+             compared four workers with one. The hash is not to blame: on Linux, own sockets serve {hash} \
+             of what a shared one does {load}. With Linux made to do as macOS does (--steer first), they \
+             serve {first}{cheap}; the post had {:.3}. One worker of four does not mean a quarter, since \
+             workers and wrk share two cores here: four workers never had four.",
             posts_ratio()
         )
     } else {

@@ -44,29 +44,57 @@ pub fn answer(lab: &Lab) -> String {
     text
 }
 
-/// Where each socket loses as it comes, and what looking at the load makes of it: the workloads in which
-/// it is not good, the worst first.
+/// From here on a figure of one policy differs from that of another by enough to speak of.
+const DIFFERS: f64 = 0.05;
+
+/// What the names mean; where each socket loses as it comes, and what looking at the load mends of
+/// that, what it costs and what it leaves.
 fn in_short(matrix: &Matrix) -> String {
     let rows = [
-        ("A shared socket loses", "shared/epoll", "--accept least-conn", "shared/least-conn"),
-        ("Own sockets lose", "reuseport/hash", "--steer least-conn", "reuseport/least-conn"),
+        ("A shared socket", "shared/epoll", "--accept", "shared/least-conn", ""),
+        (
+            "Own sockets",
+            "reuseport/hash",
+            "--steer",
+            "reuseport/least-conn",
+            ", which needs CAP_BPF and CAP_PERFMON,",
+        ),
     ];
-    let mut text = String::from("In short, as parts of what the best policy serves there:\n\n");
-    for (socket, plain, option, aware) in rows {
+    let mut text = String::from(
+        "In short. `epoll` wakes all workers, and the fastest gets the connection; `hash` is the \
+         kernel's choice, blind to load; `least-conn` looks at how many connections each worker has. \
+         *keep*: connections are kept; *close*: each request has a new one; *mixed*: some requests block \
+         their worker. Figures are parts of what the best policy of all serves there:\n\n",
+    );
+    for (socket, plain, option, aware, needs) in rows {
         let judged = matrix.columns.iter().filter(|column| column.judged);
-        let mut bad: Vec<(f64, &str)> = judged
-            .filter_map(|column| Some((matrix.figure(&column.name, plain)?.of_best, &*column.name)))
-            .filter(|(part, _)| *part < GOOD)
-            .collect();
-        bad.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let each = bad.iter().map(|(part, column)| {
-            let mended = matrix.figure(column, aware);
-            let mended = mended.map_or("–".into(), |figure| format!("{:.2}", figure.of_best));
-            format!("{column} {part:.2} → {mended}")
+        let pairs = judged.filter_map(|column| {
+            let [plain, aware] = [plain, aware].map(|policy| matrix.figure(&column.name, policy));
+            Some((&*column.name, plain?.of_best, aware?.of_best))
         });
-        let each: Vec<String> = each.collect();
-        let each = if each.is_empty() { "nowhere".into() } else { each.join("; ") };
-        text += &format!("- **{socket}** (`{plain}` → `{option}`): {each}.\n");
+        let (mut mended, mut left, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for pair @ (_, plain, aware) in pairs {
+            match aware - plain {
+                change if change <= -DIFFERS => costs.push(pair),
+                change if change >= DIFFERS && plain < GOOD => mended.push(pair),
+                _ if plain < GOOD => left.push(pair),
+                _ => {}
+            }
+        }
+        mended.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let each = |pairs: &[(&str, f64, f64)]| {
+            let pair = |(name, plain, aware): &(&str, f64, f64)| {
+                format!("*{name}* {plain:.2} → {aware:.2}")
+            };
+            let pairs: Vec<_> = pairs.iter().map(pair).collect();
+            if pairs.is_empty() { "nothing".into() } else { pairs.join(", ") }
+        };
+        text += &format!(
+            "- **{socket}** (`{plain}`): `{option} least-conn`{needs} mends {}. It leaves {}, and costs {}.\n",
+            each(&mended),
+            each(&left),
+            each(&costs)
+        );
     }
     text + "- What to use, and why: [Which should I use?](#which-should-i-use)\n\n"
 }
@@ -77,7 +105,8 @@ fn legend(matrix: &Matrix) -> String {
         .columns
         .iter()
         .map(|column| format!("- {}: {}\n", escape(&column.name), escape(&column.words)));
-    each.collect()
+    let cheap = "The handler costs nothing in all of them, unlike that of the answer above.\n";
+    each.chain([format!("\n{cheap}")]).collect()
 }
 
 fn claims(lab: &Lab) -> String {

@@ -3,7 +3,7 @@
 //! In words:
 //!
 //! ```text
-//! for each lane in use, beginning with the one that has the number of this CPU:
+//! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
 //!     if its worker is awake and load < room:       choose it, and look no further
 //!     if its worker has been silent for two seconds: load += SILENT
@@ -22,13 +22,10 @@
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
 //! and others would not be asked before it falls behind.
 //!
-//! With more workers than cores, short connections and handlers that do not block, workers have `room`
-//! ([`common::room`]). One that has accepted or ended a connection a moment ago is filled up to it before
-//! another is woken. It has a core, or is next in line for one; another would have to be woken, and
-//! would do nothing that this one could not. The first to be asked is the one with the number of the
-//! CPU that the SYN arrived on, as with `--steer cpu`: what arrives on one CPU goes to one worker, and
-//! often finds it running there. One that stands still does not stay awake by that measure, and is
-//! given no more.
+//! With many more workers than cores there is `room` ([`common::lane::Header`]), and a worker that has
+//! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
+//! core, or is next in line for one; another would have to be woken, and would do nothing that this
+//! one could not. One that blocks does not stay awake by that measure, and is given no more.
 //!
 //! The verifier follows every path through the loop before it lets the program in, and gives up when
 //! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
@@ -45,7 +42,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use common::lane::{CLOSED, Header, LANES, Line};
 
 use crate::steer::assembler::Calculate::{
-    Add, And, ExclusiveOr, Modulo, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
+    Add, And, ExclusiveOr, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
 };
 use crate::steer::assembler::If::{AtLeast, AtMost, Equal, Greater, NotEqual};
 use crate::steer::assembler::{
@@ -54,7 +51,6 @@ use crate::steer::assembler::{
 
 /// Functions of the kernel, by their numbers in linux/bpf.h.
 const MAP_LOOKUP_ELEM: i32 = 1;
-const GET_SMP_PROCESSOR_ID: i32 = 8;
 const SK_SELECT_REUSEPORT: i32 = 82;
 /// CLOCK_MONOTONIC as of the last clock tick, some milliseconds ago. Cheaper than exact.
 const KTIME_GET_COARSE_NS: i32 = 160;
@@ -102,8 +98,8 @@ struct Scratch {
     oldest: u64,
     /// Who has shown life after that is awake.
     awake: u64,
-    /// The lane before the one to begin with.
-    before: u32,
+    /// The room that the header tells of.
+    room: u64,
 }
 
 /// Bytes of the program's memory.
@@ -133,7 +129,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LEAST: usize = offset_of!(Scratch, least);
     const OLDEST: usize = offset_of!(Scratch, oldest);
     const AWAKE_SINCE: usize = offset_of!(Scratch, awake);
-    const BEFORE: usize = offset_of!(Scratch, before);
+    const ROOM: usize = offset_of!(Scratch, room);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -161,26 +157,17 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Add, -4);
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
     a.jump_if(R0, Equal, 0, "hash");
+    a.load64(R1, R0, offset_of!(Header, room));
+    a.store64(R8, ROOM as i16, R1);                        // scratch.room = room
     a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
     a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
     a.calculate(R9, Set, LANES as i32);
     a.label("begin");
-    a.call(GET_SMP_PROCESSOR_ID);                          // r0 = the number of this CPU
-    a.calculate(R0, Modulo, R9);
-    a.store32(R8, BEFORE as i16, R0);                      // scratch.before = r0 modulo their number
 
-    a.calculate(R7, Set, 1);                               // r7 = 1, 2 ... as many as there are lanes
+    a.calculate(R7, Set, 1);                               // r7 = lane = 1
     a.label("look");
     a.jump_if(R7, Greater, R9, "choose");                  // was that the last?
-    a.load32(R1, R8, BEFORE);
-    a.calculate(R1, Add, R7);                              // r1 = lane = before + r7,
-    a.calculate(R2, Set, R9);
-    a.calculate(R2, Subtract, R1);
-    a.calculate(R2, ShiftRightSigned, 63);                 // r2 = lane > highest ? -1 : 0
-    a.calculate(R3, Set, R9);                              // (not r2 &= r9: with a constant the verifier
-    a.calculate(R3, And, R2);                              //  follows two paths from there, every time)
-    a.calculate(R1, Subtract, R3);                         // and after the highest comes 1
-    a.store32(R8, LANE as i16, R1);                        // scratch.lane = lane
+    a.store32(R8, LANE as i16, R7);                        // scratch.lane = lane
     a.set_map(R1, maps.loads);
     a.calculate(R2, Set, R8);                              // r2 = &scratch.lane
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[lane]
@@ -206,7 +193,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R4, ShiftRightSigned, 63);                 // r4 = beat < awake ? -1 : 0
     a.calculate(R4, ExclusiveOr, -1);                      // r4 = beat < awake ? 0 : -1
     a.calculate(R5, Set, R1);
-    a.load64(R3, R0, offset_of!(Line, room));
+    a.load64(R3, R8, ROOM);
     a.calculate(R5, Subtract, R3);
     a.calculate(R5, ShiftRightSigned, 63);                 // r5 = load < room ? -1 : 0
     a.calculate(R4, And, R5);
@@ -218,7 +205,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, ShiftLeft, SILENT);
     a.calculate(R1, Add, R2);                              // load += SILENT if it is
 
-    a.load32(R2, R8, LANE);
+    a.calculate(R2, Set, R7);
     a.load32(R3, R8, LAST);
     a.calculate(R2, Subtract, R3);
     a.calculate(R2, Subtract, 1);
@@ -232,7 +219,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, And, R3);
     a.calculate(R2, Add, R1);                              // r2 = it < least ? it : least
     a.store64(R8, LEAST as i16, R2);                       // scratch.least = the lesser
-    a.calculate(R7, Add, 1);
+    a.calculate(R7, Add, 1);                               // lane += 1
     a.jump("look");
 
     a.label("choose");
@@ -308,7 +295,6 @@ mod tests {
     }
 
     thread_local! {
-        static CPU: Cell<u64> = const { Cell::new(0) };
         static WORLD: World = World {
             lines: (0..=LANES).map(|_| Line::default()).collect(),
             scratch: Default::default(),
@@ -394,8 +380,6 @@ mod tests {
         let mut machine = rbpf::EbpfVmRaw::new(Some(&bytes)).unwrap();
         machine.register_helper(MAP_LOOKUP_ELEM as u32, lookup).unwrap();
         machine.register_helper(SK_SELECT_REUSEPORT as u32, select).unwrap();
-        let cpu = |_, _, _, _, _| CPU.get();
-        machine.register_helper(GET_SMP_PROCESSOR_ID as u32, cpu).unwrap();
         machine.register_helper(KTIME_GET_COARSE_NS as u32, |_, _, _, _, _| NOW).unwrap();
         const STEERED: usize = offset_of!(Line, steered);
         const MIGRATED: usize = offset_of!(Line, migrated);
@@ -507,7 +491,7 @@ mod tests {
     #[test]
     fn with_room_whoever_is_awake_is_filled_before_another_is_woken() {
         let asleep = |lane| line(lane, |l| l.beat.store(NOW - AWAKE as u64 - 1, Relaxed));
-        let room = |room| (1..=4).for_each(|lane| line(lane, |l| l.room.store(room, Relaxed)));
+        let room = |room| line(0, |header| header.migrated.store(room, Relaxed)); // where it lies
         loads(&[Some(0), Some(1), Some(1), None]);
         asleep(1);
         room(3);
@@ -518,21 +502,6 @@ mod tests {
         loads(&[Some(1), Some(0)]);
         asleep(2);
         assert_eq!(choose(), Some(2), "without room the least loaded it is, awake or not");
-    }
-
-    #[test]
-    fn who_has_room_is_asked_in_an_order_that_begins_with_the_number_of_the_cpu() {
-        let room = |room| (1..=3).for_each(|lane| line(lane, |l| l.room.store(room, Relaxed)));
-        loads(&[Some(0); 3]);
-        room(2);
-        CPU.set(1);
-        assert_eq!([choose(), choose(), choose(), choose()], [2, 2, 3, 3].map(Some));
-        CPU.set(5);
-        assert_eq!(choose(), Some(1), "the third is full, and after it comes the first");
-        CPU.set(1);
-        room(0);
-        loads(&[Some(1), Some(2), Some(1)]);
-        assert_ne!(choose(), Some(2), "without room the CPU does not matter");
     }
 
     #[test]
