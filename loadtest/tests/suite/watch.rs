@@ -457,6 +457,12 @@ fn a_smaller_window_shows_less_and_still_what_matters() {
 fn a_signal_ends_it_with_the_terminal_as_it_was() {
     let server = Server::start("shared-fd-server", &[]);
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGINT, 130)] {
+        if signal == Signal::SIGHUP
+            && procfs::process::Process::myself().unwrap().status().unwrap().sigign & 1 != 0
+        {
+            skip("these tests were started by nohup, which a watcher heeds as well");
+            continue;
+        }
         let Some(terminal) = Terminal::start(&server) else { return };
         terminal.wait_for(|text| text.contains("4 workers"));
         send(terminal.child.id(), signal);
