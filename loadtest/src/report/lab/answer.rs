@@ -129,6 +129,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_policy_mends_leaves_and_costs_is_told_apart() {
+        let mut matrix = lab().matrix.unwrap();
+        let column = matrix.columns[0].clone();
+        let figures =
+            [("worst", 0.1, 0.6), ("bad", 0.5, 1.0), ("same", 0.8, 0.82), ("dear", 1.0, 0.9)];
+        let columns = figures.map(|(name, plain, aware)| {
+            let mut column = column.clone();
+            (column.name, column.judged) = (name.into(), true);
+            let figure = |policy: &str, of_best| {
+                let mut figure = column.cells[0].clone();
+                (figure.policy, figure.of_best) = (policy.into(), of_best);
+                figure
+            };
+            column.cells = vec![figure("shared/epoll", plain), figure("shared/least-conn", aware)];
+            column
+        });
+        matrix.columns = columns.into();
+        let text = in_short(&matrix);
+        let words = "mends *worst* 0.10 → 0.60, *bad* 0.50 → 1.00. It leaves *same* 0.80 → 0.82, and costs \
+                     *dear* 1.00 → 0.90.";
+        assert!(text.contains(words), "{text}");
+        assert!(text.contains("mends nothing. It leaves nothing, and costs nothing."), "{text}");
+    }
+
+    #[test]
     fn what_is_not_measured_is_said() {
         let mut lab = lab();
         lab.chapters.clear();
