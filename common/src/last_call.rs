@@ -1,8 +1,9 @@
 //! What waits in the accept queue of a socket that is about to be closed.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::accept_error;
 
@@ -10,7 +11,6 @@ use crate::accept_error;
 ///
 /// By plain accept(2): tokio asks the queue only after epoll has told it of something.
 pub async fn accept_all(listener: TcpListener, mut serve: impl FnMut(TcpStream)) {
-    let Ok(listener) = listener.into_std() else { return };
     loop {
         match listener.accept() {
             Ok((stream, _peer)) => {

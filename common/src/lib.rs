@@ -11,23 +11,22 @@
 //!
 //! Those lines call the rest, which can be left closed at a first reading.
 //!
-//! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]); flood,
-//! until descriptors run out ([`accept_error`]).
+//! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]);
+//! flood, until descriptors run out ([`accept_error`]). What a server survives: the parent's life
+//! is in [`supervisor`], which starts workers, watches, restarts, reloads and stops them; when a
+//! worker that died is started again in [`restarts`]; the two ways to start one, fork and exec, in
+//! [`start`]; the line between parent and worker, and what is told over it, in [`channel`] and
+//! [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
+//! served ([`last_call`]); what an administrator tells the parent in [`signals`].
 //!
-//! What a server survives: the parent's life is in [`supervisor`], which starts workers, watches,
-//! restarts, reloads and stops them; when a worker that died is started again in [`restarts`]; the
-//! two ways to start one, fork and exec, in [`start`]; the line between parent and worker, and what
-//! is told over it, in [`channel`] and [`orders`]; how a worker's own socket outlives it in
-//! [`handover`], and what its queue holds is served ([`last_call`]); what an administrator tells the
-//! parent in [`signals`].
-//!
-//! A thread that waits for connections where tokio cannot: [`waiter`].
-//! Who gets the next connection: the parent's part in [`steering`], how loaded each worker is in
-//! [`lane`]. The policies themselves are `reuseport-server`'s.
+//! Who waits for connections where tokio cannot: a thread ([`waiter`]), or the event loop itself
+//! ([`parking`]). Who gets the next one: the parent's part in [`steering`], how loaded each worker is
+//! in [`lane`]. The policies themselves are `reuseport-server`'s.
 //!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
-//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), limits of the machine
-//! ([`limits`]), who has the port ([`port_owner`]) and who may have started us ([`systemd`]).
+//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]) and whose turn it is
+//! ([`schedule`]); limits of the machine ([`limits`]), who has the port ([`port_owner`]) and who may
+//! have started us ([`systemd`]).
 
 pub mod accept_error;
 pub mod announce;
@@ -45,8 +44,10 @@ pub mod limits;
 pub mod log;
 pub mod options;
 pub mod orders;
+pub mod parking;
 pub mod port_owner;
 pub mod restarts;
+pub mod schedule;
 pub mod scoreboard;
 pub mod signals;
 pub mod socket;

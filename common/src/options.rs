@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::schedule::Schedule;
+
 /// Options of both servers. Each can also be set through the environment variable its help names;
 /// the command line wins.
 #[derive(Args, Clone, Debug)]
@@ -90,6 +92,12 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", env = "SERVER_HANG_TIMEOUT", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub hang_timeout: Duration,
+
+    /// How the kernel schedules workers: normal, or batch, where a worker that is woken waits for its
+    /// turn instead of taking the core from whoever runs. By default as the policy wants it: batch
+    /// with least-conn, normal otherwise
+    #[arg(long, value_name = "WAY", env = "SERVER_SCHEDULE")]
+    pub schedule: Option<Schedule>,
 }
 
 fn parse_host(text: &str) -> Result<IpAddr, String> {
@@ -122,6 +130,7 @@ impl Options {
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             hang_timeout: Duration::from_secs(30),
+            schedule: None,
         }
     }
 }

@@ -45,7 +45,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
@@ -120,6 +120,9 @@ pub struct Slot {
     /// `--accept least-conn`: times the worker paused because another had fewer connections open.
     /// Writer: the worker.
     pub gated: AtomicU64,
+    /// The same: when the worker last accepted a connection, milliseconds of CLOCK_MONOTONIC. Writer:
+    /// the worker.
+    pub last_accept: AtomicU64,
 }
 
 impl Slot {
@@ -177,6 +180,11 @@ impl Slot {
         self.heartbeat.store(monotonic_milliseconds(), Relaxed);
     }
 
+    /// Notes that a connection was accepted just now.
+    pub fn accepts(&self) {
+        self.last_accept.store(monotonic_milliseconds(), Relaxed);
+    }
+
     /// For how long the event loop has not turned; `None` before its first turn.
     pub fn silence(&self) -> Option<Duration> {
         let beat = Some(self.heartbeat.load(Relaxed)).filter(|&beat| beat != 0)?;
@@ -206,6 +214,7 @@ impl Slot {
             &self.steered,
             &self.migrated,
             &self.gated,
+            &self.last_accept,
         ] {
             counter.store(0, Relaxed);
         }
@@ -502,8 +511,8 @@ fn slot_of(map: &MmapRaw, index: usize) -> &Slot {
     }
 }
 
-/// One clock for all processes, which nobody sets.
-fn monotonic_milliseconds() -> u64 {
+/// One clock for all processes, which nobody sets: CLOCK_MONOTONIC, in milliseconds.
+pub fn monotonic_milliseconds() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     now.as_millis() as u64
 }

@@ -1,9 +1,9 @@
 //! A thread that waits for connections where tokio cannot, and hands them over to tokio.
 //!
 //! tokio registers a listening socket with its own epoll instance, in its own way. A policy that
-//! wants to wait in another way (in accept(2) itself, or with EPOLLEXCLUSIVE) needs a thread that
+//! wants to wait in another way (in accept(2) itself, or with EPOLLEXCLUSIVE) can have a thread that
 //! does so. To register such an epoll instance with tokio's would not do: the kernel passes a wake-up
-//! through a nested one to everybody.
+//! through a nested one to everybody. ([`parking`] turns this round, and does without the thread.)
 //!
 //! ```text
 //!   waiting thread:  is there room? -> policy waits, accept(2), counts -> hands over
@@ -26,9 +26,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::thread::JoinHandleExt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -39,12 +37,13 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::socket::SockFlag;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::accept_error;
 use crate::connection::Open;
+use crate::parking;
 use crate::worker::Worker;
 
 /// Connections that may be on their way from the thread to the event loop.
@@ -71,45 +70,77 @@ pub trait Policy: Send {
 pub struct Sockets {
     /// The sockets.
     pub listeners: Vec<TcpListener>,
-    /// `None`: as tokio does.
-    pub policy: Option<Box<dyn Policy>>,
+    /// How.
+    pub way: Way,
+}
+
+/// How a worker waits.
+pub enum Way {
+    /// As tokio does.
+    Tokio,
+    /// A thread waits.
+    Thread(Box<dyn Policy>),
+    /// The event loop waits, but not as tokio does.
+    Loop(parking::Enter),
 }
 
 impl From<Vec<TcpListener>> for Sockets {
     fn from(listeners: Vec<TcpListener>) -> Self {
-        Self { listeners, policy: None }
+        Self { listeners, way: Way::Tokio }
     }
 }
 
 impl Sockets {
-    /// Divides them: those for tokio, and a thread that waits for the others, if there is a policy.
-    /// To be called in the worker's event loop.
+    /// An event loop that can wait like this.
     ///
     /// # Errors
-    /// When there can be no further thread.
-    pub fn divide(mut self, worker: &'static Worker) -> Result<(Vec<TcpListener>, Option<Waiter>)> {
-        // A policy comes with the one socket that all share.
-        let waiter = match (self.policy, self.listeners.pop()) {
-            (Some(policy), Some(listener)) => Some(Waiter::start(policy, listener, worker)?),
-            (_, listener) => {
-                self.listeners.extend(listener);
-                None
-            }
-        };
-        Ok((self.listeners, waiter))
+    /// When the kernel gives it no descriptor.
+    pub fn event_loop(&self) -> Result<Runtime> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        if let Way::Loop(_) = self.way {
+            runtime.on_thread_park(parking::rest);
+        }
+        runtime.enable_io().enable_time().build().context("cannot build a tokio runtime")
     }
+
+    /// Divides them: those for tokio, and who waits for the others, if anybody does. To be called in
+    /// the worker's event loop.
+    ///
+    /// # Errors
+    /// When there can be no further thread, or no other way to wait.
+    pub fn divide(mut self, worker: &'static Worker) -> Result<(Vec<TcpListener>, Option<Waiter>)> {
+        if let Way::Tokio = self.way {
+            return Ok((self.listeners, None));
+        }
+        // Other ways are for the one socket that all share.
+        let listener = self.listeners.pop().context("a worker without a listening socket")?;
+        let waiter = match self.way {
+            Way::Thread(policy) => Waiter::Thread(Waiting::start(policy, listener, worker)?),
+            Way::Loop(enter) => Waiter::Loop(parking::start(listener, worker, enter)?),
+            Way::Tokio => return Ok((self.listeners, None)),
+        };
+        Ok((self.listeners, Some(waiter)))
+    }
+}
+
+/// Who waits for connections in tokio's place.
+pub enum Waiter {
+    /// A thread.
+    Thread(Waiting),
+    /// The event loop itself, which tells of errors.
+    Loop(mpsc::Receiver<io::Error>),
 }
 
 type Accepted = (std::net::TcpStream, Open);
 
-/// The event loop's side.
-pub struct Waiter {
+/// The event loop's side of a thread that waits.
+pub struct Waiting {
     worker: &'static Worker,
     thread: JoinHandle<io::Result<()>>,
     accepted: mpsc::Receiver<Accepted>,
 }
 
-impl Waiter {
+impl Waiting {
     fn start(
         mut policy: Box<dyn Policy>,
         listener: TcpListener,
@@ -122,7 +153,6 @@ impl Waiter {
             .name("waiter".into())
             .spawn(move || post.stand(&mut *policy))
             .context("cannot start a thread that waits for connections")?;
-        worker.gate.is_for(thread.thread());
         Ok(Self { worker, thread, accepted })
     }
 
@@ -132,37 +162,59 @@ impl Waiter {
         }
     }
 
+    /// Has the thread end, and serves what it hands over until then.
+    async fn drain(mut self) {
+        loop {
+            self.interrupt();
+            match timeout(AGAIN, self.accepted.recv()).await {
+                Ok(Some(accepted)) => self.serve(accepted),
+                Ok(None) => return, // it has dropped its end, and nothing is on its way any more
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The error with which the thread has ended.
+    fn end(self) -> io::Error {
+        match self.thread.join() {
+            Ok(Err(error)) => error,
+            _ => io::Error::other("the thread that waits for connections has ended"),
+        }
+    }
+
     /// Ends whatever the thread may be waiting for, if it has begun to.
     fn interrupt(&self) {
         self.worker.ended.notify_one();
-        self.thread.thread().unpark();
         // Not joined yet, so the handle is good, even if the thread has ended.
         let _ = pthread_kill(self.thread.as_pthread_t(), INTERRUPT);
     }
 }
 
-/// Serves what the thread hands over, if there is one. Comes back only with the error that ended it.
+/// Serves what a thread hands over, if somebody waits in tokio's place. Comes back only with the error
+/// that ended it.
 pub async fn serve(waiter: &mut Option<Waiter>) -> io::Error {
-    let Some(waiting) = waiter else { return pending().await };
+    let waiting = match waiter {
+        None => return pending().await,
+        Some(Waiter::Loop(errors)) => return parking::serve(errors).await,
+        Some(Waiter::Thread(waiting)) => waiting,
+    };
     while let Some(accepted) = waiting.accepted.recv().await {
         waiting.serve(accepted);
     }
-    let ended = waiter.take().map(|waiter| waiter.thread.join());
-    match ended {
-        Some(Ok(Err(error))) => error,
-        _ => io::Error::other("the thread that waits for connections has ended"),
+    match waiter.take() {
+        Some(Waiter::Thread(waiting)) => waiting.end(),
+        _ => unreachable!("it was a thread"),
     }
 }
 
-/// Has the thread end, if there is one, and serves what it hands over until then.
-pub async fn drain(waiter: Option<Waiter>) {
-    let Some(mut waiter) = waiter else { return };
-    loop {
-        waiter.interrupt();
-        match timeout(AGAIN, waiter.accepted.recv()).await {
-            Ok(Some(accepted)) => waiter.serve(accepted),
-            Ok(None) => return, // it has dropped its end, and nothing is on its way any more
-            Err(_) => {}
+/// Ends the waiting, and serves what is handed over until then. What an event loop waited for is left:
+/// somebody may be in its queue.
+pub async fn drain(waiter: Option<Waiter>) -> Option<TcpListener> {
+    match waiter? {
+        Waiter::Loop(_) => parking::end(),
+        Waiter::Thread(waiting) => {
+            waiting.drain().await;
+            None
         }
     }
 }
@@ -217,67 +269,29 @@ impl Post {
         self.worker.deadlines.is_draining()
     }
 
-    /// accept(2): waits if the socket is a blocking one. Unlike the standard library's it comes back
-    /// when it is interrupted.
+    /// [`accept`] from the socket.
     pub fn accept(&self) -> io::Result<std::net::TcpStream> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK; // of the new socket
-        let (stream, _peer) = SockRef::from(&self.listener).accept4(flags.bits())?;
-        Ok(stream.into())
+        accept(&self.listener)
     }
 
     /// Whether a connection waits in the accept queue now.
-    pub fn has_connection(&self) -> bool {
+    fn has_connection(&self) -> bool {
         loop {
-            match self.poll(PollTimeout::ZERO) {
+            let queue = PollFd::new(self.listener.as_fd(), PollFlags::POLLIN);
+            match poll(&mut [queue], PollTimeout::ZERO) {
                 Err(Errno::EINTR) => {}
                 ready => return ready.is_ok_and(|ready| ready > 0),
             }
         }
     }
-
-    /// Waits until a connection comes, whoever takes it: the kernel wakes everybody who waits like
-    /// this, beside the one that it wakes to accept.
-    ///
-    /// # Errors
-    /// EINTR when it was interrupted.
-    pub fn until_one_comes(&self) -> io::Result<()> {
-        self.poll(PollTimeout::NONE)?;
-        Ok(())
-    }
-
-    fn poll(&self, timeout: PollTimeout) -> nix::Result<i32> {
-        poll(&mut [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)], timeout)
-    }
 }
 
-/// Where a waiting thread pauses, and is told when one of its worker's connections has ended.
-#[derive(Debug, Default)]
-pub struct Gate {
-    somebody_pauses: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Gate {
-    fn is_for(&self, thread: &Thread) {
-        let _ = self.thread.set(thread.clone());
-    }
-
-    /// Pauses the calling thread, which is the waiting one, until a connection of this worker has
-    /// ended, and not longer than this.
-    pub fn pause(&self, at_most: Duration) {
-        self.somebody_pauses.store(true, SeqCst);
-        thread::park_timeout(at_most);
-        self.somebody_pauses.store(false, SeqCst);
-    }
-
-    /// Tells that a connection has ended. Next to nothing if nobody pauses.
-    pub fn tell(&self) {
-        if self.somebody_pauses.load(SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
+/// accept(2): waits if the socket is a blocking one. Unlike the standard library's it comes back when it
+/// is interrupted.
+pub fn accept(listener: &TcpListener) -> io::Result<std::net::TcpStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK; // of the new socket
+    let (stream, _peer) = SockRef::from(listener).accept4(flags.bits())?;
+    Ok(stream.into())
 }
 
 /// Gives [`INTERRUPT`] a handler, without SA_RESTART, so that it ends a call with EINTR.

@@ -21,10 +21,11 @@ use crate::lane::Lane;
 use crate::last_call;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
+use crate::schedule::Schedule;
 use crate::scoreboard::{Slot, State};
 use crate::socket;
 use crate::start::Seat;
-use crate::waiter::{self, Gate, Sockets, Waiter};
+use crate::waiter::{self, Sockets, Waiter};
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
 pub struct Worker {
@@ -36,8 +37,6 @@ pub struct Worker {
     pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
-    /// Where a waiting thread pauses, if there is one.
-    pub gate: Gate,
     max_connections: u64,
     /// Told when a connection has ended that somebody may be waiting for.
     pub(crate) ended: Notify,
@@ -51,22 +50,18 @@ pub struct Worker {
 /// enough, since the processes are what spreads the work over the cores.
 pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
     seat.slot.occupy();
+    options.schedule.unwrap_or(Schedule::Normal).set()?;
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
         slot: seat.slot,
         lane: seat.lane,
         deadlines: Deadlines::new(options),
-        gate: Gate::default(),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .context("cannot build a tokio runtime")?;
-    runtime.block_on(worker.live(seat, sockets.into()))
+    let sockets = sockets.into();
+    sockets.event_loop()?.block_on(worker.live(seat, sockets))
 }
 
 impl Worker {
@@ -121,11 +116,14 @@ impl Worker {
 
     /// Beyond the limit connections wait in the accept queue, where they cost nothing.
     pub async fn room(&self) {
-        while self.slot.connections_open.load(Relaxed) >= self.max_connections
-            && !self.deadlines.is_draining()
-        {
+        while self.is_full() && !self.deadlines.is_draining() {
             self.ended.notified().await;
         }
+    }
+
+    /// Whether it has as many connections as it may.
+    pub fn is_full(&self) -> bool {
+        self.slot.connections_open.load(Relaxed) >= self.max_connections
     }
 
     /// Serves a connection that is accepted and counted.
@@ -140,8 +138,8 @@ impl Worker {
     async fn drain(&'static self, listeners: Vec<TcpListener>, waiter: Option<Waiter>) {
         self.slot.set_state(State::Draining);
         self.deadlines.drain();
-        waiter::drain(waiter).await;
-        for listener in listeners {
+        let own = listeners.into_iter().flat_map(TcpListener::into_std);
+        for listener in own.chain(waiter::drain(waiter).await) {
             last_call::accept_all(listener, |stream| self.serve(stream, Open::new(self))).await;
         }
         // However long it takes: the parent has the deadline, and kills.
@@ -150,13 +148,12 @@ impl Worker {
         }
     }
 
-    /// Tells who waits for a connection to end: at the limit, at the gate, or while draining.
+    /// Tells who waits for a connection to end: at the limit, or while draining.
     pub fn tell_if_awaited(&self) {
         let open = self.slot.connections_open.load(Relaxed);
         if open + 1 >= self.max_connections || self.deadlines.is_draining() {
             self.ended.notify_one();
         }
-        self.gate.tell();
     }
 
     /// Four times a second: a heartbeat, and a look at stalled clients.

@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     cli::main("reuseport-server", || run(cli))
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(mut cli: Cli) -> Result<()> {
+    cli.options.schedule.get_or_insert(cli.steer.schedule());
     let options = &cli.options;
     if let Some(index) = cli.worker {
         match as_worker(index, |seat, line| {

@@ -4,8 +4,9 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use common::schedule::Schedule;
 use common::start::Seat;
-use common::waiter::{Policy, Sockets};
+use common::waiter::{Sockets, Way};
 
 use crate::blocking::Blocking;
 use crate::exclusive::Exclusive;
@@ -20,7 +21,7 @@ pub enum Accept {
     Blocking,
     /// A thread per worker waits with EPOLLEXCLUSIVE: the first that is idle, always in one order
     Exclusive,
-    /// As exclusive, but a worker steps back while another has fewer connections open
+    /// Exclusively too, but in the event loop, and only while no other worker has fewer connections
     LeastConn,
 }
 
@@ -30,12 +31,20 @@ impl Accept {
     /// # Errors
     /// When the kernel refuses what the policy needs, such as a further descriptor.
     pub fn to(self, seat: &Seat, listener: TcpListener) -> Result<Sockets> {
-        let policy: Option<Box<dyn Policy>> = match self {
-            Self::Epoll => None,
-            Self::Blocking => Some(Box::new(Blocking::on(&listener)?)),
-            Self::Exclusive => Some(Box::new(Exclusive::on(&listener)?)),
-            Self::LeastConn => Some(Box::new(LeastConn::on(seat, &listener)?)),
+        let way = match self {
+            Self::Epoll => Way::Tokio,
+            Self::Blocking => Way::Thread(Box::new(Blocking::on(&listener)?)),
+            Self::Exclusive => Way::Thread(Box::new(Exclusive::on(&listener)?)),
+            Self::LeastConn => Way::Loop(LeastConn::from(seat)),
         };
-        Ok(Sockets { listeners: vec![listener], policy })
+        Ok(Sockets { listeners: vec![listener], way })
+    }
+
+    /// How workers that wait like this are scheduled, unless somebody says otherwise.
+    pub fn schedule(self) -> Schedule {
+        match self {
+            Self::LeastConn => Schedule::Batch,
+            Self::Epoll | Self::Blocking | Self::Exclusive => Schedule::Normal,
+        }
     }
 }

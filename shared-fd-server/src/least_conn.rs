@@ -1,10 +1,16 @@
-//! `--accept least-conn`: as [`exclusive`](crate::exclusive), behind a gate. A worker joins those who
-//! wait only while it has about as few connections open as any other.
+//! `--accept least-conn`: workers wait with EPOLLEXCLUSIVE, as with [`exclusive`](crate::exclusive), behind a
+//! gate. A worker joins those who wait only while it has about as few connections open as any other.
 //!
 //! The kernel wakes one waiter and knows nothing of load; but it can only wake who waits. So a
 //! worker that has more connections open than another, by more than a [slack](SLACK), stands
 //! back. How many the others have it reads in the scoreboard, which is shared memory; no word is
 //! exchanged.
+//!
+//! Nobody waits but the event loop itself, when it has nothing else to do ([`common::parking`]). So who is
+//! awake anyway accepts without having been woken for it, and a connection costs no change of threads.
+//! Workers are scheduled as SCHED_BATCH ([`common::schedule`]): one that is woken while a core is busy
+//! lets others finish, and finds more to do when it comes to run. With many more workers than cores only
+//! some of them wait in line ([`crew`](crate::crew)).
 //!
 //! Standing back must not cost anything while nothing is to be done, so it is a wait as well, but a
 //! common one: poll(2), which enters the socket's waiters without being exclusive. A connection
@@ -17,7 +23,8 @@
 //! connections open costs the others a few pauses, and not one for each connection.
 //!
 //! The gate comes *before* the wait. A worker that found out only when woken that it has too many
-//! would have taken the wake-up from somebody else; there is no way to pass it on.
+//! would have taken the wake-up from somebody else; there is no way to pass it on. So who is woken
+//! accepts.
 //!
 //! When it goes wrong: it counts connections, not work. One that asks for much and one that is idle
 //! weigh the same, where the connections are kept. While a worker waits the others may close theirs,
@@ -25,16 +32,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::mem;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::deadlines::TICK;
-use common::scoreboard::{CAPACITY, Slot, Slots, State};
+use common::parking::{Enter, Park, Place, Woken};
+use common::scoreboard::{Slot, State};
 use common::start::Seat;
-use common::waiter::{Policy, Post};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::exclusive::Exclusive;
+use crate::crew::Crew;
+use crate::peers::Peers;
 
 /// How many connections more than the least loaded worker's are no reason to stand back. With 0, who
 /// has just accepted would stand back from everybody, and each connection would be a change of
@@ -47,8 +57,8 @@ const SLACK: u64 = 1;
 const MANY: u64 = 8;
 
 /// How long a worker leaves connections to those with fewer, before it looks at the scoreboard
-/// again: so long for each worker there is, and no longer than [`BOUND`]. When a connection of its
-/// own ends, it looks at once.
+/// again, unless its event loop has something to do: so long for each worker there is, and no
+/// longer than [`BOUND`].
 const STEP: Duration = Duration::from_micros(125);
 
 /// How long it leaves connections in the queue to them in all. Longer than the turns at a core that
@@ -61,16 +71,23 @@ const SILENT: u64 = 2 * TICK.as_millis() as u64;
 /// The longest time for which a worker is not waited for. It may be there again meanwhile.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// What the epoll instance says is ready: a connection, or the event loop.
+const SOCKET: u64 = 0;
+const LOOP: u64 = 1;
+
 /// Waits with EPOLLEXCLUSIVE, behind the gate.
 pub struct LeastConn {
-    wait: Exclusive,
-    own: &'static Slot,
-    slots: Slots,
-    /// The slots of this server's workers, as of our heartbeat at that time: a look through all
-    /// there may be costs more than an accept.
-    peers: (u64, Vec<usize>),
+    /// Watches the event loop and, exclusively, the socket.
+    line: Epoll,
+    /// Whether it watches the socket.
+    is_in_line: bool,
+    peers: Peers,
+    /// Who does without us, where there are many.
+    crew: Crew,
     /// Who let connections lie, by slot.
     let_downs: HashMap<usize, LetDown>,
+    /// Since when a connection lies in the queue that is left to another.
+    lies_since: Option<Instant>,
 }
 
 /// A worker that was waited for in vain.
@@ -83,63 +100,121 @@ struct LetDown {
 }
 
 impl LeastConn {
-    /// Registers this socket, and reads the scoreboard from this seat.
-    pub fn on(seat: &Seat, listener: &TcpListener) -> io::Result<Self> {
-        Ok(Self {
-            wait: Exclusive::on(listener)?,
-            own: seat.slot,
-            slots: seat.slots,
-            peers: (u64::MAX, Vec::new()),
-            let_downs: HashMap::new(),
+    /// Waits for the worker in this seat.
+    pub fn from(seat: &Seat) -> Enter {
+        let peers = Peers::new(seat.slot, seat.slots);
+        Box::new(|place| {
+            let line = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            line.add(&place.events, EpollEvent::new(EpollFlags::EPOLLIN, LOOP))?;
+            Ok(Box::new(Self {
+                line,
+                is_in_line: false,
+                peers,
+                crew: Crew::new(),
+                let_downs: HashMap::new(),
+                lies_since: None,
+            }))
         })
     }
 
-    /// Stands back while somebody else has fewer connections, but not longer than [`BOUND`] from a
-    /// connection that nobody takes.
-    fn pass_the_gate(&mut self, post: &Post) -> io::Result<()> {
-        let mut lies_since = None;
-        while let Some(other) = self.less_loaded()
-            && !post.is_relieved()
-        {
-            Slot::add(&self.own.gated, 1);
-            post.worker.gate.pause(self.step());
-            if !post.has_connection() {
-                lies_since = None;
-                post.until_one_comes()?;
+    /// Waits in the line of those who may be woken for a connection.
+    fn stand_in_line(&mut self, place: &Place) -> io::Result<Woken> {
+        self.lies_since = None;
+        if !self.is_in_line {
+            let exclusively = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+            self.line.add(&place.listener, EpollEvent::new(exclusively, SOCKET))?;
+            self.is_in_line = true;
+        }
+        let mut events = [EpollEvent::empty(); 2];
+        let time = EpollTimeout::try_from(place.time()).unwrap_or(EpollTimeout::ZERO);
+        let ready = self.line.wait(&mut events, time)?;
+        let is_ready = |what| events[..ready].iter().any(|event| event.data() == what);
+        // Also without a wake-up, now and then: no code can help a worker that is stopped or killed
+        // between its wake-up and its accept, but others can.
+        if ready == 0 || is_ready(SOCKET) {
+            if let Some(stream) = place.accept()? {
+                return Ok(Woken::Connection(stream));
             }
-            let since = *lies_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= BOUND {
-                self.note_let_down(other);
-                return Ok(());
+            if ready > 0 {
+                // Somebody who did not have to be woken was faster.
+                Slot::add(&self.peers.own.wakeups_without_connection, 1);
             }
         }
-        Ok(())
+        Ok(if ready == 0 || is_ready(LOOP) { Woken::Loop } else { Woken::Nothing })
+    }
+
+    /// Is not woken for connections, but looks now and then whether one lies in the queue.
+    fn keep_out(&mut self, place: &Place) -> io::Result<Woken> {
+        self.lies_since = None;
+        if mem::take(&mut self.is_in_line) {
+            self.line.delete(&place.listener)?;
+        }
+        let time = self.crew.until_look(&self.peers).min(place.time());
+        let [has_work] = place.poll([place.events.as_fd()], time)?;
+        if has_work {
+            return Ok(Woken::Loop);
+        }
+        let accepted = place.accept()?;
+        self.crew.looked(accepted.is_some());
+        Ok(accepted.map_or(Woken::Nothing, Woken::Connection))
+    }
+
+    /// Leaves connections to this other worker, but none for longer than [`BOUND`].
+    fn stand_back(&mut self, place: &Place, other: usize) -> io::Result<Woken> {
+        Slot::add(&self.peers.own.gated, 1);
+        let Some(since) = self.lies_since else {
+            let both = [place.listener.as_fd(), place.events.as_fd()];
+            let [lies, has_work] = place.poll(both, place.time())?;
+            self.lies_since = lies.then(Instant::now);
+            return Ok(if has_work || !lies { Woken::Loop } else { Woken::Nothing });
+        };
+        let [lies] = place.poll([place.listener.as_fd()], Duration::ZERO)?;
+        if !lies {
+            self.lies_since = None;
+            return Ok(Woken::Nothing);
+        }
+        if since.elapsed() >= BOUND {
+            self.lies_since = None;
+            self.note_let_down(other);
+            return Ok(place.accept()?.map_or(Woken::Nothing, Woken::Connection));
+        }
+        let [has_work] = place.poll([place.events.as_fd()], self.step())?;
+        Ok(if has_work { Woken::Loop } else { Woken::Nothing })
     }
 
     /// How long to pause: all together look about as often, however many they are.
     fn step(&self) -> Duration {
-        (STEP * self.peers.1.len() as u32).min(BOUND)
+        (STEP * self.peers.all.len() as u32).min(BOUND)
     }
 
     /// A worker with fewer connections than this one has, by more than the slack.
     fn less_loaded(&mut self) -> Option<usize> {
         let open = |slot: &Slot| slot.connections_open.load(Relaxed);
-        open(self.own).checked_sub(SLACK + 1)?; // the usual case, without a look at anybody
-        self.look_for_peers();
-        let slack = SLACK + self.peers.1.len() as u64 / MANY;
-        let most = open(self.own).checked_sub(slack + 1)?;
-        let has_fewer = |&index: &usize| open(self.slots.at(index)) <= most;
-        self.peers.1.iter().copied().find(|index| has_fewer(index) && self.takes_part(*index))
+        open(self.peers.own).checked_sub(SLACK + 1)?; // the usual case, without a look at anybody
+        self.peers.look();
+        let most = open(self.peers.own).checked_sub(self.slack() + 1)?;
+        let has_fewer = |&index: &usize| open(self.peers.at(index)) <= most;
+        self.peers.all.iter().copied().find(|index| has_fewer(index) && self.takes_part(*index))
+    }
+
+    fn slack(&self) -> u64 {
+        SLACK + self.peers.all.len() as u64 / MANY
+    }
+
+    /// Whether the crew does without this worker.
+    fn is_surplus(&mut self) -> bool {
+        self.peers.look();
+        self.crew.suffices(&self.peers, self.is_in_line, self.slack())
     }
 
     /// Whether this worker can be expected to accept.
     fn takes_part(&self, index: usize) -> bool {
-        let slot = self.slots.at(index);
+        let slot = self.peers.at(index);
         let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
-        slot.is_of_one_server_with(self.own)
+        slot.is_of_one_server_with(self.peers.own)
             && slot.state() == State::Serving
             // By our own heart, since to ask the clock for every worker would take longer.
-            && heartbeat(self.own).saturating_sub(heartbeat(slot)) <= SILENT
+            && heartbeat(self.peers.own).saturating_sub(heartbeat(slot)) <= SILENT
             && self.let_downs.get(&index).is_none_or(|last| {
                 last.accepted != slot.connections_accepted.load(Relaxed)
                     || last.until <= Instant::now()
@@ -147,26 +222,24 @@ impl LeastConn {
     }
 
     fn note_let_down(&mut self, index: usize) {
-        let accepted = self.slots.at(index).connections_accepted.load(Relaxed);
+        let accepted = self.peers.at(index).connections_accepted.load(Relaxed);
         let last = self.let_downs.get(&index).filter(|last| last.accepted == accepted);
         let lasts = last.map_or(2 * BOUND, |last| LONGEST.min(2 * last.lasts));
         let let_down = LetDown { accepted, lasts, until: Instant::now() + lasts };
         self.let_downs.insert(index, let_down);
     }
-
-    /// Looks who there is, once per heartbeat.
-    fn look_for_peers(&mut self) {
-        let now = self.own.heartbeat.load(Relaxed);
-        if self.peers.0 != now {
-            let is_peer = |&index: &usize| self.slots.at(index).is_of_one_server_with(self.own);
-            self.peers = (now, (0..CAPACITY).filter(is_peer).collect());
-        }
-    }
 }
 
-impl Policy for LeastConn {
-    fn next(&mut self, post: &Post) -> io::Result<Option<TcpStream>> {
-        self.pass_the_gate(post)?;
-        self.wait.next(post)
+impl Park for LeastConn {
+    fn wait(&mut self, place: &Place) -> io::Result<Woken> {
+        match self.less_loaded() {
+            Some(other) => self.stand_back(place, other),
+            None if self.is_surplus() => self.keep_out(place),
+            None => self.stand_in_line(place),
+        }
+    }
+
+    fn may_accept(&mut self) -> bool {
+        self.less_loaded().is_none()
     }
 }

@@ -3,8 +3,10 @@
 
 mod accept;
 mod blocking;
+mod crew;
 mod exclusive;
 mod least_conn;
+mod peers;
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
     cli::main("shared-fd-server", || run(cli))
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(mut cli: Cli) -> Result<()> {
+    cli.options.schedule.get_or_insert(cli.accept.schedule());
     let options = &cli.options;
     let live = |seat: &Seat, listener: TcpListener| {
         worker::run(seat, cli.accept.to(seat, listener)?, options)

@@ -21,8 +21,8 @@ use crate::support::{
 const NAME: &str = "shared-fd-server";
 const POLICIES: [&str; 4] = ["epoll", "blocking", "exclusive", "least-conn"];
 
-/// Those that wait in a thread.
-const THREADED: [&str; 3] = ["blocking", "exclusive", "least-conn"];
+/// Those in which one worker at a time is woken for a connection.
+const ONE_WOKEN: [&str; 3] = ["blocking", "exclusive", "least-conn"];
 
 /// Longer than a connection ever waits that somebody was woken for, shorter than it takes until
 /// somebody looks at the queue who was not.
@@ -216,13 +216,19 @@ fn with_least_conn_a_stopped_worker_that_has_the_fewest_holds_nobody_up() {
     let slow = slow_answers(server.address(), 50);
     assert!(slow <= 2, "{slow} of 50 answers came late");
     send(idle, Signal::SIGCONT);
-    // Back again, it gets the next connections, or most of them.
+    // Back again, it is waited for again after a second at the latest, or when it gets a connection.
+    let mut meanwhile = Vec::new();
+    wait_for("it to get a connection", || {
+        meanwhile.push(kept(server.address()));
+        (per_worker(&server, open)[0] > 0).then_some(())
+    });
+    // From then on it gets the next ones, or most of them.
     let mut more = Vec::new();
     while per_worker(&server, open)[0] < 6 {
         more.push(kept(server.address()));
         assert!(more.len() < 20, "{:?}", per_worker(&server, open));
     }
-    drop((all, more));
+    drop((all, meanwhile, more));
     server.stop();
 }
 
@@ -461,7 +467,7 @@ fn a_socket_that_systemd_passes_is_served_with_any_policy() {
 
 #[test]
 fn one_busy_event_loop_takes_no_more_than_the_connection_it_has_not_fetched_yet() {
-    for policy in THREADED {
+    for policy in ONE_WOKEN {
         let server = start(policy, &["--workers", "2", "--lab"]);
         let mut blocker = TcpStream::connect(server.address()).unwrap();
         blocker.write_all(b"GET /block/1000000 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -490,4 +496,98 @@ fn one_busy_event_loop_takes_no_more_than_the_connection_it_has_not_fetched_yet(
             assert!(answer.ends_with("hello"), "{policy}: {answer}");
         }
     }
+}
+
+#[test]
+fn with_least_conn_the_event_loop_waits_itself_and_there_is_no_thread_for_it() {
+    for (policy, threads) in [("epoll", 1), ("exclusive", 2), ("least-conn", 1)] {
+        let server = start(policy, &[]);
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+        for worker in server.workers() {
+            let tasks = Process::new(worker as i32).unwrap().tasks().unwrap().count();
+            assert_eq!(tasks, threads, "{policy}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn with_least_conn_an_event_loop_that_never_rests_accepts_all_the_same() {
+    let server = start("least-conn", &["--workers", "1", "--lab"]);
+    // Ten requests of half a millisecond on each of so many connections, sent without waiting for an
+    // answer: there is always one more to serve, for two seconds.
+    const CLIENTS: usize = 400;
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| kept(server.address())).collect();
+    for client in &mut clients {
+        client.write_all(&b"GET /spin/500 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10)).unwrap();
+    }
+    let before = server.scoreboard.total_connections();
+    let _late: Vec<TcpStream> =
+        (0..20).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    wait_for("the late ones to be accepted", || {
+        (server.scoreboard.total_connections() == before + 20).then_some(())
+    });
+    let answered = server.scoreboard.total_requests();
+    assert!(answered < 11 * CLIENTS as u64, "it was not busy any more: {answered}");
+}
+
+#[test]
+fn with_least_conn_and_many_workers_few_accept_short_connections_until_these_cannot() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let server = start("least-conn", &["--workers", &(8 * cpus).to_string()]);
+    let load = Load::on(server.address(), false);
+    let few = cpus + 1;
+    let mut busiest = Vec::new();
+    wait_for("a few workers to get four fifths of 400 connections", || {
+        let before = per_worker(&server, accepted);
+        load.wait_for_more(400);
+        let after = per_worker(&server, accepted);
+        let mut got: Vec<(u64, usize)> = after
+            .iter()
+            .zip(before)
+            .zip(0..)
+            .map(|((after, before), i)| (after - before, i))
+            .collect();
+        got.sort_unstable_by(|a, b| b.cmp(a));
+        let sum = |got: &[(u64, usize)]| got.iter().map(|&(got, _)| got).sum::<u64>();
+        busiest = got[..few].iter().map(|&(_, place)| place).collect();
+        (sum(&got[..few]) * 5 >= sum(&got) * 4).then_some(())
+    });
+    let workers = server.workers();
+    let stopped: Vec<u32> = busiest.iter().map(|&place| workers[place]).collect();
+    stopped.iter().for_each(|&worker| stop(worker));
+    // The clients whose connections these have wait; anybody else is served at once.
+    let slow = slow_answers(server.address(), 50);
+    assert!(slow <= 2, "{slow} of 50 answers came late");
+    stopped.iter().for_each(|&worker| send(worker, Signal::SIGCONT));
+    assert_eq!(load.end(), [""; 0]);
+    server.stop();
+}
+
+#[test]
+fn workers_are_scheduled_as_the_policy_or_the_option_says() {
+    const NORMAL: u32 = 0;
+    const BATCH: u32 = 3;
+    let least_conn = ["--accept", "least-conn"];
+    let normal = ["--accept", "least-conn", "--schedule", "normal"];
+    for (program, arguments, wanted) in [
+        (NAME, &[][..], NORMAL),
+        (NAME, &least_conn, BATCH),
+        (NAME, &["--accept", "least-conn", "--exec"], BATCH),
+        (NAME, &normal, NORMAL),
+        (NAME, &["--schedule", "batch"], BATCH),
+        ("reuseport-server", &[], NORMAL),
+        ("reuseport-server", &["--schedule", "batch"], BATCH),
+    ] {
+        let server = Server::start(program, arguments);
+        for worker in server.workers() {
+            let found = Process::new(worker as i32).unwrap().stat().unwrap().policy;
+            assert_eq!(found, Some(wanted), "{program} {arguments:?}");
+        }
+        let parent = Process::new(server.pid() as i32).unwrap().stat().unwrap().policy;
+        assert_eq!(parent, Some(NORMAL), "the parent is to act at once");
+        server.stop();
+    }
+    let output = run(NAME, &["--schedule", "fifo"]);
+    assert_refused(&output, &["'fifo'", "--schedule", "normal", "batch"], "fifo");
 }

@@ -12,6 +12,10 @@
 //! what waits in the queue of a worker that dies goes to the living, without the sysctl
 //! net.ipv4.tcp_migrate_req.
 //!
+//! To spread connections thinly is to wake a worker for nearly each of them. So workers are scheduled as
+//! SCHED_BATCH ([`common::schedule`]): who is woken while a core is busy waits for its turn, and finds more
+//! to do then.
+//!
 //! When it goes wrong:
 //!
 //! - If there is nothing to choose, or the choice fails (a worker that died and is not buried yet), the

@@ -22,6 +22,7 @@ mod random;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use common::schedule::Schedule;
 use common::steering::Steering;
 
 use classic::Classic;
@@ -55,5 +56,13 @@ impl Steer {
             Self::Cpu => Some(Box::new(Classic(cpu::program))),
             Self::LeastConn => Some(Box::new(LeastConn::new()?)),
         })
+    }
+
+    /// How workers that are steered to like this are scheduled, unless somebody says otherwise.
+    pub fn schedule(self) -> Schedule {
+        match self {
+            Self::LeastConn => Schedule::Batch,
+            Self::Hash | Self::First | Self::Random | Self::Cpu => Schedule::Normal,
+        }
     }
 }
