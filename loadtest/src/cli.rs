@@ -198,7 +198,7 @@ pub struct Matrix {
     pub rounds: u32,
 
     /// How often a worker of each policy is stopped and killed
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub stops: u32,
 
     /// Run this workload only; can be repeated

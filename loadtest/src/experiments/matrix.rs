@@ -249,18 +249,22 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
     let middle = |place: usize, of: fn(&Stopped) -> f64| {
         median(&found[place].iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0)
     };
-    let parts: Vec<f64> =
-        (0..policies.len()).map(|place| middle(place, |s| s.during / s.before)).collect();
-    let best = parts.iter().copied().fold(0.0, f64::max);
+    // What is served is compared as in every other workload, round by round, with the best of all.
+    let served: Vec<f64> = (0..policies.len()).map(|place| middle(place, |s| s.during)).collect();
+    let best = (0..policies.len()).max_by(|&a, &b| served[a].total_cmp(&served[b])).unwrap_or(0);
+    let of_best = |place: usize| {
+        let rounds = found[place].iter().zip(&found[best]);
+        median(&rounds.map(|(own, best)| own.during / best.during).collect::<Vec<_>>())
+    };
     let cells = (0..policies.len()).map(|place| Figure {
         policy: policies[place].0.into(),
-        requests_per_second: middle(place, |stopped| stopped.during),
-        of_best: parts[place] / best,
+        requests_per_second: served[place],
+        of_best: of_best(place).unwrap_or(0.0),
         interval: None,
         switches_per_request: None,
         connections_max_over_mean: None,
         connections_max_less_min: None,
-        while_stopped: Some(parts[place]),
+        while_stopped: Some(middle(place, |stopped| stopped.during / stopped.before)),
         lost_when_killed: Some(
             found[place].iter().map(|s| s.lost as f64).sum::<f64>() / f64::from(stops),
         ),
@@ -268,9 +272,8 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
     Ok(Some(Column {
         name: STOPPED.into(),
         words: format!(
-            "4 workers, {CLIENTS} clients, a new connection for each request; the part of the rate \
-             before that is served while a worker is stopped, and what is lost when it is then killed; \
-             {stops} times each"
+            "4 workers, {CLIENTS} clients, a new connection for each request; what is served while a \
+             worker is stopped, and lost when it is then killed; {stops} times each"
         ),
         judged: true,
         slices: None,

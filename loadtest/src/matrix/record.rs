@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 
 /// Which fields there are and what they mean.
-pub const SCHEMA: &str = "loadtest-matrix/1";
+pub const SCHEMA: &str = "loadtest-matrix/2";
 
 /// What is saved and shown.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -61,8 +61,7 @@ pub struct Figure {
     pub policy: String,
     /// Median requests/s; where a worker is stopped, of the time while it is.
     pub requests_per_second: f64,
-    /// What is compared, over the best of the workload: requests/s; where a worker is stopped, the
-    /// part of the rate before.
+    /// These over those of the best in the workload, round by round.
     pub of_best: f64,
     /// Its 95 % interval, round by round against the best policy.
     pub interval: Option<[f64; 2]>,

@@ -10,8 +10,7 @@ use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{BOLD, machine};
 
 /// What the cells say.
-const ABOUT: &str = "Each cell is requests/s over those of the best policy in that workload; with a \
-                     worker stopped, the part of the rate before that is still served, over the best.";
+const ABOUT: &str = "Each cell is requests/s over those of the best policy in that workload.";
 
 /// The whole report.
 pub fn matrix(matrix: &Matrix) -> String {
@@ -111,7 +110,7 @@ fn stopped(matrix: &Matrix) -> Option<Grid> {
     let header = [
         "post:\nbusiest / average",
         "post:\nbusiest - idlest",
-        "served while\none is stopped",
+        "served while one is\nstopped, of before",
         "lost when it\nis killed",
     ];
     let rows = matrix.policies.iter().map(|policy| {

@@ -63,7 +63,7 @@ const A_SCAN: f64 = 2.0;
 const A_HERD: f64 = 128.0;
 
 /// Workers of each policy, and in the short form.
-const WORKERS: [u32; 5] = [1, 4, 16, 64, 256];
+const WORKERS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FEW_WORKERS: [u32; 2] = [4, 256];
 
 /// Policies of the short form.

@@ -273,8 +273,8 @@ struct Thread {
     left: u64,
 }
 
-/// How often the waiting thread of each worker has left the CPU. With epoll there is none: there the
-/// event loop itself waits, and it is woken for each connection.
+/// How often the waiting thread of each worker has left the CPU. With epoll and least-conn there is none:
+/// there the event loop itself waits.
 fn waiters(server: &Server) -> Result<Vec<Option<u64>>> {
     let waiter = |pid| -> Result<Option<u64>> {
         Ok(threads(pid)?.iter().find(|thread| thread.name == "waiter").map(|thread| thread.left))

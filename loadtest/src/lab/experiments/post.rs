@@ -230,7 +230,11 @@ fn findings(races: &[Race], missing: Vec<String>, seed: u64) -> Findings {
         answer: answer(races, found_out, seed),
         claims,
         advice: match found_out {
-            true => "On Linux choose by what follows, not by the post; on macOS, share the socket.",
+            true => {
+                "On Linux choose by what follows, not by the post; on macOS, share the socket. (One worker \
+                 of four does not mean a quarter, since workers and wrk share two cores here: four workers \
+                 never had four.)"
+            }
             false => "",
         }
         .into(),
@@ -257,11 +261,10 @@ fn answer(races: &[Race], found_out: bool, seed: u64) -> String {
     if found_out {
         format!(
             "Most likely because macOS gives every connection to one of the sockets (others measured that, \
-             nothing here ran on macOS): three of the post's four workers had nothing to do, and it \
-             compared four workers with one. The hash is not to blame: on Linux, own sockets serve {hash} \
-             of what a shared one does {load}. With Linux made to do as macOS does (--steer first), they \
-             serve {first}{cheap}; the post had {:.3}. One worker of four does not mean a quarter, since \
-             workers and wrk share two cores here: four workers never had four.",
+             nothing here ran on macOS), so that four workers were compared with one: with Linux made to do \
+             the same (--steer first), own sockets serve {first} of what a shared one does {load}{cheap}, and \
+             the post had {:.3}. The hash that it suspects is not to blame: with that, own sockets serve \
+             {hash}.",
             posts_ratio()
         )
     } else {
@@ -361,8 +364,8 @@ mod tests {
         assert_eq!(found[1], Verdict::NotReproduced);
         assert_eq!(found[2], Verdict::Reproduced);
         let answer = findings(&[race(0.97, 0.6, 0.0)], vec![], 1).answer;
-        assert!(answer.contains("it compared four workers with one."), "{answer}");
-        assert!(answer.contains("they serve 0.600 (0.600 to 0.600); the post"), "{answer}");
+        assert!(answer.contains("four workers were compared with one:"), "{answer}");
+        assert!(answer.contains("own sockets serve 0.600 (0.600 to 0.600) of"), "{answer}");
     }
 
     #[test]

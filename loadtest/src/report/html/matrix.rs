@@ -91,9 +91,7 @@ pub fn heat_map(matrix: &Matrix, root: &str) -> Markup {
         section {
             h2 { "Requests/s, of the best policy of each workload" }
             p .caption {
-                "Below: requests/s. Where a worker is stopped: the part of the rate before that is still \
-                 served, of the best policy's part. The frame marks what is below "
-                (two_digits(GOOD)) "; the post's load is for the spread of connections alone."
+                "Below: requests/s. The frame marks what is below " (two_digits(GOOD)) "; the post's load is for the spread of connections alone."
             }
             div .scroll {
                 table .heat .sticky {

@@ -77,7 +77,7 @@ fn in_short(matrix: &Matrix) -> String {
             match aware - plain {
                 change if change <= -DIFFERS => costs.push(pair),
                 change if change >= DIFFERS && plain < GOOD => mended.push(pair),
-                _ if plain < GOOD => left.push(pair),
+                _ if aware < GOOD => left.push(pair),
                 _ => {}
             }
         }

@@ -54,8 +54,7 @@ pub fn svg(matrix: &Matrix) -> String {
                  post's load is not judged: it shows who gets connections."
             }
             text.quiet.small x=(EDGE) y=(foot + 18.0) {
-                "One of 4 stopped: the part of the rate before that is still served while a \
-                 worker is stopped, over the best such part."
+                "One of 4 stopped: requests/s while a worker is stopped."
             }
         }
     };
