@@ -72,6 +72,10 @@ pub struct Plan {
     pub threshold: f64,
     /// Who runs on which cores; `null` where everybody runs on all of them.
     pub pinned: Option<Cores>,
+    /// Whether a server ran only while it was visited. Otherwise all are up from the first slice to
+    /// the last.
+    #[serde(default)]
+    pub one_at_a_time: bool,
     /// Parts of the slower contestant's requests/s at which latencies are measured afterwards.
     pub fixed_rate_shares: Vec<f64>,
     /// How long that lasts, each.
@@ -87,7 +91,8 @@ pub struct Contestant {
     pub server: String,
     /// Its workers.
     pub workers: usize,
-    /// Requests/s of the slice before the first round, which counts for nothing.
+    /// Requests/s of the slice before the first round, which counts for nothing; none if servers run
+    /// one at a time.
     pub warm_up: Option<f64>,
     /// Every slice, in the order of time.
     pub slices: Vec<Slice>,

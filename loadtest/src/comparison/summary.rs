@@ -254,6 +254,7 @@ pub mod tests {
                 baseline: "shared".into(),
                 threshold: 0.02,
                 pinned: None,
+                one_at_a_time: false,
                 fixed_rate_shares: vec![0.5, 0.8],
                 fixed_rate_seconds: 3.0,
             },

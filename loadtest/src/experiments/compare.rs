@@ -1,10 +1,11 @@
 //! `loadtest compare`: is one faster here, by how much, and how sure are we?
 //!
 //! All servers are up at once, on ports of their own, and wrk visits them in turn in short slices: a
-//! machine that changes its speed changes it for all of them. A server that nobody asks spends
-//! nothing. Each slice opens new connections, so that who accepts which is drawn again: with
+//! machine that changes its speed changes it for all of them. A server that nobody asks spends next to
+//! nothing, unless it has hundreds of workers; then one at a time is up. Each slice opens new connections, so that who accepts which is drawn again: with
 //! keep-alive that lottery decides a whole run, and here it becomes part of the measured spread.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -261,6 +262,7 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
         baseline,
         threshold: asked.threshold,
         pinned,
+        one_at_a_time: asked.one_at_a_time,
         fixed_rate_shares: if fixed { FIXED_RATE_SHARES.to_vec() } else { Vec::new() },
         fixed_rate_seconds: asked.fixed_rate.as_secs_f64(),
     })
@@ -325,16 +327,18 @@ struct Comparing {
     wrk: Wrk,
     load: Load,
     servers: Vec<Asked>,
-    /// In the order of the contestants; those that failed are gone.
+    /// In the order of the contestants: those that are up.
     visited: Vec<Option<Visited>>,
     warnings: Vec<Warning>,
 }
 
 impl Comparing {
     fn run(&mut self, files: u64) -> Result<()> {
+        // One at a time as well: what cannot start says so before the first slice.
         for place in 0..self.servers.len() {
             let started = self.start(place)?;
             self.visited.push(Some(started));
+            self.end_visit(place);
         }
         self.warn(files);
         let plan = self.comparison.plan.clone();
@@ -349,13 +353,15 @@ impl Comparing {
             })
             .collect();
         let length = self.load.duration + BETWEEN_SLICES;
-        let slices = due.len() + if due.is_empty() { 0 } else { count };
+        // A server that is started for each slice is never warm, and each slice finds it so.
+        let warm_up = !due.is_empty() && !plan.one_at_a_time;
+        let slices = due.len() + if warm_up { count } else { 0 };
         let fixed = plan.fixed_rate_shares.len() * count;
         let fixed_time = Duration::from_secs_f64(plan.fixed_rate_seconds) * fixed as u32;
         let bar = progress::slices(length * slices as u32 + fixed_time);
 
         let begin = Instant::now();
-        if !due.is_empty() {
+        if warm_up {
             for place in 0..count {
                 let name = self.comparison.contestants[place].name.clone();
                 bar.name(format!("warm-up of {name}"));
@@ -365,7 +371,7 @@ impl Comparing {
             }
         }
         for (round, place) in due {
-            if self.visited[place].is_none() {
+            if self.has_failed(place) {
                 continue;
             }
             let name = &self.comparison.contestants[place].name;
@@ -444,23 +450,61 @@ impl Comparing {
         begin: Instant,
         show: &mut dyn FnMut(Duration),
     ) -> Result<Option<Slice>> {
-        let Some(visited) = &mut self.visited[place] else { return Ok(None) };
-        let cores = self.comparison.plan.pinned.as_ref().map(|cores| &cores.wrk[..]);
-        let (wrk, load) = (&self.wrk, &self.load);
-        match pin::on(cores, || visited.slice(wrk, load, round, begin, show)) {
-            Ok((slice, false)) => Ok(Some(slice)),
-            Ok((_, true)) => Ok(None), // cut short: it is no whole slice
+        if self.has_failed(place) {
+            return Ok(None);
+        }
+        match self.slice(place, round, begin, show) {
+            Ok((slice, cut_short)) => {
+                self.end_visit(place);
+                Ok((!cut_short).then_some(slice)) // cut short, it is no whole slice
+            }
             Err(_) if interrupt::count() > 0 => Ok(None),
             Err(error) => {
                 self.comparison.contestants[place].failed = Some(format!("{error:#}"));
-                if let Some(visited) = self.visited[place].take() {
-                    drop(visited); // ended, without a word: what it had to say is said
-                }
+                self.visited[place] = None; // ended, without a word: what it had to say is said
                 ensure!(
-                    self.visited.iter().any(Option::is_some),
+                    (0..self.servers.len()).any(|place| !self.has_failed(place)),
                     "none of the servers is left to be compared"
                 );
                 Ok(None)
+            }
+        }
+    }
+
+    fn slice(
+        &mut self,
+        place: usize,
+        round: u32,
+        begin: Instant,
+        show: &mut dyn FnMut(Duration),
+    ) -> Result<(Slice, bool)> {
+        self.up(place)?;
+        let visited = self.visited[place].as_mut().context("it is not up")?;
+        let cores = self.comparison.plan.pinned.as_ref().map(|cores| &cores.wrk[..]);
+        pin::on(cores, || visited.slice(&self.wrk, &self.load, round, begin, show))
+    }
+
+    fn has_failed(&self, place: usize) -> bool {
+        self.comparison.contestants[place].failed.is_some()
+    }
+
+    /// Starts it if it is not up, and says where it is.
+    fn up(&mut self, place: usize) -> Result<SocketAddr> {
+        if self.visited[place].is_none() {
+            self.visited[place] = Some(self.start(place)?);
+        }
+        Ok(self.visited[place].as_ref().context("it is not up")?.address())
+    }
+
+    /// One at a time, this is a server's end until it has its turn again.
+    fn end_visit(&mut self, place: usize) {
+        if !self.comparison.plan.one_at_a_time {
+            return;
+        }
+        let said = self.visited[place].take().map(Visited::stop).unwrap_or_default();
+        for warning in said {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
             }
         }
     }
@@ -470,9 +514,8 @@ impl Comparing {
         self.comparison.summarize()?;
         let plan = self.comparison.plan.clone();
         let medians = (self.comparison.contestants.iter())
-            .zip(&self.visited)
-            .filter(|(_, visited)| visited.is_some())
-            .filter_map(|(c, _)| Some(c.summary.as_ref()?.requests_per_second.median));
+            .filter(|contestant| contestant.failed.is_none())
+            .filter_map(|c| Some(c.summary.as_ref()?.requests_per_second.median));
         let slowest = medians.fold(f64::INFINITY, f64::min);
         if !slowest.is_finite() || !self.comparison.fixed_rates.is_empty() {
             return Ok(()); // nobody is left, or a run that was complete is resumed
@@ -480,9 +523,11 @@ impl Comparing {
         for share in plan.fixed_rate_shares {
             let rate = (slowest * share).max(1.0) as u64;
             let mut at_rate = FixedRate { share, rate, results: Vec::new() };
-            for place in 0..self.visited.len() {
-                let Some(visited) = &self.visited[place] else { continue };
-                let name = &self.comparison.contestants[place].name;
+            for place in 0..self.servers.len() {
+                if self.has_failed(place) {
+                    continue;
+                }
+                let name = self.comparison.contestants[place].name.clone();
                 bar.name(format!("{rate} requests/s to {name}"));
                 let length = Duration::from_secs_f64(plan.fixed_rate_seconds);
                 let load = drive::Load {
@@ -491,7 +536,7 @@ impl Comparing {
                     keep_alive: plan.keep_alive,
                     until: drive::Until::Time(length),
                 };
-                let address = visited.address();
+                let address = self.up(place)?;
                 let (host, path) = (address.to_string(), &plan.paths[0].path);
                 let target = Target::new(address, &host, path, plan.keep_alive, ANSWER_WITHIN);
                 let cores = plan.pinned.as_ref().map(|cores| &cores.wrk[..]);
@@ -500,8 +545,9 @@ impl Comparing {
                 if interrupt::count() > 0 {
                     return Ok(());
                 }
+                self.end_visit(place);
                 let result = AtRate {
-                    contestant: name.clone(),
+                    contestant: name,
                     due: tally.attempted + tally.not_sent,
                     ok: tally.fates.ok,
                     not_sent: tally.not_sent,

@@ -159,6 +159,7 @@ fn column(
         close: !cell.keep_alive,
         mix: cell.mixed.then(|| mix.path().to_owned()),
         seed: asked.seed,
+        one_at_a_time: cell.one_at_a_time(),
         fixed_rate: Duration::ZERO,
         resume: asked.resume && json.is_file(),
         json: Some(json),

@@ -38,6 +38,10 @@ pub struct Cell {
 /// One request in 200 blocks its worker for 20 ms.
 pub const MIX: &str = "199 /\n1 /block/20000\n";
 
+/// With more workers than this each server is up for its own slices only: nine servers of 256 workers
+/// would be 2304 processes, and each of them looks after itself four times a second.
+pub const FEW_WORKERS: u32 = 4;
+
 /// The workloads.
 pub const CELLS: [Cell; 7] = [
     Cell { name: "post", threads: 12, connections: 100, judged: false, ..KEPT },
@@ -65,15 +69,21 @@ const NEW: Cell = Cell { keep_alive: false, ..KEPT };
 pub const STOPPED: &str = "one of 4 stopped";
 
 impl Cell {
+    /// Whether one server at a time is up.
+    pub fn one_at_a_time(&self) -> bool {
+        self.workers > FEW_WORKERS
+    }
+
     /// What it does, in words.
     pub fn words(&self) -> String {
         format!(
-            "{} workers, {} connections, {}{}",
+            "{} workers, {} connections, {}{}{}",
             self.workers,
             // wrk -t12 -c100 opens 96.
             self.connections / self.threads * self.threads,
             if self.keep_alive { "kept alive" } else { "a new one for each request" },
-            if self.mixed { ", 0.5 % of the requests block their worker for 20 ms" } else { "" }
+            if self.mixed { ", 0.5 % of the requests block their worker for 20 ms" } else { "" },
+            if self.one_at_a_time() { "; each server is started for its slices alone" } else { "" }
         )
     }
 }

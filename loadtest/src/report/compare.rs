@@ -21,6 +21,9 @@ pub const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it asks ag
      and its worst moments are hardly in wrk's latencies. At a fixed rate a request is due whether or \
      not the others are answered, and its latency counts from when it was due.";
 
+/// What to know of a comparison whose servers never wait for each other.
+pub const ONE_AT_A_TIME: &str = "Each server was started for its slice and ended after it.";
+
 /// The whole report.
 pub fn compare(comparison: &Comparison) -> String {
     let mut report = String::new();
@@ -42,6 +45,9 @@ pub fn compare(comparison: &Comparison) -> String {
     }
     if let Some(cores) = &comparison.plan.pinned {
         report += &wrapped(&cores.sentence(), "  ");
+    }
+    if comparison.plan.one_at_a_time {
+        report += &wrapped(ONE_AT_A_TIME, "  ");
     }
     if !comparison.oddities.is_empty() {
         let _ = writeln!(report, "\n{BOLD}Odd{BOLD:#}");

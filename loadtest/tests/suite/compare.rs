@@ -76,7 +76,7 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert_eq!(
         fields(&record["plan"]),
         "baseline connections_asked connections_opened fixed_rate_seconds fixed_rate_shares \
-         keep_alive paths pinned rounds seed slice_seconds threads threshold"
+         keep_alive one_at_a_time paths pinned rounds seed slice_seconds threads threshold"
     );
     assert_eq!(
         fields(&record["contestants"][0]),
@@ -139,6 +139,38 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     let markdown = run("loadtest", &["show", file, "--markdown"]);
     let markdown = String::from_utf8_lossy(&markdown.stdout).into_owned();
     assert!(markdown.contains("| shared | two |"), "{markdown}");
+}
+
+#[test]
+fn one_at_a_time_no_two_servers_are_ever_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("compare.json");
+    let mut command = Command::new(program("loadtest"));
+    command.args(["compare", "shared", "reuseport", "--one-at-a-time"]).args(SHORT);
+    command.arg("--json").arg(&json).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let names = ["shared-fd-server", "reuseport-server"];
+    let mut seen = [false; 2];
+    while child.try_wait().unwrap().is_none() {
+        let up = names.map(|name| child_named(child.id(), name).is_some());
+        assert_ne!(up, [true; 2], "both are up");
+        seen = [seen[0] || up[0], seen[1] || up[1]];
+        std::thread::yield_now();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(seen, [true; 2]);
+    let shown = flat(&String::from_utf8_lossy(&output.stdout));
+    assert!(shown.contains("started for its slice"), "{shown}");
+    let record = read(&json);
+    assert_eq!(record["plan"]["one_at_a_time"], true);
+    for place in [0, 1] {
+        assert_eq!(slices(&record, place).len(), 6);
+        assert_eq!(record["contestants"][place]["warm_up"], Value::Null);
+    }
+    for at in record["fixed_rates"].as_array().unwrap() {
+        assert_eq!(at["results"].as_array().unwrap().len(), 2);
+    }
 }
 
 #[test]

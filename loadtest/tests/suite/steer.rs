@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use common::lane::WORKERS_PER_CORE;
+use common::lane::room;
 use common::scoreboard::{Slot, State};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -408,10 +408,9 @@ fn a_thousand_and_twenty_four_workers_are_steered() {
     keep(&server, &mut kept, 1500);
     // So many workers are filled a little before another is woken, and no further.
     let cores = std::thread::available_parallelism().unwrap().get();
-    let room = 1024 / (WORKERS_PER_CORE * cores) as u64;
     let open = open(&server);
     assert_eq!(open.iter().sum::<u64>(), 1500);
-    assert!(open.iter().all(|&open| open <= room.max(2)), "{open:?}");
+    assert!(open.iter().all(|&open| open <= room(1024, cores).max(2)), "{open:?}");
 }
 
 /// A copy of the server that another user can run, with these capabilities alone.

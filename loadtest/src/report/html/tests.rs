@@ -116,6 +116,7 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
             "pinned",
             changed(&|comparison| {
                 comparison.plan.pinned = Some(Cores { server: vec![0], wrk: vec![1] });
+                comparison.plan.one_at_a_time = true;
                 comparison.plan.keep_alive = false;
                 comparison.contestants[0].slices[11].requests_per_second = 1000.0;
                 comparison.contestants[0].slices[11].errors.timeout = 1234;

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::comparison::record::{Comparison, Pair, Plan, Summary};
+use crate::report::compare::ONE_AT_A_TIME;
 use crate::report::format::count;
 use crate::report::html::figure::{figure, percent, words};
 use crate::report::html::look::plain_name;
@@ -83,6 +84,7 @@ fn measured(plan: &Plan) -> Markup {
         @if let Some(cores) = &plan.pinned {
             " Server and wrk were " (cores.sentence()) "."
         }
+        @if plan.one_at_a_time { " " (ONE_AT_A_TIME) }
     }
 }
 

@@ -22,7 +22,7 @@
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
 //! and others would not be asked before it falls behind.
 //!
-//! With many more workers than cores there is `room` ([`common::lane::Header`]), and a worker that has
+//! With many more workers than cores there is `room` ([`common::lane::room`]), and a worker that has
 //! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
 //! core, or is next in line for one; another would have to be woken, and would do nothing that this
 //! one could not. One that blocks does not stay awake by that measure, and is given no more.
