@@ -1,4 +1,4 @@
-//! The lab's results put into a checkout of this repository: what its README opens with, and the
+//! The lab's results put into a checkout of this repository: what its README has of them, and the
 //! files that the README leads to. All of it follows from `RESULTS.json`, and a test compares it.
 
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::lab::chapter::Outcome;
 use crate::lab::record::Lab;
 use crate::matrix::cells::{CELLS, STOPPED};
-use crate::report::lab::{answer, heat, markdown};
+use crate::report::lab::{answer, cases, heat, markdown};
 use crate::save::Place;
 
 /// The record, less its single observations.
@@ -21,19 +21,24 @@ const RESULTS: &str = "loadtest/RESULTS.md";
 /// The matrix as a picture.
 const PICTURE: &str = "loadtest/results.svg";
 
-/// What opens with the answer.
+/// What opens with the answer, and has the cases further down.
 const README: &str = "README.md";
 
-/// Where in the README it does.
-const BEGIN: &str = "<!-- answer, generated -->\n";
-const END: &str = "<!-- end of answer -->";
+/// What in the README is generated, between marks with its name, in this order.
+const PARTS: [(&str, fn(&Lab) -> String); 2] =
+    [("answer", answer::answer), ("cases", |lab| cases::cases(lab.matrix.as_ref()))];
+
+/// The marks around a part.
+fn marks(part: &str) -> [String; 2] {
+    [format!("<!-- {part}, generated -->\n"), format!("<!-- end of {part} -->")]
+}
 
 /// A checkout of this repository, into which can be written.
 #[derive(Debug)]
 pub struct Checkout {
     root: PathBuf,
-    /// The README before and after what is generated.
-    readme: [String; 2],
+    /// The README before, between and after the parts that are generated.
+    readme: [String; PARTS.len() + 1],
 }
 
 impl Checkout {
@@ -54,15 +59,23 @@ impl Checkout {
         );
         let readme = fs::read_to_string(root.join(README))
             .with_context(|| format!("--publish {show} has no README.md; {remedy}"))?;
-        let marked = readme.split_once(BEGIN);
-        let marked = marked.and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-        let (before, after) = marked.with_context(|| {
-            format!(
-                "{show}/README.md has no place for the answer: a line '{}' and, below it, '{END}'",
-                BEGIN.trim_end()
-            )
-        })?;
-        let checkout = Self { root: root.into(), readme: [before.into(), after.into()] };
+        let mut around: [String; PARTS.len() + 1] = Default::default();
+        let mut rest = &readme[..];
+        for (place, (part, _)) in PARTS.iter().enumerate() {
+            let [begin, end] = marks(part);
+            let split = rest.split_once(&begin);
+            let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
+            let (before, after) = split.with_context(|| {
+                format!(
+                    "{show}/README.md has no place for the {part}: a line '{}' and, below it, '{end}'",
+                    begin.trim_end()
+                )
+            })?;
+            around[place] = before.into();
+            rest = after;
+        }
+        around[PARTS.len()] = rest.into();
+        let checkout = Self { root: root.into(), readme: around };
         for name in [README, RECORD, RESULTS, PICTURE] {
             Place::reserve("--publish", &checkout.root.join(name))?;
         }
@@ -87,9 +100,13 @@ impl Checkout {
         let record = Lab { observations: Default::default(), ..lab.clone() };
         let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
         let picture = lab.matrix.as_ref().map(heat::svg).unwrap_or_default();
-        let [before, after] = &self.readme;
+        let mut readme = self.readme[0].clone();
+        for ((part, text), after) in PARTS.iter().zip(&self.readme[1..]) {
+            let [begin, end] = marks(part);
+            readme += &[&begin, &text(lab), &end, after].map(String::as_str).concat();
+        }
         Ok([
-            (README, format!("{before}{BEGIN}{}{END}{after}", answer::answer(lab))),
+            (README, readme),
             (RECORD, json + "\n"),
             (RESULTS, markdown::results(lab)),
             (PICTURE, picture + "\n"),
@@ -183,11 +200,15 @@ mod tests {
         Checkout::at(folder.path()).unwrap().publish(&whole()).unwrap();
         let after = text(README);
         let around = |text: &str| {
-            let (before, rest) = text.split_once(BEGIN).unwrap();
-            (before.to_owned(), rest.split_once(END).unwrap().1.to_owned())
+            let mut parts = text.split("<!-- ");
+            let first = parts.next().unwrap().to_owned();
+            let others = parts.filter(|part| !part.contains(", generated -->"));
+            [first].into_iter().chain(others.map(str::to_owned)).collect::<Vec<_>>()
         };
+        assert_eq!(around(&before).len(), 1 + 3, "the servers' options are generated elsewhere");
         assert_eq!(around(&before), around(&after));
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
+        assert!(after.contains("| your case | good | bad |\n"), "{after}");
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
         assert_eq!(saved, Lab { observations: Default::default(), ..whole() });
         // A second time changes nothing.

@@ -87,19 +87,22 @@ fn good_everywhere(matrix: &Matrix, policy: &str) -> Demand {
     demand(text, found)
 }
 
-fn nobody_else(matrix: &Matrix) -> Demand {
+/// Every policy that is blind to load, with its worst workload and what it reaches there.
+pub fn others_at_their_worst(matrix: &Matrix) -> impl Iterator<Item = (&str, &str, f64)> {
     let others = matrix.policies.iter().filter(|policy| !LOAD_AWARE.contains(&policy.as_str()));
-    let mut worst = others.filter_map(|policy| {
+    others.filter_map(|policy| {
         let each = figures(matrix, policy);
         let (name, figure) = each.min_by(|(_, a), (_, b)| a.of_best.total_cmp(&b.of_best))?;
-        Some((policy, name, figure.of_best))
-    });
-    let found = worst.by_ref().collect::<Vec<_>>();
-    let best = found.iter().max_by(|(.., a), (.., b)| a.total_cmp(b));
+        Some((policy.as_str(), name, figure.of_best))
+    })
+}
+
+fn nobody_else(matrix: &Matrix) -> Demand {
+    let best = others_at_their_worst(matrix).max_by(|(.., a), (.., b)| a.total_cmp(b));
     demand(
         format!("no other policy is at least {GOOD} of the best in every workload"),
         best.map(|(policy, name, of_best)| {
-            (*of_best < GOOD, format!("the best of the others is {policy}: {of_best:.2} ({name})"))
+            (of_best < GOOD, format!("the best of the others is {policy}: {of_best:.2} ({name})"))
         }),
     )
 }

@@ -4,9 +4,11 @@
 //! - [`grid`]: its tables there, and how a figure is written;
 //! - [`markdown`]: the same as Markdown, and as `RESULTS.md`;
 //! - [`answer`]: the part of the README that is made of it;
+//! - [`cases`]: what the README says of each case, made of the matrix;
 //! - [`heat`]: the README's picture.
 
 pub mod answer;
+pub mod cases;
 pub mod grid;
 pub mod heat;
 pub mod markdown;
