@@ -24,8 +24,11 @@ const PICTURE: &str = "loadtest/results.svg";
 /// What opens with the answer, and has the cases further down.
 const README: &str = "README.md";
 
+/// A part's name, and what writes it.
+type Part = (&'static str, fn(&Lab) -> String);
+
 /// What in the README is generated, between marks with its name, in this order.
-const PARTS: [(&str, fn(&Lab) -> String); 2] =
+const PARTS: [Part; 2] =
     [("answer", answer::answer), ("cases", |lab| cases::cases(lab.matrix.as_ref()))];
 
 /// The marks around a part.
