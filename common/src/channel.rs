@@ -23,9 +23,13 @@ const LONGEST: usize = 2000;
 /// What goes over the line. SOCK_SEQPACKET keeps messages apart.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Parent to a worker started by exec: what comes along are its descriptors, and this is the
-    /// lane that it keeps, if any.
-    Start(Option<usize>),
+    /// Parent to a worker started by exec: what comes along are its descriptors.
+    Start {
+        /// The lane that it keeps, if any.
+        lane: Option<usize>,
+        /// The CPU that it is pinned to, if it is.
+        cpu: Option<usize>,
+    },
     /// Parent to worker: answer what there is, then end.
     Drain,
     /// Parent to worker: send all your listening sockets over the line that comes along.
@@ -64,12 +68,11 @@ impl Channel {
 
     /// Sends a message, and copies of descriptors with it.
     pub fn send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
-        let lane;
+        let numbers;
         let (kind, text) = match message {
-            Message::Start(None) => (b'S', ""),
-            Message::Start(Some(number)) => {
-                lane = number.to_string();
-                (b'S', lane.as_str())
+            Message::Start { lane, cpu } => {
+                numbers = [lane, cpu].map(|it| it.map_or("-".into(), |n| n.to_string())).join(" ");
+                (b'S', numbers.as_str())
             }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
@@ -140,7 +143,11 @@ impl Channel {
         let length = received.bytes;
         let message = match bytes[..length].split_first() {
             None => return Ok(None),
-            Some((b'S', lane)) => Message::Start(str::from_utf8(lane)?.parse().ok()),
+            Some((b'S', numbers)) => {
+                let mut numbers = str::from_utf8(numbers)?.split(' ').map(|it| it.parse().ok());
+                let mut next = || numbers.next().flatten();
+                Message::Start { lane: next(), cpu: next() }
+            }
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -183,9 +190,10 @@ mod tests {
         let (parent, worker) = Channel::pair().unwrap();
         worker.send(&Message::Ready, &[]).unwrap();
         worker.send(&Message::Failed("no luck".into()), &[]).unwrap();
-        for lane in [None, Some(2048)] {
-            parent.send(&Message::Start(lane), &[]).unwrap();
-            assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start(lane));
+        for (lane, cpu) in [(None, None), (Some(2048), None), (None, Some(0)), (Some(1), Some(255))]
+        {
+            parent.send(&Message::Start { lane, cpu }, &[]).unwrap();
+            assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start { lane, cpu });
         }
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Ready);
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Failed("no luck".into()));
@@ -196,7 +204,7 @@ mod tests {
     fn a_descriptor_that_is_sent_is_the_same_file() {
         let (parent, worker) = Channel::pair().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.send(&Message::Start(None), &[listener.as_fd()]).unwrap();
+        parent.send(&Message::Adopt, &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
         assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
     }

@@ -34,6 +34,9 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 40;
 
+/// The home of a worker that is not pinned to any CPU.
+pub const ANYWHERE: u32 = u32::MAX;
+
 /// With twice as many workers as this for each core, or more, to spread connections as thin as can be
 /// gets nothing more done at a time: a core runs one worker, and each other that is woken is a context
 /// switch. So workers are filled a little first ([`room`]).
@@ -82,6 +85,8 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
+    /// The CPU that worker is pinned to, or [`ANYWHERE`]. Writer: the parent.
+    pub home: AtomicU32,
 }
 
 impl Line {
@@ -116,12 +121,14 @@ impl Lanes {
         (1..=LANES).for_each(|lane| self.line(lane).handicap.store(CLOSED, Relaxed));
     }
 
-    /// Gives a lane to this worker, who has nothing to do yet, and opens it for new connections.
-    pub fn give(&self, lane: usize, worker: u32) {
+    /// Gives a lane to this worker, who has nothing to do yet and may be pinned to a CPU, and opens it
+    /// for new connections.
+    pub fn give(&self, lane: usize, worker: u32, cpu: Option<usize>) {
         let line = self.line(lane);
         line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
+        line.home.store(cpu.map_or(ANYWHERE, |cpu| cpu as u32), Relaxed);
         line.handicap.store(0, Relaxed);
         self.show_how_many();
     }
@@ -272,7 +279,7 @@ mod tests {
         let again = memory.try_clone().unwrap();
         let lanes = Lanes::map(memory).unwrap();
         lanes.close_all();
-        lanes.give(1, std::process::id());
+        lanes.give(1, std::process::id(), None);
         let board = Scoreboard::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
         let _ = board.claim().unwrap();
         (lanes, Lanes::map(again).unwrap().into_lane(1), Slot::default())
@@ -342,7 +349,7 @@ mod tests {
             ADD_ONE(&lanes.line(1).steered);
             open(&lane, &slot);
         }
-        lanes.give(1, 1);
+        lanes.give(1, 1, None);
         assert_eq!(load(&lanes, 1), 0);
         close(&lane, &slot);
         lane.tick(&slot);
@@ -356,9 +363,9 @@ mod tests {
         let cores = std::thread::available_parallelism().unwrap().get();
         let shown = || lanes.header().room.load(Relaxed);
         let few = WORKERS_PER_CORE * cores;
-        (1..=2 * few - 1).for_each(|lane| lanes.give(lane, 1));
+        (1..=2 * few - 1).for_each(|lane| lanes.give(lane, 1, None));
         assert_eq!(shown(), 0);
-        (2 * few..=3 * few).for_each(|lane| lanes.give(lane, 1));
+        (2 * few..=3 * few).for_each(|lane| lanes.give(lane, 1, None));
         assert_eq!(shown(), 9);
         (few..=3 * few).for_each(|lane| lanes.close(lane));
         assert_eq!(shown(), 0);
@@ -370,8 +377,8 @@ mod tests {
         let (lanes, ..) = lanes();
         let count = || lanes.header().count.load(Relaxed);
         assert_eq!(count(), 1);
-        lanes.give(7, 1);
-        lanes.give(3, 1);
+        lanes.give(7, 1, None);
+        lanes.give(3, 1, None);
         assert_eq!(count(), 7);
         lanes.close(7);
         assert_eq!(count(), 3);

@@ -21,14 +21,14 @@
 //!
 //! Who waits for connections where tokio cannot: a thread ([`waiter`]), or the event loop itself
 //! ([`parking`]). Who gets the next one: the parent's part in [`steering`], how loaded each worker is
-//! in [`lane`]. The policies themselves are `reuseport-server`'s.
+//! in [`lane`]. The policies themselves are the two servers'.
 //!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
-//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]) and whose turn it is
-//! ([`schedule`]); limits of the machine ([`limits`]), who has the port ([`port_owner`]) and who may
-//! have started us ([`systemd`]).
+//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), when ([`schedule`])
+//! and where ([`affinity`]); limits of the machine ([`limits`]), others there ([`port_owner`], [`systemd`]).
 
 pub mod accept_error;
+pub mod affinity;
 pub mod announce;
 pub mod burn;
 pub mod channel;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::affinity::Affinity;
 use crate::schedule::Schedule;
 
 /// Options of both servers. Each can also be set through the environment variable its help names;
@@ -98,6 +99,12 @@ pub struct Options {
     /// with least-conn, normal otherwise
     #[arg(long, value_name = "WAY", env = "SERVER_SCHEDULE")]
     pub schedule: Option<Schedule>,
+
+    /// On which CPUs workers run: free, wherever the scheduler wants, or pinned, each on one CPU only.
+    /// By default as the policy wants it: pinned with reuseport-server's least-conn, if there are as
+    /// many workers as CPUs; free otherwise
+    #[arg(long, value_name = "WAY", env = "SERVER_AFFINITY")]
+    pub affinity: Option<Affinity>,
 }
 
 fn parse_host(text: &str) -> Result<IpAddr, String> {
@@ -131,6 +138,7 @@ impl Options {
             drain_timeout: Duration::from_secs(10),
             hang_timeout: Duration::from_secs(30),
             schedule: None,
+            affinity: None,
         }
     }
 }

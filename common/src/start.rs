@@ -56,6 +56,8 @@ pub struct Seat {
     pub slots: Slots,
     /// The lane it keeps, where a policy steers by load.
     pub lane: Option<&'static Lane>,
+    /// The CPU it is pinned to, if it is.
+    pub cpu: Option<usize>,
 }
 
 /// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slots
@@ -63,6 +65,7 @@ pub struct Seat {
 pub fn by_fork(
     channel: Channel,
     index: usize,
+    cpu: Option<usize>,
     take_seat: impl FnOnce() -> (Slots, TcpListener),
     live: &Life,
 ) -> Result<Pid> {
@@ -73,7 +76,7 @@ pub fn by_fork(
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let (slots, listener) = take_seat();
-            let seat = Seat { channel, slot: slots.at(index), slots, lane: None };
+            let seat = Seat { channel, slot: slots.at(index), slots, lane: None, cpu };
             live_and_exit(&seat, |seat| live(seat, listener))
         }
     }
@@ -92,6 +95,7 @@ pub fn by_exec(
     index: usize,
     scoreboard: &Scoreboard,
     lane: Option<(usize, BorrowedFd)>,
+    cpu: Option<usize>,
     inheritance: Option<BorrowedFd>,
 ) -> Result<Pid> {
     let name = std::env::args_os().next().unwrap_or_default();
@@ -108,7 +112,7 @@ pub fn by_exec(
     let (lane, lanes) = lane.unzip();
     let descriptors: Vec<BorrowedFd> =
         [Some(scoreboard.file().as_fd()), lanes, inheritance].into_iter().flatten().collect();
-    ours.send(&Message::Start(lane), &descriptors).context("cannot talk to a worker")?;
+    ours.send(&Message::Start { lane, cpu }, &descriptors).context("cannot talk to a worker")?;
     Ok(Pid::from_raw(child.id() as i32))
 }
 
@@ -128,7 +132,7 @@ pub fn as_worker(
         .ok()
         .flatten()
         .context("--worker is for the server's own use; start the server without it")?;
-    let Message::Start(lane) = message else {
+    let Message::Start { lane, cpu } = message else {
         bail!("expected to be started, not {message:?}");
     };
     let mut descriptors = descriptors.into_iter();
@@ -142,7 +146,7 @@ pub fn as_worker(
         }
         None => None,
     };
-    let seat = Seat { channel, slot: slots.at(index), slots, lane };
+    let seat = Seat { channel, slot: slots.at(index), slots, lane, cpu };
     live_and_exit(&seat, |seat| live(seat, descriptors.next()))
 }
 

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::affinity::{self, Affinity};
 use crate::announce::{Announced, announce};
 use crate::channel::{Channel, Message};
 use crate::lane::{LANES, Lanes};
@@ -108,6 +109,8 @@ struct Worker {
     sockets: usize,
     /// The lane by which a steering policy knows it; a successor takes over its predecessor's.
     lane: Option<usize>,
+    /// The CPU it is pinned to, if it is.
+    cpu: Option<usize>,
     /// Since when its event loop has been seen to stand still.
     suspected: Option<Instant>,
     /// Why it could not go on, if it had the time to say.
@@ -132,6 +135,13 @@ enum Life {
     },
     /// Killed, not reaped yet.
     Killed,
+}
+
+impl Life {
+    /// Whether it is given nothing more to do.
+    fn ends(self) -> bool {
+        matches!(self, Life::Draining { .. } | Life::Killed)
+    }
 }
 
 /// What woke the parent.
@@ -406,6 +416,7 @@ impl Supervisor<'_> {
         let (ours, theirs) = Channel::pair()?;
         let mut ours = Some(ours);
         let lane = self.lane_for(replaces);
+        let cpu = self.cpu_for(replaces)?;
         let (pid, sockets) = match self.start.how {
             How::Fork(live) => {
                 let take_seat = || {
@@ -416,7 +427,7 @@ impl Supervisor<'_> {
                     let listener = self.start.listener.take().expect("so it does this");
                     (desk.scoreboard.into_slots(), listener)
                 };
-                (by_fork(theirs, index, take_seat, live)?, 1)
+                (by_fork(theirs, index, cpu, take_seat, live)?, 1)
             }
             How::Exec => {
                 let (line, sockets) = self.sockets_for(replaces)?;
@@ -424,7 +435,7 @@ impl Supervisor<'_> {
                 let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
                 let ours = ours.as_ref().expect("it is taken in forked children alone");
                 let lane = lane.zip(self.lanes().map(AsFd::as_fd));
-                (by_exec(ours, theirs, index, self.scoreboard(), lane, inheritance)?, sockets)
+                (by_exec(ours, theirs, index, self.scoreboard(), lane, cpu, inheritance)?, sockets)
             }
         };
         let channel = ours.expect("a forked child does not come back");
@@ -436,6 +447,7 @@ impl Supervisor<'_> {
             started: Instant::now(),
             sockets,
             lane,
+            cpu,
             suspected: None,
             last_words: None,
         });
@@ -484,8 +496,20 @@ impl Supervisor<'_> {
 
     /// Whether a worker that does not drain has this lane.
     fn is_in_use(&self, lane: usize) -> bool {
-        let ends = |life| matches!(life, Life::Draining { .. } | Life::Killed);
-        self.workers.iter().any(|worker| worker.lane == Some(lane) && !ends(worker.life))
+        self.workers.iter().any(|worker| worker.lane == Some(lane) && !worker.life.ends())
+    }
+
+    /// The CPU of a worker to be started, if workers are pinned: its predecessor's, or the emptiest.
+    fn cpu_for(&self, replaces: Option<usize>) -> Result<Option<usize>> {
+        if self.options.affinity != Some(Affinity::Pinned) {
+            return Ok(None);
+        }
+        if let Some(place) = replaces.and_then(|old| self.serving(old)) {
+            return Ok(self.workers[place].cpu);
+        }
+        let staying = self.workers.iter().filter(|worker| !worker.life.ends());
+        let taken = staying.filter_map(|worker| worker.cpu);
+        Ok(affinity::emptiest(&affinity::cpus()?, taken))
     }
 
     /// Has new connections steered to a worker that listens on a new socket. If that fails the worker
@@ -517,7 +541,7 @@ impl Supervisor<'_> {
     fn open_lane(&self, place: usize) {
         let worker = &self.workers[place];
         if let (Some(lanes), Some(lane)) = (self.lanes(), worker.lane) {
-            lanes.give(lane, worker.pid.as_raw() as u32);
+            lanes.give(lane, worker.pid.as_raw() as u32, worker.cpu);
         }
     }
 

@@ -21,7 +21,6 @@ use crate::lane::Lane;
 use crate::last_call;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
-use crate::schedule::Schedule;
 use crate::scoreboard::{Slot, State};
 use crate::socket;
 use crate::start::Seat;
@@ -50,7 +49,8 @@ pub struct Worker {
 /// enough, since the processes are what spreads the work over the cores.
 pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
     seat.slot.occupy();
-    options.schedule.unwrap_or(Schedule::Normal).set()?;
+    options.schedule.map_or(Ok(()), |way| way.set())?;
+    seat.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),

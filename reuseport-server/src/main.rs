@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(mut cli: Cli) -> Result<()> {
-    cli.options.schedule.get_or_insert(cli.steer.schedule());
+    cli.steer.fill_in(&mut cli.options);
     let options = &cli.options;
     if let Some(index) = cli.worker {
         match as_worker(index, |seat, line| {

@@ -4,6 +4,8 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use common::affinity::Affinity;
+use common::options::Options;
 use common::schedule::Schedule;
 use common::start::Seat;
 use common::waiter::{Sockets, Way};
@@ -40,11 +42,13 @@ impl Accept {
         Ok(Sockets { listeners: vec![listener], way })
     }
 
-    /// How workers that wait like this are scheduled, unless somebody says otherwise.
-    pub fn schedule(self) -> Schedule {
-        match self {
+    /// Decides how workers that wait like this are run, where nobody has said.
+    pub fn fill_in(self, options: &mut Options) {
+        let schedule = match self {
             Self::LeastConn => Schedule::Batch,
             Self::Epoll | Self::Blocking | Self::Exclusive => Schedule::Normal,
-        }
+        };
+        options.schedule.get_or_insert(schedule);
+        options.affinity.get_or_insert(Affinity::Free);
     }
 }

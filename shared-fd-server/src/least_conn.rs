@@ -103,6 +103,7 @@ impl LeastConn {
     /// Waits for the worker in this seat.
     pub fn from(seat: &Seat) -> Enter {
         let peers = Peers::new(seat.slot, seat.slots);
+        let crew = Crew::new(); // before the worker is pinned, and sees one core
         Box::new(|place| {
             let line = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             line.add(&place.events, EpollEvent::new(EpollFlags::EPOLLIN, LOOP))?;
@@ -110,7 +111,7 @@ impl LeastConn {
                 line,
                 is_in_line: false,
                 peers,
-                crew: Crew::new(),
+                crew,
                 let_downs: HashMap::new(),
                 lies_since: None,
             }))

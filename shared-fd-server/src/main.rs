@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(mut cli: Cli) -> Result<()> {
-    cli.options.schedule.get_or_insert(cli.accept.schedule());
+    cli.accept.fill_in(&mut cli.options);
     let options = &cli.options;
     let live = |seat: &Seat, listener: TcpListener| {
         worker::run(seat, cli.accept.to(seat, listener)?, options)

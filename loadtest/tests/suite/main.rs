@@ -2,6 +2,7 @@
 //! /proc, and end what they started. One test binary, one module per subject.
 
 mod accept;
+mod affinity;
 mod bad_input;
 mod bench;
 mod chromium;

@@ -27,12 +27,12 @@ const POLICIES: [&str; 5] = ["hash", "first", "random", "cpu", "least-conn"];
 static CROWD: RwLock<()> = RwLock::new(());
 
 /// Keeps the crowd away for a test.
-fn quiet() -> RwLockReadGuard<'static, ()> {
+pub fn quiet() -> RwLockReadGuard<'static, ()> {
     CROWD.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the program of least-conn may be loaded here; says so if not.
-fn may_load() -> bool {
+pub fn may_load() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
@@ -77,7 +77,7 @@ fn wait_for_open(server: &Server, connections: u64) {
     });
 }
 
-fn wait_for_workers(server: &Server, workers: usize, gone: &[u32]) {
+pub fn wait_for_workers(server: &Server, workers: usize, gone: &[u32]) {
     wait_for("the workers", || {
         let now = server.workers();
         let replaced = now.len() == workers && now.iter().all(|pid| !gone.contains(pid));

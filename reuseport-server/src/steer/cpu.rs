@@ -2,7 +2,8 @@
 //!
 //! Meant for a machine whose network card spreads its interrupts over the CPUs, with a worker pinned
 //! to each: then a connection stays on one CPU, with everything about it in that CPU's cache. It
-//! takes an administrator to have socket n's worker run on CPU n; these workers are not pinned.
+//! takes an administrator to have socket n's worker run on CPU n. `--affinity pinned` does not: the
+//! kernel numbers sockets in the order in which workers, who start at the same time, bind them.
 //!
 //! Its trap: on loopback the SYN is processed where the client runs, in its call of connect(2). So
 //! the client's scheduling chooses the worker. With two CPUs two sockets get everything, however many

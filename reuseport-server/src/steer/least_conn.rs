@@ -16,6 +16,9 @@
 //! SCHED_BATCH ([`common::schedule`]): who is woken while a core is busy waits for its turn, and finds more
 //! to do then.
 //!
+//! And they are pinned to CPUs ([`common::affinity`]), if there is one for each: of equals the program
+//! chooses one of the CPU on which the connection's packets arrive.
+//!
 //! When it goes wrong:
 //!
 //! - If there is nothing to choose, or the choice fails (a worker that died and is not buried yet), the

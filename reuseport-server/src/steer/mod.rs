@@ -22,6 +22,8 @@ mod random;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use common::affinity::Affinity;
+use common::options::Options;
 use common::schedule::Schedule;
 use common::steering::Steering;
 
@@ -58,11 +60,17 @@ impl Steer {
         })
     }
 
-    /// How workers that are steered to like this are scheduled, unless somebody says otherwise.
-    pub fn schedule(self) -> Schedule {
-        match self {
-            Self::LeastConn => Schedule::Batch,
-            Self::Hash | Self::First | Self::Random | Self::Cpu => Schedule::Normal,
-        }
+    /// Decides how workers that are steered to like this are run, where nobody has said.
+    pub fn fill_in(self, options: &mut Options) {
+        let (schedule, affinity) = match self {
+            Self::LeastConn => {
+                (Schedule::Batch, Affinity::pinned_if_enough(options.workers.into()))
+            }
+            Self::Hash | Self::First | Self::Random | Self::Cpu => {
+                (Schedule::Normal, Affinity::Free)
+            }
+        };
+        options.schedule.get_or_insert(schedule);
+        options.affinity.get_or_insert(affinity);
     }
 }

@@ -8,7 +8,8 @@
 //!     if its worker is awake and load < room:       choose it, and look no further
 //!     if its worker has been silent for two seconds: load += SILENT
 //!     load += handicap                              (CLOSED if it has no worker)
-//! choose the least; of several the next in turn after the lane chosen last on this CPU
+//! choose the least; of several those of workers that are pinned to this CPU; of several the next in
+//! turn after the lane chosen last on this CPU
 //! if that is closed, or cannot be selected:         leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
@@ -21,6 +22,12 @@
 //! Of equals the next in turn, so that idle workers take turns. One that is still warm in some cache
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
 //! and others would not be asked before it falls behind.
+//!
+//! But first of equals a worker of this CPU, if workers are pinned ([`common::affinity`]): that is where
+//! the connection's packets arrive, on loopback because its client runs here, and behind a network card
+//! because its queue for this connection interrupts here. So a request need not wake somebody on another
+//! CPU, nor its data move between two caches. Only of equals: to give the workers of this CPU more than
+//! others would be the policy `cpu`, and its trap.
 //!
 //! With many more workers than cores there is `room` ([`common::lane::room`]), and a worker that has
 //! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
@@ -51,6 +58,7 @@ use crate::steer::assembler::{
 
 /// Functions of the kernel, by their numbers in linux/bpf.h.
 const MAP_LOOKUP_ELEM: i32 = 1;
+const GET_SMP_PROCESSOR_ID: i32 = 8;
 const SK_SELECT_REUSEPORT: i32 = 82;
 /// CLOCK_MONOTONIC as of the last clock tick, some milliseconds ago. Cheaper than exact.
 const KTIME_GET_COARSE_NS: i32 = 160;
@@ -81,9 +89,11 @@ const SILENT: i32 = 32;
 /// what the coarse clock is late, which is up to a clock tick. In nanoseconds.
 const AWAKE: i32 = 4_000_000;
 
-/// What loads are compared by: the load, and in the lower bits the turn. More turns than LANES.
-const TURN_BITS: i32 = 12;
-const TURNS: i32 = (1 << TURN_BITS) - 1;
+/// What lanes are compared by: the load, from this bit on; in the bit below it whether its worker is
+/// away, not pinned to this CPU; and in the rest the turn, of which there are more than LANES.
+const LOAD_BIT: i32 = AWAY_BIT + 1;
+const AWAY_BIT: i32 = 12;
+const TURNS: i32 = (1 << AWAY_BIT) - 1;
 
 /// The program's memory, for each CPU: programs on one CPU run one after the other.
 #[repr(C)]
@@ -92,7 +102,7 @@ struct Scratch {
     lane: u32,
     /// The lane chosen last time.
     last: u32,
-    /// Load and turn of the best so far.
+    /// What the best so far is compared by.
     least: u64,
     /// A heartbeat before that is too old.
     oldest: u64,
@@ -100,6 +110,8 @@ struct Scratch {
     awake: u64,
     /// The room that the header tells of.
     room: u64,
+    /// The CPU that this memory is of, where the SYN arrived.
+    here: u64,
 }
 
 /// Bytes of the program's memory.
@@ -130,6 +142,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const OLDEST: usize = offset_of!(Scratch, oldest);
     const AWAKE_SINCE: usize = offset_of!(Scratch, awake);
     const ROOM: usize = offset_of!(Scratch, room);
+    const HERE: usize = offset_of!(Scratch, here);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -151,6 +164,9 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Set, -1);
     a.calculate(R1, ShiftRight, 1);
     a.store64(R8, LEAST as i16, R1);                       // scratch.least = i64::MAX
+
+    a.call(GET_SMP_PROCESSOR_ID);                          // r0 = this CPU
+    a.store64(R8, HERE as i16, R0);                        // scratch.here = this CPU
 
     a.set_map(R1, maps.loads);
     a.calculate(R2, Set, R10);
@@ -205,13 +221,21 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, ShiftLeft, SILENT);
     a.calculate(R1, Add, R2);                              // load += SILENT if it is
 
+    a.calculate(R1, ShiftLeft, LOAD_BIT);
+    a.load32(R2, R0, offset_of!(Line, home));
+    a.load64(R3, R8, HERE);
+    a.calculate(R3, ExclusiveOr, R2);                      // r3 = home == here ? 0 : something
+    a.calculate(R2, Set, 0);
+    a.calculate(R2, Subtract, R3);
+    a.calculate(R2, ShiftRight, 63);                       // r2 = home == here ? 0 : 1
+    a.calculate(R2, ShiftLeft, AWAY_BIT);
+    a.calculate(R1, Or, R2);                               // r1 = load, away
     a.calculate(R2, Set, R7);
     a.load32(R3, R8, LAST);
     a.calculate(R2, Subtract, R3);
     a.calculate(R2, Subtract, 1);
     a.calculate(R2, And, TURNS);                           // r2 = turn = lanes after the last one
-    a.calculate(R1, ShiftLeft, TURN_BITS);
-    a.calculate(R1, Or, R2);                               // r1 = load and turn
+    a.calculate(R1, Or, R2);                               // r1 = load, away, turn
     a.load64(R2, R8, LEAST);
     a.calculate(R1, Subtract, R2);                         // r1 = it - least
     a.calculate(R3, Set, R1);
@@ -224,7 +248,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
 
     a.label("choose");
     a.load64(R1, R8, LEAST);
-    a.set_wide(R2, CLOSED << TURN_BITS);
+    a.set_wide(R2, CLOSED << LOAD_BIT);
     a.jump_if(R1, AtLeast, R2, "hash");                    // all closed?
     a.load32(R2, R8, LAST);
     a.calculate(R1, Add, R2);
@@ -273,6 +297,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
 mod tests {
     use super::*;
     use crate::steer::assembler::ADD_ATOMICALLY;
+    use common::lane::ANYWHERE;
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -285,6 +310,7 @@ mod tests {
     const ADD: usize = 0x1000;
 
     const NOW: u64 = 100 * SILENCE as u64;
+    const HERE: u64 = 3;
 
     /// What the program finds in the kernel.
     struct World {
@@ -380,6 +406,7 @@ mod tests {
         let mut machine = rbpf::EbpfVmRaw::new(Some(&bytes)).unwrap();
         machine.register_helper(MAP_LOOKUP_ELEM as u32, lookup).unwrap();
         machine.register_helper(SK_SELECT_REUSEPORT as u32, select).unwrap();
+        machine.register_helper(GET_SMP_PROCESSOR_ID as u32, |_, _, _, _, _| HERE).unwrap();
         machine.register_helper(KTIME_GET_COARSE_NS as u32, |_, _, _, _, _| NOW).unwrap();
         const STEERED: usize = offset_of!(Line, steered);
         const MIGRATED: usize = offset_of!(Line, migrated);
@@ -434,6 +461,30 @@ mod tests {
             chosen.push(choose().unwrap());
         }
         assert_eq!(chosen, [1, 2, 4, 1, 2, 4, 1, 2]);
+    }
+
+    #[test]
+    fn of_equals_the_next_in_turn_of_those_pinned_to_this_cpu_is_chosen() {
+        let home = |lane, cpu| line(lane, |line| line.home.store(cpu, Relaxed));
+        let mut chosen = Vec::new();
+        home(1, 0);
+        home(2, HERE as u32);
+        home(3, ANYWHERE);
+        home(4, HERE as u32);
+        for _ in 0..4 {
+            loads(&[Some(5); 4]);
+            chosen.push(choose().unwrap());
+        }
+        assert_eq!(chosen, [2, 4, 2, 4]);
+        loads(&[Some(4), Some(5), Some(4), Some(5)]);
+        assert_eq!(choose(), Some(1), "less loaded is better than near");
+        loads(&[Some(5); 4]);
+        line(2, |line| line.beat.store(0, Relaxed));
+        line(4, |line| line.beat.store(0, Relaxed));
+        assert_eq!(choose(), Some(3), "and so is alive");
+        loads(&[Some(0); 4]);
+        let spread: Vec<_> = (0..8).map(|_| choose().unwrap()).collect();
+        assert_eq!(spread, [4, 2, 3, 1, 2, 4, 1, 3], "nobody gets two more than another");
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! On which CPUs workers run.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::atomic::Ordering::Relaxed;
+
+use common::affinity::{cpus, pin_to};
+use nix::sys::signal::Signal;
+use procfs::process::Process;
+
+use crate::steer::{may_load, quiet, wait_for_workers};
+use crate::support::{Server, assert_refused, run, send, wait_for};
+
+const BOTH: [&str; 2] = ["shared-fd-server", "reuseport-server"];
+
+/// The CPUs that a thread of this process may run on, for each of its threads.
+fn cpus_of(pid: u32) -> Vec<Vec<usize>> {
+    let tasks = Process::new(pid as i32).unwrap().tasks().unwrap();
+    let of_task = |task: procfs::process::Task| {
+        let ranges = task.status().unwrap().cpus_allowed_list.unwrap();
+        ranges.into_iter().flat_map(|(first, last)| first as usize..=last as usize).collect()
+    };
+    tasks.map(|task| of_task(task.unwrap())).collect()
+}
+
+/// The one CPU that all threads of this process run on.
+fn cpu_of(pid: u32) -> usize {
+    let cpus = cpus_of(pid);
+    assert!(cpus.iter().all(|each| *each == cpus[0] && each.len() == 1), "{cpus:?}");
+    cpus[0][0]
+}
+
+/// How many workers each CPU has.
+fn workers_by_cpu(server: &Server) -> Vec<usize> {
+    let mut workers: BTreeMap<usize, usize> = cpus().unwrap().iter().map(|&cpu| (cpu, 0)).collect();
+    server.workers().into_iter().for_each(|pid| *workers.entry(cpu_of(pid)).or_default() += 1);
+    workers.into_values().collect()
+}
+
+#[test]
+fn workers_are_pinned_as_the_policy_or_the_option_says_and_the_parent_is_free() {
+    let _quiet = quiet();
+    let all = cpus().unwrap();
+    let enough = (all.len() * 2).to_string();
+    let few = (all.len() - 1).max(1).to_string(); // one worker for one CPU is enough
+    let [shared, own] = BOTH;
+    for (program, arguments, pinned) in [
+        (shared, &["--accept", "epoll"][..], false),
+        (shared, &["--accept", "least-conn"], false),
+        (shared, &["--affinity", "pinned"], true),
+        (shared, &["--affinity", "pinned", "--exec"], true),
+        (shared, &["--affinity", "pinned", "--accept", "exclusive"], true), // of several threads
+        (own, &["--steer", "hash"], false),
+        (own, &["--affinity", "pinned"], true),
+        (own, &["--steer", "least-conn"], true),
+        (own, &["--steer", "least-conn", "--affinity", "free"], false),
+        (own, &["--steer", "least-conn", "--workers", &few], all.len() == 1),
+    ] {
+        if arguments.contains(&"least-conn") && program == own && !may_load() {
+            continue;
+        }
+        let workers: &[&str] =
+            if arguments.contains(&"--workers") { &[] } else { &["--workers", &enough] };
+        let server = Server::start(program, &[arguments, workers].concat());
+        for worker in server.workers() {
+            for cpus in cpus_of(worker) {
+                let wanted = if pinned { 1 } else { all.len() };
+                assert_eq!(cpus.len(), wanted, "{program} {arguments:?}");
+            }
+        }
+        if pinned {
+            assert_eq!(workers_by_cpu(&server), vec![2; all.len()], "{arguments:?}");
+        }
+        assert_eq!(cpus_of(server.pid()), std::slice::from_ref(&all));
+        server.stop();
+    }
+}
+
+#[test]
+fn pinned_workers_stay_spread_over_the_cpus_through_crashes_reloads_and_changes_of_number() {
+    let _quiet = quiet();
+    let cpus = cpus().unwrap().len();
+    let workers = 2 * cpus;
+    for program in BOTH {
+        let number = workers.to_string();
+        let server = Server::start(program, &["--affinity", "pinned", "--workers", &number]);
+        let crowd = workers_by_cpu(&server);
+        assert_eq!(crowd, vec![2; cpus], "{program}");
+
+        let last = *server.workers().last().unwrap();
+        send(last, Signal::SIGKILL);
+        wait_for_workers(&server, workers, &[last]);
+        assert_eq!(workers_by_cpu(&server), crowd, "{program}: where one was missing");
+
+        for _ in 0..2 {
+            let before = server.workers();
+            server.signal(Signal::SIGHUP);
+            wait_for_workers(&server, workers, &before);
+            assert_eq!(workers_by_cpu(&server), crowd, "{program}: each where its predecessor was");
+        }
+
+        for (signal, number) in [(Signal::SIGTTIN, workers + 1), (Signal::SIGTTOU, workers)] {
+            server.signal(signal);
+            wait_for_workers(&server, number, &[]);
+        }
+        assert_eq!(workers_by_cpu(&server), crowd, "{program}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_server_that_may_use_one_cpu_pins_its_workers_to_that() {
+    let last = *cpus().unwrap().last().unwrap();
+    // On a thread of its own, which the server inherits that from.
+    let server = std::thread::spawn(move || {
+        pin_to(last).unwrap();
+        Server::start("reuseport-server", &["--affinity", "pinned"])
+    });
+    let server = server.join().unwrap();
+    assert!(server.workers().into_iter().all(|worker| cpu_of(worker) == last));
+    server.stop();
+}
+
+#[test]
+fn least_conn_gives_a_connection_to_an_idle_worker_of_the_cpu_it_arrives_on() {
+    let _quiet = quiet();
+    if !may_load() {
+        return;
+    }
+    let cpus = cpus().unwrap();
+    let workers = (2 * cpus.len()).to_string();
+    let server =
+        Server::start("reuseport-server", &["--steer", "least-conn", "--workers", &workers]);
+    for &cpu in &cpus {
+        let address = server.address();
+        let connect = move || {
+            pin_to(cpu).unwrap();
+            [(); 2].map(|()| TcpStream::connect(address).unwrap()) // and on loopback it arrives there
+        };
+        let connections = std::thread::spawn(connect).join().unwrap();
+        let open = || -> Vec<(usize, u64)> {
+            let workers = server.scoreboard.workers();
+            let open = workers.filter_map(|(_, slot)| {
+                Some((cpu_of(slot.pid()?), slot.connections_open.load(Relaxed)))
+            });
+            open.filter(|&(_, open)| open > 0).collect()
+        };
+        let total = |open: &[(usize, u64)]| open.iter().map(|(_, open)| open).sum::<u64>();
+        let found = wait_for("both", || Some(open()).filter(|open| total(open) == 2));
+        assert_eq!(found, [(cpu, 1); 2]);
+        drop(connections);
+        wait_for("their end", || (total(&open()) == 0).then_some(()));
+    }
+    server.stop();
+}
+
+#[test]
+fn an_affinity_that_makes_no_sense_is_refused() {
+    for program in BOTH {
+        let output = run(program, &["--affinity", "tight"]);
+        assert_refused(&output, &["'tight'", "--affinity", "free", "pinned"], program);
+    }
+}
