@@ -35,7 +35,7 @@ pub const LANES: usize = CAPACITY;
 pub const CLOSED: u64 = 1 << 40;
 
 /// The home of a worker that is not pinned to any CPU.
-pub const ANYWHERE: u32 = u32::MAX;
+pub const ANYWHERE: u64 = u64::MAX;
 
 /// With twice as many workers as this for each core, or more, to spread connections as thin as can be
 /// gets nothing more done at a time: a core runs one worker, and each other that is woken is a context
@@ -86,7 +86,7 @@ pub struct Line {
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
     /// The CPU that worker is pinned to, or [`ANYWHERE`]. Writer: the parent.
-    pub home: AtomicU32,
+    pub home: AtomicU64,
 }
 
 impl Line {
@@ -128,7 +128,7 @@ impl Lanes {
         line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
-        line.home.store(cpu.map_or(ANYWHERE, |cpu| cpu as u32), Relaxed);
+        line.home.store(cpu.map_or(ANYWHERE, |cpu| cpu as u64), Relaxed);
         line.handicap.store(0, Relaxed);
         self.show_how_many();
     }

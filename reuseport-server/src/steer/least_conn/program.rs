@@ -5,11 +5,13 @@
 //! ```text
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
-//!     if its worker is awake and load < room:       choose it, and look no further
-//!     if its worker has been silent for two seconds: load += SILENT
 //!     load += handicap                              (CLOSED if it has no worker)
-//! choose the least; of several those of workers that are pinned to this CPU; of several the next in
-//! turn after the lane chosen last on this CPU
+//!     if its worker is awake and load < room:
+//!         if it is not pinned to another CPU:       choose it, and look no further
+//!     else:                                         load += ASLEEP
+//!     if its worker has been silent for two seconds: load += SILENT
+//! choose the least; of several whoever is not pinned to another CPU; of several the next in turn
+//! after the lane chosen last on this CPU
 //! if that is closed, or cannot be selected:         leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
@@ -32,7 +34,8 @@
 //! With many more workers than cores there is `room` ([`common::lane::room`]), and a worker that has
 //! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
 //! core, or is next in line for one; another would have to be woken, and would do nothing that this
-//! one could not. One that blocks does not stay awake by that measure, and is given no more.
+//! one could not. One that blocks does not stay awake by that measure, and is given no more. Here too,
+//! whoever is pinned to this CPU comes first, then whoever is awake on another, then those asleep.
 //!
 //! The verifier follows every path through the loop before it lets the program in, and gives up when
 //! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
@@ -84,6 +87,10 @@ const SILENCE: i32 = 2_000_000_000;
 
 /// 1 << SILENT is added to the load of a silent worker: more than any load, and less than CLOSED.
 const SILENT: i32 = 32;
+
+/// 1 << ASLEEP is added to the load of whoever is asleep or has no room: more than any load, less than
+/// SILENT. Without room that is everybody, and makes no difference.
+const ASLEEP: i32 = 31;
 
 /// A worker is awake if it has accepted or ended a connection in the last milliseconds, this many and
 /// what the coarse clock is late, which is up to a clock tick. In nanoseconds.
@@ -202,18 +209,27 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.load64(R2, R0, offset_of!(Line, handicap));
     a.calculate(R1, Add, R2);                              // load += handicap
 
+    a.load64(R3, R0, offset_of!(Line, home));
+    a.load64(R4, R8, HERE);
+    a.calculate(R3, ExclusiveOr, R4);                      // r3 = home == here ? 0 : not 0, and
+    a.calculate(R5, Set, 0);                               //      home == ANYWHERE ? below 0
+    a.calculate(R5, Subtract, R3);
+    a.calculate(R5, ShiftRight, 63);                       // r5 = away = pinned elsewhere ? 1 : 0
+
     a.load64(R2, R0, offset_of!(Line, beat));              // r2 = beat
     a.calculate(R4, Set, R2);
     a.load64(R3, R8, AWAKE_SINCE);
-    a.calculate(R4, Subtract, R3);
-    a.calculate(R4, ShiftRightSigned, 63);                 // r4 = beat < awake ? -1 : 0
-    a.calculate(R4, ExclusiveOr, -1);                      // r4 = beat < awake ? 0 : -1
-    a.calculate(R5, Set, R1);
+    a.calculate(R4, Subtract, R3);                         // r4 = beat < awake ? below 0 : 0 or more
     a.load64(R3, R8, ROOM);
-    a.calculate(R5, Subtract, R3);
-    a.calculate(R5, ShiftRightSigned, 63);                 // r5 = load < room ? -1 : 0
-    a.calculate(R4, And, R5);
-    a.jump_if(R4, NotEqual, 0, "take");                    // both: look no further
+    a.calculate(R3, Subtract, 1);
+    a.calculate(R3, Subtract, R1);                         // r3 = load < room ? 0 or more : below 0
+    a.calculate(R4, Or, R3);
+    a.calculate(R4, ShiftRight, 63);                       // r4 = awake, and with room ? 0 : 1
+    a.calculate(R3, Set, R4);
+    a.calculate(R3, Or, R5);
+    a.jump_if(R3, Equal, 0, "take");                       // and not away: look no further
+    a.calculate(R4, ShiftLeft, ASLEEP);
+    a.calculate(R1, Add, R4);                              // load += ASLEEP if it is, or has no room
 
     a.load64(R3, R8, OLDEST);
     a.calculate(R2, Subtract, R3);                         // r2 = beat - oldest
@@ -222,14 +238,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Add, R2);                              // load += SILENT if it is
 
     a.calculate(R1, ShiftLeft, LOAD_BIT);
-    a.load32(R2, R0, offset_of!(Line, home));
-    a.load64(R3, R8, HERE);
-    a.calculate(R3, ExclusiveOr, R2);                      // r3 = home == here ? 0 : something
-    a.calculate(R2, Set, 0);
-    a.calculate(R2, Subtract, R3);
-    a.calculate(R2, ShiftRight, 63);                       // r2 = home == here ? 0 : 1
-    a.calculate(R2, ShiftLeft, AWAY_BIT);
-    a.calculate(R1, Or, R2);                               // r1 = load, away
+    a.calculate(R5, ShiftLeft, AWAY_BIT);
+    a.calculate(R1, Or, R5);                               // r1 = load, away
     a.calculate(R2, Set, R7);
     a.load32(R3, R8, LAST);
     a.calculate(R2, Subtract, R3);
@@ -311,6 +321,7 @@ mod tests {
 
     const NOW: u64 = 100 * SILENCE as u64;
     const HERE: u64 = 3;
+    const OTHER: u64 = 0;
 
     /// What the program finds in the kernel.
     struct World {
@@ -339,6 +350,7 @@ mod tests {
                 line.steered.store(1000 + load.unwrap_or(0), Relaxed);
                 line.ended.store(1000, Relaxed);
                 line.beat.store(NOW, Relaxed);
+                line.home.store(ANYWHERE, Relaxed);
                 line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
                 world.sockets.borrow_mut().insert(lane);
             }
@@ -467,22 +479,21 @@ mod tests {
     fn of_equals_the_next_in_turn_of_those_pinned_to_this_cpu_is_chosen() {
         let home = |lane, cpu| line(lane, |line| line.home.store(cpu, Relaxed));
         let mut chosen = Vec::new();
-        home(1, 0);
-        home(2, HERE as u32);
-        home(3, ANYWHERE);
-        home(4, HERE as u32);
+        let again = |loads_now: [u64; 4]| {
+            loads(&loads_now.map(Some));
+            [OTHER, HERE, OTHER, HERE].into_iter().zip(1..).for_each(|(cpu, lane)| home(lane, cpu));
+        };
         for _ in 0..4 {
-            loads(&[Some(5); 4]);
+            again([5; 4]);
             chosen.push(choose().unwrap());
         }
         assert_eq!(chosen, [2, 4, 2, 4]);
-        loads(&[Some(4), Some(5), Some(4), Some(5)]);
+        again([4, 5, 4, 5]);
         assert_eq!(choose(), Some(1), "less loaded is better than near");
-        loads(&[Some(5); 4]);
-        line(2, |line| line.beat.store(0, Relaxed));
-        line(4, |line| line.beat.store(0, Relaxed));
+        again([5; 4]);
+        [2, 4].into_iter().for_each(|lane| line(lane, |line| line.beat.store(0, Relaxed)));
         assert_eq!(choose(), Some(3), "and so is alive");
-        loads(&[Some(0); 4]);
+        again([0; 4]);
         let spread: Vec<_> = (0..8).map(|_| choose().unwrap()).collect();
         assert_eq!(spread, [4, 2, 3, 1, 2, 4, 1, 3], "nobody gets two more than another");
     }
@@ -553,6 +564,22 @@ mod tests {
         loads(&[Some(1), Some(0)]);
         asleep(2);
         assert_eq!(choose(), Some(2), "without room the least loaded it is, awake or not");
+    }
+
+    #[test]
+    fn with_room_whoever_is_awake_on_this_cpu_comes_first_then_on_another_then_those_asleep() {
+        let asleep = |lane| line(lane, |l| l.beat.store(NOW - AWAKE as u64 - 1, Relaxed));
+        line(0, |header| header.migrated.store(3, Relaxed)); // where the room lies
+        loads(&[Some(0), Some(0), Some(1), Some(0), Some(1)]);
+        for (lane, cpu) in (1..).zip([HERE, OTHER, OTHER, OTHER, HERE]) {
+            line(lane, |line| line.home.store(cpu, Relaxed));
+        }
+        asleep(1);
+        asleep(2);
+        assert_eq!([choose(), choose()], [Some(5); 2], "here, until it has no room left");
+        assert_eq!([choose(), choose()], [Some(4), Some(3)], "elsewhere, the less loaded first");
+        assert_eq!([choose(), choose(), choose()], [Some(4), Some(3), Some(4)]);
+        assert_eq!([choose(), choose()], [Some(1), Some(2)], "nobody else has room: those asleep");
     }
 
     #[test]
