@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(around(&before).len(), 1 + 3, "the servers' options are generated elsewhere");
         assert_eq!(around(&before), around(&after));
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
-        assert!(after.contains("| your case | good | bad |\n"), "{after}");
+        assert!(after.contains("| your case | good | worse |\n"), "{after}");
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
         assert_eq!(saved, Lab { observations: Default::default(), ..whole() });
         // A second time changes nothing.

@@ -30,6 +30,9 @@
 //!   connection may come to another worker than the one it is counted for until then. With TCP Fast
 //!   Open all is as without.
 //! - The least loaded by number of connections, and not by work: one connection may be much.
+//! - A worker that is pinned cannot leave a core that another program takes; it falls behind, and is
+//!   given less. With many more workers than cores, and a card that interrupts one CPU only, the workers
+//!   of that CPU are filled first.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
 //! - Its group is the port's: another server that joins it gets nothing.
 

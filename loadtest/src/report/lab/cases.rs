@@ -6,6 +6,7 @@ use crate::matrix::record::{Figure, Matrix};
 
 const SHARED: &str = LOAD_AWARE[0];
 const OWN: &str = LOAD_AWARE[1];
+const MANY: &str = "close, 256 workers";
 
 /// What is between its marks in the README.
 pub fn cases(matrix: Option<&Matrix>) -> String {
@@ -45,7 +46,7 @@ fn in_how_many(matrix: &Matrix) -> String {
 fn with_many(matrix: &Matrix) -> String {
     let part = |policy: &str| {
         let rate = |column| Some(matrix.figure(column, policy)?.requests_per_second);
-        let part = rate("close, 256 workers").zip(rate("close")).map(|(many, few)| many / few);
+        let part = rate(MANY).zip(rate("close")).map(|(many, few)| many / few);
         format!("`{policy}` {}", number(part))
     };
     let policies = ["shared/epoll", "shared/exclusive", SHARED, "reuseport/hash", OWN].map(part);
@@ -57,10 +58,6 @@ fn with_many(matrix: &Matrix) -> String {
 
 fn table(matrix: &Matrix) -> String {
     let figure = |column: &str, policy: &str| matrix.figure(column, policy);
-    let of = |column: &str, policy: &str| number(figure(column, policy).map(|f| f.of_best));
-    let both = |column: &str| {
-        format!("`least-conn`: shared {}, own {}", of(column, SHARED), of(column, OWN))
-    };
     let stopped = |policy: &str| number(figure(STOPPED, policy).and_then(|f| f.while_stopped));
     let lost = |policy: &str| one(figure(STOPPED, policy).and_then(|f| f.lost_when_killed));
     let uneven = |policy| number(figure("post", policy).and_then(|f| f.connections_max_over_mean));
@@ -69,7 +66,6 @@ fn table(matrix: &Matrix) -> String {
         let figures = matrix.policies.iter().filter(is_shared).filter_map(|p| figure(STOPPED, p));
         figures.filter_map(of).collect()
     };
-    let [few, many] = ["close, 64 workers", "close, 256 workers"];
     let rows = [
         [
             "a worker may hang or stop".into(),
@@ -95,41 +91,9 @@ fn table(matrix: &Matrix) -> String {
             ),
             format!("own `hash` {}: all clients who wait for it", lost("reuseport/hash")),
         ],
-        [
-            "some requests block, connections are kept".into(),
-            format!("{}; own `hash` {}", both("mixed keep"), of("mixed keep", "reuseport/hash")),
-            format!(
-                "shared `epoll` {}, own `cpu` {}",
-                of("mixed keep", "shared/epoll"),
-                of("mixed keep", "reuseport/cpu")
-            ),
-        ],
-        [
-            "some requests block, connections are new".into(),
-            both("mixed close"),
-            format!(
-                "own `hash` {}; shared `epoll` {}",
-                of("mixed close", "reuseport/hash"),
-                of("mixed close", "shared/epoll")
-            ),
-        ],
-        [
-            "many more workers than cores (64, 256)".into(),
-            format!(
-                "`least-conn`: shared {} and {}, own {} and {}",
-                of(few, SHARED),
-                of(many, SHARED),
-                of(few, OWN),
-                of(many, OWN)
-            ),
-            format!(
-                "shared `epoll` {} and {}, own `hash` {} and {}",
-                of(few, "shared/epoll"),
-                of(many, "shared/epoll"),
-                of(few, "reuseport/hash"),
-                of(many, "reuseport/hash")
-            ),
-        ],
+        served(matrix, "some requests block, connections are kept", &["mixed keep"]),
+        served(matrix, "some requests block, connections are new", &["mixed close"]),
+        served(matrix, "many more workers than cores (64, 256)", &["close, 64 workers", MANY]),
         [
             "connections that are kept for long".into(),
             format!(
@@ -144,25 +108,8 @@ fn table(matrix: &Matrix) -> String {
                 uneven("reuseport/hash")
             ),
         ],
-        [
-            "short requests, all alike, kept connections".into(),
-            format!("own `cpu` {}; {}", of("keep", "reuseport/cpu"), both("keep")),
-            format!(
-                "shared `epoll` {}, own `hash` {}, `first` {}",
-                of("keep", "shared/epoll"),
-                of("keep", "reuseport/hash"),
-                of("keep", "reuseport/first")
-            ),
-        ],
-        [
-            "short requests, all alike, new connections".into(),
-            format!("{}; own `cpu` {}", both("close"), of("close", "reuseport/cpu")),
-            format!(
-                "shared `epoll` {}, own `hash` {}",
-                of("close", "shared/epoll"),
-                of("close", "reuseport/hash")
-            ),
-        ],
+        served(matrix, "short requests, all alike, kept connections", &["keep"]),
+        served(matrix, "short requests, all alike, new connections", &["close"]),
         [
             "a reload must lose nothing".into(),
             "either, if sockets are [handed over](loadtest/RESULTS.md#reload), as both servers do"
@@ -171,7 +118,27 @@ fn table(matrix: &Matrix) -> String {
         ],
     ];
     let rows = rows.map(|cells: [String; 3]| format!("| {} |\n", cells.join(" | ")));
-    format!("| your case | good | bad |\n|---|---|---|\n{}", rows.concat())
+    format!("| your case | good | worse |\n|---|---|---|\n{}", rows.concat())
+}
+
+/// The row of a case that these workloads are: which policies are good in all of them, and which are not.
+fn served(matrix: &Matrix, case: &str, workloads: &[&str]) -> [String; 3] {
+    let figures = |policy: &String| -> Option<(String, Vec<f64>)> {
+        let of = |workload: &&str| Some(matrix.figure(workload, policy)?.of_best);
+        Some((policy.clone(), workloads.iter().map(of).collect::<Option<_>>()?))
+    };
+    let worst = |of_best: &[f64]| of_best.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut all: Vec<(String, Vec<f64>)> = matrix.policies.iter().filter_map(figures).collect();
+    all.sort_by(|(_, a), (_, b)| worst(b).total_cmp(&worst(a)));
+    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|(_, of_best)| worst(of_best) >= GOOD);
+    let said = |policies: Vec<&(String, Vec<f64>)>| -> String {
+        let said = policies.into_iter().map(|(policy, of_best)| {
+            let numbers: Vec<String> = of_best.iter().map(|&part| number(Some(part))).collect();
+            format!("`{policy}` {}", list(&numbers))
+        });
+        said.collect::<Vec<_>>().join(", ")
+    };
+    [case.into(), said(good), said(bad)]
 }
 
 /// As one says it: a, b and c.
@@ -216,13 +183,35 @@ mod tests {
             "with 0.40 in its worst (*mixed close*)",
             "`shared/epoll` 0.10, `shared/exclusive` 1.00",
             "a shared socket: 0.02 to 1.02 of the rate before, one of four stopped; own `least-conn` 1.02",
-            "| own `cpu` 1.00; `least-conn`: shared 0.80, own 0.99 |",
             "loses 3.0 to 32.0 requests",
         ] {
             assert!(text.contains(words), "{words} is not in\n{text}");
         }
         let table = text.lines().filter(|line| line.starts_with('|'));
         assert!(table.map(|row| row.matches(" | ").count()).skip(2).all(|cells| cells == 2));
+    }
+
+    #[test]
+    fn who_is_good_and_who_is_not_is_what_the_figures_say_the_best_first() {
+        let mut matrix = matrix();
+        let of_best = [(SHARED, 0.9), (OWN, GOOD), ("shared/epoll", 1.0), ("reuseport/hash", 0.3)];
+        matrix.policies = of_best.map(|(policy, _)| policy.into()).into();
+        for column in &mut matrix.columns {
+            for (policy, part) in of_best {
+                if let Some(figure) = column.cells.iter_mut().find(|it| it.policy == policy) {
+                    figure.of_best = if column.name == MANY { part / 2.0 } else { part };
+                }
+            }
+        }
+        let text = cases(Some(&matrix));
+        for row in [
+            "| short requests, all alike, kept connections | `shared/epoll` 1.00, \
+             `reuseport/least-conn` 0.95 | `shared/least-conn` 0.90, `reuseport/hash` 0.30 |",
+            "(64, 256) |  | `shared/epoll` 1.00 and 0.50, `reuseport/least-conn` 0.95 and 0.47, \
+             `shared/least-conn` 0.90 and 0.45, `reuseport/hash` 0.30 and 0.15 |",
+        ] {
+            assert!(text.contains(row), "{row} is not in\n{text}");
+        }
     }
 
     #[test]
