@@ -6,7 +6,7 @@
 //! worker that is *pinned* to a CPU runs on no other (sched_setaffinity(2); no right is needed).
 //!
 //! What it costs: if something else takes the core, or the workers of one core have more to do than
-//! those of the others, nobody moves. That is why it is no default; policies that need it choose it.
+//! those of the others, nobody moves. That is why it is no default; a policy that gains by it chooses it.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub enum Affinity {
 impl Affinity {
     /// Pinned, if each CPU that this process may run on would get one of these workers at least. Fewer
     /// would leave CPUs unused that the scheduler could have found, and another server that did the same
-    /// would pin its workers to the very CPUs that these are on.
+    /// would pin its workers to the very CPUs that these are on. Decided once: SIGTTOU changes nothing of it.
     pub fn pinned_if_enough(workers: usize) -> Self {
         match cpus() {
             Ok(cpus) if cpus.len() <= workers => Self::Pinned,
@@ -58,7 +58,7 @@ pub fn emptiest(cpus: &[usize], taken: impl IntoIterator<Item = usize>) -> Optio
 /// Has the calling thread, and those it starts from now on, run on this CPU alone.
 ///
 /// # Errors
-/// When the kernel refuses: the CPU has been taken away since the server was started.
+/// When the CPU has been taken away from this server meanwhile.
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)

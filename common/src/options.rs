@@ -101,8 +101,8 @@ pub struct Options {
     pub schedule: Option<Schedule>,
 
     /// On which CPUs workers run: free, wherever the scheduler wants, or pinned, each on one CPU only.
-    /// By default as the policy wants it: pinned with reuseport-server's least-conn, if there are as
-    /// many workers as CPUs; free otherwise
+    /// By default as the policy wants it: pinned with reuseport-server's least-conn, if there are at
+    /// least as many workers as CPUs; free otherwise
     #[arg(long, value_name = "WAY", env = "SERVER_AFFINITY")]
     pub affinity: Option<Affinity>,
 }

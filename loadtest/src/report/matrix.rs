@@ -10,7 +10,7 @@ use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{BOLD, machine};
 
 /// What the cells say.
-const ABOUT: &str = "Each cell is requests/s over those of the best policy in that workload.";
+const ABOUT: &str = "Each cell is requests/s over those of the best policy in that workload, a mean over the rounds.";
 
 /// The whole report.
 pub fn matrix(matrix: &Matrix) -> String {

@@ -28,10 +28,12 @@ fn every_policy_has_a_figure_and_only_the_blind_one_with_own_sockets_stands_stil
         let cell = cells.iter().find(|cell| cell["policy"] == policy)?;
         Some(cell["while_stopped"].as_f64().unwrap())
     };
-    // The kernel goes on giving connections to the worker that stands still, until all wait for it.
-    assert!(served("reuseport/hash").unwrap() < 0.5, "{shown}");
+    // The kernel goes on giving connections to the worker that stands still, until all wait for it. The
+    // others go on; how fast is no matter here, where all tests share the machine.
+    const NEXT_TO_NOTHING: f64 = 0.1;
+    assert!(served("reuseport/hash").unwrap() < NEXT_TO_NOTHING, "{shown}");
     for policy in ["shared/epoll", "shared/least-conn", "reuseport/least-conn"] {
-        assert!(served(policy).is_none_or(|part| part > 0.5), "{policy}: {shown}");
+        assert!(served(policy).is_none_or(|part| part > NEXT_TO_NOTHING), "{policy}: {shown}");
     }
     for policy in policies {
         assert!(shown.contains(policy.as_str().unwrap()), "{policy} is not in {shown}");

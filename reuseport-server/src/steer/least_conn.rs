@@ -16,8 +16,8 @@
 //! SCHED_BATCH ([`common::schedule`]): who is woken while a core is busy waits for its turn, and finds more
 //! to do then.
 //!
-//! And they are pinned to CPUs ([`common::affinity`]), if there is one for each: of equals the program
-//! chooses one of the CPU on which the connection's packets arrive.
+//! And they are pinned to CPUs ([`common::affinity`]), if each CPU gets one at least: of equals the program
+//! chooses one of the CPU on which the connection's packets arrive. Both can be switched off.
 //!
 //! When it goes wrong:
 //!

@@ -4,6 +4,7 @@ use crate::environment::Environment;
 use crate::lab::record::Lab;
 use crate::matrix::demands::GOOD;
 use crate::matrix::record::Matrix;
+use crate::report::lab::cases::list;
 use crate::report::lab::markdown::{all_claims, the_answer};
 use crate::report::lab::{ABOUT_INTERVALS, ABOUT_QUICK};
 use crate::report::markdown::escape;
@@ -47,8 +48,8 @@ pub fn answer(lab: &Lab) -> String {
 /// From here on a figure of one policy differs from that of another by enough to speak of.
 const DIFFERS: f64 = 0.05;
 
-/// What the names mean; where each socket loses as it comes, and what looking at the load mends of
-/// that, what it costs and what it leaves.
+/// What the names mean; where each socket loses as it comes, what looking at the load mends of that and
+/// what it costs, and where it is not good even then.
 fn in_short(matrix: &Matrix) -> String {
     let rows = [
         ("A shared socket", "shared/epoll", "--accept", "shared/least-conn", ""),
@@ -72,13 +73,15 @@ fn in_short(matrix: &Matrix) -> String {
             let [plain, aware] = [plain, aware].map(|policy| matrix.figure(&column.name, policy));
             Some((&*column.name, plain?.of_best, aware?.of_best))
         });
-        let (mut mended, mut left, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-        for pair @ (_, plain, aware) in pairs {
+        let (mut mended, mut costs, mut short) = (Vec::new(), Vec::new(), Vec::new());
+        for pair @ (name, plain, aware) in pairs {
             match aware - plain {
                 change if change <= -DIFFERS => costs.push(pair),
                 change if change >= DIFFERS && plain < GOOD => mended.push(pair),
-                _ if aware < GOOD => left.push(pair),
                 _ => {}
+            }
+            if aware < GOOD {
+                short.push(format!("*{name}* ({aware:.2})"));
             }
         }
         mended.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -90,10 +93,11 @@ fn in_short(matrix: &Matrix) -> String {
             if pairs.is_empty() { "nothing".into() } else { pairs.join(", ") }
         };
         text += &format!(
-            "- **{socket}** (`{plain}`): `{option} least-conn`{needs} mends {}. It leaves {}, and costs {}.\n",
+            "- **{socket}** (`{plain}`): `{option} least-conn`{needs} mends {}, and costs {}. It is below \
+             {GOOD} {}.\n",
             each(&mended),
-            each(&left),
-            each(&costs)
+            each(&costs),
+            if short.is_empty() { "nowhere".into() } else { format!("in {}", list(&short)) }
         );
     }
     text + "- What to use, and why: [Which should I use?](#which-should-i-use)\n\n"
@@ -147,10 +151,13 @@ mod tests {
         });
         matrix.columns = columns.into();
         let text = in_short(&matrix);
-        let words = "mends *worst* 0.10 → 0.60, *bad* 0.50 → 1.00. It leaves *same* 0.80 → 0.82, and costs \
-                     *dear* 1.00 → 0.90.";
+        let words = "mends *worst* 0.10 → 0.60, *bad* 0.50 → 1.00, and costs *dear* 1.00 → 0.90. It is below \
+                     0.95 in *worst* (0.60), *same* (0.82) and *dear* (0.90).";
         assert!(text.contains(words), "{text}");
-        assert!(text.contains("mends nothing. It leaves nothing, and costs nothing."), "{text}");
+        assert!(
+            text.contains("mends nothing, and costs nothing. It is below 0.95 nowhere."),
+            "{text}"
+        );
     }
 
     #[test]

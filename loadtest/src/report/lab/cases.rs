@@ -142,7 +142,7 @@ fn served(matrix: &Matrix, case: &str, workloads: &[&str]) -> [String; 3] {
 }
 
 /// As one says it: a, b and c.
-fn list(words: &[String]) -> String {
+pub fn list(words: &[String]) -> String {
     match words {
         [] => String::new(),
         [one] => one.clone(),

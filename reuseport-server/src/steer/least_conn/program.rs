@@ -34,13 +34,15 @@
 //! With many more workers than cores there is `room` ([`common::lane::room`]), and a worker that has
 //! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
 //! core, or is next in line for one; another would have to be woken, and would do nothing that this
-//! one could not. One that blocks does not stay awake by that measure, and is given no more. Here too,
-//! whoever is pinned to this CPU comes first, then whoever is awake on another, then those asleep.
+//! one could not. One that blocks does not stay awake by that measure, and is given no more. First
+//! of them, in the order of lanes, come those of this CPU; then the least loaded of those awake on
+//! another; then those asleep or full. So here more is given to this CPU than to others, up to `room`.
 //!
 //! The verifier follows every path through the loop before it lets the program in, and gives up when
 //! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
 //! register, where it would keep apart whatever was chosen so far. And no branch in the loop depends on a
-//! load but the one that leaves it; arithmetic serves instead: a negative number shifted right by 63 is -1, any other 0.
+//! load but the one that leaves it; arithmetic serves instead: a negative number shifted right by 63
+//! is 1, or with its sign -1, and any other 0.
 //!
 //! The loop is why CAP_BPF alone does not do, and CAP_PERFMON is needed with it. For a process without
 //! that the verifier also follows what a CPU may do in speculation, where the end of a loop can be
@@ -88,8 +90,8 @@ const SILENCE: i32 = 2_000_000_000;
 /// 1 << SILENT is added to the load of a silent worker: more than any load, and less than CLOSED.
 const SILENT: i32 = 32;
 
-/// 1 << ASLEEP is added to the load of whoever is asleep or has no room: more than any load, less than
-/// SILENT. Without room that is everybody, and makes no difference.
+/// 1 << ASLEEP is added to the load of whoever is asleep or full: more than any load, less than SILENT.
+/// Where the room is 0 that is everybody, and makes no difference.
 const ASLEEP: i32 = 31;
 
 /// A worker is awake if it has accepted or ended a connection in the last milliseconds, this many and
@@ -117,7 +119,7 @@ struct Scratch {
     awake: u64,
     /// The room that the header tells of.
     room: u64,
-    /// The CPU that this memory is of, where the SYN arrived.
+    /// The CPU that this memory is of: where the packet is processed.
     here: u64,
 }
 
@@ -211,9 +213,9 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
 
     a.load64(R3, R0, offset_of!(Line, home));
     a.load64(R4, R8, HERE);
-    a.calculate(R3, ExclusiveOr, R4);                      // r3 = home == here ? 0 : not 0, and
-    a.calculate(R5, Set, 0);                               //      home == ANYWHERE ? below 0
-    a.calculate(R5, Subtract, R3);
+    a.calculate(R3, ExclusiveOr, R4);                      // r3 = 0 at home, negative if ANYWHERE
+    a.calculate(R5, Set, 0);
+    a.calculate(R5, Subtract, R3);                         // r5 = negative if pinned elsewhere
     a.calculate(R5, ShiftRight, 63);                       // r5 = away = pinned elsewhere ? 1 : 0
 
     a.load64(R2, R0, offset_of!(Line, beat));              // r2 = beat
