@@ -440,10 +440,10 @@ fn least_conn_needs_two_rights_and_names_the_one_that_is_missing() {
     }
     let folder = tempfile::tempdir().unwrap();
     for (rights, missing) in [
-        ("", "CAP_BPF and CAP_PERFMON is missing"),
-        (",+perfmon,+net_admin", "CAP_BPF is missing"),
-        (",+bpf", "CAP_PERFMON is missing"),
-        (",+bpf,+net_admin", "CAP_PERFMON is missing"),
+        ("", "lacks CAP_BPF and CAP_PERFMON:"),
+        (",+perfmon,+net_admin", "lacks CAP_BPF:"),
+        (",+bpf", "lacks CAP_PERFMON:"),
+        (",+bpf,+net_admin", "lacks CAP_PERFMON:"),
     ] {
         let output = as_nobody(&folder, rights).output().unwrap();
         let words = ["--steer least-conn needs", missing, "setcap cap_bpf,cap_perfmon+ep"];

@@ -68,7 +68,7 @@ impl LeastConn {
         let missing = missing_rights(&status).join(" and ");
         if !missing.is_empty() {
             bail!(
-                "--steer least-conn needs CAP_BPF and CAP_PERFMON, {missing} is missing: start it as \
+                "--steer least-conn needs CAP_BPF and CAP_PERFMON, and lacks {missing}: start it as \
                  root, or grant them (`setcap cap_bpf,cap_perfmon+ep` on the program); {NO_RIGHT}"
             );
         }
