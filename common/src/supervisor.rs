@@ -504,12 +504,12 @@ impl Supervisor<'_> {
         if self.options.affinity != Some(Affinity::Pinned) {
             return Ok(None);
         }
-        if let Some(place) = replaces.and_then(|old| self.serving(old)) {
-            return Ok(self.workers[place].cpu);
-        }
+        let cpus = affinity::cpus()?; // asked anew: some may have been taken away from us
+        let old = replaces.and_then(|old| self.serving(old)).map(|place| &self.workers[place]);
+        let predecessors = old.and_then(|old| old.cpu).filter(|cpu| cpus.contains(cpu));
         let staying = self.workers.iter().filter(|worker| !worker.life.ends());
         let taken = staying.filter_map(|worker| worker.cpu);
-        Ok(affinity::emptiest(&affinity::cpus()?, taken))
+        Ok(predecessors.or_else(|| affinity::emptiest(&cpus, taken)))
     }
 
     /// Has new connections steered to a worker that listens on a new socket. If that fails the worker
@@ -567,13 +567,14 @@ impl Supervisor<'_> {
         self.start.steering.as_ref()?.lanes()
     }
 
-    /// Has the worker that came last end, without losing what waits in its queues. False if it must
-    /// wait for something.
+    /// Has the worker that came last end, of those on the fullest CPU if they are pinned, without losing
+    /// what waits in its queues. False if it must wait for something.
     fn let_one_go(&mut self) -> Result<bool> {
-        let Some(place) = self.workers.iter().rposition(|worker| worker.life == Life::Serving)
-        else {
-            return Ok(false);
-        };
+        let on_cpu = |cpu| self.workers.iter().filter(|w| !w.life.ends() && w.cpu == cpu).count();
+        let serving = (0..self.workers.len())
+            .filter(|&place| self.workers[place].life == Life::Serving)
+            .max_by_key(|&place| (on_cpu(self.workers[place].cpu), place));
+        let Some(place) = serving else { return Ok(false) };
         if self.start.listener.is_some() {
             self.drain(place); // the others accept from the same queue
             return Ok(true);

@@ -104,6 +104,18 @@ fn pinned_workers_stay_spread_over_the_cpus_through_crashes_reloads_and_changes_
             wait_for_workers(&server, number, &[]);
         }
         assert_eq!(workers_by_cpu(&server), crowd, "{program}");
+
+        // Those of the first CPU are the last to have come, and still not the first to go.
+        let first = cpu_of(server.workers()[0]);
+        let mut dead = server.workers();
+        dead.retain(|&worker| cpu_of(worker) == first);
+        dead.iter().for_each(|&worker| send(worker, Signal::SIGKILL));
+        wait_for_workers(&server, workers, &dead);
+        for number in (cpus..workers).rev() {
+            server.signal(Signal::SIGTTOU);
+            wait_for_workers(&server, number, &[]);
+        }
+        assert_eq!(workers_by_cpu(&server), vec![1; cpus], "{program}: one left for each CPU");
         server.stop();
     }
 }
