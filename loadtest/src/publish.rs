@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::chapter::Outcome;
+use crate::atomic_file::AtomicFile;
+use crate::lab::chapter::Status;
 use crate::lab::record::Lab;
-use crate::matrix::cells::{CELLS, STOPPED};
+use crate::matrix::workloads::{CELLS, STOPPED};
 use crate::report::lab::{answer, cases, heat, markdown};
-use crate::save::Place;
 
-/// The record, less its single observations.
+/// The record, less its single samples.
 const RECORD: &str = "loadtest/RESULTS.json";
 
 /// All figures as Markdown.
@@ -80,7 +80,7 @@ impl Checkout {
         around[PARTS.len()] = rest.into();
         let checkout = Self { root: root.into(), readme: around };
         for name in [README, RECORD, RESULTS, PICTURE] {
-            Place::reserve("--publish", &checkout.root.join(name))?;
+            AtomicFile::reserve("--publish", &checkout.root.join(name))?;
         }
         Ok(checkout)
     }
@@ -93,14 +93,14 @@ impl Checkout {
         let documents = self.documents(lab)?;
         for (name, text) in &documents {
             let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
-            Place::reserve("--publish", &self.root.join(name))?.save_text(text)?;
+            AtomicFile::reserve("--publish", &self.root.join(name))?.save_text(text)?;
         }
         Ok(documents.map(|(name, _)| name))
     }
 
     /// Every file's name and text.
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
-        let record = Lab { observations: Default::default(), ..lab.clone() };
+        let record = Lab { samples: Default::default(), ..lab.clone() };
         let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
         let picture = lab.matrix.as_ref().map(heat::svg).unwrap_or_default();
         let mut readme = self.readme[0].clone();
@@ -162,7 +162,7 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
         lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
     }
     for chapter in &lab.chapters {
-        if let Outcome::Failed(reason) = &chapter.outcome {
+        if let Status::Failed(reason) = &chapter.outcome {
             lacks.push(format!("{} failed: {reason}", chapter.name));
         }
     }
@@ -191,7 +191,7 @@ mod tests {
     fn whole() -> Lab {
         let mut lab = lab();
         lab.quick = false;
-        lab.chapters.retain(|chapter| !matches!(chapter.outcome, Outcome::Failed(_)));
+        lab.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
         lab
     }
 
@@ -213,7 +213,7 @@ mod tests {
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
         assert!(after.contains("| your case | good | worse |\n"), "{after}");
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
-        assert_eq!(saved, Lab { observations: Default::default(), ..whole() });
+        assert_eq!(saved, Lab { samples: Default::default(), ..whole() });
         // A second time changes nothing.
         let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
         for (name, wanted) in documents {
@@ -245,7 +245,7 @@ mod tests {
             ("no matrix", |lab| lab.matrix = None),
             ("no workload 'post'", |lab| drop(lab.matrix.as_mut().unwrap().columns.remove(0))),
             ("not run: order", |lab| lab.chapters.retain(|chapter| chapter.name != "order")),
-            ("post failed: no", |lab| lab.chapters[0].outcome = Outcome::Failed("no".into())),
+            ("post failed: no", |lab| lab.chapters[0].outcome = Status::Failed("no".into())),
         ];
         for (words, spoil) in spoilt {
             let mut lab = whole();

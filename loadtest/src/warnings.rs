@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::record::Errors;
+use crate::measure::bench::Errors;
 
 /// A reason to doubt a result, or to read it with care.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +159,7 @@ impl fmt::Display for Warning {
             Self::Server { program, text } => write!(f, "{program} says: {text}"),
             Self::CutOff { count } => write!(
                 f,
-                "{count} requests were under way when the run was interrupted; their fate is not \
+                "{count} requests were under way when the run was interrupted; their outcome is not \
                  known, and they are not counted as attempted"
             ),
             Self::NotSent { count, limit } => write!(
@@ -198,7 +198,7 @@ impl fmt::Display for Warning {
             }
             Self::LabInterrupted { saved } => write!(
                 f,
-                "interrupted: the experiment under way has no chapter yet, but its observations are \
+                "interrupted: the experiment under way has no chapter yet, but its samples are \
                  saved ({saved} in all); --resume goes on from there"
             ),
             Self::NoMatrix => f.write_str(

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::chapter::Findings;
-use crate::lab::experiments::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
-use crate::lab::notebook::Notebook;
+use crate::lab::chapters::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
 use crate::lab::page::Page;
+use crate::lab::store::Notebook;
 
 /// One experiment.
 pub struct Experiment {
@@ -18,7 +18,7 @@ pub struct Experiment {
     /// About how many seconds it takes, and how many in the short form.
     pub seconds: [u64; 2],
     /// Why it cannot be done here at all, if it cannot. A part that cannot is among its findings.
-    pub obstacle: fn() -> Option<String>,
+    pub prerequisite: fn() -> Option<String>,
     /// Does it.
     pub run: fn(&mut Notebook) -> Result<Findings>,
 }
@@ -47,72 +47,72 @@ fn none() -> Option<String> {
 pub const BOOK: [Experiment; 10] = [
     Experiment {
         name: "post",
-        source: include_str!("experiments/post.rs"),
+        source: include_str!("chapters/post.rs"),
         seconds: [125, 36],
-        obstacle: none,
+        prerequisite: none,
         run: post::run,
     },
     Experiment {
         name: "hash",
-        source: include_str!("experiments/hash.rs"),
+        source: include_str!("chapters/hash.rs"),
         seconds: [165, 34],
-        obstacle: none,
+        prerequisite: none,
         run: hash::run,
     },
     Experiment {
         name: "spread",
-        source: include_str!("experiments/spread.rs"),
+        source: include_str!("chapters/spread.rs"),
         seconds: [35, 6],
-        obstacle: none,
+        prerequisite: none,
         run: spread::run,
     },
     Experiment {
         name: "order",
-        source: include_str!("experiments/order.rs"),
+        source: include_str!("chapters/order.rs"),
         seconds: [12, 6],
-        obstacle: none,
+        prerequisite: none,
         run: order::run,
     },
     Experiment {
         name: "tail",
-        source: include_str!("experiments/tail.rs"),
+        source: include_str!("chapters/tail.rs"),
         seconds: [145, 34],
-        obstacle: none,
+        prerequisite: none,
         run: tail::run,
     },
     Experiment {
         name: "stall",
-        source: include_str!("experiments/stall.rs"),
+        source: include_str!("chapters/stall.rs"),
         seconds: [62, 18],
-        obstacle: none,
+        prerequisite: none,
         run: stall::run,
     },
     Experiment {
         name: "crash",
-        source: include_str!("experiments/crash.rs"),
+        source: include_str!("chapters/crash.rs"),
         seconds: [90, 20],
-        obstacle: none,
+        prerequisite: none,
         run: crash::run,
     },
     Experiment {
         name: "reload",
-        source: include_str!("experiments/reload.rs"),
+        source: include_str!("chapters/reload.rs"),
         seconds: [75, 20],
-        obstacle: none,
+        prerequisite: none,
         run: reload::run,
     },
     Experiment {
         name: "twice",
-        source: include_str!("experiments/twice.rs"),
+        source: include_str!("chapters/twice.rs"),
         seconds: [2, 2],
-        obstacle: none,
+        prerequisite: none,
         run: twice::run,
     },
     Experiment {
         name: "flag",
-        source: include_str!("experiments/flag.rs"),
+        source: include_str!("chapters/flag.rs"),
         seconds: [2, 2],
-        obstacle: none,
+        prerequisite: none,
         run: flag::run,
     },
 ];

@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::latencies::Distribution;
 use crate::interrupt;
-use crate::probe::aftermath::aftermath;
+use crate::measure::latency::Distribution;
+use crate::probe::counters::Counters;
 use crate::probe::drive::{Load, Until};
-use crate::probe::fate::Fates;
 use crate::probe::fault::Fault;
-use crate::probe::ordeal::{Endured, endure};
+use crate::probe::fault_impact::fault_impact;
+use crate::probe::fault_run::{FaultRun, run_with_faults};
+use crate::probe::outcome::Outcomes;
 use crate::probe::record::FaultRecord;
-use crate::probe::tally::Tally;
 use crate::probe::target::Target;
 use crate::probe::timeline::Bucket;
 use crate::server::Server;
@@ -43,7 +43,7 @@ pub struct Told {
     /// Requests sent.
     pub attempted: u64,
     /// What became of them.
-    pub fates: Fates,
+    pub outcomes: Outcomes,
     /// Due and not sent, because too many were under way.
     pub not_sent: u64,
     /// Good answers per second.
@@ -70,27 +70,27 @@ pub struct Told {
 impl Told {
     /// Requests that got no good answer.
     pub fn lost(&self) -> u64 {
-        self.attempted - self.fates.ok
+        self.attempted - self.outcomes.ok
     }
 
-    fn of(Endured { tally, struck, .. }: &Endured) -> Self {
-        let Tally { latency, .. } = tally;
-        let seconds = tally.lasted.as_secs_f64();
+    fn of(FaultRun { counters, struck, .. }: &FaultRun) -> Self {
+        let Counters { latency, .. } = counters;
+        let seconds = counters.lasted.as_secs_f64();
         let at = |percentile| latency.value_at_percentile(percentile).min(latency.max()) as f64;
         let stdev = Distribution::from_histogram(latency).standard_deviation();
         Self {
-            attempted: tally.attempted,
-            fates: tally.fates,
-            not_sent: tally.not_sent,
-            ok_per_second: if seconds > 0.0 { tally.fates.ok as f64 / seconds } else { 0.0 },
+            attempted: counters.attempted,
+            outcomes: counters.outcomes,
+            not_sent: counters.not_sent,
+            ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
             mean: if latency.is_empty() { 0.0 } else { latency.mean() },
             stdev,
             p50: at(50.0),
             p90: at(90.0),
             p99: at(99.0),
             max: latency.max() as f64,
-            timeline: tally.timeline.buckets().to_vec(),
-            faults: aftermath(tally, struck),
+            timeline: counters.timeline.buckets().to_vec(),
+            faults: fault_impact(counters, struck),
         }
     }
 }
@@ -127,11 +127,11 @@ pub fn ask_and_look(
         keep_alive: asked.keep_alive,
         until: Until::Time(asked.time),
     };
-    let endured = endure(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
+    let fault_run = run_with_faults(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
-    if let Some(warning) = endured.warnings.first() {
+    if let Some(warning) = fault_run.warnings.first() {
         anyhow::bail!("{warning}");
     }
-    ensure!(endured.tally.attempted > 0, "nothing was asked");
-    Ok(Told::of(&endured))
+    ensure!(fault_run.counters.attempted > 0, "nothing was asked");
+    Ok(Told::of(&fault_run))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kernel::listeners::{Listener, listeners};
+use crate::kernel::sock_diag::{Listener, listeners};
 use crate::server::Server;
 
 /// How often it looks. A look asks the kernel for the sockets of one port and costs microseconds.

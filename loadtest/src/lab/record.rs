@@ -1,4 +1,4 @@
-//! The record of one `lab`: what is saved after each observation, and what every report shows.
+//! The record of one `lab`: what is saved after each sample, and what every report shows.
 //!
 //! A change of a field's name or meaning changes [`SCHEMA`].
 
@@ -35,10 +35,10 @@ pub struct Lab {
     pub matrix: Option<Matrix>,
     /// What to know before believing it, as text.
     pub warnings: Vec<String>,
-    /// Every single observation, by experiment and then by what was observed. What chapters say
+    /// Every single sample, by experiment and then by what was observed. What chapters say
     /// follows from these alone, so a run that was interrupted goes on from the last of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub observations: BTreeMap<String, BTreeMap<String, Value>>,
+    pub samples: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 impl Lab {
@@ -66,10 +66,9 @@ impl Lab {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::lab::chapter::{
-        Axis, Bar, Cell, Claim, Findings, Outcome, Picture, Series, Table, Unit, Verdict,
-    };
+    use crate::lab::chapter::{Claim, Findings, Status, Verdict};
     use crate::lab::page::{Page, SECTIONS};
+    use crate::report::model::{Axis, Bar, Cell, Picture, Series, Table, Unit};
 
     /// A lab with a chapter of each kind of picture, one that failed and one that was skipped.
     pub fn lab() -> Lab {
@@ -159,7 +158,7 @@ pub mod tests {
             seconds: 3.5,
             findings,
         };
-        let environment = crate::record::tests::record(&[1]).environment;
+        let environment = crate::measure::bench::tests::record(&[1]).environment;
         Lab {
             schema: SCHEMA.into(),
             arguments: vec!["lab".into(), "--quick".into()],
@@ -167,16 +166,16 @@ pub mod tests {
             quick: true,
             seed: 1,
             chapters: vec![
-                chapter("post", Outcome::Done, findings(bars)),
-                chapter("stall", Outcome::Done, findings(lines)),
-                chapter("spread", Outcome::Done, findings(shares)),
-                chapter("order", Outcome::Done, findings(turns)),
-                chapter("crash", Outcome::Failed("no such worker".into()), Findings::default()),
-                chapter("twice", Outcome::Skipped("needs root".into()), Findings::default()),
+                chapter("post", Status::Done, findings(bars)),
+                chapter("stall", Status::Done, findings(lines)),
+                chapter("spread", Status::Done, findings(shares)),
+                chapter("order", Status::Done, findings(turns)),
+                chapter("crash", Status::Failed("no such worker".into()), Findings::default()),
+                chapter("twice", Status::Skipped("needs root".into()), Findings::default()),
             ],
-            matrix: Some(crate::matrix::demands::tests::matrix()),
+            matrix: Some(crate::matrix::expectations::tests::matrix()),
             warnings: vec!["a debug build".into()],
-            observations: [("post".into(), [("rate".into(), 7.into())].into())].into(),
+            samples: [("post".into(), [("rate".into(), 7.into())].into())].into(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What `matrix` is made of, less the running of it.
 //!
-//! - [`cells`]: the policies and the workloads, and what must come out;
+//! - [`workloads`]: the policies and the workloads, and what must come out;
 //! - [`record`]: the result;
-//! - [`demands`]: whether it did.
+//! - [`expectations`]: whether it did.
 
-pub mod cells;
-pub mod demands;
+pub mod expectations;
 pub mod record;
+pub mod workloads;

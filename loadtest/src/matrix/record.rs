@@ -26,7 +26,7 @@ pub struct Matrix {
     /// One for each workload that was run.
     pub columns: Vec<Column>,
     /// What must come out of it, and whether it did.
-    pub demands: Vec<Demand>,
+    pub expectations: Vec<Expectation>,
     /// What to know before believing it, as text.
     pub warnings: Vec<String>,
 }
@@ -79,7 +79,7 @@ pub struct Figure {
 
 /// Something that must come out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Demand {
+pub struct Expectation {
     /// What.
     pub text: String,
     /// Whether it did; `null` where it could not be told.

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::probe::answer::{Progress, Reader};
-use crate::probe::fate::{Fate, Stage};
+use crate::probe::outcome::{Outcome, Stage};
 use crate::probe::target::Target;
 
 /// On the loopback, connections come from so many addresses, 127.0.0.1 and up: each has ephemeral
@@ -27,7 +27,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(100);
 /// A request that has ended.
 pub struct Asked {
     /// How.
-    pub fate: Fate,
+    pub outcome: Outcome,
     /// What was wrong with a wrong answer.
     pub reason: Option<String>,
     /// What is left of its connection.
@@ -51,18 +51,18 @@ pub enum Connection {
 /// loses requests is what is to be found out.
 ///
 /// # Errors
-/// When it failed for a reason of this program's, see [`Fate::of`].
+/// When it failed for a reason of this program's, see [`Outcome::of`].
 pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Result<Asked> {
     let connected = match kept.filter(stands) {
         Some(stream) => Ok(Ok(stream)),
         None => timeout(target.timeout, connect(target, number)).await,
     };
-    let fate = match connected {
+    let outcome = match connected {
         Ok(Ok(stream)) => return converse(target, stream).await,
-        Ok(Err(error)) => Fate::of(error, Stage::Connecting)?,
-        Err(_) => Fate::TimedOutConnecting,
+        Ok(Err(error)) => Outcome::of(error, Stage::Connecting)?,
+        Err(_) => Outcome::TimedOutConnecting,
     };
-    Ok(Asked { fate, reason: None, connection: Connection::Gone })
+    Ok(Asked { outcome, reason: None, connection: Connection::Gone })
 }
 
 /// Waits until the server has closed a connection, as it said it would. Who closes first is left
@@ -97,19 +97,19 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
 /// Sends the request and reads the answer, all within the time for an answer.
 async fn converse(target: &Target, mut stream: TcpStream) -> Result<Asked> {
     let ended = timeout(target.timeout, exchange(target, &mut stream)).await;
-    let (fate, reason, stays) = match ended {
-        Ok(Ok(Some(Progress::Whole { close }))) => (Fate::Ok, None, Some(!close)),
-        Ok(Ok(Some(Progress::Wrong(reason)))) => (Fate::WrongAnswer, Some(reason), None),
-        Ok(Ok(Some(Progress::Partial) | None)) => (Fate::ClosedEarly, None, None),
-        Ok(Err(error)) => (Fate::of(error, Stage::Answering)?, None, None),
-        Err(_) => (Fate::TimedOutAnswering, None, None),
+    let (outcome, reason, stays) = match ended {
+        Ok(Ok(Some(Progress::Whole { close }))) => (Outcome::Ok, None, Some(!close)),
+        Ok(Ok(Some(Progress::Wrong(reason)))) => (Outcome::WrongAnswer, Some(reason), None),
+        Ok(Ok(Some(Progress::Partial) | None)) => (Outcome::ClosedEarly, None, None),
+        Ok(Err(error)) => (Outcome::of(error, Stage::Answering)?, None, None),
+        Err(_) => (Outcome::TimedOutAnswering, None, None),
     };
     let connection = match stays {
         Some(true) => Connection::Open(stream),
         Some(false) => Connection::Closing(stream),
         None => Connection::Gone,
     };
-    Ok(Asked { fate, reason, connection })
+    Ok(Asked { outcome, reason, connection })
 }
 
 /// The answer, or `None` if the connection ended before it did.
@@ -153,13 +153,13 @@ mod tests {
     }
 
     /// Asks a server that does this with its one connection.
-    fn fate_with(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Fate {
+    fn fate_with(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Outcome {
         let listener = listener();
         let target = target(&listener);
         let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
         let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
         server.join().unwrap();
-        asked.fate
+        asked.outcome
     }
 
     fn read_request(stream: &mut std::net::TcpStream) {
@@ -168,47 +168,47 @@ mod tests {
 
     #[test]
     fn a_whole_answer_is_ok() {
-        let fate = fate_with(|mut stream| {
+        let outcome = fate_with(|mut stream| {
             read_request(&mut stream);
             stream.write_all(&ANSWER[..20]).unwrap();
             std::thread::sleep(Duration::from_millis(20));
             stream.write_all(&ANSWER[20..]).unwrap();
         });
-        assert_eq!(fate, Fate::Ok);
+        assert_eq!(outcome, Outcome::Ok);
     }
 
     #[test]
     fn a_connection_that_ends_within_the_answer_or_before_it_is_closed_early() {
         for sent in [0, 20, ANSWER.len() - 1] {
-            let fate = fate_with(move |mut stream| {
+            let outcome = fate_with(move |mut stream| {
                 read_request(&mut stream);
                 stream.write_all(&ANSWER[..sent]).unwrap();
             });
-            assert_eq!(fate, Fate::ClosedEarly, "after {sent} bytes");
+            assert_eq!(outcome, Outcome::ClosedEarly, "after {sent} bytes");
         }
     }
 
     #[test]
     fn closing_without_having_read_is_a_reset() {
-        let fate = fate_with(|stream| {
+        let outcome = fate_with(|stream| {
             stream.peek(&mut [0]).unwrap(); // the request has come
             drop(stream);
         });
-        assert_eq!(fate, Fate::Reset);
+        assert_eq!(outcome, Outcome::Reset);
     }
 
     #[test]
     fn silence_ends_with_the_time_for_an_answer_and_an_error_status_is_wrong() {
-        let fate = fate_with(|mut stream| {
+        let outcome = fate_with(|mut stream| {
             read_request(&mut stream);
             std::thread::sleep(Duration::from_millis(400));
         });
-        assert_eq!(fate, Fate::TimedOutAnswering);
-        let fate = fate_with(|mut stream| {
+        assert_eq!(outcome, Outcome::TimedOutAnswering);
+        let outcome = fate_with(|mut stream| {
             read_request(&mut stream);
             stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
         });
-        assert_eq!(fate, Fate::WrongAnswer);
+        assert_eq!(outcome, Outcome::WrongAnswer);
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let target = target(&listener);
         drop(listener);
         let asked = runtime().unwrap().block_on(ask(&target, None, 5)).unwrap();
-        assert_eq!(asked.fate, Fate::Refused);
+        assert_eq!(asked.outcome, Outcome::Refused);
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
             (0..2).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let target = Target::new(address, "here", "/", false, Duration::from_millis(200));
         let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
-        assert_eq!(asked.fate, Fate::TimedOutConnecting);
+        assert_eq!(asked.outcome, Outcome::TimedOutConnecting);
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
             while stands(&stream) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().fate, Fate::Ok);
+            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().outcome, Outcome::Ok);
         });
         server.join().unwrap();
     }
@@ -270,7 +270,7 @@ mod tests {
         runtime().unwrap().block_on(async {
             let first = ask(&target, None, 0).await.unwrap();
             let Connection::Open(stream) = first.connection else { panic!("it should stay open") };
-            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().fate, Fate::ClosedEarly);
+            assert_eq!(ask(&target, Some(stream), 0).await.unwrap().outcome, Outcome::ClosedEarly);
         });
         server.join().unwrap();
     }

@@ -16,8 +16,8 @@ use tokio::time::sleep;
 
 use crate::interrupt;
 use crate::probe::client::{self, Asked, Connection, ask, say_goodbye};
-use crate::probe::fate::Fate;
-use crate::probe::tally::Tally;
+use crate::probe::counters::Counters;
+use crate::probe::outcome::Outcome;
 use crate::probe::target::Target;
 use crate::probe::ticker::Ticker;
 
@@ -62,7 +62,7 @@ struct Run {
     load: Load,
     target: Target,
     start: Instant,
-    tally: RefCell<Tally>,
+    counters: RefCell<Counters>,
     /// Ctrl-C came: nothing new is begun.
     stopped: Cell<bool>,
     /// Tasks that have not ended.
@@ -71,22 +71,22 @@ struct Run {
     failure: RefCell<Option<anyhow::Error>>,
 }
 
-/// Puts the load on the target, until its end or Ctrl-C, and waits for every request's fate.
+/// Puts the load on the target, until its end or Ctrl-C, and waits for every request's outcome.
 ///
 /// `look` is called every few milliseconds with the time that has passed since `start`.
 pub fn run(
     target: Target,
     load: &Load,
     start: Instant,
-    mut look: impl FnMut(&Tally, Duration),
-) -> Result<Tally> {
+    mut look: impl FnMut(&Counters, Duration),
+) -> Result<Counters> {
     let runtime = client::runtime()?;
     let tasks = LocalSet::new();
     let run = Rc::new(Run {
         load: *load,
         target,
         start,
-        tally: RefCell::new(Tally::new()?),
+        counters: RefCell::new(Counters::new()?),
         stopped: Cell::new(false),
         active: Cell::new(0),
         failure: RefCell::new(None),
@@ -101,16 +101,16 @@ pub fn run(
     })?;
     // Ends what was cut off, and closes all connections.
     drop(tasks);
-    let mut tally = run.tally.replace(Tally::new()?);
-    tally.close(cut)?;
-    Ok(tally)
+    let mut counters = run.counters.replace(Counters::new()?);
+    counters.close(cut)?;
+    Ok(counters)
 }
 
 /// Waits for the end. Gives whether requests were cut off.
-async fn oversee(run: &Run, look: &mut impl FnMut(&Tally, Duration)) -> Result<bool> {
+async fn oversee(run: &Run, look: &mut impl FnMut(&Counters, Duration)) -> Result<bool> {
     let mut interrupted: Option<Instant> = None;
     while run.active.get() > 0 {
-        look(&run.tally.borrow(), run.start.elapsed());
+        look(&run.counters.borrow(), run.start.elapsed());
         if let Some(failure) = run.failure.take() {
             return Err(failure);
         }
@@ -153,10 +153,10 @@ impl Run {
     /// Begins nothing new after Ctrl-C.
     fn stop(&self) {
         self.stopped.set(true);
-        let mut tally = self.tally.borrow_mut();
-        tally.interrupted = true;
+        let mut counters = self.counters.borrow_mut();
+        counters.interrupted = true;
         let now = self.start.elapsed();
-        tally.lasted = match self.load.until {
+        counters.lasted = match self.load.until {
             Until::Time(end) => now.min(end),
             Until::Requests(_) => now,
         };
@@ -167,12 +167,12 @@ impl Run {
         if self.stopped.get() {
             return false;
         }
-        let mut tally = self.tally.borrow_mut();
+        let mut counters = self.counters.borrow_mut();
         match self.load.until {
-            Until::Time(end) if due >= end => tally.lasted = end,
-            Until::Requests(count) if tally.attempted >= count => {}
+            Until::Time(end) if due >= end => counters.lasted = end,
+            Until::Requests(count) if counters.attempted >= count => {}
             _ => {
-                tally.lasted = tally.lasted.max(due);
+                counters.lasted = counters.lasted.max(due);
                 return true;
             }
         }
@@ -181,7 +181,7 @@ impl Run {
 
     /// Counts a request as begun; it must be asked then.
     fn begin(&self) {
-        self.tally.borrow_mut().attempted += 1;
+        self.counters.borrow_mut().attempted += 1;
     }
 
     /// Asks once, counts what comes of it, and gives back the connection if it stays open.
@@ -190,13 +190,13 @@ impl Run {
         due: Duration,
         kept: Option<TcpStream>,
         number: usize,
-    ) -> Result<(Fate, Option<TcpStream>)> {
-        let Asked { fate, reason, connection } = ask(&self.target, kept, number).await?;
+    ) -> Result<(Outcome, Option<TcpStream>)> {
+        let Asked { outcome, reason, connection } = ask(&self.target, kept, number).await?;
         {
-            let mut tally = self.tally.borrow_mut();
-            tally.count(fate, due, self.start.elapsed());
+            let mut counters = self.counters.borrow_mut();
+            counters.count(outcome, due, self.start.elapsed());
             if let Some(reason) = reason {
-                tally.first_wrong.get_or_insert(reason);
+                counters.first_wrong.get_or_insert(reason);
             }
         }
         let kept = match connection {
@@ -207,7 +207,7 @@ impl Run {
             }
             Connection::Gone => None,
         };
-        Ok((fate, kept))
+        Ok((outcome, kept))
     }
 }
 
@@ -220,9 +220,9 @@ async fn closed_loop(run: Rc<Run>, number: usize) -> Result<()> {
             return Ok(());
         }
         run.begin();
-        let (fate, connection) = run.ask(due, kept, number).await?;
+        let (outcome, connection) = run.ask(due, kept, number).await?;
         kept = connection;
-        if fate == Fate::Refused {
+        if outcome == Outcome::Refused {
             sleep(AFTER_REFUSAL).await;
         }
     }
@@ -245,7 +245,7 @@ async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
         }
         // This loop is a task as well.
         if run.active.get() as u64 > run.load.connections {
-            run.tally.borrow_mut().not_sent += 1;
+            run.counters.borrow_mut().not_sent += 1;
             continue;
         }
         run.begin();
@@ -325,11 +325,11 @@ mod tests {
     }
 
     /// Answers may take long: other tests want the CPU, too.
-    fn drive(address: SocketAddr, load: &Load) -> Tally {
+    fn drive(address: SocketAddr, load: &Load) -> Counters {
         drive_within(address, load, Duration::from_secs(20))
     }
 
-    fn drive_within(address: SocketAddr, load: &Load, limit: Duration) -> Tally {
+    fn drive_within(address: SocketAddr, load: &Load, limit: Duration) -> Counters {
         let target = Target::new(address, "here", "/", load.keep_alive, limit);
         run(target, load, Instant::now(), |_, _| {}).unwrap()
     }
@@ -339,8 +339,8 @@ mod tests {
         for (keep_alive, expected) in [(false, 50), (true, 3)] {
             let (address, connections) = server();
             let until = Until::Requests(50);
-            let tally = drive(address, &Load { connections: 3, rate: None, keep_alive, until });
-            assert_eq!((tally.attempted, tally.fates.ok), (50, 50));
+            let counters = drive(address, &Load { connections: 3, rate: None, keep_alive, until });
+            assert_eq!((counters.attempted, counters.outcomes.ok), (50, 50));
             assert_eq!(connections.load(Relaxed), expected);
         }
     }
@@ -351,9 +351,12 @@ mod tests {
             let (address, connections) = server();
             let until = Until::Time(Duration::from_millis(200));
             let load = Load { connections: 1000, rate: Some(500), keep_alive, until };
-            let tally = drive(address, &load);
-            assert_eq!((tally.attempted, tally.fates.ok, tally.not_sent), (100, 100, 0));
-            assert_eq!(tally.lasted, Duration::from_millis(200));
+            let counters = drive(address, &load);
+            assert_eq!(
+                (counters.attempted, counters.outcomes.ok, counters.not_sent),
+                (100, 100, 0)
+            );
+            assert_eq!(counters.lasted, Duration::from_millis(200));
             // A slow machine may need more than the pool's least.
             assert!(connections.load(Relaxed) >= expected);
         }
@@ -364,9 +367,10 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let until = Until::Time(Duration::from_millis(200));
         let load = Load { connections: 30, rate: Some(500), keep_alive: false, until };
-        let tally = drive_within(silent.local_addr().unwrap(), &load, Duration::from_millis(300));
+        let counters =
+            drive_within(silent.local_addr().unwrap(), &load, Duration::from_millis(300));
         assert_eq!(
-            (tally.attempted, tally.fates.timed_out_answering, tally.not_sent),
+            (counters.attempted, counters.outcomes.timed_out_answering, counters.not_sent),
             (30, 30, 70)
         );
     }
@@ -378,8 +382,8 @@ mod tests {
         drop(listener);
         let until = Until::Time(Duration::from_millis(100));
         let load = Load { connections: 2, rate: None, keep_alive: false, until };
-        let tally = drive(address, &load);
-        assert_eq!(tally.attempted, tally.fates.refused);
-        assert!((2..=20).contains(&tally.attempted), "{}", tally.attempted);
+        let counters = drive(address, &load);
+        assert_eq!(counters.attempted, counters.outcomes.refused);
+        assert!((2..=20).contains(&counters.attempted), "{}", counters.attempted);
     }
 }

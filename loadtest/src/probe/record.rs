@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::probe::fate::Fates;
-use crate::probe::tally::Tally;
+use crate::probe::counters::Counters;
+use crate::probe::outcome::Outcomes;
 use crate::probe::timeline::Bucket;
 
 /// Which fields there are and what they mean.
@@ -23,10 +23,10 @@ pub struct ProbeRecord {
     pub environment: Environment,
     /// What was asked.
     pub load: ProbeLoad,
-    /// Requests sent; the sum of all fates.
+    /// Requests sent; the sum of all outcomes.
     pub attempted: u64,
     /// What became of them.
-    pub fates: Fates,
+    pub outcomes: Outcomes,
     /// Requests of an open loop that were due and not sent, because too many were under way.
     pub not_sent: u64,
     /// Good answers per second, while requests were sent.
@@ -99,8 +99,8 @@ pub struct FaultRecord {
 
 impl ProbeLatency {
     /// Of all good answers of a run.
-    pub fn of(tally: &Tally) -> Option<Self> {
-        let latency = &tally.latency;
+    pub fn of(counters: &Counters) -> Option<Self> {
+        let latency = &counters.latency;
         let percentile = |percentile| latency.value_at_percentile(percentile).min(latency.max());
         (!latency.is_empty()).then(|| Self {
             mean: latency.mean(),

@@ -14,7 +14,7 @@ const LATE: Duration = Duration::from_millis(10);
 /// Which part of the rate before counts as full strength.
 const FULL: f64 = 0.9;
 
-/// Requests by the time at which their fate was known.
+/// Requests by the time at which their outcome was known.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline(Vec<Bucket>);
 

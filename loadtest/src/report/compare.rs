@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::comparison::record::{
-    Comparison, Contestant, Estimate, FixedRate, Latency, Plan, Summary,
+use crate::measure::comparison::{
+    Comparison, Estimate, FixedRate, Latency, Plan, Subject, Summary,
 };
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{ABOUT_LATENCIES, BOLD, errors, machine};
 use crate::report::wrap::{WIDTH, room};
 
-/// Pairs without the baseline are shown for up to so many contestants; all are in the JSON.
+/// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
 const ALL_PAIRS_UPTO: usize = 3;
 
 /// Picks one of the latencies.
@@ -40,8 +40,8 @@ pub fn compare(comparison: &Comparison) -> String {
         report += &fixed_rates(comparison);
     }
     let _ = writeln!(report, "\n{BOLD}What was the limit{BOLD:#}");
-    for (contestant, summary) in summaries(comparison) {
-        report += &wrapped(&format!("{}: {}", contestant.name, summary.limit.sentence()), "  ");
+    for (subject, summary) in summaries(comparison) {
+        report += &wrapped(&format!("{}: {}", subject.name, summary.limit.sentence()), "  ");
     }
     if let Some(cores) = &comparison.plan.pinned {
         report += &wrapped(&cores.sentence(), "  ");
@@ -49,16 +49,16 @@ pub fn compare(comparison: &Comparison) -> String {
     if comparison.plan.one_at_a_time {
         report += &wrapped(ONE_AT_A_TIME, "  ");
     }
-    if !comparison.oddities.is_empty() {
+    if !comparison.anomalies.is_empty() {
         let _ = writeln!(report, "\n{BOLD}Odd{BOLD:#}");
-        comparison.oddities.iter().for_each(|odd| report += &wrapped(odd, "  "));
+        comparison.anomalies.iter().for_each(|odd| report += &wrapped(odd, "  "));
     }
     report
 }
 
 fn header(report: &mut String, comparison: &Comparison) -> std::fmt::Result {
     let Comparison { plan, environment, .. } = comparison;
-    let names: Vec<&str> = comparison.contestants.iter().map(|c| c.name.as_str()).collect();
+    let names: Vec<&str> = comparison.subjects.iter().map(|c| c.name.as_str()).collect();
     writeln!(report, "{BOLD}{}{BOLD:#}", names.join(" | "))?;
     *report += &wrapped(&load(plan), "");
     let wrk = environment.wrk.as_deref().unwrap_or("an unknown wrk");
@@ -91,18 +91,18 @@ pub fn load(plan: &Plan) -> String {
 
 /// The verdicts that belong on top: those with the baseline, and all of a few.
 pub fn verdicts(comparison: &Comparison) -> impl Iterator<Item = &str> {
-    let all = comparison.contestants.len() <= ALL_PAIRS_UPTO;
+    let all = comparison.subjects.len() <= ALL_PAIRS_UPTO;
     let baseline = &comparison.plan.baseline;
     let shown = comparison.pairs.iter().filter(move |pair| all || &pair.baseline == baseline);
     shown.map(|pair| pair.sentence.as_str())
 }
 
-/// The contestants that have slices.
-pub fn summaries(comparison: &Comparison) -> impl Iterator<Item = (&Contestant, &Summary)> {
-    comparison.contestants.iter().filter_map(|c| Some((c, c.summary.as_ref()?)))
+/// The subjects that have slices.
+pub fn summaries(comparison: &Comparison) -> impl Iterator<Item = (&Subject, &Summary)> {
+    comparison.subjects.iter().filter_map(|c| Some((c, c.summary.as_ref()?)))
 }
 
-/// Every row's name with a cell for each contestant that has slices.
+/// Every row's name with a cell for each subject that has slices.
 pub fn rows(comparison: &Comparison) -> Vec<(&'static str, Vec<String>)> {
     let mut rows = Vec::new();
     let mut row = |name, cell: &dyn Fn(&Summary) -> String| {
@@ -192,7 +192,7 @@ fn fixed_rates(comparison: &Comparison) -> String {
     report
 }
 
-/// A row for each contestant at this rate.
+/// A row for each subject at this rate.
 pub fn fixed_rate_rows(at: &FixedRate) -> impl Iterator<Item = [String; 9]> {
     at.results.iter().enumerate().map(|(place, result)| {
         let rate = format!("{} ({:.0} %)", count(at.rate), at.share * 100.0);
@@ -202,7 +202,7 @@ pub fn fixed_rate_rows(at: &FixedRate) -> impl Iterator<Item = [String; 9]> {
         };
         [
             if place == 0 { rate } else { String::new() },
-            result.contestant.clone(),
+            result.subject.clone(),
             latency(|l| l.p50),
             latency(|l| l.p99),
             latency(|l| l.p99_9),
@@ -234,7 +234,7 @@ pub fn wrapped(text: &str, indent: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comparison::summary::tests::comparison;
+    use crate::measure::summary::tests::comparison;
 
     fn plain(report: &str) -> String {
         anstream::adapter::strip_str(report).to_string()
@@ -244,11 +244,11 @@ mod tests {
     fn the_verdict_stands_on_top_and_everything_fits_into_100_columns() {
         let mut comparison = comparison(40, 1.1);
         for number in 0..5 {
-            let mut more = comparison.contestants[0].clone();
+            let mut more = comparison.subjects[0].clone();
             more.name = format!("shared --workers {number} --some-option and-more");
-            comparison.contestants.push(more);
+            comparison.subjects.push(more);
         }
-        comparison.contestants[0].slices[3].requests_per_second = 1.0;
+        comparison.subjects[0].slices[3].requests_per_second = 1.0;
         comparison.summarize().unwrap();
         let report = plain(&compare(&comparison));
         for line in report.lines() {
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn one_that_has_no_slices_has_no_column() {
         let mut comparison = comparison(40, 1.1);
-        comparison.contestants[1].slices.clear();
+        comparison.subjects[1].slices.clear();
         comparison.summarize().unwrap();
         assert!(rows(&comparison).iter().all(|(_, cells)| cells.len() == 1));
         assert!(plain(&compare(&comparison)).contains("needs 6 rounds, and there are 0"));

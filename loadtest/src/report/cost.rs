@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::cost_record::{CostRecord, CostResult};
-use crate::meter::Unit;
+use crate::load::perf::Unit;
+use crate::measure::cost::{CostRecord, CostResult};
 use crate::report::format::rounded;
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::BOLD;

@@ -1,6 +1,6 @@
 //! One comparison as Markdown, for a pull request: the tables of the terminal.
 
-use crate::comparison::record::Comparison;
+use crate::measure::comparison::Comparison;
 use crate::report::compare::{ABOUT_FIXED_RATES, fixed_rate_rows, load, rows, summaries, verdicts};
 use crate::report::terminal::{ABOUT_LATENCIES, machine};
 
@@ -10,7 +10,7 @@ pub fn compare(comparison: &Comparison) -> String {
     for sentence in verdicts(comparison) {
         text += &format!("**{}**\n\n", escape(sentence));
     }
-    let names = summaries(comparison).map(|(contestant, _)| contestant.name.clone());
+    let names = summaries(comparison).map(|(subject, _)| subject.name.clone());
     let header: Vec<String> = std::iter::once(String::new()).chain(names).collect();
     let figures = rows(comparison).into_iter().map(|(name, cells)| {
         std::iter::once(name.trim_start().to_owned()).chain(cells).collect::<Vec<_>>()
@@ -26,11 +26,11 @@ pub fn compare(comparison: &Comparison) -> String {
         text += &format!("\n{ABOUT_FIXED_RATES}\n");
     }
     text += "\n";
-    for (contestant, summary) in summaries(comparison) {
-        let sentence = format!("{}: {}", contestant.name, summary.limit.sentence());
+    for (subject, summary) in summaries(comparison) {
+        let sentence = format!("{}: {}", subject.name, summary.limit.sentence());
         text += &format!("- {}\n", escape(&sentence));
     }
-    for line in comparison.oddities.iter().chain(&comparison.warnings) {
+    for line in comparison.anomalies.iter().chain(&comparison.warnings) {
         text += &format!("- {}\n", escape(line));
     }
     let environment = &comparison.environment;
@@ -71,7 +71,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comparison::summary::tests::comparison;
+    use crate::measure::summary::tests::comparison;
 
     #[test]
     fn every_row_of_the_terminal_is_a_row_of_as_many_cells() {

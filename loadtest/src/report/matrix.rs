@@ -1,8 +1,8 @@
 //! A matrix on a terminal, and as Markdown.
 
-use crate::matrix::cells::STOPPED;
-use crate::matrix::demands::GOOD;
-use crate::matrix::record::{Demand, Matrix};
+use crate::matrix::expectations::GOOD;
+use crate::matrix::record::{Expectation, Matrix};
+use crate::matrix::workloads::STOPPED;
 use crate::report::compare::wrapped;
 use crate::report::format::rounded;
 use crate::report::markdown;
@@ -39,8 +39,9 @@ pub fn matrix(matrix: &Matrix) -> String {
         report += &text(&grid);
     }
     report += &format!("\n{BOLD}What must come out{BOLD:#}\n");
-    for demand in &matrix.demands {
-        let line = format!("{:<13} {}: {}", word(demand), demand.text, demand.figures);
+    for expectation in &matrix.expectations {
+        let line =
+            format!("{:<13} {}: {}", word(expectation), expectation.text, expectation.figures);
         report += &wrapped(&line, "");
     }
     for missing in &matrix.missing {
@@ -50,9 +51,9 @@ pub fn matrix(matrix: &Matrix) -> String {
     report
 }
 
-/// What became of a demand.
-pub fn word(demand: &Demand) -> &'static str {
-    match demand.met {
+/// What became of a expectation.
+pub fn word(expectation: &Expectation) -> &'static str {
+    match expectation.met {
         Some(true) => "met",
         Some(false) => "NOT MET",
         None => "not told",
@@ -157,10 +158,9 @@ pub fn markdown(matrix: &Matrix) -> String {
         text += &format!("\n{}", markdown::table(&header, rows.into_iter()));
     }
     let header = ["", "what must come out", "found"].map(String::from);
-    let rows = matrix
-        .demands
-        .iter()
-        .map(|demand| vec![word(demand).into(), demand.text.clone(), demand.figures.clone()]);
+    let rows = matrix.expectations.iter().map(|expectation| {
+        vec![word(expectation).into(), expectation.text.clone(), expectation.figures.clone()]
+    });
     text += &format!("\n{}\n{}.\n", markdown::table(&header, rows), machine(&matrix.environment));
     text
 }
@@ -168,7 +168,7 @@ pub fn markdown(matrix: &Matrix) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::demands::tests::matrix as example;
+    use crate::matrix::expectations::tests::matrix as example;
 
     fn plain(report: &str) -> String {
         anstream::adapter::strip_str(report).to_string()

@@ -7,6 +7,7 @@ pub mod html;
 pub mod lab;
 pub mod markdown;
 pub mod matrix;
+pub mod model;
 pub mod post;
 pub mod probe;
 pub mod progress;

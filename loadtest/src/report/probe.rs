@@ -51,14 +51,14 @@ fn header(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
 }
 
 fn summary(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
-    let fates = record.fates;
+    let outcomes = record.outcomes;
     writeln!(
         report,
         "\n{BOLD}Requests{BOLD:#}    {} attempted, {} answered per second",
         count(record.attempted),
         rounded(record.ok_per_second)
     )?;
-    for (name, number) in fates.kinds() {
+    for (name, number) in outcomes.kinds() {
         let share = number as f64 * 100.0 / record.attempted.max(1) as f64;
         let share = if number > 0 { format!("{share:9.3} %") } else { String::new() };
         writeln!(report, "{}", format!("  {name:<20} {:>11}{share}", count(number)).trim_end())?;
@@ -66,7 +66,7 @@ fn summary(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
     if record.not_sent > 0 {
         writeln!(report, "  {:<20} {:>11}", "due and not sent", count(record.not_sent))?;
     }
-    if fates.refused > 0 && record.load.rate.is_none() {
+    if outcomes.refused > 0 && record.load.rate.is_none() {
         let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
         writeln!(report, "  a client that was refused waits {pause} before it asks again")?;
     }
@@ -274,9 +274,9 @@ fn spread(group: &[&FaultRecord]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::fate::Fates;
+    use crate::measure::bench;
+    use crate::probe::outcome::Outcomes;
     use crate::probe::record::{ProbeLoad, SCHEMA};
-    use crate::record;
 
     fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
         FaultRecord {
@@ -298,7 +298,7 @@ mod tests {
             schema: SCHEMA.into(),
             server: "reuseport".into(),
             arguments: vec!["probe".into(), "reuseport".into()],
-            environment: record::tests::record(&[1]).environment,
+            environment: bench::tests::record(&[1]).environment,
             load: ProbeLoad {
                 url: "http://127.0.0.1:12345/".into(),
                 connections: 1_000_000,
@@ -308,7 +308,7 @@ mod tests {
                 timeout_ms: 2000,
             },
             attempted: 12_345_678,
-            fates: Fates { ok: 12_345_600, reset: 78, ..Fates::default() },
+            outcomes: Outcomes { ok: 12_345_600, reset: 78, ..Outcomes::default() },
             not_sent: 5,
             ok_per_second: 1_234_560.0,
             answered_by_server: Some(12_345_610),

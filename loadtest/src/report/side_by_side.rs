@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::Record;
+use crate::measure::bench::Record;
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::post;
 use crate::report::table::{Left, Right, table, text};
@@ -81,7 +81,7 @@ fn known(record: &Record, cell: impl Fn(&Record) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::measure::bench::tests::record;
 
     #[test]
     fn two_results_stand_side_by_side_with_their_ratio_and_the_posts_figures() {

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 
 use crate::environment::Environment;
-use crate::record::{Errors, Latency, Record, Worker};
+use crate::measure::bench::{Errors, Latency, Record, Worker};
 use crate::report::format::{bar, count, microseconds, rounded};
 use crate::report::post;
 use crate::report::table::{Left, Right, table, text};
@@ -261,7 +261,7 @@ fn rows(workers: &[Worker]) -> Vec<&Worker> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::measure::bench::tests::record;
 
     fn plain(report: &str) -> String {
         anstream::adapter::strip_str(report).to_string()

@@ -1,13 +1,13 @@
 //! What several runs say together.
 //!
 //! - [`bootstrap`]: how sure one can be of an average;
-//! - [`chance`]: what chance alone would do to counts;
+//! - [`significance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
-//! - [`oddities`]: outliers, and a machine that changed its speed.
+//! - [`anomalies`]: outliers, and a machine that changed its speed.
 
+pub mod anomalies;
 pub mod bootstrap;
-pub mod chance;
-pub mod oddities;
+pub mod significance;
 pub mod verdict;
 
 /// The middle value, or the mean of the two in the middle; `None` of nothing.

@@ -13,7 +13,7 @@ pub const FEWEST_ROUNDS: u32 = 6;
 /// An interval this wide to either side of its middle, or less, may say that there is no difference.
 const HALF_WIDTH: f64 = 0.03;
 
-/// What the ratios of two contestants' slices say.
+/// What the ratios of two subjects' slices say.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

@@ -10,7 +10,7 @@ use common::scoreboard::{Scoreboard, Slot, State};
 use procfs::FromRead;
 use procfs::process::Stat;
 
-use crate::kernel::listeners::listeners;
+use crate::kernel::sock_diag::listeners;
 
 /// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
 /// to turn four times a second.

@@ -32,8 +32,8 @@ fn started(servers: &[&str], json: &Path) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
-fn slices(record: &Value, contestant: usize) -> &Vec<Value> {
-    record["contestants"][contestant]["slices"].as_array().unwrap()
+fn slices(record: &Value, subject: usize) -> &Vec<Value> {
+    record["subjects"][subject]["slices"].as_array().unwrap()
 }
 
 /// The process of this name that a process has started.
@@ -71,24 +71,21 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert_eq!(record["complete"], true);
     assert_eq!(
         fields(&record),
-        "arguments complete contestants environment fixed_rates oddities pairs plan schema warnings"
+        "arguments complete subjects environment fixed_rates anomalies pairs plan schema warnings"
     );
     assert_eq!(
         fields(&record["plan"]),
         "baseline connections_asked connections_opened fixed_rate_seconds fixed_rate_shares \
          keep_alive one_at_a_time paths pinned rounds seed slice_seconds threads threshold"
     );
+    assert_eq!(fields(&record["subjects"][0]), "failed name server slices summary warm_up workers");
     assert_eq!(
-        fields(&record["contestants"][0]),
-        "failed name server slices summary warm_up workers"
-    );
-    assert_eq!(
-        fields(&record["contestants"][0]["slices"][0]),
+        fields(&record["subjects"][0]["slices"][0]),
         "at_seconds errors latencies own_cpu_seconds requests requests_per_second round seconds \
          server_cpu_seconds server_switches server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
     );
     assert_eq!(
-        fields(&record["contestants"][0]["summary"]),
+        fields(&record["subjects"][0]["summary"]),
         "cpu_us_per_request errors latency_us limit requests requests_per_second slices spread \
          switches_per_request"
     );
@@ -168,7 +165,7 @@ fn one_at_a_time_no_two_servers_are_ever_up() {
     assert_eq!(record["plan"]["one_at_a_time"], true);
     for place in [0, 1] {
         assert_eq!(slices(&record, place).len(), 6);
-        assert_eq!(record["contestants"][place]["warm_up"], Value::Null);
+        assert_eq!(record["subjects"][place]["warm_up"], Value::Null);
     }
     for at in record["fixed_rates"].as_array().unwrap() {
         assert_eq!(at["results"].as_array().unwrap().len(), 2);
@@ -234,7 +231,7 @@ fn a_server_that_dies_is_named_and_the_others_results_are_kept() {
     assert_eq!(record["complete"], false);
     assert_eq!(slices(&record, 0).len(), 6);
     assert!((1..6).contains(&slices(&record, 1).len()));
-    assert!(record["contestants"][1]["failed"].as_str().unwrap().contains("reuseport-server"));
+    assert!(record["subjects"][1]["failed"].as_str().unwrap().contains("reuseport-server"));
     assert!(record["pairs"][0]["result"].is_null());
     assert!(String::from_utf8_lossy(&output.stdout).contains("requests/s, median"));
 }
@@ -255,7 +252,7 @@ fn a_mix_asks_for_all_its_paths_and_pinning_is_said() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = read(&json);
     for place in 0..2 {
-        let summary = &record["contestants"][place]["summary"];
+        let summary = &record["subjects"][place]["summary"];
         let part =
             summary["errors"]["status"].as_f64().unwrap() / summary["requests"].as_f64().unwrap();
         assert!((0.2..0.3).contains(&part), "{part} of the answers were 404");

@@ -15,7 +15,7 @@ use crate::support::{
     assert_refused, children_of, program, run, runs, send, skip, wait_for, wait_up_to,
 };
 
-/// An experiment that makes an observation about every second.
+/// An experiment that makes an sample about every second.
 const BEGUN: &str = "post";
 
 /// Before it observes anything it starts every policy once, and each of its servers is warmed up.
@@ -37,9 +37,9 @@ fn started(json: &Path, options: &[&str]) -> Child {
 }
 
 /// What is observed so far, as it is written in the file.
-fn observations(json: &Path) -> Option<Vec<(String, String)>> {
+fn samples(json: &Path) -> Option<Vec<(String, String)>> {
     let record: Value = serde_json::from_str(&fs::read_to_string(json).ok()?).ok()?;
-    let found = record.get("observations")?.get(BEGUN)?.as_object()?;
+    let found = record.get("samples")?.get(BEGUN)?.as_object()?;
     Some(found.iter().map(|(key, value)| (key.clone(), value.to_string())).collect())
 }
 
@@ -55,9 +55,9 @@ fn begun_at(pid: u32) -> Option<u64> {
     Some(Process::new(pid as i32).ok()?.stat().ok()?.starttime)
 }
 
-/// Waits for so many observations, interrupts, and checks that nothing is left behind.
+/// Waits for so many samples, interrupts, and checks that nothing is left behind.
 fn interrupted_after(count: usize, child: Child, json: &Path) -> Output {
-    wait_for("observations", || (observations(json)?.len() >= count).then_some(()));
+    wait_for("samples", || (samples(json)?.len() >= count).then_some(()));
     let below: Vec<(u32, Option<u64>)> =
         descendants_of(child.id()).into_iter().map(|pid| (pid, begun_at(pid))).collect();
     assert!(below.len() > 4, "servers with their workers: {below:?}");
@@ -130,15 +130,15 @@ fn ctrl_c_reports_and_saves_and_resume_goes_on_without_repeating() {
     let output = interrupted_after(2, started(&json, &[]), &json);
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("The lab") && shown.contains("There is no chapter yet"), "{shown}");
-    assert!(shown.contains("Every observation:"), "{shown}");
+    assert!(shown.contains("Every sample:"), "{shown}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
 
-    let before = observations(&json).unwrap();
+    let before = samples(&json).unwrap();
     interrupted_after(before.len() + 1, started(&json, &["--resume"]), &json);
-    let after = observations(&json).unwrap();
+    let after = samples(&json).unwrap();
     assert!(after.len() > before.len());
-    for observation in &before {
-        assert!(after.contains(observation), "what was observed is kept: {}", observation.0);
+    for sample in &before {
+        assert!(after.contains(sample), "what was observed is kept: {}", sample.0);
     }
 
     // Other options are another run.
@@ -165,11 +165,11 @@ fn a_disk_that_is_full_ends_the_run_in_a_line_and_keeps_what_was_saved() {
     // The name space seen from outside.
     let within = PathBuf::from(format!("/proc/{}/root", child.id()));
     let within = within.join(results.strip_prefix("/").unwrap());
-    let begun = wait_up_to(LONG, "two observations", || {
+    let begun = wait_up_to(LONG, "two samples", || {
         if child.try_wait().unwrap().is_some() {
             return Some(false);
         }
-        (observations(&within.join("lab.json"))?.len() >= 2).then_some(true)
+        (samples(&within.join("lab.json"))?.len() >= 2).then_some(true)
     });
     if begun {
         assert!(fs::write(within.join("rubbish"), vec![0; 2 << 20]).is_err(), "it is full now");
@@ -182,7 +182,7 @@ fn a_disk_that_is_full_ends_the_run_in_a_line_and_keeps_what_was_saved() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let last = stderr.lines().last().unwrap();
     assert!(last.contains("lab.json") && last.contains("No space left"), "{stderr}");
-    assert!(observations(&saved).unwrap().len() >= 2, "{stderr}");
+    assert!(samples(&saved).unwrap().len() >= 2, "{stderr}");
 }
 
 /// The published record with a chapter for each kind of picture, as experiments would save it.
@@ -268,7 +268,7 @@ fn a_saved_lab_shows_the_same_again_in_60_columns_as_markdown_and_to_a_reader_wh
         let shown = show(&[], columns);
         let fits = |line: &&str| line.chars().count() <= most || line.contains("://");
         let too_long: Vec<&str> = shown.lines().filter(|line| !fits(line)).collect();
-        let is_path = |line: &&str| line.starts_with("Every observation:");
+        let is_path = |line: &&str| line.starts_with("Every sample:");
         assert!(too_long.iter().all(is_path), "{too_long:?}");
         assert!(shown.contains("All claims"), "{shown}");
     }

@@ -1,4 +1,4 @@
-//! `loadtest probe`: every request has one fate, and faults cost what they should.
+//! `loadtest probe`: every request has one outcome, and faults cost what they should.
 
 use std::process::{Command, Stdio};
 
@@ -24,17 +24,20 @@ fn probe(arguments: &[&str]) -> Value {
         run("loadtest", &[&["probe", "--json", path.to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let fates: u64 = FATES.iter().map(|fate| count(&record, fate)).sum();
-    assert_eq!(record["fates"]["attempted"].as_u64().or(record["attempted"].as_u64()), Some(fates));
+    let outcomes: u64 = FATES.iter().map(|outcome| count(&record, outcome)).sum();
+    assert_eq!(
+        record["outcomes"]["attempted"].as_u64().or(record["attempted"].as_u64()),
+        Some(outcomes)
+    );
     record
 }
 
-fn count(record: &Value, fate: &str) -> u64 {
-    record["fates"][fate].as_u64().unwrap_or_else(|| panic!("no {fate} in {record:#}"))
+fn count(record: &Value, outcome: &str) -> u64 {
+    record["outcomes"][outcome].as_u64().unwrap_or_else(|| panic!("no {outcome} in {record:#}"))
 }
 
 fn lost(record: &Value) -> u64 {
-    FATES[1..].iter().map(|fate| count(record, fate)).sum()
+    FATES[1..].iter().map(|outcome| count(record, outcome)).sum()
 }
 
 #[test]

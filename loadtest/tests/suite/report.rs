@@ -37,7 +37,7 @@ fn the_report_renders_without_a_complaint_loads_nothing_and_shows_the_figures_of
         opened.assert_well_behaved(dark);
 
         let shown = figures(&opened.dom);
-        // Two contestants with 6 points each, and everything in the tables.
+        // Two subjects with 6 points each, and everything in the tables.
         assert!(shown.len() > 60, "{} figures", shown.len());
         for (at, value) in shown {
             assert_eq!(record.pointer(&at), Some(&value), "{at}");

@@ -1,5 +1,5 @@
 //! `loadtest lab`: the experiments that find who gets which connection, where the kernel leaves nothing to
-//! chance. What they make of other observations is tested beside them.
+//! chance. What they make of other samples is tested beside them.
 
 use nix::unistd::geteuid;
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn what_the_kernel_leaves_no_doubt_about_comes_out_the_same_every_time() {
     assert_eq!(verdicts("flag"), ["reproduced"], "{shown}");
 
     // The servers of `twice`: who was refused said so, and the first one served everybody.
-    let tried = &record["observations"]["twice"];
+    let tried = &record["samples"]["twice"];
     for (name, words) in [
         ("shared-fd-server, again", "shared-fd-server listens there; stop it"),
         ("reuseport-server, again", "reuseport-server listens there (--join"),
@@ -44,7 +44,7 @@ fn what_the_kernel_leaves_no_doubt_about_comes_out_the_same_every_time() {
     assert_eq!(got(0) + got(1), 200, "{joined}");
 
     // The servers of `flag`: 40 connections each, whoever got them.
-    for (_, seen) in record["observations"]["flag"].as_object().unwrap() {
+    for (_, seen) in record["samples"]["flag"].as_object().unwrap() {
         let accepted = seen["accepted"].as_array().unwrap();
         assert_eq!(accepted.len(), 4);
         assert_eq!(accepted.iter().map(|count| count.as_u64().unwrap()).sum::<u64>(), 40);

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::comparison::record::Comparison;
 use crate::environment::Environment;
+use crate::measure::comparison::Comparison;
 use crate::report::html::figure::{figure, words};
 
 /// What of a file's name means something else in a link.

@@ -1,14 +1,14 @@
-//! All figures in one table, a column for each contestant.
+//! All figures in one table, a column for each subject.
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Contestant, Estimate, Summary};
-use crate::record::Errors;
+use crate::measure::bench::Errors;
+use crate::measure::comparison::{Comparison, Estimate, Subject, Summary};
 use crate::report::format::count;
 use crate::report::html::figure::{figure, interval, rate, time, two_digits, whole_time, words};
 use crate::report::html::look::{self, plain_name};
 
-/// A row's name, and its cell for a contestant whose summary lies there in the record.
+/// A row's name, and its cell for a subject whose summary lies there in the record.
 type Row = (&'static str, fn(&Summary, &str) -> Markup);
 
 const ROWS: &[Row] = &[
@@ -69,29 +69,29 @@ const ROWS: &[Row] = &[
 
 /// The table, who was the limit, and what was odd.
 pub fn section(comparison: &Comparison) -> Markup {
-    let contestants = &comparison.contestants;
+    let subjects = &comparison.subjects;
     html! {
         section {
             h2 { "All figures" }
-            div.scroll tabindex="0" role="region" aria-label="All figures" { (table(contestants)) }
-            @if contestants.iter().any(|contestant| contestant.summary.is_some()) {
+            div.scroll tabindex="0" role="region" aria-label="All figures" { (table(subjects)) }
+            @if subjects.iter().any(|subject| subject.summary.is_some()) {
                 h3 { "Who was the limit" }
                 ul {
-                    @for (index, contestant) in contestants.iter().enumerate() {
-                        @if let Some(summary) = &contestant.summary {
+                    @for (index, subject) in subjects.iter().enumerate() {
+                        @if let Some(summary) = &subject.summary {
                             li {
-                                b { (plain_name(index, contestant)) } ": "
+                                b { (plain_name(index, subject)) } ": "
                                 (summary.limit.sentence()) "."
                             }
                         }
                     }
                 }
             }
-            @if !comparison.oddities.is_empty() {
+            @if !comparison.anomalies.is_empty() {
                 h3 { "What was odd" }
                 ul {
-                    @for (index, oddity) in comparison.oddities.iter().enumerate() {
-                        li { (words(oddity, &format!("/oddities/{index}"))) "." }
+                    @for (index, oddity) in comparison.anomalies.iter().enumerate() {
+                        li { (words(oddity, &format!("/anomalies/{index}"))) "." }
                     }
                 }
             }
@@ -99,41 +99,41 @@ pub fn section(comparison: &Comparison) -> Markup {
     }
 }
 
-fn table(contestants: &[Contestant]) -> Markup {
+fn table(subjects: &[Subject]) -> Markup {
     html! {
         table.sticky {
             thead {
                 tr {
                     td {}
-                    @for (index, contestant) in contestants.iter().enumerate() {
-                        th scope="col" { (look::name(index, contestant)) }
+                    @for (index, subject) in subjects.iter().enumerate() {
+                        th scope="col" { (look::name(index, subject)) }
                     }
                 }
             }
             tbody {
                 tr {
                     th scope="row" { "server" }
-                    @for (index, contestant) in contestants.iter().enumerate() {
+                    @for (index, subject) in subjects.iter().enumerate() {
                         td.who {
-                            @let at = format!("/contestants/{index}/server");
-                            code { (words(&contestant.server, &at)) }
+                            @let at = format!("/subjects/{index}/server");
+                            code { (words(&subject.server, &at)) }
                         }
                     }
                 }
                 tr {
                     th scope="row" { "workers" }
-                    @for (index, contestant) in contestants.iter().enumerate() {
-                        @let at = format!("/contestants/{index}/workers");
-                        td { (figure(contestant.workers, &at, |workers| count(workers as u64))) }
+                    @for (index, subject) in subjects.iter().enumerate() {
+                        @let at = format!("/subjects/{index}/workers");
+                        td { (figure(subject.workers, &at, |workers| count(workers as u64))) }
                     }
                 }
                 @for (name, cell) in ROWS {
                     tr {
                         th scope="row" { (name) }
-                        @for (index, contestant) in contestants.iter().enumerate() {
-                            @let at = format!("/contestants/{index}/summary");
+                        @for (index, subject) in subjects.iter().enumerate() {
+                            @let at = format!("/subjects/{index}/summary");
                             td {
-                                @match &contestant.summary {
+                                @match &subject.summary {
                                     Some(summary) => (cell(summary, &at)),
                                     None => "–",
                                 }

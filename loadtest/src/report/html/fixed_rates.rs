@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{AtRate, Comparison, FixedRate};
+use crate::measure::comparison::{AtRate, Comparison, FixedRate};
 use crate::report::format::count;
 use crate::report::html::figure::{figure, percent, whole_time, words};
 
@@ -17,7 +17,7 @@ pub fn section(comparison: &Comparison) -> Markup {
                         thead {
                             tr {
                                 th scope="col" { "requests/s" }
-                                th.left { "contestant" }
+                                th.left { "subject" }
                                 th { "p50" } th { "p99" } th { "p99.9" } th { "max" }
                                 th { "due" } th { "answered" } th { "not sent" } th { "lost" }
                             }
@@ -36,7 +36,7 @@ pub fn section(comparison: &Comparison) -> Markup {
                      was due."
                 }
                 p.caption {
-                    "The rates are parts of what the slower contestant answered to wrk; each \
+                    "The rates are parts of what the slower subject answered to wrk; each \
                      lasted "
                     (figure(comparison.plan.fixed_rate_seconds, "/plan/fixed_rate_seconds", |seconds| seconds.to_string()))
                     " s."
@@ -67,7 +67,7 @@ fn rows(fixed: &FixedRate, at: &str) -> Markup {
 
 fn row(result: &AtRate, at: &str) -> Markup {
     html! {
-        td.left.who { (words(&result.contestant, &format!("{at}/contestant"))) }
+        td.left.who { (words(&result.subject, &format!("{at}/subject"))) }
         @if let Some(latency) = &result.latency_us {
             @for (name, value) in [
                 ("p50", latency.p50),

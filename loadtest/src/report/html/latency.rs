@@ -1,8 +1,8 @@
-//! Latencies by percentile: one line for each contestant.
+//! Latencies by percentile: one line for each subject.
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Latency};
+use crate::measure::comparison::{Comparison, Latency};
 use crate::report::html::figure::{full, round_time, whole_time};
 use crate::report::html::look::{self, shortened};
 use crate::report::html::plot::{Plot, across};
@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 14;
 
 /// The picture with its words.
 pub fn section(comparison: &Comparison) -> Markup {
-    let curves: Vec<(usize, &str, &Latency)> = (comparison.contestants.iter().enumerate())
+    let curves: Vec<(usize, &str, &Latency)> = (comparison.subjects.iter().enumerate())
         .filter_map(|(i, c)| Some((i, c.name.as_str(), &c.summary.as_ref()?.latency_us)))
         .collect();
     html! {
@@ -87,7 +87,7 @@ fn line(plot: &Plot, scale: &Scale, index: usize, latency: &Latency) -> Markup {
         (plot.curve("curve", look::dashes(index), &points))
         @for (place, (percentile, value)) in latency.curve.iter().enumerate() {
             @if TICKS.contains(percentile) {
-                g data-at={ "/contestants/" (index) "/summary/latency_us/curve/" (place) "/1" }
+                g data-at={ "/subjects/" (index) "/summary/latency_us/curve/" (place) "/1" }
                     data-value=(full(*value))
                 {
                     title { "p" (percentile) ": " (whole_time(*value)) }

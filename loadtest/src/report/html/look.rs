@@ -1,8 +1,8 @@
-//! How contestants are told apart: by colours and, for who cannot tell those, by dashes and marks.
+//! How subjects are told apart: by colours and, for who cannot tell those, by dashes and marks.
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Contestant};
+use crate::measure::comparison::{Comparison, Subject};
 use crate::report::html::figure::words;
 
 /// Colours that the stylesheet has, for light and for dark.
@@ -22,38 +22,38 @@ const MARKS: [&str; 6] = [
     "M0 5.2L5-4H-5z",
 ];
 
-/// The class of a contestant's colour.
+/// The class of a subject's colour.
 pub fn colour(index: usize) -> String {
     format!("c{}", index % COLOURS)
 }
 
-/// The dashes of a contestant's line.
+/// The dashes of a subject's line.
 pub fn dashes(index: usize) -> &'static str {
     DASHES[index % DASHES.len()]
 }
 
-/// A contestant's mark at a place of a picture.
+/// A subject's mark at a place of a picture.
 ///
 /// Its own `svg`, since only that can lie at a percentage and still keep its size.
 pub fn mark(index: usize, x: &str, y: &str) -> Markup {
     html! { svg.at x=(x) y=(y) { path.mark d=(MARKS[index % MARKS.len()]) {} } }
 }
 
-/// A contestant's name beside its mark.
-pub fn name(index: usize, contestant: &Contestant) -> Markup {
+/// A subject's name beside its mark.
+pub fn name(index: usize, subject: &Subject) -> Markup {
     html! {
         span class={ "name " (colour(index)) } {
             svg.key aria-hidden="true" viewBox="-7 -7 14 14" width="14" height="14" {
                 path.mark d=(MARKS[index % MARKS.len()]) {}
             }
-            (plain_name(index, contestant))
+            (plain_name(index, subject))
         }
     }
 }
 
-/// A contestant's name alone.
-pub fn plain_name(index: usize, contestant: &Contestant) -> Markup {
-    words(&contestant.name, &format!("/contestants/{index}/name"))
+/// A subject's name alone.
+pub fn plain_name(index: usize, subject: &Subject) -> Markup {
+    words(&subject.name, &format!("/subjects/{index}/name"))
 }
 
 /// At most so many letters of a name, where a picture has no room for more.
@@ -78,11 +78,11 @@ pub fn key(index: usize) -> Markup {
 pub fn legend(comparison: &Comparison) -> Markup {
     html! {
         ul.legend {
-            @for (index, contestant) in comparison.contestants.iter().enumerate() {
-                @if contestant.summary.is_some() {
+            @for (index, subject) in comparison.subjects.iter().enumerate() {
+                @if subject.summary.is_some() {
                     li class=(colour(index)) {
                         (key(index))
-                        (plain_name(index, contestant))
+                        (plain_name(index, subject))
                     }
                 }
             }

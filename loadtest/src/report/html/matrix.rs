@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use maud::{Markup, html};
 
-use crate::matrix::cells::STOPPED;
-use crate::matrix::demands::GOOD;
+use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{Figure, Matrix};
+use crate::matrix::workloads::STOPPED;
 use crate::report::html::document;
 use crate::report::html::figure::{figure, rate, two_digits, words};
 use crate::report::matrix::word;
@@ -29,7 +29,7 @@ pub fn page(matrix: &Matrix, json: Option<&str>) -> Result<String> {
                 }
                 main {
                     (heat_map(matrix, ""))
-                    (demands(matrix, ""))
+                    (expectations(matrix, ""))
                     (connections(matrix, ""))
                     section {
                         h2 { "How it was measured" }
@@ -133,15 +133,15 @@ fn cell(
 }
 
 /// What must come out of it, and whether it did.
-pub fn demands(matrix: &Matrix, root: &str) -> Markup {
+pub fn expectations(matrix: &Matrix, root: &str) -> Markup {
     html! {
         section {
             h2 { "What must come out" }
-            ul .demands {
-                @for (place, demand) in matrix.demands.iter().enumerate() {
-                    li { strong { (word(demand)) } " "
-                        (words(&demand.text, &format!("{root}/demands/{place}/text"))) ": "
-                        (words(&demand.figures, &format!("{root}/demands/{place}/figures"))) }
+            ul .expectations {
+                @for (place, expectation) in matrix.expectations.iter().enumerate() {
+                    li { strong { (word(expectation)) } " "
+                        (words(&expectation.text, &format!("{root}/expectations/{place}/text"))) ": "
+                        (words(&expectation.figures, &format!("{root}/expectations/{place}/figures"))) }
                 }
             }
         }
@@ -188,7 +188,7 @@ pub fn connections(matrix: &Matrix, root: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::demands::tests::matrix;
+    use crate::matrix::expectations::tests::matrix;
 
     #[test]
     fn every_figure_of_the_page_is_the_records() {

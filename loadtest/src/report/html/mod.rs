@@ -1,7 +1,7 @@
 //! `compare` as a page to look at: one file that loads nothing, not even a script.
 //!
 //! - [`verdict`]: the answer, and what it lacks;
-//! - [`slices`], [`ratios`]: requests/s, each contestant for itself and pair by pair;
+//! - [`slices`], [`ratios`]: requests/s, each subject for itself and pair by pair;
 //! - [`latency`], [`fixed_rates`]: how long answers took, closed loop and open;
 //! - [`spread`]: which workers did the work;
 //! - [`figures`], [`context`]: everything in numbers, and how to get it again.
@@ -28,7 +28,7 @@ mod verdict;
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::comparison::record::Comparison;
+use crate::measure::comparison::Comparison;
 
 /// Colours, sizes, and what becomes of them on phones, in the dark and on paper.
 const STYLE: &str = include_str!("page.css");

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Pair};
+use crate::measure::comparison::{Comparison, Pair};
 use crate::report::format::count;
 use crate::report::html::figure::{figure, full, interval, percent, ratio, words};
 use crate::report::html::look::shortened;

@@ -1,8 +1,8 @@
-//! Requests/s of every slice, the contestants side by side.
+//! Requests/s of every slice, the subjects side by side.
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Contestant, Estimate};
+use crate::measure::comparison::{Comparison, Estimate, Subject};
 use crate::report::html::figure::{figure, full, interval, rate};
 use crate::report::html::look;
 use crate::report::html::plot::{Plot, across};
@@ -10,7 +10,7 @@ use crate::report::html::scale::Scale;
 use crate::report::post;
 use crate::server::Strategy;
 
-/// Which part of its column a contestant uses.
+/// Which part of its column a subject uses.
 const USED: f64 = 0.8;
 
 /// Of more columns than this, only wide windows have room for what stands below them.
@@ -24,7 +24,7 @@ pub fn section(comparison: &Comparison) -> Markup {
     html! {
         section {
             h2 { "Requests per second, slice by slice" }
-            @if comparison.contestants.iter().all(|contestant| contestant.slices.is_empty()) {
+            @if comparison.subjects.iter().all(|subject| subject.slices.is_empty()) {
                 p { "There is no slice." }
             } @else {
                 (picture(comparison))
@@ -34,9 +34,9 @@ pub fn section(comparison: &Comparison) -> Markup {
 }
 
 fn picture(comparison: &Comparison) -> Markup {
-    let contestants = &comparison.contestants;
+    let subjects = &comparison.subjects;
     let reference = reference(comparison);
-    let rates = contestants.iter().flat_map(|c| &c.slices).map(|s| s.requests_per_second);
+    let rates = subjects.iter().flat_map(|c| &c.slices).map(|s| s.requests_per_second);
     let scale = Scale::linear(rates.chain(reference));
     let description = description(comparison);
     let plot = Plot {
@@ -47,14 +47,14 @@ fn picture(comparison: &Comparison) -> Markup {
         class: "columns",
     };
     let ticks: Vec<_> = (scale.ticks().into_iter()).map(|t| (scale.place(t), rate(t))).collect();
-    let long = contestants.iter().any(|contestant| contestant.name.chars().count() > SHORT);
-    let crowded = contestants.len() > FEW || long;
+    let long = subjects.iter().any(|subject| subject.name.chars().count() > SHORT);
+    let crowded = subjects.len() > FEW || long;
     let part = post_ratio();
     html! {
             (plot.draw(&html! {
                 (plot.rows("requests/s", &ticks))
-                @for (index, contestant) in contestants.iter().enumerate() {
-                    (column(&plot, &scale, index, contestant, comparison))
+                @for (index, subject) in subjects.iter().enumerate() {
+                    (column(&plot, &scale, index, subject, comparison))
                 }
                 @if let Some(rate) = reference {
                     @let y = plot.down(scale.place(rate));
@@ -65,9 +65,9 @@ fn picture(comparison: &Comparison) -> Markup {
                     }
                 }
             }))
-            div.columns.crowded[crowded] style={ "--columns:" (contestants.len()) } {
-                @for (index, contestant) in contestants.iter().enumerate() {
-                    div { (look::name(index, contestant)) (median_of(index, contestant)) }
+            div.columns.crowded[crowded] style={ "--columns:" (subjects.len()) } {
+                @for (index, subject) in subjects.iter().enumerate() {
+                    div { (look::name(index, subject)) (median_of(index, subject)) }
                 }
             }
             @if crowded { div.narrow { (look::legend(comparison)) } }
@@ -96,7 +96,7 @@ fn ratio_of_the_post() -> f64 {
 
 /// Where the post's other server would be; only beside the server that the post compares it with.
 fn reference(comparison: &Comparison) -> Option<f64> {
-    let baseline = comparison.contestants.iter().find(|c| c.name == comparison.plan.baseline)?;
+    let baseline = comparison.subjects.iter().find(|c| c.name == comparison.plan.baseline)?;
     let plain = baseline.server.trim() == Strategy::Shared.name();
     let median = baseline.summary.as_ref().map(|summary| summary.requests_per_second.median);
     median.filter(|_| plain).map(|median| median * ratio_of_the_post())
@@ -106,15 +106,15 @@ fn column(
     plot: &Plot,
     scale: &Scale,
     index: usize,
-    contestant: &Contestant,
+    subject: &Subject,
     comparison: &Comparison,
 ) -> Markup {
-    let width = 1.0 / comparison.contestants.len() as f64;
+    let width = 1.0 / comparison.subjects.len() as f64;
     let left = (index as f64 + (1.0 - USED) / 2.0) * width;
     let rounds = f64::from(comparison.plan.rounds.max(1));
     let at = |round: u32| left + USED * width * (f64::from(round) + 0.5) / rounds;
     let down = |value: f64| plot.down(scale.place(value));
-    let estimate = contestant.summary.as_ref().map(|summary| &summary.requests_per_second);
+    let estimate = subject.summary.as_ref().map(|summary| &summary.requests_per_second);
     html! {
         g class=(look::colour(index)) {
             @if let Some(Estimate { median, interval: [low, high], .. }) = estimate {
@@ -127,9 +127,9 @@ fn column(
                 @let middle = across(left + USED * width / 2.0);
                 text.label x=(middle) y="50%" text-anchor="middle" { "no slice" }
             }
-            @for (place, slice) in contestant.slices.iter().enumerate() {
+            @for (place, slice) in subject.slices.iter().enumerate() {
                 circle.point r="3" cx=(across(at(slice.round))) cy=(down(slice.requests_per_second))
-                    data-at={ "/contestants/" (index) "/slices/" (place) "/requests_per_second" }
+                    data-at={ "/subjects/" (index) "/slices/" (place) "/requests_per_second" }
                     data-value=(full(slice.requests_per_second))
                 {
                     title { "round " (slice.round + 1) ": " (rate(slice.requests_per_second)) }
@@ -140,10 +140,10 @@ fn column(
 }
 
 /// What stands below a column.
-fn median_of(index: usize, contestant: &Contestant) -> Markup {
-    let at = format!("/contestants/{index}/summary/requests_per_second");
+fn median_of(index: usize, subject: &Subject) -> Markup {
+    let at = format!("/subjects/{index}/summary/requests_per_second");
     html! {
-        @match &contestant.summary {
+        @match &subject.summary {
             Some(summary) => {
                 @let estimate = summary.requests_per_second;
                 strong.wide { (figure(estimate.median, &format!("{at}/median"), rate)) }
@@ -155,13 +155,13 @@ fn median_of(index: usize, contestant: &Contestant) -> Markup {
 }
 
 fn description(comparison: &Comparison) -> String {
-    let each = comparison.contestants.iter().map(|contestant| match &contestant.summary {
+    let each = comparison.subjects.iter().map(|subject| match &subject.summary {
         Some(summary) => {
             let Estimate { median, interval: [low, high], least, greatest } =
                 summary.requests_per_second;
             format!(
                 "{}: median {}, 95 % interval {} to {}, slices from {} to {}.",
-                contestant.name,
+                subject.name,
                 rate(median),
                 rate(low),
                 rate(high),
@@ -169,7 +169,7 @@ fn description(comparison: &Comparison) -> String {
                 rate(greatest)
             )
         }
-        None => format!("{}: no slice.", contestant.name),
+        None => format!("{}: no slice.", subject.name),
     });
     each.collect::<Vec<_>>().join(" ")
 }

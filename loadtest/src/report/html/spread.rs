@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Contestant, Spread};
+use crate::measure::comparison::{Comparison, Spread, Subject};
 use crate::report::html::figure::{figure, full, percent, two_digits};
 use crate::report::html::look;
 use crate::report::html::plot::{Plot, across};
@@ -14,9 +14,9 @@ const MOST_BARS: usize = 24;
 /// Which part of its place a bar takes.
 const WIDTH: f64 = 0.38;
 
-/// A picture for each contestant.
+/// A picture for each subject.
 pub fn section(comparison: &Comparison) -> Markup {
-    let shown: Vec<(usize, &Contestant, &Spread)> = (comparison.contestants.iter().enumerate())
+    let shown: Vec<(usize, &Subject, &Spread)> = (comparison.subjects.iter().enumerate())
         .filter_map(|(index, c)| Some((index, c, &c.summary.as_ref()?.spread)))
         .collect();
     html! {
@@ -24,7 +24,7 @@ pub fn section(comparison: &Comparison) -> Markup {
             h2 { "Who did the work" }
             @if shown.is_empty() { p { "Nobody did any." } }
             div.panels {
-                @for (index, contestant, spread) in &shown {
+                @for (index, subject, spread) in &shown {
                     // Pictures of as many workers can be compared, so they have the same axis.
                     @let alike = shown.iter().filter(|(_, _, other)| {
                         other.requests_by_rank.len() == spread.requests_by_rank.len()
@@ -33,7 +33,7 @@ pub fn section(comparison: &Comparison) -> Markup {
                         other.requests_by_rank.iter().chain(&other.connections_by_rank)
                     });
                     @let scale = Scale::linear(values.copied().chain([0.0]));
-                    (panel(*index, contestant, spread, &scale))
+                    (panel(*index, subject, spread, &scale))
                 }
             }
             p.caption {
@@ -46,26 +46,26 @@ pub fn section(comparison: &Comparison) -> Markup {
     }
 }
 
-fn panel(index: usize, contestant: &Contestant, spread: &Spread, scale: &Scale) -> Markup {
+fn panel(index: usize, subject: &Subject, spread: &Spread, scale: &Scale) -> Markup {
     let workers = spread.requests_by_rank.len();
-    let (id, title) = (format!("spread-{index}"), format!("Work by rank: {}", contestant.name));
+    let (id, title) = (format!("spread-{index}"), format!("Work by rank: {}", subject.name));
     let description = describe(spread);
     let plot =
         Plot { id: &id, title: &title, description: &description, height: 170.0, class: "ranks" };
-    let at = format!("/contestants/{index}/summary/spread");
+    let at = format!("/subjects/{index}/summary/spread");
     let rows: Vec<_> = (scale.ticks().into_iter()).map(|t| (scale.place(t), percent(t))).collect();
     let fair = plot.down(scale.place(1.0 / workers as f64));
     html! {
         div {
-            h3 { (look::name(index, contestant)) }
+            h3 { (look::name(index, subject)) }
             p {
                 "busiest / average "
                 (figure(spread.max_over_mean, &format!("{at}/max_over_mean"), two_digits))
                 ", idle "
                 (figure(spread.idle_workers, &format!("{at}/idle_workers"), two_digits))
                 " of "
-                @let workers_at = format!("/contestants/{index}/workers");
-                (figure(contestant.workers, &workers_at, |workers| workers.to_string()))
+                @let workers_at = format!("/subjects/{index}/workers");
+                (figure(subject.workers, &workers_at, |workers| workers.to_string()))
             }
             (plot.draw(&html! {
                 (plot.rows("share of a slice", &rows))

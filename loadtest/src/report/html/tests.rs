@@ -5,9 +5,9 @@ use scraper::{Html, Selector};
 use serde_json::Value;
 
 use super::*;
-use crate::comparison::latencies::Distribution;
-use crate::comparison::summary::tests::{comparison, slice};
-use crate::pin::Cores;
+use crate::kernel::affinity::Cores;
+use crate::measure::latency::Distribution;
+use crate::measure::summary::tests::{comparison, slice};
 
 /// A page, as a browser reads it.
 fn read(comparison: &Comparison) -> Html {
@@ -36,26 +36,26 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
     let more = |names: &[&str]| {
         changed(&|comparison| {
             for (index, name) in names.iter().enumerate() {
-                let mut another = comparison.contestants[index % 2].clone();
+                let mut another = comparison.subjects[index % 2].clone();
                 (another.name, another.server) =
                     ((*name).into(), format!("shared --workers {index}"));
                 for slice in &mut another.slices {
                     slice.requests_per_second *= 0.93 + 0.03 * index as f64;
                 }
-                comparison.contestants.push(another);
+                comparison.subjects.push(another);
             }
         })
     };
     // A tail for everyone, and not the same: lines that lie on each other show nothing.
     let tailed = |mut comparison: Comparison| {
-        for (index, contestant) in comparison.contestants.iter_mut().enumerate() {
+        for (index, subject) in comparison.subjects.iter_mut().enumerate() {
             let bucket = |power: u32| {
                 let us =
                     (400.0 + 90.0 * index as f64) * (1.4 + 0.06 * index as f64).powi(power as i32);
                 (us as u64, 50_000 >> power)
             };
             let latencies = Distribution::of(&(0..16).map(bucket).collect::<Vec<_>>()).unwrap();
-            contestant.slices.iter_mut().for_each(|slice| slice.latencies = latencies.clone());
+            subject.slices.iter_mut().for_each(|slice| slice.latencies = latencies.clone());
         }
         comparison.summarize().unwrap();
         comparison
@@ -70,11 +70,11 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
         (
             "many workers",
             changed(&|comparison| {
-                for (index, contestant) in comparison.contestants.iter_mut().enumerate() {
+                for (index, subject) in comparison.subjects.iter_mut().enumerate() {
                     let parts: Vec<u64> =
                         (0..256).map(|part| 50 + part * (2 - index as u64)).collect();
-                    contestant.workers = 256;
-                    contestant.slices = (0..40)
+                    subject.workers = 256;
+                    subject.slices = (0..40)
                         .map(|round| {
                             let mut slice = slice(round, 80_000 + u64::from(round) * 90, &parts);
                             for worker in &mut slice.workers {
@@ -89,8 +89,8 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
         (
             "failed at once",
             changed(&|comparison| {
-                comparison.contestants[1].slices.clear();
-                comparison.contestants[1].failed = Some("worker 3 ended with signal 11".into());
+                comparison.subjects[1].slices.clear();
+                comparison.subjects[1].failed = Some("worker 3 ended with signal 11".into());
                 comparison.complete = false;
                 comparison.fixed_rates.clear();
             }),
@@ -98,8 +98,8 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
         (
             "failed in the middle",
             changed(&|comparison| {
-                comparison.contestants[1].slices.truncate(4);
-                comparison.contestants[1].failed = Some("worker 3 ended with signal 11".into());
+                comparison.subjects[1].slices.truncate(4);
+                comparison.subjects[1].failed = Some("worker 3 ended with signal 11".into());
                 comparison.complete = false;
                 comparison.fixed_rates[1].results[1].latency_us = None;
             }),
@@ -118,15 +118,15 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
                 comparison.plan.pinned = Some(Cores { server: vec![0], wrk: vec![1] });
                 comparison.plan.one_at_a_time = true;
                 comparison.plan.keep_alive = false;
-                comparison.contestants[0].slices[11].requests_per_second = 1000.0;
-                comparison.contestants[0].slices[11].errors.timeout = 1234;
-                comparison.contestants[0].slices[12].errors.read = 1;
+                comparison.subjects[0].slices[11].requests_per_second = 1000.0;
+                comparison.subjects[0].slices[11].errors.timeout = 1234;
+                comparison.subjects[0].slices[12].errors.read = 1;
             }),
         ),
         (
             "nothing",
             changed(&|comparison| {
-                comparison.contestants.iter_mut().for_each(|contestant| contestant.slices.clear());
+                comparison.subjects.iter_mut().for_each(|subject| subject.slices.clear());
                 comparison.fixed_rates.clear();
                 comparison.complete = false;
             }),
@@ -162,7 +162,7 @@ fn the_figures_that_matter_are_on_the_page() {
     let html = read(&comparison(40, 0.9));
     let found: BTreeSet<_> =
         all(&html, "[data-at]").iter().map(|e| e.attr("data-at").unwrap()).collect();
-    for contestant in 0..2 {
+    for subject in 0..2 {
         for at in [
             "slices/39/requests_per_second",
             "summary/requests_per_second/median",
@@ -174,7 +174,7 @@ fn the_figures_that_matter_are_on_the_page() {
             "summary/spread/connections_by_rank/3",
             "workers",
         ] {
-            let at = format!("/contestants/{contestant}/{at}");
+            let at = format!("/subjects/{subject}/{at}");
             assert!(found.contains(at.as_str()), "{at}");
         }
     }
@@ -233,15 +233,15 @@ fn nothing_is_loaded_and_nothing_runs() {
 fn a_name_is_text_wherever_it_comes_from() {
     let bad = "<script>alert(1)</script>\" onload='x' &amp;";
     let mut comparison = comparison(40, 0.9);
-    comparison.contestants[0].name = bad.into();
-    comparison.contestants[0].server = bad.into();
-    comparison.contestants[1].failed = Some(bad.into());
+    comparison.subjects[0].name = bad.into();
+    comparison.subjects[0].server = bad.into();
+    comparison.subjects[1].failed = Some(bad.into());
     comparison.plan.baseline = bad.into();
     comparison.plan.paths[0].path = bad.into();
     comparison.arguments.push(bad.into());
     comparison.warnings.push(bad.into());
     comparison.environment.cpu = Some(bad.into());
-    comparison.fixed_rates[0].results[0].contestant = bad.into();
+    comparison.fixed_rates[0].results[0].subject = bad.into();
     comparison.summarize().unwrap();
     let page = page(&comparison, Some(bad)).unwrap();
     assert!(!page.contains("<script"));
@@ -299,7 +299,7 @@ fn no_place_in_a_picture_is_not_a_number() {
 fn the_posts_ratio_is_drawn_beside_a_plain_shared_server_only() {
     let mut comparison = comparison(12, 0.9);
     assert!(page(&comparison, None).unwrap().contains("0.648"));
-    comparison.contestants[0].server = "shared --workers 8".into();
+    comparison.subjects[0].server = "shared --workers 8".into();
     assert!(!page(&comparison, None).unwrap().contains("0.648"));
 }
 

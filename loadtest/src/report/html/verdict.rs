@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::comparison::record::{Comparison, Pair, Plan, Summary};
+use crate::measure::comparison::{Comparison, Pair, Plan, Summary};
 use crate::report::compare::ONE_AT_A_TIME;
 use crate::report::format::count;
 use crate::report::html::figure::{figure, percent, words};
@@ -26,7 +26,7 @@ pub fn section(comparison: &Comparison) -> Markup {
 
 /// What the page is about.
 pub fn title(comparison: &Comparison) -> String {
-    let names: Vec<&str> = comparison.contestants.iter().map(|c| c.name.as_str()).collect();
+    let names: Vec<&str> = comparison.subjects.iter().map(|c| c.name.as_str()).collect();
     format!("Compared under load: {}", names.join(", "))
 }
 
@@ -97,10 +97,10 @@ fn shortcomings(comparison: &Comparison) -> Markup {
                 strong { "This run is not complete. " }
                 "Of " (figure(comparison.plan.rounds, "/plan/rounds", number))
                 " slices each there are: "
-                @for (index, contestant) in comparison.contestants.iter().enumerate() {
+                @for (index, subject) in comparison.subjects.iter().enumerate() {
                     @if index > 0 { ", " }
-                    (plain_name(index, contestant)) " "
-                    @match &contestant.summary {
+                    (plain_name(index, subject)) " "
+                    @match &subject.summary {
                         Some(summary) => {
                             (slices(index, summary))
                         }
@@ -110,12 +110,12 @@ fn shortcomings(comparison: &Comparison) -> Markup {
                 "."
             }
         }
-        @for (index, contestant) in comparison.contestants.iter().enumerate() {
-            @if let Some(reason) = &contestant.failed {
+        @for (index, subject) in comparison.subjects.iter().enumerate() {
+            @if let Some(reason) = &subject.failed {
                 div.notice role="note" {
-                    strong { (plain_name(index, contestant)) " failed: " }
-                    (words(reason, &format!("/contestants/{index}/failed"))) ". "
-                    @match &contestant.summary {
+                    strong { (plain_name(index, subject)) " failed: " }
+                    (words(reason, &format!("/subjects/{index}/failed"))) ". "
+                    @match &subject.summary {
                         Some(summary) => {
                             "Its first "
                             (slices(index, summary))
@@ -129,8 +129,8 @@ fn shortcomings(comparison: &Comparison) -> Markup {
     }
 }
 
-/// How many slices a contestant has.
+/// How many slices a subject has.
 fn slices(index: usize, summary: &Summary) -> Markup {
-    let at = format!("/contestants/{index}/summary/slices");
+    let at = format!("/subjects/{index}/summary/slices");
     figure(summary.slices, &at, |slices| count(slices as u64))
 }

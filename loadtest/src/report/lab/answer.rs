@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::lab::record::Lab;
-use crate::matrix::demands::GOOD;
+use crate::matrix::expectations::GOOD;
 use crate::matrix::record::Matrix;
 use crate::report::lab::cases::list;
 use crate::report::lab::markdown::{all_claims, the_answer};

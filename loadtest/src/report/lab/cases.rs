@@ -1,8 +1,8 @@
 //! What the README says of each case: what to use in it and what not, with the matrix's figures.
 
-use crate::matrix::cells::{LOAD_AWARE, STOPPED};
-use crate::matrix::demands::{GOOD, others_at_their_worst};
+use crate::matrix::expectations::{GOOD, others_at_their_worst};
 use crate::matrix::record::{Figure, Matrix};
+use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
 
 const SHARED: &str = LOAD_AWARE[0];
 const OWN: &str = LOAD_AWARE[1];
@@ -169,7 +169,7 @@ fn range(values: &[f64], show: fn(Option<f64>) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::demands::tests::matrix;
+    use crate::matrix::expectations::tests::matrix;
 
     #[test]
     fn every_figure_is_the_matrixs() {

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::lab::chapter::{Cell, Table, Unit};
 use crate::report::format::{microseconds, rounded};
+use crate::report::model::{Cell, Table, Unit};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::BOLD;
 use crate::report::wrap::{self, hanging, room};
@@ -117,7 +117,7 @@ pub fn number(value: f64, unit: Unit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Row;
+    use crate::report::model::Row;
 
     fn broad() -> Table {
         let units = [Unit::PerSecond, Unit::Ratio, Unit::Microseconds, Unit::Part, Unit::Text];

@@ -5,7 +5,7 @@
 
 use maud::{Markup, html};
 
-use crate::matrix::demands::GOOD;
+use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{Column, Figure, Matrix};
 use crate::report::wrap::lines;
 
@@ -97,7 +97,7 @@ fn cell(x: f64, y: f64, column: &Column, found: Option<&Figure>) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::demands::tests::matrix;
+    use crate::matrix::expectations::tests::matrix;
 
     #[test]
     fn it_has_every_policy_and_every_figure_and_loads_nothing() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::chapter::{Chapter, Claim, Table, Verdict};
+use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
 use crate::report::lab::grid::show;
 use crate::report::lab::{
@@ -10,6 +10,7 @@ use crate::report::lab::{
 };
 use crate::report::markdown::{escape, table, table_of_words};
 use crate::report::matrix;
+use crate::report::model::Table;
 use crate::report::terminal::machine;
 
 /// Above the criterion in numbers, beside each figure: a verdict without it seems to contradict some.

@@ -19,7 +19,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 
 use crate::lab::book::Experiment;
-use crate::lab::chapter::{Chapter, Claim, Outcome, Verdict};
+use crate::lab::chapter::{Chapter, Claim, Status, Verdict};
 use crate::lab::record::Lab;
 use crate::report::table::{Left, table, text};
 use crate::report::terminal::{BOLD, machine};
@@ -113,7 +113,7 @@ pub fn chapter(chapter: &Chapter, quick: bool, width: usize) -> String {
 fn again(chapter: &Chapter, quick: bool) -> String {
     let took = duration(Duration::from_secs_f64(chapter.seconds.max(0.0)));
     match chapter.outcome {
-        Outcome::Done => format!("{} (took {took})", command(&chapter.name, quick)),
+        Status::Done => format!("{} (took {took})", command(&chapter.name, quick)),
         _ => command(&chapter.name, quick),
     }
 }
@@ -124,11 +124,11 @@ pub fn command(name: &str, quick: bool) -> String {
 }
 
 /// Why there is no answer, if there is none.
-pub fn shortcoming(outcome: &Outcome) -> Option<String> {
+pub fn shortcoming(outcome: &Status) -> Option<String> {
     match outcome {
-        Outcome::Done => None,
-        Outcome::Skipped(reason) => Some(format!("skipped: {reason}")),
-        Outcome::Failed(reason) => Some(format!("failed: {reason}")),
+        Status::Done => None,
+        Status::Skipped(reason) => Some(format!("skipped: {reason}")),
+        Status::Failed(reason) => Some(format!("failed: {reason}")),
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::lab::chapter::{Cell, Chapter, Outcome, Table, Unit};
+use crate::lab::chapter::{Chapter, Status};
 use crate::report::html::figure::words;
 use crate::report::html::lab::{claims, picture, prose, with_interval};
 use crate::report::lab::{THE_KERNEL, command, duration};
+use crate::report::model::{Cell, Table, Unit};
 
 /// The chapter, which is so many places down the record.
 pub fn section(place: usize, chapter: &Chapter, quick: bool) -> Markup {
@@ -20,11 +21,11 @@ pub fn section(place: usize, chapter: &Chapter, quick: bool) -> Markup {
                 (words(&chapter.page.question, &at("page/question")))
             }
             @match &chapter.outcome {
-                Outcome::Done => {}
-                Outcome::Skipped(reason) => p.notice {
+                Status::Done => {}
+                Status::Skipped(reason) => p.notice {
                     "Skipped: " (words(reason, &at("outcome/reason")))
                 },
-                Outcome::Failed(reason) => p.notice {
+                Status::Failed(reason) => p.notice {
                     "Failed: " (words(reason, &at("outcome/reason")))
                 },
             }
@@ -53,7 +54,7 @@ pub fn section(place: usize, chapter: &Chapter, quick: bool) -> Markup {
             }
             h3 { "How to repeat it" }
             pre { code { "target/release/" (command(&chapter.name, quick)) } }
-            @if chapter.outcome == Outcome::Done {
+            @if chapter.outcome == Status::Done {
                 @let took = Duration::from_secs_f64(chapter.seconds.max(0.0));
                 p.caption { "It took " (duration(took)) "." }
             }

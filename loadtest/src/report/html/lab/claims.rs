@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::lab::chapter::{Chapter, Claim, Outcome, Verdict};
+use crate::lab::chapter::{Chapter, Claim, Status, Verdict};
 use crate::lab::record::Lab;
 use crate::report::html::figure::words;
 use crate::report::lab::word;
@@ -36,7 +36,7 @@ fn badges(chapter: &Chapter) -> Markup {
     let verdicts = verdicts.map(|word| (word, count(word)));
     html! {
         @match chapter.outcome {
-            Outcome::Done => {
+            Status::Done => {
                 @for (word, count) in verdicts.into_iter().filter(|(_, count)| *count > 0) {
                     @let class = match word {
                         "reproduced" => "yes",
@@ -46,8 +46,8 @@ fn badges(chapter: &Chapter) -> Markup {
                     span.badge.(class) { (word) @if count > 1 { " × " (count) } } " "
                 }
             }
-            Outcome::Skipped(_) => span.badge.open { "skipped" },
-            Outcome::Failed(_) => span.badge.no { "failed" },
+            Status::Skipped(_) => span.badge.open { "skipped" },
+            Status::Failed(_) => span.badge.no { "failed" },
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use maud::{Markup, html};
 
-use crate::lab::chapter::{Axis, Series, Unit};
 use crate::report::html::figure::{full, words};
 use crate::report::html::lab::picture::{anchor, tick_of};
 use crate::report::html::lab::shown;
 use crate::report::html::look::{colour, dashes, key, mark};
 use crate::report::html::plot::{Plot, across};
 use crate::report::html::scale::Scale;
+use crate::report::model::{Axis, Series, Unit};
 
 /// In pixels.
 const HEIGHT: f64 = 240.0;

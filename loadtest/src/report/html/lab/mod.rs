@@ -14,13 +14,13 @@ mod prose;
 use anyhow::Result;
 use maud::{Markup, html};
 
-use crate::lab::chapter::Unit;
 use crate::lab::record::Lab;
-use crate::matrix::demands::GOOD;
+use crate::matrix::expectations::GOOD;
 use crate::report::html::figure::{figure, interval, words};
 use crate::report::html::{context, document, matrix};
 use crate::report::lab::grid::number;
 use crate::report::lab::{ABOUT_INTERVALS, ABOUT_QUICK};
+use crate::report::model::Unit;
 use crate::report::terminal;
 
 /// What the book has beside the style of all pages and that of the matrix.
@@ -58,7 +58,7 @@ pub fn page(lab: &Lab, json: Option<&str>) -> Result<String> {
                 h3 { "Once more" }
                 pre { code { "make build\n" (command) } }
                 @if let Some(json) = json {
-                    p { "Every single observation: " (context::link(json)) }
+                    p { "Every single sample: " (context::link(json)) }
                 }
             }
         }
@@ -103,7 +103,7 @@ fn every_policy(lab: &Lab) -> Markup {
             (matrix::heat_map(found, "/matrix"))
             p { strong { (matrix::sentence(found)) } " Good is at least " (GOOD) " of the best." }
             (matrix::connections(found, "/matrix"))
-            (matrix::demands(found, "/matrix"))
+            (matrix::expectations(found, "/matrix"))
             @for (place, missing) in found.missing.iter().enumerate() {
                 p.notice {
                     (words(&missing.policy, &format!("/matrix/missing/{place}/policy")))

@@ -5,13 +5,13 @@
 
 use maud::{Markup, html};
 
-use crate::lab::chapter::{Bar, Picture, Unit};
 use crate::report::html::figure::{figure, full, percent, round_time, words};
 use crate::report::html::lab::{lines, with_interval};
 use crate::report::html::look::colour;
 use crate::report::html::plot::across;
 use crate::report::html::scale::Scale;
 use crate::report::lab::grid::number;
+use crate::report::model::{Bar, Picture, Unit};
 
 /// Height of a bar's row, and of the axis below all of them, in pixels.
 const BAR: f64 = 26.0;

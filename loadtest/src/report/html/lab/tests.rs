@@ -4,8 +4,9 @@ use scraper::{ElementRef, Html, Selector};
 use serde_json::Value;
 
 use super::*;
-use crate::lab::chapter::{Axis, Bar, Findings, Picture, Series};
+use crate::lab::chapter::Findings;
 use crate::lab::record::tests::lab;
+use crate::report::model::{Axis, Bar, Picture, Series};
 
 fn all<'a>(html: &'a Html, selector: &str) -> Vec<ElementRef<'a>> {
     html.select(&Selector::parse(selector).unwrap()).collect()

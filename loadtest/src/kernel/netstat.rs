@@ -1,0 +1,172 @@
+//! What the kernel counted of connections that found no place, or another one.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The kernel's `TcpExt` counters of a thread's network namespace, since that was made.
+///
+/// They count for all sockets of the namespace: on a machine where others serve as well, what
+/// changes need not be one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpCounters {
+    /// Times a handshake came to its end, or its beginning, when the accept queue was full.
+    pub listen_overflows: u64,
+    /// Connections dropped by a listening socket for any reason, overflows included.
+    pub listen_drops: u64,
+    /// Connections that waited for a socket that was closed, and went to another of its group;
+    /// `None`: not counted by this kernel (before Linux 5.14).
+    pub migrate_success: Option<u64>,
+    /// Connections that were to go to another and could not; `None` as above. Where nothing has the
+    /// kernel migrate them (the sysctl tcp_migrate_req, a program) it resets them without counting.
+    pub migrate_failure: Option<u64>,
+}
+
+impl TcpCounters {
+    /// Reads them, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not have them.
+    pub fn now() -> Result<Self> {
+        // Not /proc/net, which is the namespace of the process's first thread.
+        let path = "/proc/thread-self/net/netstat";
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        Self::parse(&text).with_context(|| format!("{path} is not as expected"))
+    }
+
+    /// What was counted since an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let both = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        Self {
+            listen_overflows: self.listen_overflows.saturating_sub(earlier.listen_overflows),
+            listen_drops: self.listen_drops.saturating_sub(earlier.listen_drops),
+            migrate_success: both(self.migrate_success, earlier.migrate_success),
+            migrate_failure: both(self.migrate_failure, earlier.migrate_failure),
+        }
+    }
+
+    /// The file has two lines for each group: `TcpExt: name name ...` and `TcpExt: value value ...`.
+    fn parse(text: &str) -> Result<Self> {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+        let names = lines.next().context("it has no names of TcpExt")?.split_whitespace();
+        let values = lines.next().context("it has no values of TcpExt")?.split_whitespace();
+        let found: HashMap<&str, &str> = names.zip(values).collect();
+        let counter = |name: &str| {
+            let value = found.get(name).map(|value| value.parse::<u64>());
+            value.transpose().with_context(|| format!("{name} is not a number"))
+        };
+        let must = |name: &str| counter(name)?.with_context(|| format!("it has no {name}"));
+        Ok(Self {
+            listen_overflows: must("ListenOverflows")?,
+            listen_drops: must("ListenDrops")?,
+            migrate_success: counter("TCPMigrateReqSuccess")?,
+            migrate_failure: counter("TCPMigrateReqFailure")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use nix::sys::socket::{Backlog, listen};
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::kernel::netns;
+
+    #[test]
+    fn counters_are_found_by_name_wherever_they_stand() {
+        let text = "TcpExt: SyncookiesSent ListenDrops TCPMigrateReqSuccess ListenOverflows\n\
+                    TcpExt: 1 22 333 4444\nIpExt: InNoRoutes ListenDrops\nIpExt: 5 6\n";
+        let found = TcpCounters::parse(text).unwrap();
+        let expected = TcpCounters {
+            listen_overflows: 4444,
+            listen_drops: 22,
+            migrate_success: Some(333),
+            migrate_failure: None,
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_not_such_a_file_is_refused() {
+        for text in ["", "TcpExt: ListenDrops ListenOverflows\n", "TcpExt: A\nTcpExt: 1\n"] {
+            assert!(TcpCounters::parse(text).is_err(), "{text:?}");
+        }
+        let text = "TcpExt: ListenDrops ListenOverflows\nTcpExt: 1 many\n";
+        let refusal = TcpCounters::parse(text).unwrap_err().to_string();
+        assert!(refusal.contains("ListenOverflows"), "{refusal}");
+    }
+
+    #[test]
+    fn what_only_one_reading_has_is_not_counted() {
+        let with = TcpCounters {
+            listen_overflows: 5,
+            listen_drops: 7,
+            migrate_success: Some(9),
+            migrate_failure: Some(1),
+        };
+        let without = TcpCounters { listen_overflows: 2, migrate_success: None, ..with };
+        let difference = with.since(&without);
+        assert_eq!((difference.listen_overflows, difference.listen_drops), (3, 0));
+        assert_eq!((difference.migrate_success, difference.migrate_failure), (None, Some(0)));
+    }
+
+    #[test]
+    fn a_client_that_finds_a_full_queue_is_counted_where_it_happened_alone() {
+        if let Err(reason) = netns::available() {
+            return crate::skip_test(&reason);
+        }
+        let counted = netns::within(&[("net/ipv4/tcp_syncookies", "0")], || {
+            let before = TcpCounters::now()?;
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            listen(&listener, Backlog::new(1)?)?;
+            let address = listener.local_addr()?;
+            // A queue of 1 takes 2; the third connection is not answered.
+            let _queued = [TcpStream::connect(address)?, TcpStream::connect(address)?];
+            let third = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+            assert_eq!(third.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+            Ok(TcpCounters::now()?.since(&before))
+        });
+        let counted = counted.unwrap();
+        assert!(counted.listen_overflows >= 1, "{counted:?}");
+        assert!(counted.listen_drops >= counted.listen_overflows, "{counted:?}");
+    }
+
+    #[test]
+    fn what_waits_for_a_closed_socket_is_counted_if_the_sysctl_has_it_migrated() {
+        if let Err(reason) = netns::available() {
+            return crate::skip_test(&reason);
+        }
+        for (sysctl, expected) in [("0", (Some(0), Some(0))), ("1", (Some(3), Some(0)))] {
+            let counted = netns::within(&[("net/ipv4/tcp_migrate_req", sysctl)], || {
+                let closing = listen_together(0)?;
+                let address = closing.local_addr()?;
+                let _clients = [
+                    TcpStream::connect(address)?,
+                    TcpStream::connect(address)?,
+                    TcpStream::connect(address)?,
+                ];
+                // Later than the clients, so that all of them wait for the other one.
+                let _staying = listen_together(address.port())?;
+                let before = TcpCounters::now()?;
+                drop(closing);
+                Ok(TcpCounters::now()?.since(&before))
+            });
+            let counted = counted.unwrap();
+            assert_eq!((counted.migrate_success, counted.migrate_failure), expected);
+        }
+    }
+
+    /// A listening socket that shares its port.
+    fn listen_together(port: u16) -> Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+        socket.listen(8)?;
+        Ok(socket.into())
+    }
+}

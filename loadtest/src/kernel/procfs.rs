@@ -1,0 +1,134 @@
+//! What the kernel counted for a process: CPU time and context switches, from /proc.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+use procfs::process::Process;
+
+use crate::measure::bench::{ContextSwitches, CpuSeconds};
+
+/// A process's counters, since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// CPU time as `/proc/PID/stat` has it, to a clock tick (10 ms) each.
+    pub cpu: CpuSeconds,
+    /// CPU time of its threads as `schedstat` has it, to the nanosecond, but user and system in one.
+    pub cpu_nanoseconds: u64,
+    /// Time that its threads were ready to run and waited for a core, as `schedstat` has it.
+    pub wait_nanoseconds: u64,
+    /// Of all its threads.
+    pub switches: ContextSwitches,
+}
+
+impl Usage {
+    /// Reads the counters.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: u32) -> Result<Self> {
+        Self::read(pid).with_context(|| format!("cannot read the counters of process {pid}"))
+    }
+
+    fn read(pid: u32) -> procfs::ProcResult<Self> {
+        let process = Process::new(pid as i32)?;
+        let stat = process.stat()?;
+        let tick = procfs::ticks_per_second() as f64;
+        let mut usage = Self {
+            cpu: CpuSeconds { user: stat.utime as f64 / tick, system: stat.stime as f64 / tick },
+            ..Self::default()
+        };
+        for task in process.tasks()?.flatten() {
+            let status = task.status()?;
+            usage.switches.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
+            usage.switches.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
+            // Without CONFIG_SCHEDSTATS or CONFIG_SCHED_INFO there is none.
+            if let Ok(stat) = task.schedstat() {
+                usage.cpu_nanoseconds += stat.sum_exec_runtime;
+                usage.wait_nanoseconds += stat.run_delay;
+            }
+        }
+        Ok(usage)
+    }
+
+    /// CPU time in seconds, as exactly as this kernel has it.
+    pub fn cpu_seconds(&self) -> f64 {
+        match self.cpu_nanoseconds {
+            0 => self.cpu.total(),
+            exact => exact as f64 / 1e9,
+        }
+    }
+
+    /// What was added since an earlier reading of the same process.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            cpu: CpuSeconds {
+                user: (self.cpu.user - earlier.cpu.user).max(0.0),
+                system: (self.cpu.system - earlier.cpu.system).max(0.0),
+            },
+            cpu_nanoseconds: self.cpu_nanoseconds.saturating_sub(earlier.cpu_nanoseconds),
+            wait_nanoseconds: self.wait_nanoseconds.saturating_sub(earlier.wait_nanoseconds),
+            switches: ContextSwitches {
+                voluntary: self.switches.voluntary.saturating_sub(earlier.switches.voluntary),
+                involuntary: self.switches.involuntary.saturating_sub(earlier.switches.involuntary),
+            },
+        }
+    }
+}
+
+/// Time that a process's threads were ready to run and waited for a core. Less work than to read all
+/// its counters: for one that is measured just now.
+pub fn waited(pid: u32) -> Option<Duration> {
+    let tasks = Process::new(pid as i32).ok()?.tasks().ok()?;
+    let waits = tasks.flatten().filter_map(|task| Some(task.schedstat().ok()?.run_delay));
+    Some(Duration::from_nanos(waits.sum()))
+}
+
+/// CPU time of this program.
+pub fn own_cpu() -> Duration {
+    // It cannot fail for oneself.
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let micros = |time: TimeVal| time.num_microseconds() as u64;
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+}
+
+/// The processes that a process has started and that still run.
+pub fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for process in procfs::process::all_processes().context("cannot read /proc")?.flatten() {
+        // Processes come and go while we look.
+        if process.stat().is_ok_and(|stat| stat.ppid == pid as i32) {
+            found.push(process.pid as u32);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn cpu_time_that_was_burnt_and_naps_that_were_taken_are_counted() {
+        let own = std::process::id();
+        let before = Usage::of(own).unwrap();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(60) {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        let used = Usage::of(own).unwrap().since(&before);
+        assert!(used.cpu.total() > 0.0, "{used:?}");
+        assert!(used.cpu_nanoseconds > 0, "{used:?}");
+        assert!(used.switches.voluntary > 0, "{used:?}");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named() {
+        let refusal = Usage::of(u32::MAX / 2).unwrap_err().to_string();
+        assert!(refusal.contains(&(u32::MAX / 2).to_string()));
+    }
+}

@@ -1,0 +1,77 @@
+//! Where an experiment is done that turns the sysctl `tcp_migrate_req`: a network namespace of its
+//! own, so that the machine's setting stays as it is and the kernel's counters count nothing else.
+
+use anyhow::Result;
+
+use crate::kernel::netns;
+
+/// The sysctl, below `/proc/sys`.
+const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
+
+/// A place to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What the sysctl says here.
+    pub migrates: bool,
+    /// Whether it is a namespace, or this machine as it is.
+    pub apart: bool,
+}
+
+impl Room {
+    /// One with the sysctl off and one with it on; or the machine as it is, and why.
+    pub fn both() -> (Vec<Self>, Option<String>) {
+        let room = |migrates| Self { migrates, apart: true };
+        match netns::within(&[(MIGRATE, "1")], || Ok(())) {
+            Ok(()) => (vec![room(false), room(true)], None),
+            Err(error) => {
+                let setting = std::fs::read_to_string(format!("/proc/sys/{MIGRATE}"));
+                // Linux before 5.14 has no such sysctl, and does not migrate.
+                let migrates = setting.is_ok_and(|setting| setting.trim() == "1");
+                let sentence = format!(
+                    "tcp_migrate_req stays {} here, as this machine has it: {error:#}",
+                    u8::from(migrates)
+                );
+                (vec![Self { migrates, apart: false }], Some(sentence))
+            }
+        }
+    }
+
+    /// Does something there. What it starts must end there.
+    ///
+    /// # Errors
+    /// Those of `action`, and when the namespace cannot be made.
+    pub fn within<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        match self.apart {
+            true => netns::within(&[(MIGRATE, if self.migrates { "1" } else { "0" })], action),
+            false => action(),
+        }
+    }
+
+    /// As keys of samples and rows of tables have it.
+    pub fn name(self) -> &'static str {
+        if self.migrates { "tcp_migrate_req 1" } else { "tcp_migrate_req 0" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_a_room_and_a_reason_where_there_is_only_one() {
+        let (rooms, missing) = Room::both();
+        match missing {
+            None => {
+                for room in rooms {
+                    let setting = room
+                        .within(|| Ok(std::fs::read_to_string("/proc/sys/".to_owned() + MIGRATE)?));
+                    assert_eq!(setting.unwrap().trim() == "1", room.migrates);
+                }
+            }
+            Some(reason) => {
+                assert!(rooms.len() == 1 && reason.contains("tcp_migrate_req"), "{reason}");
+                crate::skip_test(&reason);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Puts load on servers and shows who did the work.
+//!
+//! Every subcommand is the same pipeline: parse the command line ([`cli`]), check everything that
+//! can be checked before work starts, run and report ([`commands`]). The rooms, from the ground up;
+//! none imports one that stands below it in this list:
+//!
+//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`]: Ctrl-C, saving, what a result is kept with;
+//! - [`statistics`]: intervals, verdicts, significance;
+//! - [`report`]: the document model and its three renderers: terminal, Markdown, HTML;
+//! - [`kernel`]: accept queues, counters, namespaces, /proc, affinity;
+//! - [`load`]: wrk; [`server`]: what a server under test is; [`probe`]: our own client, and faults;
+//! - [`measure`]: the runner: interleaved slices, the store they are kept in, what follows from them;
+//! - [`matrix`]: every policy in every workload; [`lab`]: what others claim, measured again;
+//! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
+//! - [`warnings`]: what a reader of a result must know before believing it.
+
+mod atomic_file;
+mod cli;
+mod commands;
+mod environment;
+mod interrupt;
+mod kernel;
+mod lab;
+mod load;
+mod matrix;
+mod measure;
+mod probe;
+mod publish;
+mod record;
+mod report;
+mod server;
+mod statistics;
+mod warnings;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+
+/// The program `loadtest`.
+pub fn main() -> ExitCode {
+    let cli: Cli = common::cli::parse();
+    let status = common::cli::main("loadtest", || run(cli));
+    interrupt::exit_code().unwrap_or(status)
+}
+
+fn run(cli: Cli) -> Result<()> {
+    interrupt::watch()?;
+    match cli.command {
+        Command::Bench(asked) => commands::bench::run(&asked),
+        Command::Compare(asked) => commands::compare::run(&asked),
+        Command::Matrix(asked) => commands::matrix::run(&asked),
+        Command::Lab(asked) => commands::lab::run(&asked),
+        Command::Trust(asked) => commands::self_check::run(&asked),
+        Command::Cost(asked) => commands::cost::run(&asked),
+        Command::Probe(asked) => commands::probe::run(&asked),
+        Command::Show(asked) => commands::show::run(&asked),
+        Command::Watch(asked) => watch::run(&asked),
+    }
+}
+
+/// Says on the terminal why a test did nothing; where everything must be there, that is a failure.
+#[cfg(test)]
+fn skip_test(reason: &str) {
+    use std::io::Write;
+    assert!(std::env::var_os("NO_SKIPS").is_none(), "skipped: {reason}");
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}"); // past the harness's capture
+}

@@ -1,0 +1,118 @@
+//! What is asked of wrk, and what of it wrk will do.
+
+pub mod mix;
+pub mod perf;
+pub mod wrk;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+/// Files that wrk, or a server's worker, has open beside its connections: standard streams, epoll
+/// instances (wrk has one per thread, added to this), listening socket, and some room.
+const OTHER_FILES: u64 = 16;
+
+/// A path that is asked for, and how often.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Share {
+    /// Its weight among those of all paths: 1 beside a 3 is a quarter of the requests.
+    pub weight: f64,
+    /// What is asked for.
+    pub path: String,
+}
+
+/// One load for one server.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Threads of wrk.
+    pub threads: u64,
+    /// Connections asked for.
+    pub connections: u64,
+    /// Whole seconds.
+    pub duration: Duration,
+    /// Whether a connection serves many requests, or one each.
+    pub keep_alive: bool,
+}
+
+impl Load {
+    /// Checks what no single option shows.
+    ///
+    /// # Errors
+    /// With fewer connections than threads, which wrk refuses: every thread needs one.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.connections >= self.threads,
+            "--connections {} is less than --threads {}, and each of wrk's threads needs a \
+             connection; give as many connections as threads, or fewer threads",
+            self.connections,
+            self.threads,
+        );
+        Ok(())
+    }
+
+    /// Connections that wrk opens: it gives each thread connections / threads of them, an integer
+    /// division (wrk, src/wrk.c), and does not open the remainder.
+    pub fn connections_opened(&self) -> u64 {
+        self.connections / self.threads * self.threads
+    }
+
+    /// The time after which wrk gives up on an answer, in seconds.
+    ///
+    /// wrk leaves an answer that took longer out of its latencies, so that a stall of 3 s vanishes
+    /// behind its default of 2 s. No answer can take longer than the run, hence a second more than
+    /// that. wrk keeps a counter for every microsecond up to it, 8 MB of address space a second,
+    /// hence a minute at most.
+    pub fn timeout_seconds(&self) -> u64 {
+        (self.duration.as_secs() + 1).min(60)
+    }
+
+    /// The open files that wrk needs for this.
+    pub fn files_of_wrk(&self) -> u64 {
+        self.connections_opened() + self.threads + OTHER_FILES
+    }
+
+    /// The open files that a worker needs if it gets every connection.
+    pub fn files_of_a_worker(&self) -> u64 {
+        self.connections_opened() + OTHER_FILES
+    }
+}
+
+/// Raises this program's limit of open files as far as it may, for wrk to inherit. Gives the
+/// limit. The servers do the same for themselves.
+pub fn raise_open_files() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(threads: u64, connections: u64, seconds: u64) -> Load {
+        Load { threads, connections, duration: Duration::from_secs(seconds), keep_alive: true }
+    }
+
+    #[test]
+    fn twelve_threads_open_96_of_100_connections() {
+        assert_eq!(load(12, 100, 10).connections_opened(), 96);
+        assert_eq!(load(4, 100, 10).connections_opened(), 100);
+    }
+
+    #[test]
+    fn fewer_connections_than_threads_are_refused_with_the_remedy() {
+        assert!(load(12, 12, 10).check().is_ok());
+        let refusal = load(12, 11, 10).check().unwrap_err().to_string();
+        assert!(refusal.contains("--connections 11") && refusal.contains("--threads 12"));
+    }
+
+    #[test]
+    fn no_answer_within_a_run_can_outlast_the_timeout() {
+        assert_eq!(load(1, 1, 10).timeout_seconds(), 11);
+        assert_eq!(load(1, 1, 3600).timeout_seconds(), 60);
+    }
+}

@@ -1,0 +1,319 @@
+//! Runs wrk, the load generator.
+//!
+//! Its figures come from `wrk.lua`, which runs inside wrk and prints them as JSON on a marked line.
+//! Two things to know about its latencies: wrk *corrects* them for coordinated omission (it adds
+//! samples for the requests that a waiting connection would have sent meanwhile, so there are more
+//! samples than requests), and it leaves out what outlasts its timeout.
+
+use std::io::{ErrorKind, Write};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use tempfile::NamedTempFile;
+
+use crate::interrupt;
+use crate::load::{Load, Share};
+use crate::measure::bench::{Errors, Latency};
+use crate::server::process::Child;
+
+/// What runs inside wrk.
+const SCRIPT: &str = include_str!("wrk.lua");
+
+/// What makes it ask for several paths.
+const MIX: &str = include_str!("wrk_mix.lua");
+
+/// What the line with the figures begins with, as `wrk.lua` has it.
+const MARK: &str = "loadtest-json ";
+
+/// How much longer than asked wrk may run: it connects before it begins, and at the end it sums up.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// How often wrk is asked again to stop. It ignores the signal until its threads run.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// wrk, found and ready.
+pub struct Wrk {
+    version: String,
+    script: NamedTempFile,
+}
+
+/// What wrk measured in one run.
+#[derive(Debug, Deserialize)]
+pub struct Measured {
+    /// How long the load lasted, in microseconds.
+    pub duration_us: u64,
+    /// Answers received, whatever their status.
+    pub requests: u64,
+    /// CPU time that all of wrk's threads used.
+    pub cpu_seconds: f64,
+    /// What went wrong.
+    pub errors: Errors,
+    /// Corrected latencies.
+    pub latency_us: Latency,
+    /// Every latency that occurred, in microseconds, with its number of samples; or 500 percentiles,
+    /// each with its part of the answers, where it would take wrk long to list all.
+    pub distribution: Vec<(u64, u64)>,
+    /// Whether the run was cut short.
+    #[serde(skip)]
+    pub interrupted: bool,
+}
+
+/// A run of wrk as it goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The time that has passed.
+    pub elapsed: Duration,
+    /// The process id of wrk, or of what it was started through.
+    pub pid: u32,
+}
+
+impl Wrk {
+    /// Finds wrk on the PATH.
+    ///
+    /// # Errors
+    /// When it is missing, or what is there is something else.
+    pub fn find() -> Result<Self> {
+        // It prints its version and its usage, and exits with 1.
+        let output = match Command::new("wrk").arg("-v").output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+                "wrk is not installed: `make bench-shared` installs it, or install the package wrk"
+            ),
+            other => other.context("cannot run wrk")?,
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let first = text.lines().next().unwrap_or_default();
+        let version = first.split(" Copyright").next().unwrap_or_default().trim();
+        ensure!(
+            version.starts_with("wrk "),
+            "the program wrk on the PATH does not work (`wrk -v` printed {first:?}); reinstall the \
+             package wrk"
+        );
+        Ok(Self { version: version.into(), script: write(SCRIPT)? })
+    }
+
+    /// The same wrk, asking for several paths. What it asks for when is drawn from the seed.
+    pub fn with_mix(&self, shares: &[Share], seed: u64) -> Result<Self> {
+        let shares: Vec<String> = (shares.iter())
+            .map(|share| format!("{{ {}, \"{}\" }}", share.weight, share.path))
+            .collect();
+        let table =
+            format!("local MIX = {{ {} }}\nlocal SEED = {}\n", shares.join(", "), seed % 1024);
+        let script = write(&[SCRIPT, &table, MIX].concat())?;
+        Ok(Self { version: self.version.clone(), script })
+    }
+
+    /// Which wrk it is.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Puts a load on a URL and waits for the end of it, or for Ctrl-C, which ends the load early.
+    ///
+    /// `through` is a program that starts wrk in its turn, such as `perf stat ... --`. `look` is
+    /// called some hundred times a second; its error ends the run.
+    pub fn run(
+        &self,
+        load: &Load,
+        url: &str,
+        through: Option<Command>,
+        mut look: impl FnMut(Moment) -> Result<()>,
+    ) -> Result<Measured> {
+        let wraps = through.is_some();
+        let mut command = through.unwrap_or_else(|| Command::new("wrk"));
+        if wraps {
+            command.arg("wrk");
+        }
+        command
+            .arg("--latency")
+            .arg(format!("-t{}", load.threads))
+            .arg(format!("-c{}", load.connections))
+            .arg(format!("-d{}s", load.duration.as_secs()))
+            .arg("--timeout")
+            .arg(format!("{}s", load.timeout_seconds()))
+            .arg("-s")
+            .arg(self.script.path());
+        if !load.keep_alive {
+            command.args(["-H", "Connection: close"]);
+        }
+        command.arg(url);
+
+        let mut child = Child::start("wrk", &mut command)?;
+        let begin = Instant::now();
+        let mut asked_to_stop: Option<Instant> = None;
+        let status = child.wait_for(load.duration + SLACK, |child| {
+            let status = child.ended()?;
+            if status.is_none() {
+                look(Moment { elapsed: begin.elapsed(), pid: child.pid() })?;
+                ensure!(interrupt::count() < 2, "interrupted");
+                if interrupt::count() == 1
+                    && asked_to_stop.is_none_or(|at| at.elapsed() > ASK_EVERY)
+                {
+                    child.signal(Signal::SIGINT);
+                    asked_to_stop = Some(Instant::now());
+                }
+            }
+            Ok(status)
+        })?;
+        let Some(status) = status else {
+            bail!("wrk did not end within {} s after its time", SLACK.as_secs())
+        };
+        if !status.success() {
+            interrupt::check()?; // the signal may have come before wrk was ready for it
+        }
+        ensure!(status.success(), "wrk failed ({status}): {}", child.last_words());
+        let mut measured = parse(&child.output())?;
+        measured.interrupted = asked_to_stop.is_some();
+        Ok(measured)
+    }
+}
+
+/// wrk reads its script from a file.
+fn write(script: &str) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::with_suffix(".lua").context("cannot write wrk's script")?;
+    file.write_all(script.as_bytes()).context("cannot write wrk's script")?;
+    Ok(file)
+}
+
+/// Finds the figures in what wrk printed.
+fn parse(output: &str) -> Result<Measured> {
+    let json = output
+        .lines()
+        .find_map(|line| line.strip_prefix(MARK))
+        .context("wrk ended without figures: is the wrk on the PATH the real one, with Lua?")?;
+    let measured: Measured =
+        serde_json::from_str(json).context("wrk's figures are not what its script prints")?;
+    ensure!(measured.duration_us > 0, "wrk says that the load lasted no time at all");
+    // Every answer is one sample or one timeout; the correction only adds samples.
+    let samples: u64 = measured.distribution.iter().map(|(_, count)| count).sum();
+    ensure!(
+        samples + measured.errors.timeout >= measured.requests,
+        "wrk counted {} requests but only {samples} latencies; its figures cannot be trusted",
+        measured.requests
+    );
+    Ok(measured)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::thread;
+
+    /// A run of 10 s in which so many requests were answered.
+    pub fn measured(requests: u64) -> Measured {
+        let latency_us = crate::measure::bench::tests::record(&[requests]).result.latency_us;
+        Measured {
+            duration_us: 10_000_000,
+            requests,
+            cpu_seconds: 1.0,
+            errors: Errors::default(),
+            latency_us,
+            distribution: vec![],
+            interrupted: false,
+        }
+    }
+
+    const LINE: &str = r#"loadtest-json {"duration_us":1000000,"requests":3,"cpu_seconds":0.5,
+        "errors":{"connect":0,"read":0,"write":0,"status":0,"timeout":1},
+        "latency_us":{"mean":15.0,"stdev":5.0,"p50":10,"p75":20,"p90":20,"p99":20,"p99_9":20,"max":20},
+        "distribution":[[10,1],[20,1]]}"#;
+
+    fn printed() -> String {
+        format!("Running 1s test\n{}\n", LINE.replace('\n', ""))
+    }
+
+    #[test]
+    fn the_figures_are_found_among_wrks_own_text() {
+        let measured = parse(&printed()).unwrap();
+        assert_eq!((measured.requests, measured.latency_us.p50), (3, 10));
+        assert_eq!(measured.distribution, [(10, 1), (20, 1)]);
+    }
+
+    #[test]
+    fn output_without_figures_is_an_error_and_not_a_result() {
+        assert!(parse("Requests/sec: 12345\n").is_err());
+        assert!(parse("loadtest-json {}\n").is_err());
+    }
+
+    #[test]
+    fn fewer_latencies_than_requests_are_an_error() {
+        let lost = printed().replace(r#""timeout":1"#, r#""timeout":0"#);
+        assert!(parse(&lost).unwrap_err().to_string().contains("only 2 latencies"));
+    }
+
+    /// A load of a second.
+    fn short() -> Load {
+        Load { threads: 2, connections: 4, duration: Duration::from_secs(1), keep_alive: true }
+    }
+
+    /// Answers every connection's requests until the client goes; one thread per connection. Counts
+    /// the requests for `/rare`, and all.
+    fn serve_hello() -> (String, Arc<[AtomicU64; 2]>) {
+        use std::io::Read;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let counts = Arc::new([const { AtomicU64::new(0) }; 2]);
+        let given = counts.clone();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let counts = counts.clone();
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                        let rare = buffer[..read].starts_with(b"GET /rare ");
+                        counts[0].fetch_add(rare.into(), Relaxed);
+                        counts[1].fetch_add(1, Relaxed);
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+                        if stream.write_all(answer).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        (url, given)
+    }
+
+    #[test]
+    fn a_mix_asks_for_each_path_as_often_as_its_weight_says() {
+        let Ok(wrk) = Wrk::find() else {
+            return crate::skip_test("wrk is not installed");
+        };
+        let share = |weight, path: &str| Share { weight, path: path.into() };
+        let wrk = wrk.with_mix(&[share(1.0, "/rare"), share(9.0, "/")], 1).unwrap();
+        let (url, counts) = serve_hello();
+        wrk.run(&short(), &url, None, |_| Ok(())).unwrap();
+        let [rare, all] = [0, 1].map(|i| counts[i].load(Relaxed) as f64);
+        assert!(all > 500.0, "{all}");
+        assert!((0.05..0.15).contains(&(rare / all)), "{rare} of {all}");
+    }
+
+    #[test]
+    fn a_real_run_of_wrk_gives_percentiles_that_its_distribution_bears_out() {
+        let Ok(wrk) = Wrk::find() else {
+            return crate::skip_test("wrk is not installed");
+        };
+        let measured = wrk.run(&short(), &serve_hello().0, None, |_| Ok(())).unwrap();
+        assert!(measured.requests > 0);
+        assert!(measured.duration_us >= 1_000_000);
+        assert!(measured.cpu_seconds > 0.0);
+        assert_eq!(measured.errors.total(), 0);
+
+        let distribution = measured.distribution;
+        let samples: u64 = distribution.iter().map(|(_, count)| count).sum();
+        let at_most = |limit: u64| -> u64 {
+            let below = distribution.iter().filter(|(value, _)| *value <= limit);
+            below.map(|(_, count)| count).sum()
+        };
+        let latency = &measured.latency_us;
+        for (p, value) in [(0.5, latency.p50), (0.9, latency.p90), (0.999, latency.p99_9)] {
+            assert!(at_most(value) as f64 >= (samples as f64 * p).floor(), "p{p} = {value}");
+        }
+        assert_eq!(distribution.last().unwrap().0, latency.max);
+    }
+}

@@ -1,0 +1,170 @@
+//! Which of the two was the limit, wrk or the server?
+//!
+//! Whoever uses all the CPU time that it can get is the limit: all of its cores, or one for each of its
+//! threads if those are fewer. Where server and wrk share all cores, and those are never idle, neither
+//! is the limit alone: what one of them saves the other gets. How much each wanted beyond that is its
+//! time on the run queue, ready to run without a core (`/proc/PID/task/*/schedstat`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::affinity::Cores;
+use crate::measure::comparison::Slice;
+
+/// Which part of what there is counts as all of it: a bit is always lost.
+const ALL: f64 = 0.9;
+
+/// So many threads that wait for a core, on average, while these two leave cores unused, are kept
+/// waiting by somebody else. Without one, waits between being woken and running sum up to less.
+const IN_VAIN: f64 = 0.75;
+
+/// Who was the limit.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// wrk had no time left: a faster server would not have shown.
+    Wrk,
+    /// The server had none.
+    Server,
+    /// Both together used all cores that they shared.
+    Cores,
+    /// Something else that ran on the machine.
+    Others,
+    /// Nobody: they waited for each other, or for the clock.
+    Nobody,
+}
+
+/// Who used how much of what there was; in cores, averages over the slices.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Limit {
+    /// Who was the limit.
+    pub who: Who,
+    /// Cores that the workers used.
+    pub server_cores: f64,
+    /// Workers that were ready to run and had no core, on average.
+    pub server_waiting: f64,
+    /// Cores that wrk used.
+    pub wrk_cores: f64,
+    /// Threads of wrk that were ready to run and had no core, on average.
+    pub wrk_waiting: f64,
+    /// Cores that loadtest itself used.
+    pub own_cores: f64,
+    /// Cores that the server could have had.
+    pub cores_for_server: usize,
+    /// Cores that wrk could have had.
+    pub cores_for_wrk: usize,
+}
+
+impl Limit {
+    /// Judges by the slices. `workers` and `threads` are how many of each there are, `cores` how many
+    /// the machine has. `None` of no slices.
+    pub fn of(
+        slices: &[Slice],
+        workers: usize,
+        threads: u64,
+        cores: usize,
+        pinned: Option<&Cores>,
+    ) -> Option<Self> {
+        let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
+        let mean = |of: fn(&Slice) -> f64| slices.iter().map(of).sum::<f64>() / seconds;
+        let (for_server, for_wrk) =
+            pinned.map_or((cores, cores), |cores| (cores.server.len(), cores.wrk.len()));
+        let mut limit = Self {
+            who: Who::Nobody,
+            server_cores: mean(|slice| slice.server_cpu_seconds),
+            server_waiting: mean(|slice| slice.server_wait_seconds),
+            wrk_cores: mean(|slice| slice.wrk_cpu_seconds),
+            wrk_waiting: mean(|slice| slice.wrk_wait_seconds),
+            own_cores: mean(|slice| slice.own_cpu_seconds),
+            cores_for_server: for_server,
+            cores_for_wrk: for_wrk,
+        };
+        limit.who = limit.judge(workers, threads, pinned.is_some());
+        (seconds > 0.0).then_some(limit)
+    }
+
+    fn judge(&self, workers: usize, threads: u64, pinned: bool) -> Who {
+        let most = |cores: usize, threads: f64| ALL * (cores as f64).min(threads);
+        // Each side can use no more cores than it has threads.
+        let wrk_is_full = self.wrk_cores >= most(self.cores_for_wrk, threads as f64);
+        let server_is_full = self.server_cores >= most(self.cores_for_server, workers as f64);
+        let together = self.server_cores + self.wrk_cores;
+        if !pinned && together >= ALL * self.cores_for_server as f64 {
+            Who::Cores
+        } else if wrk_is_full {
+            Who::Wrk
+        } else if server_is_full {
+            Who::Server
+        } else if self.server_waiting + self.wrk_waiting >= IN_VAIN {
+            // Ready to run, and the cores were not used up by these two.
+            Who::Others
+        } else {
+            Who::Nobody
+        }
+    }
+
+    /// The same in a sentence.
+    pub fn sentence(&self) -> String {
+        let Self { server_cores: server, wrk_cores: wrk, server_waiting, wrk_waiting, .. } = self;
+        let used = format!(
+            "the server used {server:.2} cores and {server_waiting:.2} workers waited for one, wrk \
+             used {wrk:.2} and {wrk_waiting:.2} of its threads waited"
+        );
+        match self.who {
+            Who::Wrk => format!("wrk was the limit ({used}): a faster server would hardly show"),
+            Who::Server => format!("the server was the limit ({used})"),
+            Who::Cores => format!(
+                "the {} cores that both share were the limit ({used}): what the server saves, wrk gets",
+                self.cores_for_server
+            ),
+            Who::Others => format!(
+                "something else that ran on this machine was the limit ({used}); end it and repeat"
+            ),
+            Who::Nobody => format!(
+                "neither was short of CPU time ({used}): they waited for each other; more \
+                 --connections would ask more of both"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(server: [f64; 2], wrk: [f64; 2], for_server: usize, for_wrk: usize) -> Limit {
+        Limit {
+            who: Who::Nobody,
+            server_cores: server[0],
+            server_waiting: server[1],
+            wrk_cores: wrk[0],
+            wrk_waiting: wrk[1],
+            own_cores: 0.0,
+            cores_for_server: for_server,
+            cores_for_wrk: for_wrk,
+        }
+    }
+
+    #[test]
+    fn whoever_has_no_time_left_is_the_limit() {
+        // One thread of wrk on a machine with many cores.
+        assert_eq!(limit([1.5, 0.0], [0.97, 0.0], 16, 16).judge(4, 1, false), Who::Wrk);
+        // One worker.
+        assert_eq!(limit([0.95, 0.0], [0.6, 0.0], 16, 16).judge(1, 4, false), Who::Server);
+        // Pinned to a core each.
+        assert_eq!(limit([0.99, 1.0], [0.5, 0.0], 1, 1).judge(4, 4, true), Who::Server);
+        assert_eq!(limit([0.5, 0.0], [0.99, 1.0], 1, 1).judge(4, 4, true), Who::Wrk);
+    }
+
+    #[test]
+    fn cores_that_both_share_are_the_limit_of_both() {
+        assert_eq!(limit([1.2, 0.8], [0.75, 3.0], 2, 2).judge(4, 12, false), Who::Cores);
+        assert_eq!(limit([0.2, 0.1], [0.2, 0.1], 2, 2).judge(4, 12, false), Who::Nobody);
+        assert_eq!(limit([0.5, 1.8], [0.3, 1.0], 2, 2).judge(4, 12, false), Who::Others);
+    }
+
+    #[test]
+    fn with_cores_left_over_one_side_can_be_the_limit_by_its_number_of_threads() {
+        assert_eq!(limit([3.7, 0.0], [2.0, 0.0], 16, 16).judge(4, 12, false), Who::Server);
+        assert_eq!(limit([2.0, 0.0], [1.9, 0.0], 16, 16).judge(4, 2, false), Who::Wrk);
+    }
+}

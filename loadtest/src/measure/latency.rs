@@ -1,0 +1,118 @@
+//! Distributions of latencies. Percentiles cannot be averaged, distributions can be merged.
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::measure::comparison::Latency;
+
+/// Digits of a latency that are kept: 0.1 % is finer than any difference worth telling.
+const DIGITS: u8 = 3;
+
+/// The percentiles of a curve. They lie ever closer, as on a logarithmic axis of 1 - p.
+const CURVE: [f64; 29] = [
+    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 68.0, 75.0, 80.0, 84.0, 87.5, 90.0, 92.0, 94.0, 95.0,
+    96.0, 97.0, 98.0, 98.5, 99.0, 99.3, 99.5, 99.7, 99.8, 99.9, 99.95, 99.98, 99.99,
+];
+
+/// Latencies in microseconds, each with its number of samples, in rising order.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Distribution(Vec<(u64, u64)>);
+
+impl Distribution {
+    /// Keeps three digits of each latency.
+    pub fn of(samples: &[(u64, u64)]) -> Result<Self> {
+        let mut all = empty()?;
+        for &(value, count) in samples {
+            all.record_n(value, count)?;
+        }
+        Ok(Self::from_histogram(&all))
+    }
+
+    /// The standard deviation of all samples, in microseconds; 0 of none.
+    pub fn standard_deviation(&self) -> f64 {
+        let all = || self.0.iter().map(|&(value, count)| (value as f64, count as f64));
+        let count: f64 = all().map(|(_, count)| count).sum();
+        if count == 0.0 {
+            return 0.0;
+        }
+        let mean = all().map(|(value, count)| value * count).sum::<f64>() / count;
+        let squares: f64 = all().map(|(value, count)| (value - mean).powi(2) * count).sum();
+        (squares / count).sqrt()
+    }
+
+    /// What a histogram holds.
+    pub fn from_histogram(all: &Histogram<u64>) -> Self {
+        let recorded = all.iter_recorded();
+        Self(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
+    }
+}
+
+/// The percentiles of all these together; `None` of no samples.
+pub fn merged<'a>(all: impl Iterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
+    let mut sum = empty()?;
+    for Distribution(samples) in all {
+        for &(value, count) in samples {
+            sum.record_n(value, count)?;
+        }
+    }
+    Ok((!sum.is_empty()).then(|| percentiles(&sum)))
+}
+
+/// The percentiles of a histogram.
+pub fn percentiles(all: &Histogram<u64>) -> Latency {
+    let at = |percentile| all.value_at_quantile(percentile / 100.0).min(all.max());
+    Latency {
+        mean: all.mean(),
+        p50: at(50.0),
+        p90: at(90.0),
+        p99: at(99.0),
+        p99_9: at(99.9),
+        p99_99: at(99.99),
+        max: all.max(),
+        curve: CURVE.iter().map(|&percentile| (percentile, at(percentile))).collect(),
+    }
+}
+
+fn empty() -> Result<Histogram<u64>> {
+    Histogram::new(DIGITS).context("cannot make a histogram")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_samples_and_not_averages_of_percentiles() {
+        // 99 fast ones in one slice, 100 slow ones in another: the median is at the border.
+        let fast = Distribution::of(&[(10, 99)]).unwrap();
+        let slow = Distribution::of(&[(1000, 100)]).unwrap();
+        let both = merged([&fast, &slow].into_iter()).unwrap().unwrap();
+        assert_eq!((both.p50, both.p99, both.max), (1000, 1000, 1000));
+        assert_eq!(both.curve[1], (10.0, 10));
+        assert!(merged(std::iter::empty()).unwrap().is_none());
+    }
+
+    #[test]
+    fn three_digits_of_a_latency_are_kept() {
+        let distribution = Distribution::of(&[(123, 1), (123_456, 2)]).unwrap();
+        let latency = merged(std::iter::once(&distribution)).unwrap().unwrap();
+        assert!((123_350..=123_600).contains(&latency.max), "{}", latency.max);
+    }
+
+    #[test]
+    fn the_standard_deviation_is_that_of_all_samples() {
+        let distribution = Distribution::of(&[(1, 2), (5, 2)]).unwrap();
+        assert_eq!(distribution.standard_deviation(), 2.0);
+        assert_eq!(Distribution::default().standard_deviation(), 0.0);
+    }
+
+    #[test]
+    fn the_curve_rises() {
+        let distribution = Distribution::of(&[(5, 1000), (50, 100), (500, 1)]).unwrap();
+        let curve = merged(std::iter::once(&distribution)).unwrap().unwrap().curve;
+        assert!(curve.is_sorted_by_key(|&(percentile, _)| percentile));
+        assert!(curve.is_sorted_by_key(|&(_, value)| value));
+    }
+}

@@ -1,0 +1,183 @@
+//! Every sample is written down as soon as it is made, a line each, so that a run can go on.
+//!
+//! An experiment asks for its samples by name. One that is in the store already, from a run that was
+//! interrupted, is read there and not made again; one that is not is made and appended. So an
+//! experiment is written as if it always ran from beginning to end, and can be cut off anywhere, by
+//! a power failure too: a line that is half written is dropped when the run goes on.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::environment::Environment;
+use crate::interrupt;
+
+/// What must be the same for samples of two runs to belong together.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Header {
+    /// The schema of the record that the samples are for.
+    pub schema: String,
+    /// The arguments of loadtest, for messages.
+    pub arguments: Vec<String>,
+    /// What was to be done: servers, load, seed.
+    pub plan: Value,
+    /// Where and with what program.
+    pub environment: Environment,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Line {
+    key: String,
+    value: Value,
+}
+
+/// The samples of one run, in memory and in a file beside the record: `compare.json` has
+/// `compare.samples.jsonl`.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    file: File,
+    samples: BTreeMap<String, Value>,
+}
+
+impl Store {
+    /// Opens the store of the record at `json`: emptied, or with `resume` with what is in it.
+    ///
+    /// # Errors
+    /// When there is nothing to resume, it is of another run, machine or program, or it cannot be
+    /// written.
+    pub fn open(json: &Path, header: &Header, resume: bool) -> Result<Self> {
+        let path = json.with_extension("samples.jsonl");
+        let show = path.display();
+        let mut samples = BTreeMap::new();
+        let mut text =
+            serde_json::to_string(header).context("cannot make JSON of the plan")? + "\n";
+        if resume {
+            let saved =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {show}"))?;
+            text = read(&saved, header, &mut samples)
+                .with_context(|| format!("{show} cannot be resumed"))?;
+        }
+        let to = || format!("cannot write {show}");
+        std::fs::write(&path, &text).with_context(to)?;
+        let file = OpenOptions::new().append(true).open(&path).with_context(to)?;
+        Ok(Self { path, file, samples })
+    }
+
+    /// Whether a sample is there already.
+    pub fn has(&self, key: &str) -> bool {
+        self.samples.contains_key(key)
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// The sample that is there, or one that is made now and saved.
+    ///
+    /// # Errors
+    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none.
+    pub fn sample<T: Serialize + DeserializeOwned>(
+        &mut self,
+        key: &str,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if let Some(found) = self.samples.get(key) {
+            return serde_json::from_value(found.clone()).with_context(|| {
+                format!("the sample '{key}' in {} is damaged", self.path.display())
+            });
+        }
+        interrupt::check()?;
+        let made = make()?;
+        interrupt::check()?;
+        let value = serde_json::to_value(&made).context("cannot make JSON of a sample")?;
+        let line = Line { key: key.into(), value };
+        let text = serde_json::to_string(&line).context("cannot make JSON of a sample")? + "\n";
+        self.file.write_all(text.as_bytes()).with_context(|| {
+            format!("the run ends here; all samples before this one are in {}", self.path.display())
+        })?;
+        self.samples.insert(line.key, line.value);
+        Ok(made)
+    }
+}
+
+/// Reads the samples of a saved run. Gives the text without a last line that is not whole.
+fn read(saved: &str, header: &Header, samples: &mut BTreeMap<String, Value>) -> Result<String> {
+    let mut kept = String::new();
+    for (number, line) in
+        saved.split_inclusive('\n').filter(|line| line.ends_with('\n')).enumerate()
+    {
+        if number == 0 {
+            let then: Header = serde_json::from_str(line).context("it is no store of samples")?;
+            ensure!(
+                then.schema == header.schema && then.plan == header.plan,
+                "it is of a run with other servers or options (loadtest {}); repeat those, or leave \
+                 --resume out and begin anew",
+                then.arguments.join(" ")
+            );
+            ensure!(
+                then.environment.is_the_same_as(&header.environment),
+                "it was begun on another machine or with another program; samples of two do not go \
+                 together: leave --resume out and begin anew"
+            );
+        } else {
+            let Line { key, value } = serde_json::from_str(line)
+                .with_context(|| format!("line {} is damaged", number + 1))?;
+            samples.insert(key, value);
+        }
+        kept += line;
+    }
+    ensure!(!kept.is_empty(), "it is empty");
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(plan: u64) -> Header {
+        Header {
+            schema: "loadtest-test/1".into(),
+            arguments: vec!["test".into()],
+            plan: plan.into(),
+            environment: Environment::now(None).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_was_sampled_is_saved_at_once_and_not_sampled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("test.json");
+        let mut store = Store::open(&json, &header(1), false).unwrap();
+        assert_eq!(store.sample("rate", || Ok(0.1_f64 + 0.2)).unwrap(), 0.1 + 0.2);
+        assert!(store.sample::<u64>("failed", || anyhow::bail!("no")).is_err());
+        drop(store);
+        let mut store = Store::open(&json, &header(1), true).unwrap();
+        assert_eq!(store.len(), 1);
+        let again: f64 = store.sample("rate", || anyhow::bail!("made again")).unwrap();
+        assert_eq!(again, 0.1 + 0.2);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_made_again_and_another_plan_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("test.json");
+        let mut store = Store::open(&json, &header(1), false).unwrap();
+        store.sample("one", || Ok(1_u64)).unwrap();
+        store.file.write_all(b"{\"key\":\"two\",\"val").unwrap();
+        drop(store);
+        let refusal = Store::open(&json, &header(2), true).unwrap_err();
+        assert!(format!("{refusal:#}").contains("other servers or options"), "{refusal:#}");
+        let mut store = Store::open(&json, &header(1), true).unwrap();
+        assert_eq!(store.sample("two", || Ok(2_u64)).unwrap(), 2);
+        drop(store);
+        assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 2);
+    }
+}

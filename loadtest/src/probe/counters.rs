@@ -1,0 +1,124 @@
+//! What is counted while the prober runs.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use hdrhistogram::Histogram;
+
+use crate::probe::outcome::{Outcome, Outcomes};
+use crate::probe::timeline::Timeline;
+
+/// All counts of one run. Times are from the start of the load.
+pub struct Counters {
+    /// Requests begun.
+    pub attempted: u64,
+    /// How they ended.
+    pub outcomes: Outcomes,
+    /// Requests of an open loop that were due and not sent, because too many were under way.
+    pub not_sent: u64,
+    /// Requests that Ctrl-C cut off; they have no outcome, and are not attempted any more.
+    pub cut_off: u64,
+    /// Answers that were as they should be, in microseconds from when they were due.
+    pub latency: Histogram<u64>,
+    /// Served and lost per 100 ms.
+    pub timeline: Timeline,
+    /// When each request that was lost was known to be, in the order of time.
+    pub losses: Vec<Duration>,
+    /// What was wrong with the first wrong answer.
+    pub first_wrong: Option<String>,
+    /// How long requests were sent.
+    pub lasted: Duration,
+    /// Whether Ctrl-C ended that.
+    pub interrupted: bool,
+}
+
+impl Counters {
+    /// Nothing counted yet.
+    pub fn new() -> Result<Self> {
+        // Three digits, and memory that grows with the longest latency and not with their number.
+        let latency = Histogram::new(3).map_err(|error| anyhow!("no histogram: {error}"))?;
+        Ok(Self {
+            attempted: 0,
+            outcomes: Outcomes::default(),
+            not_sent: 0,
+            cut_off: 0,
+            latency,
+            timeline: Timeline::default(),
+            losses: Vec::new(),
+            first_wrong: None,
+            lasted: Duration::ZERO,
+            interrupted: false,
+        })
+    }
+
+    /// Counts a request that was due at one time and whose outcome was known at another.
+    pub fn count(&mut self, outcome: Outcome, intended: Duration, known: Duration) {
+        self.outcomes.add(outcome);
+        self.timeline.add(known, outcome == Outcome::Ok);
+        if outcome == Outcome::Ok {
+            // Cannot fail: it resizes itself as far as any number goes.
+            let _ = self.latency.record(known.saturating_sub(intended).as_micros() as u64);
+        } else {
+            self.losses.push(known);
+        }
+    }
+
+    /// Ends the count. `cut` says that requests may be under way that will never be counted.
+    ///
+    /// # Errors
+    /// When the sums do not agree: then this program is wrong, and so is every figure.
+    pub fn close(&mut self, cut: bool) -> Result<()> {
+        let open = self.attempted.saturating_sub(self.outcomes.total());
+        if cut {
+            self.cut_off = open;
+            self.attempted -= open;
+        }
+        self.timeline.reach(self.lasted);
+        ensure!(
+            self.attempted == self.outcomes.total(),
+            "the prober lost count: {} requests attempted, {} outcomes; this is no result",
+            self.attempted,
+            self.outcomes.total()
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(number: u64) -> Duration {
+        Duration::from_millis(number)
+    }
+
+    fn counters(attempted: u64, outcomes: &[(Outcome, u64)]) -> Counters {
+        let mut counters = Counters::new().unwrap();
+        counters.attempted = attempted;
+        for (outcome, at) in outcomes {
+            counters.count(*outcome, ms(at - 10), ms(*at));
+        }
+        counters
+    }
+
+    #[test]
+    fn latencies_are_of_good_answers_and_from_when_they_were_due() {
+        let counters = counters(2, &[(Outcome::Ok, 50), (Outcome::TimedOutAnswering, 2050)]);
+        assert_eq!((counters.latency.len(), &*counters.losses), (1, &[ms(2050)][..]));
+        assert!((9_990..=10_010).contains(&counters.latency.max()), "{}", counters.latency.max());
+    }
+
+    #[test]
+    fn a_request_without_a_fate_is_an_error_unless_it_was_cut_off() {
+        let outcomes = [(Outcome::Ok, 50)];
+        assert!(counters(1, &outcomes).close(false).is_ok());
+        assert!(
+            counters(2, &outcomes).close(false).unwrap_err().to_string().contains("lost count")
+        );
+        assert!(counters(0, &outcomes).close(false).is_err());
+        assert!(counters(0, &outcomes).close(true).is_err());
+        let mut cut = counters(3, &outcomes);
+        cut.close(true).unwrap();
+        assert_eq!((cut.attempted, cut.cut_off), (1, 2));
+    }
+}

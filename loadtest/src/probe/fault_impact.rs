@@ -1,0 +1,123 @@
+//! What came of each fault.
+
+use crate::probe::counters::Counters;
+use crate::probe::fault::Kind;
+use crate::probe::inject::Struck;
+use crate::probe::record::FaultRecord;
+
+/// Each fault with what was lost after it and how soon the server was back.
+pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> {
+    let Counters { timeline, losses, .. } = counters;
+    let mut records = Vec::new();
+    let mut stopped = 0_usize;
+    let mut full_rate = None;
+    for (place, fault) in faults.iter().enumerate() {
+        let begin = place.checked_sub(1).map_or_else(Default::default, |place| faults[place].at);
+        let next = faults.get(place + 1).map(|next| next.at);
+        let end = next.map_or(counters.lasted, |next| next.min(counters.lasted));
+        let rate_before = timeline.rate(begin, fault.at);
+        // While a worker is stopped, or nobody serves at all, the rate before is not what the server
+        // is to get back to. Faults in quick succession leave no time to measure one.
+        if stopped == 0 && rate_before.is_some_and(|rate| rate > 0.0) {
+            full_rate = rate_before;
+        }
+        stopped = match (fault.kind, fault.pid) {
+            (Kind::StopWorker, Some(_)) => stopped + 1,
+            (Kind::KillWorker, Some(_)) => stopped.saturating_sub(1),
+            (Kind::ContinueWorker, _) => 0,
+            _ => stopped,
+        };
+        // A fault that is repeated often may leave no 100 ms between two.
+        let mut later = faults[place..].iter();
+        let other = later.find(|later| later.asked != fault.asked);
+        let until = other.map_or(counters.lasted, |other| other.at.min(counters.lasted));
+        let back = full_rate.and_then(|rate| timeline.back_to(rate, fault.at, until));
+        let lost = losses.partition_point(|&known| known < fault.at)
+            ..next.map_or(losses.len(), |next| losses.partition_point(|&known| known < next));
+        let lost = &losses[lost];
+        let within = lost.last().map(|last| last.saturating_sub(fault.at));
+        records.push(FaultRecord {
+            at_ms: fault.at.as_millis() as u64,
+            what: fault.kind.name().into(),
+            asked: fault.asked.to_string(),
+            pid: fault.pid,
+            lost: lost.len() as u64,
+            lost_within_ms: within.map(|time| time.as_millis() as u64),
+            rate_before,
+            rate_after: timeline.rate(fault.at, end),
+            full_strength_after_ms: back.map(|time| time.as_millis() as u64),
+        });
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::outcome::Outcome;
+    use std::time::Duration;
+
+    fn ms(number: u64) -> Duration {
+        Duration::from_millis(number)
+    }
+
+    fn struck(at_ms: u64, kind: Kind, asked: &str) -> Struck {
+        Struck { at: ms(at_ms), kind, asked: asked.into(), pid: Some(7) }
+    }
+
+    /// So many answers in each 100 ms.
+    fn counters(counts: &[u64]) -> Counters {
+        let mut counters = Counters::new().unwrap();
+        for (place, count) in counts.iter().enumerate() {
+            let at = ms(place as u64 * 100);
+            (0..*count).for_each(|_| counters.count(Outcome::Ok, at, at + ms(1)));
+        }
+        counters.lasted = ms(counts.len() as u64 * 100);
+        counters.timeline.reach(counters.lasted);
+        counters
+    }
+
+    #[test]
+    fn a_worker_that_stops_and_dies_is_measured_by_the_rate_before_it_stopped() {
+        let mut counters = counters(&[100, 100, 5, 5, 5, 60, 95, 100]);
+        (0..32).for_each(|_| counters.count(Outcome::Reset, ms(300), ms(403)));
+        let faults = [
+            struck(200, Kind::StopWorker, "stop-worker@200ms"),
+            struck(400, Kind::KillWorker, "kill-worker@400ms"),
+        ];
+        let [stop, kill] = fault_impact(&counters, &faults).try_into().unwrap();
+        assert_eq!((stop.rate_before, stop.rate_after), (Some(1000.0), Some(50.0)));
+        assert_eq!((stop.lost, stop.lost_within_ms, stop.full_strength_after_ms), (0, None, None));
+        assert_eq!((kill.rate_before, kill.rate_after), (Some(50.0), Some(650.0)));
+        assert_eq!((kill.lost, kill.lost_within_ms), (32, Some(3)));
+        assert_eq!(kill.full_strength_after_ms, Some(200));
+        assert_eq!((stop.at_ms, &*kill.what, kill.pid), (200, "kill-worker", Some(7)));
+    }
+
+    #[test]
+    fn what_is_lost_counts_for_the_last_fault_before_it() {
+        let mut counters = counters(&[1, 1, 1, 1]);
+        for known in [50, 101, 103, 250] {
+            counters.count(Outcome::Reset, ms(0), ms(known));
+        }
+        let faults = [struck(100, Kind::KillWorker, "a"), struck(200, Kind::Reload, "b")];
+        let lost: Vec<_> =
+            fault_impact(&counters, &faults).iter().map(|f| (f.lost, f.lost_within_ms)).collect();
+        assert_eq!(lost, [(2, Some(3)), (1, Some(50))]);
+    }
+
+    #[test]
+    fn being_back_may_take_longer_than_until_the_fault_is_repeated_and_an_outage_is_no_measure() {
+        let faults = [100, 200].map(|at| struck(at, Kind::KillWorker, "kill-worker@100ms*2/100ms"));
+        let records = fault_impact(&counters(&[100, 0, 0, 100]), &faults);
+        let back: Vec<_> = records.iter().map(|fault| fault.full_strength_after_ms).collect();
+        assert_eq!(back, [Some(200), Some(100)]);
+    }
+
+    #[test]
+    fn faults_at_the_same_time_have_no_rate_between_them() {
+        let faults = [100, 100].map(|at| struck(at, Kind::Reload, "reload@100ms*2/0s"));
+        let [first, second] = fault_impact(&counters(&[5]), &faults).try_into().unwrap();
+        assert_eq!((first.rate_after, second.rate_before, second.rate_after), (None, None, None));
+    }
+}
