@@ -110,7 +110,8 @@ pub fn number(value: f64, unit: Unit) -> String {
         Unit::Part => format!("{:.1} %", value * 100.0),
         Unit::Probability if value > 0.0 && value < 0.005 => format!("{value:.1e}"),
         Unit::Probability => format!("{value:.2}"),
-        Unit::Text => value.to_string(),
+        Unit::Times | Unit::Seconds => format!("{value:.2}"),
+        Unit::Id | Unit::Percentile | Unit::Text => value.to_string(),
     }
 }
 

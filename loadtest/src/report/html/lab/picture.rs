@@ -26,7 +26,10 @@ pub fn draw(name: &str, picture: &Picture, at: &str) -> Markup {
         Picture::Bars { title, .. }
         | Picture::Lines { title, .. }
         | Picture::Shares { title, .. }
-        | Picture::Turns { title, .. } => title,
+        | Picture::Turns { title, .. }
+        | Picture::Points { title, .. }
+        | Picture::Intervals { title, .. }
+        | Picture::Ranks { title, .. } => title,
     };
     html! {
         figure {
@@ -40,6 +43,7 @@ pub fn draw(name: &str, picture: &Picture, at: &str) -> Markup {
                 }
                 Picture::Shares { rows, .. } => (shares(rows, at)),
                 Picture::Turns { rows, .. } => (turns(rows, at)),
+                Picture::Points { .. } | Picture::Intervals { .. } | Picture::Ranks { .. } => {}
             }
         }
     }
