@@ -34,7 +34,7 @@ pub enum Warning {
     /// The server was not started here.
     NoWorkers,
     /// The server's own words.
-    Server { program: &'static str, text: String },
+    Server { program: String, text: String },
     /// Requests that Ctrl-C cut off.
     CutOff { count: u64 },
     /// Requests of an open loop that were due while too many were under way.
@@ -50,7 +50,7 @@ pub enum Warning {
     /// The prober's count and the server's contradict each other.
     CountsDisagree { ok: u64, lost: u64, served: u64 },
     /// The server said more than is repeated here.
-    ServerSaidMore { program: &'static str, lines: usize },
+    ServerSaidMore { program: String, lines: usize },
     /// Ctrl-C ended the lab.
     LabInterrupted { saved: usize },
     /// There is no result of `matrix`.
@@ -58,7 +58,7 @@ pub enum Warning {
     /// There is one, and it is of another machine.
     ForeignMatrix { path: String },
     /// The server did not end with status 0 within its time.
-    DidNotStop { program: &'static str, how: String },
+    DidNotStop { program: String, how: String },
 }
 
 impl fmt::Display for Warning {

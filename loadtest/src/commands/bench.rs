@@ -10,7 +10,7 @@ use crate::load::{self, Load};
 use crate::measure::bench::{LoadRecord, Record, SCHEMA, Spread, Totals, Worker};
 use crate::measure::cross_check::{check_answered, check_count};
 use crate::report::{progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 use crate::warnings::Warning;
 
 /// Which part of the CPU that it can get counts as all of it: a bit is always lost to waiting.
@@ -88,7 +88,7 @@ fn on_own_server(
     strategy: Strategy,
     asked: &cli::Bench,
 ) -> Result<(String, Run)> {
-    let mut server = Server::start(strategy, &asked.server_options)?;
+    let mut server = Server::start(&Spec::ours(strategy, &asked.server_options), &[])?;
     let url = format!("http://{}{}", server.address(), asked.url_path);
 
     let before = server.read()?;
@@ -102,15 +102,16 @@ fn on_own_server(
     // Looked at again: it may have died at the very end.
     server.check_alive(&before)?;
     let workers = server.read()?.since(&before)?;
-    check_count(load, &measured, server.requests().saturating_sub(requests_before))?;
+    if let (Some(after), Some(before)) = (server.requests(), requests_before) {
+        check_count(load, &measured, after.saturating_sub(before))?;
+    }
 
-    let program = strategy.program();
+    let program = strategy.program().to_owned();
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
         warnings.push(Warning::DebugBuild);
     }
-    let said = server.warnings().into_iter();
-    warnings.extend(said.map(|text| Warning::Server { program, text }));
+    warnings.extend(server.warnings());
     warnings.extend(server.stop()?.map(|how| Warning::DidNotStop { program, how }));
     Ok((url, Run { measured, workers, warnings }))
 }
@@ -152,7 +153,7 @@ fn warnings(load: &Load, run: &Run, files: u64, cores: usize) -> Vec<Warning> {
         let (count, limit_seconds) = (measured.errors.timeout, load.timeout_seconds());
         found.push(Warning::Timeouts { count, limit_seconds });
     }
-    let idle = workers.iter().filter(|worker| worker.requests == 0).count();
+    let idle = workers.iter().filter(|worker| worker.requests == Some(0)).count();
     if idle > 0 {
         let (workers, keep_alive) = (workers.len(), load.keep_alive);
         found.push(Warning::IdleWorkers { idle, workers, keep_alive });

@@ -27,8 +27,7 @@ use crate::measure::slice::Visited;
 use crate::probe::drive;
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
-use crate::server::Server;
-use crate::server::spec::{Asked, parse};
+use crate::server::{Server, Spec};
 use crate::warnings::Warning;
 
 /// Parts of the slower server's requests/s at which latencies are measured.
@@ -75,8 +74,8 @@ pub struct Measured {
 /// # Errors
 /// When nothing could be measured.
 pub fn measure(asked: &cli::Compare) -> Result<Measured> {
-    let servers: Vec<Asked> =
-        asked.servers.iter().map(|text| parse(text)).collect::<Result<_>>()?;
+    let servers: Vec<Spec> =
+        asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
     let load = Load {
         threads: asked.threads,
         connections: asked.connections,
@@ -214,12 +213,12 @@ pub fn default_place(name: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When two would be called the same, or there are fewer than two.
-fn name_all(servers: &[Asked]) -> Result<Vec<String>> {
+fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     ensure!(
         servers.len() > 1,
         "one server alone cannot be compared; name two or more, such as \"shared\" \"reuseport\""
     );
-    let name = |server: &Asked| server.name.clone().unwrap_or_else(|| server.server.clone());
+    let name = |server: &Spec| server.name.clone().unwrap_or_else(|| server.text.clone());
     let names: Vec<String> = servers.iter().map(name).collect();
     if servers.iter().all(|server| server == &servers[0]) && servers[0].name.is_none() {
         // The check of the comparison itself: the same again and again.
@@ -229,8 +228,8 @@ fn name_all(servers: &[Asked]) -> Result<Vec<String>> {
         ensure!(
             !names[..place].contains(name),
             "'{name}' is given twice; give each a name of its own, as in \"a={}\" \"b={}\"",
-            servers[place].server,
-            servers[place].server
+            servers[place].text,
+            servers[place].text
         );
     }
     Ok(names)
@@ -268,10 +267,10 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
     })
 }
 
-fn entry(name: &str, asked: &Asked) -> Subject {
+fn entry(name: &str, asked: &Spec) -> Subject {
     Subject {
         name: name.into(),
-        server: asked.server.clone(),
+        server: asked.text.clone(),
         workers: 0,
         warm_up: None,
         slices: Vec::new(),
@@ -326,7 +325,7 @@ struct Comparing {
     json: PathBuf,
     wrk: Wrk,
     load: Load,
-    servers: Vec<Asked>,
+    servers: Vec<Spec>,
     /// In the order of the subjects: those that are up.
     visited: Vec<Option<Visited>>,
     warnings: Vec<Warning>,
@@ -405,12 +404,12 @@ impl Comparing {
     }
 
     fn start(&mut self, place: usize) -> Result<Visited> {
-        let Asked { strategy, options, .. } = &self.servers[place];
+        let spec = &self.servers[place];
         let subject = &mut self.comparison.subjects[place];
         let cores = self.comparison.plan.pinned.as_ref().map(|cores| &cores.server[..]);
-        let server = affinity::on(cores, || Server::start(*strategy, options))
+        let mut server = affinity::on(cores, || Server::start(spec, &[]))
             .with_context(|| format!("'{}' takes no part", subject.name))?;
-        subject.workers = server.pids().len();
+        subject.workers = server.worker_pids().len();
         let path = match &self.comparison.plan.paths[..] {
             [share] => &share.path,
             _ => "/",

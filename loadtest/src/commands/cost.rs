@@ -17,9 +17,9 @@ use crate::load::{self, Load};
 use crate::measure::bench::Errors;
 use crate::measure::cost::{CostRecord, CostResult, CostRun, SCHEMA};
 use crate::report::{self, progress, terminal};
-use crate::server::Strategy;
 use crate::server::nginx::Installed;
-use crate::server::spec::{Asked, Subject, parse};
+use crate::server::subject::Subject;
+use crate::server::{Spec, Strategy};
 use crate::statistics::{median, relative_spread};
 use crate::warnings::Warning;
 
@@ -32,8 +32,8 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
         keep_alive,
     };
     load(true).check()?;
-    let servers: Vec<Asked> =
-        asked.servers.iter().map(|text| parse(text)).collect::<Result<_>>()?;
+    let servers: Vec<Spec> =
+        asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
     let wrk = Wrk::find()?;
     let installed = Installed::find()?;
     let place =

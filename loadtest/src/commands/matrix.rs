@@ -26,8 +26,7 @@ use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Until};
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::{bootstrap, geometric_mean, median};
 
 /// The clients that ask while a worker is stopped: each waits for its answer, on a connection for each
@@ -292,8 +291,7 @@ struct Stopped {
 
 /// Stops the worker that has answered most, and kills it later. `None` after Ctrl-C.
 fn stop_one(server: &str, show: &mut dyn FnMut(Duration)) -> Result<Option<Stopped>> {
-    let asked = parse(server)?;
-    let server = Server::start(asked.strategy, &asked.options)?;
+    let mut server = Server::start(&Spec::parse(server)?, &[])?;
     let address = server.address();
     let target = Target::new(address, &address.to_string(), "/", false, ANSWER_WITHIN);
     let load = drive::Load {
@@ -307,7 +305,7 @@ fn stop_one(server: &str, show: &mut dyn FnMut(Duration)) -> Result<Option<Stopp
     let counters: Counters = drive::run(target, &load, Instant::now(), |_, elapsed| {
         show(elapsed);
         if victim.is_none() && elapsed >= STOP_AT {
-            victim = server.busiest().next();
+            victim = server.busiest().first().copied();
             signal(victim, Signal::SIGSTOP);
         }
         if !killed && elapsed >= KILL_AT {

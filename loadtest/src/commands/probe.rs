@@ -16,7 +16,7 @@ use crate::probe::inject::Struck;
 use crate::probe::record::{ProbeLatency, ProbeLoad, ProbeRecord, SCHEMA};
 use crate::probe::target::{Target, resolve};
 use crate::report::{self, progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 use crate::warnings::Warning;
 
 /// How long requests are sent if nothing is said.
@@ -133,7 +133,7 @@ struct Run {
 /// Starts a server, asks it while faults are done to it, stops it.
 fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<(String, Run)> {
     let program = strategy.program();
-    let mut server = Server::start(strategy, &asked.server_options)?;
+    let mut server = Server::start(&Spec::ours(strategy, &asked.server_options), &[])?;
     let address = server.address();
     let host = address.to_string();
     let target = Target::new(address, &host, &asked.url_path, load.keep_alive, asked.timeout);
@@ -150,15 +150,15 @@ fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<
     }
     let how = server.end()?;
     let asked_to = faults.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
-    warnings.extend(how.filter(|_| !asked_to).map(|how| Warning::DidNotStop { program, how }));
+    let stopped = |how| Warning::DidNotStop { program: program.into(), how };
+    warnings.extend(how.filter(|_| !asked_to).map(stopped));
     let said = server.warnings();
     let more = said.len().saturating_sub(REPEATED);
-    let said = said.into_iter().take(REPEATED);
-    warnings.extend(said.map(|text| Warning::Server { program, text }));
+    warnings.extend(said.into_iter().take(REPEATED));
     if more > 0 {
-        warnings.push(Warning::ServerSaidMore { program, lines: more });
+        warnings.push(Warning::ServerSaidMore { program: program.into(), lines: more });
     }
-    let answered = Some(server.requests().saturating_sub(before));
+    let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
     Ok((format!("http://{host}{}", asked.url_path), Run { counters, faults, answered, warnings }))
 }
 

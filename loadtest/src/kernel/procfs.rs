@@ -6,8 +6,32 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use procfs::process::Process;
+use serde::{Deserialize, Serialize};
 
-use crate::measure::bench::{ContextSwitches, CpuSeconds};
+/// CPU time in seconds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct CpuSeconds {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel, on its behalf.
+    pub system: f64,
+}
+
+impl CpuSeconds {
+    /// User and system together.
+    pub fn total(&self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// How often a process left the CPU.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ContextSwitches {
+    /// Because it had nothing to do.
+    pub voluntary: u64,
+    /// Because somebody else was to have it.
+    pub involuntary: u64,
+}
 
 /// A process's counters, since its start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +82,11 @@ impl Usage {
             0 => self.cpu.total(),
             exact => exact as f64 / 1e9,
         }
+    }
+
+    /// Whether this kernel has counted run queue waits for it.
+    pub fn has_schedstat(&self) -> bool {
+        self.cpu_nanoseconds > 0
     }
 
     /// What was added since an earlier reading of the same process.

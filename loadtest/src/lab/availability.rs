@@ -4,8 +4,7 @@ use anyhow::Result;
 
 use crate::interrupt;
 use crate::matrix::record::Missing;
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 
 /// A policy: what it is called, and the server with its options.
 pub type Policy = (&'static str, &'static str);
@@ -17,8 +16,7 @@ pub type Policy = (&'static str, &'static str);
 pub fn take(policies: &[Policy]) -> Result<(Vec<Policy>, Vec<Missing>)> {
     let (mut present, mut missing) = (Vec::new(), Vec::new());
     for &(name, server) in policies {
-        let asked = parse(server)?;
-        match Server::start(asked.strategy, &asked.options) {
+        match Server::start(&Spec::parse(server)?, &[]) {
             Ok(started) => {
                 started.stop()?;
                 present.push((name, server));

@@ -13,8 +13,7 @@ use crate::measure::comparison::Slice;
 use crate::measure::latency;
 use crate::measure::schedule::schedule;
 use crate::measure::slice::Visited;
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::{bootstrap, geometric_mean, mean, median};
 
 /// Who takes part.
@@ -180,12 +179,12 @@ fn visit(
 fn start(entrant: &Entrant, path: &str) -> Result<Visited> {
     let mut up: Vec<Server> = Vec::new();
     for server in &entrant.servers {
-        let mut asked = parse(server)?;
+        let mut join = Vec::new();
         if let Some(first) = up.first() {
             let port = first.address().port().to_string();
-            asked.options.extend(["--join".into(), "--port".into(), port]);
+            join.extend(["--join".into(), "--port".into(), port]);
         }
-        let started = Server::start(asked.strategy, &asked.options);
+        let started = Server::start(&Spec::parse(server)?, &join);
         up.push(started.with_context(|| format!("'{}' takes no part", entrant.name))?);
     }
     let address = up.first().context("an entrant without a server")?.address();

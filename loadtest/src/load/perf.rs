@@ -141,7 +141,7 @@ fn sum(usages: impl Iterator<Item = Usage>) -> Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::bench::CpuSeconds;
+    use crate::kernel::procfs::CpuSeconds;
 
     #[test]
     fn perfs_counts_are_read_by_event() {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+pub use crate::server::telemetry::WorkerUsage as Worker;
 
 /// Which fields there are and what they mean.
 pub const SCHEMA: &str = "loadtest-bench/1";
@@ -123,61 +124,6 @@ impl Errors {
     }
 }
 
-/// What one worker did during the load.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Worker {
-    /// Its slot of the scoreboard.
-    pub index: usize,
-    /// Its process id.
-    pub pid: u32,
-    /// The inode of its listening socket: the same one in all workers that share it.
-    pub socket_inode: u64,
-    /// Connections it accepted.
-    pub connections: u64,
-    /// Requests it answered.
-    pub requests: u64,
-    /// CPU time it used.
-    pub cpu_seconds: CpuSeconds,
-    /// How often it left the CPU.
-    pub context_switches: ContextSwitches,
-    /// Times its accept loop was woken and found no connection, because another had taken it.
-    pub wakeups_without_connection: u64,
-    /// Connections that a policy which looks at the load gave to it (`--steer least-conn`).
-    #[serde(default)]
-    pub steered: u64,
-    /// Connections that such a policy gave to it after the worker they waited for had died.
-    #[serde(default)]
-    pub migrated: u64,
-    /// Times it stood back because another had fewer connections (`--accept least-conn`).
-    #[serde(default)]
-    pub gated: u64,
-}
-
-/// CPU time in seconds.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct CpuSeconds {
-    /// In the program.
-    pub user: f64,
-    /// In the kernel, on its behalf.
-    pub system: f64,
-}
-
-impl CpuSeconds {
-    /// User and system together.
-    pub fn total(&self) -> f64 {
-        self.user + self.system
-    }
-}
-
-/// How often a process left the CPU.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct ContextSwitches {
-    /// Because it had nothing to do.
-    pub voluntary: u64,
-    /// Because somebody else was to have it.
-    pub involuntary: u64,
-}
-
 /// How evenly the workers shared the requests.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spread {
@@ -191,11 +137,12 @@ pub struct Spread {
 impl Spread {
     /// Of these workers; `None` where nobody did anything.
     pub fn of(workers: &[Worker]) -> Option<Self> {
-        let total: u64 = workers.iter().map(|worker| worker.requests).sum();
-        let most = workers.iter().map(|worker| worker.requests).max().filter(|&most| most > 0)?;
+        let requests = || workers.iter().filter_map(|worker| worker.requests);
+        let total: u64 = requests().sum();
+        let most = requests().max().filter(|&most| most > 0)?;
         Some(Self {
             max_over_mean: most as f64 * workers.len() as f64 / total as f64,
-            idle_workers: workers.iter().filter(|worker| worker.requests == 0).count(),
+            idle_workers: requests().filter(|&requests| requests == 0).count(),
         })
     }
 }
@@ -220,21 +167,23 @@ impl Record {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 
     /// A worker that answered this many requests.
     pub fn worker(index: usize, requests: u64) -> Worker {
         Worker {
             index,
             pid: 1000 + index as u32,
-            socket_inode: 4242,
-            connections: 25,
-            requests,
+            socket_inode: Some(4242),
+            connections: Some(25),
+            requests: Some(requests),
             cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
             context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
-            wakeups_without_connection: 7,
-            steered: 0,
-            migrated: 0,
-            gated: 0,
+            wakeups_without_connection: Some(7),
+            steered: Some(0),
+            migrated: Some(0),
+            gated: Some(0),
+            ..Worker::default()
         }
     }
 
@@ -348,6 +297,7 @@ pub mod tests {
                 "migrated",
                 "pid",
                 "requests",
+                "role",
                 "socket_inode",
                 "steered",
                 "wakeups_without_connection"

@@ -96,7 +96,8 @@ impl Visited {
                 slice.server_switches += switches.voluntary + switches.involuntary;
                 // Several servers number their workers each for itself.
                 let index = if servers.len() == 1 { worker.index } else { slice.workers.len() };
-                let (connections, requests) = (worker.connections, worker.requests);
+                let requests = worker.requests.unwrap_or(0);
+                let connections = worker.connections.unwrap_or(0);
                 slice.workers.push(Worker { index, connections, requests });
             }
         }
@@ -107,9 +108,8 @@ impl Visited {
     pub fn stop(self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for server in self.servers {
-            let program = server.program();
-            let said = server.warnings().into_iter();
-            warnings.extend(said.map(|text| Warning::Server { program, text }));
+            let program = server.name().to_owned();
+            warnings.extend(server.warnings());
             if let Ok(Some(how)) = server.stop() {
                 warnings.push(Warning::DidNotStop { program, how });
             }
@@ -118,12 +118,12 @@ impl Visited {
     }
 }
 
-fn read(servers: &[Server]) -> Result<Vec<Readings>> {
-    servers.iter().map(Server::read).collect()
+fn read(servers: &mut [Server]) -> Result<Vec<Readings>> {
+    servers.iter_mut().map(Server::read).collect()
 }
 
 fn requests(servers: &[Server]) -> u64 {
-    servers.iter().map(Server::requests).sum()
+    servers.iter().filter_map(Server::requests).sum()
 }
 
 fn check_alive(servers: &mut [Server], before: &[Readings]) -> Result<()> {

@@ -103,21 +103,25 @@ impl<'a> Injector<'a> {
         }
         let to_parent = match kind {
             Kind::StopWorker => {
-                let pid = self.server.busiest().find(|pid| !self.stopped.contains(pid))?;
+                let pid = {
+                    let workers = self.server.busiest();
+                    workers.into_iter().find(|pid| !self.stopped.contains(pid))?
+                };
                 signal(pid, Signal::SIGSTOP);
                 self.stopped.push(pid);
                 return Some(pid);
             }
             Kind::ContinueWorker => return self.continue_stopped(),
             Kind::KillWorker => {
-                let stopped = self.stopped.pop().filter(|pid| self.server.pids().contains(pid));
-                let pid = stopped.or_else(|| self.server.busiest().next())?;
+                let there = self.server.worker_pids();
+                let stopped = self.stopped.pop().filter(|pid| there.contains(pid));
+                let pid = stopped.or_else(|| self.server.busiest().first().copied())?;
                 signal(pid, Signal::SIGKILL);
                 return Some(pid);
             }
             Kind::KillParent => {
-                let own =
-                    self.server.pids().into_iter().filter(|&pid| self.server.is_parent_of(pid));
+                let workers = self.server.worker_pids();
+                let own = workers.into_iter().filter(|&pid| self.server.is_parent_of(pid));
                 self.orphans = own.filter_map(Orphan::of).collect();
                 self.killed_parent = Some(Instant::now());
                 Signal::SIGKILL
@@ -129,12 +133,12 @@ impl<'a> Injector<'a> {
             Kind::Quit => Signal::SIGQUIT,
         };
         self.server.signal(to_parent);
-        Some(self.server.pid())
+        self.server.pid()
     }
 
     /// Gives the last of those that it continued.
     fn continue_stopped(&mut self) -> Option<u32> {
-        let there = self.server.pids();
+        let there = self.server.worker_pids();
         let mut last = None;
         for pid in self.stopped.drain(..).filter(|pid| there.contains(pid)) {
             signal(pid, Signal::SIGCONT);

@@ -62,7 +62,7 @@ fn rows(records: &[Record]) -> Vec<(String, Vec<String>)> {
     });
     row("idle workers", &|r| r.spread.map_or_else(String::new, |s| s.idle_workers.to_string()));
     row("wake-ups for nothing", &|r| {
-        known(r, |r| count(r.workers.iter().map(|w| w.wakeups_without_connection).sum()))
+        known(r, |r| count(r.workers.iter().filter_map(|w| w.wakeups_without_connection).sum()))
     });
     row("server CPU per request", &|r| {
         known(r, |r| {

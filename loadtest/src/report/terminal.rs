@@ -201,23 +201,24 @@ fn workers(workers: &[Worker]) -> String {
             ("empty\nwake-ups", Right),
         ],
     );
-    let most_connections = workers.iter().map(|worker| worker.connections).max().unwrap_or(0);
-    let most_requests = workers.iter().map(|worker| worker.requests).max().unwrap_or(0);
+    let most_connections =
+        workers.iter().filter_map(|worker| worker.connections).max().unwrap_or(0);
+    let most_requests = workers.iter().filter_map(|worker| worker.requests).max().unwrap_or(0);
     let shown = rows(workers);
     for worker in &shown {
         table.add_row([
             worker.index.to_string(),
             worker.pid.to_string(),
-            worker.socket_inode.to_string(),
-            count(worker.connections),
-            bar(worker.connections, most_connections, BAR / 2),
-            count(worker.requests),
-            bar(worker.requests, most_requests, BAR),
+            worker.socket_inode.map_or_else(String::new, |inode| inode.to_string()),
+            known(worker.connections),
+            bar(worker.connections.unwrap_or(0), most_connections, BAR / 2),
+            known(worker.requests),
+            bar(worker.requests.unwrap_or(0), most_requests, BAR),
             format!("{:.2}", worker.cpu_seconds.user),
             format!("{:.2}", worker.cpu_seconds.system),
             count(worker.context_switches.voluntary),
             count(worker.context_switches.involuntary),
-            count(worker.wakeups_without_connection),
+            known(worker.wakeups_without_connection),
         ]);
     }
     let mut report = text(&table);
@@ -231,6 +232,11 @@ fn workers(workers: &[Worker]) -> String {
     report
 }
 
+/// A count, or nothing where it cannot be known.
+fn known(number: Option<u64>) -> String {
+    number.map_or_else(String::new, count)
+}
+
 /// What a policy that looks at the load did, where there is one; nothing elsewhere.
 fn policy(workers: &[Worker]) -> String {
     let each = |of: fn(&Worker) -> u64| -> Option<String> {
@@ -240,9 +246,9 @@ fn policy(workers: &[Worker]) -> String {
         counts().any(|count| count > 0).then(|| all.join(", "))
     };
     let lines = [
-        ("steered to each worker", each(|worker| worker.steered)),
-        ("migrated to each worker", each(|worker| worker.migrated)),
-        ("times each stood back", each(|worker| worker.gated)),
+        ("steered to each worker", each(|worker| worker.steered.unwrap_or(0))),
+        ("migrated to each worker", each(|worker| worker.migrated.unwrap_or(0))),
+        ("times each stood back", each(|worker| worker.gated.unwrap_or(0))),
     ];
     let lines = lines.into_iter().filter_map(|(name, counts)| Some((name, counts?)));
     lines.map(|(name, counts)| format!("the policy's own count: {name}: {counts}\n")).collect()
@@ -272,11 +278,11 @@ mod tests {
         let mut record = record(&[1_234_567, 12_345_678]);
         for worker in &mut record.workers {
             worker.pid = 4_194_303;
-            worker.socket_inode = 99_999_999;
-            worker.connections = 100_000;
+            worker.socket_inode = Some(99_999_999);
+            worker.connections = Some(100_000);
             worker.context_switches.voluntary = 9_999_999;
             worker.context_switches.involuntary = 999_999;
-            worker.wakeups_without_connection = 9_999_999;
+            worker.wakeups_without_connection = Some(9_999_999);
         }
         for line in plain(&bench(&record)).lines() {
             assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
@@ -304,7 +310,7 @@ mod tests {
         let requests: Vec<u64> = (0..100).collect();
         let record = record(&requests);
         let shown = rows(&record.workers);
-        assert_eq!((shown[0].requests, shown[MOST_ROWS - 1].requests), (99, 0));
+        assert_eq!((shown[0].requests, shown[MOST_ROWS - 1].requests), (Some(99), Some(0)));
         assert!(bench(&record).contains("68 more workers"));
     }
 
@@ -312,8 +318,8 @@ mod tests {
     fn a_policy_that_looks_at_the_load_shows_its_own_count_and_others_have_none() {
         let mut record = record(&[100, 200]);
         assert!(!bench(&record).contains("the policy's own count"));
-        record.workers[0].steered = 48;
-        record.workers[1].steered = 49;
+        record.workers[0].steered = Some(48);
+        record.workers[1].steered = Some(49);
         assert!(bench(&record).contains("steered to each worker: 48, 49\n"));
     }
 

@@ -277,7 +277,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     fs::write(&other, "a letter").unwrap();
     fs::write(&mix, "often /\n").unwrap();
     let cases: [(&[&str], &[&str]); 16] = [
-        (&["nginx", "shared"], &["'nginx'", "shared or reuseport"]),
+        (&["apache", "shared"], &["'apache'", "shared, reuseport"]),
         (&["shared 'x", "shared"], &["quote"]),
         (&["shared"], &["two or more"]),
         (&["shared", "reuseport", "shared"], &["'shared' is given twice", "a=shared"]),

@@ -54,8 +54,7 @@ use crate::lab::store::Notebook;
 use crate::measure::schedule::schedule;
 use crate::probe::outcome::Outcomes;
 use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::{mean, median};
 
 /// Who takes part.
@@ -186,8 +185,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
 
 /// Starts a server, has it asked, and ends one of its workers.
 fn die(server: &str, death: Death, quick: bool) -> Result<Dead> {
-    let asked = parse(server)?;
-    let mut server = Server::start(asked.strategy, &asked.options)?;
+    let mut server = Server::start(&Spec::parse(server)?, &[])?;
     let first = if quick { 200 } else { 400 };
     let (faults, kill) = match death {
         Death::Killed => (vec![format!("kill-worker@{first}ms")], first),

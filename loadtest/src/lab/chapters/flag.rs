@@ -41,7 +41,7 @@ use crate::lab::chapter::{Claim, Findings, Verdict};
 use crate::lab::client::ask_once;
 use crate::lab::store::Notebook;
 use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 
 /// The three servers.
 const SHARED: &str = "shared";
@@ -78,7 +78,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
     let shared = notebook.sample(SHARED, |_| on_one_socket(false))?;
     let flag = notebook.sample(FLAG, |_| on_one_socket(true))?;
     let own = notebook.sample(OWN, |_| {
-        let server = Server::start(Strategy::Reuseport, &[])?;
+        let server = Server::start(&Spec::ours::<&str>(Strategy::Reuseport, &[]), &[])?;
         look(server, None)
     })?;
     Ok(findings(&shared, &flag, &own))

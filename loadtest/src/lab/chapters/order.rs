@@ -69,7 +69,7 @@ use crate::lab::estimate::{Sure, cell, percent};
 use crate::lab::interleaved::below;
 use crate::lab::store::Notebook;
 use crate::report::model::{Cell, Picture, Table, Unit};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 use crate::statistics::{bootstrap, median, significance};
 
 /// The ways to wait for a shared socket.
@@ -134,7 +134,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
 
 fn watch(policy: &str, trials: usize) -> Result<Seen> {
     let options = ["--accept", policy, "--workers", &WORKERS.to_string()].map(str::to_owned);
-    let mut server = Server::start(Strategy::Shared, &options)?;
+    let mut server = Server::start(&Spec::ours(Strategy::Shared, &options), &[])?;
     settle(&mut server)?;
     let before = server.read()?;
     let turns =
@@ -143,7 +143,7 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
     let sum = |count: fn(&crate::measure::bench::Worker) -> u64| {
         workers.iter().map(count).sum::<u64>() as f64 / CONNECTIONS as f64
     };
-    let woken_in_vain = sum(|worker| worker.wakeups_without_connection);
+    let woken_in_vain = sum(|worker| worker.wakeups_without_connection.unwrap_or(0));
     let switches = sum(|worker| worker.context_switches.voluntary);
     let trials = (0..trials).map(|_| who_of_three(&mut server)).collect::<Result<Vec<Who>>>()?;
     server.stop()?;
@@ -185,7 +185,7 @@ fn who_gets_one(server: &mut Server) -> Result<usize> {
 /// waited longest.
 fn who_of_three(server: &mut Server) -> Result<Who> {
     undisturbed(|| {
-        let pids = server.pids();
+        let pids = server.worker_pids();
         ensure!(pids.len() == WORKERS, "{} workers, not {WORKERS}", pids.len());
         let first = who_gets_one(server)?;
         let first_stops = Stopped::new(pids[first])?;
@@ -249,8 +249,8 @@ impl Drop for Stopped {
 /// none has run between two looks.
 fn settle(server: &mut Server) -> Result<()> {
     server.wait_until_idle(PATIENCE);
-    let look = |server: &Server| -> Result<Vec<Thread>> {
-        let threads = server.pids().into_iter().map(threads).collect::<Result<Vec<_>>>();
+    let look = |server: &mut Server| -> Result<Vec<Thread>> {
+        let threads = server.worker_pids().into_iter().map(threads).collect::<Result<Vec<_>>>();
         Ok(threads?.concat())
     };
     let mut before = look(server)?;
@@ -274,11 +274,11 @@ struct Thread {
 
 /// How often the waiting thread of each worker has left the CPU. With epoll and least-conn there is none:
 /// there the event loop itself waits.
-fn waiters(server: &Server) -> Result<Vec<Option<u64>>> {
+fn waiters(server: &mut Server) -> Result<Vec<Option<u64>>> {
     let waiter = |pid| -> Result<Option<u64>> {
         Ok(threads(pid)?.iter().find(|thread| thread.name == "waiter").map(|thread| thread.left))
     };
-    server.pids().into_iter().map(waiter).collect()
+    server.worker_pids().into_iter().map(waiter).collect()
 }
 
 /// A process's threads.

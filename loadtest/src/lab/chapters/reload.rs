@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use common::scoreboard::Scoreboard;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,7 @@ use crate::probe::outcome::Outcomes;
 use crate::probe::target::Target;
 use crate::report::format::count;
 use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::server::spec::parse;
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 use crate::statistics::mean;
 
 /// Who is reloaded.
@@ -185,13 +184,17 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
     Ok(findings(&ways, missing, notebook.seed))
 }
 
+/// A view of its own of a server's scoreboard.
+fn scoreboard(server: &Server) -> Result<Scoreboard> {
+    Scoreboard::of_process(server.pid().context("it was not started here")?)
+}
+
 /// Reloads a server again and again while it is asked.
 fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
-    let asked = parse(server)?;
-    let mut server = Server::start(asked.strategy, &asked.options)?;
+    let mut server = Server::start(&Spec::parse(server)?, &[])?;
     let fault = format!("reload@300ms*{reloads}/{EVERY_MS}ms");
     let mut seen = Seen::default();
-    let scoreboard = Scoreboard::of_process(server.pid())?;
+    let scoreboard = scoreboard(&server)?;
     let before = TcpCounters::now()?;
     let asked = Inquiry {
         path: "/",
@@ -213,7 +216,7 @@ fn join(reloads: u64, at_once: bool) -> Result<Row> {
         true => BUSY.map(str::to_owned).into(),
         false => Vec::new(),
     };
-    let first = Server::start(Strategy::Reuseport, &options)?;
+    let first = Server::start(&Spec::ours(Strategy::Reuseport, &options), &[])?;
     let address = first.address();
     let port = address.port().to_string();
     let mut join = options;
@@ -225,13 +228,13 @@ fn join(reloads: u64, at_once: bool) -> Result<Row> {
         let replace = || -> Result<(Seen, Server)> {
             let (mut seen, mut old) = (Seen::default(), first);
             let look = |seen: &mut Seen, server: &Server| -> Result<()> {
-                seen.look(&Scoreboard::of_process(server.pid())?);
+                seen.look(&scoreboard(server)?);
                 Ok(())
             };
             look(&mut seen, &old)?;
             for _ in 0..reloads {
                 thread::sleep(PAUSE);
-                let new = Server::start(Strategy::Reuseport, &join)?;
+                let new = Server::start(&Spec::ours(Strategy::Reuseport, &join), &[])?;
                 look(&mut seen, &new)?;
                 let mut ending = std::mem::replace(&mut old, new);
                 if at_once {

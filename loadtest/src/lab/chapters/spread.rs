@@ -43,8 +43,7 @@ use crate::lab::interleaved::below;
 use crate::lab::store::Notebook;
 use crate::matrix::workloads::{LOAD_AWARE, POLICIES};
 use crate::report::model::{Cell, Picture, Table, Unit};
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::significance::{Evenness, evenness};
 use crate::statistics::{bootstrap, median};
 
@@ -128,19 +127,18 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
 }
 
 fn once(server: &str) -> Result<Round> {
-    let mut asked = parse(server)?;
-    asked.options.extend(["--workers".into(), WORKERS.to_string()]);
-    let mut server = Server::start(asked.strategy, &asked.options)?;
-    let (trickle, trickle_switches) = counted(&server, trickle)?;
+    let workers = ["--workers".to_owned(), WORKERS.to_string()];
+    let mut server = Server::start(&Spec::parse(server)?, &workers)?;
+    let (trickle, trickle_switches) = counted(&mut server, trickle)?;
     server.wait_until_idle(REST);
-    let (burst, burst_switches) = counted(&server, burst)?;
+    let (burst, burst_switches) = counted(&mut server, burst)?;
     server.stop()?;
     Ok(Round { trickle, burst, trickle_switches, burst_switches })
 }
 
 /// What each worker accepts while connections are opened and held.
 fn counted(
-    server: &Server,
+    server: &mut Server,
     open: impl FnOnce(&Server) -> Result<Vec<Client>>,
 ) -> Result<(Vec<u64>, f64)> {
     let before = server.read()?;
@@ -148,7 +146,7 @@ fn counted(
     let workers = server.read()?.since(&before)?;
     drop(clients);
     let switches: u64 = workers.iter().map(|worker| worker.context_switches.voluntary).sum();
-    let accepted = workers.iter().map(|worker| worker.connections).collect();
+    let accepted = workers.iter().filter_map(|worker| worker.connections).collect();
     Ok((accepted, switches as f64 / CONNECTIONS as f64))
 }
 

@@ -52,8 +52,7 @@ use crate::measure::schedule::schedule;
 use crate::probe::timeline::BUCKET;
 use crate::report::format::microseconds;
 use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::{mean, median};
 
 /// Who takes part.
@@ -160,9 +159,8 @@ fn in_turns<T: Serialize + serde::de::DeserializeOwned>(
 }
 
 fn start(server: &str, more: &[&str]) -> Result<Server> {
-    let mut asked = parse(server)?;
-    asked.options.extend(["--workers", "4"].iter().chain(more).map(|&word| word.to_owned()));
-    Server::start(asked.strategy, &asked.options)
+    let options = ["--workers", "4"].iter().chain(more).map(|&word| word.to_owned());
+    Server::start(&Spec::parse(server)?, &options.collect::<Vec<_>>())
 }
 
 fn stop_one(server: &str, times: Times) -> Result<Stopped> {

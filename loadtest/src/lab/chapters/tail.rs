@@ -46,8 +46,7 @@ use crate::lab::interleaved::{Course, Entrant, Visit, below, each, middle, race,
 use crate::lab::store::Notebook;
 use crate::measure::schedule::schedule;
 use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::server::Server;
-use crate::server::spec::parse;
+use crate::server::{Server, Spec};
 use crate::statistics::median;
 
 /// Who is compared; the short form takes the first three.
@@ -127,8 +126,8 @@ fn heavy(
             let (policy, server) = policies[place];
             let key = format!("{name}/{policy}/{round}");
             let told: Told = notebook.sample(&key, |_| {
-                let asked = parse(&format!("{server} --lab --workers {workers}"))?;
-                let mut server = Server::start(asked.strategy, &asked.options)?;
+                let spec = Spec::parse(&format!("{server} --lab --workers {workers}"))?;
+                let mut server = Server::start(&spec, &[])?;
                 let inquiry = Inquiry {
                     path: HEAVY,
                     clients: if rate.is_some() { 10_000 } else { CLIENTS * workers },

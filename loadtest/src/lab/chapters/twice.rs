@@ -46,7 +46,7 @@ use crate::lab::chapter::{Claim, Findings, Verdict};
 use crate::lab::client::{Client, ask_once};
 use crate::lab::store::Notebook;
 use crate::report::model::{Cell, Picture, Table, Unit};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Spec, Strategy};
 
 /// What is tried.
 const SHARED: &str = "shared-fd-server, again";
@@ -94,7 +94,7 @@ pub fn run(notebook: &mut Notebook) -> Result<Findings> {
                 let mut options = two_workers();
                 options.extend(["--port".into(), port.to_string()]);
                 options.extend(option.map(str::to_owned));
-                Server::start(strategy, &options)
+                Server::start(&Spec::ours(strategy, &options), &[])
             })
         })?;
         tried.push((name, found));
@@ -116,7 +116,7 @@ fn two_workers() -> Vec<String> {
 
 /// A server, and a second one on its port.
 fn twice(strategy: Strategy, second: impl FnOnce(u16) -> Result<Server>) -> Result<Tried> {
-    let first = Server::start(strategy, &two_workers())?;
+    let first = Server::start(&Spec::ours(strategy, &two_workers()), &[])?;
     let address = first.address();
     let second = second(address.port());
     interrupt::check()?; // before it is taken for a refusal
