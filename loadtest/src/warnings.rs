@@ -17,6 +17,8 @@ pub enum Warning {
     BusyHarness { share: f64 },
     /// The prober could not ask as fast as it should.
     RateNotKept { rate: u64, not_sent: u64, server: String },
+    /// The prober sent late what was due.
+    ClientLate { p99_us: u64 },
     /// wrk used all the CPU it could get, so it may be what limits the figures.
     ClientIsBottleneck { used_cores: f64, had_cores: f64 },
     /// Both run on this machine, and there is not a core for each of their threads.
@@ -89,6 +91,13 @@ impl fmt::Display for Warning {
                 f,
                 "at {rate} requests/s, {not_sent} requests to {server} were due and not sent: too \
                  many were under way; its latencies at that rate are too good"
+            ),
+            Self::ClientLate { p99_us } => write!(
+                f,
+                "the client itself was late: 1 % of the requests were sent {:.1} ms or more after \
+                 they were due, so its latencies say little about the server; choose a lower \
+                 --rate, or run the client on cores of its own",
+                *p99_us as f64 / 1e3
             ),
             Self::ClientIsBottleneck { used_cores, had_cores } => write!(
                 f,

@@ -21,13 +21,14 @@ use crate::load::wrk::Wrk;
 use crate::load::{self, Load, Share};
 use crate::measure::bench::Errors;
 use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, SCHEMA, Slice, Subject};
-use crate::measure::latency;
 use crate::measure::schedule::schedule;
 use crate::measure::slice::Visited;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::drive;
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
 use crate::server::{Server, Spec};
+use crate::statistics::latency::Latency;
 use crate::warnings::Warning;
 
 /// Parts of the slower server's requests/s at which latencies are measured.
@@ -537,6 +538,7 @@ impl Comparing {
                 let load = drive::Load {
                     connections: MOST_UNDER_WAY,
                     rate: Some(rate),
+                    arrivals: Arrivals::Poisson { seed: plan.seed },
                     keep_alive: plan.keep_alive,
                     until: drive::Until::Time(length),
                 };
@@ -556,8 +558,7 @@ impl Comparing {
                     ok: counters.outcomes.ok,
                     not_sent: counters.not_sent,
                     lost: counters.attempted - counters.outcomes.ok,
-                    latency_us: (!counters.latency.is_empty())
-                        .then(|| latency::percentiles(&counters.latency)),
+                    latency_us: Latency::of(&counters.latency),
                 };
                 at_rate.results.push(result);
             }

@@ -22,6 +22,7 @@ use crate::matrix::expectations;
 use crate::matrix::record::{Column, Figure, Matrix, SCHEMA};
 use crate::matrix::workloads::{CELLS, Cell, MIX, POLICIES, STOPPED};
 use crate::measure::comparison::{Comparison, Slice};
+use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Until};
 use crate::probe::target::Target;
@@ -297,6 +298,7 @@ fn stop_one(server: &str, show: &mut dyn FnMut(Duration)) -> Result<Option<Stopp
     let load = drive::Load {
         connections: CLIENTS,
         rate: None,
+        arrivals: Arrivals::Even,
         keep_alive: false,
         until: Until::Time(END_AT),
     };

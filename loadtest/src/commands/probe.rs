@@ -8,15 +8,17 @@ use crate::atomic_file::AtomicFile;
 use crate::cli;
 use crate::environment::Environment;
 use crate::load;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Load, Until};
 use crate::probe::fault_impact::fault_impact;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
 use crate::probe::inject::Struck;
-use crate::probe::record::{ProbeLatency, ProbeLoad, ProbeRecord, SCHEMA};
+use crate::probe::record::{ProbeLoad, ProbeRecord, SCHEMA};
 use crate::probe::target::{Target, resolve};
 use crate::report::{self, progress, terminal};
 use crate::server::{Server, Spec, Strategy};
+use crate::statistics::latency::{Latency, percentile_of};
 use crate::warnings::Warning;
 
 /// How long requests are sent if nothing is said.
@@ -42,7 +44,9 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     };
     check_faults(asked, until)?;
     let connections = connections(asked, load::raise_open_files())?;
-    let load = Load { connections, rate: asked.rate, keep_alive: asked.keep_alive, until };
+    let arrivals = Arrivals::Poisson { seed: 1 };
+    let load =
+        Load { connections, rate: asked.rate, arrivals, keep_alive: asked.keep_alive, until };
     let place =
         asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
@@ -73,7 +77,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         not_sent: counters.not_sent,
         ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
         answered_by_server: *answered,
-        latency_us: ProbeLatency::of(counters),
+        latency_us: Latency::of(&counters.latency),
         timeline: counters.timeline.buckets().to_vec(),
         faults: fault_impact(counters, faults),
         warnings: Vec::new(),
@@ -197,6 +201,10 @@ fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warn
     if counters.not_sent > 0 {
         found.push(Warning::NotSent { count: counters.not_sent, limit: load.connections });
     }
+    if counters.client_was_late() {
+        let p99_us = percentile_of(&counters.lateness, 99.0);
+        found.push(Warning::ClientLate { p99_us });
+    }
     if let Some(first) = counters.first_wrong.clone() {
         found.push(Warning::WrongAnswers { count: counters.outcomes.wrong_answer, first });
     }
@@ -253,8 +261,13 @@ mod tests {
     #[test]
     fn the_servers_count_may_exceed_the_good_answers_by_those_that_were_lost() {
         let mut counters = Counters::new().unwrap();
-        let load =
-            Load { connections: 1, rate: None, keep_alive: false, until: Until::Requests(4) };
+        let load = Load {
+            connections: 1,
+            rate: None,
+            arrivals: Arrivals::Even,
+            keep_alive: false,
+            until: Until::Requests(4),
+        };
         for outcome in [Outcome::Ok, Outcome::Ok, Outcome::Ok, Outcome::Reset] {
             counters.count(outcome, Duration::ZERO, Duration::ZERO);
         }

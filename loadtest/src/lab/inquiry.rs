@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
-use crate::measure::latency::Distribution;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
 use crate::probe::drive::{Load, Until};
 use crate::probe::fault::Fault;
@@ -17,6 +17,7 @@ use crate::probe::record::FaultRecord;
 use crate::probe::target::Target;
 use crate::probe::timeline::Bucket;
 use crate::server::Server;
+use crate::statistics::latency::Distribution;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -124,6 +125,7 @@ pub fn ask_and_look(
     let load = Load {
         connections: asked.clients,
         rate: asked.rate,
+        arrivals: Arrivals::Even,
         keep_alive: asked.keep_alive,
         until: Until::Time(asked.time),
     };

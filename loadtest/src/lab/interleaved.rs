@@ -10,10 +10,10 @@ use crate::lab::estimate::Sure;
 use crate::lab::store::Notebook;
 use crate::load::Load;
 use crate::measure::comparison::Slice;
-use crate::measure::latency;
 use crate::measure::schedule::schedule;
 use crate::measure::slice::Visited;
 use crate::server::{Server, Spec};
+use crate::statistics::latency;
 use crate::statistics::{bootstrap, geometric_mean, mean, median};
 
 /// Who takes part.

@@ -15,7 +15,7 @@ use crate::kernel::affinity::Cores;
 use crate::load::Share;
 use crate::measure::bench::Errors;
 use crate::measure::bottleneck::Limit;
-use crate::measure::latency::Distribution;
+use crate::statistics::latency::{Distribution, Latency};
 use crate::statistics::verdict::Ratio;
 
 /// Which fields there are and what they mean.
@@ -178,21 +178,6 @@ pub struct Estimate {
     pub interval: [f64; 2],
     pub least: f64,
     pub greatest: f64,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
-pub struct Latency {
-    pub mean: f64,
-    pub p50: u64,
-    pub p90: u64,
-    pub p99: u64,
-    pub p99_9: u64,
-    pub p99_99: u64,
-    pub max: u64,
-    /// `[percentile, microseconds]` for a curve, up to 99.99.
-    pub curve: Vec<(f64, u64)>,
 }
 
 /// How the work was spread over the workers, each slice for itself.

@@ -3,7 +3,6 @@
 //! - [`comparison`]: the result, as it is saved after each slice;
 //! - [`summary`]: what follows from the slices; made anew from them whenever they are shown;
 //! - [`schedule`]: who is visited when; [`slice`]: one visit of wrk;
-//! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
 //! - [`bottleneck`]: which of the two was the limit, wrk or the server.
 
 pub mod bench;
@@ -11,7 +10,6 @@ pub mod bottleneck;
 pub mod comparison;
 pub mod cost;
 pub mod cross_check;
-pub mod latency;
 pub mod runner;
 pub mod schedule;
 pub mod slice;

@@ -10,8 +10,8 @@ use crate::load::Load;
 use crate::load::wrk::{Moment, Wrk};
 use crate::measure::comparison::{Slice, Worker};
 use crate::measure::cross_check::check_count;
-use crate::measure::latency::Distribution;
 use crate::server::{Readings, Server};
+use crate::statistics::latency::Distribution;
 use crate::warnings::Warning;
 
 /// How long a server may take to notice that the connections of the last visit are closed. One that

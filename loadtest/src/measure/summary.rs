@@ -8,8 +8,8 @@ use crate::measure::bottleneck::Limit;
 use crate::measure::comparison::{
     Comparison, Estimate, Pair, Plan, Slice, Spread, Subject, Summary,
 };
-use crate::measure::latency::merged;
 use crate::report::format::rounded;
+use crate::statistics::latency::merged;
 use crate::statistics::verdict::{FEWEST_ROUNDS, Ratio};
 use crate::statistics::{anomalies, bootstrap, geometric_mean, median, quantile};
 
@@ -183,7 +183,7 @@ pub mod tests {
     use super::*;
     use crate::load::Share;
     use crate::measure::comparison::{AtRate, FixedRate, SCHEMA, Worker};
-    use crate::measure::latency::Distribution;
+    use crate::statistics::latency::Distribution;
     use crate::statistics::verdict::Verdict;
 
     /// A slice with these requests/s of one second, shared out among workers like this.

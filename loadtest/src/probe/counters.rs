@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
 use crate::probe::outcome::{Outcome, Outcomes};
 use crate::probe::timeline::Timeline;
+use crate::statistics::latency::{self, percentile_of};
+
+/// A client that sends later than this, at p99, measures itself: 1 ms, in microseconds.
+const MOST_LATE_US: u64 = 1000;
+
+/// So many due times are kept: 64 MB. A longer run keeps none.
+const MOST_ARRIVALS: usize = 4_000_000;
 
 /// All counts of one run. Times are from the start of the load.
 pub struct Counters {
@@ -20,6 +27,10 @@ pub struct Counters {
     pub cut_off: u64,
     /// Answers that were as they should be, in microseconds from when they were due.
     pub latency: Histogram<u64>,
+    /// How late each request of an open loop was sent, in microseconds from when it was due.
+    pub lateness: Histogram<u64>,
+    /// When each request that was sent in an open loop was due; empty if there were too many.
+    pub arrivals: Vec<Duration>,
     /// Served and lost per 100 ms.
     pub timeline: Timeline,
     /// When each request that was lost was known to be, in the order of time.
@@ -35,20 +46,35 @@ pub struct Counters {
 impl Counters {
     /// Nothing counted yet.
     pub fn new() -> Result<Self> {
-        // Three digits, and memory that grows with the longest latency and not with their number.
-        let latency = Histogram::new(3).map_err(|error| anyhow!("no histogram: {error}"))?;
         Ok(Self {
             attempted: 0,
             outcomes: Outcomes::default(),
             not_sent: 0,
             cut_off: 0,
-            latency,
+            latency: latency::empty()?,
+            lateness: latency::empty()?,
+            arrivals: Vec::new(),
             timeline: Timeline::default(),
             losses: Vec::new(),
             first_wrong: None,
             lasted: Duration::ZERO,
             interrupted: false,
         })
+    }
+
+    /// Counts that a request of an open loop is sent `now`, which was due earlier.
+    pub fn sent(&mut self, due: Duration, now: Duration) {
+        // Cannot fail: it resizes itself as far as any number goes.
+        let _ = self.lateness.record(now.saturating_sub(due).as_micros() as u64);
+        match self.lateness.len() as usize {
+            ..=MOST_ARRIVALS => self.arrivals.push(due),
+            _ => self.arrivals = Vec::new(),
+        }
+    }
+
+    /// Whether the client itself was late: its latencies then say little about the server.
+    pub fn client_was_late(&self) -> bool {
+        percentile_of(&self.lateness, 99.0) > MOST_LATE_US
     }
 
     /// Counts a request that was due at one time and whose outcome was known at another.

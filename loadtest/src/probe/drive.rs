@@ -15,6 +15,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::sleep;
 
 use crate::interrupt;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::client::{self, Asked, Connection, ask, say_goodbye};
 use crate::probe::counters::Counters;
 use crate::probe::outcome::Outcome;
@@ -42,6 +43,8 @@ pub struct Load {
     pub connections: u64,
     /// Requests per second of an open loop; without it the loop is closed.
     pub rate: Option<u64>,
+    /// How the requests of an open loop follow each other; a closed one does not ask.
+    pub arrivals: Arrivals,
     /// Whether connections serve many requests, or one each.
     pub keep_alive: bool,
     /// When no more requests are begun.
@@ -232,8 +235,7 @@ async fn closed_loop(run: Rc<Run>, number: usize) -> Result<()> {
 async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
     let ticker = Ticker::new()?;
     let pool = Rc::new(Pool::default());
-    for number in 0_usize.. {
-        let due = Duration::from_nanos((number as u128 * 1_000_000_000 / u128::from(rate)) as u64);
+    for (number, due) in run.load.arrivals.at(rate).enumerate() {
         if !run.goes_on(due) {
             break;
         }
@@ -255,6 +257,7 @@ async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
 }
 
 async fn one_request(run: Rc<Run>, pool: Rc<Pool>, due: Duration, number: usize) -> Result<()> {
+    run.counters.borrow_mut().sent(due, run.start.elapsed());
     if !run.load.keep_alive {
         run.ask(due, None, number).await?;
         return Ok(());
@@ -324,6 +327,14 @@ mod tests {
         (address, connections)
     }
 
+    fn closed(connections: u64, keep_alive: bool, until: Until) -> Load {
+        Load { connections, rate: None, arrivals: Arrivals::Even, keep_alive, until }
+    }
+
+    fn open(connections: u64, keep_alive: bool, until: Until) -> Load {
+        Load { rate: Some(500), ..closed(connections, keep_alive, until) }
+    }
+
     /// Answers may take long: other tests want the CPU, too.
     fn drive(address: SocketAddr, load: &Load) -> Counters {
         drive_within(address, load, Duration::from_secs(20))
@@ -339,7 +350,7 @@ mod tests {
         for (keep_alive, expected) in [(false, 50), (true, 3)] {
             let (address, connections) = server();
             let until = Until::Requests(50);
-            let counters = drive(address, &Load { connections: 3, rate: None, keep_alive, until });
+            let counters = drive(address, &closed(3, keep_alive, until));
             assert_eq!((counters.attempted, counters.outcomes.ok), (50, 50));
             assert_eq!(connections.load(Relaxed), expected);
         }
@@ -350,7 +361,7 @@ mod tests {
         for (keep_alive, expected) in [(false, 100), (true, POOL)] {
             let (address, connections) = server();
             let until = Until::Time(Duration::from_millis(200));
-            let load = Load { connections: 1000, rate: Some(500), keep_alive, until };
+            let load = open(1000, keep_alive, until);
             let counters = drive(address, &load);
             assert_eq!(
                 (counters.attempted, counters.outcomes.ok, counters.not_sent),
@@ -366,7 +377,7 @@ mod tests {
     fn a_stalled_server_does_not_slow_the_questions_and_what_exceeds_the_limit_is_counted() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let until = Until::Time(Duration::from_millis(200));
-        let load = Load { connections: 30, rate: Some(500), keep_alive: false, until };
+        let load = open(30, false, until);
         let counters =
             drive_within(silent.local_addr().unwrap(), &load, Duration::from_millis(300));
         assert_eq!(
@@ -381,7 +392,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let until = Until::Time(Duration::from_millis(100));
-        let load = Load { connections: 2, rate: None, keep_alive: false, until };
+        let load = closed(2, false, until);
         let counters = drive(address, &load);
         assert_eq!(counters.attempted, counters.outcomes.refused);
         assert!((2..=20).contains(&counters.attempted), "{}", counters.attempted);

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::probe::counters::Counters;
 use crate::probe::outcome::Outcomes;
 use crate::probe::timeline::Bucket;
+use crate::statistics::latency::Latency;
 
 /// Which fields there are and what they mean.
 pub const SCHEMA: &str = "loadtest-probe/1";
@@ -34,7 +34,7 @@ pub struct ProbeRecord {
     /// Requests that the server has answered by its own count; `null` if it was not started here.
     pub answered_by_server: Option<u64>,
     /// Latencies of good answers, from when the request was due; `null` if there were none.
-    pub latency_us: Option<ProbeLatency>,
+    pub latency_us: Option<Latency>,
     /// Served and lost per 100 ms, by the time when it was known.
     pub timeline: Vec<Bucket>,
     /// What was done to the server.
@@ -60,18 +60,6 @@ pub struct ProbeLoad {
     pub timeout_ms: u64,
 }
 
-/// Latencies in microseconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it: mean, percentiles, maximum
-pub struct ProbeLatency {
-    pub mean: f64,
-    pub p50: u64,
-    pub p90: u64,
-    pub p99: u64,
-    pub p99_9: u64,
-    pub max: u64,
-}
-
 /// Something that was done to the server, and what came of it before the next was done.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct FaultRecord {
@@ -95,20 +83,4 @@ pub struct FaultRecord {
     /// stopped then, of the rate before that; `null` if that did not come before the next fault
     /// that another `--fault` asked for.
     pub full_strength_after_ms: Option<u64>,
-}
-
-impl ProbeLatency {
-    /// Of all good answers of a run.
-    pub fn of(counters: &Counters) -> Option<Self> {
-        let latency = &counters.latency;
-        let percentile = |percentile| latency.value_at_percentile(percentile).min(latency.max());
-        (!latency.is_empty()).then(|| Self {
-            mean: latency.mean(),
-            p50: percentile(50.0),
-            p90: percentile(90.0),
-            p99: percentile(99.0),
-            p99_9: percentile(99.9),
-            max: latency.max(),
-        })
-    }
 }

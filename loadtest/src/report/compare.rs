@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::measure::comparison::{
-    Comparison, Estimate, FixedRate, Latency, Plan, Subject, Summary,
-};
+use crate::measure::comparison::{Comparison, Estimate, FixedRate, Plan, Subject, Summary};
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{ABOUT_LATENCIES, BOLD, errors, machine};
 use crate::report::wrap::{WIDTH, room};
+use crate::statistics::latency::Latency;
 
 /// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
 const ALL_PAIRS_UPTO: usize = 3;

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::probe::drive::AFTER_REFUSAL;
-use crate::probe::record::{FaultRecord, ProbeLatency, ProbeRecord};
+use crate::probe::record::{FaultRecord, ProbeRecord};
 use crate::probe::timeline::Bucket;
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{BOLD, machine};
+use crate::statistics::latency::Latency;
 
 /// Buckets in a line of the timeline: a second, in a run that is not too long.
 const IN_A_LINE: usize = 10;
@@ -93,7 +94,7 @@ fn summary(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
     writeln!(report, "            of good answers, {from}")
 }
 
-fn latencies(latency: &ProbeLatency) -> [(&'static str, f64); 6] {
+fn latencies(latency: &Latency) -> [(&'static str, f64); 6] {
     [
         ("mean", latency.mean),
         ("p50", latency.p50 as f64),
@@ -312,13 +313,14 @@ mod tests {
             not_sent: 5,
             ok_per_second: 1_234_560.0,
             answered_by_server: Some(12_345_610),
-            latency_us: Some(ProbeLatency {
+            latency_us: Some(Latency {
                 mean: 1020.5,
                 p50: 870,
                 p90: 1500,
                 p99: 4000,
                 p99_9: 12_000,
                 max: 1_230_000,
+                ..Latency::default()
             }),
             timeline: (0..buckets).map(bucket).collect(),
             faults,

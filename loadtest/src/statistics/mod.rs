@@ -1,12 +1,14 @@
 //! What several runs say together.
 //!
 //! - [`bootstrap`]: how sure one can be of an average;
+//! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
 //! - [`significance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
 //! - [`anomalies`]: outliers, and a machine that changed its speed.
 
 pub mod anomalies;
 pub mod bootstrap;
+pub mod latency;
 pub mod significance;
 pub mod verdict;
 

@@ -61,6 +61,7 @@ use crate::lab::interleaved::average;
 use crate::lab::network_namespace::Room;
 use crate::lab::store::Notebook;
 use crate::measure::schedule::schedule;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::drive::{self, Load, Until};
 use crate::probe::outcome::Outcomes;
 use crate::probe::target::Target;
@@ -259,7 +260,13 @@ fn join(reloads: u64, at_once: bool) -> Result<Row> {
                 crate::interrupt::check()?;
                 let target = Target::new(address, &address.to_string(), "/", false, PATIENCE);
                 let until = Until::Time(start.elapsed() + STRETCH);
-                let load = Load { connections: CLIENTS, rate: None, keep_alive: false, until };
+                let load = Load {
+                    connections: CLIENTS,
+                    rate: None,
+                    arrivals: Arrivals::Even,
+                    keep_alive: false,
+                    until,
+                };
                 outcomes = outcomes.plus(&drive::run(target, &load, start, |_, _| {})?.outcomes);
             }
             Ok(())

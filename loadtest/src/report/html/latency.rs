@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use crate::measure::comparison::{Comparison, Latency};
+use crate::measure::comparison::Comparison;
 use crate::report::html::figure::{full, round_time, whole_time};
 use crate::report::html::look::{self, shortened};
 use crate::report::html::plot::{Plot, across};
 use crate::report::html::scale::Scale;
 use crate::report::terminal::ABOUT_LATENCIES;
+use crate::statistics::latency::Latency;
 
 /// The percentiles with a number below them, and a mark on each line.
 const TICKS: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
@@ -148,16 +149,7 @@ mod tests {
 
     #[test]
     fn names_at_the_ends_of_lines_do_not_lie_on_each_other() {
-        let latency = Latency {
-            mean: 1.0,
-            p50: 1,
-            p90: 1,
-            p99: 1,
-            p99_9: 1,
-            p99_99: 1,
-            max: 1,
-            curve: vec![(0.0, 900), (LAST, 1000)],
-        };
+        let latency = Latency { curve: vec![(0.0, 900), (LAST, 1000)], ..Latency::default() };
         let curves: Vec<_> = (0..9).map(|index| (index, "a name that is long", &latency)).collect();
         let plot = Plot { id: "", title: "", description: "", height: 300.0, class: "" };
         let names = names(&plot, &Scale::logarithmic([1000.0]), &curves);

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::kernel::affinity::Cores;
-use crate::measure::latency::Distribution;
 use crate::measure::summary::tests::{comparison, slice};
+use crate::statistics::latency::Distribution;
 
 /// A page, as a browser reads it.
 fn read(comparison: &Comparison) -> Html {

@@ -4,8 +4,6 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::comparison::Latency;
-
 /// Digits of a latency that are kept: 0.1 % is finer than any difference worth telling.
 const DIGITS: u8 = 3;
 
@@ -14,6 +12,42 @@ const CURVE: [f64; 29] = [
     0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 68.0, 75.0, 80.0, 84.0, 87.5, 90.0, 92.0, 94.0, 95.0,
     96.0, 97.0, 98.0, 98.5, 99.0, 99.3, 99.5, 99.7, 99.8, 99.9, 99.95, 99.98, 99.99,
 ];
+
+/// The figures of a distribution, in microseconds: what every command saves and shows.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it: mean, standard deviation, percentiles, maximum
+pub struct Latency {
+    pub mean: f64,
+    pub stdev: f64,
+    pub p50: u64,
+    pub p75: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p99_9: u64,
+    pub p99_99: u64,
+    pub max: u64,
+    /// `[percentile, microseconds]` for a curve, up to 99.99.
+    pub curve: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    /// The figures of a histogram; `None` of an empty one.
+    pub fn of(all: &Histogram<u64>) -> Option<Self> {
+        let at = |percentile| percentile_of(all, percentile);
+        (!all.is_empty()).then(|| Self {
+            mean: all.mean(),
+            stdev: all.stdev(),
+            p50: at(50.0),
+            p75: at(75.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+            p99_99: at(99.99),
+            max: all.max(),
+            curve: CURVE.iter().map(|&percentile| (percentile, at(percentile))).collect(),
+        })
+    }
+}
 
 /// Latencies in microseconds, each with its number of samples, in rising order.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -57,25 +91,16 @@ pub fn merged<'a>(all: impl Iterator<Item = &'a Distribution>) -> Result<Option<
             sum.record_n(value, count)?;
         }
     }
-    Ok((!sum.is_empty()).then(|| percentiles(&sum)))
+    Ok(Latency::of(&sum))
 }
 
-/// The percentiles of a histogram.
-pub fn percentiles(all: &Histogram<u64>) -> Latency {
-    let at = |percentile| all.value_at_quantile(percentile / 100.0).min(all.max());
-    Latency {
-        mean: all.mean(),
-        p50: at(50.0),
-        p90: at(90.0),
-        p99: at(99.0),
-        p99_9: at(99.9),
-        p99_99: at(99.99),
-        max: all.max(),
-        curve: CURVE.iter().map(|&percentile| (percentile, at(percentile))).collect(),
-    }
+/// A percentile of a histogram: never above its maximum, which is rounded less.
+pub fn percentile_of(all: &Histogram<u64>, percentile: f64) -> u64 {
+    all.value_at_quantile(percentile / 100.0).min(all.max())
 }
 
-fn empty() -> Result<Histogram<u64>> {
+/// An empty histogram, whose memory grows with the longest latency and not with their number.
+pub fn empty() -> Result<Histogram<u64>> {
     Histogram::new(DIGITS).context("cannot make a histogram")
 }
 
