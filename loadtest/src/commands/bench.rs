@@ -10,7 +10,8 @@ use crate::load::{self, Load};
 use crate::measure::bench::{LoadRecord, Record, SCHEMA, Spread, Totals, Worker};
 use crate::measure::cross_check::{check_answered, check_count};
 use crate::report::{progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::server::Server;
+use crate::server::spec::{self, Asked};
 use crate::warnings::Warning;
 
 /// Which part of the CPU that it can get counts as all of it: a bit is always lost to waiting.
@@ -19,20 +20,21 @@ const ALL: f64 = 0.9;
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Bench) -> Result<()> {
     let load = Load {
-        threads: asked.threads,
-        connections: asked.connections,
+        threads: asked.load.threads,
+        connections: asked.load.connections,
         duration: asked.duration,
-        keep_alive: !asked.close,
+        keep_alive: !asked.load.close,
     };
     load.check()?;
+    let server = asked.target.server.as_deref().map(spec::parse).transpose()?;
     let wrk = Wrk::find()?;
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     let files = load::raise_open_files();
 
     let environment = Environment::now(Some(wrk.version()))?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&wrk, &load, strategy, asked)?,
+    let (url, run) = match (&server, &asked.target.url) {
+        (Some(server), _) => on_own_server(&wrk, &load, server, asked)?,
         (None, Some(url)) => (url.clone(), elsewhere(&wrk, &load, url)?),
         (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
     };
@@ -42,7 +44,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let seconds = run.measured.duration_us as f64 / 1e6;
     let record = Record {
         schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
+        server: server.map_or_else(|| url.clone(), |server| server.strategy.name().into()),
         arguments: cli::arguments(),
         environment,
         load: LoadRecord {
@@ -85,11 +87,13 @@ struct Run {
 fn on_own_server(
     wrk: &Wrk,
     load: &Load,
-    strategy: Strategy,
+    server: &Asked,
     asked: &cli::Bench,
 ) -> Result<(String, Run)> {
-    let mut server = Server::start(strategy, &asked.server_options)?;
-    let url = format!("http://{}{}", server.address(), asked.url_path);
+    let strategy = server.strategy;
+    let options = [&server.options[..], &asked.target.server_options].concat();
+    let mut server = Server::start(strategy, &options)?;
+    let url = format!("http://{}{}", server.address(), asked.target.url_path);
 
     let before = server.read()?;
     let requests_before = server.requests();

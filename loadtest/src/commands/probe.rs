@@ -16,7 +16,8 @@ use crate::probe::inject::Struck;
 use crate::probe::record::{ProbeLatency, ProbeLoad, ProbeRecord, SCHEMA};
 use crate::probe::target::{Target, resolve};
 use crate::report::{self, progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::server::Server;
+use crate::server::spec::{self, Asked};
 use crate::warnings::Warning;
 
 /// How long requests are sent if nothing is said.
@@ -41,14 +42,15 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         None => Until::Time(asked.duration.unwrap_or(DURATION)),
     };
     check_faults(asked, until)?;
+    let server = asked.target.server.as_deref().map(spec::parse).transpose()?;
     let connections = connections(asked, load::raise_open_files())?;
     let load = Load { connections, rate: asked.rate, keep_alive: asked.keep_alive, until };
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&load, strategy, asked)?,
+    let (url, run) = match (&server, &asked.target.url) {
+        (Some(server), _) => on_own_server(&load, server, asked)?,
         (None, Some(url)) => (url.clone(), elsewhere(&load, url, asked)?),
         (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
     };
@@ -57,7 +59,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     let seconds = counters.lasted.as_secs_f64();
     let mut record = ProbeRecord {
         schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
+        server: server.map_or_else(|| url.clone(), |server| server.strategy.name().into()),
         arguments: cli::arguments(),
         environment,
         load: ProbeLoad {
@@ -131,12 +133,14 @@ struct Run {
 }
 
 /// Starts a server, asks it while faults are done to it, stops it.
-fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<(String, Run)> {
-    let program = strategy.program();
-    let mut server = Server::start(strategy, &asked.server_options)?;
+fn on_own_server(load: &Load, server: &Asked, asked: &cli::Probe) -> Result<(String, Run)> {
+    let program = server.strategy.program();
+    let options = [&server.options[..], &asked.target.server_options].concat();
+    let mut server = Server::start(server.strategy, &options)?;
     let address = server.address();
     let host = address.to_string();
-    let target = Target::new(address, &host, &asked.url_path, load.keep_alive, asked.timeout);
+    let target =
+        Target::new(address, &host, &asked.target.url_path, load.keep_alive, asked.timeout);
     let before = server.requests();
 
     let bar = progress::probe(program, load.until);
@@ -159,7 +163,10 @@ fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<
         warnings.push(Warning::ServerSaidMore { program, lines: more });
     }
     let answered = Some(server.requests().saturating_sub(before));
-    Ok((format!("http://{host}{}", asked.url_path), Run { counters, faults, answered, warnings }))
+    Ok((
+        format!("http://{host}{}", asked.target.url_path),
+        Run { counters, faults, answered, warnings },
+    ))
 }
 
 /// Asks a server that somebody else started.
