@@ -4,7 +4,8 @@
 //! can be checked before work starts, run and report ([`commands`]). The rooms, from the ground up;
 //! none imports one that stands below it in this list:
 //!
-//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`]: Ctrl-C, saving, what a result is kept with;
+//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`], [`types`]: Ctrl-C, saving, what a
+//!   result is kept with, values that people give;
 //! - [`statistics`]: intervals, verdicts, significance;
 //! - [`report`]: the document model and its three renderers: terminal, Markdown, HTML;
 //! - [`kernel`]: accept queues, counters, namespaces, /proc, affinity;
@@ -30,6 +31,7 @@ mod record;
 mod report;
 mod server;
 mod statistics;
+mod types;
 mod warnings;
 mod watch;
 
@@ -53,7 +55,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Compare(asked) => commands::compare::run(&asked),
         Command::Matrix(asked) => commands::matrix::run(&asked),
         Command::Lab(asked) => commands::lab::run(&asked),
-        Command::Trust(asked) => commands::self_check::run(&asked),
+        Command::SelfCheck(asked) => commands::self_check::run(&asked),
         Command::Cost(asked) => commands::cost::run(&asked),
         Command::Probe(asked) => commands::probe::run(&asked),
         Command::Show(asked) => commands::show::run(&asked),

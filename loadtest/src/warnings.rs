@@ -17,8 +17,6 @@ pub enum Warning {
     BusyHarness { share: f64 },
     /// The prober could not ask as fast as it should.
     RateNotKept { rate: u64, not_sent: u64, server: String },
-    /// The prober sent late what was due.
-    ClientLate { p99_us: u64 },
     /// wrk used all the CPU it could get, so it may be what limits the figures.
     ClientIsBottleneck { used_cores: f64, had_cores: f64 },
     /// Both run on this machine, and there is not a core for each of their threads.
@@ -61,6 +59,16 @@ pub enum Warning {
     ForeignMatrix { path: String },
     /// The server did not end with status 0 within its time.
     DidNotStop { program: String, how: String },
+    /// The prober sent many requests later than they were due.
+    ClientLate { p99_ms: f64, slices: Option<[usize; 2]> },
+    /// Requests/s, latency and connections that cannot be true of the same run.
+    LittlesLaw { who: String, in_flight: f64, connections: u64 },
+    /// An open loop asked for more than could be sent.
+    RateNotReached { asked: u64, sent: f64 },
+    /// Connections that failed because this machine had no port left for them.
+    PortsExhausted { count: u64 },
+    /// Processes of the server that may not be looked at.
+    CannotSeeWorkers { who: String, reason: String },
 }
 
 impl fmt::Display for Warning {
@@ -91,13 +99,6 @@ impl fmt::Display for Warning {
                 f,
                 "at {rate} requests/s, {not_sent} requests to {server} were due and not sent: too \
                  many were under way; its latencies at that rate are too good"
-            ),
-            Self::ClientLate { p99_us } => write!(
-                f,
-                "the client itself was late: 1 % of the requests were sent {:.1} ms or more after \
-                 they were due, so its latencies say little about the server; choose a lower \
-                 --rate, or run the client on cores of its own",
-                *p99_us as f64 / 1e3
             ),
             Self::ClientIsBottleneck { used_cores, had_cores } => write!(
                 f,
@@ -223,6 +224,39 @@ impl fmt::Display for Warning {
                 f,
                 "{program} did not end in good order ({how}); the figures were taken before that, \
                  look at what it was doing"
+            ),
+            Self::ClientLate { p99_ms, slices } => {
+                if let Some([late, all]) = slices {
+                    write!(f, "in {late} of {all} slices at a fixed rate, which are not judged, ")?;
+                }
+                write!(
+                    f,
+                    "the client itself was late: p99 of the time between due and sent was \
+                     {p99_ms:.1} ms, and latencies include it; choose a lower --rate, or give the \
+                     client cores of its own"
+                )
+            }
+            Self::LittlesLaw { who, in_flight, connections } => write!(
+                f,
+                "{who}: requests/s times mean latency gives {in_flight:.1} requests under way, and \
+                 {connections} connections were open (Little's law), so one of the figures is wrong; \
+                 look for errors and timeouts, and repeat it with a longer --duration or --slice"
+            ),
+            Self::RateNotReached { asked, sent } => write!(
+                f,
+                "{asked} requests/s were asked for and {sent:.0} requests/s were sent: the figures are \
+                 of the lower rate; choose a --rate that this machine can send"
+            ),
+            Self::PortsExhausted { count } => write!(
+                f,
+                "{count} connections could not be opened, because every local port was in use or in \
+                 TIME_WAIT; use --keep-alive or a lower rate, or widen the range (sysctl \
+                 net.ipv4.ip_local_port_range, net.ipv4.tcp_tw_reuse=1)"
+            ),
+            Self::CannotSeeWorkers { who, reason } => write!(
+                f,
+                "cannot see the workers of {who} ({reason}), so nothing is said about them; run \
+                 loadtest as the same user or as root"
             ),
         }
     }

@@ -1,17 +1,29 @@
 //! The command line: typed, and checked as far as a single value can be.
 
+mod groups;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+pub use self::groups::{Arrivals, LoadArgs, OutputArgs, SeedArg, TargetArgs};
+use self::values::{percent, rounds, some_time, whole_seconds};
 use crate::lab::book;
 use crate::probe::fault::Fault;
-use crate::server::Strategy;
-use crate::statistics::verdict::FEWEST_ROUNDS;
+use crate::types::url_path;
 
-/// Puts load on the two servers and shows who did the work.
+/// The help of `--json` where a result is saved in any case.
+const JSON_OF_COMPARE: &str = "Save the result in this file after each slice, as JSON; if nothing is \
+    said, as compare.json in the folder `loadtest` beside that of this program";
+const JSON_OF_MATRIX: &str = "Save the result in this file, as JSON, and the slices of each workload \
+    beside it; if nothing is said, as matrix.json in the folder `loadtest` beside that of this program";
+const JSON_OF_LAB: &str = "Save the result in this file after each sample, as JSON; if nothing is \
+    said, as lab.json in the folder `loadtest` beside that of this program";
+
+/// Puts load on servers and shows who did the work.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Cli {
@@ -32,7 +44,8 @@ pub enum Command {
     /// What others claim about shared sockets and SO_REUSEPORT: is it so on this machine?
     Lab(Lab),
     /// Can `compare` be trusted here? Verdicts on what is known beforehand. Takes about half an hour.
-    Trust(Trust),
+    #[command(visible_alias = "trust")]
+    SelfCheck(SelfCheck),
     /// What does a request cost the server, beside nginx?
     Cost(Cost),
     /// What is lost when a worker stalls, dies or is replaced? The outcome of every single request.
@@ -51,59 +64,32 @@ pub enum Command {
 /// `loadtest bench`.
 #[derive(Args)]
 pub struct Bench {
-    /// The server to start; it is stopped at the end
-    #[arg(required_unless_present = "url")]
-    pub server: Option<Strategy>,
+    /// The server.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
-    /// Measure a server that runs already, elsewhere perhaps: http://host:port/path.
-    ///
-    /// Whose workers did the work cannot be seen then, so there is no table of workers, and the
-    /// count of requests is wrk's alone.
-    #[arg(long, conflicts_with_all = ["server", "server_options", "url_path"], value_parser = http_url)]
-    pub url: Option<String>,
-
-    /// Threads of wrk
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub threads: u64,
-
-    /// Connections that wrk keeps open, shared out evenly among its threads.
-    ///
-    /// What does not divide evenly is not opened: 12 threads make 96 connections of 100.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub connections: u64,
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
 
     /// How long the load lasts, in whole seconds, such as 10s or 2m
     #[arg(long, default_value = "10s", value_parser = whole_seconds)]
     pub duration: Duration,
 
-    /// Open a new connection for every request, instead of keeping connections alive.
-    ///
-    /// Choose it to compare how connections are accepted; with keep-alive they are accepted once,
-    /// at the start.
-    #[arg(long)]
-    pub close: bool,
-
-    /// What to ask for; others than / need the server's --lab
-    #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
-    pub url_path: String,
-
-    /// Also save the result in this file, as JSON
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
-
-    /// Options for the server, after `--`, such as `-- --workers 8 --handler-cost 70us`.
-    ///
-    /// Its port is one that is free, unless --port says otherwise.
-    #[arg(last = true, value_name = "SERVER OPTIONS")]
-    pub server_options: Vec<String>,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `loadtest compare`.
 #[derive(Args)]
+#[command(mut_arg("json", |json| json.help(JSON_OF_COMPARE)))]
 pub struct Compare {
     /// A server with its options in one quoted string, such as "shared --exec"; two or more.
     ///
-    /// A name of your own goes before it: "four=reuseport --workers 4". The same server given twice
+    /// A name of your own goes before it: "four=reuseport --workers 4". Any other server is given by its
+    /// command, with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
+    /// or, if it runs already, by its URL: "other=http://host:port/path". The same server given twice
     /// (or more often), and nothing else, checks the comparison itself: it must find no difference.
     #[arg(value_name = "SERVER", default_values = ["shared", "reuseport"])]
     pub servers: Vec<String>,
@@ -116,19 +102,9 @@ pub struct Compare {
     #[arg(long, default_value = "1s", value_parser = whole_seconds)]
     pub slice: Duration,
 
-    /// Threads of wrk
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub threads: u64,
-
-    /// Connections that wrk keeps open, shared out evenly among its threads.
-    ///
-    /// What does not divide evenly is not opened: 12 threads make 96 connections of 100.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub connections: u64,
-
-    /// Open a new connection for every request, instead of keeping connections alive
-    #[arg(long)]
-    pub close: bool,
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
 
     /// What to ask for; others than / need the server's --lab
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
@@ -140,9 +116,9 @@ pub struct Compare {
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub mix: Option<PathBuf>,
 
-    /// What the order of turns, and all that is drawn at random afterwards, begins with
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
 
     /// The server that others are compared with, by its name; the first if nothing is said
     #[arg(long, value_name = "NAME")]
@@ -167,18 +143,19 @@ pub struct Compare {
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub fixed_rate: Duration,
 
-    /// Save the result in this file after each slice, as JSON; if nothing is said, as compare.json in
-    /// the folder `loadtest` beside that of this program
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
+    /// Measure latencies at this rate too, in requests/s; can be repeated
+    #[arg(long = "rate", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rates: Vec<u64>,
 
-    /// Also write a report to look at in a browser
-    #[arg(long, value_name = "PATH")]
-    pub html: Option<PathBuf>,
+    /// The text that must be the whole answer; others count as wrong.
+    ///
+    /// Nothing is expected if nothing is said, but of our servers `hello` at /.
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Option<String>,
 
-    /// Print the tables as Markdown, for a pull request say
-    #[arg(long)]
-    pub markdown: bool,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Go on with the run that is saved, from the slice after its last
     #[arg(long)]
@@ -199,6 +176,7 @@ impl Compare {
 
 /// `loadtest matrix`.
 #[derive(Args)]
+#[command(mut_arg("json", |json| json.help(JSON_OF_MATRIX)))]
 pub struct Matrix {
     /// Slices of each policy in each workload
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = rounds)]
@@ -208,26 +186,22 @@ pub struct Matrix {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub stops: u32,
 
+    /// The short form: four workloads, both load-aware policies and one rival for each server; about
+    /// 10 minutes instead of 60
+    #[arg(long)]
+    pub quick: bool,
+
     /// Run this workload only; can be repeated
     #[arg(long, value_name = "WORKLOAD")]
     pub only: Vec<String>,
 
-    /// What the order of turns, and all that is drawn at random afterwards, begins with
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
 
-    /// Save the result in this file, as JSON, and the slices of each workload beside it; if nothing is
-    /// said, as matrix.json in the folder `loadtest` beside that of this program
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
-
-    /// Also write a report to look at in a browser
-    #[arg(long, value_name = "PATH")]
-    pub html: Option<PathBuf>,
-
-    /// Print the tables as Markdown
-    #[arg(long)]
-    pub markdown: bool,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Go on with the workloads that are saved, from the slice after their last
     #[arg(long)]
@@ -236,6 +210,7 @@ pub struct Matrix {
 
 /// `loadtest lab`.
 #[derive(Args)]
+#[command(mut_arg("json", |json| json.help(JSON_OF_LAB)))]
 pub struct Lab {
     /// The experiments to run; all, if none is named
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(book::names()),
@@ -250,27 +225,18 @@ pub struct Lab {
     #[arg(long)]
     pub list: bool,
 
-    /// What orders of turns, and all that is drawn at random, begin with
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
 
     /// Take over this result of `matrix`; if nothing is said, the one in the folder `loadtest` beside
     /// that of this program, if it is there and was made on this machine
     #[arg(long, value_name = "PATH")]
     pub matrix: Option<PathBuf>,
 
-    /// Save the result in this file after each sample, as JSON; if nothing is said, as lab.json
-    /// in the folder `loadtest` beside that of this program
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
-
-    /// Also write the book, a chapter for each experiment, to be read in a browser
-    #[arg(long, value_name = "PATH")]
-    pub html: Option<PathBuf>,
-
-    /// Print it as Markdown
-    #[arg(long)]
-    pub markdown: bool,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Go on with the run that is saved, from the sample after its last; experiments that had
     /// failed are done again
@@ -283,9 +249,9 @@ pub struct Lab {
     pub publish: Option<PathBuf>,
 }
 
-/// `loadtest trust`.
+/// `loadtest self-check`.
 #[derive(Args)]
-pub struct Trust {
+pub struct SelfCheck {
     /// The server, with its options in one quoted string
     #[arg(value_name = "SERVER", default_value = "reuseport")]
     pub server: String,
@@ -298,13 +264,13 @@ pub struct Trust {
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
     pub rounds: u32,
 
-    /// What the order of turns begins with
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
 
-    /// Also save the verdicts in this file, as JSON
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `loadtest cost`.
@@ -336,23 +302,17 @@ pub struct Cost {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 
-    /// Also save the result, with every run, in this file, as JSON
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `loadtest probe`.
 #[derive(Args)]
 pub struct Probe {
-    /// The server to start; it is stopped at the end
-    #[arg(required_unless_present = "url")]
-    pub server: Option<Strategy>,
-
-    /// Ask a server that runs already, elsewhere perhaps: http://host:port/path.
-    ///
-    /// Nothing can be done to it (--fault), and it cannot be asked for its own count.
-    #[arg(long, conflicts_with_all = ["server", "server_options", "url_path", "faults"], value_parser = http_url)]
-    pub url: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// Clients, each with one request at a time; with --rate, the most requests under way.
     ///
@@ -367,6 +327,14 @@ pub struct Probe {
     /// stalled server is asked less. Choose it for latencies.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: Option<u64>,
+
+    /// When requests are due, with --rate
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    pub arrivals: Arrivals,
+
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
 
     /// Send many requests over each connection, instead of opening one for each.
     ///
@@ -386,9 +354,12 @@ pub struct Probe {
     #[arg(long, default_value = "2s", value_parser = some_time)]
     pub timeout: Duration,
 
-    /// What to ask for; others than / need the server's --lab, and may be answered by anything
-    #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
-    pub url_path: String,
+    /// The text that must be the whole answer; others count as wrong.
+    ///
+    /// If nothing is said, our servers are to answer `hello` at /, and anything elsewhere; other
+    /// servers may answer anything.
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Option<String>,
 
     /// Do this to the server, so long after the start; can be repeated.
     ///
@@ -396,18 +367,18 @@ pub struct Probe {
     /// one if there is any), reload@4s (SIGHUP), add-worker@4s, remove-worker@5s (SIGTTIN, SIGTTOU),
     /// term@5s, quit@5s, kill-parent@5s. Of the workers, it is the one that has answered most.
     /// reload@1s*20/250ms does it 20 times, every 250 ms.
-    #[arg(long = "fault", value_name = "FAULT@TIME")]
+    #[arg(long = "fault", value_name = "FAULT@TIME", conflicts_with = "url")]
     pub faults: Vec<Fault>,
 
-    /// Also save the result in this file, as JSON
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
-
-    /// Options for the server, after `--`, such as `-- --workers 8`.
+    /// The signal that a fault sends to a server of another kind; can be repeated.
     ///
-    /// Its port is one that is free, unless --port says otherwise.
-    #[arg(last = true, value_name = "SERVER OPTIONS")]
-    pub server_options: Vec<String>,
+    /// Such as reload=USR2. Known programs (nginx, gunicorn, puma and others) have defaults.
+    #[arg(long = "signal", value_name = "FAULT=SIGNAL")]
+    pub signals: Vec<String>,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `loadtest show`.
@@ -440,7 +411,7 @@ pub struct Watch {
     pub pid: Option<u32>,
 
     /// The time between two readings, such as 1s or 250ms; rates are averages over it
-    #[arg(long, default_value = "1s", value_parser = interval)]
+    #[arg(long, default_value = "1s", value_parser = values::interval)]
     pub interval: Duration,
 
     /// Print so many readings as text and end, in a terminal too
@@ -454,162 +425,92 @@ pub fn arguments() -> Vec<String> {
     arguments.map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
-/// wrk takes whole seconds; rounding in silence would be another load than the one asked for.
-fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.subsec_nanos() != 0 || duration.is_zero() {
-        return Err("wrk takes whole seconds, at least one, such as 10s".into());
-    }
-    if duration > Duration::from_secs(24 * 60 * 60) {
-        return Err("that is longer than a day; choose up to 24h".into());
-    }
-    Ok(duration)
-}
-
-/// Fewer rounds give no interval, and so no verdict.
-fn rounds(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(rounds) if (FEWEST_ROUNDS..=100_000).contains(&rounds) => Ok(rounds),
-        Ok(0..FEWEST_ROUNDS) => Err(format!(
-            "a 95 % interval needs at least {FEWEST_ROUNDS} rounds: fewer all lean to the same side \
-             by chance more often than 1 time in 20"
-        )),
-        _ => Err(format!("expected a number from {FEWEST_ROUNDS} to 100000")),
-    }
-}
-
-/// Percent as a part of 1.
-fn percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').trim_end().parse::<f64>() {
-        Ok(percent) if (0.0..50.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("expected percent from 0 to less than 50, such as 2".into()),
-    }
-}
-
-/// Any time that is worth waiting for.
-fn some_time(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration < Duration::from_millis(1) || duration > Duration::from_secs(24 * 60 * 60) {
-        return Err("choose something from 1ms to 24h".into());
-    }
-    Ok(duration)
-}
-
-/// CPU time is counted in ticks of 10 ms: over less than 100 ms it would say next to nothing.
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if interval < Duration::from_millis(100) || interval > Duration::from_secs(60 * 60) {
-        return Err("choose something from 100ms to 1h".into());
-    }
-    Ok(interval)
-}
-
-/// A path that can be asked for.
-pub fn url_path(text: &str) -> Result<String, String> {
-    match text {
-        _ if !text.starts_with('/') => Err(format!("a path begins with a slash, as in /{text}")),
-        _ if !is_plain(text) => Err("a path has no spaces; write %20".into()),
-        _ => Ok(text.into()),
-    }
-}
-
-fn http_url(text: &str) -> Result<String, String> {
-    match text.strip_prefix("http://") {
-        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && is_plain(rest) => {
-            Ok(text.into())
-        }
-        _ => Err("expected http://host:port/path".into()),
-    }
-}
-
-fn is_plain(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_graphic())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bench(line: &str) -> Result<Bench, String> {
-        let words = ["loadtest", "bench"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
-            Command::Bench(bench) => Ok(bench),
-            _ => Err("another subcommand".into()),
-        }
+    /// Parses a command line; a refusal as its text.
+    fn parse(line: &str) -> Result<Command, String> {
+        let words = ["loadtest"].into_iter().chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_defaults_are_the_posts_command_line() {
-        let bench = bench("shared").unwrap();
-        assert_eq!((bench.threads, bench.connections), (12, 100));
+        let Ok(Command::Bench(bench)) = parse("bench shared") else { panic!() };
+        assert_eq!((bench.load.threads, bench.load.connections), (12, 100));
         assert_eq!(bench.duration, Duration::from_secs(10));
-        assert!(!bench.close);
+        assert!(!bench.load.close);
     }
 
     #[test]
     fn what_follows_the_dashes_is_the_servers() {
-        let bench = bench("reuseport --close -- --workers 8 --threads 3").unwrap();
-        assert_eq!(bench.server_options, ["--workers", "8", "--threads", "3"]);
-        assert_eq!(bench.threads, 12);
-    }
-
-    #[test]
-    fn a_url_takes_the_place_of_a_server() {
-        assert!(bench("--url http://127.0.0.1:8080/").unwrap().server.is_none());
-        assert!(bench("shared --url http://127.0.0.1:8080/").is_err());
-        assert!(bench("--url http://127.0.0.1:8080/ -- --workers 2").is_err());
-        assert!(bench("").is_err());
-    }
-
-    #[test]
-    fn what_wrk_could_not_do_is_refused_by_name() {
-        for (line, reason) in [
-            ("shared --duration 1500ms", "whole seconds"),
-            ("shared --duration 0s", "whole seconds"),
-            ("shared --duration soon", "--duration"),
-            ("shared --duration 25h", "24h"),
-            ("shared --threads 0", "--threads"),
-            ("shared --connections 0", "--connections"),
-            ("shared --url-path spin", "/spin"),
-            ("--url ftp://host/", "http://host:port"),
-            ("unshared", "unshared"),
-        ] {
-            let refusal = bench(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
-            assert!(refusal.contains(reason), "{line}: {refusal}");
-        }
-    }
-
-    fn probe(line: &str) -> Result<Probe, String> {
-        let words = ["loadtest", "probe"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
-            Command::Probe(probe) => Ok(probe),
-            _ => Err("another subcommand".into()),
-        }
+        let line = "bench reuseport --close -- --workers 8 --threads 3";
+        let Ok(Command::Bench(bench)) = parse(line) else { panic!() };
+        assert_eq!(bench.target.server_options, ["--workers", "8", "--threads", "3"]);
+        assert_eq!(bench.load.threads, 12);
     }
 
     #[test]
     fn the_prober_takes_several_faults_and_a_duration_or_a_number() {
-        let asked = probe("shared --fault stop-worker@2s --fault reload@3s*2/1s --rate 9").unwrap();
+        let line = "probe shared --fault stop-worker@2s --fault reload@3s*2/1s --rate 9";
+        let Ok(Command::Probe(asked)) = parse(line) else { panic!() };
         assert_eq!((asked.faults.len(), asked.rate), (2, Some(9)));
-        assert_eq!(asked.timeout, Duration::from_secs(2));
-        assert!(probe("shared --requests 9").is_ok());
+        assert_eq!((asked.timeout, asked.arrivals), (Duration::from_secs(2), Arrivals::Poisson));
+        assert!(parse("probe shared --requests 9").is_ok());
     }
 
     #[test]
-    fn what_the_prober_could_not_do_is_refused_by_name() {
-        for (line, reason) in [
-            ("shared --rate 0", "--rate"),
-            ("shared --connections 0", "--connections"),
-            ("shared --requests 0", "--requests"),
-            ("shared --duration 0s", "--duration"),
-            ("shared --duration 2s --requests 5", "--requests"),
-            ("shared --timeout 0s", "--timeout"),
-            ("shared --fault explode@1s", "there are stop-worker"),
-            ("--url http://127.0.0.1/ --fault reload@1s", "--fault"),
-            ("--url http://127.0.0.1/ --url-path /x", "--url-path"),
-            ("--connections 3", "required"),
+    fn every_command_takes_the_options_that_are_its_own_and_the_common_ones() {
+        let everywhere = "--json a --html b --markdown";
+        for line in [
+            "bench --url http://127.0.0.1:8080/",
+            "bench x=cmd:x",
+            "compare --rate 1000 --rate 2000 --expect hello --seed 3",
+            "cost --server x=cmd:x",
+            "matrix --quick --seed 2",
+            "lab --seed 2",
+            "probe shared --arrivals even --seed 2 --expect hello --signal reload=USR2",
+            "self-check --seed 2",
+            "trust",
         ] {
-            let refusal = probe(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
+            let parsed = parse(&format!("{line} {everywhere}"));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap_or_default());
+        }
+        let defaults = Compare::defaults();
+        assert_eq!((defaults.rounds, defaults.random.seed), (40, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        for (line, reason) in [
+            ("bench", "required"),
+            ("bench shared --url http://127.0.0.1:8080/", "--url"),
+            ("bench --url http://127.0.0.1:8080/ -- --workers 2", "--url"),
+            ("bench --url ftp://host/", "http://host:port"),
+            ("bench shared --duration 1500ms", "whole seconds"),
+            ("bench shared --duration 0s", "whole seconds"),
+            ("bench shared --duration soon", "--duration"),
+            ("bench shared --duration 25h", "24h"),
+            ("bench shared --threads 0", "--threads"),
+            ("bench shared --connections 0", "--connections"),
+            ("bench shared --url-path spin", "/spin"),
+            ("compare --rounds 3", "at least"),
+            ("compare --rate 0", "--rate"),
+            ("compare --threshold 60", "--threshold"),
+            ("probe --connections 3", "required"),
+            ("probe shared --rate 0", "--rate"),
+            ("probe shared --arrivals late", "poisson"),
+            ("probe shared --connections 0", "--connections"),
+            ("probe shared --requests 0", "--requests"),
+            ("probe shared --duration 0s", "--duration"),
+            ("probe shared --duration 2s --requests 5", "--requests"),
+            ("probe shared --timeout 0s", "--timeout"),
+            ("probe shared --fault explode@1s", "there are stop-worker"),
+            ("probe --url http://127.0.0.1/ --fault reload@1s", "--fault"),
+            ("probe --url http://127.0.0.1/ --url-path /x", "--url-path"),
+        ] {
+            let refusal = parse(line).err().unwrap_or_else(|| panic!("{line} was accepted"));
             assert!(refusal.contains(reason), "{line}: {refusal}");
         }
     }

@@ -10,7 +10,7 @@ use crate::load::{self, Load};
 use crate::measure::bench::{LoadRecord, Record, SCHEMA, Spread, Totals, Worker};
 use crate::measure::cross_check::{check_answered, check_count};
 use crate::report::{progress, terminal};
-use crate::server::{Server, Spec, Strategy};
+use crate::server::{Server, Spec};
 use crate::warnings::Warning;
 
 /// Which part of the CPU that it can get counts as all of it: a bit is always lost to waiting.
@@ -19,20 +19,21 @@ const ALL: f64 = 0.9;
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Bench) -> Result<()> {
     let load = Load {
-        threads: asked.threads,
-        connections: asked.connections,
+        threads: asked.load.threads,
+        connections: asked.load.connections,
         duration: asked.duration,
-        keep_alive: !asked.close,
+        keep_alive: !asked.load.close,
     };
     load.check()?;
+    let server = asked.target.server.as_deref().map(Spec::parse).transpose()?;
     let wrk = Wrk::find()?;
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     let files = load::raise_open_files();
 
     let environment = Environment::now(Some(wrk.version()))?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&wrk, &load, strategy, asked)?,
+    let (url, run) = match (&server, &asked.target.url) {
+        (Some(server), _) => on_own_server(&wrk, &load, server, asked)?,
         (None, Some(url)) => (url.clone(), elsewhere(&wrk, &load, url)?),
         (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
     };
@@ -42,7 +43,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let seconds = run.measured.duration_us as f64 / 1e6;
     let record = Record {
         schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
+        server: server.as_ref().map_or_else(|| url.clone(), |server| server.display_name()),
         arguments: cli::arguments(),
         environment,
         load: LoadRecord {
@@ -85,15 +86,16 @@ struct Run {
 fn on_own_server(
     wrk: &Wrk,
     load: &Load,
-    strategy: Strategy,
+    server: &Spec,
     asked: &cli::Bench,
 ) -> Result<(String, Run)> {
-    let mut server = Server::start(&Spec::ours(strategy, &asked.server_options), &[])?;
-    let url = format!("http://{}{}", server.address(), asked.url_path);
+    let program = server.display_name();
+    let mut server = Server::start(server, &asked.target.server_options)?;
+    let url = server.url(&asked.target.url_path);
 
     let before = server.read()?;
     let requests_before = server.requests();
-    let bar = progress::bar(strategy.program(), load.duration);
+    let bar = progress::bar(&program, load.duration);
     let measured = wrk.run(load, &url, None, |now| {
         bar.show(now.elapsed);
         server.check_alive(&before)
@@ -106,7 +108,6 @@ fn on_own_server(
         check_count(load, &measured, after.saturating_sub(before))?;
     }
 
-    let program = strategy.program().to_owned();
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
         warnings.push(Warning::DebugBuild);

@@ -48,7 +48,7 @@ const MOST_FOR_ITSELF: f64 = 0.02;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Compare) -> Result<()> {
-    if let Some(path) = &asked.html {
+    if let Some(path) = &asked.output.html {
         AtomicFile::reserve("--html", path)?;
     }
     let Measured { comparison, json, ended } = measure(asked)?;
@@ -56,7 +56,7 @@ pub fn run(asked: &cli::Compare) -> Result<()> {
         return ended;
     }
     // Reported whatever happened: a disk that is full must not cost what was measured.
-    show(&comparison, &json, asked.html.as_deref(), asked.markdown)?;
+    show(&comparison, &json, asked.output.html.as_deref(), asked.output.markdown)?;
     ended
 }
 
@@ -78,19 +78,19 @@ pub fn measure(asked: &cli::Compare) -> Result<Measured> {
     let servers: Vec<Spec> =
         asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
     let load = Load {
-        threads: asked.threads,
-        connections: asked.connections,
+        threads: asked.load.threads,
+        connections: asked.load.connections,
         duration: asked.slice,
-        keep_alive: !asked.close,
+        keep_alive: !asked.load.close,
     };
     load.check()?;
     let names = name_all(&servers)?;
     let plan = plan(asked, &load, &names)?;
     let mut wrk = Wrk::find()?;
     if asked.mix.is_some() {
-        wrk = wrk.with_mix(&plan.paths, asked.seed)?;
+        wrk = wrk.with_mix(&plan.paths, asked.random.seed)?;
     }
-    let json = asked.json.clone().map_or_else(|| default_place("compare.json"), Ok)?;
+    let json = asked.output.json.clone().map_or_else(|| default_place("compare.json"), Ok)?;
     let environment = Environment::now(Some(wrk.version()))?;
     let fresh = Comparison {
         schema: SCHEMA.into(),
@@ -253,7 +253,7 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
     Ok(Plan {
         rounds: asked.rounds,
         slice_seconds: asked.slice.as_secs(),
-        seed: asked.seed,
+        seed: asked.random.seed,
         keep_alive: load.keep_alive,
         threads: load.threads,
         connections_asked: load.connections,

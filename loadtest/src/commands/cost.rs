@@ -37,7 +37,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     let wrk = Wrk::find()?;
     let installed = Installed::find()?;
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     load::raise_open_files();
     let meter = Meter::choose();
     let environment = Environment::now(Some(wrk.version()))?;

@@ -33,8 +33,8 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
         asked.names.is_empty() || asked.names.iter().any(|name| name == experiment.name)
     };
     let wanted: Vec<&Experiment> = BOOK.iter().filter(is_wanted).collect();
-    let json = asked.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
-    if let Some(path) = &asked.html {
+    let json = asked.output.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
+    if let Some(path) = &asked.output.html {
         AtomicFile::reserve("--html", path)?;
     }
     let wrk = Wrk::find()?;
@@ -47,21 +47,21 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
 
     let mut notebook = Notebook::new(lab, json.clone(), wrk);
     (notebook.present, notebook.absent) = availability::take(&POLICIES)?;
-    if !asked.markdown {
+    if !asked.output.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
         let width = wrap::columns();
         terminal::print(&report::lab::header(&notebook.lab, wanted.len(), expected, width))?;
     }
-    perform(&wanted, &mut notebook, asked.markdown)?;
+    perform(&wanted, &mut notebook, asked.output.markdown)?;
     let lab = notebook.lab;
-    finish(&lab, &json, asked.html.as_deref(), asked.markdown)?;
+    finish(&lab, &json, asked.output.html.as_deref(), asked.output.markdown)?;
     fail_if_one_failed(&lab)?;
     let Some(checkout) = checkout else { return Ok(()) };
     publish::check(&lab, &book::names())?;
     let files = checkout.publish(&lab)?.join(", ");
     let line =
         format!("Rewritten, though tracked by git: {files}; `git diff` shows what changed\n");
-    if asked.markdown { Ok(()) } else { terminal::print(&line) }
+    if asked.output.markdown { Ok(()) } else { terminal::print(&line) }
 }
 
 /// Where to publish, unless what is asked for cannot be published anyway.
@@ -138,7 +138,7 @@ fn begin(asked: &cli::Lab, json: &PathBuf, wrk: &Wrk) -> Result<Lab> {
         let mut saved = Lab::read(json)?;
         let show = json.display();
         ensure!(
-            saved.quick == asked.quick && saved.seed == asked.seed,
+            saved.quick == asked.quick && saved.seed == asked.random.seed,
             "{show} is of a run with other options (loadtest {}); repeat those, or leave --resume \
              out and begin anew",
             saved.arguments.join(" ")
@@ -166,7 +166,7 @@ fn begin(asked: &cli::Lab, json: &PathBuf, wrk: &Wrk) -> Result<Lab> {
         arguments: cli::arguments(),
         environment,
         quick: asked.quick,
-        seed: asked.seed,
+        seed: asked.random.seed,
         chapters: Vec::new(),
         matrix: None,
         warnings,

@@ -48,11 +48,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Matrix) -> Result<()> {
     let wanted = wanted(&asked.only)?;
-    let json = asked.json.clone().map_or_else(|| compare::default_place("matrix.json"), Ok)?;
+    let json =
+        asked.output.json.clone().map_or_else(|| compare::default_place("matrix.json"), Ok)?;
     let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new(".")).to_owned();
     AtomicFile::reserve("--json", &json)?;
-    if let Some(path) = &asked.html {
+    if let Some(path) = &asked.output.html {
         AtomicFile::reserve("--html", path)?;
     }
     let wrk = Wrk::find()?;
@@ -88,7 +89,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
         finish(&mut matrix, &json)?;
     }
     ensure!(!matrix.columns.is_empty(), "nothing was measured{}", reason(&ended));
-    show(&matrix, &json, asked.html.as_deref(), asked.markdown)?;
+    show(&matrix, &json, asked.output.html.as_deref(), asked.output.markdown)?;
     ended
 }
 
@@ -154,15 +155,17 @@ fn column(
     let comparing = cli::Compare {
         servers: servers.collect(),
         rounds: asked.rounds,
-        threads: cell.threads,
-        connections: cell.connections,
-        close: !cell.keep_alive,
+        load: cli::LoadArgs {
+            threads: cell.threads,
+            connections: cell.connections,
+            close: !cell.keep_alive,
+        },
         mix: cell.mixed.then(|| mix.path().to_owned()),
-        seed: asked.seed,
+        random: cli::SeedArg { seed: asked.random.seed },
         one_at_a_time: cell.one_at_a_time(),
         fixed_rate: Duration::ZERO,
         resume: asked.resume && json.is_file(),
-        json: Some(json),
+        output: cli::OutputArgs { json: Some(json), html: None, markdown: false },
         ..cli::Compare::defaults()
     };
     let Measured { comparison, ended, .. } =

@@ -17,7 +17,7 @@ use crate::probe::inject::Struck;
 use crate::probe::record::{ProbeLoad, ProbeRecord, SCHEMA};
 use crate::probe::target::{Target, resolve};
 use crate::report::{self, progress, terminal};
-use crate::server::{Server, Spec, Strategy};
+use crate::server::{Server, Spec};
 use crate::statistics::latency::{Latency, percentile_of};
 use crate::warnings::Warning;
 
@@ -43,16 +43,17 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         None => Until::Time(asked.duration.unwrap_or(DURATION)),
     };
     check_faults(asked, until)?;
+    let server = asked.target.server.as_deref().map(Spec::parse).transpose()?;
     let connections = connections(asked, load::raise_open_files())?;
     let arrivals = Arrivals::Poisson { seed: 1 };
     let load =
         Load { connections, rate: asked.rate, arrivals, keep_alive: asked.keep_alive, until };
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&load, strategy, asked)?,
+    let (url, run) = match (&server, &asked.target.url) {
+        (Some(server), _) => on_own_server(&load, server, asked)?,
         (None, Some(url)) => (url.clone(), elsewhere(&load, url, asked)?),
         (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
     };
@@ -61,7 +62,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     let seconds = counters.lasted.as_secs_f64();
     let mut record = ProbeRecord {
         schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
+        server: server.as_ref().map_or_else(|| url.clone(), |server| server.display_name()),
         arguments: cli::arguments(),
         environment,
         load: ProbeLoad {
@@ -135,12 +136,14 @@ struct Run {
 }
 
 /// Starts a server, asks it while faults are done to it, stops it.
-fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<(String, Run)> {
-    let program = strategy.program();
-    let mut server = Server::start(&Spec::ours(strategy, &asked.server_options), &[])?;
+fn on_own_server(load: &Load, spec: &Spec, asked: &cli::Probe) -> Result<(String, Run)> {
+    let name = spec.display_name();
+    let program = name.as_str();
+    let mut server = Server::start(spec, &asked.target.server_options)?;
     let address = server.address();
     let host = address.to_string();
-    let target = Target::new(address, &host, &asked.url_path, load.keep_alive, asked.timeout);
+    let target =
+        Target::new(address, &host, &asked.target.url_path, load.keep_alive, asked.timeout);
     let before = server.requests();
 
     let bar = progress::probe(program, load.until);
@@ -163,7 +166,7 @@ fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<
         warnings.push(Warning::ServerSaidMore { program: program.into(), lines: more });
     }
     let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
-    Ok((format!("http://{host}{}", asked.url_path), Run { counters, faults, answered, warnings }))
+    Ok((server.url(&asked.target.url_path), Run { counters, faults, answered, warnings }))
 }
 
 /// Asks a server that somebody else started.
@@ -203,7 +206,7 @@ fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warn
     }
     if counters.client_was_late() {
         let p99_us = percentile_of(&counters.lateness, 99.0);
-        found.push(Warning::ClientLate { p99_us });
+        found.push(Warning::ClientLate { p99_ms: p99_us as f64 / 1e3, slices: None });
     }
     if let Some(first) = counters.first_wrong.clone() {
         found.push(Warning::WrongAnswers { count: counters.outcomes.wrong_answer, first });

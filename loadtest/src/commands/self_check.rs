@@ -1,4 +1,4 @@
-//! `loadtest trust`: does `compare` find no difference where there is none, and a small one where
+//! `loadtest self-check`: does `compare` find no difference where there is none, and a small one where
 //! there is one?
 //!
 //! Four servers of the same kind take turns: two as they are, two whose handler burns so much CPU time
@@ -59,10 +59,10 @@ struct TrustRecord {
 }
 
 /// Finds the cost, runs, judges, reports.
-pub fn run(asked: &cli::Trust) -> Result<()> {
+pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
-    let slices = match &asked.json {
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+    let slices = match &asked.output.json {
         Some(json) => json.with_extension("slices.json"),
         None => compare::default_place("trust.slices.json")?,
     };
@@ -123,7 +123,7 @@ fn is_quiet(ratio: &Ratio) -> bool {
 }
 
 /// Tries costs until the slow form answers 95 % of what the fast one does.
-fn calibrate(asked: &cli::Trust, folder: &Path) -> Result<Duration> {
+fn calibrate(asked: &cli::SelfCheck, folder: &Path) -> Result<Duration> {
     let mut cost = Duration::from_nanos(500);
     let mut best = (f64::INFINITY, cost);
     for _ in 0..MOST_TRIALS {
@@ -149,13 +149,18 @@ fn calibrate(asked: &cli::Trust, folder: &Path) -> Result<Duration> {
 }
 
 /// A comparison like the one that is put to the test.
-fn comparison(asked: &cli::Trust, servers: Vec<String>, rounds: u32, json: &Path) -> cli::Compare {
+fn comparison(
+    asked: &cli::SelfCheck,
+    servers: Vec<String>,
+    rounds: u32,
+    json: &Path,
+) -> cli::Compare {
     cli::Compare {
         servers,
         rounds,
-        seed: asked.seed,
+        random: cli::SeedArg { seed: asked.random.seed },
         fixed_rate: Duration::ZERO,
-        json: Some(json.to_owned()),
+        output: cli::OutputArgs { json: Some(json.to_owned()), html: None, markdown: false },
         ..cli::Compare::defaults()
     }
 }
