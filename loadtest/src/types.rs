@@ -1,4 +1,49 @@
-//! Checked values that more than one room takes from people: on the command line and in files.
+//! Values that more than one room speaks of: those that people give, and errors of a load.
+
+use serde::{Deserialize, Serialize};
+
+/// Errors by kind, as wrk counts them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Errors {
+    /// Connections that could not be opened.
+    pub connect: u64,
+    /// Connections that ended in the middle of an answer, or before it.
+    pub read: u64,
+    /// Requests that could not be sent.
+    pub write: u64,
+    /// Answers with a status of 400 or above. They count as requests too.
+    pub status: u64,
+    /// Answers that took longer than wrk's timeout. They are missing in the latencies.
+    pub timeout: u64,
+}
+
+impl std::ops::AddAssign for Errors {
+    fn add_assign(&mut self, other: Self) {
+        self.connect += other.connect;
+        self.read += other.read;
+        self.write += other.write;
+        self.status += other.status;
+        self.timeout += other.timeout;
+    }
+}
+
+impl Errors {
+    /// Each kind with its name.
+    pub fn kinds(&self) -> [(&'static str, u64); 5] {
+        [
+            ("connect", self.connect),
+            ("read", self.read),
+            ("write", self.write),
+            ("status", self.status),
+            ("timeout", self.timeout),
+        ]
+    }
+
+    /// All kinds together.
+    pub fn total(&self) -> u64 {
+        self.kinds().iter().map(|(_, count)| count).sum()
+    }
+}
 
 /// A path that can be asked for, such as `/` or `/block/20000`.
 ///

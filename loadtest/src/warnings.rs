@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::measure::bench::Errors;
+use crate::types::Errors;
 
 /// A reason to doubt a result, or to read it with care.
 #[derive(Clone, Debug, PartialEq)]

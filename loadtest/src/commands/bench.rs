@@ -1,16 +1,17 @@
 //! `loadtest bench`: how fast is it, and which worker did the work?
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
 use crate::environment::Environment;
 use crate::load::wrk::{Measured, Wrk};
 use crate::load::{self, Load};
-use crate::measure::bench::{LoadRecord, Record, SCHEMA, Spread, Totals, Worker};
+use crate::measure::bench::{Bench, BenchBody, LoadRecord, Spread, Totals, Worker};
 use crate::measure::cross_check::{check_answered, check_count};
 use crate::report::{progress, terminal};
 use crate::server::{Server, Spec};
+use crate::statistics::latency::{Distribution, Latency, merged};
 use crate::warnings::Warning;
 
 /// Which part of the CPU that it can get counts as all of it: a bit is always lost to waiting.
@@ -41,11 +42,12 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let mut warnings = warnings(&load, &run, files, environment.cores);
     warnings.extend(run.warnings);
     let seconds = run.measured.duration_us as f64 / 1e6;
-    let record = Record {
-        schema: SCHEMA.into(),
+    // wrk knows mean and deviation to more digits than the distribution keeps.
+    let (wrk, all) = (&run.measured.latency_us, Distribution::of(&run.measured.distribution)?);
+    let latency = merged([&all].into_iter())?.context("wrk gave no latencies")?;
+    let latency = Latency { mean: wrk.mean, stdev: wrk.stdev, ..latency };
+    let body = BenchBody {
         server: server.as_ref().map_or_else(|| url.clone(), |server| server.display_name()),
-        arguments: cli::arguments(),
-        environment,
         load: LoadRecord {
             threads: load.threads,
             connections_asked: load.connections,
@@ -57,13 +59,14 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
         result: Totals {
             requests: run.measured.requests,
             requests_per_second: run.measured.requests as f64 / seconds,
-            latency_us: run.measured.latency_us,
+            latency_us: latency,
             errors: run.measured.errors,
         },
-        spread: Spread::of(&run.workers),
+        spread: Spread::of(&run.workers, load.keep_alive.then(|| load.connections_opened())),
         workers: run.workers,
-        warnings: warnings.iter().map(Warning::to_string).collect(),
     };
+    let mut record = Bench::new(cli::arguments(), environment, body);
+    record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
     if let Some(place) = place {
         place.save(&record)?;
@@ -188,7 +191,7 @@ mod tests {
     }
 
     fn run(requests: &[u64]) -> Run {
-        let workers = tests::record(requests).workers;
+        let workers = tests::record(requests).body.workers;
         Run { measured: measured(requests.iter().sum()), workers, warnings: vec![] }
     }
 

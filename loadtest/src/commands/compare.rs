@@ -19,8 +19,9 @@ use crate::kernel::affinity::{self, Cores};
 use crate::load::mix;
 use crate::load::wrk::Wrk;
 use crate::load::{self, Load, Share};
-use crate::measure::bench::Errors;
-use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, SCHEMA, Slice, Subject};
+use crate::measure::comparison::{
+    AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject,
+};
 use crate::measure::schedule::schedule;
 use crate::measure::slice::Visited;
 use crate::probe::arrivals::Arrivals;
@@ -28,7 +29,9 @@ use crate::probe::drive;
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
 use crate::server::{Server, Spec};
-use crate::statistics::latency::Latency;
+use crate::statistics::latency::Distribution;
+use crate::statistics::verdict::Figure;
+use crate::types::Errors;
 use crate::warnings::Warning;
 
 /// Parts of the slower server's requests/s at which latencies are measured.
@@ -92,18 +95,17 @@ pub fn measure(asked: &cli::Compare) -> Result<Measured> {
     }
     let json = asked.output.json.clone().map_or_else(|| default_place("compare.json"), Ok)?;
     let environment = Environment::now(Some(wrk.version()))?;
-    let fresh = Comparison {
-        schema: SCHEMA.into(),
-        arguments: cli::arguments(),
-        environment,
+    let body = CompareBody {
         plan,
         complete: false,
-        subjects: names.iter().zip(&servers).map(|(name, server)| entry(name, server)).collect(),
+        subjects: (names.iter().zip(&servers))
+            .map(|(name, server)| Subject::new(name, &server.text, load.keep_alive))
+            .collect(),
         pairs: Vec::new(),
         fixed_rates: Vec::new(),
         anomalies: Vec::new(),
-        warnings: Vec::new(),
     };
+    let fresh = Comparison::new(cli::arguments(), environment, body);
     let comparison = if asked.resume { resume(&json, fresh)? } else { begin(&json, fresh)? };
     let files = load::raise_open_files();
 
@@ -264,20 +266,13 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
         pinned,
         one_at_a_time: asked.one_at_a_time,
         fixed_rate_shares: if fixed { FIXED_RATE_SHARES.to_vec() } else { Vec::new() },
+        fixed_rates: Vec::new(),
         fixed_rate_seconds: asked.fixed_rate.as_secs_f64(),
+        fixed_rate_rounds: 1,
+        judged: Figure::RequestsPerSecond,
+        cost_unit: None,
+        cost_excuse: None,
     })
-}
-
-fn entry(name: &str, asked: &Spec) -> Subject {
-    Subject {
-        name: name.into(),
-        server: asked.text.clone(),
-        workers: 0,
-        warm_up: None,
-        slices: Vec::new(),
-        failed: None,
-        summary: None,
-    }
 }
 
 /// Begins anew, in the place of an older comparison if there is one, but of nothing else.
@@ -406,12 +401,13 @@ impl Comparing {
 
     fn start(&mut self, place: usize) -> Result<Visited> {
         let spec = &self.servers[place];
-        let subject = &mut self.comparison.subjects[place];
-        let cores = self.comparison.plan.pinned.as_ref().map(|cores| &cores.server[..]);
+        let body = &mut self.comparison.body;
+        let subject = &mut body.subjects[place];
+        let cores = body.plan.pinned.as_ref().map(|cores| &cores.server[..]);
         let mut server = affinity::on(cores, || Server::start(spec, &[]))
             .with_context(|| format!("'{}' takes no part", subject.name))?;
-        subject.workers = server.worker_pids().len();
-        let path = match &self.comparison.plan.paths[..] {
+        subject.workers = Some(server.worker_pids().len());
+        let path = match &body.plan.paths[..] {
             [share] => &share.path,
             _ => "/",
         };
@@ -520,14 +516,15 @@ impl Comparing {
         let plan = self.comparison.plan.clone();
         let medians = (self.comparison.subjects.iter())
             .filter(|subject| subject.failed.is_none())
-            .filter_map(|c| Some(c.summary.as_ref()?.requests_per_second.median));
+            .filter_map(|c| Some(c.summary.as_ref()?.requests_per_second.value));
         let slowest = medians.fold(f64::INFINITY, f64::min);
         if !slowest.is_finite() || !self.comparison.fixed_rates.is_empty() {
             return Ok(()); // nobody is left, or a run that was complete is resumed
         }
         for share in plan.fixed_rate_shares {
             let rate = (slowest * share).max(1.0) as u64;
-            let mut at_rate = FixedRate { share, rate, results: Vec::new() };
+            let mut at_rate =
+                FixedRate { share: Some(share), rate, results: Vec::new(), pairs: Vec::new() };
             for place in 0..self.servers.len() {
                 if self.has_failed(place) {
                     continue;
@@ -552,15 +549,18 @@ impl Comparing {
                     return Ok(());
                 }
                 self.end_visit(place);
-                let result = AtRate {
-                    subject: name,
+                let slice = RateSlice {
+                    round: 0,
+                    lateness_p99_us: 0,
+                    client_late: false,
+                    ideal_us: None,
                     due: counters.attempted + counters.not_sent,
                     ok: counters.outcomes.ok,
                     not_sent: counters.not_sent,
                     lost: counters.attempted - counters.outcomes.ok,
-                    latency_us: Latency::of(&counters.latency),
+                    latencies: Distribution::from_histogram(&counters.latency),
                 };
-                at_rate.results.push(result);
+                at_rate.results.push(AtRate::new(&name, vec![slice]));
             }
             self.comparison.fixed_rates.push(at_rate);
             self.save()?;

@@ -14,13 +14,13 @@ use crate::interrupt;
 use crate::load::perf::Meter;
 use crate::load::wrk::Wrk;
 use crate::load::{self, Load};
-use crate::measure::bench::Errors;
 use crate::measure::cost::{CostRecord, CostResult, CostRun, SCHEMA};
 use crate::report::{self, progress, terminal};
 use crate::server::nginx::Installed;
 use crate::server::subject::Subject;
 use crate::server::{Spec, Strategy};
 use crate::statistics::{median, relative_spread};
+use crate::types::Errors;
 use crate::warnings::Warning;
 
 /// Checks, runs, reports.

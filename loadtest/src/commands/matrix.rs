@@ -19,7 +19,7 @@ use crate::lab::availability::{self, Policy};
 use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::expectations;
-use crate::matrix::record::{Column, Figure, Matrix, SCHEMA};
+use crate::matrix::record::{Column, Figure, Kind, Matrix, MatrixBody};
 use crate::matrix::workloads::{CELLS, Cell, MIX, POLICIES, STOPPED};
 use crate::measure::comparison::{Comparison, Slice};
 use crate::probe::arrivals::Arrivals;
@@ -28,7 +28,8 @@ use crate::probe::drive::{self, Until};
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
 use crate::server::{Server, Spec};
-use crate::statistics::{bootstrap, geometric_mean, median};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::{geometric_mean, median};
 
 /// The clients that ask while a worker is stopped: each waits for its answer, on a connection for each
 /// request.
@@ -61,16 +62,15 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     let (policies, missing) = availability::take(&POLICIES)?;
     ensure!(policies.len() > 1, "fewer than two policies can be run here: {:?}", missing);
 
-    let mut matrix = Matrix {
-        schema: SCHEMA.into(),
-        arguments: cli::arguments(),
-        environment: Environment::now(Some(wrk.version()))?,
+    let body = MatrixBody {
+        quick: false,
         policies: policies.iter().map(|(name, _)| (*name).into()).collect(),
         missing,
         columns: Vec::new(),
         expectations: Vec::new(),
-        warnings: Vec::new(),
     };
+    let environment = Environment::now(Some(wrk.version()))?;
+    let mut matrix = Matrix::new(cli::arguments(), environment, body);
     let mut ended = Ok(());
     for cell in wanted {
         if interrupt::count() > 0 || ended.is_err() {
@@ -175,11 +175,12 @@ fn column(
     let column = Column {
         name: cell.name.into(),
         words: cell.words(),
+        kind: Kind::Throughput,
         judged: cell.judged,
-        slices: Some(file),
+        slices: file,
         cells,
     };
-    Ok((column, comparison.warnings))
+    Ok((column, comparison.warnings.clone()))
 }
 
 fn mix_file() -> Result<tempfile::NamedTempFile> {
@@ -200,29 +201,26 @@ fn figures(policies: &[Policy], comparison: &Comparison) -> Vec<Figure> {
     (0..policies.len())
         .map(|place| {
             let slices = &comparison.subjects[place].slices;
+            let summary = comparison.subjects[place].summary.as_ref();
             let ratios: Vec<f64> =
                 rates(place).iter().zip(rates(best)).map(|(own, best)| own / best).collect();
             let uneven: Vec<f64> = slices.iter().filter_map(max_over_mean).collect();
             Figure {
                 policy: policies[place].0.into(),
-                requests_per_second: medians[place],
-                of_best: geometric_mean(&ratios).unwrap_or(0.0),
-                interval: bootstrap::interval(&ratios, geometric_mean, seed),
-                switches_per_request: comparison.subjects[place]
-                    .summary
-                    .as_ref()
-                    .map(|summary| summary.switches_per_request),
+                requests_per_second: Estimate::median(&rates(place), seed),
+                of_best: Estimate::of(&ratios, geometric_mean, seed),
+                cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
+                switches_per_request: summary.and_then(|summary| summary.switches_per_request),
                 connections_max_over_mean: median(&uneven),
                 connections_max_less_min: slices.iter().map(max_less_min).max(),
-                while_stopped: None,
-                lost_when_killed: None,
+                ..Figure::default()
             }
         })
         .collect()
 }
 
 fn connections(slice: &Slice) -> impl Iterator<Item = u64> {
-    slice.workers.iter().map(|worker| worker.connections)
+    slice.workers.iter().filter_map(|worker| worker.connections)
 }
 
 fn max_over_mean(slice: &Slice) -> Option<f64> {
@@ -262,16 +260,13 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
     };
     let cells = (0..policies.len()).map(|place| Figure {
         policy: policies[place].0.into(),
-        requests_per_second: served[place],
-        of_best: of_best(place).unwrap_or(0.0),
-        interval: None,
-        switches_per_request: None,
-        connections_max_over_mean: None,
-        connections_max_less_min: None,
+        requests_per_second: Some(Estimate::exact(served[place])),
+        of_best: of_best(place).map(Estimate::exact),
         while_stopped: Some(middle(place, |stopped| stopped.during / stopped.before)),
         lost_when_killed: Some(
             found[place].iter().map(|s| s.lost as f64).sum::<f64>() / f64::from(stops),
         ),
+        ..Figure::default()
     });
     Ok(Some(Column {
         name: STOPPED.into(),
@@ -279,8 +274,9 @@ fn stop_workers(policies: &[Policy], stops: u32) -> Result<Option<Column>> {
             "4 workers, {CLIENTS} clients, a new connection for each request; what is served while a \
              worker is stopped, and lost when it is then killed; {stops} times each"
         ),
+        kind: Kind::Stopped,
         judged: true,
-        slices: None,
+        slices: String::new(),
         cells: cells.collect(),
     }))
 }

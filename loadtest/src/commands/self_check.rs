@@ -171,7 +171,7 @@ fn judge(comparison: &Comparison, baseline: &str, other: &str, rounds: u32) -> R
     let ratios = &pair.with_context(|| format!("{other} was not compared with {baseline}"))?.ratios;
     let plan = &comparison.plan;
     let runs = ratios.chunks_exact(rounds as usize);
-    let each = runs.map(|ratios| Ratio::weigh(ratios, plan.threshold, plan.seed));
+    let each = runs.map(|ratios| Ratio::weigh(plan.judged, ratios, plan.threshold, plan.seed));
     let verdicts: Vec<Ratio> =
         each.collect::<Option<_>>().context("too few rounds for a verdict")?;
     ensure!(!verdicts.is_empty(), "interrupted before there were {rounds} rounds for a verdict");

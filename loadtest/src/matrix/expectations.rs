@@ -50,7 +50,7 @@ pub fn judge(matrix: &Matrix) -> Vec<Expectation> {
     }
     let herd = [("shared/epoll", false), ("shared/exclusive", true)].into_iter();
     for (policy, stays) in herd.chain(LOAD_AWARE.map(|policy| (policy, true))) {
-        let rate = |column| Some(matrix.figure(column, policy)?.requests_per_second);
+        let rate = |column| Some(matrix.figure(column, policy)?.rate());
         let found = rate("close, 256 workers").zip(rate("close")).map(|(many, few)| many / few);
         let text = match stays {
             true => format!("{policy} at 256 workers: above {WITHOUT_HERD} of its rate at 4"),
@@ -81,9 +81,9 @@ fn figures<'a>(matrix: &'a Matrix, policy: &'a str) -> impl Iterator<Item = (&'a
 
 fn good_everywhere(matrix: &Matrix, policy: &str) -> Expectation {
     let text = format!("{policy} is at least {GOOD} of the best policy in every workload");
-    let worst = figures(matrix, policy).min_by(|(_, a), (_, b)| a.of_best.total_cmp(&b.of_best));
+    let worst = figures(matrix, policy).min_by(|(_, a), (_, b)| a.part().total_cmp(&b.part()));
     let found = worst.map(|(name, figure)| {
-        (figure.of_best >= GOOD, format!("its worst is {:.2} ({name})", figure.of_best))
+        (figure.part() >= GOOD, format!("its worst is {:.2} ({name})", figure.part()))
     });
     expectation(text, found)
 }
@@ -93,8 +93,8 @@ pub fn others_at_their_worst(matrix: &Matrix) -> impl Iterator<Item = (&str, &st
     let others = matrix.policies.iter().filter(|policy| !LOAD_AWARE.contains(&policy.as_str()));
     others.filter_map(|policy| {
         let each = figures(matrix, policy);
-        let (name, figure) = each.min_by(|(_, a), (_, b)| a.of_best.total_cmp(&b.of_best))?;
-        Some((policy.as_str(), name, figure.of_best))
+        let (name, figure) = each.min_by(|(_, a), (_, b)| a.part().total_cmp(&b.part()))?;
+        Some((policy.as_str(), name, figure.part()))
     })
 }
 
@@ -111,8 +111,13 @@ fn nobody_else(matrix: &Matrix) -> Expectation {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::matrix::record::{Column, SCHEMA};
+    use crate::matrix::record::{Column, Kind, MatrixBody};
     use crate::matrix::workloads::{CELLS, POLICIES};
+    use crate::statistics::estimate::Estimate;
+
+    fn sure(value: f64) -> Option<Estimate> {
+        Some(Estimate { value, interval: Some([value * 0.99, value * 1.01]) })
+    }
 
     /// A matrix in which the load-aware policies win everything and the others lose something.
     pub fn matrix() -> Matrix {
@@ -127,36 +132,36 @@ pub mod tests {
             let stopped = column == STOPPED;
             Figure {
                 policy: policy.into(),
-                requests_per_second: if herd { 2000.0 } else { 20_000.0 * of_best },
-                of_best,
-                interval: (!stopped).then_some([of_best - 0.02, of_best + 0.02]),
+                requests_per_second: sure(if herd { 2000.0 } else { 20_000.0 * of_best }),
+                of_best: sure(of_best),
                 switches_per_request: (!stopped).then_some(0.5),
                 connections_max_over_mean: (!stopped).then_some(1.1),
                 connections_max_less_min: (!stopped).then_some(if aware { 1 } else { 9 }),
                 while_stopped: stopped.then_some(if aware { 1.02 } else { 0.02 }),
                 lost_when_killed: stopped.then_some(if aware { 3.0 } else { 32.0 }),
+                ..Figure::default()
             }
         };
         let names = CELLS.iter().map(|cell| cell.name).chain([STOPPED]);
         let policies: Vec<String> = POLICIES.iter().map(|(name, _)| (*name).into()).collect();
-        let mut matrix = Matrix {
-            schema: SCHEMA.into(),
-            arguments: vec!["matrix".into()],
-            environment: crate::measure::bench::tests::record(&[1]).environment,
+        let body = MatrixBody {
+            quick: false,
             columns: names
                 .map(|name| Column {
                     name: name.into(),
                     words: "4 workers".into(),
+                    kind: if name == STOPPED { Kind::Stopped } else { Kind::Throughput },
                     judged: name != "post",
-                    slices: Some("x.json".into()),
+                    slices: "x.json".into(),
                     cells: policies.iter().map(|policy| figure(policy, name)).collect(),
                 })
                 .collect(),
             policies,
             missing: vec![],
             expectations: vec![],
-            warnings: vec![],
         };
+        let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
+        let mut matrix = Matrix::new(vec!["matrix".into()], environment, body);
         matrix.expectations = judge(&matrix);
         matrix
     }
@@ -178,17 +183,23 @@ pub mod tests {
         }
         type Spoil = fn(&mut Matrix);
         let spoilt: [(usize, Spoil); 11] = [
-            (0, |m| figure(m, "keep", LOAD_AWARE[0]).of_best = 0.94),
-            (1, |m| figure(m, STOPPED, LOAD_AWARE[1]).of_best = 0.5),
-            (2, |m| figure(m, "mixed close", "shared/blocking").of_best = 0.96),
+            (0, |m| figure(m, "keep", LOAD_AWARE[0]).of_best = sure(0.94)),
+            (1, |m| figure(m, STOPPED, LOAD_AWARE[1]).of_best = sure(0.5)),
+            (2, |m| figure(m, "mixed close", "shared/blocking").of_best = sure(0.96)),
             (3, |m| figure(m, "post", LOAD_AWARE[0]).connections_max_over_mean = Some(1.3)),
             (4, |m| figure(m, "post", LOAD_AWARE[1]).connections_max_less_min = Some(2)),
             (5, |m| figure(m, STOPPED, LOAD_AWARE[0]).while_stopped = Some(0.8)),
             (6, |m| figure(m, STOPPED, LOAD_AWARE[1]).while_stopped = Some(0.8)),
-            (7, |m| figure(m, "close, 256 workers", "shared/epoll").requests_per_second = 9e3),
-            (8, |m| figure(m, "close, 256 workers", "shared/exclusive").requests_per_second = 9e3),
-            (9, |m| figure(m, "close, 256 workers", LOAD_AWARE[0]).requests_per_second = 9e3),
-            (10, |m| figure(m, "close, 256 workers", LOAD_AWARE[1]).requests_per_second = 9e3),
+            (7, |m| {
+                figure(m, "close, 256 workers", "shared/epoll").requests_per_second = sure(9e3)
+            }),
+            (8, |m| {
+                figure(m, "close, 256 workers", "shared/exclusive").requests_per_second = sure(9e3)
+            }),
+            (9, |m| figure(m, "close, 256 workers", LOAD_AWARE[0]).requests_per_second = sure(9e3)),
+            (10, |m| {
+                figure(m, "close, 256 workers", LOAD_AWARE[1]).requests_per_second = sure(9e3)
+            }),
         ];
         for (place, spoil) in spoilt {
             let mut matrix = matrix();

@@ -78,9 +78,10 @@ impl Visited {
             requests: measured.requests,
             requests_per_second: measured.requests as f64 / seconds,
             errors: measured.errors.clone(),
-            server_cpu_seconds: 0.0,
-            server_wait_seconds: 0.0,
-            server_switches: 0,
+            server_cpu_seconds: Some(0.0),
+            server_wait_seconds: Some(0.0),
+            server_switches: Some(0),
+            cost: None,
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),
@@ -89,15 +90,15 @@ impl Visited {
         };
         for (after, before) in after.iter().zip(&before) {
             let (cpu, wait) = after.spent_since(before);
-            slice.server_cpu_seconds += cpu;
-            slice.server_wait_seconds += wait;
+            slice.server_cpu_seconds = slice.server_cpu_seconds.map(|sum| sum + cpu);
+            slice.server_wait_seconds = slice.server_wait_seconds.map(|sum| sum + wait);
             for worker in after.since(before)? {
                 let switches = worker.context_switches;
-                slice.server_switches += switches.voluntary + switches.involuntary;
+                let switches = switches.voluntary + switches.involuntary;
+                slice.server_switches = slice.server_switches.map(|sum| sum + switches);
                 // Several servers number their workers each for itself.
                 let index = if servers.len() == 1 { worker.index } else { slice.workers.len() };
-                let requests = worker.requests.unwrap_or(0);
-                let connections = worker.connections.unwrap_or(0);
+                let (connections, requests) = (worker.connections, worker.requests);
                 slice.workers.push(Worker { index, connections, requests });
             }
         }

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::measure::comparison::{Comparison, Estimate, FixedRate, Plan, Subject, Summary};
+use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Subject, Summary};
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{ABOUT_LATENCIES, BOLD, errors, machine};
 use crate::report::wrap::{WIDTH, room};
+use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::Latency;
 
 /// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
@@ -40,7 +41,14 @@ pub fn compare(comparison: &Comparison) -> String {
     }
     let _ = writeln!(report, "\n{BOLD}What was the limit{BOLD:#}");
     for (subject, summary) in summaries(comparison) {
-        report += &wrapped(&format!("{}: {}", subject.name, summary.limit.sentence()), "  ");
+        report += &wrapped(
+            &format!(
+                "{}: {}",
+                subject.name,
+                summary.limit.map_or_else(|| "not known".into(), |limit| limit.sentence())
+            ),
+            "  ",
+        );
     }
     if let Some(cores) = &comparison.plan.pinned {
         report += &wrapped(&cores.sentence(), "  ");
@@ -56,7 +64,7 @@ pub fn compare(comparison: &Comparison) -> String {
 }
 
 fn header(report: &mut String, comparison: &Comparison) -> std::fmt::Result {
-    let Comparison { plan, environment, .. } = comparison;
+    let (plan, environment) = (&comparison.plan, &comparison.environment);
     let names: Vec<&str> = comparison.subjects.iter().map(|c| c.name.as_str()).collect();
     writeln!(report, "{BOLD}{}{BOLD:#}", names.join(" | "))?;
     *report += &wrapped(&load(plan), "");
@@ -107,12 +115,18 @@ pub fn rows(comparison: &Comparison) -> Vec<(&'static str, Vec<String>)> {
     let mut row = |name, cell: &dyn Fn(&Summary) -> String| {
         rows.push((name, summaries(comparison).map(|(_, summary)| cell(summary)).collect()));
     };
-    row("requests/s, median", &|s| rounded(s.requests_per_second.median));
+    row("requests/s, median", &|s| rounded(s.requests_per_second.value));
     row("  its 95 % interval", &|s| interval(&s.requests_per_second, rounded));
-    row("  least to greatest", &|s| range(&s.requests_per_second, rounded));
-    row("server CPU per request", &|s| format!("{:.2} us", s.cpu_us_per_request.median));
-    row("  its 95 % interval", &|s| interval(&s.cpu_us_per_request, |value| format!("{value:.2}")));
-    row("context switches per request", &|s| format!("{:.2}", s.switches_per_request));
+    let known = |value: Option<f64>, unit: &str| match value {
+        Some(value) => format!("{value:.2}{unit}"),
+        None => "-".into(),
+    };
+    row("server CPU per request", &|s| known(s.cpu_us_per_request.map(|e| e.value), " us"));
+    row("  its 95 % interval", &|s| {
+        let two_digits = |value| format!("{value:.2}");
+        s.cpu_us_per_request.map_or_else(String::new, |cpu| interval(&cpu, two_digits))
+    });
+    row("context switches per request", &|s| known(s.switches_per_request, ""));
     let latencies: [(&str, Percentile); 5] = [
         ("latency p50", |l| l.p50),
         ("latency p99", |l| l.p99),
@@ -123,21 +137,18 @@ pub fn rows(comparison: &Comparison) -> Vec<(&'static str, Vec<String>)> {
     for (name, of) in latencies {
         row(name, &|s| microseconds(of(&s.latency_us) as f64));
     }
-    row("busiest / average worker", &|s| format!("{:.2}", s.spread.max_over_mean));
-    row("  in the worst slice", &|s| format!("{:.2}", s.spread.worst_max_over_mean));
-    row("idle workers, average", &|s| format!("{:.1}", s.spread.idle_workers));
+    row("busiest / average worker", &|s| known(s.spread.as_ref().map(|s| s.max_over_mean), ""));
+    row("  in the worst slice", &|s| known(s.spread.as_ref().map(|s| s.worst_max_over_mean), ""));
+    row("  best attainable", &|s| known(s.spread.as_ref().map(|s| s.best_attainable), ""));
+    row("idle workers, average", &|s| known(s.spread.as_ref().map(|s| s.idle_workers), ""));
     row("errors", &|s| errors(&s.errors));
     row("slices", &|s| s.slices.to_string());
     rows
 }
 
 fn interval(estimate: &Estimate, show: impl Fn(f64) -> String) -> String {
-    let [low, high] = estimate.interval;
+    let [low, high] = estimate.ends();
     format!("{} to {}", show(low), show(high))
-}
-
-fn range(estimate: &Estimate, show: impl Fn(f64) -> String) -> String {
-    format!("{} to {}", show(estimate.least), show(estimate.greatest))
 }
 
 fn figures(comparison: &Comparison) -> String {
@@ -194,18 +205,21 @@ fn fixed_rates(comparison: &Comparison) -> String {
 /// A row for each subject at this rate.
 pub fn fixed_rate_rows(at: &FixedRate) -> impl Iterator<Item = [String; 9]> {
     at.results.iter().enumerate().map(|(place, result)| {
-        let rate = format!("{} ({:.0} %)", count(at.rate), at.share * 100.0);
-        let latency = |of: fn(&Latency) -> u64| {
-            let latency = result.latency_us.as_ref();
-            latency.map_or_else(String::new, |latency| microseconds(of(latency) as f64))
+        let rate = match at.share {
+            Some(share) => format!("{} ({:.0} %)", count(at.rate), share * 100.0),
+            None => count(at.rate),
         };
+        let latency = |of: fn(&AtRate) -> Option<Estimate>| {
+            of(result).map_or_else(String::new, |estimate| microseconds(estimate.value))
+        };
+        let max = result.latency_us.as_ref().map(|latency| microseconds(latency.max as f64));
         [
             if place == 0 { rate } else { String::new() },
             result.subject.clone(),
-            latency(|l| l.p50),
-            latency(|l| l.p99),
-            latency(|l| l.p99_9),
-            latency(|l| l.max),
+            latency(|r| r.p50),
+            latency(|r| r.p99),
+            latency(|r| r.p99_9),
+            max.unwrap_or_default(),
             format!("{:.1} %", result.ok as f64 * 100.0 / result.due.max(1) as f64),
             count(result.lost),
             count(result.not_sent),
@@ -265,7 +279,7 @@ mod tests {
         comparison.subjects[1].slices.clear();
         comparison.summarize().unwrap();
         assert!(rows(&comparison).iter().all(|(_, cells)| cells.len() == 1));
-        assert!(plain(&compare(&comparison)).contains("needs 6 rounds, and there are 0"));
+        assert!(plain(&compare(&comparison)).contains("needs 6 rounds"));
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub fn compare(comparison: &Comparison) -> String {
     }
     text += "\n";
     for (subject, summary) in summaries(comparison) {
-        let sentence = format!("{}: {}", subject.name, summary.limit.sentence());
+        let sentence = format!(
+            "{}: {}",
+            subject.name,
+            summary.limit.map_or_else(|| "not known".into(), |limit| limit.sentence())
+        );
         text += &format!("- {}\n", escape(&sentence));
     }
     for line in comparison.anomalies.iter().chain(&comparison.warnings) {

@@ -67,8 +67,8 @@ fn cells(matrix: &Matrix) -> (Vec<String>, Vec<Vec<String>>) {
         let each = matrix.columns.iter().map(|column| {
             let figure = matrix.figure(&column.name, policy);
             figure.map_or_else(String::new, |figure| {
-                let mark = if column.judged && figure.of_best < GOOD { "!" } else { " " };
-                format!("{:.2}{mark}", figure.of_best)
+                let mark = if column.judged && figure.part() < GOOD { "!" } else { " " };
+                format!("{:.2}{mark}", figure.part())
             })
         });
         std::iter::once(policy.clone()).chain(each).collect()
@@ -84,7 +84,7 @@ fn absolute(matrix: &Matrix) -> Option<Grid> {
     let rows = matrix.policies.iter().map(|policy| {
         let figure = |name: &str| matrix.figure(name, policy);
         let each = matrix.columns.iter().map(|column| {
-            let rate = figure(&column.name).map(|figure| figure.requests_per_second);
+            let rate = figure(&column.name).map(|figure| figure.rate());
             rate.map_or_else(String::new, rounded)
         });
         std::iter::once(policy.clone()).chain(each).collect()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::measure::bench::Record;
+use crate::measure::bench::Bench as Record;
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::post;
 use crate::report::table::{Left, Right, table, text};

@@ -7,10 +7,12 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 
 use crate::environment::Environment;
-use crate::measure::bench::{Errors, Latency, Record, Worker};
+use crate::measure::bench::{Bench as Record, Worker};
 use crate::report::format::{bar, count, microseconds, rounded};
 use crate::report::post;
 use crate::report::table::{Left, Right, table, text};
+use crate::statistics::latency::Latency;
+use crate::types::Errors;
 
 /// For headings.
 pub const BOLD: Style = Style::new().bold();
@@ -82,7 +84,7 @@ pub fn bench(record: &Record) -> String {
 }
 
 fn header(report: &mut String, record: &Record) -> std::fmt::Result {
-    let Record { load, environment, .. } = record;
+    let (load, environment) = (&record.load, &record.environment);
     let what = match record.workers.len() {
         // The server is named by its URL already.
         0 => String::new(),

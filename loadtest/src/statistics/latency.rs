@@ -64,6 +64,18 @@ impl Distribution {
         Ok(Self::from_histogram(&all))
     }
 
+    /// The value that a part of all samples does not exceed; `None` of no samples.
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        let all: u64 = self.0.iter().map(|&(_, count)| count).sum();
+        let wanted = (all as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let at = self.0.iter().find(|(_, count)| {
+            seen += count;
+            seen >= wanted
+        });
+        at.map(|&(value, _)| value)
+    }
+
     /// The standard deviation of all samples, in microseconds; 0 of none.
     pub fn standard_deviation(&self) -> f64 {
         let all = || self.0.iter().map(|&(value, count)| (value as f64, count as f64));
@@ -131,6 +143,14 @@ mod tests {
         let distribution = Distribution::of(&[(1, 2), (5, 2)]).unwrap();
         assert_eq!(distribution.standard_deviation(), 2.0);
         assert_eq!(Distribution::default().standard_deviation(), 0.0);
+    }
+
+    #[test]
+    fn a_quantile_is_the_value_that_so_many_samples_do_not_exceed() {
+        let distribution = Distribution::of(&[(10, 98), (20, 1), (30, 1)]).unwrap();
+        let found = [0.5, 0.98, 0.99, 1.0].map(|part| distribution.quantile(part).unwrap());
+        assert_eq!(found, [10, 10, 20, 30]);
+        assert_eq!(Distribution::default().quantile(0.5), None);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What several runs say together.
 //!
 //! - [`bootstrap`]: how sure one can be of an average;
+//! - [`estimate`]: a figure with its interval;
 //! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
 //! - [`significance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
 //! - [`anomalies`]: outliers, and a machine that changed its speed.
 
+#![allow(dead_code)] // until every command uses it
+
 pub mod anomalies;
 pub mod bootstrap;
+pub mod estimate;
 pub mod latency;
 pub mod significance;
 pub mod verdict;

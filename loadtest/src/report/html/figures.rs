@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use crate::measure::bench::Errors;
-use crate::measure::comparison::{Comparison, Estimate, Subject, Summary};
+use crate::measure::comparison::{Comparison, Subject, Summary};
 use crate::report::format::count;
 use crate::report::html::figure::{figure, interval, rate, time, two_digits, whole_time, words};
 use crate::report::html::look::{self, plain_name};
+use crate::types::Errors;
 
 /// A row's name, and its cell for a subject whose summary lies there in the record.
 type Row = (&'static str, fn(&Summary, &str) -> Markup);
@@ -15,23 +15,20 @@ const ROWS: &[Row] = &[
     ("slices", |s, at| figure(s.slices, &format!("{at}/slices"), |slices| count(slices as u64))),
     ("requests", |s, at| figure(s.requests, &format!("{at}/requests"), count)),
     ("requests/s, median", |s, at| {
-        figure(s.requests_per_second.median, &format!("{at}/requests_per_second/median"), rate)
+        figure(s.requests_per_second.value, &format!("{at}/requests_per_second/value"), rate)
     }),
     ("95 % interval", |s, at| {
-        interval(
-            s.requests_per_second.interval,
-            &format!("{at}/requests_per_second/interval"),
-            rate,
-        )
-    }),
-    ("least and greatest", |s, at| {
-        range(&s.requests_per_second, &format!("{at}/requests_per_second"))
+        interval(s.requests_per_second.ends(), &format!("{at}/requests_per_second/interval"), rate)
     }),
     ("server CPU per request", |s, at| {
-        figure(s.cpu_us_per_request.median, &format!("{at}/cpu_us_per_request/median"), cost)
+        known(s.cpu_us_per_request, |cpu| {
+            figure(cpu.value, &format!("{at}/cpu_us_per_request/value"), cost)
+        })
     }),
     ("95 % interval", |s, at| {
-        interval(s.cpu_us_per_request.interval, &format!("{at}/cpu_us_per_request/interval"), cost)
+        known(s.cpu_us_per_request, |cpu| {
+            interval(cpu.ends(), &format!("{at}/cpu_us_per_request/interval"), cost)
+        })
     }),
     ("latency mean", |s, at| figure(s.latency_us.mean, &format!("{at}/latency_us/mean"), time)),
     ("latency p50", |s, at| figure(s.latency_us.p50, &format!("{at}/latency_us/p50"), whole_time)),
@@ -45,24 +42,34 @@ const ROWS: &[Row] = &[
     }),
     ("latency max", |s, at| figure(s.latency_us.max, &format!("{at}/latency_us/max"), whole_time)),
     ("busiest / average worker", |s, at| {
-        figure(s.spread.max_over_mean, &format!("{at}/spread/max_over_mean"), two_digits)
+        known(s.spread.as_ref(), |found| {
+            figure(found.max_over_mean, &format!("{at}/spread/max_over_mean"), two_digits)
+        })
     }),
     ("in the worst slice", |s, at| {
-        figure(
-            s.spread.worst_max_over_mean,
-            &format!("{at}/spread/worst_max_over_mean"),
-            two_digits,
-        )
+        known(s.spread.as_ref(), |s| {
+            figure(s.worst_max_over_mean, &format!("{at}/spread/worst_max_over_mean"), two_digits)
+        })
     }),
     ("idle workers", |s, at| {
-        figure(s.spread.idle_workers, &format!("{at}/spread/idle_workers"), two_digits)
+        known(s.spread.as_ref(), |found| {
+            figure(found.idle_workers, &format!("{at}/spread/idle_workers"), two_digits)
+        })
     }),
     ("cores used by the server", |s, at| {
-        figure(s.limit.server_cores, &format!("{at}/limit/server_cores"), two_digits)
+        known(s.limit.as_ref(), |found| {
+            figure(found.server_cores, &format!("{at}/limit/server_cores"), two_digits)
+        })
     }),
-    ("by wrk", |s, at| figure(s.limit.wrk_cores, &format!("{at}/limit/wrk_cores"), two_digits)),
+    ("by wrk", |s, at| {
+        known(s.limit.as_ref(), |found| {
+            figure(found.wrk_cores, &format!("{at}/limit/wrk_cores"), two_digits)
+        })
+    }),
     ("by loadtest itself", |s, at| {
-        figure(s.limit.own_cores, &format!("{at}/limit/own_cores"), |cores| format!("{cores:.3}"))
+        known(s.limit.as_ref(), |found| {
+            figure(found.own_cores, &format!("{at}/limit/own_cores"), |cores| format!("{cores:.3}"))
+        })
     }),
     ("errors", |s, at| errors(&s.errors, &format!("{at}/errors"))),
 ];
@@ -81,7 +88,7 @@ pub fn section(comparison: &Comparison) -> Markup {
                         @if let Some(summary) = &subject.summary {
                             li {
                                 b { (plain_name(index, subject)) } ": "
-                                (summary.limit.sentence()) "."
+                                (summary.limit.map_or_else(|| "not known".into(), |limit| limit.sentence())) "."
                             }
                         }
                     }
@@ -124,7 +131,7 @@ fn table(subjects: &[Subject]) -> Markup {
                     th scope="row" { "workers" }
                     @for (index, subject) in subjects.iter().enumerate() {
                         @let at = format!("/subjects/{index}/workers");
-                        td { (figure(subject.workers, &at, |workers| count(workers as u64))) }
+                        td { (known(subject.workers, |workers| figure(workers, &at, |w| count(w as u64)))) }
                     }
                 }
                 @for (name, cell) in ROWS {
@@ -146,11 +153,9 @@ fn table(subjects: &[Subject]) -> Markup {
     }
 }
 
-fn range(estimate: &Estimate, at: &str) -> Markup {
-    html! {
-        (figure(estimate.least, &format!("{at}/least"), rate)) " to "
-        (figure(estimate.greatest, &format!("{at}/greatest"), rate))
-    }
+/// What is known, or a dash.
+fn known<T>(value: Option<T>, show: impl FnOnce(T) -> Markup) -> Markup {
+    value.map_or_else(|| html! { "–" }, show)
 }
 
 /// CPU time per request: a few microseconds, of which a tenth matters.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::measure::comparison::{AtRate, Comparison, FixedRate};
 use crate::report::format::count;
-use crate::report::html::figure::{figure, percent, whole_time, words};
+use crate::report::html::figure::{figure, percent, time, whole_time, words};
 
 /// The table with its words; nothing where there is nothing to show.
 pub fn section(comparison: &Comparison) -> Markup {
@@ -55,7 +55,7 @@ fn rows(fixed: &FixedRate, at: &str) -> Markup {
                     @if index == 0 {
                         th scope="rowgroup" rowspan=(fixed.results.len()) {
                             (figure(fixed.rate, &format!("{at}/rate"), count)) " ("
-                            (figure(fixed.share, &format!("{at}/share"), percent)) ")"
+                            @if let Some(share) = fixed.share { (figure(share, &format!("{at}/share"), percent)) } ")"
                         }
                     }
                     (row(result, &format!("{at}/results/{index}")))
@@ -69,14 +69,16 @@ fn row(result: &AtRate, at: &str) -> Markup {
     html! {
         td.left.who { (words(&result.subject, &format!("{at}/subject"))) }
         @if let Some(latency) = &result.latency_us {
-            @for (name, value) in [
-                ("p50", latency.p50),
-                ("p99", latency.p99),
-                ("p99_9", latency.p99_9),
-                ("max", latency.max),
-            ] {
-                td { (figure(value, &format!("{at}/latency_us/{name}"), whole_time)) }
+            @for (name, value) in
+                [("p50", result.p50), ("p99", result.p99), ("p99_9", result.p99_9)]
+            {
+                td {
+                    @if let Some(found) = value {
+                        (figure(found.value, &format!("{at}/{name}/value"), time))
+                    }
+                }
             }
+            td { (figure(latency.max, &format!("{at}/latency_us/max"), whole_time)) }
         } @else {
             td colspan="4" { "no good answer" }
         }

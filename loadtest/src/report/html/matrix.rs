@@ -67,7 +67,7 @@ pub fn sentence(matrix: &Matrix) -> String {
     let is_good = |policy: &&String| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
-        figures.all(|figure| figure.is_some_and(|figure| figure.of_best >= GOOD))
+        figures.all(|figure| figure.is_some_and(|figure| figure.part() >= GOOD))
     };
     let good: Vec<&str> = matrix.policies.iter().filter(is_good).map(String::as_str).collect();
     match &good[..] {
@@ -122,12 +122,12 @@ fn cell(
     let found = &figures[place];
     let at = |field: &str| format!("{root}/columns/{column}/cells/{place}/{field}");
     // Half of the best, or less, is as bad as it gets.
-    let good = ((found.of_best - 0.5) * 200.0).clamp(0.0, 100.0);
-    let class = if judged && found.of_best < GOOD { "bad" } else { "good" };
+    let good = ((found.part() - 0.5) * 200.0).clamp(0.0, 100.0);
+    let class = if judged && found.part() < GOOD { "bad" } else { "good" };
     html! {
         td class=(class) style=(format!("--good: {good:.0}%")) {
-            strong { (figure(found.of_best, &at("of_best"), two_digits)) }
-            small { (figure(found.requests_per_second, &at("requests_per_second"), rate)) "/s" }
+            strong { (figure(found.part(), &at("of_best/value"), two_digits)) }
+            small { (figure(found.rate(), &at("requests_per_second/value"), rate)) "/s" }
         }
     }
 }

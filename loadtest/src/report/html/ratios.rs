@@ -139,6 +139,8 @@ fn verdict(at: &str, result: &Ratio) -> Markup {
         @match result.verdict {
             Verdict::Faster => "faster",
             Verdict::Slower => "slower",
+            Verdict::Higher => "higher",
+            Verdict::Lower => "lower",
             Verdict::NoDifference => "no difference detected",
             Verdict::TooNoisy => "too noisy to tell",
         }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::measure::comparison::{Comparison, Estimate, Subject};
+use crate::measure::comparison::{Comparison, Subject};
 use crate::report::html::figure::{figure, full, interval, rate};
 use crate::report::html::look;
 use crate::report::html::plot::{Plot, across};
@@ -98,7 +98,7 @@ fn ratio_of_the_post() -> f64 {
 fn reference(comparison: &Comparison) -> Option<f64> {
     let baseline = comparison.subjects.iter().find(|c| c.name == comparison.plan.baseline)?;
     let plain = baseline.server.trim() == Strategy::Shared.name();
-    let median = baseline.summary.as_ref().map(|summary| summary.requests_per_second.median);
+    let median = baseline.summary.as_ref().map(|summary| summary.requests_per_second.value);
     median.filter(|_| plain).map(|median| median * ratio_of_the_post())
 }
 
@@ -117,11 +117,12 @@ fn column(
     let estimate = subject.summary.as_ref().map(|summary| &summary.requests_per_second);
     html! {
         g class=(look::colour(index)) {
-            @if let Some(Estimate { median, interval: [low, high], .. }) = estimate {
-                @let height = plot.height * (scale.place(*high) - scale.place(*low));
-                rect.interval x=(across(left)) y=(down(*high)) width=(across(USED * width))
+            @if let Some(estimate) = estimate {
+                @let (median, [low, high]) = (estimate.value, estimate.ends());
+                @let height = plot.height * (scale.place(high) - scale.place(low));
+                rect.interval x=(across(left)) y=(down(high)) width=(across(USED * width))
                     height=(format!("{:.1}", height.max(1.0))) {}
-                @let y = down(*median);
+                @let y = down(median);
                 line.median x1=(across(left)) x2=(across(left + USED * width)) y1=(y) y2=(y) {}
             } @else {
                 @let middle = across(left + USED * width / 2.0);
@@ -146,8 +147,8 @@ fn median_of(index: usize, subject: &Subject) -> Markup {
         @match &subject.summary {
             Some(summary) => {
                 @let estimate = summary.requests_per_second;
-                strong.wide { (figure(estimate.median, &format!("{at}/median"), rate)) }
-                small.wide { (interval(estimate.interval, &format!("{at}/interval"), rate)) }
+                strong.wide { (figure(estimate.value, &format!("{at}/value"), rate)) }
+                small.wide { (interval(estimate.ends(), &format!("{at}/interval"), rate)) }
             }
             None => small.wide { "no slice" },
         }
@@ -157,8 +158,11 @@ fn median_of(index: usize, subject: &Subject) -> Markup {
 fn description(comparison: &Comparison) -> String {
     let each = comparison.subjects.iter().map(|subject| match &subject.summary {
         Some(summary) => {
-            let Estimate { median, interval: [low, high], least, greatest } =
-                summary.requests_per_second;
+            let [low, high] = summary.requests_per_second.ends();
+            let rates = subject.slices.iter().map(|slice| slice.requests_per_second);
+            let (least, greatest) = rates
+                .fold((f64::INFINITY, 0.0_f64), |(least, most), r| (least.min(r), most.max(r)));
+            let median = summary.requests_per_second.value;
             format!(
                 "{}: median {}, 95 % interval {} to {}, slices from {} to {}.",
                 subject.name,

@@ -17,7 +17,7 @@ const WIDTH: f64 = 0.38;
 /// A picture for each subject.
 pub fn section(comparison: &Comparison) -> Markup {
     let shown: Vec<(usize, &Subject, &Spread)> = (comparison.subjects.iter().enumerate())
-        .filter_map(|(index, c)| Some((index, c, &c.summary.as_ref()?.spread)))
+        .filter_map(|(index, c)| Some((index, c, c.summary.as_ref()?.spread.as_ref()?)))
         .collect();
     html! {
         section {
@@ -65,7 +65,7 @@ fn panel(index: usize, subject: &Subject, spread: &Spread, scale: &Scale) -> Mar
                 (figure(spread.idle_workers, &format!("{at}/idle_workers"), two_digits))
                 " of "
                 @let workers_at = format!("/subjects/{index}/workers");
-                (figure(subject.workers, &workers_at, |workers| workers.to_string()))
+                (figure(subject.workers.unwrap_or(workers), &workers_at, |workers| workers.to_string()))
             }
             (plot.draw(&html! {
                 (plot.rows("share of a slice", &rows))

@@ -73,12 +73,12 @@ fn every_kind() -> Vec<(&'static str, Comparison)> {
                 for (index, subject) in comparison.subjects.iter_mut().enumerate() {
                     let parts: Vec<u64> =
                         (0..256).map(|part| 50 + part * (2 - index as u64)).collect();
-                    subject.workers = 256;
+                    subject.workers = Some(256);
                     subject.slices = (0..40)
                         .map(|round| {
                             let mut slice = slice(round, 80_000 + u64::from(round) * 90, &parts);
                             for worker in &mut slice.workers {
-                                worker.connections = worker.index as u64 / 50;
+                                worker.connections = Some(worker.index as u64 / 50);
                             }
                             slice
                         })
@@ -165,9 +165,9 @@ fn the_figures_that_matter_are_on_the_page() {
     for subject in 0..2 {
         for at in [
             "slices/39/requests_per_second",
-            "summary/requests_per_second/median",
+            "summary/requests_per_second/value",
             "summary/requests_per_second/interval/1",
-            "summary/cpu_us_per_request/median",
+            "summary/cpu_us_per_request/value",
             "summary/latency_us/p99_99",
             "summary/latency_us/max",
             "summary/spread/max_over_mean",
@@ -181,7 +181,7 @@ fn the_figures_that_matter_are_on_the_page() {
     for at in [
         "/pairs/0/sentence",
         "/pairs/0/result/ratio",
-        "/fixed_rates/1/results/1/latency_us/p99_9",
+        "/fixed_rates/1/results/1/p99_9/value",
         "/warnings/0",
         "/environment/kernel",
         "/plan/seed",

@@ -39,8 +39,8 @@ fn asked_for(comparison: &Comparison) -> Vec<(usize, &Pair)> {
 /// A sign for those who look before they read.
 pub fn sign(pair: &Pair) -> &'static str {
     match pair.result.as_ref().map(|result| result.verdict) {
-        Some(Verdict::Faster) => "▲",
-        Some(Verdict::Slower) => "▼",
+        Some(Verdict::Faster | Verdict::Higher) => "▲",
+        Some(Verdict::Slower | Verdict::Lower) => "▼",
         Some(Verdict::NoDifference) => "=",
         Some(Verdict::TooNoisy) | None => "?",
     }

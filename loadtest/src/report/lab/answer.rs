@@ -71,7 +71,7 @@ fn in_short(matrix: &Matrix) -> String {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let pairs = judged.filter_map(|column| {
             let [plain, aware] = [plain, aware].map(|policy| matrix.figure(&column.name, policy));
-            Some((&*column.name, plain?.of_best, aware?.of_best))
+            Some((&*column.name, plain?.part(), aware?.part()))
         });
         let (mut mended, mut costs, mut short) = (Vec::new(), Vec::new(), Vec::new());
         for pair @ (name, plain, aware) in pairs {
@@ -121,6 +121,7 @@ fn claims(lab: &Lab) -> String {
 mod tests {
     use super::*;
     use crate::lab::record::tests::lab;
+    use crate::statistics::estimate::Estimate;
 
     #[test]
     fn it_opens_with_the_posts_question_and_has_every_claim_and_the_matrix() {
@@ -143,7 +144,7 @@ mod tests {
             (column.name, column.judged) = (name.into(), true);
             let figure = |policy: &str, of_best| {
                 let mut figure = column.cells[0].clone();
-                (figure.policy, figure.of_best) = (policy.into(), of_best);
+                (figure.policy, figure.of_best) = (policy.into(), Some(Estimate::exact(of_best)));
                 figure
             };
             column.cells = vec![figure("shared/epoll", plain), figure("shared/least-conn", aware)];

@@ -25,8 +25,8 @@ fn in_how_many(matrix: &Matrix) -> String {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let figures = judged.filter_map(|c| Some((&c.name, matrix.figure(&c.name, policy)?)));
         let short: Vec<String> = figures
-            .filter(|(_, figure)| figure.of_best < GOOD)
-            .map(|(name, figure)| format!("*{name}* ({:.2})", figure.of_best))
+            .filter(|(_, figure)| figure.part() < GOOD)
+            .map(|(name, figure)| format!("*{name}* ({:.2})", figure.part()))
             .collect();
         match short.is_empty() {
             true => format!("`{policy}` in every workload"),
@@ -45,7 +45,7 @@ fn in_how_many(matrix: &Matrix) -> String {
 /// What is left of a policy's rate with 4 workers when it has 256.
 fn with_many(matrix: &Matrix) -> String {
     let part = |policy: &str| {
-        let rate = |column| Some(matrix.figure(column, policy)?.requests_per_second);
+        let rate = |column| Some(matrix.figure(column, policy)?.rate());
         let part = rate(MANY).zip(rate("close")).map(|(many, few)| many / few);
         format!("`{policy}` {}", number(part))
     };
@@ -124,7 +124,7 @@ fn table(matrix: &Matrix) -> String {
 /// The row of a case that these workloads are: which policies are good in all of them, and which are not.
 fn served(matrix: &Matrix, case: &str, workloads: &[&str]) -> [String; 3] {
     let figures = |policy: &String| -> Option<(String, Vec<f64>)> {
-        let of = |workload: &&str| Some(matrix.figure(workload, policy)?.of_best);
+        let of = |workload: &&str| Some(matrix.figure(workload, policy)?.part());
         Some((policy.clone(), workloads.iter().map(of).collect::<Option<_>>()?))
     };
     let worst = |of_best: &[f64]| of_best.iter().copied().fold(f64::INFINITY, f64::min);
@@ -170,12 +170,14 @@ fn range(values: &[f64], show: fn(Option<f64>) -> String) -> String {
 mod tests {
     use super::*;
     use crate::matrix::expectations::tests::matrix;
+    use crate::statistics::estimate::Estimate;
 
     #[test]
     fn every_figure_is_the_matrixs() {
         let mut matrix = matrix();
         let keep = matrix.columns.iter_mut().find(|column| column.name == "keep").unwrap();
-        keep.cells.iter_mut().find(|f| f.policy == SHARED).unwrap().of_best = 0.8;
+        keep.cells.iter_mut().find(|f| f.policy == SHARED).unwrap().of_best =
+            Some(Estimate::exact(0.8));
         let text = cases(Some(&matrix));
         for words in [
             "`shared/least-conn` in every workload but *keep* (0.80), and `reuseport/least-conn` in \
@@ -199,7 +201,8 @@ mod tests {
         for column in &mut matrix.columns {
             for (policy, part) in of_best {
                 if let Some(figure) = column.cells.iter_mut().find(|it| it.policy == policy) {
-                    figure.of_best = if column.name == MANY { part / 2.0 } else { part };
+                    figure.of_best =
+                        Some(Estimate::exact(if column.name == MANY { part / 2.0 } else { part }));
                 }
             }
         }

@@ -84,13 +84,13 @@ fn cell(x: f64, y: f64, column: &Column, found: Option<&Figure>) -> Markup {
         return html! { text.quiet text-anchor="middle" x=(middle) y=(y + 19.0) { "–" } };
     };
     // From half of the best, or less, over no colour at three quarters to the best itself.
-    let good = ((found.of_best - 0.75) * 4.0).clamp(-1.0, 1.0);
-    let is_bad = column.judged && found.of_best < GOOD;
+    let good = ((found.part() - 0.75) * 4.0).clamp(-1.0, 1.0);
+    let is_bad = column.judged && found.part() < GOOD;
     html! {
         rect class=(if good < 0.0 { "bad" } else { "good" }) x=(x) y=(y) width=(width)
             height=(height) rx="4" fill-opacity=(format!("{:.2}", good.abs() * 0.5)) {}
         @if is_bad { rect.frame x=(x) y=(y) width=(width) height=(height) rx="4" {} }
-        text text-anchor="middle" x=(middle) y=(y + 19.0) { (format!("{:.2}", found.of_best)) }
+        text text-anchor="middle" x=(middle) y=(y + 19.0) { (format!("{:.2}", found.part())) }
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn what_is_not_good_is_framed_unless_it_is_not_judged() {
         let matrix = matrix();
         let not_good = matrix.columns.iter().filter(|column| column.judged).flat_map(|c| &c.cells);
-        let not_good = not_good.filter(|figure| figure.of_best < GOOD).count();
+        let not_good = not_good.filter(|figure| figure.part() < GOOD).count();
         assert_eq!(svg(&matrix).matches("class=\"frame\"").count(), not_good);
     }
 }
