@@ -67,7 +67,7 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = read(&json);
 
-    assert_eq!(record["schema"], "loadtest-compare/1");
+    assert_eq!(record["schema"], "loadtest-compare/2");
     assert_eq!(record["complete"], true);
     assert_eq!(
         fields(&record),
@@ -290,7 +290,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
         (&["--mix", &mix], &["line 1", "often is no weight"]),
         (&["--mix", "/no/such"], &["/no/such"]),
-        (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/1"]),
+        (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
         (&["--json", &other], &["other.json", "not a result of compare"]),
         (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
     ];
