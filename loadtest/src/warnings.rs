@@ -65,8 +65,8 @@ pub enum Warning {
     LittlesLaw { who: String, in_flight: f64, connections: u64 },
     /// An open loop asked for more than could be sent.
     RateNotReached { asked: u64, sent: f64 },
-    /// Connections that failed because this machine had no port left for them.
-    PortsExhausted { count: u64 },
+    /// The prober could not go on, for want of ports or files.
+    ProberFailed { seconds: f64, reason: String },
     /// Processes of the server that may not be looked at.
     CannotSeeWorkers { who: String, reason: String },
 }
@@ -179,9 +179,9 @@ impl fmt::Display for Warning {
             ),
             Self::WrongAnswers { count, first } => write!(
                 f,
-                "{count} answers were wrong, the first because {first}; for / exactly `hello` is \
-                 expected and for another path, such as /?, any body, with status 200 and a \
-                 Content-Length: check --url-path or --url, and whether the server needs --lab"
+                "{count} answers were wrong, the first because {first}; expected are status 200, a body \
+                 whose end is known and, at / of our servers, `hello`: check --url-path, --expect and \
+                 whether the server needs --lab"
             ),
             Self::FaultsNotReached { count } => write!(
                 f,
@@ -247,12 +247,12 @@ impl fmt::Display for Warning {
                 "{asked} requests/s were asked for and {sent:.0} requests/s were sent: the figures are \
                  of the lower rate; choose a --rate that this machine can send"
             ),
-            Self::PortsExhausted { count } => write!(
-                f,
-                "{count} connections could not be opened, because every local port was in use or in \
-                 TIME_WAIT; use --keep-alive or a lower rate, or widen the range (sysctl \
-                 net.ipv4.ip_local_port_range, net.ipv4.tcp_tw_reuse=1)"
-            ),
+            Self::ProberFailed { seconds, reason } => {
+                write!(
+                    f,
+                    "the run ended after {seconds:.1} s, and its figures are of that time: {reason}"
+                )
+            }
             Self::CannotSeeWorkers { who, reason } => write!(
                 f,
                 "cannot see the workers of {who} ({reason}), so nothing is said about them; run \

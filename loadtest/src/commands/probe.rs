@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
@@ -10,14 +10,14 @@ use crate::environment::Environment;
 use crate::load;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Load, Until};
+use crate::probe::drive::{self, Failed, Load, Until};
 use crate::probe::fault_impact::fault_impact;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
-use crate::probe::inject::Struck;
-use crate::probe::record::{ProbeLoad, ProbeRecord, SCHEMA};
-use crate::probe::target::{Target, resolve};
+use crate::probe::ideal::Service;
+use crate::probe::record::{Ideal, OfIdeal, ProbeBody, ProbeLoad, ProbeRecord};
+use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
-use crate::server::{Server, Spec};
+use crate::server::{Kind, Server, Spec};
 use crate::statistics::latency::{Latency, percentile_of};
 use crate::warnings::Warning;
 
@@ -42,49 +42,25 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         Some(requests) => Until::Requests(requests),
         None => Until::Time(asked.duration.unwrap_or(DURATION)),
     };
+    let spec = spec(asked)?;
     check_faults(asked, until)?;
-    let server = asked.target.server.as_deref().map(Spec::parse).transpose()?;
     let connections = connections(asked, load::raise_open_files())?;
-    let arrivals = Arrivals::Poisson { seed: 1 };
+    let arrivals = match asked.arrivals {
+        cli::Arrivals::Poisson => Arrivals::Poisson { seed: asked.random.seed },
+        cli::Arrivals::Even => Arrivals::Even,
+    };
     let load =
         Load { connections, rate: asked.rate, arrivals, keep_alive: asked.keep_alive, until };
     let place =
         asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (url, run) = match (&server, &asked.target.url) {
-        (Some(server), _) => on_own_server(&load, server, asked)?,
-        (None, Some(url)) => (url.clone(), elsewhere(&load, url, asked)?),
-        (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
+    let (body, warnings) = match &spec.kind {
+        Kind::Running { url } => elsewhere(&spec, url, &load, asked)?,
+        _ => started_here(&spec, &load, asked, environment.cores)?,
     };
-
-    let Run { counters, faults, answered, .. } = &run;
-    let seconds = counters.lasted.as_secs_f64();
-    let mut record = ProbeRecord {
-        schema: SCHEMA.into(),
-        server: server.as_ref().map_or_else(|| url.clone(), |server| server.display_name()),
-        arguments: cli::arguments(),
-        environment,
-        load: ProbeLoad {
-            url,
-            connections,
-            rate: load.rate,
-            keep_alive: load.keep_alive,
-            seconds,
-            timeout_ms: asked.timeout.as_millis() as u64,
-        },
-        attempted: counters.attempted,
-        outcomes: counters.outcomes,
-        not_sent: counters.not_sent,
-        ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
-        answered_by_server: *answered,
-        latency_us: Latency::of(&counters.latency),
-        timeline: counters.timeline.buckets().to_vec(),
-        faults: fault_impact(counters, faults),
-        warnings: Vec::new(),
-    };
-    let found = warnings(counters, *answered, &load).into_iter().chain(run.warnings);
-    record.warnings = found.map(|warning| warning.to_string()).collect();
+    let mut record = ProbeRecord::new(cli::arguments(), environment, body);
+    record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
     if let Some(place) = place {
         place.save(&record)?;
@@ -92,6 +68,25 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     terminal::print(&report::probe::probe(&record))?;
     terminal::warn(record.warnings);
     Ok(())
+}
+
+/// The server that is asked for, if what is to be done to it can be done.
+fn spec(asked: &cli::Probe) -> Result<Spec> {
+    let target = &asked.target;
+    let text = target.server.as_ref().or(target.url.as_ref());
+    let spec = Spec::parse(text.context("name a server, or a --url")?)?;
+    ensure!(
+        target.server_options.is_empty() || spec.strategy().is_some(),
+        "options after -- are for shared and reuseport; write those of '{}' into its command",
+        spec.text
+    );
+    ensure!(
+        asked.faults.is_empty() || !matches!(spec.kind, Kind::Running { .. }),
+        "--fault needs a server that is started here, and '{}' runs already; give its command: \
+         \"cmd:PROGRAM --port {{port}}\"",
+        spec.text
+    );
+    Ok(spec)
 }
 
 /// A fault that never comes would make a run that says nothing.
@@ -124,65 +119,83 @@ fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-/// What one run gave.
-struct Run {
-    counters: Counters,
-    /// What was done to the server meanwhile.
-    faults: Vec<Struck>,
-    /// By the server's own count.
-    answered: Option<u64>,
-    /// Those that only the one who ran it could know.
-    warnings: Vec<Warning>,
-}
-
 /// Starts a server, asks it while faults are done to it, stops it.
-fn on_own_server(load: &Load, spec: &Spec, asked: &cli::Probe) -> Result<(String, Run)> {
-    let name = spec.display_name();
-    let program = name.as_str();
-    let mut server = Server::start(spec, &asked.target.server_options)?;
-    let address = server.address();
-    let host = address.to_string();
-    let target =
-        Target::new(address, &host, &asked.target.url_path, load.keep_alive, asked.timeout);
+fn started_here(
+    spec: &Spec,
+    load: &Load,
+    asked: &cli::Probe,
+    cpus: usize,
+) -> Result<(ProbeBody, Vec<Warning>)> {
+    let (name, options) = (spec.display_name(), &asked.target.server_options);
+    let path = &asked.target.url_path;
+    let mut server = Server::start(spec, options)?;
+    let url = server.url(path);
+    let target = expecting(Target::of(&server, path, load.keep_alive, asked.timeout)?, asked);
+    let service = Service::of(spec, options, path, server.worker_pids().len(), cpus);
     let before = server.requests();
+    let mut body = body(spec, url, load, &target);
 
-    let bar = progress::probe(program, load.until);
-    let fault_run =
-        run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
-            show(&bar, load, counters, elapsed);
-        })?;
-    let FaultRun { counters, struck: faults, mut warnings } = fault_run;
-    if cfg!(debug_assertions) {
-        warnings.push(Warning::DebugBuild);
+    let bar = progress::probe(&name, load.until);
+    let run = run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
+        show(&bar, load, counters, elapsed);
+    });
+    let FaultRun { counters, struck, warnings: mut more } = run.or_else(|error| {
+        let (counters, warning) = salvage(error)?;
+        anyhow::Ok(FaultRun { counters, struck: Vec::new(), warnings: vec![warning] })
+    })?;
+    bar.finish();
+    if cfg!(debug_assertions) && spec.strategy().is_some() {
+        more.push(Warning::DebugBuild);
     }
     let how = server.end()?;
-    let asked_to = faults.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
-    let stopped = |how| Warning::DidNotStop { program: program.into(), how };
-    warnings.extend(how.filter(|_| !asked_to).map(stopped));
+    let asked_to = struck.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
+    let stopped = |how| Warning::DidNotStop { program: name.clone(), how };
+    more.extend(how.filter(|_| !asked_to).map(stopped));
     let said = server.warnings();
-    let more = said.len().saturating_sub(REPEATED);
-    warnings.extend(said.into_iter().take(REPEATED));
-    if more > 0 {
-        warnings.push(Warning::ServerSaidMore { program: program.into(), lines: more });
+    let lines = said.len().saturating_sub(REPEATED);
+    more.extend(said.into_iter().take(REPEATED));
+    if lines > 0 {
+        more.push(Warning::ServerSaidMore { program: name.clone(), lines });
     }
     let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
-    Ok((server.url(&asked.target.url_path), Run { counters, faults, answered, warnings }))
+    body.faults = fault_impact(&counters, &struck);
+    let mut warnings = fill(&mut body, &counters, answered, load, service)?;
+    warnings.extend(more);
+    Ok((body, warnings))
 }
 
 /// Asks a server that somebody else started.
-fn elsewhere(load: &Load, url: &str, asked: &cli::Probe) -> Result<Run> {
-    let (address, host, path) = resolve(url)?;
-    let target = Target::new(address, host, path, load.keep_alive, asked.timeout);
-    let counters = ask(target, load, url)?;
-    Ok(Run { counters, faults: Vec::new(), answered: None, warnings: Vec::new() })
+fn elsewhere(
+    spec: &Spec,
+    url: &str,
+    load: &Load,
+    asked: &cli::Probe,
+) -> Result<(ProbeBody, Vec<Warning>)> {
+    let target = expecting(Target::at(url, load.keep_alive, asked.timeout)?, asked);
+    let mut body = body(spec, url.into(), load, &target);
+    let bar = progress::probe(url, load.until);
+    let look = |counters: &Counters, elapsed| show(&bar, load, counters, elapsed);
+    let (counters, failed) = match drive::run(target, load, Instant::now(), look) {
+        Ok(counters) => (counters, None),
+        Err(error) => salvage(error).map(|(counters, warning)| (counters, Some(warning)))?,
+    };
+    let mut warnings = fill(&mut body, &counters, None, load, None)?;
+    warnings.extend(failed);
+    Ok((body, warnings))
 }
 
-/// Puts the load on the target, with a bar.
-fn ask(target: Target, load: &Load, whom: &str) -> Result<Counters> {
-    let bar = progress::probe(whom, load.until);
-    drive::run(target, load, Instant::now(), |counters, elapsed| {
-        show(&bar, load, counters, elapsed)
-    })
+/// The target with the body that was asked for, if one was.
+fn expecting(target: Target, asked: &cli::Probe) -> Target {
+    let expect = asked.expect.as_ref().map(|text| text.clone().into_bytes());
+    Target { expect: expect.or(target.expect), ..target }
+}
+
+/// What was counted until the prober failed, and why it did.
+fn salvage(error: anyhow::Error) -> Result<(Counters, Warning)> {
+    let failed: Failed = error.downcast()?;
+    let seconds = failed.counters.lasted.as_secs_f64();
+    let warning = Warning::ProberFailed { seconds, reason: failed.to_string() };
+    Ok((*failed.counters, warning))
 }
 
 fn show(bar: &progress::Bar, load: &Load, counters: &Counters, elapsed: Duration) {
@@ -190,6 +203,60 @@ fn show(bar: &progress::Bar, load: &Load, counters: &Counters, elapsed: Duration
         Until::Time(_) => bar.show(elapsed),
         Until::Requests(_) => bar.show_requests(counters.attempted),
     }
+}
+
+/// What is asked of whom; nothing was counted yet.
+fn body(spec: &Spec, url: String, load: &Load, target: &Target) -> ProbeBody {
+    let expect = target.expect.as_ref().map(|text| String::from_utf8_lossy(text).into_owned());
+    let load = ProbeLoad {
+        url,
+        connections: load.connections,
+        rate: load.rate,
+        arrivals: load.rate.map(|_| load.arrivals.name().into()),
+        keep_alive: load.keep_alive,
+        seconds: 0.0,
+        timeout_ms: target.timeout.as_millis() as u64,
+        expect,
+    };
+    ProbeBody { server: spec.display_name(), load, ..ProbeBody::default() }
+}
+
+/// Writes down what was counted. Gives the warnings that follow from it.
+fn fill(
+    body: &mut ProbeBody,
+    counters: &Counters,
+    answered: Option<u64>,
+    load: &Load,
+    service: Option<Service>,
+) -> Result<Vec<Warning>> {
+    body.load.seconds = counters.lasted.as_secs_f64();
+    body.attempted = counters.attempted;
+    body.outcomes = counters.outcomes;
+    body.not_sent = counters.not_sent;
+    body.sent_per_second = counters.sent_per_second();
+    body.ok_per_second = counters.ok_per_second();
+    body.answered_by_server = answered;
+    body.latency_us = Latency::of(&counters.latency);
+    body.lateness_us = Latency::of(&counters.lateness);
+    body.timeline = counters.timeline.buckets().to_vec();
+    if let (Some(service), Some(latency)) = (service, &body.latency_us)
+        && !counters.arrivals.is_empty()
+    {
+        let all = service.ideal(&counters.arrivals)?;
+        let ideal = Ideal {
+            service_us: service.time.as_micros() as u64,
+            servers: service.servers,
+            p50: percentile_of(&all, 50.0),
+            p99: percentile_of(&all, 99.0),
+        };
+        let times = |latency: u64, ideal: u64| latency as f64 / ideal as f64;
+        body.of_ideal = Some(OfIdeal {
+            p50: times(latency.p50, ideal.p50),
+            p99: times(latency.p99, ideal.p99),
+        });
+        body.ideal = Some(ideal);
+    }
+    Ok(warnings(counters, answered, load))
 }
 
 /// The warnings that follow from figures.
@@ -201,12 +268,14 @@ fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warn
     if counters.cut_off > 0 {
         found.push(Warning::CutOff { count: counters.cut_off });
     }
-    if counters.not_sent > 0 {
+    if let Some(asked) = load.rate.filter(|_| counters.fell_behind) {
+        found.push(Warning::RateNotReached { asked, sent: counters.sent_per_second() });
+    } else if counters.not_sent > 0 {
         found.push(Warning::NotSent { count: counters.not_sent, limit: load.connections });
     }
     if counters.client_was_late() {
-        let p99_us = percentile_of(&counters.lateness, 99.0);
-        found.push(Warning::ClientLate { p99_ms: p99_us as f64 / 1e3, slices: None });
+        let p99_ms = percentile_of(&counters.lateness, 99.0) as f64 / 1e3;
+        found.push(Warning::ClientLate { p99_ms, slices: None });
     }
     if let Some(first) = counters.first_wrong.clone() {
         found.push(Warning::WrongAnswers { count: counters.outcomes.wrong_answer, first });

@@ -18,6 +18,14 @@ pub enum Arrivals {
 }
 
 impl Arrivals {
+    /// As the command line and results name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poisson { .. } => "poisson",
+            Self::Even => "even",
+        }
+    }
+
     /// The due times at a mean rate per second, from the start of the load; they never end.
     pub fn at(self, rate: u64) -> impl Iterator<Item = Duration> {
         let mut random = match self {

@@ -115,7 +115,7 @@ async fn converse(target: &Target, mut stream: TcpStream) -> Result<Asked> {
 /// The answer, or `None` if the connection ended before it did.
 async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<Option<Progress>> {
     stream.write_all(&target.request).await?;
-    let mut reader = Reader::new(target.body);
+    let mut reader = Reader::new(target.expect.as_deref());
     let mut buffer = [0; 4096];
     loop {
         let count = stream.read(&mut buffer).await?;

@@ -12,17 +12,27 @@ use crate::statistics::latency::{self, percentile_of};
 /// A client that sends later than this, at p99, measures itself: 1 ms, in microseconds.
 const MOST_LATE_US: u64 = 1000;
 
+/// A client whose last request is later than this part of the time has fallen behind.
+const BEHIND: f64 = 0.05;
+
+/// So much later any request may be.
+const JITTER: Duration = Duration::from_millis(5);
+
 /// So many due times are kept: 64 MB. A longer run keeps none.
 const MOST_ARRIVALS: usize = 4_000_000;
 
 /// All counts of one run. Times are from the start of the load.
+#[derive(Debug)]
 pub struct Counters {
     /// Requests begun.
     pub attempted: u64,
     /// How they ended.
     pub outcomes: Outcomes,
-    /// Requests of an open loop that were due and not sent, because too many were under way.
+    /// Requests of an open loop that were due and not sent, because too many were under way or, see
+    /// [`fell_behind`](Self::fell_behind), time was over.
     pub not_sent: u64,
+    /// Whether the client could not send as fast as it should.
+    pub fell_behind: bool,
     /// Requests that Ctrl-C cut off; they have no outcome, and are not attempted any more.
     pub cut_off: u64,
     /// Answers that were as they should be, in microseconds from when they were due.
@@ -50,6 +60,7 @@ impl Counters {
             attempted: 0,
             outcomes: Outcomes::default(),
             not_sent: 0,
+            fell_behind: false,
             cut_off: 0,
             latency: latency::empty()?,
             lateness: latency::empty()?,
@@ -70,6 +81,22 @@ impl Counters {
             ..=MOST_ARRIVALS => self.arrivals.push(due),
             _ => self.arrivals = Vec::new(),
         }
+    }
+
+    /// Ends the sending of an open loop, whose last request was due and sent at these times.
+    pub fn all_sent(&mut self, due: Duration, now: Duration) {
+        self.fell_behind |= now > due.mul_f64(1.0 + BEHIND) + JITTER;
+        self.lasted = self.lasted.max(now);
+    }
+
+    /// Requests sent per second; 0 if there was no time.
+    pub fn sent_per_second(&self) -> f64 {
+        per_second(self.attempted, self.lasted)
+    }
+
+    /// Good answers per second, while requests were sent.
+    pub fn ok_per_second(&self) -> f64 {
+        per_second(self.outcomes.ok, self.lasted)
     }
 
     /// Whether the client itself was late: its latencies then say little about the server.
@@ -110,6 +137,10 @@ impl Counters {
     }
 }
 
+fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +163,24 @@ mod tests {
         let counters = counters(2, &[(Outcome::Ok, 50), (Outcome::TimedOutAnswering, 2050)]);
         assert_eq!((counters.latency.len(), &*counters.losses), (1, &[ms(2050)][..]));
         assert!((9_990..=10_010).contains(&counters.latency.max()), "{}", counters.latency.max());
+    }
+
+    #[test]
+    fn a_client_is_late_by_its_99th_percentile_and_behind_by_its_last_request() {
+        let mut counters = counters(0, &[]);
+        (0..100).for_each(|number| counters.sent(ms(number), ms(number)));
+        counters.sent(ms(100), ms(200));
+        assert!(!counters.client_was_late());
+        counters.sent(ms(101), ms(200));
+        assert!(counters.client_was_late());
+        assert_eq!((counters.lateness.len(), counters.arrivals.len()), (102, 102));
+
+        counters.attempted = 102;
+        counters.all_sent(ms(101), ms(102));
+        assert!(!counters.fell_behind);
+        counters.all_sent(ms(101), ms(204));
+        assert!(counters.fell_behind);
+        assert_eq!((counters.lasted, counters.sent_per_second().round()), (ms(204), 500.0));
     }
 
     #[test]

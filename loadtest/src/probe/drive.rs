@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,8 @@ pub const POOL: usize = 32;
 /// How often Ctrl-C and the end are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How long requests that are under way may take after Ctrl-C.
+/// How long requests that are under way may take after Ctrl-C; and how long after its end an open
+/// loop that is late still sends.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What is asked of the prober.
@@ -74,9 +76,29 @@ struct Run {
     failure: RefCell<Option<anyhow::Error>>,
 }
 
+/// The prober failed, and not the server. What was counted until then is no less true.
+#[derive(Debug)]
+pub struct Failed {
+    /// The counts; requests under way are cut off.
+    pub counters: Box<Counters>,
+    reason: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Failed {}
+
 /// Puts the load on the target, until its end or Ctrl-C, and waits for every request's outcome.
 ///
 /// `look` is called every few milliseconds with the time that has passed since `start`.
+///
+/// # Errors
+/// When this program fails, as without ports or files left, and after a second Ctrl-C. If anything was
+/// answered by then, the error is a [`Failed`].
 pub fn run(
     target: Target,
     load: &Load,
@@ -101,12 +123,22 @@ pub fn run(
             Some(rate) => run.clone().spawn(open_loop(run.clone(), rate)),
         }
         oversee(&run, &mut look).await
-    })?;
+    });
     // Ends what was cut off, and closes all connections.
     drop(tasks);
-    let mut counters = run.counters.replace(Counters::new()?);
-    counters.close(cut)?;
-    Ok(counters)
+    finish(run.counters.replace(Counters::new()?), cut)
+}
+
+/// Closes the count. `ended` says whether requests were cut off.
+fn finish(mut counters: Counters, ended: Result<bool>) -> Result<Counters> {
+    let interrupted = interrupt::count() > 1;
+    let failure = match ended {
+        Ok(cut) => return counters.close(cut).map(|()| counters),
+        Err(error) if counters.outcomes.ok == 0 || interrupted => return Err(error),
+        Err(error) => error,
+    };
+    counters.close(true)?;
+    Err(Failed { counters: Box::new(counters), reason: format!("{failure:#}") }.into())
 }
 
 /// Waits for the end. Gives whether requests were cut off.
@@ -235,6 +267,7 @@ async fn closed_loop(run: Rc<Run>, number: usize) -> Result<()> {
 async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
     let ticker = Ticker::new()?;
     let pool = Rc::new(Pool::default());
+    let mut last = Duration::ZERO;
     for (number, due) in run.load.arrivals.at(rate).enumerate() {
         if !run.goes_on(due) {
             break;
@@ -245,6 +278,14 @@ async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
         if run.stopped.get() {
             break;
         }
+        last = due;
+        if let Until::Time(end) = run.load.until
+            && run.start.elapsed() > end + GRACE
+        {
+            let left = (end - due).as_secs_f64() * rate as f64;
+            run.counters.borrow_mut().not_sent += left.ceil() as u64;
+            break;
+        }
         // This loop is a task as well.
         if run.active.get() as u64 > run.load.connections {
             run.counters.borrow_mut().not_sent += 1;
@@ -253,6 +294,8 @@ async fn open_loop(run: Rc<Run>, rate: u64) -> Result<()> {
         run.begin();
         run.clone().spawn(one_request(run.clone(), pool.clone(), due, number));
     }
+    let now = run.start.elapsed();
+    run.counters.borrow_mut().all_sent(last, now);
     Ok(())
 }
 
@@ -367,7 +410,8 @@ mod tests {
                 (counters.attempted, counters.outcomes.ok, counters.not_sent),
                 (100, 100, 0)
             );
-            assert_eq!(counters.lasted, Duration::from_millis(200));
+            assert!(counters.lasted >= Duration::from_millis(200));
+            assert_eq!((counters.lateness.len(), counters.arrivals.len()), (100, 100));
             // A slow machine may need more than the pool's least.
             assert!(connections.load(Relaxed) >= expected);
         }

@@ -11,7 +11,64 @@ use std::time::Duration;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
+use crate::server::{Kind, Spec};
 use crate::statistics::latency;
+
+/// How requests are served, where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// How many are served at a time.
+    pub servers: usize,
+    /// How long each takes.
+    pub time: Duration,
+}
+
+impl Service {
+    /// What is known of one of our servers, with so many workers and CPUs, asked for `path`: a
+    /// blocked worker uses no CPU, so as many are blocked at a time as there are workers; those that
+    /// burn CPU time need a CPU each.
+    pub fn of(
+        spec: &Spec,
+        extra: &[String],
+        path: &str,
+        workers: usize,
+        cpus: usize,
+    ) -> Option<Self> {
+        let Kind::Ours { options, .. } = &spec.kind else { return None };
+        let busy = workers.min(cpus);
+        let micros = |text: &str| text.parse().ok().map(Duration::from_micros);
+        let (servers, time) = if let Some(text) = path.strip_prefix("/block/") {
+            (workers, micros(text)?)
+        } else if let Some(text) = path.strip_prefix("/spin/") {
+            (busy, micros(text)?)
+        } else if path == "/" {
+            (busy, handler_cost(extra.iter().chain(options))?)
+        } else {
+            return None;
+        };
+        (servers > 0 && !time.is_zero()).then_some(Self { servers, time })
+    }
+
+    /// What one queue would have done with these arrivals.
+    ///
+    /// # Errors
+    /// As for [`one_queue`].
+    pub fn ideal(&self, arrivals: &[Duration]) -> Result<Histogram<u64>> {
+        one_queue(arrivals, self.servers, self.time)
+    }
+}
+
+/// The value of the last `--handler-cost`, which is the one that counts.
+fn handler_cost<'a>(options: impl Iterator<Item = &'a String>) -> Option<Duration> {
+    let mut words = options.flat_map(|word| word.splitn(2, '='));
+    let mut found = None;
+    while let Some(word) = words.next() {
+        if word == "--handler-cost" {
+            found = words.next();
+        }
+    }
+    humantime::parse_duration(found?).ok()
+}
 
 /// The latencies, in microseconds, of requests that arrive at these times, in rising order, before
 /// so many servers, each of which takes `service` for one. At least one server is assumed.
@@ -50,6 +107,29 @@ mod tests {
                 vec![ms; step.count_at_value() as usize]
             })
             .collect()
+    }
+
+    #[test]
+    fn the_service_time_is_read_from_the_path_or_the_servers_options() {
+        let service =
+            |servers, micros| Some(Service { servers, time: Duration::from_micros(micros) });
+        for (server, path, expected) in [
+            ("shared", "/block/10000", service(8, 10_000)),
+            ("reuseport", "/spin/70", service(2, 70)),
+            ("shared --handler-cost 1ms", "/", service(2, 1000)),
+            ("shared --handler-cost=1ms --handler-cost 70us", "/", service(2, 70)),
+            ("shared --handler-cost 1ms", "/block/20", service(8, 20)),
+            ("shared", "/", None),
+            ("shared", "/block/x", None),
+            ("shared", "/block/0", None),
+            ("shared", "/other", None),
+            ("cmd:serve {port}", "/block/10000", None),
+        ] {
+            let spec = Spec::parse(server).unwrap();
+            assert_eq!(Service::of(&spec, &[], path, 8, 2), expected, "{server} {path}");
+        }
+        let (spec, extra) = (Spec::parse("shared").unwrap(), ["--handler-cost=1ms".to_owned()]);
+        assert_eq!(Service::of(&spec, &extra, "/", 1, 2), service(1, 1000));
     }
 
     #[test]

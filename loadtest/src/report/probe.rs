@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::probe::drive::AFTER_REFUSAL;
-use crate::probe::record::{FaultRecord, ProbeRecord};
+use crate::probe::record::{FaultRecord, ProbeBody, ProbeRecord};
 use crate::probe::timeline::Bucket;
+use crate::record::Record;
 use crate::report::format::{count, microseconds, rounded};
 use crate::report::table::{Left, Right, table, text};
 use crate::report::terminal::{BOLD, machine};
@@ -20,15 +21,17 @@ const MOST_LINES: usize = 60;
 pub fn probe(record: &ProbeRecord) -> String {
     let mut report = String::new();
     // Writing to a String cannot fail.
-    let _ = header(&mut report, record).and_then(|()| summary(&mut report, record));
-    report += &timeline(&record.timeline, &record.faults);
-    if !record.faults.is_empty() {
-        report += &faults(&record.faults);
+    let _ = header(&mut report, record).and_then(|()| summary(&mut report, &record.body));
+    let body = &record.body;
+    report += &timeline(&body.timeline, &body.faults);
+    if !body.faults.is_empty() {
+        report += &faults(&body.faults);
     }
     report
 }
 
 fn header(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
+    let Record { environment, body: record, .. } = record;
     let load = &record.load;
     let mode = match load.keep_alive {
         true => "connections kept alive",
@@ -48,10 +51,10 @@ fn header(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
         None => format!("{} clients, each with one request at a time", count(load.connections)),
     };
     writeln!(report, "{who}; {seconds:.1} s, timeouts {}", microseconds(timeout))?;
-    writeln!(report, "{}", machine(&record.environment))
+    writeln!(report, "{}", machine(environment))
 }
 
-fn summary(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
+fn summary(report: &mut String, record: &ProbeBody) -> std::fmt::Result {
     let outcomes = record.outcomes;
     writeln!(
         report,
@@ -91,7 +94,19 @@ fn summary(report: &mut String, record: &ProbeRecord) -> std::fmt::Result {
         Some(_) => "from when the request was due",
         None => "from when the client asked, which a stalled server delays: see --rate",
     };
-    writeln!(report, "            of good answers, {from}")
+    writeln!(report, "            of good answers, {from}")?;
+    let (Some(ideal), Some(times)) = (record.ideal, record.of_ideal) else { return Ok(()) };
+    writeln!(
+        report,
+        "  ideal     p50 {}, p99 {}: one queue before {} servers, {} each, no overhead\n            \
+         measured latencies are {:.2} and {:.2} times that",
+        microseconds(ideal.p50 as f64),
+        microseconds(ideal.p99 as f64),
+        count(ideal.servers as u64),
+        microseconds(ideal.service_us as f64),
+        times.p50,
+        times.p99
+    )
 }
 
 fn latencies(latency: &Latency) -> [(&'static str, f64); 6] {
@@ -277,7 +292,7 @@ mod tests {
     use super::*;
     use crate::measure::bench;
     use crate::probe::outcome::Outcomes;
-    use crate::probe::record::{ProbeLoad, SCHEMA};
+    use crate::probe::record::{Ideal, OfIdeal, ProbeLoad};
 
     fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
         FaultRecord {
@@ -295,11 +310,8 @@ mod tests {
 
     fn example(buckets: usize, faults: Vec<FaultRecord>) -> ProbeRecord {
         let bucket = |place| Bucket { at_ms: place as u64 * 100, ok: 12_345, lost: place as u64 };
-        ProbeRecord {
-            schema: SCHEMA.into(),
+        let body = ProbeBody {
             server: "reuseport".into(),
-            arguments: vec!["probe".into(), "reuseport".into()],
-            environment: bench::tests::record(&[1]).environment,
             load: ProbeLoad {
                 url: "http://127.0.0.1:12345/".into(),
                 connections: 1_000_000,
@@ -307,6 +319,7 @@ mod tests {
                 keep_alive: false,
                 seconds: 10.0,
                 timeout_ms: 2000,
+                ..ProbeLoad::default()
             },
             attempted: 12_345_678,
             outcomes: Outcomes { ok: 12_345_600, reset: 78, ..Outcomes::default() },
@@ -324,8 +337,12 @@ mod tests {
             }),
             timeline: (0..buckets).map(bucket).collect(),
             faults,
-            warnings: vec![],
-        }
+            ideal: Some(Ideal { service_us: 123_456, servers: 1024, p50: 123_456, p99: 999_999 }),
+            of_ideal: Some(OfIdeal { p50: 123.45, p99: 1234.56 }),
+            ..ProbeBody::default()
+        };
+        let arguments = vec!["probe".into(), "reuseport".into()];
+        ProbeRecord::new(arguments, bench::tests::record(&[1]).environment, body)
     }
 
     fn plain(report: &str) -> String {
@@ -372,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_long_run_gets_longer_cells_and_not_more_lines() {
-        let report = plain(&timeline(&example(6000, vec![]).timeline, &[]));
+        let report = plain(&timeline(&example(6000, vec![]).body.timeline, &[]));
         assert!(report.lines().count() <= MOST_LINES + 4);
         assert!(report.contains("10.0 s in each line; a cell is 1000 ms"), "{report}");
     }
