@@ -57,6 +57,10 @@ pub enum Warning {
     NoMatrix,
     /// There is one, and it is of another machine.
     ForeignMatrix { path: String },
+    /// A foreign server is seen through the kernel's eyes only.
+    KernelView { who: String },
+    /// The parent accepts and hands on to its children.
+    OnlyParentAccepts { who: String, children: usize },
     /// The server did not end with status 0 within its time.
     DidNotStop { program: String, how: String },
     /// The prober sent many requests later than they were due.
@@ -219,6 +223,16 @@ impl fmt::Display for Warning {
                 f,
                 "the matrix in {path} was made on another machine and is left out; `make matrix` \
                  makes one here"
+            ),
+            Self::KernelView { who } => write!(
+                f,
+                "{who} does not count for itself: requests of each worker are not known, and its \
+                 connections are averages of what was seen open a few times a second"
+            ),
+            Self::OnlyParentAccepts { who, children } => write!(
+                f,
+                "of {who} only the parent accepts; it hands connections to its {children} children, \
+                 so none of them takes new ones from the queue by itself"
             ),
             Self::DidNotStop { program, how } => write!(
                 f,

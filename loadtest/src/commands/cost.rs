@@ -16,7 +16,7 @@ use crate::load::wrk::Wrk;
 use crate::load::{self, Load};
 use crate::measure::cost::{CostRecord, CostResult, CostRun, SCHEMA};
 use crate::report::{self, progress, terminal};
-use crate::server::nginx::Installed;
+use crate::server::nginx;
 use crate::server::subject::Subject;
 use crate::server::{Spec, Strategy};
 use crate::statistics::{median, relative_spread};
@@ -35,7 +35,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     let servers: Vec<Spec> =
         asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
     let wrk = Wrk::find()?;
-    let installed = Installed::find()?;
+    let (_, nginx) = nginx::find()?;
     let place =
         asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     load::raise_open_files();
@@ -44,10 +44,10 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
 
     let mut subjects = Vec::new();
     for (name, server) in asked.servers.iter().zip(&servers) {
-        subjects.push(Subject::server(name, server, asked.workers)?);
+        subjects.push(Subject::start(name, server, asked.workers)?);
     }
-    for (name, reuseport) in [("nginx", false), ("nginx reuseport", true)] {
-        subjects.push(Subject::nginx(name, installed.start(asked.workers, reuseport)?));
+    for (name, text) in [("nginx", "nginx"), ("nginx reuseport", "nginx --reuseport")] {
+        subjects.push(Subject::start(name, &Spec::parse(text)?, asked.workers)?);
     }
     let (runs, errors) = take_turns(&mut subjects, &meter, &wrk, [load(true), load(false)], asked)?;
     let results = summarize(&subjects, &runs);
@@ -64,7 +64,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
         schema: SCHEMA.into(),
         arguments: cli::arguments(),
         environment,
-        nginx: installed.version,
+        nginx,
         unit: meter.unit,
         excuse: meter.excuse,
         workers: asked.workers,

@@ -122,19 +122,6 @@ pub fn own_cpu() -> Duration {
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
-/// The processes that a process has started and that still run.
-pub fn children(pid: u32) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for process in procfs::process::all_processes().context("cannot read /proc")?.flatten() {
-        // Processes come and go while we look.
-        if process.stat().is_ok_and(|stat| stat.ppid == pid as i32) {
-            found.push(process.pid as u32);
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

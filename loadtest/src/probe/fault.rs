@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::server::signals::Action;
+
 /// The most faults of one option: more would be an attack and no experiment.
 const MOST: u32 = 10_000;
 
@@ -17,15 +19,15 @@ pub enum Kind {
     ContinueWorker,
     /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
     KillWorker,
-    /// SIGHUP to the parent: every worker is replaced.
+    /// To the parent: every worker is replaced.
     Reload,
-    /// SIGTTIN to the parent: one worker more.
+    /// To the parent: one worker more.
     AddWorker,
-    /// SIGTTOU to the parent: one worker fewer.
+    /// To the parent: one worker fewer.
     RemoveWorker,
-    /// SIGTERM to the parent: it drains, and ends.
-    Term,
-    /// SIGQUIT to the parent: it ends at once.
+    /// To the parent: it serves what is under way, and ends. `term` is another name.
+    Drain,
+    /// To the parent: it ends at once.
     Quit,
     /// SIGKILL to the parent.
     KillParent,
@@ -39,7 +41,7 @@ impl Kind {
         Self::Reload,
         Self::AddWorker,
         Self::RemoveWorker,
-        Self::Term,
+        Self::Drain,
         Self::Quit,
         Self::KillParent,
     ];
@@ -50,18 +52,28 @@ impl Kind {
             Self::StopWorker => "stop-worker",
             Self::ContinueWorker => "continue-worker",
             Self::KillWorker => "kill-worker",
-            Self::Reload => "reload",
-            Self::AddWorker => "add-worker",
-            Self::RemoveWorker => "remove-worker",
-            Self::Term => "term",
-            Self::Quit => "quit",
             Self::KillParent => "kill-parent",
+            Self::Reload | Self::AddWorker | Self::RemoveWorker | Self::Drain | Self::Quit => {
+                self.action().map_or("", Action::name)
+            }
+        }
+    }
+
+    /// What the parent is asked to do by a signal of its own choice, if this is it.
+    pub fn action(self) -> Option<Action> {
+        match self {
+            Self::Reload => Some(Action::Reload),
+            Self::AddWorker => Some(Action::Add),
+            Self::RemoveWorker => Some(Action::Remove),
+            Self::Drain => Some(Action::Drain),
+            Self::Quit => Some(Action::Quit),
+            Self::StopWorker | Self::ContinueWorker | Self::KillWorker | Self::KillParent => None,
         }
     }
 
     /// Whether the server is not meant to serve any more after it.
     pub fn ends_the_server(self) -> bool {
-        matches!(self, Self::Term | Self::Quit | Self::KillParent)
+        matches!(self, Self::Drain | Self::Quit | Self::KillParent)
     }
 }
 
@@ -89,6 +101,11 @@ pub struct Due {
 }
 
 impl Fault {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// When the last of it is due.
     pub fn last(&self) -> Duration {
         self.at + self.every * (self.times - 1)
@@ -108,6 +125,7 @@ impl FromStr for Fault {
         let form = "expected FAULT@TIME, such as reload@1s, or FAULT@TIME*COUNT/EVERY, such as \
                     reload@1s*20/250ms";
         let (name, when) = text.split_once('@').ok_or(form)?;
+        let name = if name == "term" { "drain" } else { name };
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let names = Kind::ALL.map(Kind::name).join(", ");
             format!("there is no fault {name:?}; there are {names}")
@@ -183,7 +201,7 @@ mod tests {
         let plan = plan(&faults);
         let shown: Vec<_> = plan.iter().map(|due| (due.at.as_secs(), due.kind.name())).collect();
         let expected =
-            [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "term"), (3, "reload")];
+            [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "drain"), (3, "reload")];
         assert_eq!(shown, expected);
         assert_eq!(&*plan[1].asked, "reload@1s*3/1s");
     }

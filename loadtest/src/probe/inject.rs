@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procfs::process::Process;
 
+use crate::kernel::family;
 use crate::probe::fault::{Due, Kind};
 use crate::server::Server;
 use crate::warnings::Warning;
@@ -66,6 +66,8 @@ impl<'a> Injector<'a> {
         for Due { at, kind, asked } in plan {
             while let Some(left) = at.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
                 sleep(left.min(LOOK_EVERY));
+                // What workers hold is remembered for when they are stopped.
+                let _ = self.server.sample();
                 if over.load(Relaxed) {
                     return done;
                 }
@@ -126,11 +128,10 @@ impl<'a> Injector<'a> {
                 self.killed_parent = Some(Instant::now());
                 Signal::SIGKILL
             }
-            Kind::Reload => Signal::SIGHUP,
-            Kind::AddWorker => Signal::SIGTTIN,
-            Kind::RemoveWorker => Signal::SIGTTOU,
-            Kind::Term => Signal::SIGTERM,
-            Kind::Quit => Signal::SIGQUIT,
+            // A signal that is not known was refused before the load began.
+            Kind::Reload | Kind::AddWorker | Kind::RemoveWorker | Kind::Drain | Kind::Quit => {
+                self.server.signals().signal(kind.action()?).ok()?
+            }
         };
         self.server.signal(to_parent);
         self.server.pid()
@@ -159,39 +160,15 @@ impl Drop for Injector<'_> {
 
 impl Orphan {
     fn of(pid: u32) -> Option<Self> {
-        let stat = Process::new(pid as i32).ok()?.stat().ok()?;
-        Some(Self { pid, started: stat.starttime })
+        Some(Self { pid, started: family::started(pid)? })
     }
 
-    /// Whether it still runs. One that is dead and waits to be reaped, by somebody who may never do
-    /// so, does not.
     fn runs(&self) -> bool {
-        let stat = Process::new(self.pid as i32).and_then(|process| process.stat());
-        stat.is_ok_and(|stat| stat.starttime == self.started && stat.state != 'Z')
+        family::runs(self.pid, self.started)
     }
 }
 
 /// It may have ended just now; then there is nobody to tell.
 fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_ended_is_no_orphan_even_if_nobody_reaps_it() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let orphan = Orphan::of(child.id()).unwrap();
-        assert!(orphan.runs());
-        assert!(!Orphan { pid: child.id(), started: orphan.started + 1 }.runs());
-        child.kill().unwrap();
-        let begin = Instant::now();
-        while orphan.runs() {
-            assert!(begin.elapsed() < Duration::from_secs(20));
-        }
-        child.wait().unwrap();
-        assert!(!orphan.runs());
-    }
 }

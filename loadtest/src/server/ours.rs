@@ -1,5 +1,6 @@
 //! This repository's own servers: where they lie, when they serve, and what their log says.
 
+use std::cmp::Reverse;
 use std::fs::Permissions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -10,9 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use common::scoreboard::Scoreboard;
+use common::scoreboard::{Scoreboard, State};
 
 use crate::interrupt;
+use crate::kernel::family;
 use crate::kernel::procfs::Usage;
 use crate::server::process::Child;
 use crate::server::spec::Strategy;
@@ -69,7 +71,7 @@ impl Ours {
     fn from(program: &'static str, mut command: Command, input: Stdio) -> Result<Self> {
         // Its log is read here, and shown as part of a line of ours.
         command.env("NO_COLOR", "1");
-        let mut child = Child::start_with(program, &mut command, input)?;
+        let mut child = Child::start_server_with(program, &mut command, input)?;
         let serves = child.wait_for(START_WITHIN, |child| {
             interrupt::check()?;
             if let Some(status) = child.ended()? {
@@ -102,11 +104,46 @@ impl Ours {
                 gated: Some(slot.gated.load(Relaxed)),
                 ..WorkerUsage::default()
             };
-            Some(Usage::of(pid).map(|usage| Reading { totals, usage, ..Reading::default() }))
+            Some(Usage::of(pid).map(|usage| Reading {
+                totals,
+                usage,
+                serves: true,
+                ..Reading::default()
+            }))
         });
         let readings = readings.collect::<Result<_>>().map(Readings);
         // A worker that has died is found here first, if its parent has not noticed yet.
         readings.with_context(|| format!("cannot look at a worker of {}", self.child.name()))
+    }
+
+    /// Its workers' process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
+    }
+
+    /// Its workers' process ids, each with the inode of the socket that it accepts from.
+    pub fn sockets(&self) -> Vec<(u32, u64)> {
+        let workers = self.scoreboard.workers();
+        workers
+            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
+            .collect()
+    }
+
+    /// Connections that each worker has accepted since its start.
+    pub fn accepted(&self) -> Vec<u64> {
+        let slots = self.scoreboard.workers().map(|(_, slot)| slot);
+        slots.map(|slot| slot.connections_accepted.load(Relaxed)).collect()
+    }
+
+    /// Its own workers that serve, those first that have answered most.
+    pub fn busiest(&self) -> Vec<u32> {
+        let serving = self.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
+        let mut found: Vec<(u64, u32)> = serving
+            .filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?)))
+            .filter(|&(_, pid)| family::parent(pid) == Some(self.child.pid()))
+            .collect();
+        found.sort_by_key(|&(requests, _)| Reverse(requests));
+        found.into_iter().map(|(_, pid)| pid).collect()
     }
 
     /// Whether a worker has its place still. Its parent empties the slot of one that has died.
@@ -120,6 +157,11 @@ impl Ours {
     pub fn warnings(&self) -> Vec<String> {
         self.child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
     }
+}
+
+/// Whether no worker has a connection open.
+pub fn is_idle(scoreboard: &Scoreboard) -> bool {
+    scoreboard.workers().all(|(_, slot)| slot.connections_open.load(Relaxed) == 0)
 }
 
 /// Finds a server in the folder that this program lies in: they are built together.

@@ -7,7 +7,6 @@ use crate::load::perf::Meter;
 use crate::load::wrk::{Measured, Moment, Wrk};
 use crate::measure::cost::CostRun;
 use crate::measure::cross_check::{check_answered, check_count};
-use crate::server::nginx::Nginx;
 use crate::server::{Readings, Server, Spec, Strategy};
 
 /// A server that takes its turn.
@@ -16,40 +15,17 @@ pub struct Subject {
     pub name: String,
     /// Whose server it is; nginx is nobody's.
     pub strategy: Option<Strategy>,
-    url: String,
-    pids: Vec<u32>,
-    running: Running,
-}
-
-enum Running {
-    Server(Server, Readings),
-    Nginx(Nginx),
+    server: Server,
+    readings: Readings,
 }
 
 impl Subject {
-    /// Starts one of our servers. Its options come after those that all have in common, and so win.
-    pub fn server(name: &str, asked: &Spec, workers: u16) -> Result<Self> {
+    /// Starts a server. Its options come after those that all have in common, and so win.
+    pub fn start(name: &str, spec: &Spec, workers: u16) -> Result<Self> {
         let options = ["--workers".to_owned(), workers.to_string()];
-        let mut server = Server::start(asked, &options)?;
+        let mut server = Server::start(spec, &options)?;
         let readings = server.read()?;
-        Ok(Self {
-            name: name.into(),
-            strategy: asked.strategy(),
-            url: server.url("/"),
-            pids: server.worker_pids(),
-            running: Running::Server(server, readings),
-        })
-    }
-
-    /// Takes in the yardstick.
-    pub fn nginx(name: &str, nginx: Nginx) -> Self {
-        Self {
-            name: name.into(),
-            strategy: None,
-            url: format!("http://{}/", nginx.address),
-            pids: nginx.pids.clone(),
-            running: Running::Nginx(nginx),
-        }
+        Ok(Self { name: name.into(), strategy: spec.strategy(), server, readings })
     }
 
     /// One run of wrk, and what it cost.
@@ -63,17 +39,15 @@ impl Subject {
         load: &Load,
         mut look: impl FnMut(Moment) -> Result<()>,
     ) -> Result<(CostRun, Measured)> {
-        let before = self.requests();
-        let running = &mut self.running;
-        let (measured, spent) = meter.measure(&self.pids, wrk, load, &self.url, |now| {
+        let Self { server, readings, .. } = self;
+        let before = server.requests();
+        let (url, pids) = (server.url("/"), server.worker_pids());
+        let (measured, spent) = meter.measure(&pids, wrk, load, &url, |now| {
             look(now)?;
-            match running {
-                Running::Server(server, readings) => server.check_alive(readings),
-                Running::Nginx(nginx) => nginx.check_alive(),
-            }
+            server.check_alive(readings)
         })?;
         check_answered(&measured)?;
-        if let (Some(before), Some(after)) = (before, self.requests()) {
+        if let (Some(before), Some(after)) = (before, server.requests()) {
             check_count(load, &measured, after.saturating_sub(before))?;
         }
         let requests = measured.requests;
@@ -85,13 +59,5 @@ impl Subject {
             total: each(spent.total),
         };
         Ok((run, measured))
-    }
-
-    /// Requests answered by its own count, if it has one.
-    fn requests(&self) -> Option<u64> {
-        match &self.running {
-            Running::Server(server, _) => server.requests(),
-            Running::Nginx(_) => None,
-        }
     }
 }

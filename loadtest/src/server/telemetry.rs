@@ -61,6 +61,8 @@ pub struct Reading {
     /// Totals since the start; its times are in `usage`, and `held` is not used.
     pub(super) totals: WorkerUsage,
     pub(super) usage: Usage,
+    /// Whether it was seen to serve. Others are read as well: they may turn out to.
+    pub(super) serves: bool,
     /// Sum over all samples of the connections it had open.
     pub(super) held_sum: u64,
     /// How many samples those were.
@@ -77,19 +79,18 @@ impl Readings {
     /// # Errors
     /// When these are not the same workers.
     pub fn since(&self, earlier: &Self) -> Result<Vec<WorkerUsage>> {
+        let pids = |readings: &Self| readings.workers().map(|(_, pid)| pid).collect::<Vec<_>>();
+        let (then, now) = (pids(earlier), pids(self));
         ensure!(
-            self.pids().eq(earlier.pids()),
-            "the workers changed during the run: pids {:?} became {:?}",
-            earlier.pids().collect::<Vec<_>>(),
-            self.pids().collect::<Vec<_>>()
+            then.iter().all(|pid| now.contains(pid)) && self.pairs(earlier).count() == now.len(),
+            "the workers changed during the run: pids {then:?} became {now:?}"
         );
-        let both = self.0.iter().zip(&earlier.0);
-        Ok(both.map(|(now, then)| now.since(then)).collect())
+        Ok(self.pairs(earlier).map(|(now, then)| now.since(then)).collect())
     }
 
     /// CPU time, and time spent waiting for a CPU, of all workers since an earlier reading; seconds.
     pub fn spent_since(&self, earlier: &Self) -> (f64, f64) {
-        let both = self.0.iter().zip(&earlier.0);
+        let both = self.pairs(earlier);
         both.map(|(now, then)| now.usage.since(&then.usage)).fold((0.0, 0.0), |sum, usage| {
             (sum.0 + usage.cpu_seconds(), sum.1 + usage.wait_nanoseconds as f64 / 1e9)
         })
@@ -97,11 +98,16 @@ impl Readings {
 
     /// The workers' process ids and places.
     pub(super) fn workers(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.0.iter().map(|reading| (reading.totals.index, reading.totals.pid))
+        let serving = self.0.iter().filter(|reading| reading.serves);
+        serving.map(|reading| (reading.totals.index, reading.totals.pid))
     }
 
-    fn pids(&self) -> impl Iterator<Item = u32> {
-        self.workers().map(|(_, pid)| pid)
+    /// Each worker's reading with its earlier one, where it has one.
+    fn pairs<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (&'a Reading, &'a Reading)> {
+        self.0.iter().filter(|reading| reading.serves).filter_map(|now| {
+            let same = |then: &&Reading| then.totals.pid == now.totals.pid;
+            Some((now, earlier.0.iter().find(same)?))
+        })
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
 
     fn reading(pid: u32, requests: Option<u64>) -> Reading {
         let totals = WorkerUsage { pid, requests, ..WorkerUsage::default() };
-        Reading { totals, ..Reading::default() }
+        Reading { totals, serves: true, ..Reading::default() }
     }
 
     #[test]
@@ -149,6 +155,13 @@ mod tests {
         assert!(Readings(vec![]).since(&before).is_err());
         let usage = Readings(vec![reading(10, Some(5))]).since(&before).unwrap();
         assert_eq!(usage[0].requests, Some(2));
+    }
+
+    #[test]
+    fn a_process_that_turned_out_to_be_a_worker_has_a_row() {
+        let before = Readings(vec![Reading { serves: false, ..reading(10, None) }]);
+        assert!(before.since(&before).unwrap().is_empty());
+        assert_eq!(Readings(vec![reading(10, None)]).since(&before).unwrap().len(), 1);
     }
 
     #[test]
