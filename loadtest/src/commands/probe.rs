@@ -1,6 +1,6 @@
 //! `loadtest probe`: what is lost when a worker stalls, dies or is replaced?
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,15 +10,15 @@ use crate::environment::Environment;
 use crate::load;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Failed, Load, Until};
+use crate::probe::drive::{Failed, Load, Until};
 use crate::probe::fault_impact::fault_impact;
-use crate::probe::fault_run::{FaultRun, run_with_faults};
+use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
-use crate::probe::record::{Ideal, OfIdeal, ProbeBody, ProbeLoad, ProbeRecord};
+use crate::probe::record::{ProbeBody, ProbeLoad, ProbeRecord};
 use crate::probe::target::Target;
 use crate::report::{self, progress, terminal};
-use crate::server::{Kind, Server, Spec};
-use crate::statistics::latency::{Latency, percentile_of};
+use crate::server::{Server, Spec};
+use crate::statistics::latency::percentile_of;
 use crate::warnings::Warning;
 
 /// How long requests are sent if nothing is said.
@@ -55,10 +55,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (body, warnings) = match &spec.kind {
-        Kind::Running { url } => elsewhere(&spec, url, &load, asked)?,
-        _ => started_here(&spec, &load, asked, environment.cores)?,
-    };
+    let (body, warnings) = probe(&spec, &load, asked, environment.cores)?;
     let mut record = ProbeRecord::new(cli::arguments(), environment, body);
     record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
@@ -70,7 +67,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     Ok(())
 }
 
-/// The server that is asked for, if what is to be done to it can be done.
+/// The server that is asked for.
 fn spec(asked: &cli::Probe) -> Result<Spec> {
     let target = &asked.target;
     let text = target.server.as_ref().or(target.url.as_ref());
@@ -78,12 +75,6 @@ fn spec(asked: &cli::Probe) -> Result<Spec> {
     ensure!(
         target.server_options.is_empty() || spec.strategy().is_some(),
         "options after -- are for shared and reuseport; write those of '{}' into its command",
-        spec.text
-    );
-    ensure!(
-        asked.faults.is_empty() || !matches!(spec.kind, Kind::Running { .. }),
-        "--fault needs a server that is started here, and '{}' runs already; give its command: \
-         \"cmd:PROGRAM --port {{port}}\"",
         spec.text
     );
     Ok(spec)
@@ -119,8 +110,8 @@ fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-/// Starts a server, asks it while faults are done to it, stops it.
-fn started_here(
+/// Starts a server, or finds one that runs; asks it while faults are done to it, and stops it.
+fn probe(
     spec: &Spec,
     load: &Load,
     asked: &cli::Probe,
@@ -128,139 +119,62 @@ fn started_here(
 ) -> Result<(ProbeBody, Vec<Warning>)> {
     let (name, options) = (spec.display_name(), &asked.target.server_options);
     let path = &asked.target.url_path;
+    let signals = signals_for(spec, &asked.signals, &asked.faults)?;
     let mut server = Server::start(spec, options)?;
+    server.set_signals(signals);
     let url = server.url(path);
-    let target = expecting(Target::of(&server, path, load.keep_alive, asked.timeout)?, asked);
+    let mut target = Target::of(&server, path, load.keep_alive, asked.timeout);
+    if let Some(text) = &asked.expect {
+        target.expect = Some(text.clone().into_bytes());
+    }
+    let described = ProbeLoad::of(url, load, &target);
     let service = Service::of(spec, options, path, server.worker_pids().len(), cpus);
     let before = server.requests();
-    let mut body = body(spec, url, load, &target);
 
     let bar = progress::probe(&name, load.until);
     let run = run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
-        show(&bar, load, counters, elapsed);
+        match load.until {
+            Until::Time(_) => bar.show(elapsed),
+            Until::Requests(_) => bar.show_requests(counters.attempted),
+        }
     });
-    let FaultRun { counters, struck, warnings: mut more } = run.or_else(|error| {
-        let (counters, warning) = salvage(error)?;
-        anyhow::Ok(FaultRun { counters, struck: Vec::new(), warnings: vec![warning] })
-    })?;
+    let FaultRun { counters, struck, warnings } = run.or_else(salvage)?;
     bar.finish();
-    if cfg!(debug_assertions) && spec.strategy().is_some() {
-        more.push(Warning::DebugBuild);
-    }
     let how = server.end()?;
+    let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
+
+    let mut found = figures(&counters, answered, load);
+    found.extend(warnings);
+    if cfg!(debug_assertions) && spec.strategy().is_some() {
+        found.push(Warning::DebugBuild);
+    }
     let asked_to = struck.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
-    let stopped = |how| Warning::DidNotStop { program: name.clone(), how };
-    more.extend(how.filter(|_| !asked_to).map(stopped));
+    let stopped = |how| Warning::DidNotStop { program: server.name().into(), how };
+    found.extend(how.filter(|_| !asked_to).map(stopped));
     let said = server.warnings();
     let lines = said.len().saturating_sub(REPEATED);
-    more.extend(said.into_iter().take(REPEATED));
+    found.extend(said.into_iter().take(REPEATED));
     if lines > 0 {
-        more.push(Warning::ServerSaidMore { program: name.clone(), lines });
+        found.push(Warning::ServerSaidMore { program: server.name().into(), lines });
     }
-    let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
-    body.faults = fault_impact(&counters, &struck);
-    let mut warnings = fill(&mut body, &counters, answered, load, service)?;
-    warnings.extend(more);
-    Ok((body, warnings))
-}
-
-/// Asks a server that somebody else started.
-fn elsewhere(
-    spec: &Spec,
-    url: &str,
-    load: &Load,
-    asked: &cli::Probe,
-) -> Result<(ProbeBody, Vec<Warning>)> {
-    let target = expecting(Target::at(url, load.keep_alive, asked.timeout)?, asked);
-    let mut body = body(spec, url.into(), load, &target);
-    let bar = progress::probe(url, load.until);
-    let look = |counters: &Counters, elapsed| show(&bar, load, counters, elapsed);
-    let (counters, failed) = match drive::run(target, load, Instant::now(), look) {
-        Ok(counters) => (counters, None),
-        Err(error) => salvage(error).map(|(counters, warning)| (counters, Some(warning)))?,
+    let body = ProbeBody {
+        answered_by_server: answered,
+        faults: fault_impact(&counters, &struck),
+        ..ProbeBody::of(name, described, &counters, service)?
     };
-    let mut warnings = fill(&mut body, &counters, None, load, None)?;
-    warnings.extend(failed);
-    Ok((body, warnings))
+    Ok((body, found))
 }
 
-/// The target with the body that was asked for, if one was.
-fn expecting(target: Target, asked: &cli::Probe) -> Target {
-    let expect = asked.expect.as_ref().map(|text| text.clone().into_bytes());
-    Target { expect: expect.or(target.expect), ..target }
-}
-
-/// What was counted until the prober failed, and why it did.
-fn salvage(error: anyhow::Error) -> Result<(Counters, Warning)> {
+/// What was counted until the prober failed, if it was that, and why it did.
+fn salvage(error: anyhow::Error) -> Result<FaultRun> {
     let failed: Failed = error.downcast()?;
     let seconds = failed.counters.lasted.as_secs_f64();
-    let warning = Warning::ProberFailed { seconds, reason: failed.to_string() };
-    Ok((*failed.counters, warning))
-}
-
-fn show(bar: &progress::Bar, load: &Load, counters: &Counters, elapsed: Duration) {
-    match load.until {
-        Until::Time(_) => bar.show(elapsed),
-        Until::Requests(_) => bar.show_requests(counters.attempted),
-    }
-}
-
-/// What is asked of whom; nothing was counted yet.
-fn body(spec: &Spec, url: String, load: &Load, target: &Target) -> ProbeBody {
-    let expect = target.expect.as_ref().map(|text| String::from_utf8_lossy(text).into_owned());
-    let load = ProbeLoad {
-        url,
-        connections: load.connections,
-        rate: load.rate,
-        arrivals: load.rate.map(|_| load.arrivals.name().into()),
-        keep_alive: load.keep_alive,
-        seconds: 0.0,
-        timeout_ms: target.timeout.as_millis() as u64,
-        expect,
-    };
-    ProbeBody { server: spec.display_name(), load, ..ProbeBody::default() }
-}
-
-/// Writes down what was counted. Gives the warnings that follow from it.
-fn fill(
-    body: &mut ProbeBody,
-    counters: &Counters,
-    answered: Option<u64>,
-    load: &Load,
-    service: Option<Service>,
-) -> Result<Vec<Warning>> {
-    body.load.seconds = counters.lasted.as_secs_f64();
-    body.attempted = counters.attempted;
-    body.outcomes = counters.outcomes;
-    body.not_sent = counters.not_sent;
-    body.sent_per_second = counters.sent_per_second();
-    body.ok_per_second = counters.ok_per_second();
-    body.answered_by_server = answered;
-    body.latency_us = Latency::of(&counters.latency);
-    body.lateness_us = Latency::of(&counters.lateness);
-    body.timeline = counters.timeline.buckets().to_vec();
-    if let (Some(service), Some(latency)) = (service, &body.latency_us)
-        && !counters.arrivals.is_empty()
-    {
-        let all = service.ideal(&counters.arrivals)?;
-        let ideal = Ideal {
-            service_us: service.time.as_micros() as u64,
-            servers: service.servers,
-            p50: percentile_of(&all, 50.0),
-            p99: percentile_of(&all, 99.0),
-        };
-        let times = |latency: u64, ideal: u64| latency as f64 / ideal as f64;
-        body.of_ideal = Some(OfIdeal {
-            p50: times(latency.p50, ideal.p50),
-            p99: times(latency.p99, ideal.p99),
-        });
-        body.ideal = Some(ideal);
-    }
-    Ok(warnings(counters, answered, load))
+    let warnings = vec![Warning::ProberFailed { seconds, reason: failed.to_string() }];
+    Ok(FaultRun { counters: *failed.counters, struck: Vec::new(), warnings })
 }
 
 /// The warnings that follow from figures.
-fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warning> {
+fn figures(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warning> {
     let mut found = Vec::new();
     if counters.interrupted {
         found.push(Warning::Interrupted { seconds: counters.lasted.as_secs_f64() });
@@ -344,7 +258,7 @@ mod tests {
             counters.count(outcome, Duration::ZERO, Duration::ZERO);
         }
         for (answered, agrees) in [(2, false), (3, true), (4, true), (5, false)] {
-            let found = warnings(&counters, Some(answered), &load);
+            let found = figures(&counters, Some(answered), &load);
             let disagrees = |w: &Warning| matches!(w, Warning::CountsDisagree { .. });
             assert_eq!(!found.iter().any(disagrees), agrees, "{answered}");
         }

@@ -172,7 +172,11 @@ impl<'a> Reader<'a> {
             let part = expected.get(self.length..self.length + count);
             if part != Some(&self.bytes[..count]) {
                 let came = quote(&self.bytes[..count]);
-                return Err(format!("its body has {came} where {} is expected", quote(expected)));
+                let place = self.length;
+                return Err(format!(
+                    "its body has {came} at byte {place}, and {} is expected",
+                    quote(expected)
+                ));
             }
         }
         self.bytes.drain(..count);
@@ -266,9 +270,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nodd\r\n\r\nhello", "header name"),
             (&format!("{length} +5\r\n\r\nhello"), "Content-Length \"+5\""),
             (&format!("{length} 5\r\nContent-Length: 6\r\n\r\nhello"), "Content-Length \"6\""),
-            (&format!("{length} 5\r\n\r\nhullo"), "has \"hullo\" where \"hello\" is expected"),
+            (
+                &format!("{length} 5\r\n\r\nhullo"),
+                "has \"hullo\" at byte 0, and \"hello\" is expected",
+            ),
             (&format!("{length} 4\r\n\r\nhell"), "ends after 4 bytes"),
-            (&format!("{length} 6\r\n\r\nhello!"), "has \"hello!\" where \"hello\""),
+            (&format!("{length} 6\r\n\r\nhello!"), "has \"hello!\" at byte 0"),
             (&format!("{length} 5\r\n\r\nhello!"), "beyond its end: \"!\""),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding \"gzip\""),
             (&format!("{CHUNKED}x\r\n"), "does not begin with its size"),

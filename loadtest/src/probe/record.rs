@@ -1,11 +1,16 @@
 //! The record of one `probe`: what `--json` writes and what every report shows.
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::counters::Counters;
+use crate::probe::drive::Load;
+use crate::probe::ideal::Service;
 use crate::probe::outcome::Outcomes;
+use crate::probe::target::Target;
 use crate::probe::timeline::Bucket;
 use crate::record::{Body, Record};
-use crate::statistics::latency::Latency;
+use crate::statistics::latency::{Latency, percentile_of};
 
 /// The record with its envelope.
 pub type ProbeRecord = Record<ProbeBody>;
@@ -48,6 +53,70 @@ pub struct ProbeBody {
 impl Body for ProbeBody {
     const SCHEMA: &'static str = "loadtest-probe/2";
     const COMMAND: &'static str = "probe";
+}
+
+impl ProbeBody {
+    /// What was counted of a server. What only who ran it knows is left out: its own count, and faults.
+    ///
+    /// # Errors
+    /// When there is no memory for the ideal.
+    pub fn of(
+        server: String,
+        load: ProbeLoad,
+        counters: &Counters,
+        service: Option<Service>,
+    ) -> Result<Self> {
+        let latency_us = Latency::of(&counters.latency);
+        let service = service.filter(|_| !counters.arrivals.is_empty());
+        let ideal = service.map(|service| Ideal::of(service, counters)).transpose()?;
+        Ok(Self {
+            server,
+            load: ProbeLoad { seconds: counters.lasted.as_secs_f64(), ..load },
+            attempted: counters.attempted,
+            outcomes: counters.outcomes,
+            not_sent: counters.not_sent,
+            sent_per_second: counters.sent_per_second(),
+            ok_per_second: counters.ok_per_second(),
+            lateness_us: Latency::of(&counters.lateness),
+            of_ideal: ideal.zip(latency_us.as_ref()).map(|(ideal, latency)| OfIdeal {
+                p50: latency.p50 as f64 / ideal.p50 as f64,
+                p99: latency.p99 as f64 / ideal.p99 as f64,
+            }),
+            latency_us,
+            ideal,
+            timeline: counters.timeline.buckets().to_vec(),
+            ..Self::default()
+        })
+    }
+}
+
+impl ProbeLoad {
+    /// What is asked, before it is known how long it lasts.
+    pub fn of(url: String, load: &Load, target: &Target) -> Self {
+        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            url,
+            connections: load.connections,
+            rate: load.rate,
+            arrivals: load.rate.map(|_| load.arrivals.name().into()),
+            keep_alive: load.keep_alive,
+            seconds: 0.0,
+            timeout_ms: target.timeout.as_millis() as u64,
+            expect: target.expect.as_ref().map(text),
+        }
+    }
+}
+
+impl Ideal {
+    fn of(service: Service, counters: &Counters) -> Result<Self> {
+        let all = service.ideal(&counters.arrivals)?;
+        Ok(Self {
+            service_us: service.time.as_micros() as u64,
+            servers: service.servers,
+            p50: percentile_of(&all, 50.0),
+            p99: percentile_of(&all, 99.0),
+        })
+    }
 }
 
 /// What was asked.

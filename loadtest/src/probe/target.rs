@@ -1,13 +1,11 @@
 //! Who is asked, for what, and what the answer should be.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-use anyhow::{Context, Result};
 
 use crate::server::Server;
 
-/// What the front page of both servers says.
+/// What the front page of both our servers says.
 const FRONT_PAGE: &[u8] = b"hello";
 
 /// One URL, ready to be asked for many times.
@@ -31,26 +29,14 @@ impl Target {
         Self { address, request, expect, timeout: limit }
     }
 
-    /// Asks a server of any kind for `path`. Nothing is expected of the answers of foreign ones.
-    ///
-    /// # Errors
-    /// When the server was named by a URL whose host has no address.
-    pub fn of(server: &Server, path: &str, alive: bool, limit: Duration) -> Result<Self> {
+    /// Asks a server of any kind for `path`. Of the answers of foreign ones nothing is expected.
+    pub fn of(server: &Server, path: &str, alive: bool, limit: Duration) -> Self {
         let url = server.url(path);
-        if server.is_foreign() {
-            return Self::at(&url, alive, limit);
-        }
-        let (address, host, path) = resolve(&url)?;
-        Ok(Self::new(address, host, path, alive, limit))
-    }
-
-    /// Asks for a URL; nothing is expected of the answers.
-    ///
-    /// # Errors
-    /// As for [`resolve`].
-    pub fn at(url: &str, alive: bool, limit: Duration) -> Result<Self> {
-        let (address, host, path) = resolve(url)?;
-        Ok(Self { expect: None, ..Self::new(address, host, path, alive, limit) })
+        let rest = url.strip_prefix("http://").unwrap_or(&url);
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let target = Self::new(server.address(), host, path, alive, limit);
+        let expect = target.expect.filter(|_| !server.is_foreign());
+        Self { expect, ..target }
     }
 
     /// Whether it is reached without leaving this machine, by one of the IPv4 loopback addresses.
@@ -59,38 +45,10 @@ impl Target {
     }
 }
 
-/// Takes `http://host:port/path` apart and looks the host up: its address, `host:port`, its path.
-///
-/// # Errors
-/// When the host has no address, or what should be its port is none.
-pub fn resolve(url: &str) -> Result<(SocketAddr, &str, &str)> {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // In `[::1]` colons are not what a port stands behind.
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let full = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let remedy = || format!("cannot find {host} of {url}; expected http://host:port/path");
-    let mut found = full.to_socket_addrs().with_context(remedy)?;
-    let address = found.next().with_context(remedy)?;
-    Ok((address, host, if path.is_empty() { "/" } else { path }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_taken_apart_with_the_port_and_the_path_that_are_implied() {
-        for (url, address, host, path) in [
-            ("http://127.0.0.1:8080/a/b?c", "127.0.0.1:8080", "127.0.0.1:8080", "/a/b?c"),
-            ("http://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/"),
-            ("http://[::1]:81/", "[::1]:81", "[::1]:81", "/"),
-            ("http://[::1]", "[::1]:80", "[::1]", "/"),
-        ] {
-            assert_eq!(resolve(url).unwrap(), (address.parse().unwrap(), host, path));
-        }
-        assert!(resolve("http://127.0.0.1:port/").unwrap_err().to_string().contains("port"));
-    }
+    use crate::server::Spec;
 
     #[test]
     fn the_request_says_host_and_whether_the_connection_stays() {
@@ -103,5 +61,14 @@ mod tests {
         assert_eq!(target("/x", false).request, closing);
         assert_eq!(target("/", true).expect.as_deref(), Some(FRONT_PAGE));
         assert_eq!(target("/x", true).expect, None);
+    }
+
+    #[test]
+    fn a_server_that_runs_already_is_asked_for_its_own_path_and_for_any_body() {
+        let spec = Spec::parse("http://127.0.0.1:81/a?b").unwrap();
+        let server = Server::start(&spec, &[]).unwrap();
+        let target = Target::of(&server, "/", true, Duration::from_secs(1));
+        assert_eq!(target.request, b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\n\r\n");
+        assert_eq!((target.address, target.expect), (([127, 0, 0, 1], 81).into(), None));
     }
 }
