@@ -130,7 +130,7 @@ pub struct Probe {
 
     /// Send many requests over each connection, instead of opening one for each.
     ///
-    /// With --rate, at least 32 connections take turns.
+    /// With --rate, at least 64 connections take turns.
     #[arg(long)]
     pub keep_alive: bool,
 

@@ -213,7 +213,8 @@ mod tests {
         let socket = socket.unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(1).unwrap();
-        let full = target(&socket.into());
+        let full_listener = TcpListener::from(socket);
+        let full = target(&full_listener);
         let _queued: Vec<_> =
             (0..2).map(|_| std::net::TcpStream::connect(full.address).unwrap()).collect();
         let asked = runtime().unwrap().block_on(ask(&full, None, 0)).unwrap();

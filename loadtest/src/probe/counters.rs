@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_fate_is_an_error_unless_it_was_cut_off() {
+    fn a_request_without_an_outcome_is_an_error_unless_it_was_cut_off() {
         let outcomes = [(Outcome::Ok, 50)];
         assert!(counters(1, &outcomes).close(false).is_ok());
         assert!(

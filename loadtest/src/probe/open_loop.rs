@@ -15,7 +15,7 @@ use crate::probe::ticker::Ticker;
 
 /// So many connections an open loop keeps alive at least, and takes turns among them: with the few
 /// that a fast server needs, some of its workers would never be asked.
-pub const POOL: usize = 32;
+pub const POOL: usize = 64;
 
 /// How long after its end a loop that is late still sends.
 const LATEST: Duration = Duration::from_millis(500);

@@ -146,7 +146,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_fate_is_counted_under_a_name_of_its_own() {
+    fn every_outcome_is_counted_under_a_name_of_its_own() {
         let mut outcomes = Outcomes::default();
         for (index, outcome) in ALL.into_iter().enumerate() {
             (0..=index).for_each(|_| outcomes.add(outcome));

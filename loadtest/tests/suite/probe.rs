@@ -151,6 +151,35 @@ fn a_rate_beyond_what_can_be_sent_says_what_was_sent() {
 }
 
 #[test]
+fn a_foreign_server_is_probed_and_harmed_like_ours() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/prefork.py");
+    let server = format!("prefork=cmd:python3 {script} {{port}} 3 shared --chunked");
+    let record = probe(&[
+        &server,
+        "--connections",
+        "4",
+        "--duration",
+        "2s",
+        "--expect",
+        "hello",
+        "--fault",
+        "stop-worker@400ms",
+        "--fault",
+        "kill-worker@800ms",
+        "--fault",
+        "reload@1200ms",
+        "--signal",
+        "reload=HUP",
+    ]);
+    assert_eq!((count(&record, "wrong_answer"), &record["server"]), (0, &Value::from("prefork")));
+    assert!(count(&record, "ok") > 0 && record["answered_by_server"].is_null(), "{record:#}");
+    let faults = record["faults"].as_array().unwrap();
+    assert!(faults.len() == 3 && faults.iter().all(|fault| fault["pid"].is_u64()), "{faults:?}");
+    let output = run("loadtest", &["probe", &server, "--fault", "reload@1s"]);
+    assert_refused(&output, &["reload", "--signal"], "a fault whose signal is not known");
+}
+
+#[test]
 fn ctrl_c_reports_what_there_is() {
     let mut command = Command::new(program("loadtest"));
     command.args(["probe", "reuseport", "--duration", "60s", "--connections", "4"]);
