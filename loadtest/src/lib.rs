@@ -12,12 +12,14 @@
 //! - [`load`]: wrk; [`server`]: what a server under test is; [`probe`]: our own client, and faults;
 //! - [`measure`]: the runner: interleaved slices, the store they are kept in, what follows from them;
 //! - [`matrix`]: every policy in every workload; [`lab`]: what others claim, measured again;
+//! - [`documents`]: what each command has to say, as the report's model has it;
 //! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
 //! - [`warnings`]: what a reader of a result must know before believing it.
 
 mod atomic_file;
 mod cli;
 mod commands;
+mod documents;
 mod environment;
 mod interrupt;
 mod kernel;

@@ -1,9 +1,10 @@
 //! Options that several commands have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use crate::report::output::Output;
 use crate::types::{http_url, url_path};
 
 /// What wrk does.
@@ -70,6 +71,18 @@ pub struct OutputArgs {
     /// Print the report as Markdown, for a pull request say
     #[arg(long)]
     pub markdown: bool,
+}
+
+impl OutputArgs {
+    /// The same for what shows a document, with the file that the record was saved in.
+    pub fn with<'a>(&'a self, json: Option<&'a Path>) -> Output<'a> {
+        Output { json, html: self.html.as_deref(), markdown: self.markdown }
+    }
+
+    /// The same with the file that `--json` names.
+    pub fn asked(&self) -> Output<'_> {
+        self.with(self.json.as_deref())
+    }
 }
 
 /// What makes random choices repeatable.

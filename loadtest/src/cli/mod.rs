@@ -180,11 +180,11 @@ pub struct Show {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Also write a report to look at in a browser; not of `bench`
+    /// Also write a report to look at in a browser
     #[arg(long, value_name = "PATH")]
     pub html: Option<PathBuf>,
 
-    /// Print the tables as Markdown; not of `bench`
+    /// Print the report as Markdown
     #[arg(long)]
     pub markdown: bool,
 }

@@ -4,12 +4,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::load::wrk::{Measured, Wrk};
 use crate::load::{self, Load};
 use crate::measure::bench::{Bench, BenchBody, LoadRecord, Spread, Totals, Worker};
 use crate::measure::cross_check::{check_answered, check_count};
-use crate::report::{progress, terminal};
+use crate::report::output::publish_to;
+use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::{Distribution, Latency, merged};
 use crate::warnings::Warning;
@@ -71,9 +73,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     if let Some(place) = place {
         place.save(&record)?;
     }
-    terminal::print(&terminal::bench(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    publish_to(&documents::bench::document(&record), asked.output.asked())
 }
 
 /// What one run gave.

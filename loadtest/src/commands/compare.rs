@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::kernel::affinity::{self, Cores};
@@ -27,7 +28,8 @@ use crate::measure::slice::Visited;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::drive;
 use crate::probe::target::Target;
-use crate::report::{self, progress, terminal};
+use crate::report::output::publish_to;
+use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::Distribution;
 use crate::statistics::verdict::Figure;
@@ -59,7 +61,7 @@ pub fn run(asked: &cli::Compare) -> Result<()> {
         return ended;
     }
     // Reported whatever happened: a disk that is full must not cost what was measured.
-    show(&comparison, &json, asked.output.html.as_deref(), asked.output.markdown)?;
+    publish_to(&documents::compare::document(&comparison), asked.output.with(Some(&json)))?;
     ended
 }
 
@@ -124,42 +126,6 @@ pub fn measure(asked: &cli::Compare) -> Result<Measured> {
     }
     let ended = ran.and_then(|()| fail_if_one_failed(&comparison));
     Ok(Measured { comparison, json, ended })
-}
-
-/// Shows a comparison, made just now or read from a file.
-pub fn show(
-    comparison: &Comparison,
-    json: &Path,
-    html: Option<&Path>,
-    markdown: bool,
-) -> Result<()> {
-    let text = match markdown {
-        true => report::markdown::compare(comparison),
-        false => report::compare::compare(comparison),
-    };
-    terminal::print(&text)?;
-    terminal::warn(comparison.warnings.iter().cloned());
-    if !markdown {
-        terminal::print(&format!("\nAll slices: {}\n", json.display()))?;
-    }
-    if let Some(path) = html {
-        let raw = link(path, json);
-        let page = report::html::page(comparison, raw.as_deref())?;
-        AtomicFile::reserve("--html", path)?.save_text(&page)?;
-        if !markdown {
-            terminal::print(&format!("The report:  {}\n", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// How a page names the raw data: by the file's name alone, where both lie in one folder.
-pub fn link(page: &Path, json: &Path) -> Option<String> {
-    let folder = |path: &Path| path.canonicalize().ok()?.parent().map(Path::to_owned);
-    let here = page.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let here = here.unwrap_or(Path::new(".")).canonicalize().ok();
-    let name = json.file_name()?.to_string_lossy().into_owned();
-    (folder(json) == here).then_some(name)
 }
 
 fn fail_if_one_failed(comparison: &Comparison) -> Result<()> {
@@ -305,7 +271,7 @@ fn resume(json: &Path, fresh: Comparison) -> Result<Comparison> {
         then.is_the_same_as(now),
         "{show} was begun on another machine or with another program ({}); slices of two do not \
          make one comparison: leave --resume out and begin anew",
-        terminal::machine(then)
+        documents::machine(then)
     );
     for subject in &mut saved.subjects {
         subject.failed = None; // it gets another chance

@@ -9,13 +9,15 @@ use anyhow::Result;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::load::perf::Meter;
 use crate::load::wrk::Wrk;
 use crate::load::{self, Load};
 use crate::measure::cost::{CostRecord, CostResult, CostRun, SCHEMA};
-use crate::report::{self, progress, terminal};
+use crate::report::output::publish_to;
+use crate::report::progress;
 use crate::server::nginx;
 use crate::server::subject::Subject;
 use crate::server::{Spec, Strategy};
@@ -77,9 +79,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     if let Some(place) = place {
         place.save(&record)?;
     }
-    terminal::print(&report::cost::cost(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    publish_to(&documents::cost::document(&record), asked.output.asked())
 }
 
 /// One subject's runs, kept alive and not.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::atomic_file::AtomicFile;
 use crate::cli;
 use crate::commands::compare;
+use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::lab::availability;
@@ -20,13 +21,15 @@ use crate::load::wrk::Wrk;
 use crate::matrix::record::Matrix;
 use crate::matrix::workloads::POLICIES;
 use crate::publish::{self, Checkout};
-use crate::report::{self, terminal, wrap};
+use crate::report::model::Document;
+use crate::report::output::{self, Output};
+use crate::report::{terminal, wrap};
 use crate::warnings::Warning;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Lab) -> Result<()> {
     if asked.list {
-        return terminal::print(&report::lab::list(&BOOK, wrap::columns())?);
+        return print(&documents::lab::contents(&BOOK)?);
     }
     let checkout = asked.publish.as_deref().map(|root| checkout(asked, root)).transpose()?;
     let is_wanted = |experiment: &&Experiment| {
@@ -49,12 +52,11 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     (notebook.present, notebook.absent) = availability::take(&POLICIES)?;
     if !asked.output.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
-        let width = wrap::columns();
-        terminal::print(&report::lab::header(&notebook.lab, wanted.len(), expected, width))?;
+        print(&documents::lab::header(&notebook.lab, wanted.len(), expected))?;
     }
     perform(&wanted, &mut notebook, asked.output.markdown)?;
     let lab = notebook.lab;
-    finish(&lab, &json, asked.output.html.as_deref(), asked.output.markdown)?;
+    finish(&lab, asked.output.with(Some(&json)))?;
     fail_if_one_failed(&lab)?;
     let Some(checkout) = checkout else { return Ok(()) };
     publish::check(&lab, &book::names())?;
@@ -84,8 +86,7 @@ fn perform(wanted: &[&Experiment], notebook: &mut Notebook, markdown: bool) -> R
         }
         let Some(chapter) = write(experiment, notebook)? else { break };
         if !markdown {
-            let width = wrap::columns();
-            terminal::print(&report::lab::chapter(&chapter, notebook.quick, width))?;
+            print(&documents::lab::chapter(&chapter, notebook.quick))?;
         }
         put(&mut notebook.lab.chapters, chapter);
         notebook.save()?;
@@ -99,36 +100,29 @@ fn perform(wanted: &[&Experiment], notebook: &mut Notebook, markdown: bool) -> R
 }
 
 /// Shows a lab that was read from a file.
-pub fn show(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
-    if !markdown {
-        terminal::print(&report::lab::header(lab, 0, Duration::ZERO, wrap::columns()))?;
+pub fn show(lab: &Lab, output: Output) -> Result<()> {
+    if !output.markdown {
+        print(&documents::lab::header(lab, 0, Duration::ZERO))?;
         for chapter in &lab.chapters {
-            terminal::print(&report::lab::chapter(chapter, lab.quick, wrap::columns()))?;
+            print(&documents::lab::chapter(chapter, lab.quick))?;
         }
     }
-    finish(lab, json, html, markdown)
+    finish(lab, output)
 }
 
 /// What follows after the last chapter.
-fn finish(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
-    if markdown {
-        terminal::print(&report::lab::markdown::markdown(lab))?;
-    } else {
-        terminal::print(&report::lab::summary(lab, wrap::columns()))?;
+fn finish(lab: &Lab, output: Output) -> Result<()> {
+    let book = documents::lab::book(lab);
+    if output.markdown {
+        return output::publish_to(&book, output);
     }
-    terminal::warn(lab.warnings.iter().cloned());
-    if !markdown {
-        terminal::print(&format!("\nEvery sample: {}\n", json.display()))?;
-    }
-    if let Some(path) = html {
-        let raw = compare::link(path, json);
-        let page = report::html::lab::page(lab, raw.as_deref())?;
-        AtomicFile::reserve("--html", path)?.save_text(&page)?;
-        if !markdown {
-            terminal::print(&format!("The book:          {}\n", path.display()))?;
-        }
-    }
-    Ok(())
+    print(&documents::lab::summary(lab))?;
+    output::finish(&book, output)
+}
+
+/// A part of the report on the terminal.
+fn print(document: &Document) -> Result<()> {
+    terminal::print(&terminal::render(document, wrap::columns()))
 }
 
 /// Begins anew, or takes up a run that was interrupted.
@@ -147,7 +141,7 @@ fn begin(asked: &cli::Lab, json: &PathBuf, wrk: &Wrk) -> Result<Lab> {
             saved.environment.is_the_same_as(&environment),
             "{show} was begun on another machine or with another program ({}); samples of two \
              do not go together: leave --resume out and begin anew",
-            terminal::machine(&saved.environment)
+            documents::machine(&saved.environment)
         );
         saved.warnings.clear();
         AtomicFile::reserve("--json", json)?;
@@ -190,7 +184,7 @@ fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
         is_of_here || !must,
         "--matrix {} was made on another machine ({}); `make matrix` makes one here",
         path.display(),
-        terminal::machine(&matrix.environment)
+        documents::machine(&matrix.environment)
     );
     if !is_of_here {
         lab.warnings.push(Warning::ForeignMatrix { path: path.display().to_string() }.to_string());
@@ -308,8 +302,8 @@ mod tests {
         assert_eq!(saved.chapter("fine").unwrap().findings.answer, "It is 7.");
         assert_eq!(saved.samples["broken"]["before"], 1, "what it saw is kept");
 
-        let report = report::lab::summary(&saved, 100);
-        for words in ["broken: failed: a server died", "skipped: skipped: needs root"] {
+        let report = terminal::render(&documents::lab::summary(&saved), 100);
+        for words in ["failed: a server died", "skipped: needs root"] {
             assert!(report.contains(words), "{words} is not in {report}");
         }
         let error = fail_if_one_failed(&saved).unwrap_err().to_string();

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use crate::atomic_file::AtomicFile;
 use crate::cli;
 use crate::commands::compare::{self, Measured};
+use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::lab::availability::{self, Policy};
@@ -26,7 +27,8 @@ use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Until};
 use crate::probe::target::Target;
-use crate::report::{self, progress, terminal};
+use crate::report::output::publish_to;
+use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{geometric_mean, median};
@@ -89,34 +91,12 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
         finish(&mut matrix, &json)?;
     }
     ensure!(!matrix.columns.is_empty(), "nothing was measured{}", reason(&ended));
-    show(&matrix, &json, asked.output.html.as_deref(), asked.output.markdown)?;
+    publish_to(&documents::matrix::document(&matrix), asked.output.with(Some(&json)))?;
     ended
 }
 
 fn reason(ended: &Result<()>) -> String {
     ended.as_ref().map_or_else(|error| format!(": {error:#}"), |()| String::new())
-}
-
-/// Shows a matrix, measured just now or read from a file.
-pub fn show(matrix: &Matrix, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
-    let text = match markdown {
-        true => report::matrix::markdown(matrix),
-        false => report::matrix::matrix(matrix),
-    };
-    terminal::print(&text)?;
-    terminal::warn(matrix.warnings.iter().cloned());
-    if !markdown {
-        terminal::print(&format!("\nAll figures: {}\n", json.display()))?;
-    }
-    if let Some(path) = html {
-        let raw = compare::link(path, json);
-        let page = report::html::matrix::page(matrix, raw.as_deref())?;
-        AtomicFile::reserve("--html", path)?.save_text(&page)?;
-        if !markdown {
-            terminal::print(&format!("The report:  {}\n", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 fn finish(matrix: &mut Matrix, json: &Path) -> Result<()> {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::load;
 use crate::probe::arrivals::Arrivals;
@@ -16,7 +17,8 @@ use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
 use crate::probe::record::{ProbeBody, ProbeLoad, ProbeRecord};
 use crate::probe::target::Target;
-use crate::report::{self, progress, terminal};
+use crate::report::output::publish_to;
+use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::percentile_of;
 use crate::warnings::Warning;
@@ -62,9 +64,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     if let Some(place) = place {
         place.save(&record)?;
     }
-    terminal::print(&report::probe::probe(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    publish_to(&documents::probe::document(&record), asked.output.asked())
 }
 
 /// The server that is asked for.
@@ -131,7 +131,10 @@ fn probe(
     let service = Service::of(spec, options, path, server.worker_pids().len(), cpus);
     let before = server.requests();
 
-    let bar = progress::probe(&name, load.until);
+    let bar = match load.until {
+        Until::Time(time) => progress::asking(&name, time),
+        Until::Requests(number) => progress::requests(&name, number),
+    };
     let run = run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
         match load.until {
             Until::Time(_) => bar.show(elapsed),

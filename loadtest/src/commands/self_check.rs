@@ -19,8 +19,8 @@ use crate::commands::compare::{self, Measured};
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::measure::comparison::{Comparison, Pair};
-use crate::report::table::{Left, Right, table, text};
-use crate::report::terminal::{self, BOLD};
+use crate::report::model::{Block, Document};
+use crate::report::output::publish_to;
 use crate::statistics::geometric_mean;
 use crate::statistics::verdict::{Ratio, Verdict};
 
@@ -100,7 +100,7 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     }
     let quiet = record.same.iter().filter(|ratio| is_quiet(ratio)).count();
     let found = record.different.iter().filter(|r| r.verdict == Verdict::Slower).count();
-    terminal::print(&report(&record, quiet, found))?;
+    publish_to(&report(&record, quiet, found), asked.output.asked())?;
     ensure!(
         (lost - LOSS).abs() <= AROUND,
         "the slow form lost {:.1} % of the requests/s, and was to lose {:.0} %: the trial found a cost that \
@@ -178,49 +178,14 @@ fn judge(comparison: &Comparison, baseline: &str, other: &str, rounds: u32) -> R
     Ok(verdicts)
 }
 
-fn report(record: &TrustRecord, quiet: usize, found: usize) -> String {
-    let mut table = table(
-        3,
-        &[
-            ("", Left),
-            ("verdicts", Right),
-            ("faster", Right),
-            ("slower", Right),
-            ("no difference", Right),
-            ("too noisy", Right),
-            ("ratios", Right),
-            ("deviation of a round", Right),
-        ],
-    );
-    for (name, ratios) in [("the same", &record.same), ("slowed down", &record.different)] {
-        let count = |wanted| ratios.iter().filter(|r| r.verdict == wanted).count().to_string();
-        let each = || ratios.iter().map(|ratio| ratio.ratio);
-        let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(0.0, f64::max));
-        let deviation =
-            ratios.iter().map(|ratio| ratio.deviation).sum::<f64>() / ratios.len() as f64;
-        table.add_row([
-            name.into(),
-            ratios.len().to_string(),
-            count(Verdict::Faster),
-            count(Verdict::Slower),
-            count(Verdict::NoDifference),
-            count(Verdict::TooNoisy),
-            format!("{low:.3} to {high:.3}"),
-            format!("{:.1} %", deviation * 100.0),
-        ]);
-    }
-    format!(
-        "{BOLD}Can the comparison be trusted?{BOLD:#}  {}, {} rounds for each verdict\n{}\n{}\n\
-         Neither faster nor slower where nothing differs: {quiet} of {}.\n\
-         Slower where the handler burns {} ns more per request, which took {:.1} % of the requests/s: \
-         {found} of {}.\n",
-        record.server,
-        record.rounds,
-        terminal::machine(&record.environment),
-        text(&table),
+fn report(record: &TrustRecord, quiet: usize, found: usize) -> Document {
+    let verdict = format!(
+        "Nothing found between equal servers: {quiet} of {}; the slow form, which lost {:.1} % of the \
+         requests/s, found: {found} of {}",
         record.same.len(),
-        record.handler_cost_ns,
         record.lost * 100.0,
         record.different.len()
-    )
+    );
+    let blocks = vec![Block::Verdict(verdict)];
+    Document { title: "Can the comparison be relied on?".into(), blocks }
 }

@@ -3,8 +3,6 @@
 //! Figures are numbers with a unit and, where they are compared, an interval; a renderer (terminal,
 //! Markdown, HTML) decides how they look, and none of them knows which command it shows.
 
-#![allow(dead_code)] // the renderers that use all of it come next
-
 use serde::{Deserialize, Serialize};
 
 /// What a command has to say: the same for every form it is shown in.
@@ -151,6 +149,18 @@ impl Table {
             |&(name, unit): &(&str, Unit)| Column { name: name.into(), unit, ..Column::default() };
         let columns = columns.iter().map(column).collect();
         Self { title: title.into(), columns, ..Self::default() }
+    }
+
+    /// Takes away the columns in which nobody has anything: what cannot be known is left out.
+    pub fn keep_known_columns(&mut self) {
+        let is_empty =
+            |cell: &Cell| cell.value.is_none() && cell.text.as_deref().unwrap_or("").is_empty();
+        for place in (0..self.columns.len()).rev() {
+            if self.rows.iter().all(|row| is_empty(&row.cells[place])) {
+                self.columns.remove(place);
+                self.rows.iter_mut().for_each(|row| drop(row.cells.remove(place)));
+            }
+        }
     }
 
     /// Adds a row.
@@ -343,7 +353,7 @@ pub struct Series {
 
 /// A name for a [`Block::Text`]: what Markdown would take for itself is plain text.
 pub fn escaped(name: &str) -> String {
-    let is_special = |letter: char| "\\`*_{}[]<>()#+!|&~".contains(letter);
+    let is_special = |letter: char| "\\`*_[]<>#|&".contains(letter);
     let escape = |letter| is_special(letter).then_some('\\').into_iter().chain([letter]);
     name.chars().flat_map(escape).collect()
 }

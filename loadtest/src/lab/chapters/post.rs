@@ -44,8 +44,7 @@ use crate::lab::interleaved::{Course, Entrant, Visit, below, each, middle, race,
 use crate::lab::store::Notebook;
 use crate::report::format::count;
 use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::report::post::figure;
-use crate::server::Strategy;
+use crate::report::post;
 use crate::statistics::median;
 
 /// Everybody is compared with this one.
@@ -161,7 +160,7 @@ fn of_shared(race: &Race, name: &str, seed: u64) -> Option<Sure> {
 
 /// What the post measured, requests/s: own sockets, and a shared one.
 fn posts() -> [u64; 2] {
-    [Strategy::Reuseport, Strategy::Shared].map(|strategy| figure(strategy).requests_per_second)
+    [post::REUSEPORT, post::SHARED].map(|quotation| quotation.requests_per_second)
 }
 
 fn posts_ratio() -> f64 {

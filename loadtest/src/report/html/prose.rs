@@ -1,9 +1,7 @@
-//! An experiment's page: the little Markdown that headings of source files have.
+//! The little Markdown that texts have.
 
 use maud::{Markup, PreEscaped};
 use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
-
-use crate::report::html::lab::claims::is_of_the_web;
 
 /// The text as HTML. HTML within it stays text, pictures are their names, links lead to the web.
 pub fn markup(text: &str) -> Markup {
@@ -23,6 +21,11 @@ pub fn markup(text: &str) -> Markup {
     let mut markup = String::new();
     html::push_html(&mut markup, events);
     PreEscaped(markup)
+}
+
+/// Whether a link leads to a page, and does nothing else.
+pub fn is_of_the_web(url: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 #[cfg(test)]
