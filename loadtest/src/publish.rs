@@ -31,7 +31,7 @@ pub struct Publish {
 
     /// The result of `loadtest matrix`, made on the same machine; if nothing is said, the one that the
     /// lab took over
-    #[arg(long, value_name = "FILE", requires = "lab")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from_results")]
     matrix: Option<PathBuf>,
 
     /// Measure nothing new: make all other files from loadtest/RESULTS.json as it is
@@ -158,8 +158,7 @@ impl Checkout {
 
     /// Every file's name and text.
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
-        let mut record = serde_json::to_value(lab).context("cannot make JSON of it")?;
-        record.as_object_mut().map(|fields| fields.remove("samples"));
+        let record = Lab { samples: Default::default(), ..lab.clone() };
         let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
         let picture = lab.matrix.as_ref().map(heat::svg).unwrap_or_default();
         let mut readme = self.readme[0].clone();
