@@ -50,6 +50,12 @@ pub fn main() -> ExitCode {
     interrupt::exit_code().unwrap_or(status)
 }
 
+/// The program `publish`.
+pub fn publish_main() -> ExitCode {
+    let asked: publish::Publish = common::cli::parse();
+    common::cli::main("publish", || publish::run(&asked))
+}
+
 fn run(cli: Cli) -> Result<()> {
     interrupt::watch()?;
     match cli.command {

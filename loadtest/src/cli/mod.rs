@@ -93,9 +93,8 @@ pub struct Lab {
     #[arg(long)]
     pub resume: bool,
 
-    /// Also put the results into this checkout of the repository: its README's answer, RESULTS.md,
-    /// RESULTS.json and results.svg. A whole run only, with the matrix
-    #[arg(long, value_name = "DIR")]
+    /// Moved to a program of its own, `publish`
+    #[arg(long, value_name = "DIR", hide = true, value_parser = values::moved_to_publish)]
     pub publish: Option<PathBuf>,
 }
 

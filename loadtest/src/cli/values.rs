@@ -56,6 +56,14 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `lab --publish` was an option once; whoever still gives it is told where it went.
+pub fn moved_to_publish(root: &str) -> Result<std::path::PathBuf, String> {
+    Err(format!(
+        "this is a program of its own now, run after the lab (`make lab` does): cargo run --release \
+         --package loadtest --bin publish -- --lab FILE {root}"
+    ))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }

@@ -1,6 +1,6 @@
 //! `loadtest lab`: what others claim, measured again on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::lab::availability;
-use crate::lab::book::{self, BOOK, Experiment};
+use crate::lab::book::{BOOK, Experiment};
 use crate::lab::chapter::{Chapter, Findings, Status};
 use crate::lab::record::{Lab, SCHEMA};
 use crate::lab::store::Notebook;
@@ -20,7 +20,6 @@ use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::record::Matrix;
 use crate::matrix::workloads::POLICIES;
-use crate::publish::{self, Checkout};
 use crate::report::model::Document;
 use crate::report::output::{self, Output};
 use crate::report::{terminal, wrap};
@@ -31,7 +30,6 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     if asked.list {
         return print(&documents::lab::contents(&BOOK)?);
     }
-    let checkout = asked.publish.as_deref().map(|root| checkout(asked, root)).transpose()?;
     let is_wanted = |experiment: &&Experiment| {
         asked.names.is_empty() || asked.names.iter().any(|name| name == experiment.name)
     };
@@ -44,9 +42,6 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     let mut lab = begin(asked, &json, &wrk)?;
     load::raise_open_files();
     lab.matrix = matrix(asked, &mut lab)?;
-    if checkout.is_some() {
-        publish::check_before(&lab)?;
-    }
 
     let mut notebook = Notebook::new(lab, json.clone(), wrk);
     (notebook.present, notebook.absent) = availability::take(&POLICIES)?;
@@ -57,24 +52,7 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     perform(&wanted, &mut notebook, asked.output.markdown)?;
     let lab = notebook.lab;
     finish(&lab, asked.output.with(Some(&json)))?;
-    fail_if_one_failed(&lab)?;
-    let Some(checkout) = checkout else { return Ok(()) };
-    publish::check(&lab, &book::names())?;
-    let files = checkout.publish(&lab)?.join(", ");
-    let line =
-        format!("Rewritten, though tracked by git: {files}; `git diff` shows what changed\n");
-    if asked.output.markdown { Ok(()) } else { terminal::print(&line) }
-}
-
-/// Where to publish, unless what is asked for cannot be published anyway.
-fn checkout(asked: &cli::Lab, root: &Path) -> Result<Checkout> {
-    let whole = asked.names.is_empty() && !asked.quick;
-    ensure!(whole, "--publish wants the whole book: leave --quick and names of experiments out");
-    ensure!(
-        !cfg!(debug_assertions),
-        "--publish is not for figures of a debug build; build with --release (`make lab` does)"
-    );
-    Checkout::at(root)
+    fail_if_one_failed(&lab)
 }
 
 /// Does the experiments, one by one, and puts their chapters into the notebook; one that fails keeps

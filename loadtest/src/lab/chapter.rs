@@ -13,6 +13,7 @@ pub struct Chapter {
     /// Its page of the book.
     pub page: Page,
     /// How far it came.
+    #[serde(rename = "status")]
     pub outcome: Status,
     /// How long it took, in seconds, without what was taken over from an earlier run.
     pub seconds: f64,

@@ -97,7 +97,7 @@ fn what_cannot_be_done_is_refused_before_anything_starts() {
     let (old, other, json) = (path("old.json"), path("other.json"), path("lab.json"));
     fs::write(&old, r#"{"schema":"loadtest-lab/0"}"#).unwrap();
     fs::write(&other, "a letter").unwrap();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["pots", "--json", &json], &["'pots'", "'post'"]),
         (&["--json", "/proc/no/such"], &["--json /proc/no/such", "cannot write"]),
         (&["--json", &other], &["other.json", "not a result of lab"]),
@@ -105,8 +105,7 @@ fn what_cannot_be_done_is_refused_before_anything_starts() {
         (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
         (&["--json", &json, "--html", "/dev/null"], &["--html /dev/null", "not a file"]),
         (&["--json", &json, "--matrix", &other], &["other.json", "not a result of matrix"]),
-        (&["--json", &json, "--quick", "--publish", "."], &["--publish", "whole book", "--quick"]),
-        (&["post", "--json", &json, "--publish", "."], &["--publish", "whole book", "names"]),
+        (&["--json", &json, "--publish", "."], &["--publish", "--bin publish -- --lab FILE ."]),
     ];
     for (arguments, words) in cases {
         let all: Vec<&str> = ["lab"].iter().chain(arguments).copied().collect();
