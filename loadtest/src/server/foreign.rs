@@ -111,6 +111,8 @@ impl Foreign {
 
     /// Reads the counters of its processes.
     pub fn read(&mut self) -> Result<Readings> {
+        // A load begins or ends here: the next sample is taken within it.
+        self.sampled = Instant::now();
         self.workers.look()?;
         let read = self.workers.read();
         read.with_context(|| format!("cannot look at a worker of {}", self.child.name()))
@@ -129,7 +131,7 @@ impl Foreign {
     pub fn sample(&mut self) -> Result<()> {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();
-            self.workers.look()?;
+            self.workers.sample()?;
         }
         Ok(())
     }
