@@ -129,6 +129,57 @@ fn servers_of_all_kinds_are_compared_and_one_that_dies_is_named() {
 }
 
 #[test]
+fn workers_of_a_foreign_server_are_stopped_continued_and_killed() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    for arguments in ["3", "3 reuseport"] {
+        let server = prefork("foreign", arguments);
+        let load = ["--duration", "2s", "--connections", "8", "--timeout", "500ms"];
+        let faults = ["stop-worker@300ms", "continue-worker@900ms", "kill-worker@1200ms"];
+        let faults = faults.map(|fault| ["--fault", fault]).concat();
+        let (record, _) = record(&[&["probe", &server], &load[..], &faults].concat());
+        let done = record["faults"].as_array().unwrap();
+        assert_eq!(done.len(), 3, "{record:#}");
+        assert!(done.iter().all(|fault| fault["pid"].is_u64()), "{record:#}");
+        assert_eq!(done[0]["pid"], done[1]["pid"]);
+        assert!(record["outcomes"]["ok"].as_u64() > Some(100), "{record:#}");
+        assert!(record["answered_by_server"].is_null(), "{record:#}");
+    }
+}
+
+#[test]
+fn a_reload_by_a_signal_that_was_told_loses_nothing_and_one_that_is_not_known_is_refused() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let server = prefork("foreign", "2");
+    let probe = ["probe", &server, "--duration", "2s", "--connections", "8", "--fault"];
+    let refused = run("loadtest", &[&probe[..], &["reload@1s"]].concat());
+    assert_refused(&refused, &["python3", "reload", "--signal reload="], "an unknown signal");
+    let faults = ["reload@300ms*3/400ms", "--fault", "add-worker@1600ms"];
+    let signals = ["--signal", "reload=HUP", "--signal", "add-worker=TTIN"];
+    let (record, _) = record(&[&probe[..], &faults, &signals].concat());
+    assert_eq!(record["outcomes"]["ok"], record["attempted"], "{record:#}");
+    assert_eq!(record["faults"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn nginx_reloads_and_drains_by_the_signals_that_are_known_of_it() {
+    if !has_nginx() {
+        return skip("nginx is not installed");
+    }
+    let faults = ["--fault", "reload@400ms*2/400ms", "--fault", "drain@1600ms"];
+    let probe = ["probe", "nginx --workers 2", "--duration", "2s", "--connections", "8"];
+    let (record, _) = record(&[&probe[..], &faults].concat());
+    let lost = |fault: &Value| fault["lost"].as_u64().unwrap();
+    let done = record["faults"].as_array().unwrap();
+    assert_eq!((done.len(), done[0]["what"].as_str()), (3, Some("reload")), "{record:#}");
+    assert_eq!(done[..2].iter().map(lost).sum::<u64>(), 0, "{record:#}");
+    assert!(record["outcomes"]["refused"].as_u64() > Some(0), "it has ended: {record:#}");
+}
+
+#[test]
 fn workers_that_may_not_be_looked_at_are_said_to_be_hidden() {
     if !has_python() {
         return skip("python3 is not installed");
