@@ -190,3 +190,21 @@ impl Drop for Foreign {
         let _ = self.child.stop_group();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netns;
+
+    #[test]
+    fn that_no_port_is_free_is_said_with_the_sysctl() {
+        if let Err(reason) = netns::available() {
+            return crate::skip_test(&reason);
+        }
+        let refusal = netns::within(&[("net/ipv4/ip_local_port_range", "40000 40000")], || {
+            let _taken = TcpListener::bind(free_address()?)?;
+            Ok(free_address().unwrap_err().to_string())
+        });
+        assert!(refusal.unwrap().contains("ip_local_port_range"));
+    }
+}
