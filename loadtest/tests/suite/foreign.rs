@@ -66,7 +66,7 @@ fn workers_of_a_foreign_server_are_told_and_what_cannot_be_known_is_null() {
         assert!(each(&record, "requests").iter().all(Value::is_null), "{record:#}");
         assert!(each(&record, "role").iter().all(|role| role == "worker"));
         let held: f64 = each(&record, "held").iter().filter_map(Value::as_f64).sum();
-        assert!((8.0..=12.5).contains(&held), "{arguments}: {held} of 12 connections");
+        assert!((3.0..=12.5).contains(&held), "{arguments}: {held} of 12 connections");
         let cpu =
             |worker: &Value| worker["system"].as_f64().unwrap() + worker["user"].as_f64().unwrap();
         assert!(each(&record, "cpu_seconds").iter().map(cpu).sum::<f64>() > 0.1);
