@@ -19,18 +19,10 @@ pub enum Kind {
     ContinueWorker,
     /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
     KillWorker,
-    /// To the parent: every worker is replaced.
-    Reload,
-    /// To the parent: one worker more.
-    AddWorker,
-    /// To the parent: one worker fewer.
-    RemoveWorker,
-    /// To the parent: it serves what is under way, and ends. `term` is another name.
-    Drain,
-    /// To the parent: it ends at once.
-    Quit,
     /// SIGKILL to the parent.
     KillParent,
+    /// To the parent, the signal that makes it do this.
+    Signal(Action),
 }
 
 impl Kind {
@@ -38,11 +30,11 @@ impl Kind {
         Self::StopWorker,
         Self::ContinueWorker,
         Self::KillWorker,
-        Self::Reload,
-        Self::AddWorker,
-        Self::RemoveWorker,
-        Self::Drain,
-        Self::Quit,
+        Self::Signal(Action::Reload),
+        Self::Signal(Action::Add),
+        Self::Signal(Action::Remove),
+        Self::Signal(Action::Drain),
+        Self::Signal(Action::Quit),
         Self::KillParent,
     ];
 
@@ -53,27 +45,13 @@ impl Kind {
             Self::ContinueWorker => "continue-worker",
             Self::KillWorker => "kill-worker",
             Self::KillParent => "kill-parent",
-            Self::Reload | Self::AddWorker | Self::RemoveWorker | Self::Drain | Self::Quit => {
-                self.action().map_or("", Action::name)
-            }
-        }
-    }
-
-    /// What the parent is asked to do by a signal of its own choice, if this is it.
-    pub fn action(self) -> Option<Action> {
-        match self {
-            Self::Reload => Some(Action::Reload),
-            Self::AddWorker => Some(Action::Add),
-            Self::RemoveWorker => Some(Action::Remove),
-            Self::Drain => Some(Action::Drain),
-            Self::Quit => Some(Action::Quit),
-            Self::StopWorker | Self::ContinueWorker | Self::KillWorker | Self::KillParent => None,
+            Self::Signal(action) => action.name(),
         }
     }
 
     /// Whether the server is not meant to serve any more after it.
     pub fn ends_the_server(self) -> bool {
-        matches!(self, Self::Drain | Self::Quit | Self::KillParent)
+        matches!(self, Self::KillParent | Self::Signal(Action::Drain | Action::Quit))
     }
 }
 
@@ -125,7 +103,7 @@ impl FromStr for Fault {
         let form = "expected FAULT@TIME, such as reload@1s, or FAULT@TIME*COUNT/EVERY, such as \
                     reload@1s*20/250ms";
         let (name, when) = text.split_once('@').ok_or(form)?;
-        let name = if name == "term" { "drain" } else { name };
+        let name = if name == "term" { Action::Drain.name() } else { name }; // its older name
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let names = Kind::ALL.map(Kind::name).join(", ");
             format!("there is no fault {name:?}; there are {names}")

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Load};
-use crate::probe::fault::{Fault, plan};
+use crate::probe::fault::{self, Fault, plan};
 use crate::probe::inject::{Injector, Struck};
 use crate::probe::target::Target;
 use crate::server::signals::Signals;
@@ -36,8 +36,11 @@ pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Sig
     if let (Kind::Running { url }, Some(fault)) = (&spec.kind, faults.first()) {
         bail!("--fault {fault} cannot be done to {url}, which was not started here");
     }
-    let actions = faults.iter().filter_map(|fault| fault.kind().action());
-    actions.map(|action| signals.signal(action).map(drop)).collect::<Result<()>>()?;
+    for fault in faults {
+        if let fault::Kind::Signal(action) = fault.kind() {
+            signals.signal(action)?;
+        }
+    }
     Ok(signals)
 }
 

@@ -128,10 +128,8 @@ impl<'a> Injector<'a> {
                 self.killed_parent = Some(Instant::now());
                 Signal::SIGKILL
             }
-            // A signal that is not known was refused before the load began.
-            Kind::Reload | Kind::AddWorker | Kind::RemoveWorker | Kind::Drain | Kind::Quit => {
-                self.server.signals().signal(kind.action()?).ok()?
-            }
+            // One whose signal is not known was refused before the load began.
+            Kind::Signal(action) => self.server.signals().signal(action).ok()?,
         };
         self.server.signal(to_parent);
         self.server.pid()

@@ -111,6 +111,8 @@ impl Foreign {
 
     /// Reads the counters of its processes.
     pub fn read(&mut self) -> Result<Readings> {
+        // A load begins or ends here: the next sample is taken within it.
+        self.sampled = Instant::now();
         self.workers.look()?;
         let read = self.workers.read();
         read.with_context(|| format!("cannot look at a worker of {}", self.child.name()))
@@ -129,7 +131,7 @@ impl Foreign {
     pub fn sample(&mut self) -> Result<()> {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();
-            self.workers.look()?;
+            self.workers.sample()?;
         }
         Ok(())
     }
@@ -186,5 +188,23 @@ pub fn output(child: &Child) -> String {
 impl Drop for Foreign {
     fn drop(&mut self) {
         let _ = self.child.stop_group();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netns;
+
+    #[test]
+    fn that_no_port_is_free_is_said_with_the_sysctl() {
+        if let Err(reason) = netns::available() {
+            return crate::skip_test(&reason);
+        }
+        let refusal = netns::within(&[("net/ipv4/ip_local_port_range", "40000 40000")], || {
+            let _taken = TcpListener::bind(free_address()?)?;
+            Ok(free_address().unwrap_err().to_string())
+        });
+        assert!(refusal.unwrap().contains("ip_local_port_range"));
     }
 }

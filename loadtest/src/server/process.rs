@@ -135,21 +135,25 @@ impl Child {
     /// # Errors
     /// When its end cannot be waited for.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.stop_by(Self::signal)
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        self.signal(Signal::SIGTERM);
+        self.wait_or_kill()
     }
 
-    /// Asks all of its process group to end, and makes it if it does not. What the program left
-    /// behind is waited for as well.
+    /// Asks all of a server's process group to end, and makes it if it does not, also if the program
+    /// itself has ended and left others behind.
     ///
     /// # Errors
     /// When its end cannot be waited for.
     pub fn stop_group(&mut self) -> Result<ExitStatus> {
-        let status = self.stop_by(Self::signal_group)?;
+        self.signal_group(Signal::SIGTERM);
+        let status = self.wait_or_kill()?;
         let keeper = self.keeper.as_ref().map(|keeper| keeper.process.id());
-        let others = |pid: u32| Some(pid) != keeper;
         let all_ended = self.wait_for(END_WITHIN, |child| {
             let left = family::of(child.pid())?;
-            Ok((!left.iter().any(|process| others(process.pid))).then_some(()))
+            Ok(left.iter().all(|process| Some(process.pid) == keeper).then_some(()))
         })?;
         if all_ended.is_none() {
             self.signal_group(Signal::SIGKILL);
@@ -157,11 +161,7 @@ impl Child {
         Ok(status)
     }
 
-    fn stop_by(&mut self, signal: fn(&Self, Signal)) -> Result<ExitStatus> {
-        if let Some(status) = self.ended()? {
-            return Ok(status);
-        }
-        signal(self, Signal::SIGTERM);
+    fn wait_or_kill(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.wait_for(END_WITHIN, Self::ended)? {
             return Ok(status);
         }
@@ -211,7 +211,7 @@ impl Keeper {
     fn of(leader: u32) -> Result<Self> {
         // The trap: whoever asks the server's group to end does not mean the keeper.
         let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";
-        let process = Command::new("sh")
+        let process = Command::new("/bin/sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -149,9 +149,17 @@ impl Spec {
 /// The ways to begin, for messages.
 const FORMS: &str = "shared, reuseport, nginx, cmd: or http://";
 
-/// Takes the name off, if there is one: `NAME=` before the first space or slash. The text of a command
-/// may hold an `=` of its own.
+/// Takes the name off, if there is one: `NAME=`, in quotes if it has spaces. What follows may hold an
+/// `=` of its own.
 fn split_name(text: &str) -> (Option<&str>, &str) {
+    for quote in ["'", "\""] {
+        let quoted = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
+        if let Some((name, rest)) =
+            quoted.and_then(|(name, rest)| Some((name, rest.strip_prefix('=')?)))
+        {
+            return (Some(name), rest.trim_start());
+        }
+    }
     match text.split_once('=') {
         Some((name, rest)) if is_name(name) => (Some(name), rest.trim_start()),
         _ => (None, text),
@@ -160,7 +168,7 @@ fn split_name(text: &str) -> (Option<&str>, &str) {
 
 fn is_name(text: &str) -> bool {
     let is_form = ["cmd:", "http:", "https:"].iter().any(|form| text.starts_with(form));
-    !text.is_empty() && !is_form && !text.contains([' ', '\t', '/', '\'', '"'])
+    !text.is_empty() && !is_form && !text.contains([' ', '\t', '\'', '"'])
 }
 
 /// Reads what nginx is asked for. The option has the name that our servers' has.
@@ -228,6 +236,7 @@ mod tests {
     fn a_server_is_called_by_its_name_or_by_what_it_is() {
         for (text, name, rest) in [
             ("four=reuseport --workers=4", "four", "reuseport --workers=4"),
+            ("'a b'=shared", "a b", "shared"),
             (" shared --workers=4 ", "shared --workers=4", "shared --workers=4"),
             ("cmd:/usr/bin/puma -p {port}", "puma", "cmd:/usr/bin/puma -p {port}"),
             ("g=cmd:gunicorn {port}", "g", "cmd:gunicorn {port}"),

@@ -61,6 +61,17 @@ impl Workers {
         Self { root, port, known: BTreeMap::new(), samples: 0, hidden: None }
     }
 
+    /// Looks at all processes, and counts the connections that each holds for the average.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub fn sample(&mut self) -> Result<()> {
+        self.look()?;
+        self.samples += 1;
+        self.known.values_mut().for_each(|known| known.held_sum += known.held);
+        Ok(())
+    }
+
     /// Looks at all processes once: who waits for the socket, and who holds which connections.
     ///
     /// # Errors
@@ -71,7 +82,6 @@ impl Workers {
         let tree = family::of(self.root)?;
         let there: BTreeMap<u32, u64> = tree.iter().map(|p| (p.pid, p.started)).collect();
         self.known.retain(|pid, known| there.get(pid) == Some(&known.started));
-        self.samples += 1;
         let mut looks = Vec::new();
         for process in tree {
             let fresh =
@@ -95,7 +105,6 @@ impl Workers {
         for look in looks {
             let Some(known) = self.known.get_mut(&look.pid) else { continue };
             known.held = look.held.len() as u64;
-            known.held_sum += known.held;
             if look.listens.is_some() {
                 known.socket = look.listens;
                 known.role =
@@ -260,10 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_summed_over_the_samples() {
+    fn the_one_with_most_connections_is_the_busiest() {
         let mut workers = family();
-        workers.judge(&[look(2, Some(7), &[50, 51])]);
-        workers.judge(&[look(2, Some(7), &[51])]);
-        assert_eq!((workers.known[&2].held, workers.known[&2].held_sum), (1, 3));
+        workers.judge(&[look(2, Some(7), &[50]), look(3, Some(7), &[51, 52])]);
+        assert_eq!(workers.busiest(), [3, 2]);
     }
 }

@@ -18,6 +18,7 @@ parser.add_argument("workers", type=int)
 parser.add_argument("mode", nargs="?", default="shared")
 parser.add_argument("--body", default="hello")
 parser.add_argument("--chunked", action="store_true")
+parser.add_argument("--lives", type=float, default=1e9, help="seconds until it kills itself")
 asked = parser.parse_args()
 
 
@@ -136,7 +137,7 @@ for _ in range(asked.workers):
     children.start()
 if asked.mode == "hidden":
     ctypes.CDLL(None).prctl(4, 0)
-turn = 0
+turn, begin = 0, time.monotonic()
 while True:
     sources = [shared] if asked.mode == "parent" else []
     try:
@@ -149,6 +150,10 @@ while True:
         pipe = children.pipes[children.pids[turn]]
         socket.send_fds(pipe, [b"x"], [client.fileno()])
         client.close()
+    if time.monotonic() - begin > asked.lives:
+        sys.stderr.write("the end of my life\n")
+        sys.stderr.flush()
+        os.killpg(0, signal.SIGKILL)
     for number in wanted[:]:
         wanted.pop(0)
         if number == signal.SIGHUP:
