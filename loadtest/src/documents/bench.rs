@@ -112,7 +112,7 @@ fn workers(workers: &[Worker]) -> Table {
         &[
             ("", Unit::Text),
             ("pid", Unit::Id),
-            ("socket inode", Unit::Id),
+            ("inode", Unit::Id),
             ("connections", Unit::Count),
             ("open on average", Unit::Mean),
             ("requests", Unit::Count),

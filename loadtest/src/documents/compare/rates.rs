@@ -4,6 +4,7 @@ use crate::documents::compare::{estimate, pairs_table};
 use crate::measure::comparison::{AtRate, Comparison, FixedRate};
 use crate::report::format::count;
 use crate::report::model::{Block, Cell, Mark, Table, Unit};
+use crate::statistics::verdict::Figure;
 
 /// What a closed loop cannot see.
 const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it asks again (a closed loop), so \
@@ -53,9 +54,11 @@ pub fn fixed_rates(comparison: &Comparison) -> Vec<Block> {
 /// Every verdict on the latencies of a pair at one rate.
 fn rate_pairs(at: &FixedRate) -> Table {
     let mut table = pairs_table("", at.pairs.iter());
-    for (row, pair) in table.rows.iter_mut().zip(&at.pairs) {
-        let figure = pair.result.as_ref().map(|result| result.figure.name());
-        row.name = format!("{} {}", figure.unwrap_or("latency"), row.name);
+    // All pairs by one percentile, then all by the next.
+    let of_each = at.pairs.len().div_ceil(Figure::LATENCIES.len());
+    let figures = Figure::LATENCIES.iter().flat_map(|figure| vec![figure; of_each]);
+    for (row, figure) in table.rows.iter_mut().zip(figures) {
+        row.name = format!("{} {}", figure.name(), row.name);
     }
     table
 }
