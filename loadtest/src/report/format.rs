@@ -1,6 +1,8 @@
 //! Figures as people read them: the one place where a number becomes a text, for all renderers.
 
-use crate::report::model::{Block, Cell, Document, Mark, Table, Unit};
+#[cfg(test)]
+use crate::report::model::{Block, Document, Table};
+use crate::report::model::{Cell, Mark, Unit};
 
 /// What stands where there is no figure.
 pub const NONE: &str = "-";
@@ -68,6 +70,7 @@ pub fn cell(cell: &Cell, unit: Unit) -> String {
 }
 
 /// Every figure of a document's tables and facts, as every form of it must show it.
+#[cfg(test)]
 pub fn figures(document: &Document) -> Vec<String> {
     let of_table = |table: &Table| -> Vec<String> {
         let cells = table.rows.iter().flat_map(|row| row.cells.iter().zip(&table.columns));
