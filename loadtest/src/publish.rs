@@ -212,7 +212,8 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
             }
         }
     }
-    let absent: Vec<&str> = book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
+    let absent: Vec<&str> =
+        book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
     if !absent.is_empty() {
         lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
     }
