@@ -213,7 +213,7 @@ fn record_with_every_picture(folder: &Path) -> PathBuf {
     let page = record["chapters"][0]["page"].clone();
     for (number, picture) in pictures.into_iter().enumerate() {
         let chapter = json!({"name": format!("picture{number}"), "page": page,
-            "outcome": {"state": "done"}, "seconds": 3.5, "findings": {"answer": "So it is.",
+            "status": {"state": "done"}, "seconds": 3.5, "findings": {"answer": "So it is.",
                 "claims": [], "advice": "", "picture": picture, "tables": [], "evidence": [],
                 "missing": []}});
         record["chapters"].as_array_mut().unwrap().push(chapter);
