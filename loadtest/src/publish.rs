@@ -62,7 +62,7 @@ pub fn run(asked: &Publish) -> Result<()> {
                      one machine",
                     path.display()
                 );
-                lab.matrix = Some(matrix);
+                lab.body.matrix = Some(matrix);
             }
             check(&lab, &book::names())?;
             lab
@@ -91,7 +91,7 @@ type Part = (&'static str, fn(&Lab) -> String);
 
 /// What in the README is generated, between marks with its name, in this order.
 const PARTS: [Part; 2] =
-    [("answer", readme::answer), ("cases", |lab| readme::cases(lab.matrix.as_ref()))];
+    [("answer", readme::answer), ("cases", |lab| readme::cases(lab.body.matrix.as_ref()))];
 
 /// The marks around a part.
 fn marks(part: &str) -> [String; 2] {
@@ -159,9 +159,8 @@ impl Checkout {
 
     /// Every file's name and text.
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
-        let record = Lab { samples: Default::default(), ..lab.clone() };
-        let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
-        let picture = lab.matrix.as_ref().map(readme::picture).unwrap_or_default();
+        let json = serde_json::to_string_pretty(lab).context("cannot make JSON of it")?;
+        let picture = lab.body.matrix.as_ref().map(readme::picture).unwrap_or_default();
         let mut readme = self.readme[0].clone();
         for ((part, text), after) in PARTS.iter().zip(&self.readme[1..]) {
             let [begin, end] = marks(part);
@@ -195,13 +194,13 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
 
 fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     let mut lacks = Vec::new();
-    if lab.quick {
+    if lab.body.quick {
         lacks.push("it is the short form (leave --quick out)".into());
     }
     if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
         lacks.push("it is of a debug build (`make lab` builds with --release)".into());
     }
-    match &lab.matrix {
+    match &lab.body.matrix {
         None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
         Some(matrix) => {
             let all = CELLS.iter().map(|cell| cell.name).chain([STOPPED]);
@@ -213,11 +212,12 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
             }
         }
     }
-    let absent: Vec<&str> = book.iter().copied().filter(|n| lab.chapter(n).is_none()).collect();
+    let absent: Vec<&str> =
+        book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
     if !absent.is_empty() {
         lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
     }
-    for chapter in &lab.chapters {
+    for chapter in &lab.body.chapters {
         if let Status::Failed(reason) = &chapter.outcome {
             lacks.push(format!("{} failed: {reason}", chapter.name));
         }
@@ -246,8 +246,8 @@ mod tests {
 
     fn whole() -> Lab {
         let mut lab = lab();
-        lab.quick = false;
-        lab.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
+        lab.body.quick = false;
+        lab.body.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
         lab
     }
 
@@ -269,7 +269,7 @@ mod tests {
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
         assert!(after.contains("| your case | good | worse |\n"), "{after}");
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
-        assert_eq!(saved, Lab { samples: Default::default(), ..whole() });
+        assert_eq!(saved, whole());
         // A second time changes nothing.
         let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
         for (name, wanted) in documents {
@@ -296,12 +296,12 @@ mod tests {
         check(&whole(), &names).unwrap();
         type Spoil = fn(&mut Lab);
         let spoilt: [(&str, Spoil); 6] = [
-            ("--quick", |lab| lab.quick = true),
+            ("--quick", |lab| lab.body.quick = true),
             ("debug build", |lab| lab.warnings.push(Warning::DebugBuild.to_string())),
-            ("no matrix", |lab| lab.matrix = None),
-            ("no workload 'post'", |lab| drop(lab.matrix.as_mut().unwrap().columns.remove(0))),
-            ("not run: order", |lab| lab.chapters.retain(|chapter| chapter.name != "order")),
-            ("post failed: no", |lab| lab.chapters[0].outcome = Status::Failed("no".into())),
+            ("no matrix", |lab| lab.body.matrix = None),
+            ("no workload 'post'", |lab| drop(lab.body.matrix.as_mut().unwrap().columns.remove(0))),
+            ("not run: order", |lab| lab.body.chapters.retain(|chapter| chapter.name != "order")),
+            ("post failed: no", |lab| lab.body.chapters[0].outcome = Status::Failed("no".into())),
         ];
         for (words, spoil) in spoilt {
             let mut lab = whole();

@@ -16,7 +16,7 @@ use crate::commands::compare::{self, Measured};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
-use crate::lab::availability::{self, Policy};
+use crate::lab::context::{self, Policy};
 use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::expectations;
@@ -61,7 +61,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     }
     let wrk = Wrk::find()?;
     load::raise_open_files();
-    let (policies, missing) = availability::take(&POLICIES)?;
+    let (policies, missing) = context::available(&POLICIES)?;
     ensure!(policies.len() > 1, "fewer than two policies can be run here: {:?}", missing);
 
     let body = MatrixBody {

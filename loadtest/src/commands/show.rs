@@ -5,8 +5,7 @@ use anyhow::{Result, ensure};
 use crate::cli;
 use crate::commands;
 use crate::documents;
-use crate::lab;
-use crate::lab::record::Lab;
+use crate::lab::record::{Lab, LabBody};
 use crate::matrix::record::{Matrix, MatrixBody};
 use crate::measure::bench::Bench;
 use crate::measure::comparison::{CompareBody, Comparison};
@@ -30,7 +29,7 @@ pub fn run(asked: &cli::Show) -> Result<()> {
             found.summarize()?;
             return publish_to(&documents::compare::document(&found), output(Some(path.as_path())));
         }
-        if schema == lab::record::SCHEMA {
+        if schema == LabBody::SCHEMA {
             alone()?;
             let found = Lab::read(path)?;
             return commands::lab::show(&found, output(Some(path.as_path())));

@@ -45,7 +45,7 @@ pub fn header(lab: &Lab, experiments: usize, expected: Duration) -> Document {
         facts.push(("to do".into(), words));
     }
     let mut blocks = vec![Block::Facts(facts)];
-    if lab.quick {
+    if lab.body.quick {
         blocks.push(Block::Text(ABOUT_QUICK.into()));
     }
     Document { title: "The lab".into(), blocks }
@@ -59,7 +59,7 @@ pub fn chapter(chapter: &Chapter, quick: bool) -> Document {
 /// Every claim, and what is missing.
 pub fn summary(lab: &Lab) -> Document {
     let mut blocks = Vec::new();
-    if lab.chapters.is_empty() {
+    if lab.body.chapters.is_empty() {
         blocks.push(Block::Text("There is no chapter yet.".into()));
     }
     blocks.extend(all_claims(lab));
@@ -119,7 +119,7 @@ fn opening(lab: &Lab) -> Vec<Block> {
         |(question, answer)| Block::Verdict(format!("{question}: {answer}")),
     )];
     blocks.push(Block::Text(ABOUT_INTERVALS.into()));
-    if lab.quick {
+    if lab.body.quick {
         blocks.push(Block::Text(ABOUT_QUICK.into()));
     }
     blocks
@@ -127,13 +127,13 @@ fn opening(lab: &Lab) -> Vec<Block> {
 
 /// The post's question and its answer, if there is one.
 pub fn answer(lab: &Lab) -> Option<(&str, &str)> {
-    let post = lab.chapter("post").filter(|post| !post.findings.answer.is_empty())?;
+    let post = lab.body.chapter("post").filter(|post| !post.findings.answer.is_empty())?;
     Some((&post.page.question, &post.findings.answer))
 }
 
 fn body(lab: &Lab, page: Page) -> Vec<Block> {
     let mut blocks = all_claims(lab);
-    match &lab.matrix {
+    match &lab.body.matrix {
         Some(found) => {
             let mut found = matrix::body(found);
             let taken = "Taken over from a run of its own, by `make matrix`.";
@@ -145,7 +145,7 @@ fn body(lab: &Lab, page: Page) -> Vec<Block> {
             blocks.push(Block::Text("It was not measured: `make matrix` does that.".into()));
         }
     }
-    let chapters = lab.chapters.iter().flat_map(|one| of_chapter(one, lab.quick, page));
+    let chapters = lab.body.chapters.iter().flat_map(|one| of_chapter(one, lab.body.quick, page));
     blocks.extend(chapters);
     blocks
 }
@@ -230,7 +230,7 @@ fn all_claims(lab: &Lab) -> Vec<Block> {
 /// Every claim with its chapter.
 pub fn claims(lab: &Lab) -> Table {
     let mut table = claims_table();
-    for chapter in &lab.chapters {
+    for chapter in &lab.body.chapters {
         for claim in &chapter.findings.claims {
             table.row(&chapter.name, row(claim));
         }

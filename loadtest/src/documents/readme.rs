@@ -34,9 +34,9 @@ pub fn answer(lab: &Lab) -> String {
         |(question, answer)| format!("**{question}** {}", escaped(answer)),
     );
     let mut text = format!("\n## The answer\n\n{answer}\n\n");
-    text += &lab.matrix.as_ref().map(in_short).unwrap_or_default();
+    text += &lab.body.matrix.as_ref().map(in_short).unwrap_or_default();
     let mut claims = markdown::blocks(&[Block::Table(claims(lab))], 2);
-    for chapter in &lab.chapters {
+    for chapter in &lab.body.chapters {
         let name = &chapter.name;
         let link = format!("\n| [{name}](loadtest/RESULTS.md#{name}) | ");
         claims = claims.replace(&format!("\n| {name} | "), &link);
@@ -45,7 +45,7 @@ pub fn answer(lab: &Lab) -> String {
         "What others say of the two, and what was found here:\n\n{claims}\n{ABOUT_INTERVALS}\n\n\
          Every [policy](#run-the-servers) of who gets the next connection, in every workload:\n\n"
     );
-    text += &match &lab.matrix {
+    text += &match &lab.body.matrix {
         Some(matrix) => format!(
             "![{TITLE}](loadtest/results.svg)\n\n{}\n{}",
             markdown::blocks(&[Block::Table(in_brief(matrix))], 2),
@@ -56,7 +56,7 @@ pub fn answer(lab: &Lab) -> String {
     let date = |environment: &Environment| -> String {
         environment.started_at.chars().take_while(|&c| c != 'T').collect()
     };
-    let matrix = lab.matrix.as_ref().map(|matrix| date(&matrix.environment));
+    let matrix = lab.body.matrix.as_ref().map(|matrix| date(&matrix.environment));
     let matrix = matrix.map(|date| format!(", the matrix by `make matrix` on {date}"));
     text += &format!(
         "\nMeasured by `make lab` on {}{} ({}); everything else it found is in \
@@ -64,7 +64,7 @@ pub fn answer(lab: &Lab) -> String {
         date(&lab.environment),
         matrix.unwrap_or_default(),
         escaped(&machine(&lab.environment)),
-        if lab.quick { format!(" {ABOUT_QUICK}") } else { String::new() },
+        if lab.body.quick { format!(" {ABOUT_QUICK}") } else { String::new() },
         if lab.warnings.is_empty() { "" } else { " Its warnings stand there, too." }
     );
     text

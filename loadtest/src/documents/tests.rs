@@ -244,7 +244,7 @@ fn the_matrix_names_workloads_marks_what_is_not_good_and_who_took_no_part() {
 
 #[test]
 fn a_chapter_says_what_is_claimed_what_was_found_and_how_to_repeat_it() {
-    let report = plain(&lab::chapter(&lab().chapters[0], true));
+    let report = plain(&lab::chapter(&lab().body.chapters[0], true));
     let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in [
         "post What is post? It is not the hash: 0.95 of a shared socket.",

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
 use crate::probe::arrivals::Arrivals;
-use crate::probe::counters::Counters;
 use crate::probe::drive::{Load, Until};
 use crate::probe::fault::Fault;
 use crate::probe::fault_impact::fault_impact;
@@ -17,11 +16,11 @@ use crate::probe::record::FaultRecord;
 use crate::probe::target::Target;
 use crate::probe::timeline::Bucket;
 use crate::server::Server;
-use crate::statistics::latency::Distribution;
+use crate::statistics::latency::Latency;
 
 /// What is asked.
-#[derive(Clone, Debug)]
-pub struct Inquiry<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Probing<'a> {
     /// The path.
     pub path: &'a str,
     /// Clients of a closed loop; with a rate, the most requests under way.
@@ -35,90 +34,67 @@ pub struct Inquiry<'a> {
     /// How long an answer may take.
     pub answer_within: Duration,
     /// What is done meanwhile, as `probe --fault` has it, such as `kill-worker@1s`.
-    pub faults: &'a [&'a str],
+    pub faults: &'a [String],
 }
+
+/// 32 clients, each with a new connection for each request, for a second.
+pub const PROBING: Probing = Probing {
+    path: "/",
+    clients: 32,
+    rate: None,
+    keep_alive: false,
+    time: Duration::from_secs(1),
+    answer_within: Duration::from_secs(2),
+    faults: &[],
+};
 
 /// What was found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Told {
+pub struct Probed {
     /// Requests sent.
     pub attempted: u64,
     /// What became of them.
     pub outcomes: Outcomes,
-    /// Due and not sent, because too many were under way.
-    pub not_sent: u64,
     /// Good answers per second.
     pub ok_per_second: f64,
-    /// Of good answers, from when the request was due, in microseconds: mean, standard deviation,
-    /// percentiles, greatest; 0 without any.
-    pub mean: f64,
-    /// As above.
-    pub stdev: f64,
-    /// As above.
-    pub p50: f64,
-    /// As above.
-    pub p90: f64,
-    /// As above.
-    pub p99: f64,
-    /// As above.
-    pub max: f64,
+    /// Latencies of good answers, from when the request was due, in microseconds; 0 without any.
+    pub latency: Latency,
     /// Answers and losses in each 100 ms.
     pub timeline: Vec<Bucket>,
     /// What was done to the server.
     pub faults: Vec<FaultRecord>,
 }
 
-impl Told {
+impl Probed {
     /// Requests that got no good answer.
     pub fn lost(&self) -> u64 {
         self.attempted - self.outcomes.ok
     }
 
     fn of(FaultRun { counters, struck, .. }: &FaultRun) -> Self {
-        let Counters { latency, .. } = counters;
         let seconds = counters.lasted.as_secs_f64();
-        let at = |percentile| latency.value_at_percentile(percentile).min(latency.max()) as f64;
-        let stdev = Distribution::from_histogram(latency).standard_deviation();
         Self {
             attempted: counters.attempted,
             outcomes: counters.outcomes,
-            not_sent: counters.not_sent,
             ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
-            mean: if latency.is_empty() { 0.0 } else { latency.mean() },
-            stdev,
-            p50: at(50.0),
-            p90: at(90.0),
-            p99: at(99.0),
-            max: latency.max() as f64,
+            latency: Latency::of(&counters.latency).unwrap_or_default(),
             timeline: counters.timeline.buckets().to_vec(),
             faults: fault_impact(counters, struck),
         }
     }
 }
 
-/// Asks a server that is up.
+/// Asks a server that is up. `look` is called every few milliseconds with the time that has passed.
 ///
 /// # Errors
 /// When a fault was not done or had nobody to be done to, and after Ctrl-C.
-pub fn ask(server: &mut Server, asked: &Inquiry) -> Result<Told> {
-    ask_and_look(server, asked, |_| {})
-}
-
-/// The same, and `look` is called every few milliseconds with the time that has passed.
-///
-/// # Errors
-/// As above.
-pub fn ask_and_look(
+pub fn probe(
     server: &mut Server,
-    asked: &Inquiry,
+    asked: &Probing,
     mut look: impl FnMut(Duration),
-) -> Result<Told> {
-    let faults: Vec<Fault> = asked
-        .faults
-        .iter()
-        .map(|text| text.parse().map_err(anyhow::Error::msg))
-        .collect::<Result<_>>()
-        .context("a fault of the lab's own")?;
+) -> Result<Probed> {
+    let parsed = asked.faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
+    let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
     let address = server.address();
     let host = address.to_string();
     let target = Target::new(address, &host, asked.path, asked.keep_alive, asked.answer_within);
@@ -135,5 +111,22 @@ pub fn ask_and_look(
         anyhow::bail!("{warning}");
     }
     ensure!(fault_run.counters.attempted > 0, "nothing was asked");
-    Ok(Told::of(&fault_run))
+    Ok(Probed::of(&fault_run))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// 100 requests that were all answered.
+    pub fn probed() -> Probed {
+        Probed {
+            attempted: 100,
+            outcomes: Outcomes { ok: 100, ..Outcomes::default() },
+            ok_per_second: 900.0,
+            latency: Latency { stdev: 2000.0, p99: 50_000, ..Latency::default() },
+            timeline: vec![],
+            faults: vec![],
+        }
+    }
 }
