@@ -14,7 +14,7 @@ use crate::lab::book;
 use crate::lab::chapter::Status;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
-use crate::matrix::workloads::{CELLS, STOPPED};
+use crate::matrix::workloads::WORKLOADS;
 use crate::report::markdown;
 use crate::report::terminal;
 use crate::warnings::Warning;
@@ -203,7 +203,7 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     match &lab.body.matrix {
         None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
         Some(matrix) => {
-            let all = CELLS.iter().map(|cell| cell.name).chain([STOPPED]);
+            let all = WORKLOADS.iter().map(|workload| workload.name);
             let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
             let missing: Vec<&str> = all.filter(is_missing).collect();
             if !missing.is_empty() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-pub use self::groups::{Arrivals, LoadArgs, OutputArgs, SeedArg, TargetArgs};
+pub use self::groups::{Arrivals, OutputArgs, SeedArg, TargetArgs};
 use self::values::some_time;
 pub use self::with_wrk::{Bench, Compare, Cost, Matrix, SelfCheck};
 use crate::lab::book;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::Args;
 
 use crate::cli::groups::{LoadArgs, OutputArgs, SeedArg, TargetArgs};
 use crate::cli::values::{percent, rounds, whole_seconds};
@@ -116,9 +116,11 @@ pub struct Compare {
     pub resume: bool,
 }
 
+#[cfg(test)]
 impl Compare {
     /// What the command line means if it says nothing.
     pub fn defaults() -> Self {
+        use clap::Parser;
         #[derive(Parser)]
         struct Alone {
             #[command(flatten)]
@@ -133,7 +135,7 @@ impl Compare {
 #[command(mut_arg("json", |json| json.help(JSON_OF_MATRIX)))]
 pub struct Matrix {
     /// Slices of each policy in each workload
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = rounds)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
     pub rounds: u32,
 
     /// How often a worker of each policy is stopped and killed
@@ -211,8 +213,8 @@ pub struct Cost {
     #[arg(long, default_value = "2s", value_parser = whole_seconds)]
     pub duration: Duration,
 
-    /// Runs of each server in each mode; they are interleaved, and medians are shown
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Runs of each server in each mode; they are interleaved. Fewer than 6 give no interval
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 
     /// Where the result goes.

@@ -1,6 +1,6 @@
 //! `loadtest bench`: how fast is it, and which worker did the work?
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::load::wrk::{Measured, Wrk};
 use crate::load::{self, Load};
 use crate::measure::bench::{Bench, BenchBody, LoadRecord, Spread, Totals, Worker};
-use crate::measure::cross_check::{check_answered, check_count};
+use crate::measure::cross_check::{check_count, littles_law};
 use crate::report::output::publish_to;
 use crate::report::progress;
 use crate::server::{Server, Spec};
@@ -28,28 +28,28 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
         keep_alive: !asked.load.close,
     };
     load.check()?;
-    let server = asked.target.server.as_deref().map(Spec::parse).transpose()?;
+    let spec = spec(&asked.target)?;
     let wrk = Wrk::find()?;
     let place =
         asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     let files = load::raise_open_files();
 
     let environment = Environment::now(Some(wrk.version()))?;
-    let (url, run) = match (&server, &asked.target.url) {
-        (Some(server), _) => on_own_server(&wrk, &load, server, asked)?,
-        (None, Some(url)) => (url.clone(), elsewhere(&wrk, &load, url)?),
-        (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
-    };
+    let (url, run) = measure(&wrk, &load, &spec, asked)?;
 
     let mut warnings = warnings(&load, &run, files, environment.cores);
     warnings.extend(run.warnings);
     let seconds = run.measured.duration_us as f64 / 1e6;
+    let rate = run.measured.requests as f64 / seconds;
+    let mean_us = run.measured.latency_us.mean;
+    let connections = load.connections_opened();
+    warnings.extend(littles_law("wrk", rate, mean_us, connections, load.keep_alive));
     // wrk knows mean and deviation to more digits than the distribution keeps.
     let (wrk, all) = (&run.measured.latency_us, Distribution::of(&run.measured.distribution)?);
     let latency = merged([&all].into_iter())?.context("wrk gave no latencies")?;
     let latency = Latency { mean: wrk.mean, stdev: wrk.stdev, ..latency };
     let body = BenchBody {
-        server: server.as_ref().map_or_else(|| url.clone(), |server| server.display_name()),
+        server: spec.display_name(),
         load: LoadRecord {
             threads: load.threads,
             connections_asked: load.connections,
@@ -60,7 +60,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
         },
         result: Totals {
             requests: run.measured.requests,
-            requests_per_second: run.measured.requests as f64 / seconds,
+            requests_per_second: rate,
             latency_us: latency,
             errors: run.measured.errors,
         },
@@ -85,15 +85,22 @@ struct Run {
     warnings: Vec<Warning>,
 }
 
-/// Starts a server, loads it, stops it.
-fn on_own_server(
-    wrk: &Wrk,
-    load: &Load,
-    server: &Spec,
-    asked: &cli::Bench,
-) -> Result<(String, Run)> {
-    let program = server.display_name();
-    let mut server = Server::start(server, &asked.target.server_options)?;
+/// The server that was asked for, by its name or by a URL.
+fn spec(target: &cli::TargetArgs) -> Result<Spec> {
+    let text = target.server.as_deref().or(target.url.as_deref());
+    let spec = Spec::parse(text.context("name a server, or a --url")?)?;
+    ensure!(
+        spec.strategy().is_some() || target.server_options.is_empty(),
+        "options after -- are for shared and reuseport; write those of '{}' into its command",
+        spec.display_name()
+    );
+    Ok(spec)
+}
+
+/// Starts a server if it does not run already, loads it, stops it.
+fn measure(wrk: &Wrk, load: &Load, spec: &Spec, asked: &cli::Bench) -> Result<(String, Run)> {
+    let program = spec.display_name();
+    let mut server = Server::start(spec, &asked.target.server_options)?;
     let url = server.url(&asked.target.url_path);
 
     let before = server.read()?;
@@ -107,29 +114,19 @@ fn on_own_server(
     // Looked at again: it may have died at the very end.
     server.check_alive(&before)?;
     let workers = server.read()?.since(&before)?;
-    if let (Some(after), Some(before)) = (server.requests(), requests_before) {
-        check_count(load, &measured, after.saturating_sub(before))?;
-    }
+    let served = server.requests().zip(requests_before);
+    check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
 
     let mut warnings = Vec::new();
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && spec.strategy().is_some() {
         warnings.push(Warning::DebugBuild);
+    }
+    if workers.is_empty() {
+        warnings.push(Warning::NoWorkers);
     }
     warnings.extend(server.warnings());
     warnings.extend(server.stop()?.map(|how| Warning::DidNotStop { program, how }));
     Ok((url, Run { measured, workers, warnings }))
-}
-
-/// Loads a server that somebody else started.
-fn elsewhere(wrk: &Wrk, load: &Load, url: &str) -> Result<Run> {
-    let bar = progress::bar(url, load.duration);
-    let measured = wrk.run(load, url, None, |now| {
-        bar.show(now.elapsed);
-        Ok(())
-    })?;
-    bar.finish();
-    check_answered(&measured)?;
-    Ok(Run { measured, workers: Vec::new(), warnings: vec![Warning::NoWorkers] })
 }
 
 /// The warnings that follow from figures.

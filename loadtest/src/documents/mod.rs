@@ -3,7 +3,6 @@
 
 pub mod bench;
 pub mod compare;
-pub mod cost;
 pub mod lab;
 pub mod matrix;
 pub mod probe;

@@ -88,6 +88,9 @@ pub struct Figure {
     pub connections_max_less_min: Option<u64>,
     /// Latencies at fixed rates, the lowest rate first.
     pub latencies: Vec<AtLoad>,
+    /// What wrk saw go wrong, other than an answer's status.
+    #[serde(default)]
+    pub errors: u64,
     /// Where a worker is stopped: requests/s while it is, over those before.
     pub while_stopped: Option<f64>,
     /// Where a worker is stopped and then killed: requests lost, on average.

@@ -8,13 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::affinity::Cores;
-use crate::load::Share;
 use crate::load::perf::Unit;
+use crate::load::{Load, Share};
 use crate::measure::bottleneck::Limit;
 use crate::record::{Body, Record};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, Latency};
-use crate::statistics::verdict::{Figure, Ratio};
+use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
 use crate::types::Errors;
 
 /// The record of one `compare`, of one `cost`, and of a workload of `matrix`.
@@ -88,6 +88,33 @@ pub struct Plan {
     pub cost_excuse: Option<String>,
 }
 
+impl Plan {
+    /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
+    pub fn new(load: &Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
+        Self {
+            rounds,
+            slice_seconds: load.duration.as_secs(),
+            seed,
+            keep_alive: load.keep_alive,
+            threads: load.threads,
+            connections_asked: load.connections,
+            connections_opened: load.connections_opened(),
+            paths,
+            baseline: baseline.into(),
+            threshold: 0.02,
+            pinned: None,
+            one_at_a_time: false,
+            fixed_rate_shares: Vec::new(),
+            fixed_rates: Vec::new(),
+            fixed_rate_seconds: 0.0,
+            fixed_rate_rounds: FEWEST_ROUNDS,
+            judged: Figure::RequestsPerSecond,
+            cost_unit: None,
+            cost_excuse: None,
+        }
+    }
+}
+
 /// One server that took part.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Subject {
@@ -97,6 +124,8 @@ pub struct Subject {
     pub server: String,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
+    /// Whether latencies at fixed rates are measured of it.
+    pub at_rates: bool,
     /// Whether the best of those that have this is what others are compared with.
     pub yardstick: bool,
     /// What the cost of a request may be at most, of the baseline's, counted in instructions.
@@ -123,6 +152,7 @@ impl Subject {
             name: name.into(),
             server: server.into(),
             keep_alive,
+            at_rates: true,
             yardstick: false,
             cost_limit: None,
             workers: None,

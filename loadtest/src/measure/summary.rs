@@ -6,8 +6,7 @@ use anyhow::Result;
 use crate::measure::bench::best_attainable;
 use crate::measure::bottleneck::Limit;
 use crate::measure::comparison::{
-    AtRate, Comparison, Cost, FixedRate, Pair, Plan, RateSlice, Slice, Spread, Subject, Summary,
-    Worker,
+    Comparison, Cost, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
 use crate::report::format::rounded;
 use crate::statistics::estimate::Estimate;
@@ -25,13 +24,7 @@ impl Comparison {
             subject.summary = summarize(subject, &body.plan, cores)?;
         }
         for at in &mut body.fixed_rates {
-            for result in &mut at.results {
-                result.summarize(body.plan.seed)?;
-            }
-            at.pairs = Figure::LATENCIES
-                .iter()
-                .flat_map(|&figure| at_rate_pairs(at, figure, &body.plan, &body.subjects))
-                .collect();
+            at.summarize(&body.plan, &body.subjects)?;
         }
         body.pairs = pairs(&body.subjects, &body.plan);
         body.anomalies = odd(&body.subjects, body.plan.seed);
@@ -120,66 +113,8 @@ impl Slice {
     }
 }
 
-impl AtRate {
-    /// A subject with these slices; what follows from them is made by `summarize`.
-    pub fn new(subject: &str, slices: Vec<RateSlice>) -> Self {
-        Self {
-            subject: subject.into(),
-            slices,
-            late_slices: 0,
-            due: 0,
-            ok: 0,
-            not_sent: 0,
-            lost: 0,
-            p50: None,
-            p99: None,
-            p99_9: None,
-            p50_of_ideal: None,
-            p99_of_ideal: None,
-            latency_us: None,
-        }
-    }
-
-    fn summarize(&mut self, seed: u64) -> Result<()> {
-        let slices = &self.slices;
-        let sum = |of: fn(&RateSlice) -> u64| slices.iter().map(of).sum();
-        (self.due, self.ok) = (sum(|slice| slice.due), sum(|slice| slice.ok));
-        (self.not_sent, self.lost) = (sum(|slice| slice.not_sent), sum(|slice| slice.lost));
-        self.late_slices = slices.iter().filter(|slice| slice.client_late).count();
-        self.latency_us = merged(self.judged().map(|slice| &slice.latencies))?;
-        let medians = |of: &dyn Fn(&RateSlice) -> Option<f64>| {
-            Estimate::median(&self.judged().filter_map(of).collect::<Vec<_>>(), seed)
-        };
-        let of_ideal = |part, place: usize| {
-            medians(&|slice| Some(slice.latency(part)? / slice.ideal_us?[place] as f64))
-        };
-        let found = [0.5, 0.99, 0.999].map(|part| medians(&|slice| slice.latency(part)));
-        let multiples = [of_ideal(0.5, 0), of_ideal(0.99, 1)];
-        [self.p50, self.p99, self.p99_9] = found;
-        [self.p50_of_ideal, self.p99_of_ideal] = multiples;
-        Ok(())
-    }
-
-    /// The slices in which the client was not late.
-    pub fn judged(&self) -> impl Iterator<Item = &RateSlice> {
-        self.slices.iter().filter(|slice| !slice.client_late)
-    }
-
-    /// The part of all requests due that were answered well.
-    pub fn answered(&self) -> f64 {
-        self.ok as f64 / self.due.max(1) as f64
-    }
-}
-
-impl RateSlice {
-    /// The latency below which a part of the good answers lies, in microseconds.
-    pub fn latency(&self, part: f64) -> Option<f64> {
-        self.latencies.quantile(part).map(|value| value as f64)
-    }
-}
-
 /// Each two of these, in their order. Where one of them is the baseline, it comes first.
-fn each_two<'a, T>(all: &'a [T], is_baseline: impl Fn(&T) -> bool) -> Vec<(&'a T, &'a T)> {
+pub(super) fn each_two<T>(all: &[T], is_baseline: impl Fn(&T) -> bool) -> Vec<(&T, &T)> {
     let mut pairs = Vec::new();
     for (place, first) in all.iter().enumerate() {
         for second in &all[place + 1..] {
@@ -191,7 +126,14 @@ fn each_two<'a, T>(all: &'a [T], is_baseline: impl Fn(&T) -> bool) -> Vec<(&'a T
     pairs
 }
 
-fn pair(baseline: &str, other: &str, figure: Figure, ratios: Vec<f64>, plan: &Plan) -> Pair {
+/// The verdict on two, by the ratios of their rounds.
+pub(super) fn pair(
+    baseline: &str,
+    other: &str,
+    figure: Figure,
+    ratios: Vec<f64>,
+    plan: &Plan,
+) -> Pair {
     let result = Ratio::weigh(figure, &ratios, plan.threshold, plan.seed);
     let sentence = match &result {
         Some(result) => result.sentence(other, baseline),
@@ -236,28 +178,6 @@ fn pairs(subjects: &[Subject], plan: &Plan) -> Vec<Pair> {
                 .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
                 .collect();
             pair(&baseline.name, &other.name, plan.judged, ratios, plan)
-        })
-        .collect()
-}
-
-/// Each two subjects at one rate. A round in which the client was late says nothing.
-fn at_rate_pairs(at: &FixedRate, figure: Figure, plan: &Plan, subjects: &[Subject]) -> Vec<Pair> {
-    let part = match figure {
-        Figure::P50 => 0.5,
-        Figure::P99 => 0.99,
-        _ => 0.999,
-    };
-    let value =
-        |result: &AtRate, round| result.judged().find(|slice| slice.round == round)?.latency(part);
-    let keeps = |name: &str| subjects.iter().find(|s| s.name == name).map(|s| s.keep_alive);
-    each_two(&at.results, |result| result.subject == plan.baseline)
-        .into_iter()
-        .filter(|(one, other)| keeps(&one.subject) == keeps(&other.subject))
-        .map(|(baseline, other)| {
-            let ratios = (0..plan.fixed_rate_rounds)
-                .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
-                .collect();
-            pair(&baseline.subject, &other.subject, figure, ratios, plan)
         })
         .collect()
 }
@@ -311,120 +231,8 @@ fn speeds(subjects: &[Subject]) -> Vec<(u32, f64)> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::load::Share;
-    use crate::measure::comparison::CompareBody;
-    use crate::statistics::latency::Distribution;
+    pub use crate::measure::fixture::{comparison, slice};
     use crate::statistics::verdict::Verdict;
-
-    /// A slice with these requests/s of one second, shared out among workers like this.
-    pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
-        let sum: u64 = parts.iter().sum();
-        let workers = parts.iter().enumerate().map(|(index, part)| Worker {
-            index,
-            connections: Some(part * 96 / sum),
-            requests: Some(rate * part / sum),
-        });
-        Slice {
-            round,
-            at_seconds: f64::from(round) * 2.5,
-            seconds: 1.0,
-            requests: rate,
-            requests_per_second: rate as f64,
-            errors: Errors::default(),
-            server_cpu_seconds: Some(1.25),
-            server_wait_seconds: Some(0.5),
-            server_switches: Some(20_000),
-            cost: None,
-            wrk_cpu_seconds: 0.75,
-            wrk_wait_seconds: 4.0,
-            own_cpu_seconds: 0.003,
-            latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)])
-                .unwrap(),
-            workers: workers.collect(),
-        }
-    }
-
-    /// Two subjects, the second of which answers `ratio` of what the first does; noisy, but alike
-    /// in each.
-    pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
-        let noise = |round: u32| u64::from(round * 7 % 11) * 700;
-        let subject = |name: &str, ratio: f64, parts: &dyn Fn(u32) -> [u64; 4]| Subject {
-            warm_up: Some(50_000.0),
-            workers: Some(4),
-            closed_loop: Some(60_000.0),
-            slices: (0..rounds)
-                .map(|r| slice(r, ((80_000 + noise(r)) as f64 * ratio) as u64, &parts(r)))
-                .collect(),
-            ..Subject::new(name, name, true)
-        };
-        // The second answers as much later as it answers less.
-        let at_rate = |name: &str, ratio: f64| {
-            let slice = |round| RateSlice {
-                round,
-                due: 15_000,
-                ok: 14_999,
-                not_sent: 0,
-                lost: 1,
-                lateness_p99_us: 90,
-                client_late: false,
-                latencies: Distribution::of(&[
-                    ((800.0 / ratio) as u64 + u64::from(round), 90),
-                    ((4000.0 / ratio) as u64, 10),
-                ])
-                .unwrap(),
-                ideal_us: None,
-            };
-            AtRate::new(name, (0..6).map(slice).collect())
-        };
-        let body = CompareBody {
-            plan: Plan {
-                rounds,
-                slice_seconds: 1,
-                seed: 1,
-                keep_alive: true,
-                threads: 12,
-                connections_asked: 100,
-                connections_opened: 96,
-                paths: vec![Share { weight: 1.0, path: "/".into() }],
-                baseline: "shared".into(),
-                threshold: 0.02,
-                pinned: None,
-                one_at_a_time: false,
-                fixed_rate_shares: vec![0.5, 0.8],
-                fixed_rates: vec![],
-                fixed_rate_seconds: 3.0,
-                fixed_rate_rounds: 6,
-                judged: Figure::RequestsPerSecond,
-                cost_unit: None,
-                cost_excuse: None,
-            },
-            complete: true,
-            subjects: vec![
-                subject("shared", 1.0, &|round| match round % 3 {
-                    0 => [90, 6, 0, 0],
-                    1 => [20, 30, 26, 20],
-                    _ => [0, 50, 46, 0],
-                }),
-                subject("reuseport", ratio, &|round| [20 + u64::from(round % 5), 24, 26, 26]),
-            ],
-            pairs: vec![],
-            fixed_rates: [0.5, 0.8]
-                .map(|share| FixedRate {
-                    share: Some(share),
-                    rate: (share * 60_000.0) as u64,
-                    results: vec![at_rate("shared", 1.0), at_rate("reuseport", ratio)],
-                    pairs: vec![],
-                })
-                .to_vec(),
-            anomalies: vec![],
-        };
-        let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
-        let arguments = ["compare", "shared", "reuseport"].map(String::from).to_vec();
-        let mut comparison = Comparison::new(arguments, environment, body);
-        comparison.warnings = vec!["client and server share 2 cores".into()];
-        comparison.summarize().unwrap();
-        comparison
-    }
 
     #[test]
     fn a_ratio_is_of_slices_of_the_same_round_so_noise_that_both_have_is_gone() {
@@ -493,37 +301,6 @@ pub mod tests {
         comparison.summarize().unwrap();
         let odd = comparison.anomalies.join("\n");
         assert!(odd.contains("from round 21 on, all subjects together answered 0.5"), "{odd}");
-    }
-
-    #[test]
-    fn latencies_at_a_rate_are_judged_round_by_round_and_without_late_slices() {
-        let mut comparison = comparison(6, 0.5);
-        let at = &comparison.fixed_rates[1];
-        let [p50, p99, _] = &at.pairs[..] else { panic!("{} pairs", at.pairs.len()) };
-        assert!((p99.result.as_ref().unwrap().ratio - 2.0).abs() < 0.02, "{p99:?}");
-        assert_eq!(p50.result.as_ref().unwrap().verdict, Verdict::Higher);
-        assert!(p99.sentence.starts_with("reuseport has a higher p99 than shared: 2.0"));
-        assert_eq!((at.results[0].due, at.results[0].lost), (90_000, 6));
-
-        comparison.fixed_rates[1].results[0].slices[0].client_late = true;
-        comparison.summarize().unwrap();
-        let at = &comparison.fixed_rates[1];
-        assert_eq!((at.results[0].late_slices, at.results[0].slices.len()), (1, 6));
-        assert_eq!(at.pairs[1].result, None);
-        assert!(at.pairs[1].sentence.contains("p99 of reuseport and shared"), "{:?}", at.pairs[1]);
-    }
-
-    #[test]
-    fn multiples_of_the_ideal_are_of_the_same_slice() {
-        let mut comparison = comparison(6, 1.0);
-        for slice in &mut comparison.fixed_rates[0].results[0].slices {
-            slice.ideal_us = Some([400, 1000]);
-        }
-        comparison.summarize().unwrap();
-        let [first, other] = &comparison.fixed_rates[0].results[..] else { panic!("two") };
-        assert!((first.p50_of_ideal.unwrap().value - 2.0).abs() < 0.02, "{first:?}");
-        assert!((first.p99_of_ideal.unwrap().value - 4.0).abs() < 0.02, "{first:?}");
-        assert_eq!(other.p99_of_ideal, None);
     }
 
     #[test]

@@ -16,7 +16,6 @@ pub mod process;
 mod running;
 pub mod signals;
 pub mod spec;
-pub mod subject;
 pub mod telemetry;
 mod workers;
 

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Child {
-        Child::start("a shell", Command::new("sh").args(["-c", script])).unwrap()
+        Child::start("a shell", Command::new("/bin/sh").args(["-c", script])).unwrap()
     }
 
     #[test]

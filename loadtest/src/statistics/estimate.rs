@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::{bootstrap, geometric_mean, mean, median};
+use crate::statistics::{bootstrap, geometric_mean, median};
 
 /// A figure with its 95 % interval.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -29,11 +29,6 @@ impl Estimate {
     /// The median of values.
     pub fn median(values: &[f64], seed: u64) -> Option<Self> {
         Self::of(values, median, seed)
-    }
-
-    /// The mean of values.
-    pub fn mean(values: &[f64], seed: u64) -> Option<Self> {
-        Self::of(values, mean, seed)
     }
 
     /// The geometric mean of `of / to`, round by round: what both have in common in a round is gone.
@@ -77,7 +72,7 @@ mod tests {
         let found = Estimate::median(&[1.0, 5.0, 3.0], 1).unwrap();
         let [low, high] = found.interval.unwrap();
         assert!(found.value == 3.0 && low >= 1.0 && high <= 5.0 && low < high);
-        assert_eq!(Estimate::mean(&[2.0], 1), Some(Estimate::exact(2.0)));
+        assert_eq!(Estimate::median(&[2.0], 1), Some(Estimate::exact(2.0)));
         assert_eq!(Estimate::median(&[], 1), None);
     }
 
