@@ -50,11 +50,11 @@ pub fn warn(warnings: impl IntoIterator<Item = String>) {
 
 /// The document, but for its warnings, which [`warn`] puts on stderr.
 pub fn render(document: &Document, width: usize) -> String {
-    let title = match document.title.is_empty() {
-        true => String::new(),
-        false => hanging("", &format!("{BOLD}{}{BOLD:#}", document.title), width),
-    };
-    title + &blocks(&document.blocks, width)
+    let body = blocks(&document.blocks, width);
+    match document.title.is_empty() {
+        true => body.trim_start_matches('\n').to_owned(),
+        false => hanging("", &format!("{BOLD}{}{BOLD:#}", document.title), width) + &body,
+    }
 }
 
 /// All blocks; a heading with nothing to show below it, such as a picture, is left out.

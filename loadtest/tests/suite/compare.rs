@@ -352,7 +352,7 @@ fn on_a_single_core_nothing_is_pinned() {
 fn a_disk_that_is_full_ends_the_run_and_loses_nothing_measured() {
     let folder = tempfile::tempdir().unwrap();
     // A file system of its own for the results, so small that only the first slices fit.
-    let script = "mount -t tmpfs -o size=24k results \"$1\" && shift && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=40k results \"$1\" && shift && exec \"$@\"";
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(folder.path())
