@@ -23,7 +23,7 @@ use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 use tokio::time::timeout;
 
-use crate::channel::{Channel, Message, Received};
+use crate::parent::channel::{Channel, Message, Received};
 
 /// How long to wait for a worker to give. One whose event loop does not turn never does.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 
-use crate::channel::{Channel, Message};
 use crate::handover;
+use crate::parent::channel::{Channel, Message};
 
 /// An order.
 pub enum Order {
@@ -16,31 +16,31 @@ pub enum Order {
     Drain,
     /// Send listening sockets over this line to another worker.
     Give(HowMany, OwnedFd),
+    /// Close the last listening socket: another worker, which was given it, serves it now.
+    Release,
     /// Accept from these sockets too.
     Adopt(Vec<StdTcpListener>),
 }
 
-/// How many of its listening sockets a worker gives away.
+/// How many of its listening sockets a worker gives to another. They stay in use here: if the other
+/// dies before it serves them, nothing is lost.
 #[derive(Clone, Copy)]
 pub enum HowMany {
-    /// All, to a successor; they stay in use here until this worker drains.
+    /// All; this worker is to drain when the other serves.
     All,
-    /// The last, which it had adopted; it is not used here any more.
+    /// The last, which it had adopted; it is closed here when the other serves.
     One,
 }
 
 impl HowMany {
-    /// Gives. If the other side is gone nothing is lost: the sockets are still here.
-    pub fn give(self, line: OwnedFd, listeners: &mut Vec<TcpListener>) {
-        let last = listeners.len() - 1;
+    /// Sends them over this line.
+    pub fn give(self, line: OwnedFd, listeners: &[TcpListener]) {
         let given = match self {
-            Self::All => handover::give(line, listeners),
-            Self::One => handover::give(line, &listeners[last..]),
+            Self::All => listeners,
+            Self::One => &listeners[listeners.len().saturating_sub(1)..],
         };
-        match (given, self) {
-            (Ok(()), Self::One) if last > 0 => drop(listeners.pop()),
-            (Ok(()), _) => {}
-            (Err(error), _) => tracing::warn!("could not hand over a socket: {error:#}"),
+        if let Err(error) = handover::give(line, given) {
+            tracing::warn!("could not hand over a socket: {error:#}");
         }
     }
 }
@@ -71,11 +71,14 @@ impl<'a> Orders<'a> {
             };
             match (message, descriptors.into_iter().next()) {
                 (Message::Drain, _) => return Ok(Order::Drain),
+                (Message::Release, _) => return Ok(Order::Release),
                 (Message::GiveAll, Some(line)) => return Ok(Order::Give(HowMany::All, line)),
                 (Message::GiveOne, Some(line)) => return Ok(Order::Give(HowMany::One, line)),
                 (Message::Adopt, Some(line)) => match handover::take_while_serving(line).await {
                     Ok(sockets) => return Ok(Order::Adopt(sockets)),
-                    Err(error) => tracing::warn!("could not take over a socket: {error:#}"),
+                    Err(error) => {
+                        self.channel.send(&Message::NotAdopted(format!("{error:#}")), &[])?;
+                    }
                 },
                 (message, _) => tracing::warn!("an order that makes no sense: {message:?}"),
             }

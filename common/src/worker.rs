@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::accept_error;
-use crate::channel::Message;
 use crate::connection::{self, Open};
 use crate::deadlines::{Deadlines, TICK};
 use crate::handler::App;
@@ -21,9 +20,10 @@ use crate::lane::Lane;
 use crate::last_call;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
+use crate::parent::channel::Message;
+use crate::parent::start::WorkerContext;
 use crate::scoreboard::{Slot, State};
 use crate::socket;
-use crate::start::Seat;
 use crate::waiter::{self, Sockets, Waiter};
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
@@ -47,25 +47,25 @@ pub struct Worker {
 /// The worker makes its runtime here, after it was forked: a runtime holds an epoll instance and
 /// other descriptors, and two processes that share those steal each other's events. One thread is
 /// enough, since the processes are what spreads the work over the cores.
-pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
-    seat.slot.occupy();
+pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
+    context.slot.occupy();
     options.schedule.map_or(Ok(()), |way| way.set())?;
-    seat.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
+    context.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
-        slot: seat.slot,
-        lane: seat.lane,
+        slot: context.slot,
+        lane: context.lane,
         deadlines: Deadlines::new(options),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
     let sockets = sockets.into();
-    sockets.event_loop()?.block_on(worker.live(seat, sockets))
+    sockets.event_loop()?.block_on(worker.live(context, sockets))
 }
 
 impl Worker {
-    async fn live(&'static self, seat: &Seat, sockets: Sockets) -> Result<()> {
+    async fn live(&'static self, context: &WorkerContext, sockets: Sockets) -> Result<()> {
         let first = sockets.listeners.first().context("a worker without a listening socket")?;
         self.slot.socket_inode.store(socket::inode(first), Relaxed);
         self.slot.sockets.store(sockets.listeners.len() as u32, Relaxed);
@@ -73,9 +73,9 @@ impl Worker {
         let mut listeners = watch(listeners)?; // none, where a thread waits for them
         self.slot.beat();
         tokio::spawn(self.tick());
-        let mut orders = Orders::of(&seat.channel)?;
+        let mut orders = Orders::of(&context.channel)?;
         self.slot.set_state(State::Serving);
-        seat.channel.send(&Message::Ready, &[])?;
+        context.channel.send(&Message::Ready, &[])?;
         loop {
             let order = tokio::select! {
                 biased;
@@ -86,10 +86,19 @@ impl Worker {
             };
             match order {
                 Order::Drain => break,
-                Order::Give(how_many, line) => how_many.give(line, &mut listeners),
+                Order::Give(how_many, line) => how_many.give(line, &listeners),
+                Order::Release if listeners.len() > 1 => drop(listeners.pop()),
+                Order::Release => {}
                 Order::Adopt(sockets) => {
-                    listeners.extend(watch(sockets)?);
-                    seat.channel.send(&Message::Adopted, &[])?;
+                    let reply = match watch(sockets) {
+                        Ok(adopted) => {
+                            listeners.extend(adopted);
+                            Message::Adopted
+                        }
+                        // Closed here again; their giver has kept them.
+                        Err(error) => Message::NotAdopted(format!("{error:#}")),
+                    };
+                    context.channel.send(&reply, &[])?;
                 }
             }
             self.slot.sockets.store(listeners.len() as u32, Relaxed);

@@ -38,9 +38,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::deadlines::TICK;
+use common::parent::start::WorkerContext;
 use common::parking::{Enter, Park, Place, Woken};
 use common::scoreboard::{Slot, State};
-use common::start::Seat;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::crew::Crew;
@@ -100,9 +100,9 @@ struct LetDown {
 }
 
 impl LeastConn {
-    /// Waits for the worker in this seat.
-    pub fn from(seat: &Seat) -> Enter {
-        let peers = Peers::new(seat.slot, seat.slots);
+    /// Waits for the worker with this context.
+    pub fn from(context: &WorkerContext) -> Enter {
+        let peers = Peers::new(context.slot, context.slots);
         let crew = Crew::new(); // before the worker is pinned, and sees one core
         Box::new(|place| {
             let line = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

@@ -32,16 +32,21 @@ pub enum Message {
     },
     /// Parent to worker: answer what there is, then end.
     Drain,
-    /// Parent to worker: send all your listening sockets over the line that comes along.
+    /// Parent to worker: send all your listening sockets over the line that comes along. They stay in
+    /// use here until this worker drains.
     GiveAll,
-    /// Parent to worker: send one of your listening sockets over that line, and keep the others.
+    /// Parent to worker: send the last of your listening sockets over that line.
     GiveOne,
+    /// Parent to worker: close that last one, another worker serves it now.
+    Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
     Adopt,
     /// Worker to parent: the accept loop runs.
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
     Adopted,
+    /// Worker to parent: the sockets did not come, none of them is kept, and why.
+    NotAdopted(String),
     /// Worker to worker, or to the parent: here is a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
@@ -66,8 +71,23 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
-    /// Sends a message, and copies of descriptors with it.
+    /// Sends a message, and copies of descriptors with it. Waits if the line is full.
     pub fn send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        self.send_with(message, descriptors, MsgFlags::empty())
+    }
+
+    /// Sends a message unless the line is full: then the other end has not read for very long, and the
+    /// parent must not wait for a worker.
+    pub fn try_send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        self.send_with(message, descriptors, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_with(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd],
+        flags: MsgFlags,
+    ) -> Result<()> {
         let numbers;
         let (kind, text) = match message {
             Message::Start { lane, cpu } => {
@@ -77,9 +97,11 @@ impl Channel {
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
             Message::GiveOne => (b'1', ""),
+            Message::Release => (b'r', ""),
             Message::Adopt => (b'A', ""),
             Message::Ready => (b'R', ""),
             Message::Adopted => (b'a', ""),
+            Message::NotAdopted(reason) => (b'n', reason.as_str()),
             Message::Socket => (b's', ""),
             Message::Done => (b'.', ""),
             Message::Failed(reason) => (b'F', reason.as_str()),
@@ -90,7 +112,8 @@ impl Channel {
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &rights[..0] } else { &rights[..] };
-        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, flags, None)?;
         Ok(())
     }
 
@@ -151,9 +174,11 @@ impl Channel {
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
+            Some((b'r', _)) => Message::Release,
             Some((b'A', _)) => Message::Adopt,
             Some((b'R', _)) => Message::Ready,
             Some((b'a', _)) => Message::Adopted,
+            Some((b'n', text)) => Message::NotAdopted(String::from_utf8_lossy(text).into()),
             Some((b's', _)) => Message::Socket,
             Some((b'.', _)) => Message::Done,
             Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),
