@@ -15,7 +15,7 @@
 //! flood, until descriptors run out ([`accept_error`]). What a server survives is decided in its
 //! [`parent`], which starts workers, watches, restarts, reloads and stops them. What a worker is told by
 //! it in [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
-//! served ([`last_call`]).
+//! served ([`drain_accept_queue`](mod@drain_accept_queue)).
 //!
 //! Who waits for connections where tokio cannot: a thread ([`waiter`]), or the event loop itself
 //! ([`parking`]). Who gets the next one: the parent's part in [`steering`], how loaded each worker is
@@ -32,11 +32,11 @@ pub mod burn;
 pub mod cli;
 pub mod connection;
 pub mod deadlines;
+pub mod drain_accept_queue;
 pub mod guard;
 pub mod handler;
 pub mod handover;
 pub mod lane;
-pub mod last_call;
 pub mod limits;
 pub mod log;
 pub mod options;

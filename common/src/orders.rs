@@ -1,11 +1,13 @@
 //! What a worker is told by its parent, as the worker's event loop sees it.
 
 use std::net::TcpListener as StdTcpListener;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 use crate::handover;
 use crate::parent::channel::{Channel, Message};
@@ -49,23 +51,44 @@ impl HowMany {
 pub struct Orders<'a> {
     channel: &'a Channel,
     ready: AsyncFd<BorrowedFd<'a>>,
+    /// Keeps room for the descriptor that an order may bring, when connections use up all others.
+    reserve: Option<OwnedFd>,
 }
+
+/// How long to wait for room, if the reserve has been used up too.
+const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 impl<'a> Orders<'a> {
     /// The orders that come over this channel.
     pub fn of(channel: &'a Channel) -> Result<Self> {
         let ready = channel.watch().context("cannot watch the channel to the parent")?;
-        Ok(Self { channel, ready })
+        Ok(Self { channel, ready, reserve: None })
     }
 
     /// Waits for the next order.
     pub async fn next(&mut self) -> Result<Order> {
+        let mut wants_room = false;
         loop {
+            if self.reserve.is_none() && !wants_room {
+                self.reserve = self.channel.as_fd().try_clone_to_owned().ok();
+            }
             let mut ready = self.ready.readable().await?;
-            let Some(received) = self.channel.try_receive()? else {
-                ready.clear_ready();
-                continue;
+            let received = match self.channel.try_receive() {
+                Ok(Some(received)) => received,
+                Ok(None) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                Err(error) if Channel::is_for_want_of_room(&error) => {
+                    wants_room = true;
+                    if self.reserve.take().is_none() {
+                        sleep(ROOM_WITHIN).await; // a thread that accepts was faster
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            wants_room = false;
             let Some((message, descriptors)) = received else {
                 return Ok(Order::Drain); // a parent that is gone needs no word
             };

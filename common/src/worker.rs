@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::accept_error;
-use crate::connection::{self, Open};
+use crate::connection::{self, ConnectionGuard};
 use crate::deadlines::{Deadlines, TICK};
+use crate::drain_accept_queue::drain_accept_queue;
 use crate::handler::App;
 use crate::lane::Lane;
-use crate::last_call;
 use crate::options::Options;
 use crate::orders::{Order, Orders};
 use crate::parent::channel::Message;
@@ -60,7 +60,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
-    let sockets = sockets.into();
+    let mut sockets: Sockets = sockets.into();
     sockets.event_loop()?.block_on(worker.live(context, sockets))
 }
 
@@ -110,10 +110,11 @@ impl Worker {
     /// The accept loop: take a connection off an accept queue, count it, serve it in a task of its
     /// own. Comes back only with an error that would come again at once.
     async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
+        let mut turn = 0;
         loop {
             self.room().await;
-            match accept(listeners, self.slot).await {
-                Ok(stream) => self.serve(stream, Open::new(self)),
+            match accept(listeners, &mut turn, self.slot).await {
+                Ok(stream) => self.serve(stream, ConnectionGuard::new(self)),
                 Err(error) => {
                     if let Err(error) = accept_error::get_over(error).await {
                         return error;
@@ -130,13 +131,20 @@ impl Worker {
         }
     }
 
+    /// The same while draining, when the limit holds as before.
+    pub async fn room_while_draining(&self) {
+        while self.is_full() {
+            self.ended.notified().await;
+        }
+    }
+
     /// Whether it has as many connections as it may.
     pub fn is_full(&self) -> bool {
         self.slot.connections_open.load(Relaxed) >= self.max_connections
     }
 
     /// Serves a connection that is accepted and counted.
-    pub fn serve(&'static self, stream: TcpStream, open: Open) {
+    pub fn serve(&'static self, stream: TcpStream, open: ConnectionGuard) {
         self.deadlines.spawn(stream, |stream| connection::serve(stream, open, self));
     }
 
@@ -149,7 +157,7 @@ impl Worker {
         self.deadlines.drain();
         let own = listeners.into_iter().flat_map(TcpListener::into_std);
         for listener in own.chain(waiter::drain(waiter).await) {
-            last_call::accept_all(listener, |stream| self.serve(stream, Open::new(self))).await;
+            drain_accept_queue(listener, self).await;
         }
         // However long it takes: the parent has the deadline, and kills.
         while self.slot.connections_open.load(Relaxed) > 0 {
@@ -185,10 +193,10 @@ impl Worker {
 /// the others find out inside epoll_wait(2) that nothing is left, and sleep again without coming back
 /// from it: they show as voluntary context switches. Those that come back and find the queue empty
 /// are counted here. A socket of one's own has no herd.
-async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream> {
+async fn accept(listeners: &[TcpListener], turn: &mut usize, slot: &Slot) -> io::Result<TcpStream> {
     let mut woken = false;
     poll_fn(|context| {
-        let polled = poll_accept(listeners, context);
+        let polled = poll_accept(listeners, turn, context);
         if polled.is_pending() {
             // The first poll only looks whether the queue holds more; each later one is a wake-up.
             if woken {
@@ -201,13 +209,17 @@ async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream>
     .await
 }
 
-/// Takes a connection from the first queue that has one.
+/// Takes a connection from the next queue that has one, after the one that was asked last. If the first
+/// were always asked first, nobody would come to the second while the first is never empty.
 fn poll_accept(
     listeners: &[TcpListener],
+    turn: &mut usize,
     context: &mut std::task::Context,
 ) -> Poll<io::Result<TcpStream>> {
-    for listener in listeners {
-        if let Poll::Ready(accepted) = listener.poll_accept(context) {
+    for asked in 0..listeners.len() {
+        let index = (*turn + asked) % listeners.len();
+        if let Poll::Ready(accepted) = listeners[index].poll_accept(context) {
+            *turn = index + 1;
             return Poll::Ready(accepted.map(|(stream, _peer)| stream));
         }
     }

@@ -13,7 +13,7 @@ use common::parent::{
     start::{How, Start, as_worker},
 };
 use common::socket::{self, Sharing};
-use common::{cli, handover, log, steering, worker};
+use common::{cli, handover, log, steering, systemd, worker};
 
 use steer::Steer;
 
@@ -62,6 +62,7 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
+    systemd::refuse_sockets()?;
     let nobody = options.port == 0;
     ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
     ensure!(

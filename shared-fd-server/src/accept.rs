@@ -39,7 +39,7 @@ impl Accept {
             Self::Exclusive => Way::Thread(Box::new(Exclusive::on(&listener)?)),
             Self::LeastConn => Way::Loop(LeastConn::from(context)),
         };
-        Ok(Sockets { listeners: vec![listener], way })
+        Ok(Sockets { listeners: vec![listener], way, events: None })
     }
 
     /// Decides how workers that wait like this are run, where nobody has said.

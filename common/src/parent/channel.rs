@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, socketpair,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -130,6 +130,11 @@ impl Channel {
         }
     }
 
+    /// Whether receiving failed for want of room for a descriptor; the message is still there.
+    pub fn is_for_want_of_room(error: &anyhow::Error) -> bool {
+        error.downcast_ref() == Some(&Errno::ENOBUFS)
+    }
+
     /// Whether the other end is gone. Takes no message off the line, as receiving would.
     pub fn is_broken(&self) -> bool {
         let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP comes unasked
@@ -143,17 +148,20 @@ impl Channel {
         Ok(unsafe { AsyncFd::register(self.0.as_fd()) }?)
     }
 
+    /// The message is looked at first, and taken only when its descriptors are here: recvmsg(2) drops
+    /// those that this process has no room for, and then nobody could ever get them again. So a message
+    /// for which there is no room (ENOBUFS) stays in the line, and can be received later.
     #[allow(unsafe_code)]
     fn receive_with(&self, flags: MsgFlags) -> Result<Option<Received>> {
         let mut bytes = [0; 1 + LONGEST];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-        let received =
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-                Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
-                other => other?,
-            };
+        let look = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), look)
+        {
+            Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
+            other => other?,
+        };
         let mut descriptors = Vec::new();
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = message {
@@ -164,6 +172,9 @@ impl Channel {
             }
         }
         let length = received.bytes;
+        if length > 0 {
+            recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT)?; // the rest goes with it
+        }
         let message = match bytes[..length].split_first() {
             None => return Ok(None),
             Some((b'S', numbers)) => {
@@ -232,6 +243,39 @@ mod tests {
         parent.send(&Message::Adopt, &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
         assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
+    }
+
+    #[test]
+    fn a_message_whose_descriptor_finds_no_room_stays_in_the_line() {
+        let child = |limit| {
+            // In a process of its own: the limit is the whole process's.
+            let test = std::env::current_exe().unwrap();
+            let name = "parent::channel::tests::a_message_whose_descriptor_finds_no_room_stays_in_the_line";
+            let mut command = std::process::Command::new(test);
+            command.args(["--exact", name]).env("NO_ROOM_FOR_DESCRIPTORS", limit);
+            command.output().unwrap()
+        };
+        if std::env::var_os("NO_ROOM_FOR_DESCRIPTORS").is_none() {
+            let output = child("1");
+            return assert!(output.status.success(), "{output:?}");
+        }
+        let (parent, worker) = Channel::pair().unwrap();
+        parent.send(&Message::Adopt, &[parent.as_fd()]).unwrap();
+        parent.send(&Message::Drain, &[]).unwrap();
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+        let mut full = Vec::new();
+        while let Ok(descriptor) = worker.as_fd().try_clone_to_owned() {
+            full.push(descriptor);
+        }
+        for _ in 0..3 {
+            assert!(Channel::is_for_want_of_room(&worker.try_receive().unwrap_err()));
+        }
+        full.pop();
+        let (message, descriptors) = worker.try_receive().unwrap().unwrap().unwrap();
+        assert_eq!((message, descriptors.len()), (Message::Adopt, 1));
+        assert_eq!(worker.try_receive().unwrap().unwrap().unwrap().0, Message::Drain);
     }
 
     #[test]

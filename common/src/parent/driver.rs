@@ -36,6 +36,7 @@ use crate::{limits, systemd};
 pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> Result<()> {
     limits::raise_open_files();
     limits::warn_of_capped_backlog(options.backlog);
+    limits::warn_of_too_many_connections(options.max_connections);
     let scoreboard = match &options.scoreboard {
         Some(path) => Scoreboard::at(path, address, join)?,
         None => Scoreboard::anonymous(address)?,

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::channel::{Channel, Message};
+use super::signals;
 use crate::lane::{Lane, Lanes};
 use crate::scoreboard::{Scoreboard, Slot, Slots};
 use crate::steering::Steering;
@@ -126,6 +127,7 @@ pub fn as_worker(
     serve: impl FnOnce(&WorkerContext, Option<OwnedFd>) -> Result<()>,
 ) -> Result<Infallible> {
     name_process();
+    signals::reset()?;
     let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let (message, descriptors) = channel
         .receive()
