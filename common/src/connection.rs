@@ -16,7 +16,6 @@ use tokio::io::AsyncWrite;
 
 use crate::deadlines::{ConnectionPhase, Notes, Timed};
 use crate::guard;
-use crate::scoreboard::Slot;
 use crate::worker::Worker;
 
 /// A request's head may have so many bytes.
@@ -60,7 +59,9 @@ async fn answer(
     worker: &'static Worker,
 ) -> Result<Response, Infallible> {
     let must_close = guard::must_close(request.headers());
-    let mut response = if guard::has_bad_host(request.version(), request.headers()) {
+    let is_ambiguous = must_close && notes.has_length();
+    let mut response = if is_ambiguous || guard::has_bad_host(request.version(), request.headers())
+    {
         refuse(StatusCode::BAD_REQUEST, &notes)
     } else if must_close && let Some(status) = guard::refuses_coding(request.headers()) {
         refuse(status, &notes)
@@ -79,7 +80,7 @@ async fn answer(
     if must_close || worker.deadlines.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Slot::add(&worker.slot.requests, 1);
+    worker.slot.add(|slot| &slot.requests, 1);
     Ok(response)
 }
 
@@ -129,7 +130,7 @@ pub struct ConnectionGuard(&'static Worker);
 impl ConnectionGuard {
     /// One more.
     pub fn new(worker: &'static Worker) -> Self {
-        Slot::add(&worker.slot.connections_accepted, 1);
+        worker.slot.add(|slot| &slot.connections_accepted, 1);
         worker.slot.opened();
         if let Some(lane) = worker.lane {
             lane.opened(worker.slot);

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::guard::Lengths;
 use crate::options::Options;
 
 /// Between two ticks.
@@ -92,11 +93,14 @@ pub struct Progress {
     /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
     /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
     in_head: AtomicBool,
+    /// Whether the head had a Content-Length, see [`Lengths`].
+    has_length: AtomicBool,
 }
 
 impl Progress {
     fn new(step: ConnectionPhase, now: u32) -> Self {
-        let progress = Self { step: AtomicU64::new(0), in_head: AtomicBool::new(false) };
+        let no = AtomicBool::new;
+        let progress = Self { step: AtomicU64::new(0), in_head: no(false), has_length: no(false) };
         progress.set(step, now);
         progress
     }
@@ -143,6 +147,7 @@ impl Deadlines {
             key,
             clock: self,
             tail: 0,
+            lengths: Lengths::default(),
             may_have_more: false,
             half_closed: false,
         }));
@@ -204,6 +209,7 @@ pub struct Timed {
     clock: &'static Deadlines,
     /// The last bytes that came, the last of them lowest.
     tail: u32,
+    lengths: Lengths,
     /// Whether the last read stopped for want of space, so that more may be there.
     may_have_more: bool,
     half_closed: bool,
@@ -245,6 +251,11 @@ impl Notes {
         self.progress.set(step, self.clock.now());
     }
 
+    /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
+    pub fn has_length(&self) -> bool {
+        self.progress.has_length.load(Relaxed)
+    }
+
     /// The present step.
     pub fn step(&self) -> ConnectionPhase {
         self.progress.get().0
@@ -270,6 +281,13 @@ impl AsyncRead for Timed {
             let (step, since) = self.progress.get();
             if step != ConnectionPhase::Body {
                 self.note_end(&buffer.filled()[before..]);
+            }
+            if matches!(step, ConnectionPhase::Silent | ConnectionPhase::Idle) {
+                self.lengths = Lengths::default();
+            }
+            if step != ConnectionPhase::Body {
+                self.lengths.look(&buffer.filled()[before..]);
+                self.progress.has_length.store(self.lengths.found, Relaxed);
             }
             // Only the first byte starts the clock; or a byte a minute would keep it going.
             if step == ConnectionPhase::Idle {

@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::orders::{Order, Orders};
 use crate::parent::channel::Message;
 use crate::parent::start::WorkerContext;
-use crate::scoreboard::{Slot, State};
+use crate::scoreboard::{OwnSlot, State};
 use crate::socket;
 use crate::waiter::{self, Sockets, Waiter};
 
@@ -31,7 +31,7 @@ pub struct Worker {
     /// The web app.
     pub app: App,
     /// Where to count.
-    pub slot: &'static Slot,
+    pub slot: OwnSlot,
     /// Where to say how loaded we are, if anybody steers by that.
     pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
@@ -67,8 +67,8 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
 impl Worker {
     async fn live(&'static self, context: &WorkerContext, sockets: Sockets) -> Result<()> {
         let first = sockets.listeners.first().context("a worker without a listening socket")?;
-        self.slot.socket_inode.store(socket::inode(first), Relaxed);
-        self.slot.sockets.store(sockets.listeners.len() as u32, Relaxed);
+        self.slot.set(|slot| &slot.socket_inode, socket::inode(first));
+        self.slot.set(|slot| &slot.sockets, sockets.listeners.len() as u64);
         let (listeners, mut waiter) = sockets.divide(self)?;
         let mut listeners = watch(listeners)?; // none, where a thread waits for them
         self.slot.beat();
@@ -101,7 +101,7 @@ impl Worker {
                     context.channel.send(&reply, &[])?;
                 }
             }
-            self.slot.sockets.store(listeners.len() as u32, Relaxed);
+            self.slot.set(|slot| &slot.sockets, listeners.len() as u64);
         }
         self.drain(listeners, waiter).await;
         Ok(())
@@ -193,14 +193,18 @@ impl Worker {
 /// the others find out inside epoll_wait(2) that nothing is left, and sleep again without coming back
 /// from it: they show as voluntary context switches. Those that come back and find the queue empty
 /// are counted here. A socket of one's own has no herd.
-async fn accept(listeners: &[TcpListener], turn: &mut usize, slot: &Slot) -> io::Result<TcpStream> {
+async fn accept(
+    listeners: &[TcpListener],
+    turn: &mut usize,
+    slot: OwnSlot,
+) -> io::Result<TcpStream> {
     let mut woken = false;
     poll_fn(|context| {
         let polled = poll_accept(listeners, turn, context);
         if polled.is_pending() {
             // The first poll only looks whether the queue holds more; each later one is a wake-up.
             if woken {
-                Slot::add(&slot.wakeups_without_connection, 1);
+                slot.add(|slot| &slot.wakeups_without_connection, 1);
             }
             woken = true;
         }

@@ -17,14 +17,16 @@ use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
 use super::signals::Signals;
-use super::start::{How, Start, by_exec, by_fork};
+use super::start::Start;
 use super::state::{Action, Event, Generation, Settings, State};
 use super::step::step;
-use crate::affinity::{self, Affinity};
 use crate::lane::Lanes;
 use crate::options::Options;
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::ScoreboardOwner;
 use crate::{limits, systemd};
+
+/// Between two copies of the scoreboard into its file.
+const COPY_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs a server: starts the workers, and comes back when all of them have ended.
 ///
@@ -38,8 +40,8 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
     limits::warn_of_capped_backlog(options.backlog);
     limits::warn_of_too_many_connections(options.max_connections);
     let scoreboard = match &options.scoreboard {
-        Some(path) => Scoreboard::at(path, address, join)?,
-        None => Scoreboard::anonymous(address)?,
+        Some(path) => ScoreboardOwner::at(path, address, join)?,
+        None => ScoreboardOwner::anonymous(address)?,
     };
     let settings = Settings {
         workers: options.workers.into(),
@@ -54,6 +56,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         processes: BTreeMap::new(),
         claimed: VecDeque::new(),
         along: Vec::new(),
+        next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         address,
         options,
         start,
@@ -64,29 +67,31 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         let _ = kill(process.pid, Signal::SIGKILL);
         let _ = waitpid(process.pid, None);
     }
-    driver.scoreboard().leave();
+    driver.scoreboard_mut().leave();
     served
 }
 
 pub(super) struct Driver<'a> {
     /// `None` only in a forked child, which has taken it.
-    parent_only: Option<ParentOnly>,
-    state: State,
+    pub(super) parent_only: Option<ParentOnly>,
+    pub(super) state: State,
     pub(super) processes: BTreeMap<Generation, Process>,
     /// Slots that were claimed before the first worker started.
-    claimed: VecDeque<usize>,
+    pub(super) claimed: VecDeque<usize>,
     /// The descriptors that came with the message in hand. The parent keeps none of them: if it held a
     /// worker's socket, its queue would live on with nobody to answer it when that worker crashes.
-    along: Vec<OwnedFd>,
+    pub(super) along: Vec<OwnedFd>,
+    /// When the scoreboard is next copied into its file, if it has one.
+    next_copy: Option<Instant>,
     pub(super) address: SocketAddr,
     pub(super) options: &'a Options,
-    start: Start<'a>,
+    pub(super) start: Start<'a>,
 }
 
 /// What is the parent's alone, and no worker may keep.
-struct ParentOnly {
+pub(super) struct ParentOnly {
     signals: Signals,
-    scoreboard: Scoreboard,
+    pub(super) scoreboard: ScoreboardOwner,
 }
 
 /// A worker's process.
@@ -94,24 +99,30 @@ pub(super) struct Process {
     pub(super) pid: Pid,
     /// Its slot of the scoreboard.
     pub(super) index: usize,
-    channel: Channel,
+    pub(super) channel: Channel,
     /// Whether it is listened to: not after its end of the channel has closed, or it has said something
     /// that makes no sense. poll(2) would report a closed channel at once, again and again.
-    is_heard: bool,
+    pub(super) is_heard: bool,
     /// The end of the line over which another worker is to send it sockets, until that one is asked.
-    line: Option<OwnedFd>,
+    pub(super) line: Option<OwnedFd>,
     /// Why it could not go on, if it had the time to say.
-    last_words: Option<String>,
+    pub(super) last_words: Option<String>,
 }
 
 impl Driver<'_> {
     fn serve(&mut self) -> Result<()> {
         // All slots first: a reader who sees one worker serve sees that the others do not yet.
-        let claim = |_| self.scoreboard().claim();
-        self.claimed = (0..self.options.workers).map(claim).collect::<Result<_>>()?;
+        for _ in 0..self.options.workers {
+            let slot = self.scoreboard_mut().claim()?;
+            self.claimed.push_back(slot);
+        }
         self.handle(Event::Begin)?;
         while !self.state.is_over() {
             let now = Instant::now();
+            if self.next_copy.is_some_and(|time| time <= now) {
+                self.scoreboard_mut().publish();
+                self.next_copy = self.scoreboard().has_copy().then(|| now + COPY_EVERY);
+            }
             if self.state.deadline().is_some_and(|deadline| deadline <= now) {
                 self.handle(Event::Time(self.silences()))?;
             } else {
@@ -141,7 +152,8 @@ impl Driver<'_> {
             })
             .unzip();
         watched.push(PollFd::new(self.parent_only().signals.as_fd(), PollFlags::POLLIN));
-        let timeout = self.state.deadline().map_or(PollTimeout::NONE, |deadline| {
+        let deadline = self.state.deadline().into_iter().chain(self.next_copy).min();
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, or the last millisecond would be spent spinning.
             let left = deadline.saturating_duration_since(now).as_millis() + 1;
             PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX))
@@ -223,7 +235,7 @@ impl Driver<'_> {
                 }
                 let why = dead.last_words.take().unwrap_or(how);
                 let index = dead.index;
-                self.scoreboard().release(index);
+                self.scoreboard_mut().release(index);
                 self.handle(Event::Exited(worker, why))?;
                 self.processes.remove(&worker); // only now: the log may name it
             }
@@ -233,7 +245,7 @@ impl Driver<'_> {
 
     /// For how long each worker's event loop has not turned.
     fn silences(&self) -> Vec<(Generation, Option<Duration>)> {
-        let slot = |process: &Process| self.scoreboard().slot(process.index);
+        let slot = |process: &Process| self.scoreboard().board().slot(process.index);
         self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
     }
 
@@ -276,7 +288,11 @@ impl Driver<'_> {
                 self.start.steering.as_ref().inspect(|steering| steering.leave(lane));
             }
             Action::CloseLane(lane) => _ = self.lanes().inspect(|lanes| lanes.close(lane)),
-            Action::Announce => self.announce(),
+            Action::Announce => {
+                // Who reads that all serve, and then the copy, sees them serve there too.
+                self.scoreboard_mut().publish();
+                self.announce();
+            }
             Action::StopListening => {
                 systemd::stopping();
                 // Held open here, a shared socket would go on queueing connections that nobody accepts.
@@ -301,86 +317,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Starts a worker's process. Gives the CPU that it is pinned to, if it is.
-    fn start(
-        &mut self,
-        worker: Generation,
-        inherits: bool,
-        lane: Option<usize>,
-    ) -> Result<Option<usize>> {
-        let cpu = match self.options.affinity {
-            // Asked anew: some may have been taken away from us.
-            Some(Affinity::Pinned) => self.state.cpu_for(worker, &affinity::cpus()?),
-            _ => None,
-        };
-        let (line, theirs) = match inherits.then(Channel::pair).transpose()? {
-            Some((giver, taker)) => (Some(giver.into()), Some(OwnedFd::from(taker))),
-            None => (None, None),
-        };
-        let index = match self.claimed.pop_front() {
-            Some(index) => index,
-            None => self.scoreboard().claim()?,
-        };
-        match self.start_process(index, theirs, lane, cpu) {
-            Ok((pid, channel)) => {
-                let process =
-                    Process { pid, index, channel, is_heard: true, line, last_words: None };
-                self.processes.insert(worker, process);
-                Ok(cpu)
-            }
-            Err(error) => {
-                self.scoreboard().release(index);
-                Err(error)
-            }
-        }
-    }
-
-    fn start_process(
-        &mut self,
-        index: usize,
-        line: Option<OwnedFd>,
-        lane: Option<usize>,
-        cpu: Option<usize>,
-    ) -> Result<(Pid, Channel)> {
-        let (ours, theirs) = Channel::pair()?;
-        let mut ours = Some(ours);
-        let pid = match self.start.how {
-            How::Fork(serve) => {
-                let take_over = || {
-                    // In the child: its copies of what is the parent's are closed, or taken.
-                    ours = None;
-                    self.processes.clear();
-                    let parent_only = self.parent_only.take().expect("every child takes it once");
-                    let listener = self.start.listener.take().expect("so it does this");
-                    (parent_only.scoreboard.into_slots(), listener)
-                };
-                by_fork(theirs, index, cpu, take_over, serve)?
-            }
-            How::Exec => {
-                let shared = self.start.listener.as_ref().map(AsFd::as_fd);
-                let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
-                let ours = ours.as_ref().expect("it is taken in forked children alone");
-                let lane = lane.zip(self.lanes().map(AsFd::as_fd));
-                by_exec(ours, theirs, index, self.scoreboard(), lane, cpu, inheritance)?
-            }
-        };
-        Ok((pid, ours.expect("a forked child does not come back")))
-    }
-
-    /// Has new connections steered to a worker that listens on a new socket. If that fails the worker is
-    /// of no use: it would get nothing, or something by another rule than was asked for.
-    fn steer(&mut self, worker: Generation, sockets: usize) -> Option<Event> {
-        let steering = self.start.steering.as_ref()?;
-        let (lane, _) = self.state.lane_of(worker)?;
-        let entered = match self.along.first() {
-            Some(socket) => steering.enter(lane, socket.as_fd(), sockets),
-            None => Err(anyhow!("has sent no socket")),
-        };
-        let process = self.processes.get_mut(&worker)?;
-        entered.err().map(|error| process.is_unusable(worker, format!("{error:#}")))
-    }
-
-    fn lanes(&self) -> Option<&Lanes> {
+    pub(super) fn lanes(&self) -> Option<&Lanes> {
         self.start.steering.as_ref()?.lanes()
     }
 
@@ -388,14 +325,19 @@ impl Driver<'_> {
         self.parent_only.as_ref().expect("only a forked child takes it, and never comes back")
     }
 
-    pub(super) fn scoreboard(&self) -> &Scoreboard {
+    pub(super) fn scoreboard(&self) -> &ScoreboardOwner {
         &self.parent_only().scoreboard
+    }
+
+    pub(super) fn scoreboard_mut(&mut self) -> &mut ScoreboardOwner {
+        let parent_only = self.parent_only.as_mut();
+        &mut parent_only.expect("only a forked child takes it, and never comes back").scoreboard
     }
 }
 
 impl Process {
     /// Notes why it is of no use any more, for the line that is written when it has ended.
-    fn is_unusable(&mut self, worker: Generation, why: String) -> Event {
+    pub(super) fn is_unusable(&mut self, worker: Generation, why: String) -> Event {
         self.is_heard = false;
         self.last_words = Some(why);
         Event::Unusable(worker)

@@ -17,7 +17,8 @@
 //! - [`step`](mod@step): what follows from an event, with a table;
 //! - `advance`: the next step from what is to what is wanted;
 //! - [`backoff`]: when a worker that died is started again;
-//! - [`driver`]: the one part that makes system calls; its words for the log are in `notes`;
+//! - [`driver`]: the one part that makes system calls; how it starts processes is in
+//!   `processes`, its words for the log in `notes`;
 //! - [`start`]: the two ways to start a worker, fork and exec;
 //! - [`channel`]: the line between parent and worker, and what is told over it;
 //! - [`signals`]: what an administrator tells the parent.
@@ -32,6 +33,7 @@ pub mod step;
 
 mod advance;
 mod notes;
+mod processes;
 #[cfg(test)]
 mod property;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::systemd;
 
 impl Driver<'_> {
     pub(super) fn announce(&self) {
-        let inode = |index| self.scoreboard().slot(index).socket_inode.load(Relaxed);
+        let inode = |index| self.scoreboard().board().slot(index).socket_inode.load(Relaxed);
         let announced = |process: &Process| Announced {
             index: process.index,
             pid: process.pid.as_raw(),
@@ -59,7 +59,7 @@ impl Driver<'_> {
             }
             Note::DrainIsOver(worker) => {
                 let open = known(worker).map_or(0, |process| {
-                    self.scoreboard().slot(process.index).connections_open.load(Relaxed)
+                    self.scoreboard().board().slot(process.index).connections_open.load(Relaxed)
                 });
                 tracing::warn!(
                     "{} is killed with {open} connections open: --drain-timeout is over",

@@ -22,7 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::channel::{Channel, Message};
 use super::signals;
 use crate::lane::{Lane, Lanes};
-use crate::scoreboard::{Scoreboard, Slot, Slots};
+use crate::scoreboard::{OwnSlot, ScoreboardOwner, Slots};
 use crate::steering::Steering;
 
 /// How a program starts its workers.
@@ -52,7 +52,7 @@ pub struct WorkerContext {
     /// The line to the parent.
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
-    pub slot: &'static Slot,
+    pub slot: OwnSlot,
     /// That one and everybody else's.
     pub slots: Slots,
     /// The lane it keeps, where a policy steers by load.
@@ -77,7 +77,7 @@ pub fn by_fork(
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let (slots, listener) = take_over();
-            let context = WorkerContext { channel, slot: slots.at(index), slots, lane: None, cpu };
+            let context = WorkerContext { channel, slot: slots.own(index), slots, lane: None, cpu };
             serve_and_exit(&context, |context| serve(context, listener))
         }
     }
@@ -94,7 +94,7 @@ pub fn by_exec(
     ours: &Channel,
     theirs: Channel,
     index: usize,
-    scoreboard: &Scoreboard,
+    scoreboard: &ScoreboardOwner,
     lane: Option<(usize, BorrowedFd)>,
     cpu: Option<usize>,
     inheritance: Option<BorrowedFd>,
@@ -105,7 +105,7 @@ pub fn by_exec(
         .arg0(name)
         .args(std::env::args_os().skip(1))
         // The last one wins: where --port 0 was asked for, workers get the port that it became.
-        .arg(format!("--port={}", scoreboard.address().port()))
+        .arg(format!("--port={}", scoreboard.board().address().port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
@@ -139,7 +139,7 @@ pub fn as_worker(
     };
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
-    let slots = Scoreboard::from_file(scoreboard.into())?.into_slots();
+    let slots = Slots::map(scoreboard.into())?;
     let lane = match lane {
         Some(number) => {
             let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
@@ -148,7 +148,7 @@ pub fn as_worker(
         }
         None => None,
     };
-    let context = WorkerContext { channel, slot: slots.at(index), slots, lane, cpu };
+    let context = WorkerContext { channel, slot: slots.own(index), slots, lane, cpu };
     serve_and_exit(&context, |context| serve(context, descriptors.next()))
 }
 

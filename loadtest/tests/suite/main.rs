@@ -9,6 +9,7 @@ mod chromium;
 mod clients;
 mod compare;
 mod cost;
+mod faults;
 mod fuzz;
 mod http;
 mod lab;
