@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 /// tell either that this goes on for long, and that others should have their turn.
 pub async fn drain_accept_queue(listener: TcpListener, worker: &'static Worker) {
     for accepted in 1.. {
-        worker.room_while_draining().await;
+        room(worker).await;
         match listener.accept() {
             Ok((stream, _peer)) => {
                 let watched = stream.set_nonblocking(true).map(|()| stream);
@@ -38,5 +38,12 @@ pub async fn drain_accept_queue(listener: TcpListener, worker: &'static Worker) 
         if accepted % AT_ONCE == 0 {
             yield_now().await;
         }
+    }
+}
+
+/// Waits until a draining worker may have one more connection: the limit holds as it did before.
+pub async fn room(worker: &Worker) {
+    while worker.is_full() {
+        worker.ended.notified().await;
     }
 }

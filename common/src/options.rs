@@ -40,7 +40,7 @@ pub struct Options {
           value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
 
-    /// Put the scoreboard in this file, so that another process can read it
+    /// Copy the scoreboard into this file, four times a second, so that another process can read it
     #[arg(long, value_name = "PATH", env = "SERVER_SCOREBOARD")]
     pub scoreboard: Option<PathBuf>,
 

@@ -1,5 +1,6 @@
 //! What a worker is told by its parent, as the worker's event loop sees it.
 
+use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -22,6 +23,42 @@ pub enum Order {
     Release,
     /// Accept from these sockets too.
     Adopt(Vec<StdTcpListener>),
+}
+
+impl Order {
+    /// Carries out an order that concerns the listening sockets of a worker.
+    ///
+    /// # Errors
+    /// When the parent is gone.
+    pub fn carry_out(self, listeners: &mut Vec<TcpListener>, parent: &Channel) -> Result<()> {
+        match self {
+            Self::Drain => {} // the worker's own
+            Self::Give(how_many, line) => how_many.give(line, listeners),
+            Self::Release if listeners.len() > 1 => drop(listeners.pop()),
+            Self::Release => {}
+            Self::Adopt(sockets) => {
+                let reply = match watch(sockets) {
+                    Ok(adopted) => {
+                        listeners.extend(adopted);
+                        Message::Adopted
+                    }
+                    // Closed here again; their giver has kept them.
+                    Err(error) => Message::NotAdopted(format!("{error:#}")),
+                };
+                parent.send(&reply, &[])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has the event loop watch these sockets.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
+    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
+    watched.context("cannot watch a listening socket")
 }
 
 /// How many of its listening sockets a worker gives to another. They stay in use here: if the other

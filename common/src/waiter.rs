@@ -43,6 +43,7 @@ use tokio::time::timeout;
 
 use crate::accept_error;
 use crate::connection::ConnectionGuard;
+use crate::drain_accept_queue;
 use crate::parking;
 use crate::worker::Worker;
 
@@ -244,7 +245,7 @@ impl Post {
         // Several workers may see the same last connection. Those who come too late are refused,
         // or blocked until they are interrupted, depending on the socket.
         while self.has_connection() {
-            self.turn(self.worker.room_while_draining(), || match self.accept() {
+            self.turn(drain_accept_queue::room(self.worker), || match self.accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
                 accepted => accepted.map(Some),
             })?;

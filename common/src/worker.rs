@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
@@ -19,7 +18,7 @@ use crate::drain_accept_queue::drain_accept_queue;
 use crate::handler::App;
 use crate::lane::Lane;
 use crate::options::Options;
-use crate::orders::{Order, Orders};
+use crate::orders::{Order, Orders, watch};
 use crate::parent::channel::Message;
 use crate::parent::start::WorkerContext;
 use crate::scoreboard::{OwnSlot, State};
@@ -86,20 +85,7 @@ impl Worker {
             };
             match order {
                 Order::Drain => break,
-                Order::Give(how_many, line) => how_many.give(line, &listeners),
-                Order::Release if listeners.len() > 1 => drop(listeners.pop()),
-                Order::Release => {}
-                Order::Adopt(sockets) => {
-                    let reply = match watch(sockets) {
-                        Ok(adopted) => {
-                            listeners.extend(adopted);
-                            Message::Adopted
-                        }
-                        // Closed here again; their giver has kept them.
-                        Err(error) => Message::NotAdopted(format!("{error:#}")),
-                    };
-                    context.channel.send(&reply, &[])?;
-                }
+                order => order.carry_out(&mut listeners, &context.channel)?,
             }
             self.slot.set(|slot| &slot.sockets, listeners.len() as u64);
         }
@@ -127,13 +113,6 @@ impl Worker {
     /// Beyond the limit connections wait in the accept queue, where they cost nothing.
     pub async fn room(&self) {
         while self.is_full() && !self.deadlines.is_draining() {
-            self.ended.notified().await;
-        }
-    }
-
-    /// The same while draining, when the limit holds as before.
-    pub async fn room_while_draining(&self) {
-        while self.is_full() {
             self.ended.notified().await;
         }
     }
@@ -222,15 +201,11 @@ fn poll_accept(
 ) -> Poll<io::Result<TcpStream>> {
     for asked in 0..listeners.len() {
         let index = (*turn + asked) % listeners.len();
-        if let Poll::Ready(accepted) = listeners[index].poll_accept(context) {
+        let listener = &listeners[index];
+        if let Poll::Ready(accepted) = listener.poll_accept(context) {
             *turn = index + 1;
             return Poll::Ready(accepted.map(|(stream, _peer)| stream));
         }
     }
     Poll::Pending
-}
-
-fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
-    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
-    watched.context("cannot watch a listening socket")
 }

@@ -8,12 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use common::options::Options;
-use common::parent::{
-    self,
-    start::{How, Start, as_worker},
-};
+use common::parent::start::{How, Start, as_worker};
 use common::socket::{self, Sharing};
-use common::{cli, handover, log, steering, systemd, worker};
+use common::{cli, handover, log, parent, steering, systemd, worker};
 
 use steer::Steer;
 

@@ -15,12 +15,9 @@ use accept::Accept;
 use anyhow::{Context, Result};
 use clap::Parser;
 use common::options::Options;
-use common::parent::{
-    self,
-    start::{How, Start, WorkerContext, as_worker},
-};
+use common::parent::start::{How, Start, WorkerContext, as_worker};
 use common::socket::{self, Sharing};
-use common::{cli, log, systemd, worker};
+use common::{cli, log, parent, systemd, worker};
 
 /// Serves `hello` from worker processes that accept on one shared listening socket.
 #[derive(Parser)]

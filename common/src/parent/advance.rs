@@ -78,7 +78,7 @@ impl State {
         self.next_generation += 1;
         actions.push(Action::Start { worker: generation, inherits: inherits.is_some(), lane });
         let opens_one = self.settings.own_sockets && inherits.is_none();
-        let sockets = opens_one.then(|| Socket(self.next_socket));
+        let sockets = opens_one.then_some(Socket(self.next_socket));
         self.next_socket += u64::from(opens_one);
         self.workers.push(Worker {
             generation,

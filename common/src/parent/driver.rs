@@ -261,17 +261,16 @@ impl Driver<'_> {
             Action::Give { giver, taker, all } => {
                 let line = self.processes.get_mut(&taker).and_then(|process| process.line.take());
                 let message = if all { Message::GiveAll } else { Message::GiveOne };
-                if let Some(line) = line {
-                    self.tell(giver, &message, Some(&line));
-                }
+                return Ok(line.and_then(|line| self.tell(giver, &message, Some(&line))));
             }
-            Action::Release(giver) => self.tell(giver, &Message::Release, None),
+            Action::Release(giver) => return Ok(self.tell(giver, &Message::Release, None)),
             Action::Adopt { giver, heir } => {
                 let (from, to) = Channel::pair()?;
-                self.tell(heir, &Message::Adopt, Some(&to.into()));
-                self.tell(giver, &Message::GiveAll, Some(&from.into()));
+                let heir = self.tell(heir, &Message::Adopt, Some(&to.into()));
+                let giver = self.tell(giver, &Message::GiveAll, Some(&from.into()));
+                return Ok(heir.or(giver));
             }
-            Action::Drain(worker) => self.tell(worker, &Message::Drain, None),
+            Action::Drain(worker) => return Ok(self.tell(worker, &Message::Drain, None)),
             Action::Kill(worker) => {
                 let process = self.processes.get(&worker);
                 process.inspect(|process| _ = kill(process.pid, Signal::SIGKILL));
@@ -309,12 +308,19 @@ impl Driver<'_> {
         Ok(None)
     }
 
-    /// Sends an order. One that is dying does not hear it any more, which its exit tells.
-    fn tell(&self, worker: Generation, message: &Message, along: Option<&OwnedFd>) {
-        if let Some(process) = self.processes.get(&worker) {
-            let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
-            let _ = process.channel.try_send(message, &along);
-        }
+    /// Sends an order. A worker that is dying does not hear it any more, which its exit tells; one that has
+    /// not read for so long that the channel is full is of no use.
+    fn tell(
+        &mut self,
+        worker: Generation,
+        message: &Message,
+        along: Option<&OwnedFd>,
+    ) -> Option<Event> {
+        let process = self.processes.get_mut(&worker)?;
+        let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
+        let error = process.channel.try_send(message, &along).err()?;
+        let is_full = error.downcast_ref() == Some(&Errno::EAGAIN);
+        is_full.then(|| process.is_unusable(worker, "does not read its orders".into()))
     }
 
     pub(super) fn lanes(&self) -> Option<&Lanes> {

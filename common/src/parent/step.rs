@@ -16,7 +16,7 @@
 //! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
 //! | a drain's time is over, an event loop stands still | that worker is killed |
 //!
-//! After each event [`advance`](State::advance) orders what is due: missing workers are started, surplus
+//! After each event `advance` orders what is due: missing workers are started, surplus
 //! ones end, a reload takes its next step.
 
 use std::time::{Duration, Instant};

@@ -4,13 +4,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::scoreboard::Scoreboard;
-use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socket};
+use nix::unistd::Pid;
 
 use crate::support::{
     Log, PATIENCE, RawClient, SERVERS, Server, ask, assert_refused, program, run, runs, send,
@@ -285,4 +286,69 @@ fn both_sockets_of_a_worker_are_served_while_one_is_busy() {
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.ends_with("hello"));
     }
+}
+
+/// A descriptor of another process, as one of ours (pidfd_getfd(2)); `None` where that is not allowed.
+#[allow(unsafe_code)]
+fn descriptor_of(pid: u32, number: i32) -> Option<OwnedFd> {
+    use nix::libc::{SYS_pidfd_getfd, SYS_pidfd_open, syscall};
+    let owned = |descriptor: i64| {
+        // SAFETY: the kernel has just made this descriptor for this process, and nobody else knows it.
+        (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+    };
+    // SAFETY: both calls take numbers alone, and touch no memory.
+    let process = owned(unsafe { syscall(SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: as above.
+    owned(unsafe { syscall(SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
+}
+
+#[test]
+fn a_worker_that_says_what_makes_no_sense_is_replaced_and_no_other() {
+    for said in [&b"?"[..], b"D", b"S1 2", b"a", b"\xff\xff"] {
+        let (server, log) = Server::start_with_log("reuseport-server", &["--workers", "2"]);
+        let before = server.workers();
+        // The standard input of a worker that was started by exec is its channel to the parent.
+        let Some(channel) = descriptor_of(before[0], 0) else {
+            return crate::support::skip("a worker's descriptors may not be looked at");
+        };
+        nix::sys::socket::send(channel.as_raw_fd(), said, MsgFlags::empty()).unwrap();
+        drop(channel);
+        if said == b"a" {
+            // That sockets were adopted which nobody had offered is believed by nobody.
+            assert!(ask(server.address(), "GET /").ends_with("hello"));
+            assert_eq!(server.workers(), before);
+            continue;
+        }
+        wait_for("another worker", || {
+            let now = server.workers();
+            let replaced = !now.contains(&before[0]) && now.len() == 2;
+            (replaced && server.scoreboard.is_serving()).then_some(())
+        });
+        assert!(server.workers().contains(&before[1]), "{said:?}");
+        assert_eq!(log.text().matches("another is started").count(), 1, "{}", log.text());
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+        server.stop();
+    }
+}
+
+#[test]
+fn workers_that_are_killed_again_and_again_leave_the_port_for_moments_only() {
+    let server = Server::start("reuseport-server", &["--workers", "1"]);
+    let (start, mut last_kill, mut last_answer) = (Instant::now(), Instant::now(), Instant::now());
+    let mut longest = Duration::ZERO;
+    while start.elapsed() < Duration::from_secs(6) {
+        if TcpStream::connect(server.address()).is_ok() {
+            longest = longest.max(last_answer.elapsed());
+            last_answer = Instant::now();
+        }
+        if last_kill.elapsed() > Duration::from_millis(300)
+            && let Some(&worker) = server.workers().first()
+        {
+            let _ = kill(Pid::from_raw(worker as i32), Signal::SIGKILL);
+            last_kill = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Pauses would have grown to 5 s.
+    assert!(longest.max(last_answer.elapsed()) < Duration::from_secs(2), "{longest:?}");
 }
