@@ -209,3 +209,30 @@ fn poll_accept(
     }
     Poll::Pending
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sockets_are_asked_in_turns() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+            let listeners = [bind().await, bind().await];
+            let mut clients = Vec::new();
+            for listener in listeners.iter().chain(&listeners) {
+                let address = listener.local_addr().unwrap();
+                clients.push(std::net::TcpStream::connect(address).unwrap());
+            }
+            let mut turn = 0;
+            let mut accepted = Vec::new();
+            while accepted.len() < clients.len() {
+                let next = poll_fn(|context| poll_accept(&listeners, &mut turn, context));
+                accepted.push(next.await.unwrap().local_addr().unwrap().port());
+            }
+            assert_eq!(accepted[..2], accepted[2..], "one after the other");
+            assert_ne!(accepted[0], accepted[1]);
+        });
+    }
+}
