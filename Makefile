@@ -27,13 +27,15 @@ server = $(if $(PORT),--port $(PORT)) $(workers)
 loadtest = cargo run --release --locked --quiet --package loadtest --
 results = target/loadtest
 
-# Of `make lab`: QUICK=1 for the short form, NAMES="post hash" for some experiments alone. Neither
-# is the whole book, so neither is published.
+# Of `make matrix` and `make lab`: QUICK=1 for the short form, RESUME=1 to go on with a run that was
+# interrupted. Of `make lab` alone: NAMES="post hash" for some experiments. Only a whole book is
+# published, and only with a matrix.
 NAMES ?=
 QUICK ?=
 RESUME ?=
-quick = $(filter-out 0 no false,$(QUICK))
-publish = $(if $(wildcard $(results)/matrix.json),--publish .)
+quick = $(if $(filter-out 0 no false,$(QUICK)),--quick)
+resume = $(if $(filter-out 0 no false,$(RESUME)),--resume)
+publish = cargo run --release --locked --quiet --package loadtest --bin publish --
 
 # One word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(strip $(1)))'
@@ -55,9 +57,9 @@ help: ## say what there is
 	@echo "bench targets take THREADS=12 CONNECTIONS=100 WORKERS=4 CLOSE=1, and ARGS='...' for more server"
 	@echo "options, such as ARGS='--handler-cost 70us'; bench-shared and bench-reuseport also DURATION=10s"
 	@echo "and PORT=8080, bench also ROUNDS=40, SLICE=1s and PIN=1."
-	@echo "lab takes QUICK=1 (3 minutes), NAMES='post hash' and RESUME=1. A whole run takes over the result of"
-	@echo "'make matrix'; if there is one, it rewrites what git tracks: README.md, loadtest/RESULTS.md and .json,"
-	@echo "loadtest/results.svg."
+	@echo "matrix takes QUICK=1 (10 minutes) and RESUME=1, lab QUICK=1 (3 minutes), RESUME=1 and NAMES='post hash'."
+	@echo "A whole run of lab takes over the result of 'make matrix'; if there is one, 'publish' then rewrites"
+	@echo "what git tracks: README.md, loadtest/RESULTS.md and .json, loadtest/results.svg."
 	@echo "What is missing (wrk, say) is installed with the system's package manager, which is said before."
 
 .PHONY: bench-shared
@@ -74,17 +76,18 @@ bench: wrk build ## is one faster here? both compared slice by slice, with a rep
 	    $(slices) --json $(results)/compare.json --html $(results)/report.html
 
 .PHONY: matrix
-matrix: wrk build ## every policy in every workload, with a report (20 minutes; root for one of them)
-	@$(loadtest) matrix --json $(results)/matrix.json --html $(results)/matrix.html
+matrix: wrk build ## every policy in every workload, with a report (60 minutes, 10 with QUICK=1; root for one)
+	@$(loadtest) matrix $(quick) $(resume) --json $(results)/matrix.json --html $(results)/matrix.html
 
 .PHONY: lab
 lab: wrk build ## what others claim, re-run here: a book, and the README's answer (15 minutes; root for parts)
-	@$(loadtest) lab $(NAMES) $(if $(quick),--quick) $(if $(filter-out 0 no false,$(RESUME)),--resume) \
-	    --json $(results)/lab.json --html $(results)/lab.html $(if $(quick)$(NAMES),,$(publish))
+	@$(loadtest) lab $(NAMES) $(quick) $(resume) --json $(results)/lab.json --html $(results)/lab.html
+	@$(if $(quick)$(NAMES)$(if $(wildcard $(results)/matrix.json),,none),,\
+	    $(publish) --lab $(results)/lab.json .)
 
 .PHONY: trust
 trust: wrk build ## can `make bench` be trusted here? 40 verdicts on what is known beforehand (30 minutes)
-	@$(loadtest) trust --json $(results)/trust.json
+	@$(loadtest) self-check --json $(results)/self-check.json
 
 .PHONY: cost
 cost: wrk nginx perf build ## instructions per request of each server, beside nginx

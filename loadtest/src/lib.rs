@@ -4,19 +4,22 @@
 //! can be checked before work starts, run and report ([`commands`]). The rooms, from the ground up;
 //! none imports one that stands below it in this list:
 //!
-//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`]: Ctrl-C, saving, what a result is kept with;
+//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`], [`types`]: Ctrl-C, saving, what a
+//!   result is kept with, values that people give;
 //! - [`statistics`]: intervals, verdicts, significance;
 //! - [`report`]: the document model and its three renderers: terminal, Markdown, HTML;
 //! - [`kernel`]: accept queues, counters, namespaces, /proc, affinity;
 //! - [`load`]: wrk; [`server`]: what a server under test is; [`probe`]: our own client, and faults;
 //! - [`measure`]: the runner: interleaved slices, the store they are kept in, what follows from them;
 //! - [`matrix`]: every policy in every workload; [`lab`]: what others claim, measured again;
+//! - [`documents`]: what each command has to say, as the report's model has it;
 //! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
 //! - [`warnings`]: what a reader of a result must know before believing it.
 
 mod atomic_file;
 mod cli;
 mod commands;
+mod documents;
 mod environment;
 mod interrupt;
 mod kernel;
@@ -30,6 +33,7 @@ mod record;
 mod report;
 mod server;
 mod statistics;
+mod types;
 mod warnings;
 mod watch;
 
@@ -46,6 +50,12 @@ pub fn main() -> ExitCode {
     interrupt::exit_code().unwrap_or(status)
 }
 
+/// The program `publish`.
+pub fn publish_main() -> ExitCode {
+    let asked: publish::Publish = common::cli::parse();
+    common::cli::main("publish", || publish::run(&asked))
+}
+
 fn run(cli: Cli) -> Result<()> {
     interrupt::watch()?;
     match cli.command {
@@ -53,7 +63,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Compare(asked) => commands::compare::run(&asked),
         Command::Matrix(asked) => commands::matrix::run(&asked),
         Command::Lab(asked) => commands::lab::run(&asked),
-        Command::Trust(asked) => commands::self_check::run(&asked),
+        Command::SelfCheck(asked) => commands::self_check::run(&asked),
         Command::Cost(asked) => commands::cost::run(&asked),
         Command::Probe(asked) => commands::probe::run(&asked),
         Command::Show(asked) => commands::show::run(&asked),

@@ -1,16 +1,78 @@
-//! The lab's results put into a checkout of this repository: what its README has of them, and the
-//! files that the README leads to. All of it follows from `RESULTS.json`, and a test compares it.
+//! The program `publish`: puts the lab's results into a checkout of this repository, that is, into its
+//! README and the files that the README leads to. All of it follows from `RESULTS.json`, and a test
+//! compares it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use clap::{ArgGroup, Parser};
 
 use crate::atomic_file::AtomicFile;
+use crate::documents::{lab as labs, readme};
+use crate::lab::book;
 use crate::lab::chapter::Status;
 use crate::lab::record::Lab;
-use crate::matrix::workloads::{CELLS, STOPPED};
-use crate::report::lab::{answer, cases, heat, markdown};
+use crate::matrix::record::Matrix;
+use crate::matrix::workloads::WORKLOADS;
+use crate::report::markdown;
+use crate::report::terminal;
+use crate::warnings::Warning;
+
+/// Puts results of `loadtest lab` into a checkout of this repository.
+///
+/// Rewrites the generated parts of README.md, and loadtest/RESULTS.json, RESULTS.md and results.svg.
+#[derive(Parser)]
+#[command(name = "publish", version, arg_required_else_help = true)]
+#[command(group = ArgGroup::new("source").required(true).args(["lab", "from_results"]))]
+pub struct Publish {
+    /// The result of a whole `loadtest lab`
+    #[arg(long, value_name = "FILE")]
+    lab: Option<PathBuf>,
+
+    /// The result of `loadtest matrix`, made on the same machine; if nothing is said, the one that the
+    /// lab took over
+    #[arg(long, value_name = "FILE", conflicts_with = "from_results")]
+    matrix: Option<PathBuf>,
+
+    /// Measure nothing new: make all other files from loadtest/RESULTS.json as it is
+    #[arg(long)]
+    from_results: bool,
+
+    /// The checkout, the folder that has README.md in it
+    #[arg(value_name = "ROOT")]
+    root: PathBuf,
+}
+
+/// Reads, checks, writes.
+///
+/// # Errors
+/// When ROOT is no checkout, or the result is not one of the whole book with its matrix.
+pub fn run(asked: &Publish) -> Result<()> {
+    let checkout = Checkout::at(&asked.root)?;
+    let lab = match &asked.lab {
+        None => Lab::read(&asked.root.join(RECORD))?,
+        Some(path) => {
+            let mut lab = Lab::read(path)?;
+            if let Some(path) = &asked.matrix {
+                let matrix = Matrix::read(path)?;
+                ensure!(
+                    matrix.environment.machine() == lab.environment.machine(),
+                    "--matrix {} was made on another machine than --lab; `make matrix` and `make lab` on \
+                     one machine",
+                    path.display()
+                );
+                lab.body.matrix = Some(matrix);
+            }
+            check(&lab, &book::names())?;
+            lab
+        }
+    };
+    let files = checkout.publish(&lab)?.join(", ");
+    terminal::print(&format!(
+        "Rewritten, though tracked by git: {files}; `git diff` shows what changed\n"
+    ))
+}
 
 /// The record, less its single samples.
 const RECORD: &str = "loadtest/RESULTS.json";
@@ -29,7 +91,7 @@ type Part = (&'static str, fn(&Lab) -> String);
 
 /// What in the README is generated, between marks with its name, in this order.
 const PARTS: [Part; 2] =
-    [("answer", answer::answer), ("cases", |lab| cases::cases(lab.matrix.as_ref()))];
+    [("answer", readme::answer), ("cases", |lab| readme::cases(lab.body.matrix.as_ref()))];
 
 /// The marks around a part.
 fn marks(part: &str) -> [String; 2] {
@@ -45,7 +107,7 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Looks at what `--publish` names.
+    /// Looks at the folder that is said to be one.
     ///
     /// # Errors
     /// When it is something else, or cannot be written.
@@ -55,13 +117,10 @@ impl Checkout {
             let manifest = fs::read_to_string(root.join("loadtest/Cargo.toml")).ok()?;
             manifest.contains("name = \"loadtest\"").then_some(())
         };
-        let remedy = "name the folder that you cloned it into, such as --publish .";
-        ensure!(
-            is_ours().is_some(),
-            "--publish {show} is no checkout of this repository; {remedy}"
-        );
+        let remedy = "name the folder that you cloned it into, such as `publish --lab FILE .`";
+        ensure!(is_ours().is_some(), "{show} is no checkout of this repository; {remedy}");
         let readme = fs::read_to_string(root.join(README))
-            .with_context(|| format!("--publish {show} has no README.md; {remedy}"))?;
+            .with_context(|| format!("{show} has no README.md; {remedy}"))?;
         let mut around: [String; PARTS.len() + 1] = Default::default();
         let mut rest = &readme[..];
         for (place, (part, _)) in PARTS.iter().enumerate() {
@@ -80,7 +139,7 @@ impl Checkout {
         around[PARTS.len()] = rest.into();
         let checkout = Self { root: root.into(), readme: around };
         for name in [README, RECORD, RESULTS, PICTURE] {
-            AtomicFile::reserve("--publish", &checkout.root.join(name))?;
+            AtomicFile::reserve("ROOT", &checkout.root.join(name))?;
         }
         Ok(checkout)
     }
@@ -93,16 +152,15 @@ impl Checkout {
         let documents = self.documents(lab)?;
         for (name, text) in &documents {
             let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
-            AtomicFile::reserve("--publish", &self.root.join(name))?.save_text(text)?;
+            AtomicFile::reserve("ROOT", &self.root.join(name))?.save_text(text)?;
         }
         Ok(documents.map(|(name, _)| name))
     }
 
     /// Every file's name and text.
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
-        let record = Lab { samples: Default::default(), ..lab.clone() };
-        let json = serde_json::to_string_pretty(&record).context("cannot make JSON of it")?;
-        let picture = lab.matrix.as_ref().map(heat::svg).unwrap_or_default();
+        let json = serde_json::to_string_pretty(lab).context("cannot make JSON of it")?;
+        let picture = lab.body.matrix.as_ref().map(readme::picture).unwrap_or_default();
         let mut readme = self.readme[0].clone();
         for ((part, text), after) in PARTS.iter().zip(&self.readme[1..]) {
             let [begin, end] = marks(part);
@@ -111,44 +169,41 @@ impl Checkout {
         Ok([
             (README, readme),
             (RECORD, json + "\n"),
-            (RESULTS, markdown::results(lab)),
+            (RESULTS, results(lab)),
             (PICTURE, picture + "\n"),
         ])
     }
 }
 
+/// What stands in `RESULTS.md`.
+fn results(lab: &Lab) -> String {
+    let mark = "<!-- Generated by `make lab` from RESULTS.json: do not edit. -->\n";
+    format!("{mark}{}", markdown::render(&labs::results(lab)))
+}
+
 /// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter.
-///
-/// # Errors
-/// When it lacks something.
-pub fn check(lab: &Lab, book: &[&str]) -> Result<()> {
+fn check(lab: &Lab, book: &[&str]) -> Result<()> {
     let lacks = lacks(lab, book);
     ensure!(
         lacks.is_empty(),
-        "--publish wants the whole book, and this one lacks something: {}",
+        "only a whole book is published, and this one lacks something: {}",
         lacks.join("; ")
     );
     Ok(())
 }
 
-/// The same before the experiments: refuses what cannot become the whole book.
-///
-/// # Errors
-/// When it cannot.
-pub fn check_before(lab: &Lab) -> Result<()> {
-    let begun = Lab { chapters: Vec::new(), ..lab.clone() };
-    check(&begun, &[])
-}
-
 fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     let mut lacks = Vec::new();
-    if lab.quick {
+    if lab.body.quick {
         lacks.push("it is the short form (leave --quick out)".into());
     }
-    match &lab.matrix {
+    if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
+        lacks.push("it is of a debug build (`make lab` builds with --release)".into());
+    }
+    match &lab.body.matrix {
         None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
         Some(matrix) => {
-            let all = CELLS.iter().map(|cell| cell.name).chain([STOPPED]);
+            let all = WORKLOADS.iter().map(|workload| workload.name);
             let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
             let missing: Vec<&str> = all.filter(is_missing).collect();
             if !missing.is_empty() {
@@ -157,11 +212,12 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
             }
         }
     }
-    let absent: Vec<&str> = book.iter().copied().filter(|n| lab.chapter(n).is_none()).collect();
+    let absent: Vec<&str> =
+        book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
     if !absent.is_empty() {
         lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
     }
-    for chapter in &lab.chapters {
+    for chapter in &lab.body.chapters {
         if let Status::Failed(reason) = &chapter.outcome {
             lacks.push(format!("{} failed: {reason}", chapter.name));
         }
@@ -190,8 +246,8 @@ mod tests {
 
     fn whole() -> Lab {
         let mut lab = lab();
-        lab.quick = false;
-        lab.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
+        lab.body.quick = false;
+        lab.body.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
         lab
     }
 
@@ -213,7 +269,7 @@ mod tests {
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
         assert!(after.contains("| your case | good | worse |\n"), "{after}");
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
-        assert_eq!(saved, Lab { samples: Default::default(), ..whole() });
+        assert_eq!(saved, whole());
         // A second time changes nothing.
         let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
         for (name, wanted) in documents {
@@ -238,14 +294,14 @@ mod tests {
     fn a_book_that_is_not_whole_is_refused_with_all_that_it_lacks() {
         let names = ["post", "stall", "spread", "order", "twice"];
         check(&whole(), &names).unwrap();
-        check_before(&whole()).unwrap();
         type Spoil = fn(&mut Lab);
-        let spoilt: [(&str, Spoil); 5] = [
-            ("--quick", |lab| lab.quick = true),
-            ("no matrix", |lab| lab.matrix = None),
-            ("no workload 'post'", |lab| drop(lab.matrix.as_mut().unwrap().columns.remove(0))),
-            ("not run: order", |lab| lab.chapters.retain(|chapter| chapter.name != "order")),
-            ("post failed: no", |lab| lab.chapters[0].outcome = Status::Failed("no".into())),
+        let spoilt: [(&str, Spoil); 6] = [
+            ("--quick", |lab| lab.body.quick = true),
+            ("debug build", |lab| lab.warnings.push(Warning::DebugBuild.to_string())),
+            ("no matrix", |lab| lab.body.matrix = None),
+            ("no workload 'post'", |lab| drop(lab.body.matrix.as_mut().unwrap().columns.remove(0))),
+            ("not run: order", |lab| lab.body.chapters.retain(|chapter| chapter.name != "order")),
+            ("post failed: no", |lab| lab.body.chapters[0].outcome = Status::Failed("no".into())),
         ];
         for (words, spoil) in spoilt {
             let mut lab = whole();
@@ -255,20 +311,29 @@ mod tests {
         }
     }
 
-    /// `UPDATE_README=1 cargo test -p loadtest published` writes them anew.
+    #[test]
+    fn the_command_line_takes_a_lab_or_the_published_record_and_not_both() {
+        for (line, fits) in [
+            ("publish --lab a .", true),
+            ("publish --lab a --matrix b .", true),
+            ("publish --from-results .", true),
+            ("publish .", false),
+            ("publish --lab a", false),
+            ("publish --lab a --from-results .", false),
+            ("publish --matrix b --from-results .", false),
+        ] {
+            assert_eq!(Publish::try_parse_from(line.split(' ')).is_ok(), fits, "{line}");
+        }
+    }
+
     #[test]
     fn readme_and_results_are_what_the_published_record_gives() {
         let lab = Lab::read(&root().join(RECORD)).unwrap();
-        let checkout = Checkout::at(&root()).unwrap();
-        if std::env::var_os("UPDATE_README").is_some() {
-            checkout.publish(&lab).unwrap();
-        }
-        for (name, wanted) in checkout.documents(&lab).unwrap() {
+        for (name, wanted) in Checkout::at(&root()).unwrap().documents(&lab).unwrap() {
             let found = fs::read_to_string(root().join(name)).unwrap_or_default();
-            let wanted = wanted.trim_end();
             assert!(
-                found.trim_end() == wanted,
-                "{name} differs: UPDATE_README=1 cargo test -p loadtest published"
+                found.trim_end() == wanted.trim_end(),
+                "{name} differs: cargo run -p loadtest --bin publish -- --from-results ."
             );
         }
     }

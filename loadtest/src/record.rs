@@ -3,6 +3,7 @@
 //! Every command saves the same envelope around a body of its own, so there is one place that says
 //! which file is whose, which fields it has, and how it is read again.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -60,8 +61,69 @@ impl<T: Body> Record<T> {
     }
 }
 
+/// As in JSON, the fields of the body stand beside those of the envelope.
+impl<T> Deref for Record<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.body
+    }
+}
+
+impl<T> DerefMut for Record<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.body
+    }
+}
+
 /// Which schema a file says it has, if it says so.
 pub fn schema_of(path: &Path) -> Option<String> {
     let value: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     value.get("schema")?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    struct Sum {
+        sum: u64,
+    }
+
+    impl Body for Sum {
+        const SCHEMA: &'static str = "loadtest-sum/2";
+        const COMMAND: &'static str = "sum";
+    }
+
+    #[test]
+    fn another_schema_and_another_file_are_refused_by_name_and_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        for (text, reason) in [
+            (r#"{"schema":"loadtest-sum/1"}"#, "schema loadtest-sum/1, not loadtest-sum/2"),
+            ("{}", "schema none"),
+            ("hello", "not a result"),
+            (r#"{"schema":"loadtest-sum/2"}"#, "damaged"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let refusal = Record::<Sum>::read(&path).unwrap_err().to_string();
+            for word in ["record.json", reason, "`loadtest sum` makes one anew"] {
+                assert!(refusal.contains(word), "{refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_envelope_and_body_stand_side_by_side_and_read_back_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let record =
+            Record::new(vec!["sum".into()], Environment::now(None).unwrap(), Sum { sum: 7 });
+        let value = serde_json::to_value(&record).unwrap();
+        assert_eq!((&value["sum"], &value["schema"]), (&7.into(), &"loadtest-sum/2".into()));
+        std::fs::write(&path, value.to_string()).unwrap();
+        assert_eq!(Record::<Sum>::read(&path).unwrap(), record);
+        assert_eq!(schema_of(&path).as_deref(), Some("loadtest-sum/2"));
+    }
 }

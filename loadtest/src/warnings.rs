@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::measure::bench::Errors;
+use crate::types::Errors;
 
 /// A reason to doubt a result, or to read it with care.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub enum Warning {
     /// The server was not started here.
     NoWorkers,
     /// The server's own words.
-    Server { program: &'static str, text: String },
+    Server { program: String, text: String },
     /// Requests that Ctrl-C cut off.
     CutOff { count: u64 },
     /// Requests of an open loop that were due while too many were under way.
@@ -50,15 +50,29 @@ pub enum Warning {
     /// The prober's count and the server's contradict each other.
     CountsDisagree { ok: u64, lost: u64, served: u64 },
     /// The server said more than is repeated here.
-    ServerSaidMore { program: &'static str, lines: usize },
+    ServerSaidMore { program: String, lines: usize },
     /// Ctrl-C ended the lab.
     LabInterrupted { saved: usize },
     /// There is no result of `matrix`.
     NoMatrix,
     /// There is one, and it is of another machine.
     ForeignMatrix { path: String },
+    /// A foreign server is seen through the kernel's eyes only.
+    KernelView { who: String },
+    /// The parent accepts and hands on to its children.
+    OnlyParentAccepts { who: String, children: usize },
     /// The server did not end with status 0 within its time.
-    DidNotStop { program: &'static str, how: String },
+    DidNotStop { program: String, how: String },
+    /// The prober sent many requests later than they were due.
+    ClientLate { p99_ms: f64, slices: Option<[usize; 2]> },
+    /// Requests/s, latency and connections that cannot be true of the same run.
+    LittlesLaw { who: String, in_flight: f64, connections: u64 },
+    /// An open loop asked for more than could be sent.
+    RateNotReached { asked: u64, sent: f64 },
+    /// The prober could not go on, for want of ports or files.
+    ProberFailed { seconds: f64, reason: String },
+    /// Processes of the server that may not be looked at.
+    CannotSeeWorkers { who: String, reason: String },
 }
 
 impl fmt::Display for Warning {
@@ -169,9 +183,9 @@ impl fmt::Display for Warning {
             ),
             Self::WrongAnswers { count, first } => write!(
                 f,
-                "{count} answers were wrong, the first because {first}; for / exactly `hello` is \
-                 expected and for another path, such as /?, any body, with status 200 and a \
-                 Content-Length: check --url-path or --url, and whether the server needs --lab"
+                "{count} answers were wrong, the first because {first}; expected are status 200, a body \
+                 whose end is known and, at / of our servers, `hello`: check --url-path, --expect and \
+                 whether the server needs --lab"
             ),
             Self::FaultsNotReached { count } => write!(
                 f,
@@ -210,10 +224,53 @@ impl fmt::Display for Warning {
                 "the matrix in {path} was made on another machine and is left out; `make matrix` \
                  makes one here"
             ),
+            Self::KernelView { who } => write!(
+                f,
+                "{who} does not count for itself: requests of each worker are not known, and its \
+                 connections are averages of what was seen open a few times a second"
+            ),
+            Self::OnlyParentAccepts { who, children } => write!(
+                f,
+                "of {who} only the parent accepts; it hands connections to its {children} children, \
+                 so none of them takes new ones from the queue by itself"
+            ),
             Self::DidNotStop { program, how } => write!(
                 f,
                 "{program} did not end in good order ({how}); the figures were taken before that, \
                  look at what it was doing"
+            ),
+            Self::ClientLate { p99_ms, slices } => {
+                if let Some([late, all]) = slices {
+                    write!(f, "in {late} of {all} slices at a fixed rate, which are not judged, ")?;
+                }
+                write!(
+                    f,
+                    "the client itself was late: p99 of the time between due and sent was \
+                     {p99_ms:.1} ms, and latencies include it; choose a lower --rate, or give the \
+                     client cores of its own"
+                )
+            }
+            Self::LittlesLaw { who, in_flight, connections } => write!(
+                f,
+                "{who}: requests/s times mean latency gives {in_flight:.1} requests under way, and \
+                 {connections} connections were open (Little's law), so one of the figures is wrong; \
+                 look for errors and timeouts, and repeat it with a longer --duration or --slice"
+            ),
+            Self::RateNotReached { asked, sent } => write!(
+                f,
+                "{asked} requests/s were asked for and {sent:.0} requests/s were sent: the figures are \
+                 of the lower rate; choose a --rate that this machine can send"
+            ),
+            Self::ProberFailed { seconds, reason } => {
+                write!(
+                    f,
+                    "the run ended after {seconds:.1} s, and its figures are of that time: {reason}"
+                )
+            }
+            Self::CannotSeeWorkers { who, reason } => write!(
+                f,
+                "cannot see the workers of {who} ({reason}), so nothing is said about them; run \
+                 loadtest as the same user or as root"
             ),
         }
     }

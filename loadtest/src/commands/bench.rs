@@ -1,16 +1,19 @@
 //! `loadtest bench`: how fast is it, and which worker did the work?
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::load::wrk::{Measured, Wrk};
 use crate::load::{self, Load};
-use crate::measure::bench::{LoadRecord, Record, SCHEMA, Spread, Totals, Worker};
-use crate::measure::cross_check::{check_answered, check_count};
-use crate::report::{progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::measure::bench::{Bench, BenchBody, LoadRecord, Spread, Totals, Worker};
+use crate::measure::cross_check::{check_count, littles_law};
+use crate::report::output::publish_to;
+use crate::report::progress;
+use crate::server::{Server, Spec};
+use crate::statistics::latency::{Distribution, Latency, merged};
 use crate::warnings::Warning;
 
 /// Which part of the CPU that it can get counts as all of it: a bit is always lost to waiting.
@@ -19,32 +22,34 @@ const ALL: f64 = 0.9;
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Bench) -> Result<()> {
     let load = Load {
-        threads: asked.threads,
-        connections: asked.connections,
+        threads: asked.load.threads,
+        connections: asked.load.connections,
         duration: asked.duration,
-        keep_alive: !asked.close,
+        keep_alive: !asked.load.close,
     };
     load.check()?;
+    let spec = spec(&asked.target)?;
     let wrk = Wrk::find()?;
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
     let files = load::raise_open_files();
 
     let environment = Environment::now(Some(wrk.version()))?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&wrk, &load, strategy, asked)?,
-        (None, Some(url)) => (url.clone(), elsewhere(&wrk, &load, url)?),
-        (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
-    };
+    let (url, run) = measure(&wrk, &load, &spec, asked)?;
 
     let mut warnings = warnings(&load, &run, files, environment.cores);
     warnings.extend(run.warnings);
     let seconds = run.measured.duration_us as f64 / 1e6;
-    let record = Record {
-        schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
-        arguments: cli::arguments(),
-        environment,
+    let rate = run.measured.requests as f64 / seconds;
+    let mean_us = run.measured.latency_us.mean;
+    let connections = load.connections_opened();
+    warnings.extend(littles_law("wrk", rate, mean_us, connections, load.keep_alive));
+    // wrk knows mean and deviation to more digits than the distribution keeps.
+    let (wrk, all) = (&run.measured.latency_us, Distribution::of(&run.measured.distribution)?);
+    let latency = merged([&all].into_iter())?.context("wrk gave no latencies")?;
+    let latency = Latency { mean: wrk.mean, stdev: wrk.stdev, ..latency };
+    let body = BenchBody {
+        server: spec.display_name(),
         load: LoadRecord {
             threads: load.threads,
             connections_asked: load.connections,
@@ -55,21 +60,20 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
         },
         result: Totals {
             requests: run.measured.requests,
-            requests_per_second: run.measured.requests as f64 / seconds,
-            latency_us: run.measured.latency_us,
+            requests_per_second: rate,
+            latency_us: latency,
             errors: run.measured.errors,
         },
-        spread: Spread::of(&run.workers),
+        spread: Spread::of(&run.workers, load.keep_alive.then(|| load.connections_opened())),
         workers: run.workers,
-        warnings: warnings.iter().map(Warning::to_string).collect(),
     };
+    let mut record = Bench::new(cli::arguments(), environment, body);
+    record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
     if let Some(place) = place {
         place.save(&record)?;
     }
-    terminal::print(&terminal::bench(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    publish_to(&documents::bench::document(&record), asked.output.asked())
 }
 
 /// What one run gave.
@@ -81,19 +85,27 @@ struct Run {
     warnings: Vec<Warning>,
 }
 
-/// Starts a server, loads it, stops it.
-fn on_own_server(
-    wrk: &Wrk,
-    load: &Load,
-    strategy: Strategy,
-    asked: &cli::Bench,
-) -> Result<(String, Run)> {
-    let mut server = Server::start(strategy, &asked.server_options)?;
-    let url = format!("http://{}{}", server.address(), asked.url_path);
+/// The server that was asked for, by its name or by a URL.
+fn spec(target: &cli::TargetArgs) -> Result<Spec> {
+    let text = target.server.as_deref().or(target.url.as_deref());
+    let spec = Spec::parse(text.context("name a server, or a --url")?)?;
+    ensure!(
+        spec.strategy().is_some() || target.server_options.is_empty(),
+        "options after -- are for shared and reuseport; write those of '{}' into its command",
+        spec.display_name()
+    );
+    Ok(spec)
+}
+
+/// Starts a server if it does not run already, loads it, stops it.
+fn measure(wrk: &Wrk, load: &Load, spec: &Spec, asked: &cli::Bench) -> Result<(String, Run)> {
+    let program = spec.display_name();
+    let mut server = Server::start(spec, &asked.target.server_options)?;
+    let url = server.url(&asked.target.url_path);
 
     let before = server.read()?;
     let requests_before = server.requests();
-    let bar = progress::bar(strategy.program(), load.duration);
+    let bar = progress::bar(&program, load.duration);
     let measured = wrk.run(load, &url, None, |now| {
         bar.show(now.elapsed);
         server.check_alive(&before)
@@ -102,29 +114,19 @@ fn on_own_server(
     // Looked at again: it may have died at the very end.
     server.check_alive(&before)?;
     let workers = server.read()?.since(&before)?;
-    check_count(load, &measured, server.requests().saturating_sub(requests_before))?;
+    let served = server.requests().zip(requests_before);
+    check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
 
-    let program = strategy.program();
     let mut warnings = Vec::new();
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && spec.strategy().is_some() {
         warnings.push(Warning::DebugBuild);
     }
-    let said = server.warnings().into_iter();
-    warnings.extend(said.map(|text| Warning::Server { program, text }));
+    if workers.is_empty() {
+        warnings.push(Warning::NoWorkers);
+    }
+    warnings.extend(server.warnings());
     warnings.extend(server.stop()?.map(|how| Warning::DidNotStop { program, how }));
     Ok((url, Run { measured, workers, warnings }))
-}
-
-/// Loads a server that somebody else started.
-fn elsewhere(wrk: &Wrk, load: &Load, url: &str) -> Result<Run> {
-    let bar = progress::bar(url, load.duration);
-    let measured = wrk.run(load, url, None, |now| {
-        bar.show(now.elapsed);
-        Ok(())
-    })?;
-    bar.finish();
-    check_answered(&measured)?;
-    Ok(Run { measured, workers: Vec::new(), warnings: vec![Warning::NoWorkers] })
 }
 
 /// The warnings that follow from figures.
@@ -152,7 +154,7 @@ fn warnings(load: &Load, run: &Run, files: u64, cores: usize) -> Vec<Warning> {
         let (count, limit_seconds) = (measured.errors.timeout, load.timeout_seconds());
         found.push(Warning::Timeouts { count, limit_seconds });
     }
-    let idle = workers.iter().filter(|worker| worker.requests == 0).count();
+    let idle = workers.iter().filter(|worker| worker.requests == Some(0)).count();
     if idle > 0 {
         let (workers, keep_alive) = (workers.len(), load.keep_alive);
         found.push(Warning::IdleWorkers { idle, workers, keep_alive });
@@ -186,7 +188,7 @@ mod tests {
     }
 
     fn run(requests: &[u64]) -> Run {
-        let workers = tests::record(requests).workers;
+        let workers = tests::record(requests).body.workers;
         Run { measured: measured(requests.iter().sum()), workers, warnings: vec![] }
     }
 

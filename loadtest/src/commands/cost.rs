@@ -1,195 +1,87 @@
 //! `loadtest cost`: what a request costs the whole server, beside nginx.
 //!
-//! All servers are up at once, on ports of their own, and wrk visits them in turn: a machine that
-//! changes its speed changes it for all of them. A server that nobody asks spends nothing.
-
-use std::time::Duration;
+//! A comparison by what a request costs instead of by requests/s, in which nginx takes part twice, with
+//! a socket for all its workers and with one for each, and every server with kept connections and with
+//! a new one for each request.
 
 use anyhow::Result;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::environment::Environment;
-use crate::interrupt;
+use crate::commands::compare::default_place;
+use crate::documents;
 use crate::load::perf::Meter;
-use crate::load::wrk::Wrk;
-use crate::load::{self, Load};
-use crate::measure::bench::Errors;
-use crate::measure::cost::{CostRecord, CostResult, CostRun, SCHEMA};
-use crate::report::{self, progress, terminal};
-use crate::server::Strategy;
-use crate::server::nginx::Installed;
-use crate::server::spec::{Asked, Subject, parse};
-use crate::statistics::{median, relative_spread};
-use crate::warnings::Warning;
+use crate::load::{Load, Share};
+use crate::measure::compare::{Candidate, Experiment, Measured};
+use crate::measure::comparison::{Plan, Subject};
+use crate::report::output::publish_to;
+use crate::server::nginx;
+use crate::server::{Spec, Strategy};
+use crate::statistics::verdict::Figure;
+
+/// The yardsticks; the better one in each mode counts.
+const NGINX: [&str; 2] = ["nginx", "nginx --reuseport"];
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Cost) -> Result<()> {
-    let load = |keep_alive| Load {
+    if let Some(path) = &asked.output.html {
+        AtomicFile::reserve("--html", path)?;
+    }
+    let Measured { comparison, json, ended } = experiment(asked)?.run(cli::arguments())?;
+    if !comparison.has_slices() {
+        return ended;
+    }
+    publish_to(&documents::compare::document(&comparison), asked.output.with(Some(&json)))?;
+    ended
+}
+
+fn experiment(asked: &cli::Cost) -> Result<Experiment> {
+    let load = Load {
         threads: asked.threads,
         connections: asked.connections,
         duration: asked.duration,
-        keep_alive,
+        keep_alive: true,
     };
-    load(true).check()?;
-    let servers: Vec<Asked> =
-        asked.servers.iter().map(|text| parse(text)).collect::<Result<_>>()?;
-    let wrk = Wrk::find()?;
-    let installed = Installed::find()?;
-    let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
-    load::raise_open_files();
+    load.check()?;
+    let servers = asked.servers.iter().map(String::as_str).chain(NGINX);
+    let specs: Vec<Spec> = servers.map(Spec::parse).collect::<Result<_>>()?;
+    nginx::find()?; // a clear word before anything else is started
     let meter = Meter::choose();
-    let environment = Environment::now(Some(wrk.version()))?;
-
-    let mut subjects = Vec::new();
-    for (name, server) in asked.servers.iter().zip(&servers) {
-        subjects.push(Subject::server(name, server, asked.workers)?);
-    }
-    for (name, reuseport) in [("nginx", false), ("nginx reuseport", true)] {
-        subjects.push(Subject::nginx(name, installed.start(asked.workers, reuseport)?));
-    }
-    let (runs, errors) = take_turns(&mut subjects, &meter, &wrk, [load(true), load(false)], asked)?;
-    let results = summarize(&subjects, &runs);
-    drop(subjects);
-
-    let mut warnings = Vec::new();
-    if cfg!(debug_assertions) {
-        warnings.push(Warning::DebugBuild.to_string());
-    }
-    if errors.total() > 0 {
-        warnings.push(Warning::Errors(errors).to_string());
-    }
-    let record = CostRecord {
-        schema: SCHEMA.into(),
-        arguments: cli::arguments(),
-        environment,
-        nginx: installed.version,
-        unit: meter.unit,
-        excuse: meter.excuse,
-        workers: asked.workers,
-        threads: asked.threads,
-        connections: load(true).connections_opened(),
-        seconds: asked.duration.as_secs(),
-        results,
-        warnings,
+    let paths = vec![Share { weight: 1.0, path: "/".into() }];
+    let plan = Plan {
+        judged: Figure::CostPerRequest,
+        cost_unit: Some(meter.unit),
+        cost_excuse: meter.excuse.clone(),
+        ..Plan::new(&load, asked.rounds.into(), 1, paths, NGINX[0])
     };
-    if let Some(place) = place {
-        place.save(&record)?;
-    }
-    terminal::print(&report::cost::cost(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    let modes = [(true, "kept"), (false, "new")];
+    let each = modes.iter().flat_map(|mode| specs.iter().map(move |spec| (mode, spec)));
+    let candidates = each.map(|(&(keep_alive, mode), spec)| {
+        let name = format!("{}, {mode}", spec.display_name());
+        let subject = Subject {
+            yardstick: NGINX.contains(&&*spec.text),
+            cost_limit: spec.strategy().map(|strategy| limit(strategy, keep_alive)),
+            ..Subject::new(&name, &spec.text, keep_alive)
+        };
+        Candidate { subject, spec: spec.clone(), path: "/".into() }
+    });
+    Ok(Experiment {
+        candidates: candidates.collect(),
+        extra: vec!["--workers".into(), asked.workers.to_string()],
+        plan,
+        meter: Some(meter),
+        expect: None,
+        json: asked.output.json.clone().map_or_else(|| default_place("cost.json"), Ok)?,
+        resume: false,
+    })
 }
 
-/// One subject's runs, kept alive and not.
-type Runs = [Vec<CostRun>; 2];
-
-/// Has wrk visit the subjects in turn, in both modes. Gives each one's runs, and all errors.
-fn take_turns(
-    subjects: &mut [Subject],
-    meter: &Meter,
-    wrk: &Wrk,
-    loads: [Load; 2],
-    asked: &cli::Cost,
-) -> Result<(Vec<Runs>, Errors)> {
-    let count = subjects.len();
-    let mut runs: Vec<Runs> = vec![Runs::default(); count];
-    let mut errors = Errors::default();
-    let bar = progress::bar("", asked.duration * u32::from(asked.rounds) * 2 * count as u32);
-    let mut done = Duration::ZERO;
-    for round in 0..usize::from(asked.rounds) {
-        for (mode, load) in loads.iter().enumerate() {
-            for turn in 0..count {
-                // Each round begins with another one, so that nobody always follows the same.
-                let place = (round + turn) % count;
-                let subject = &mut subjects[place];
-                bar.name(subject.name.clone());
-                let (run, measured) = subject.measure(meter, wrk, load, |now| {
-                    interrupt::check()?;
-                    bar.show(done + now.elapsed);
-                    Ok(())
-                })?;
-                runs[place][mode].push(run);
-                errors += measured.errors;
-                done += asked.duration;
-            }
-        }
-    }
-    Ok((runs, errors))
-}
-
-/// The most that a request may cost, of what it costs nginx. A new connection each wakes every
-/// worker of the shared socket, and that herd is not to be cured, hence the difference.
+/// The most that a request may cost, of what it costs nginx, in instructions. A new connection each
+/// wakes every worker of the shared socket, and that herd cannot be avoided, hence the difference.
 fn limit(strategy: Strategy, keep_alive: bool) -> f64 {
     match (keep_alive, strategy) {
         (true, _) => 1.00,
         (false, Strategy::Reuseport) => 1.15,
         (false, Strategy::Shared) => 1.30,
-    }
-}
-
-/// Medians and ratios: first all that were kept alive, then all that were not. The better nginx in
-/// each mode is the yardstick.
-fn summarize(subjects: &[Subject], runs: &[Runs]) -> Vec<CostResult> {
-    let who: Vec<_> = subjects.iter().map(|c| (&*c.name, c.strategy)).collect();
-    [true, false]
-        .into_iter()
-        .flat_map(|keep_alive| summarize_mode(&who, runs, keep_alive))
-        .collect()
-}
-
-fn summarize_mode(
-    who: &[(&str, Option<Strategy>)],
-    runs: &[Runs],
-    keep_alive: bool,
-) -> Vec<CostResult> {
-    let middle = |runs: &[CostRun], of: fn(&CostRun) -> f64| {
-        median(&runs.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN)
-    };
-    let runs = || runs.iter().map(|runs| &runs[usize::from(!keep_alive)]);
-    let all = || who.iter().zip(runs());
-    let nginxes = all().filter(|((_, strategy), _)| strategy.is_none());
-    let yardstick =
-        nginxes.map(|(_, runs)| middle(runs, |run| run.total)).fold(f64::INFINITY, f64::min);
-    all()
-        .map(|((name, strategy), runs)| {
-            let totals: Vec<f64> = runs.iter().map(|run| run.total).collect();
-            let total = middle(runs, |run| run.total);
-            CostResult {
-                server: (*name).into(),
-                keep_alive,
-                user: middle(runs, |run| run.user),
-                system: middle(runs, |run| run.system),
-                total,
-                spread: relative_spread(&totals).unwrap_or(0.0),
-                of_nginx: total / yardstick,
-                limit: strategy.map(|strategy| limit(strategy, keep_alive)),
-                runs: runs.clone(),
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn runs(totals: [f64; 3]) -> Runs {
-        let run = |total| CostRun { requests: 1, user: total / 4.0, system: total / 2.0, total };
-        [totals.map(run).to_vec(), totals.map(|total| run(total * 3.0)).to_vec()]
-    }
-
-    #[test]
-    fn ratios_are_of_medians_and_of_the_better_nginx() {
-        let who = [("shared", Some(Strategy::Shared)), ("nginx", None), ("nginx reuseport", None)];
-        let runs = [runs([8.0, 9.0, 70.0]), runs([12.0, 12.0, 12.0]), runs([10.0, 10.0, 10.0])];
-        let alive = summarize_mode(&who, &runs, true);
-        assert_eq!((alive[0].total, alive[0].of_nginx), (9.0, 0.9));
-        assert_eq!((alive[0].limit, alive[1].limit), (Some(1.0), None));
-        assert_eq!(alive[2].of_nginx, 1.0);
-        let close = summarize_mode(&who, &runs, false);
-        assert_eq!((close[0].total, close[0].keep_alive), (27.0, false));
-        assert_eq!(close[0].limit, Some(1.3));
     }
 }

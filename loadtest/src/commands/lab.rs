@@ -1,177 +1,137 @@
 //! `loadtest lab`: what others claim, measured again on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
 use crate::commands::compare;
+use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
-use crate::lab::availability;
-use crate::lab::book::{self, BOOK, Experiment};
+use crate::lab::book::{BOOK, Experiment};
 use crate::lab::chapter::{Chapter, Findings, Status};
-use crate::lab::record::{Lab, SCHEMA};
-use crate::lab::store::Notebook;
+use crate::lab::context::Context;
+use crate::lab::record::{Lab, LabBody};
 use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::record::Matrix;
-use crate::matrix::workloads::POLICIES;
-use crate::publish::{self, Checkout};
-use crate::report::{self, terminal, wrap};
+use crate::measure::store::{Header, Store};
+use crate::report::model::Document;
+use crate::report::output::{self, Output};
+use crate::report::{terminal, wrap};
 use crate::warnings::Warning;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Lab) -> Result<()> {
     if asked.list {
-        return terminal::print(&report::lab::list(&BOOK, wrap::columns())?);
+        return print(&documents::lab::contents(&BOOK)?);
     }
-    let checkout = asked.publish.as_deref().map(|root| checkout(asked, root)).transpose()?;
     let is_wanted = |experiment: &&Experiment| {
         asked.names.is_empty() || asked.names.iter().any(|name| name == experiment.name)
     };
     let wanted: Vec<&Experiment> = BOOK.iter().filter(is_wanted).collect();
-    let json = asked.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
-    if let Some(path) = &asked.html {
+    let json = asked.output.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
+    if let Some(path) = &asked.output.html {
         AtomicFile::reserve("--html", path)?;
     }
-    let wrk = Wrk::find()?;
-    let mut lab = begin(asked, &json, &wrk)?;
+    let mut lab = begin(asked, &json)?;
     load::raise_open_files();
-    lab.matrix = matrix(asked, &mut lab)?;
-    if checkout.is_some() {
-        publish::check_before(&lab)?;
-    }
-
-    let mut notebook = Notebook::new(lab, json.clone(), wrk);
-    (notebook.present, notebook.absent) = availability::take(&POLICIES)?;
-    if !asked.markdown {
+    lab.body.matrix = matrix(asked, &mut lab)?;
+    let header = Header {
+        schema: lab.schema.clone(),
+        arguments: lab.arguments.clone(),
+        plan: json!({"quick": asked.quick, "seed": asked.random.seed}),
+        environment: lab.environment.clone(),
+    };
+    let store = Store::open(&json, &header, asked.resume)?;
+    let mut context = Context::new(store, asked.quick, asked.random.seed);
+    context.find_policies()?;
+    if !asked.output.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
-        let width = wrap::columns();
-        terminal::print(&report::lab::header(&notebook.lab, wanted.len(), expected, width))?;
+        print(&documents::lab::header(&lab, wanted.len(), expected))?;
     }
-    perform(&wanted, &mut notebook, asked.markdown)?;
-    let lab = notebook.lab;
-    finish(&lab, &json, asked.html.as_deref(), asked.markdown)?;
-    fail_if_one_failed(&lab)?;
-    let Some(checkout) = checkout else { return Ok(()) };
-    publish::check(&lab, &book::names())?;
-    let files = checkout.publish(&lab)?.join(", ");
-    let line =
-        format!("Rewritten, though tracked by git: {files}; `git diff` shows what changed\n");
-    if asked.markdown { Ok(()) } else { terminal::print(&line) }
+    perform(&wanted, &mut lab, &mut context, |lab, chapter| {
+        save(lab, &json)?;
+        let Some(chapter) = chapter.filter(|_| !asked.output.markdown) else { return Ok(()) };
+        print(&documents::lab::chapter(chapter, asked.quick))
+    })?;
+    finish(&lab, asked.output.with(Some(&json)))?;
+    fail_if_one_failed(&lab)
 }
 
-/// Where to publish, unless what is asked for cannot be published anyway.
-fn checkout(asked: &cli::Lab, root: &Path) -> Result<Checkout> {
-    let whole = asked.names.is_empty() && !asked.quick;
-    ensure!(whole, "--publish wants the whole book: leave --quick and names of experiments out");
-    ensure!(
-        !cfg!(debug_assertions),
-        "--publish is not for figures of a debug build; build with --release (`make lab` does)"
-    );
-    Checkout::at(root)
+fn save(lab: &Lab, json: &Path) -> Result<()> {
+    AtomicFile::reserve("--json", json)?.save(lab)
 }
 
-/// Does the experiments, one by one, and puts their chapters into the notebook; one that fails keeps
-/// none of the others from being done. After Ctrl-C the others are left out.
-fn perform(wanted: &[&Experiment], notebook: &mut Notebook, markdown: bool) -> Result<()> {
+/// Does the experiments, one by one, and puts their chapters into the record; one that fails keeps
+/// none of the others from being done. After Ctrl-C the others are left out. `done` is called after
+/// each chapter, and at the end without one.
+fn perform(
+    wanted: &[&Experiment],
+    lab: &mut Lab,
+    context: &mut Context,
+    mut done: impl FnMut(&Lab, Option<&Chapter>) -> Result<()>,
+) -> Result<()> {
     for experiment in wanted {
-        if interrupt::count() > 0 {
-            break;
-        }
-        let Some(chapter) = write(experiment, notebook)? else { break };
-        if !markdown {
-            let width = wrap::columns();
-            terminal::print(&report::lab::chapter(&chapter, notebook.quick, width))?;
-        }
-        put(&mut notebook.lab.chapters, chapter);
-        notebook.save()?;
+        let Some(chapter) = write(experiment, context)? else { break };
+        put(&mut lab.body.chapters, chapter.clone());
+        done(lab, Some(&chapter))?;
     }
     if interrupt::count() > 0 {
-        let saved: usize = notebook.lab.samples.values().map(|found| found.len()).sum();
-        notebook.lab.warnings.push(Warning::LabInterrupted { saved }.to_string());
-        notebook.save()?;
+        let saved = context.store.len();
+        lab.warnings.push(Warning::LabInterrupted { saved }.to_string());
     }
-    Ok(())
+    done(lab, None)
 }
 
 /// Shows a lab that was read from a file.
-pub fn show(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
-    if !markdown {
-        terminal::print(&report::lab::header(lab, 0, Duration::ZERO, wrap::columns()))?;
-        for chapter in &lab.chapters {
-            terminal::print(&report::lab::chapter(chapter, lab.quick, wrap::columns()))?;
+pub fn show(lab: &Lab, output: Output) -> Result<()> {
+    if !output.markdown {
+        print(&documents::lab::header(lab, 0, Duration::ZERO))?;
+        for chapter in &lab.body.chapters {
+            print(&documents::lab::chapter(chapter, lab.body.quick))?;
         }
     }
-    finish(lab, json, html, markdown)
+    finish(lab, output)
 }
 
 /// What follows after the last chapter.
-fn finish(lab: &Lab, json: &Path, html: Option<&Path>, markdown: bool) -> Result<()> {
-    if markdown {
-        terminal::print(&report::lab::markdown::markdown(lab))?;
-    } else {
-        terminal::print(&report::lab::summary(lab, wrap::columns()))?;
+fn finish(lab: &Lab, output: Output) -> Result<()> {
+    let book = documents::lab::book(lab);
+    if output.markdown {
+        return output::publish_to(&book, output);
     }
-    terminal::warn(lab.warnings.iter().cloned());
-    if !markdown {
-        terminal::print(&format!("\nEvery sample: {}\n", json.display()))?;
-    }
-    if let Some(path) = html {
-        let raw = compare::link(path, json);
-        let page = report::html::lab::page(lab, raw.as_deref())?;
-        AtomicFile::reserve("--html", path)?.save_text(&page)?;
-        if !markdown {
-            terminal::print(&format!("The book:          {}\n", path.display()))?;
-        }
-    }
-    Ok(())
+    print(&documents::lab::summary(lab))?;
+    output::finish(&book, output)
 }
 
-/// Begins anew, or takes up a run that was interrupted.
-fn begin(asked: &cli::Lab, json: &PathBuf, wrk: &Wrk) -> Result<Lab> {
-    let environment = Environment::now(Some(wrk.version()))?;
-    if asked.resume {
-        let mut saved = Lab::read(json)?;
-        let show = json.display();
-        ensure!(
-            saved.quick == asked.quick && saved.seed == asked.seed,
-            "{show} is of a run with other options (loadtest {}); repeat those, or leave --resume \
-             out and begin anew",
-            saved.arguments.join(" ")
-        );
-        ensure!(
-            saved.environment.is_the_same_as(&environment),
-            "{show} was begun on another machine or with another program ({}); samples of two \
-             do not go together: leave --resume out and begin anew",
-            terminal::machine(&saved.environment)
-        );
-        saved.warnings.clear();
-        AtomicFile::reserve("--json", json)?;
-        return Ok(saved);
-    }
-    if json.is_file() && std::fs::metadata(json).is_ok_and(|found| found.len() > 0) {
-        Lab::read(json)?; // an older one is replaced, but nothing else is
-    }
+/// A part of the report on the terminal.
+fn print(document: &Document) -> Result<()> {
+    terminal::print(&terminal::render(document, wrap::columns()))
+}
+
+/// A record without chapters, or with those of a run that was interrupted.
+fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
+    let environment = Environment::now(Some(Wrk::find()?.version()))?;
+    let is_there = std::fs::metadata(json).is_ok_and(|found| found.is_file() && found.len() > 0);
+    // An older one is replaced, but nothing else is.
+    let older = is_there.then(|| Lab::read(json)).transpose()?;
     AtomicFile::reserve("--json", json)?;
-    let mut warnings = Vec::new();
-    if cfg!(debug_assertions) {
-        warnings.push(Warning::DebugBuild.to_string());
+    let (quick, seed) = (asked.quick, asked.random.seed);
+    let body = LabBody { quick, seed, chapters: Vec::new(), matrix: None };
+    let mut lab = Lab::new(cli::arguments(), environment, body);
+    if let Some(older) = older.filter(|_| asked.resume) {
+        lab.arguments = older.arguments;
+        lab.body.chapters = older.body.chapters;
     }
-    Ok(Lab {
-        schema: SCHEMA.into(),
-        arguments: cli::arguments(),
-        environment,
-        quick: asked.quick,
-        seed: asked.seed,
-        chapters: Vec::new(),
-        matrix: None,
-        warnings,
-        samples: Default::default(),
-    })
+    if cfg!(debug_assertions) {
+        lab.warnings.push(Warning::DebugBuild.to_string());
+    }
+    Ok(lab)
 }
 
 /// The matrix that is taken over: it takes 20 minutes, and a lab without it has no map of the whole.
@@ -190,7 +150,7 @@ fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
         is_of_here || !must,
         "--matrix {} was made on another machine ({}); `make matrix` makes one here",
         path.display(),
-        terminal::machine(&matrix.environment)
+        documents::machine(&matrix.environment)
     );
     if !is_of_here {
         lab.warnings.push(Warning::ForeignMatrix { path: path.display().to_string() }.to_string());
@@ -198,25 +158,19 @@ fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
     Ok(is_of_here.then_some(matrix))
 }
 
-/// Does one experiment. `None` after Ctrl-C: what it observed is saved, but it is no chapter yet.
-fn write(experiment: &Experiment, notebook: &mut Notebook) -> Result<Option<Chapter>> {
+/// Does one experiment. `None` after Ctrl-C: what it sampled is saved, but it is no chapter yet.
+fn write(experiment: &Experiment, context: &mut Context) -> Result<Option<Chapter>> {
     let page = experiment.page()?;
     let begun = Instant::now();
-    let (outcome, findings) = match (experiment.prerequisite)() {
-        Some(reason) => (Status::Skipped(reason), Findings::default()),
-        None => {
-            notebook.open(experiment.name, experiment.expected(notebook.quick));
-            let ran = (experiment.run)(notebook);
-            notebook.close();
-            match ran {
-                Ok(findings) => match legible(&findings) {
-                    Ok(()) => (Status::Done, findings),
-                    Err(error) => (Status::Failed(format!("{error:#}")), Findings::default()),
-                },
-                Err(_) if interrupt::count() > 0 => return Ok(None),
-                Err(error) => (Status::Failed(format!("{error:#}")), Findings::default()),
-            }
-        }
+    context.begin(experiment.name, experiment.expected(context.quick));
+    let ran = (experiment.run)(context);
+    context.end();
+    if ran.is_err() && interrupt::count() > 0 {
+        return Ok(None);
+    }
+    let (outcome, findings) = match ran.and_then(legible) {
+        Ok(findings) => (Status::Done, findings),
+        Err(error) => (Status::Failed(format!("{error:#}")), Findings::default()),
     };
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Some(Chapter { name: experiment.name.into(), page, outcome, seconds, findings }))
@@ -224,10 +178,9 @@ fn write(experiment: &Experiment, notebook: &mut Notebook) -> Result<Option<Chap
 
 /// Whether findings can be read again once they are saved: JSON has no numbers that are none, and one
 /// such would make the whole file unreadable.
-fn legible(findings: &Findings) -> Result<()> {
+fn legible(findings: Findings) -> Result<Findings> {
     let json = serde_json::to_value(findings).context("cannot make JSON of the findings")?;
-    serde_json::from_value::<Findings>(json).context("a figure that is no number")?;
-    Ok(())
+    serde_json::from_value(json).context("a figure that is no number")
 }
 
 /// Puts a chapter in its place, perhaps instead of an older one. What that took counts too: its
@@ -243,6 +196,7 @@ fn put(chapters: &mut Vec<Chapter>, mut chapter: Chapter) {
 
 fn fail_if_one_failed(lab: &Lab) -> Result<()> {
     let failed: Vec<String> = lab
+        .body
         .chapters
         .iter()
         .filter_map(|chapter| match &chapter.outcome {
@@ -257,75 +211,72 @@ fn fail_if_one_failed(lab: &Lab) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::context::tests::context;
     use crate::lab::page::SECTIONS;
-    use crate::lab::store::tests::notebook;
+    use crate::lab::record::tests::lab;
 
-    fn experiment(name: &'static str, run: fn(&mut Notebook) -> Result<Findings>) -> Experiment {
-        let sections = SECTIONS.map(|name| format!("//! # {name}\n//! It is.\n")).concat();
-        let source: &'static str = format!("//! Why {name}?\n{sections}").leak();
-        Experiment { name, source, seconds: [1, 1], prerequisite: || None, run }
+    fn experiment(name: &'static str, run: fn(&mut Context) -> Result<Findings>) -> Experiment {
+        let sections = SECTIONS.map(|name| format!("# {name}\nIt is.\n")).concat();
+        let text = format!("Why {name}?\n{sections}\n# Claims\n").leak();
+        Experiment { name, text, seconds: [1, 1], run }
     }
 
-    fn works(notebook: &mut Notebook) -> Result<Findings> {
-        let rate: f64 = notebook.sample("rate", |_| Ok(7.0))?;
+    fn works(context: &mut Context) -> Result<Findings> {
+        let rate: f64 = context.sample("rate", || Ok(7.0))?;
         Ok(Findings { answer: format!("It is {rate}."), ..Findings::default() })
     }
 
-    fn breaks(notebook: &mut Notebook) -> Result<Findings> {
-        notebook.sample("before", |_| Ok(1))?;
+    fn breaks(context: &mut Context) -> Result<Findings> {
+        context.sample("before", || Ok(1))?;
         anyhow::bail!("a server died")
     }
 
-    fn divides_by_nothing(_: &mut Notebook) -> Result<Findings> {
+    fn divides_by_nothing(_: &mut Context) -> Result<Findings> {
         use crate::report::model::{Bar, Picture, Unit};
         let bars = vec![Bar { name: "x".into(), value: f64::NAN, interval: None }];
         let picture = Picture::Bars { title: "x".into(), unit: Unit::Ratio, bars, reference: None };
         Ok(Findings { picture: Some(picture), ..Findings::default() })
     }
 
+    /// Does these, and gives the record as it was saved.
+    fn performed(lab: &mut Lab, book: &[Experiment], context: &mut Context) -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("lab.json");
+        let all: Vec<&Experiment> = book.iter().collect();
+        perform(&all, lab, context, |lab, _| save(lab, &json)).unwrap();
+        Lab::read(&json).unwrap()
+    }
+
     #[test]
     fn when_one_fails_the_others_go_on_and_what_is_missing_is_said() {
         let folder = tempfile::tempdir().unwrap();
-        let Some(mut notebook) = notebook(&folder) else { return };
-        notebook.lab.chapters.clear();
-        let skipped = Experiment {
-            prerequisite: || Some("needs root".into()),
-            ..experiment("skipped", breaks)
-        };
+        let (mut lab, mut context) = (lab(), context(&folder, false));
+        lab.body.chapters.clear();
         let book = [
             experiment("broken", breaks),
-            skipped,
             experiment("divided", divides_by_nothing),
             experiment("fine", works),
         ];
-        perform(&book.each_ref(), &mut notebook, true).unwrap();
-
-        let saved = Lab::read(notebook.path()).unwrap();
-        let outcome = |name: &str| saved.chapter(name).unwrap().outcome.clone();
+        let saved = performed(&mut lab, &book, &mut context);
+        let outcome = |name: &str| saved.body.chapter(name).unwrap().outcome.clone();
         assert_eq!(outcome("broken"), Status::Failed("a server died".into()));
-        assert_eq!(outcome("skipped"), Status::Skipped("needs root".into()));
         assert!(matches!(outcome("divided"), Status::Failed(why) if why.contains("no number")));
-        assert_eq!(saved.chapter("fine").unwrap().findings.answer, "It is 7.");
-        assert_eq!(saved.samples["broken"]["before"], 1, "what it saw is kept");
-
-        let report = report::lab::summary(&saved, 100);
-        for words in ["broken: failed: a server died", "skipped: skipped: needs root"] {
-            assert!(report.contains(words), "{words} is not in {report}");
-        }
+        assert_eq!(saved.body.chapter("fine").unwrap().findings.answer, "It is 7.");
+        assert_eq!(context.store.len(), 2, "what the broken one saw is kept");
         let error = fail_if_one_failed(&saved).unwrap_err().to_string();
         assert!(error.starts_with("experiments failed: broken: a server died; divided"), "{error}");
     }
 
     #[test]
-    fn a_chapter_that_is_made_again_from_its_observations_took_as_long_as_before() {
+    fn a_chapter_that_is_made_again_from_its_samples_took_as_long_as_before() {
         let folder = tempfile::tempdir().unwrap();
-        let Some(mut notebook) = notebook(&folder) else { return };
-        notebook.lab.chapters.clear();
+        let (mut lab, mut context) = (lab(), context(&folder, false));
+        lab.body.chapters.clear();
         let book = [experiment("fine", works)];
-        perform(&book.each_ref(), &mut notebook, true).unwrap();
-        notebook.lab.chapters[0].seconds = 30.0;
-        perform(&book.each_ref(), &mut notebook, true).unwrap();
-        assert_eq!(notebook.lab.chapters.len(), 1);
-        assert!((30.0..40.0).contains(&notebook.lab.chapters[0].seconds));
+        performed(&mut lab, &book, &mut context);
+        lab.body.chapters[0].seconds = 30.0;
+        let again = performed(&mut lab, &book, &mut context);
+        assert_eq!(again.body.chapters.len(), 1);
+        assert!((30.0..40.0).contains(&again.body.chapters[0].seconds));
     }
 }

@@ -1,22 +1,26 @@
 //! `loadtest probe`: what is lost when a worker stalls, dies or is replaced?
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::documents;
 use crate::environment::Environment;
 use crate::load;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Load, Until};
+use crate::probe::drive::{Failed, Load, Until};
 use crate::probe::fault_impact::fault_impact;
-use crate::probe::fault_run::{FaultRun, run_with_faults};
-use crate::probe::inject::Struck;
-use crate::probe::record::{ProbeLatency, ProbeLoad, ProbeRecord, SCHEMA};
-use crate::probe::target::{Target, resolve};
-use crate::report::{self, progress, terminal};
-use crate::server::{Server, Strategy};
+use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
+use crate::probe::ideal::Service;
+use crate::probe::record::{ProbeBody, ProbeLoad, ProbeRecord};
+use crate::probe::target::Target;
+use crate::report::output::publish_to;
+use crate::report::progress;
+use crate::server::{Server, Spec};
+use crate::statistics::latency::percentile_of;
 use crate::warnings::Warning;
 
 /// How long requests are sent if nothing is said.
@@ -40,53 +44,40 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         Some(requests) => Until::Requests(requests),
         None => Until::Time(asked.duration.unwrap_or(DURATION)),
     };
+    let spec = spec(asked)?;
     check_faults(asked, until)?;
     let connections = connections(asked, load::raise_open_files())?;
-    let load = Load { connections, rate: asked.rate, keep_alive: asked.keep_alive, until };
+    let arrivals = match asked.arrivals {
+        cli::Arrivals::Poisson => Arrivals::Poisson { seed: asked.random.seed },
+        cli::Arrivals::Even => Arrivals::Even,
+    };
+    let load =
+        Load { connections, rate: asked.rate, arrivals, keep_alive: asked.keep_alive, until };
     let place =
-        asked.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (url, run) = match (asked.server, &asked.url) {
-        (Some(strategy), _) => on_own_server(&load, strategy, asked)?,
-        (None, Some(url)) => (url.clone(), elsewhere(&load, url, asked)?),
-        (None, None) => bail!("name a server, `shared` or `reuseport`, or a --url"),
-    };
-
-    let Run { counters, faults, answered, .. } = &run;
-    let seconds = counters.lasted.as_secs_f64();
-    let mut record = ProbeRecord {
-        schema: SCHEMA.into(),
-        server: asked.server.map_or_else(|| url.clone(), |strategy| strategy.name().into()),
-        arguments: cli::arguments(),
-        environment,
-        load: ProbeLoad {
-            url,
-            connections,
-            rate: load.rate,
-            keep_alive: load.keep_alive,
-            seconds,
-            timeout_ms: asked.timeout.as_millis() as u64,
-        },
-        attempted: counters.attempted,
-        outcomes: counters.outcomes,
-        not_sent: counters.not_sent,
-        ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
-        answered_by_server: *answered,
-        latency_us: ProbeLatency::of(counters),
-        timeline: counters.timeline.buckets().to_vec(),
-        faults: fault_impact(counters, faults),
-        warnings: Vec::new(),
-    };
-    let found = warnings(counters, *answered, &load).into_iter().chain(run.warnings);
-    record.warnings = found.map(|warning| warning.to_string()).collect();
+    let (body, warnings) = probe(&spec, &load, asked, environment.cores)?;
+    let mut record = ProbeRecord::new(cli::arguments(), environment, body);
+    record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
     if let Some(place) = place {
         place.save(&record)?;
     }
-    terminal::print(&report::probe::probe(&record))?;
-    terminal::warn(record.warnings);
-    Ok(())
+    publish_to(&documents::probe::document(&record), asked.output.asked())
+}
+
+/// The server that is asked for.
+fn spec(asked: &cli::Probe) -> Result<Spec> {
+    let target = &asked.target;
+    let text = target.server.as_ref().or(target.url.as_ref());
+    let spec = Spec::parse(text.context("name a server, or a --url")?)?;
+    ensure!(
+        target.server_options.is_empty() || spec.strategy().is_some(),
+        "options after -- are for shared and reuseport; write those of '{}' into its command",
+        spec.text
+    );
+    Ok(spec)
 }
 
 /// A fault that never comes would make a run that says nothing.
@@ -119,74 +110,74 @@ fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-/// What one run gave.
-struct Run {
-    counters: Counters,
-    /// What was done to the server meanwhile.
-    faults: Vec<Struck>,
-    /// By the server's own count.
-    answered: Option<u64>,
-    /// Those that only the one who ran it could know.
-    warnings: Vec<Warning>,
-}
-
-/// Starts a server, asks it while faults are done to it, stops it.
-fn on_own_server(load: &Load, strategy: Strategy, asked: &cli::Probe) -> Result<(String, Run)> {
-    let program = strategy.program();
-    let mut server = Server::start(strategy, &asked.server_options)?;
-    let address = server.address();
-    let host = address.to_string();
-    let target = Target::new(address, &host, &asked.url_path, load.keep_alive, asked.timeout);
+/// Starts a server, or finds one that runs; asks it while faults are done to it, and stops it.
+fn probe(
+    spec: &Spec,
+    load: &Load,
+    asked: &cli::Probe,
+    cpus: usize,
+) -> Result<(ProbeBody, Vec<Warning>)> {
+    let (name, options) = (spec.display_name(), &asked.target.server_options);
+    let path = &asked.target.url_path;
+    let signals = signals_for(spec, &asked.signals, &asked.faults)?;
+    let mut server = Server::start(spec, options)?;
+    server.set_signals(signals);
+    let url = server.url(path);
+    let mut target = Target::of(&server, path, load.keep_alive, asked.timeout);
+    if let Some(text) = &asked.expect {
+        target.expect = Some(text.clone().into_bytes());
+    }
+    let described = ProbeLoad::of(url, load, &target);
+    let service = Service::of(spec, options, path, server.worker_pids().len(), cpus);
     let before = server.requests();
 
-    let bar = progress::probe(program, load.until);
-    let fault_run =
-        run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
-            show(&bar, load, counters, elapsed);
-        })?;
-    let FaultRun { counters, struck: faults, mut warnings } = fault_run;
-    if cfg!(debug_assertions) {
-        warnings.push(Warning::DebugBuild);
-    }
+    let bar = match load.until {
+        Until::Time(time) => progress::asking(&name, time),
+        Until::Requests(number) => progress::requests(&name, number),
+    };
+    let run = run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
+        match load.until {
+            Until::Time(_) => bar.show(elapsed),
+            Until::Requests(_) => bar.show_requests(counters.attempted),
+        }
+    });
+    let FaultRun { counters, struck, warnings } = run.or_else(salvage)?;
+    bar.finish();
     let how = server.end()?;
-    let asked_to = faults.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
-    warnings.extend(how.filter(|_| !asked_to).map(|how| Warning::DidNotStop { program, how }));
+    let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
+
+    let mut found = figures(&counters, answered, load);
+    found.extend(warnings);
+    if cfg!(debug_assertions) && spec.strategy().is_some() {
+        found.push(Warning::DebugBuild);
+    }
+    let asked_to = struck.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
+    let stopped = |how| Warning::DidNotStop { program: server.name().into(), how };
+    found.extend(how.filter(|_| !asked_to).map(stopped));
     let said = server.warnings();
-    let more = said.len().saturating_sub(REPEATED);
-    let said = said.into_iter().take(REPEATED);
-    warnings.extend(said.map(|text| Warning::Server { program, text }));
-    if more > 0 {
-        warnings.push(Warning::ServerSaidMore { program, lines: more });
+    let lines = said.len().saturating_sub(REPEATED);
+    found.extend(said.into_iter().take(REPEATED));
+    if lines > 0 {
+        found.push(Warning::ServerSaidMore { program: server.name().into(), lines });
     }
-    let answered = Some(server.requests().saturating_sub(before));
-    Ok((format!("http://{host}{}", asked.url_path), Run { counters, faults, answered, warnings }))
+    let body = ProbeBody {
+        answered_by_server: answered,
+        faults: fault_impact(&counters, &struck),
+        ..ProbeBody::of(name, described, &counters, service)?
+    };
+    Ok((body, found))
 }
 
-/// Asks a server that somebody else started.
-fn elsewhere(load: &Load, url: &str, asked: &cli::Probe) -> Result<Run> {
-    let (address, host, path) = resolve(url)?;
-    let target = Target::new(address, host, path, load.keep_alive, asked.timeout);
-    let counters = ask(target, load, url)?;
-    Ok(Run { counters, faults: Vec::new(), answered: None, warnings: Vec::new() })
-}
-
-/// Puts the load on the target, with a bar.
-fn ask(target: Target, load: &Load, whom: &str) -> Result<Counters> {
-    let bar = progress::probe(whom, load.until);
-    drive::run(target, load, Instant::now(), |counters, elapsed| {
-        show(&bar, load, counters, elapsed)
-    })
-}
-
-fn show(bar: &progress::Bar, load: &Load, counters: &Counters, elapsed: Duration) {
-    match load.until {
-        Until::Time(_) => bar.show(elapsed),
-        Until::Requests(_) => bar.show_requests(counters.attempted),
-    }
+/// What was counted until the prober failed, if it was that, and why it did.
+fn salvage(error: anyhow::Error) -> Result<FaultRun> {
+    let failed: Failed = error.downcast()?;
+    let seconds = failed.counters.lasted.as_secs_f64();
+    let warnings = vec![Warning::ProberFailed { seconds, reason: failed.to_string() }];
+    Ok(FaultRun { counters: *failed.counters, struck: Vec::new(), warnings })
 }
 
 /// The warnings that follow from figures.
-fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warning> {
+fn figures(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warning> {
     let mut found = Vec::new();
     if counters.interrupted {
         found.push(Warning::Interrupted { seconds: counters.lasted.as_secs_f64() });
@@ -194,8 +185,14 @@ fn warnings(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warn
     if counters.cut_off > 0 {
         found.push(Warning::CutOff { count: counters.cut_off });
     }
-    if counters.not_sent > 0 {
+    if let Some(asked) = load.rate.filter(|_| counters.fell_behind) {
+        found.push(Warning::RateNotReached { asked, sent: counters.sent_per_second() });
+    } else if counters.not_sent > 0 {
         found.push(Warning::NotSent { count: counters.not_sent, limit: load.connections });
+    }
+    if counters.client_was_late() {
+        let p99_ms = percentile_of(&counters.lateness, 99.0) as f64 / 1e3;
+        found.push(Warning::ClientLate { p99_ms, slices: None });
     }
     if let Some(first) = counters.first_wrong.clone() {
         found.push(Warning::WrongAnswers { count: counters.outcomes.wrong_answer, first });
@@ -253,13 +250,18 @@ mod tests {
     #[test]
     fn the_servers_count_may_exceed_the_good_answers_by_those_that_were_lost() {
         let mut counters = Counters::new().unwrap();
-        let load =
-            Load { connections: 1, rate: None, keep_alive: false, until: Until::Requests(4) };
+        let load = Load {
+            connections: 1,
+            rate: None,
+            arrivals: Arrivals::Even,
+            keep_alive: false,
+            until: Until::Requests(4),
+        };
         for outcome in [Outcome::Ok, Outcome::Ok, Outcome::Ok, Outcome::Reset] {
             counters.count(outcome, Duration::ZERO, Duration::ZERO);
         }
         for (answered, agrees) in [(2, false), (3, true), (4, true), (5, false)] {
-            let found = warnings(&counters, Some(answered), &load);
+            let found = figures(&counters, Some(answered), &load);
             let disagrees = |w: &Warning| matches!(w, Warning::CountsDisagree { .. });
             assert_eq!(!found.iter().any(disagrees), agrees, "{answered}");
         }

@@ -1,75 +1,46 @@
 //! `loadtest show`: saved results side by side.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 
 use crate::cli;
-use crate::commands::{self, compare};
-use crate::lab::record::Lab;
-use crate::matrix::record::Matrix;
-use crate::measure::bench::Record;
-use crate::measure::comparison;
-use crate::measure::comparison::Comparison;
-use crate::report::{side_by_side, terminal};
-use crate::{lab, matrix};
+use crate::commands;
+use crate::documents;
+use crate::lab::record::{Lab, LabBody};
+use crate::matrix::record::{Matrix, MatrixBody};
+use crate::measure::bench::Bench;
+use crate::measure::comparison::{CompareBody, Comparison};
+use crate::record::{Body, schema_of};
+use crate::report::output::{Output, publish_to};
 
 /// Reads the files and shows them in one table, or one that is more than that as it was before.
 pub fn run(asked: &cli::Show) -> Result<()> {
+    let output = |json| Output { json, html: asked.html.as_deref(), markdown: asked.markdown };
     for path in &asked.files {
-        let schema = schema(path).unwrap_or_default();
+        let schema = schema_of(path).unwrap_or_default();
         let alone = || {
             let show = path.display();
             let others = asked.files.len() - 1;
             ensure!(others == 0, "{show} is a {schema}, which stands alone; show it by itself");
             Ok(())
         };
-        if schema == comparison::SCHEMA {
+        if schema == CompareBody::SCHEMA {
             alone()?;
             let mut found = Comparison::read(path)?;
             found.summarize()?;
-            return compare::show(&found, path, asked.html.as_deref(), asked.markdown);
+            return publish_to(&documents::compare::document(&found), output(Some(path.as_path())));
         }
-        if schema == lab::record::SCHEMA {
+        if schema == LabBody::SCHEMA {
             alone()?;
             let found = Lab::read(path)?;
-            let html = asked.html.as_deref();
-            return commands::lab::show(&found, path, html, asked.markdown);
+            return commands::lab::show(&found, output(Some(path.as_path())));
         }
-        if schema == matrix::record::SCHEMA {
+        if schema == MatrixBody::SCHEMA {
             alone()?;
             let found = Matrix::read(path)?;
-            let html = asked.html.as_deref();
-            return commands::matrix::show(&found, path, html, asked.markdown);
+            return publish_to(&documents::matrix::document(&found), output(Some(path.as_path())));
         }
     }
-    ensure!(
-        asked.html.is_none() && !asked.markdown,
-        "--html and --markdown show a result of compare, matrix or lab, and {} is none",
-        asked.files[0].display()
-    );
-    let records: Vec<Record> =
-        asked.files.iter().map(|path| Record::read(path)).collect::<Result<_>>()?;
-    terminal::print(&side_by_side::compare(&records))?;
-    // Most warnings are true of all of them; each is said once, with whom it concerns.
-    let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
-    for record in &records {
-        for warning in &record.warnings {
-            match said.iter_mut().find(|(text, _)| text == warning) {
-                Some((_, servers)) => servers.push(&record.server),
-                None => said.push((warning, vec![&record.server])),
-            }
-        }
-    }
-    terminal::warn(said.iter().map(|(text, servers)| match servers.len() == records.len() {
-        true => (*text).to_owned(),
-        false => format!("{}: {text}", servers.join(", ")),
-    }));
-    Ok(())
-}
-
-/// Which schema a file says it has, if it says so.
-fn schema(path: &Path) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    value.get("schema")?.as_str().map(str::to_owned)
+    let records: Vec<Bench> =
+        asked.files.iter().map(|path| Bench::read(path)).collect::<Result<_>>()?;
+    publish_to(&documents::show::document(&records), output(None))
 }

@@ -6,8 +6,32 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use procfs::process::Process;
+use serde::{Deserialize, Serialize};
 
-use crate::measure::bench::{ContextSwitches, CpuSeconds};
+/// CPU time in seconds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct CpuSeconds {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel, on its behalf.
+    pub system: f64,
+}
+
+impl CpuSeconds {
+    /// User and system together.
+    pub fn total(&self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// How often a process left the CPU.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ContextSwitches {
+    /// Because it had nothing to do.
+    pub voluntary: u64,
+    /// Because somebody else was to have it.
+    pub involuntary: u64,
+}
 
 /// A process's counters, since its start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +84,11 @@ impl Usage {
         }
     }
 
+    /// Whether this kernel has counted run queue waits for it.
+    pub fn has_schedstat(&self) -> bool {
+        self.cpu_nanoseconds > 0
+    }
+
     /// What was added since an earlier reading of the same process.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -91,19 +120,6 @@ pub fn own_cpu() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = |time: TimeVal| time.num_microseconds() as u64;
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
-}
-
-/// The processes that a process has started and that still run.
-pub fn children(pid: u32) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for process in procfs::process::all_processes().context("cannot read /proc")?.flatten() {
-        // Processes come and go while we look.
-        if process.stat().is_ok_and(|stat| stat.ppid == pid as i32) {
-            found.push(process.pid as u32);
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
-//! Who listens on a port, and how many connections wait for each to accept them.
+//! Who listens on a port, how many connections wait for each to accept them, and which were accepted.
 //!
 //! Asked with sock_diag, as ss(8) does. `/proc/net/tcp` has the same figures, but there the kernel
 //! goes through all connections first, closed ones that linger in TIME_WAIT included; here it looks
 //! at the listening sockets of that port alone.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use serde::{Deserialize, Serialize};
 
@@ -39,38 +42,52 @@ pub struct Listener {
 /// When the kernel does not answer such questions: it was built without `INET_DIAG`, or may not load
 /// the module `tcp_diag`.
 pub fn listeners(port: u16) -> Result<Vec<Listener>> {
-    let mut found = listeners_of(AF_INET, SocketId::new_v4(), port)?;
-    found.extend(listeners_of(AF_INET6, SocketId::new_v6(), port)?);
-    found.sort_by_key(|listener| listener.inode);
-    Ok(found)
-}
-
-fn listeners_of(family: u8, any: SocketId, port: u16) -> Result<Vec<Listener>> {
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::LISTEN,
-        socket_id: SocketId { source_port: port, ..any },
-    });
-    let answers = netlink::ask(NETLINK_SOCK_DIAG, NLM_F_DUMP, request).with_context(|| {
-        format!(
-            "cannot ask the kernel who listens on port {port}; it needs the module tcp_diag \
-             (as root: modprobe tcp_diag)"
-        )
-    })?;
-    let responses = answers.into_iter().filter_map(|answer| match answer {
-        SockDiagMessage::InetResponse(response) => Some(response.header),
-        _ => None,
-    });
-    let listeners = responses.map(|header| Listener {
+    let listener = |header: InetResponseHeader| Listener {
         address: SocketAddr::new(plain(header.socket_id.source_address), port),
         inode: header.inode.into(),
         uid: header.uid,
         queued: header.recv_queue,
         backlog: header.send_queue,
-    });
-    Ok(listeners.collect())
+    };
+    let mut found: Vec<Listener> =
+        sockets(port, StateFlags::LISTEN)?.into_iter().map(listener).collect();
+    found.sort_by_key(|listener| listener.inode);
+    Ok(found)
+}
+
+/// The inodes of the connections of this port that were accepted and are open at this end. One that
+/// waits in an accept queue has none yet.
+///
+/// # Errors
+/// As for [`listeners`].
+pub fn connections(port: u16) -> Result<BTreeSet<u64>> {
+    let found = sockets(port, StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT)?;
+    Ok(found.iter().map(|header| header.inode.into()).filter(|&inode| inode != 0).collect())
+}
+
+/// The TCP sockets of both families on a local port, in any of these states.
+fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
+    let mut found = Vec::new();
+    for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+        let request = SockDiagMessage::InetRequest(InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::from_bits_retain(states.bits()),
+            socket_id: SocketId { source_port: port, ..any },
+        });
+        let answers = netlink::ask(NETLINK_SOCK_DIAG, NLM_F_DUMP, request).with_context(|| {
+            format!(
+                "cannot ask the kernel about the sockets of port {port}; it needs the module \
+                 tcp_diag (as root: modprobe tcp_diag)"
+            )
+        })?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
+            SockDiagMessage::InetResponse(response) => Some(response.header),
+            _ => None,
+        }));
+    }
+    Ok(found)
 }
 
 /// An IPv4 address as such, where an IPv6 socket is bound to one.
@@ -125,9 +142,12 @@ mod tests {
         expected.queued = 3;
         assert_eq!(listeners(address.port()).unwrap(), [expected.clone()]);
 
-        let _accepted = listener.accept().unwrap();
+        assert!(connections(address.port()).unwrap().is_empty());
+
+        let (accepted, _) = listener.accept().unwrap();
         expected.queued = 2;
         assert_eq!(listeners(address.port()).unwrap(), [expected]);
+        assert_eq!(connections(address.port()).unwrap(), [inode(&accepted)].into());
 
         drop(listener);
         assert_eq!(listeners(address.port()).unwrap(), []);

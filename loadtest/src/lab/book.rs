@@ -6,30 +6,28 @@ use anyhow::Result;
 
 use crate::lab::chapter::Findings;
 use crate::lab::chapters::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
+use crate::lab::context::Context;
 use crate::lab::page::Page;
-use crate::lab::store::Notebook;
 
 /// One experiment.
 pub struct Experiment {
     /// What the command line calls it.
     pub name: &'static str,
-    /// Its source file, whose heading is its page.
-    pub source: &'static str,
+    /// Its page of the book, as it is written.
+    pub text: &'static str,
     /// About how many seconds it takes, and how many in the short form.
     pub seconds: [u64; 2],
-    /// Why it cannot be done here at all, if it cannot. A part that cannot is among its findings.
-    pub prerequisite: fn() -> Option<String>,
-    /// Does it.
-    pub run: fn(&mut Notebook) -> Result<Findings>,
+    /// Does it. A part that cannot be done here is named among its findings.
+    pub run: fn(&mut Context) -> Result<Findings>,
 }
 
 impl Experiment {
     /// Its page of the book.
     ///
     /// # Errors
-    /// When its heading is not as [`Page`] wants it.
+    /// When it is not as [`Page`] wants it.
     pub fn page(&self) -> Result<Page> {
-        Page::of(self.source)
+        Page::of(self.text)
     }
 
     /// About how long it takes.
@@ -38,83 +36,30 @@ impl Experiment {
     }
 }
 
-/// Nothing stands in the way.
-fn none() -> Option<String> {
-    None
+/// Experiments, each with its name, which is that of its module, and its expected seconds.
+macro_rules! book {
+    ($($name:ident $seconds:expr),*) => {
+        [$(Experiment {
+            name: stringify!($name),
+            text: include_str!(concat!("chapters/", stringify!($name), ".md")),
+            seconds: $seconds,
+            run: $name::run,
+        }),*]
+    };
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 10] = [
-    Experiment {
-        name: "post",
-        source: include_str!("chapters/post.rs"),
-        seconds: [125, 36],
-        prerequisite: none,
-        run: post::run,
-    },
-    Experiment {
-        name: "hash",
-        source: include_str!("chapters/hash.rs"),
-        seconds: [165, 34],
-        prerequisite: none,
-        run: hash::run,
-    },
-    Experiment {
-        name: "spread",
-        source: include_str!("chapters/spread.rs"),
-        seconds: [35, 6],
-        prerequisite: none,
-        run: spread::run,
-    },
-    Experiment {
-        name: "order",
-        source: include_str!("chapters/order.rs"),
-        seconds: [12, 6],
-        prerequisite: none,
-        run: order::run,
-    },
-    Experiment {
-        name: "tail",
-        source: include_str!("chapters/tail.rs"),
-        seconds: [145, 34],
-        prerequisite: none,
-        run: tail::run,
-    },
-    Experiment {
-        name: "stall",
-        source: include_str!("chapters/stall.rs"),
-        seconds: [62, 18],
-        prerequisite: none,
-        run: stall::run,
-    },
-    Experiment {
-        name: "crash",
-        source: include_str!("chapters/crash.rs"),
-        seconds: [90, 20],
-        prerequisite: none,
-        run: crash::run,
-    },
-    Experiment {
-        name: "reload",
-        source: include_str!("chapters/reload.rs"),
-        seconds: [75, 20],
-        prerequisite: none,
-        run: reload::run,
-    },
-    Experiment {
-        name: "twice",
-        source: include_str!("chapters/twice.rs"),
-        seconds: [2, 2],
-        prerequisite: none,
-        run: twice::run,
-    },
-    Experiment {
-        name: "flag",
-        source: include_str!("chapters/flag.rs"),
-        seconds: [2, 2],
-        prerequisite: none,
-        run: flag::run,
-    },
+pub const BOOK: [Experiment; 10] = book![
+    post [125, 36],
+    hash [165, 34],
+    spread [35, 6],
+    order [12, 6],
+    tail [145, 34],
+    stall [62, 18],
+    crash [90, 20],
+    reload [75, 20],
+    twice [2, 2],
+    flag [2, 2]
 ];
 
 /// What the command line may name.
@@ -132,6 +77,10 @@ mod tests {
             let page = experiment.page().unwrap_or_else(|e| panic!("{}: {e}", experiment.name));
             assert!(page.question.ends_with('?'), "{}", page.question);
             assert!(page.section("The criterion").len() > 40, "{}", experiment.name);
+            let (_, claims) = experiment.text.split_once("\n# Claims\n- ").unwrap();
+            for claim in claims.split("\n- ") {
+                assert_eq!(claim.matches('|').count(), 3, "{claim}");
+            }
         }
     }
 

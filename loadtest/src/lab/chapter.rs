@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lab::criterion::Criterion;
+pub use crate::lab::criterion::Verdict;
 use crate::lab::page::Page;
 use crate::report::model::{Picture, Table};
 
@@ -13,6 +15,7 @@ pub struct Chapter {
     /// Its page of the book.
     pub page: Page,
     /// How far it came.
+    #[serde(rename = "status")]
     pub outcome: Status,
     /// How long it took, in seconds, without what was taken over from an earlier run.
     pub seconds: f64,
@@ -70,79 +73,28 @@ pub struct Claim {
     pub verdict: Verdict,
 }
 
-impl Claim {
-    /// What somebody claims: who, where it can be read, what, and their figure.
-    pub fn by(source: &str, url: Option<&str>, claim: &str, theirs: &str) -> Self {
-        Self {
-            claim: claim.into(),
-            source: source.into(),
-            url: url.map(str::to_owned),
-            theirs: theirs.into(),
-            ours: String::new(),
-            limit: String::new(),
-            verdict: Verdict::NotDecidable("it was not judged".into()),
+/// The claims that a page lists, each judged by its criterion. The word beside a criterion says why
+/// a figure of it may be missing; it may be empty.
+///
+/// A page lists its claims in the last section, an item each: who claims it, where it can be read (or
+/// nothing), what, and their figure.
+pub fn judged(page: &str, by: &[(&Criterion, &str)]) -> Vec<Claim> {
+    let listed = page.split("\n# Claims\n").nth(1).unwrap_or_default();
+    let items = listed.trim().trim_start_matches("- ").split("\n- ");
+    debug_assert_eq!(items.clone().count(), by.len(), "a criterion for each claim");
+    let claim = |(item, (criterion, missing)): (&str, &(&Criterion, &str))| {
+        let words = item.split_whitespace().collect::<Vec<_>>().join(" ") + " ";
+        let mut fields = words.split("| ").map(|field| field.trim().to_owned());
+        let mut next = || fields.next().unwrap_or_default();
+        Claim {
+            source: next(),
+            url: Some(next()).filter(|url| !url.is_empty()),
+            claim: next(),
+            theirs: next(),
+            ours: criterion.figures(),
+            limit: criterion.limits(),
+            verdict: criterion.verdict(missing),
         }
-    }
-
-    /// What was found here, what it must be for the claim to hold, and whether it is.
-    pub fn found(
-        self,
-        ours: impl Into<String>,
-        limit: impl Into<String>,
-        verdict: Verdict,
-    ) -> Self {
-        Self { ours: ours.into(), limit: limit.into(), verdict, ..self }
-    }
-}
-
-/// Whether a claim holds here.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
-pub enum Verdict {
-    /// It does.
-    Reproduced,
-    /// It does not.
-    NotReproduced,
-    /// It cannot be told, for this reason.
-    NotDecidable(String),
-}
-
-impl Verdict {
-    /// From a criterion that may be met, failed, or neither.
-    pub fn of(met: Option<bool>, why_not: &str) -> Self {
-        match met {
-            Some(true) => Self::Reproduced,
-            Some(false) => Self::NotReproduced,
-            None => Self::NotDecidable(why_not.into()),
-        }
-    }
-
-    /// In words.
-    pub fn words(&self) -> String {
-        match self {
-            Self::Reproduced => "reproduced".into(),
-            Self::NotReproduced => "not reproduced".into(),
-            Self::NotDecidable(reason) => format!("not decidable here: {reason}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_verdict_that_was_saved_reads_back_with_its_reason() {
-        for verdict in [Verdict::Reproduced, Verdict::NotDecidable("one core".into())] {
-            let json = serde_json::to_string(&verdict).unwrap();
-            assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict, "{json}");
-        }
-    }
-
-    #[test]
-    fn neither_met_nor_failed_is_not_decidable_and_says_why() {
-        assert_eq!(Verdict::of(None, "too few").words(), "not decidable here: too few");
-        assert_eq!(Verdict::of(Some(true), "").words(), "reproduced");
-        assert_eq!(Verdict::of(Some(false), "").words(), "not reproduced");
-    }
+    };
+    items.zip(by).map(claim).collect()
 }

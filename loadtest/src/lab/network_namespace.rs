@@ -8,21 +8,21 @@ use crate::kernel::netns;
 /// The sysctl, below `/proc/sys`.
 const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
 
-/// A place to be.
+/// A network namespace, or the one that this program is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Namespace {
     /// What the sysctl says here.
     pub migrates: bool,
     /// Whether it is a namespace, or this machine as it is.
     pub apart: bool,
 }
 
-impl Room {
+impl Namespace {
     /// One with the sysctl off and one with it on; or the machine as it is, and why.
     pub fn both() -> (Vec<Self>, Option<String>) {
-        let room = |migrates| Self { migrates, apart: true };
+        let namespace = |migrates| Self { migrates, apart: true };
         match netns::within(&[(MIGRATE, "1")], || Ok(())) {
-            Ok(()) => (vec![room(false), room(true)], None),
+            Ok(()) => (vec![namespace(false), namespace(true)], None),
             Err(error) => {
                 let setting = std::fs::read_to_string(format!("/proc/sys/{MIGRATE}"));
                 // Linux before 5.14 has no such sysctl, and does not migrate.
@@ -46,11 +46,6 @@ impl Room {
             false => action(),
         }
     }
-
-    /// As keys of samples and rows of tables have it.
-    pub fn name(self) -> &'static str {
-        if self.migrates { "tcp_migrate_req 1" } else { "tcp_migrate_req 0" }
-    }
 }
 
 #[cfg(test)]
@@ -58,18 +53,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_always_a_room_and_a_reason_where_there_is_only_one() {
-        let (rooms, missing) = Room::both();
+    fn there_is_always_one_and_a_reason_where_there_is_only_one() {
+        let (namespaces, missing) = Namespace::both();
         match missing {
             None => {
-                for room in rooms {
-                    let setting = room
+                for namespace in namespaces {
+                    let setting = namespace
                         .within(|| Ok(std::fs::read_to_string("/proc/sys/".to_owned() + MIGRATE)?));
-                    assert_eq!(setting.unwrap().trim() == "1", room.migrates);
+                    assert_eq!(setting.unwrap().trim() == "1", namespace.migrates);
                 }
             }
             Some(reason) => {
-                assert!(rooms.len() == 1 && reason.contains("tcp_migrate_req"), "{reason}");
+                assert!(namespaces.len() == 1 && reason.contains("tcp_migrate_req"), "{reason}");
                 crate::skip_test(&reason);
             }
         }

@@ -1,7 +1,8 @@
-//! An experiment's page of the book, read from the heading of its own source file.
+//! An experiment's page of the book: a Markdown file beside its source file.
 //!
 //! What decides a claim must stand beside the code that does it, and a reader of the report must see
-//! the same words. So there is only one text: the `//!` lines at the top of each experiment.
+//! the same words. So there is only one text, which is the documentation of the module as well. Its
+//! last section lists the claims, which are no part of the page but of its findings.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -20,14 +21,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the heading of a source file.
+    /// Reads a page.
     ///
     /// # Errors
     /// When a section is missing, empty or out of order: then the program is wrong, not its user.
-    pub fn of(source: &str) -> Result<Self> {
-        let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
-        let mut lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
-        let question = lines.next().context("a source file without a heading")?.trim().to_owned();
+    pub fn of(text: &str) -> Result<Self> {
+        let (text, _) = text.split_once("\n# Claims\n").context("a page without claims")?;
+        let mut lines = text.lines();
+        let question = lines.next().context("a page without a question")?.trim().to_owned();
         let mut sections: Vec<(String, String)> = Vec::new();
         for line in lines {
             match (line.strip_prefix("# "), sections.last_mut()) {
@@ -57,13 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_heading_becomes_a_question_and_its_sections() {
-        let sections = SECTIONS.map(|name| format!("//! # {name}\n//! It is.\n//!\n//! So.\n//!"));
-        let source = format!("//! Why?\n//!\n{}\n\nuse x;\n//! not this", sections.join("\n"));
+    fn a_text_becomes_a_question_and_its_sections() {
+        let sections = SECTIONS.map(|name| format!("# {name}\nIt is.\n\nSo.\n"));
+        let source = format!("Why?\n\n{}\n# Claims\n- me | | so | 1\n", sections.join("\n"));
         let page = Page::of(&source).unwrap();
         assert_eq!(page.question, "Why?");
         assert_eq!(page.section("Elsewhere"), "It is.\n\nSo.");
         assert!(Page::of(&source.replace("# Elsewhere", "# Here")).is_err());
-        assert!(Page::of("use x;").is_err());
+        assert!(Page::of("Why?").is_err());
     }
 }

@@ -16,15 +16,6 @@ pub struct Queues {
     seen: Vec<(Duration, Vec<Listener>)>,
 }
 
-/// How long queues were within some time: the longest that was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Longest {
-    /// Of the socket that this worker accepts from.
-    pub of_worker: u32,
-    /// Of all other sockets of the server together.
-    pub of_others: u32,
-}
-
 impl Queues {
     /// Nothing seen yet.
     pub fn of(server: &Server) -> Self {
@@ -42,21 +33,17 @@ impl Queues {
         }
     }
 
-    /// The longest queues from one time to another, of this worker and of others; `None` if nothing
-    /// was seen then.
-    pub fn longest(&self, pid: u32, from: Duration, to: Duration) -> Option<Longest> {
+    /// The longest queues that were seen from one time to another: of the socket that this worker
+    /// accepts from, and of all others together; `None` if nothing was seen then.
+    pub fn longest(&self, pid: u32, from: Duration, to: Duration) -> Option<[u32; 2]> {
         let (_, inode) = self.sockets.iter().find(|(worker, _)| *worker == pid)?;
-        let within = self.seen.iter().filter(|(at, _)| (from..to).contains(at));
         let queued = |sockets: &[Listener], own: bool| -> u32 {
             let wanted = |socket: &&Listener| (socket.inode == *inode) == own;
             sockets.iter().filter(wanted).map(|socket| socket.queued).sum()
         };
-        let looks = within.map(|(_, sockets)| (queued(sockets, true), queued(sockets, false)));
-        looks.fold(None, |longest, (own, others)| {
-            let Longest { of_worker, of_others } =
-                longest.unwrap_or(Longest { of_worker: 0, of_others: 0 });
-            Some(Longest { of_worker: of_worker.max(own), of_others: of_others.max(others) })
-        })
+        let within = self.seen.iter().filter(|(at, _)| (from..to).contains(at));
+        let looks = within.map(|(_, sockets)| [queued(sockets, true), queued(sockets, false)]);
+        looks.reduce(|longest, now| [0, 1].map(|place| longest[place].max(now[place])))
     }
 }
 
@@ -80,8 +67,8 @@ mod tests {
         let seen = vec![(ms(10), look([1, 2])), (ms(60), look([5, 0])), (ms(110), look([9, 9]))];
         let queues = Queues { port: 80, sockets: vec![(7, 0), (8, 1)], seen };
         let longest = |pid| queues.longest(pid, ms(0), ms(100));
-        assert_eq!(longest(7), Some(Longest { of_worker: 5, of_others: 2 }));
-        assert_eq!(longest(8), Some(Longest { of_worker: 2, of_others: 5 }));
+        assert_eq!(longest(7), Some([5, 2]));
+        assert_eq!(longest(8), Some([2, 5]));
         assert_eq!(longest(9), None);
         assert_eq!(queues.longest(7, ms(20), ms(30)), None);
     }

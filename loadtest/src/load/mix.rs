@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cli::url_path;
 use crate::load::Share;
+use crate::types::url_path;
 
 /// Reads a mix. Empty lines and what follows a `#` say nothing.
 ///

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::kernel::procfs::Usage;
@@ -18,7 +18,7 @@ use crate::load::wrk::{Measured, Moment, Wrk};
 const EVENTS: &str = "instructions:u,instructions:k";
 
 /// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Instructions, through `perf stat`.
@@ -141,7 +141,7 @@ fn sum(usages: impl Iterator<Item = Usage>) -> Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::bench::CpuSeconds;
+    use crate::kernel::procfs::CpuSeconds;
 
     #[test]
     fn perfs_counts_are_read_by_event() {

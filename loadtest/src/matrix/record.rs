@@ -1,24 +1,18 @@
 //! The record of one `matrix`. The slices of each workload are in files of their own, which it names.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
+use crate::record::{Body, Record};
+use crate::statistics::estimate::Estimate;
 
-/// Which fields there are and what they mean.
-pub const SCHEMA: &str = "loadtest-matrix/2";
+/// The record of one `matrix`.
+pub type Matrix = Record<MatrixBody>;
 
 /// What is saved and shown.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Matrix {
-    /// [`SCHEMA`].
-    pub schema: String,
-    /// The arguments of loadtest with which it can be repeated.
-    pub arguments: Vec<String>,
-    /// Where and with what it ran.
-    pub environment: Environment,
+pub struct MatrixBody {
+    /// Whether it is the short form: fewer workloads, policies and rounds.
+    pub quick: bool,
     /// Who took part.
     pub policies: Vec<String>,
     /// Who did not, and why.
@@ -27,8 +21,11 @@ pub struct Matrix {
     pub columns: Vec<Column>,
     /// What must come out of it, and whether it did.
     pub expectations: Vec<Expectation>,
-    /// What to know before believing it, as text.
-    pub warnings: Vec<String>,
+}
+
+impl Body for MatrixBody {
+    const SCHEMA: &'static str = "loadtest-matrix/3";
+    const COMMAND: &'static str = "matrix";
 }
 
 /// A policy that took no part.
@@ -39,6 +36,18 @@ pub struct Missing {
     pub reason: String,
 }
 
+/// What kind of figures a workload gives.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Requests/s in a closed loop, and latencies at parts of what the best serves.
+    Throughput,
+    /// Latencies at given rates, as multiples of the ideal: handlers block, and cost no CPU time.
+    Blocking,
+    /// What is served while a worker is stopped, and lost when it is killed.
+    Stopped,
+}
+
 /// One workload.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Column {
@@ -46,35 +55,82 @@ pub struct Column {
     pub name: String,
     /// What it does, in words.
     pub words: String,
+    /// What its figures are.
+    pub kind: Kind,
     /// Whether a load-aware policy must be good in it.
     pub judged: bool,
-    /// The file with its slices, if they are in one, beside this record.
-    pub slices: Option<String>,
+    /// The file with its slices, beside this record.
+    pub slices: String,
     /// One for each policy that has a figure.
     pub cells: Vec<Figure>,
 }
 
-/// What a policy did in a workload.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+/// What a policy did in a workload. What was not measured in it is `null` or empty.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Figure {
     /// Who.
     pub policy: String,
+    /// Whether it is good here; `null` where nobody is judged.
+    pub verdict: Option<Verdict>,
+    /// What decided that, in words, with the figures.
+    pub reason: String,
     /// Median requests/s; where a worker is stopped, of the time while it is.
-    pub requests_per_second: f64,
+    pub requests_per_second: Option<Estimate>,
     /// These over those of the best in the workload, round by round.
-    pub of_best: f64,
-    /// Its 95 % interval, round by round against the best policy.
-    pub interval: Option<[f64; 2]>,
+    pub of_best: Option<Estimate>,
+    /// CPU time of the server for each request, in microseconds.
+    pub cpu_us_per_request: Option<Estimate>,
     /// How often a worker left the CPU for each request.
     pub switches_per_request: Option<f64>,
     /// Median, over the slices, of the busiest worker's connections over the average worker's.
     pub connections_max_over_mean: Option<f64>,
     /// The greatest difference, in a slice, of connections between two workers.
     pub connections_max_less_min: Option<u64>,
+    /// Latencies at fixed rates, the lowest rate first.
+    pub latencies: Vec<AtLoad>,
+    /// What wrk saw go wrong, other than an answer's status.
+    #[serde(default)]
+    pub errors: u64,
     /// Where a worker is stopped: requests/s while it is, over those before.
     pub while_stopped: Option<f64>,
     /// Where a worker is stopped and then killed: requests lost, on average.
     pub lost_when_killed: Option<f64>,
+}
+
+/// Latencies of a policy at one rate, in microseconds.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct AtLoad {
+    /// The part of what the best serves, or where handlers block, of what the workers could serve.
+    pub share: f64,
+    /// Requests due per second.
+    pub rate: u64,
+    /// Medians over the slices in which the client was not late; `null` where it always was.
+    pub p50: Option<Estimate>,
+    /// The same.
+    pub p99: Option<Estimate>,
+    /// p99 over that of the policy with the lowest one at this rate, round by round.
+    pub p99_of_best: Option<Estimate>,
+    /// Where handlers block: p50 as a multiple of what one queue without overhead gives.
+    pub p50_of_ideal: Option<Estimate>,
+    /// The same of p99.
+    pub p99_of_ideal: Option<Estimate>,
+    /// The part of all requests due that were answered well.
+    pub answered: f64,
+    /// Requests lost or not sent.
+    pub lost: u64,
+    /// Slices that are not judged, since the client was late.
+    pub late_slices: usize,
+}
+
+/// Whether a policy is good in a workload.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names say it
+pub enum Verdict {
+    Good,
+    Bad,
+    /// An interval crosses a limit.
+    Undecided,
 }
 
 /// Something that must come out.
@@ -88,25 +144,22 @@ pub struct Expectation {
     pub figures: String,
 }
 
-impl Matrix {
-    /// Reads a saved record.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is something else, or has another schema.
-    pub fn read(path: &Path) -> Result<Self> {
-        let show = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {show}"))?;
-        let hint = "`loadtest matrix` makes one";
-        let value: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| format!("{show} is not a result of matrix ({hint})"))?;
-        let schema = value.get("schema").and_then(|schema| schema.as_str()).unwrap_or("none");
-        ensure!(schema == SCHEMA, "{show} has schema {schema}, not {SCHEMA}; {hint}");
-        serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
-    }
-
+impl MatrixBody {
     /// The figure of a policy in a workload.
     pub fn figure(&self, column: &str, policy: &str) -> Option<&Figure> {
         let column = self.columns.iter().find(|found| found.name == column)?;
         column.cells.iter().find(|figure| figure.policy == policy)
+    }
+}
+
+impl Figure {
+    /// Requests/s over those of the best; not a number where there are none.
+    pub fn part(&self) -> f64 {
+        self.of_best.map_or(f64::NAN, |estimate| estimate.value)
+    }
+
+    /// Requests/s; not a number where there are none.
+    pub fn rate(&self) -> f64 {
+        self.requests_per_second.map_or(f64::NAN, |estimate| estimate.value)
     }
 }

@@ -1,5 +1,7 @@
 //! The policies and the workloads: who takes part, and what each is put through.
 
+use std::time::Duration;
+
 /// Every policy: what it is called here, and the server with its options.
 pub const POLICIES: [(&str, &str); 9] = [
     ("shared/epoll", "shared --accept epoll"),
@@ -16,9 +18,16 @@ pub const POLICIES: [(&str, &str); 9] = [
 /// The two that look at the load.
 pub const LOAD_AWARE: [&str; 2] = ["shared/least-conn", "reuseport/least-conn"];
 
-/// One workload, of which requests/s are compared.
+/// Those of the short form: both that look at the load, and a rival for each server.
+pub const QUICK_POLICIES: [&str; 4] =
+    ["shared/epoll", "shared/least-conn", "reuseport/hash", "reuseport/least-conn"];
+
+/// Policies whose latencies nobody would want: what they are for shows in requests/s.
+pub const THROUGHPUT_ONLY: [&str; 2] = ["reuseport/first", "reuseport/random"];
+
+/// One workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cell {
+pub struct Workload {
     /// What it is called.
     pub name: &'static str,
     /// Workers of each server.
@@ -29,61 +38,166 @@ pub struct Cell {
     pub connections: u64,
     /// Whether connections are kept, or one is opened for each request.
     pub keep_alive: bool,
-    /// Whether some requests block their worker.
-    pub mixed: bool,
+    /// What is measured.
+    pub kind: Kind,
+    /// What the server's handler burns for each request, as its option has it; empty for nothing.
+    pub handler_cost: &'static str,
+    /// Whether server and client have cores of their own.
+    pub pinned: bool,
     /// Whether a load-aware policy must be good in it. The post's load shows who gets connections.
     pub judged: bool,
+    /// Whether the short form has it.
+    pub quick: bool,
+}
+
+/// What is measured in a workload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Requests/s of wrk, and latencies at these parts of what the best serves to the prober.
+    Throughput { latency_at: &'static [f64] },
+    /// Requests/s of wrk, which asks for [`MIX`].
+    Mixed,
+    /// Latencies of requests that block their worker for 10 ms, at these parts of what all workers
+    /// together can serve.
+    Blocking { at: &'static [f64] },
+    /// What is served while a worker is stopped, and lost when it is then killed.
+    Stopped,
 }
 
 /// One request in 200 blocks its worker for 20 ms.
-pub const MIX: &str = "199 /\n1 /block/20000\n";
+pub const MIX: [(f64, &str); 2] = [(199.0, "/"), (1.0, "/block/20000")];
+
+/// What is asked for where handlers block, and for how long each does.
+pub const BLOCKING_PATH: &str = "/block/10000";
+const BLOCKED: Duration = Duration::from_millis(10);
 
 /// With more workers than this each server is up for its own slices only: nine servers of 256 workers
 /// would be 2304 processes, and each of them looks after itself four times a second.
-pub const FEW_WORKERS: u32 = 4;
+const FEW_WORKERS: u32 = 32;
 
-/// The workloads.
-pub const CELLS: [Cell; 7] = [
-    Cell { name: "post", threads: 12, connections: 100, judged: false, ..KEPT },
-    Cell { name: "keep", ..KEPT },
-    Cell { name: "close", ..NEW },
-    Cell { name: "mixed keep", mixed: true, ..KEPT },
-    Cell { name: "mixed close", mixed: true, ..NEW },
-    Cell { name: "close, 64 workers", workers: 64, connections: 100, ..NEW },
-    Cell { name: "close, 256 workers", workers: 256, connections: 100, ..NEW },
-];
+/// What the workload is called in which a worker is stopped and then killed.
+pub const STOPPED: &str = "one of 4 stopped";
 
-const KEPT: Cell = Cell {
+const BOTH: Kind = Kind::Throughput { latency_at: &[0.5, 0.8] };
+const AT_HALF: Kind = Kind::Throughput { latency_at: &[0.5] };
+const NO_LATENCY: Kind = Kind::Throughput { latency_at: &[] };
+
+const KEPT: Workload = Workload {
     name: "",
     workers: 4,
     threads: 2,
     connections: 40,
     keep_alive: true,
-    mixed: false,
+    kind: BOTH,
+    handler_cost: "",
+    pinned: false,
     judged: true,
+    quick: false,
 };
 
-const NEW: Cell = Cell { keep_alive: false, ..KEPT };
+const NEW: Workload = Workload { keep_alive: false, ..KEPT };
 
-/// What the last workload is called, in which a worker is stopped and then killed.
-pub const STOPPED: &str = "one of 4 stopped";
+/// The workloads.
+pub const WORKLOADS: [Workload; 15] = [
+    Workload { name: "post", threads: 12, connections: 100, judged: false, kind: AT_HALF, ..KEPT },
+    Workload { name: "keep", quick: true, ..KEPT },
+    Workload { name: "close", quick: true, ..NEW },
+    Workload { name: "mixed keep", kind: Kind::Mixed, ..KEPT },
+    Workload { name: "mixed close", kind: Kind::Mixed, ..NEW },
+    Workload { name: "close, 64 workers", workers: 64, connections: 100, ..NEW },
+    Workload { name: "close, 256 workers", workers: 256, connections: 100, kind: AT_HALF, ..NEW },
+    Workload { name: STOPPED, kind: Kind::Stopped, connections: 32, quick: true, ..NEW },
+    Workload {
+        name: "blocking, new connections",
+        workers: 32,
+        kind: Kind::Blocking { at: &[0.5, 0.75, 0.9] },
+        quick: true,
+        ..NEW
+    },
+    Workload {
+        name: "blocking, kept",
+        workers: 32,
+        kind: Kind::Blocking { at: &[0.5, 0.75] },
+        ..KEPT
+    },
+    Workload { name: "2 connections", threads: 1, connections: 2, kind: NO_LATENCY, ..KEPT },
+    Workload { name: "3 connections", threads: 1, connections: 3, kind: NO_LATENCY, ..KEPT },
+    Workload { name: "heavy", handler_cost: "1ms", ..KEPT },
+    Workload { name: "keep, client elsewhere", pinned: true, ..KEPT },
+    Workload { name: "close, client elsewhere", pinned: true, ..NEW },
+];
 
-impl Cell {
+impl Workload {
     /// Whether one server at a time is up.
     pub fn one_at_a_time(&self) -> bool {
         self.workers > FEW_WORKERS
     }
 
+    /// Options that all servers get.
+    pub fn options(&self) -> Vec<String> {
+        let mut options = vec!["--lab".into(), "--workers".into(), self.workers.to_string()];
+        if !self.handler_cost.is_empty() {
+            options.extend(["--handler-cost".into(), self.handler_cost.into()]);
+        }
+        options
+    }
+
+    /// Where handlers block: requests/s at a part of what all workers together can serve.
+    pub fn blocking_rate(&self, part: f64) -> u64 {
+        (f64::from(self.workers) / BLOCKED.as_secs_f64() * part).round() as u64
+    }
+
     /// What it does, in words.
     pub fn words(&self) -> String {
-        format!(
-            "{} workers, {} connections, {}{}{}",
-            self.workers,
+        let mut words = format!("{} workers, ", self.workers);
+        words += &match self.kind {
+            Kind::Blocking { .. } => "requests that block their worker for 10 ms, ".to_owned(),
             // wrk -t12 -c100 opens 96.
-            self.connections / self.threads * self.threads,
-            if self.keep_alive { "kept alive" } else { "a new one for each request" },
-            if self.mixed { ", 0.5 % of the requests block their worker for 20 ms" } else { "" },
-            if self.one_at_a_time() { "; each server is started for its slices alone" } else { "" }
-        )
+            _ => format!("{} connections, ", self.connections / self.threads * self.threads),
+        };
+        words += if self.keep_alive { "kept alive" } else { "a new one for each request" };
+        words += match self.kind {
+            Kind::Mixed => ", 0.5 % of the requests block their worker for 20 ms",
+            Kind::Stopped => {
+                "; what is served while a worker is stopped, and lost when it is killed"
+            }
+            Kind::Blocking { .. } => "; Poisson arrivals",
+            Kind::Throughput { .. } => "",
+        };
+        if !self.handler_cost.is_empty() {
+            words += &format!(", {} of CPU time for each request", self.handler_cost);
+        }
+        if self.pinned {
+            words += "; server and client on cores of their own";
+        }
+        if self.one_at_a_time() {
+            words += "; each server is started for its slices alone";
+        }
+        words
+    }
+
+    /// The name of its file.
+    pub fn file(&self) -> String {
+        format!("matrix-{}.json", self.name.replace(", ", "-").replace(' ', "-"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_have_names_and_files_of_their_own_and_the_short_form_has_four() {
+        let mut files: Vec<String> = WORKLOADS.iter().map(Workload::file).collect();
+        files.sort();
+        files.dedup();
+        assert_eq!(files.len(), WORKLOADS.len());
+        assert_eq!(WORKLOADS.iter().filter(|workload| workload.quick).count(), 4);
+    }
+
+    #[test]
+    fn blocking_rates_are_parts_of_what_the_workers_can_serve() {
+        let blocking = WORKLOADS.iter().find(|w| w.name == "blocking, kept").unwrap();
+        assert_eq!([0.5, 0.75, 1.0].map(|part| blocking.blocking_rate(part)), [1600, 2400, 3200]);
     }
 }

@@ -1,29 +1,23 @@
 //! The record of one `bench`: what `--json` writes and what the terminal shows.
 //!
 //! Everything the terminal says is in it, so that a saved result can be shown again, and everything
-//! needed to judge it. A change of a field's name or meaning changes [`SCHEMA`].
+//! needed to judge it.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
+use crate::record::{Body, Record};
+pub use crate::server::telemetry::WorkerUsage as Worker;
+use crate::statistics::latency::Latency;
+use crate::types::Errors;
 
-/// Which fields there are and what they mean.
-pub const SCHEMA: &str = "loadtest-bench/1";
+/// The record of one `bench`.
+pub type Bench = Record<BenchBody>;
 
 /// One run of wrk against one server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Record {
-    /// [`SCHEMA`].
-    pub schema: String,
-    /// `shared`, `reuseport`, or the URL of a server that was not started here.
+pub struct BenchBody {
+    /// What it is called, or the URL of a server that was not started here.
     pub server: String,
-    /// The arguments of loadtest with which the run can be repeated.
-    pub arguments: Vec<String>,
-    /// Where and with what it ran.
-    pub environment: Environment,
     /// What wrk did.
     pub load: LoadRecord,
     /// What came of it.
@@ -32,8 +26,11 @@ pub struct Record {
     pub workers: Vec<Worker>,
     /// How evenly; `null` without workers.
     pub spread: Option<Spread>,
-    /// What to know before believing it, as text.
-    pub warnings: Vec<String>,
+}
+
+impl Body for BenchBody {
+    const SCHEMA: &'static str = "loadtest-bench/2";
+    const COMMAND: &'static str = "bench";
 }
 
 /// What wrk did.
@@ -66,118 +63,6 @@ pub struct Totals {
     pub errors: Errors,
 }
 
-/// Latencies in microseconds.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it: mean, standard deviation, percentiles, maximum
-pub struct Latency {
-    pub mean: f64,
-    pub stdev: f64,
-    pub p50: u64,
-    pub p75: u64,
-    pub p90: u64,
-    pub p99: u64,
-    pub p99_9: u64,
-    pub max: u64,
-}
-
-/// Errors by kind, as wrk counts them.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Errors {
-    /// Connections that could not be opened.
-    pub connect: u64,
-    /// Connections that ended in the middle of an answer, or before it.
-    pub read: u64,
-    /// Requests that could not be sent.
-    pub write: u64,
-    /// Answers with a status of 400 or above. They count as requests too.
-    pub status: u64,
-    /// Answers that took longer than wrk's timeout. They are missing in the latencies.
-    pub timeout: u64,
-}
-
-impl std::ops::AddAssign for Errors {
-    fn add_assign(&mut self, other: Self) {
-        self.connect += other.connect;
-        self.read += other.read;
-        self.write += other.write;
-        self.status += other.status;
-        self.timeout += other.timeout;
-    }
-}
-
-impl Errors {
-    /// Each kind with its name.
-    pub fn kinds(&self) -> [(&'static str, u64); 5] {
-        [
-            ("connect", self.connect),
-            ("read", self.read),
-            ("write", self.write),
-            ("status", self.status),
-            ("timeout", self.timeout),
-        ]
-    }
-
-    /// All kinds together.
-    pub fn total(&self) -> u64 {
-        self.kinds().iter().map(|(_, count)| count).sum()
-    }
-}
-
-/// What one worker did during the load.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Worker {
-    /// Its slot of the scoreboard.
-    pub index: usize,
-    /// Its process id.
-    pub pid: u32,
-    /// The inode of its listening socket: the same one in all workers that share it.
-    pub socket_inode: u64,
-    /// Connections it accepted.
-    pub connections: u64,
-    /// Requests it answered.
-    pub requests: u64,
-    /// CPU time it used.
-    pub cpu_seconds: CpuSeconds,
-    /// How often it left the CPU.
-    pub context_switches: ContextSwitches,
-    /// Times its accept loop was woken and found no connection, because another had taken it.
-    pub wakeups_without_connection: u64,
-    /// Connections that a policy which looks at the load gave to it (`--steer least-conn`).
-    #[serde(default)]
-    pub steered: u64,
-    /// Connections that such a policy gave to it after the worker they waited for had died.
-    #[serde(default)]
-    pub migrated: u64,
-    /// Times it stood back because another had fewer connections (`--accept least-conn`).
-    #[serde(default)]
-    pub gated: u64,
-}
-
-/// CPU time in seconds.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct CpuSeconds {
-    /// In the program.
-    pub user: f64,
-    /// In the kernel, on its behalf.
-    pub system: f64,
-}
-
-impl CpuSeconds {
-    /// User and system together.
-    pub fn total(&self) -> f64 {
-        self.user + self.system
-    }
-}
-
-/// How often a process left the CPU.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct ContextSwitches {
-    /// Because it had nothing to do.
-    pub voluntary: u64,
-    /// Because somebody else was to have it.
-    pub involuntary: u64,
-}
-
 /// How evenly the workers shared the requests.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spread {
@@ -186,77 +71,76 @@ pub struct Spread {
     pub max_over_mean: f64,
     /// Workers that answered no request.
     pub idle_workers: usize,
+    /// What no policy can be below: [`best_attainable`].
+    pub best_attainable: f64,
 }
 
-impl Spread {
-    /// Of these workers; `None` where nobody did anything.
-    pub fn of(workers: &[Worker]) -> Option<Self> {
-        let total: u64 = workers.iter().map(|worker| worker.requests).sum();
-        let most = workers.iter().map(|worker| worker.requests).max().filter(|&most| most > 0)?;
-        Some(Self {
-            max_over_mean: most as f64 * workers.len() as f64 / total as f64,
-            idle_workers: workers.iter().filter(|worker| worker.requests == 0).count(),
-        })
+/// The busiest worker over the average one when kept connections are spread as evenly as whole
+/// connections can be: 49 on 8 workers give 7 over 6.125. 1 with `None`: a connection for each request.
+pub fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
+    let workers = workers as u64;
+    match kept {
+        Some(kept) if kept > 0 && workers > 0 => {
+            kept.div_ceil(workers) as f64 / (kept as f64 / workers as f64)
+        }
+        _ => 1.0,
     }
 }
 
-impl Record {
-    /// Reads a saved record.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is something else, or has another schema.
-    pub fn read(path: &Path) -> Result<Self> {
-        let show = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {show}"))?;
-        let hint = "save one with `loadtest bench --json`";
-        let value: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| format!("{show} is not a result of bench ({hint})"))?;
-        let schema = value.get("schema").and_then(|schema| schema.as_str()).unwrap_or("none");
-        ensure!(schema == SCHEMA, "{show} has schema {schema}, not {SCHEMA}; {hint}");
-        serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
+impl Spread {
+    /// Of these workers, which served so many kept connections, or `None`: one for each request.
+    /// `None` where nobody did anything, or it cannot be known.
+    pub fn of(workers: &[Worker], kept: Option<u64>) -> Option<Self> {
+        let requests: Vec<u64> = workers.iter().map(|w| w.requests).collect::<Option<_>>()?;
+        let most = requests.iter().copied().max().filter(|&most| most > 0)?;
+        Some(Self {
+            max_over_mean: most as f64 * workers.len() as f64 / requests.iter().sum::<u64>() as f64,
+            idle_workers: requests.iter().filter(|&&requests| requests == 0).count(),
+            best_attainable: best_attainable(kept, workers.len()),
+        })
     }
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 
     /// A worker that answered this many requests.
     pub fn worker(index: usize, requests: u64) -> Worker {
         Worker {
             index,
             pid: 1000 + index as u32,
-            socket_inode: 4242,
-            connections: 25,
-            requests,
+            socket_inode: Some(4242),
+            connections: Some(25),
+            requests: Some(requests),
             cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
             context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
-            wakeups_without_connection: 7,
-            steered: 0,
-            migrated: 0,
-            gated: 0,
+            wakeups_without_connection: Some(7),
+            steered: Some(0),
+            migrated: Some(0),
+            gated: Some(0),
+            ..Worker::default()
         }
     }
 
     /// A record with workers that answered these requests.
-    pub fn record(requests: &[u64]) -> Record {
+    pub fn record(requests: &[u64]) -> Bench {
         let workers: Vec<Worker> =
             requests.iter().enumerate().map(|(index, &count)| worker(index, count)).collect();
         let total = requests.iter().sum();
-        Record {
-            schema: SCHEMA.into(),
+        let environment = crate::environment::Environment {
+            kernel: "Linux 6.18".into(),
+            cpu: Some("A CPU".into()),
+            cores: 2,
+            memory_bytes: Some(8 << 30),
+            wrk: Some("wrk 4.1.0".into()),
+            rustc: "rustc 1.95.0".into(),
+            commit: None,
+            started_at: "2026-01-01T00:00:00Z".into(),
+        };
+        let body = BenchBody {
             server: "shared".into(),
-            arguments: vec!["bench".into(), "shared".into()],
-            environment: Environment {
-                kernel: "Linux 6.18".into(),
-                cpu: Some("A CPU".into()),
-                cores: 2,
-                memory_bytes: Some(8 << 30),
-                wrk: Some("wrk 4.1.0".into()),
-                rustc: "rustc 1.95.0".into(),
-                commit: None,
-                started_at: "2026-01-01T00:00:00Z".into(),
-            },
             load: LoadRecord {
                 threads: 12,
                 connections_asked: 100,
@@ -276,14 +160,18 @@ pub mod tests {
                     p90: 1500,
                     p99: 4000,
                     p99_9: 12_000,
+                    p99_99: 900_000,
                     max: 1_230_000,
+                    curve: vec![],
                 },
                 errors: Errors::default(),
             },
-            spread: Spread::of(&workers),
+            spread: Spread::of(&workers, Some(96)),
             workers,
-            warnings: vec!["a warning".into()],
-        }
+        };
+        let mut record = Record::new(vec!["bench".into(), "shared".into()], environment, body);
+        record.warnings = vec!["a warning".into()];
+        record
     }
 
     #[test]
@@ -292,23 +180,7 @@ pub mod tests {
         let path = folder.path().join("record.json");
         let record = record(&[10, 30]);
         std::fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
-        assert_eq!(Record::read(&path).unwrap(), record);
-    }
-
-    #[test]
-    fn another_schema_and_another_file_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("record.json");
-        for (text, reason) in [
-            (r#"{"schema":"loadtest-bench/0"}"#, "schema loadtest-bench/0"),
-            ("{}", "schema none"),
-            ("hello", "not a result"),
-            (r#"{"schema":"loadtest-bench/1"}"#, "damaged"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let refusal = Record::read(&path).unwrap_err().to_string();
-            assert!(refusal.contains("record.json") && refusal.contains(reason), "{refusal}");
-        }
+        assert_eq!(Bench::read(&path).unwrap(), record);
     }
 
     #[test]
@@ -348,6 +220,7 @@ pub mod tests {
                 "migrated",
                 "pid",
                 "requests",
+                "role",
                 "socket_inode",
                 "steered",
                 "wakeups_without_connection"
@@ -357,11 +230,23 @@ pub mod tests {
 
     #[test]
     fn the_spread_is_one_when_even_and_the_number_of_workers_when_one_does_it_all() {
-        let even: Vec<Worker> = (0..4).map(|index| worker(index, 5)).collect();
-        assert_eq!(Spread::of(&even), Some(Spread { max_over_mean: 1.0, idle_workers: 0 }));
-        let lone: Vec<Worker> =
-            (0..4).map(|index| worker(index, if index == 2 { 5 } else { 0 })).collect();
-        assert_eq!(Spread::of(&lone), Some(Spread { max_over_mean: 4.0, idle_workers: 3 }));
-        assert_eq!(Spread::of(&[]), None);
+        let spread = |requests: &[u64], connections| {
+            let workers = requests.iter().map(|&count| worker(0, count)).collect::<Vec<_>>();
+            Spread::of(&workers, connections)
+        };
+        let expected = |max_over_mean, idle_workers, best_attainable| {
+            Some(Spread { max_over_mean, idle_workers, best_attainable })
+        };
+        assert_eq!(spread(&[5; 4], Some(100)), expected(1.0, 0, 1.0));
+        assert_eq!(spread(&[0, 0, 5, 0], None), expected(4.0, 3, 1.0));
+        assert_eq!(spread(&[], None), None);
+    }
+
+    #[test]
+    fn kept_connections_that_do_not_divide_evenly_cannot_be_spread_evenly() {
+        assert_eq!(best_attainable(Some(49), 8), 7.0 / 6.125);
+        assert_eq!(best_attainable(Some(2), 4), 2.0);
+        assert_eq!(best_attainable(Some(96), 4), 1.0);
+        assert_eq!(best_attainable(None, 8), 1.0);
     }
 }

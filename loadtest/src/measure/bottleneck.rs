@@ -56,7 +56,8 @@ pub struct Limit {
 
 impl Limit {
     /// Judges by the slices. `workers` and `threads` are how many of each there are, `cores` how many
-    /// the machine has. `None` of no slices.
+    /// the machine has. `None` of no slices, and where
+    /// the server's CPU time is not known.
     pub fn of(
         slices: &[Slice],
         workers: usize,
@@ -66,12 +67,15 @@ impl Limit {
     ) -> Option<Self> {
         let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
         let mean = |of: fn(&Slice) -> f64| slices.iter().map(of).sum::<f64>() / seconds;
+        let known = |of: fn(&Slice) -> Option<f64>| {
+            Some(slices.iter().map(of).sum::<Option<f64>>()? / seconds)
+        };
         let (for_server, for_wrk) =
             pinned.map_or((cores, cores), |cores| (cores.server.len(), cores.wrk.len()));
         let mut limit = Self {
             who: Who::Nobody,
-            server_cores: mean(|slice| slice.server_cpu_seconds),
-            server_waiting: mean(|slice| slice.server_wait_seconds),
+            server_cores: known(|slice| slice.server_cpu_seconds)?,
+            server_waiting: known(|slice| slice.server_wait_seconds)?,
             wrk_cores: mean(|slice| slice.wrk_cpu_seconds),
             wrk_waiting: mean(|slice| slice.wrk_wait_seconds),
             own_cores: mean(|slice| slice.own_cpu_seconds),

@@ -1,35 +1,28 @@
-//! The record of one `compare`: what is saved after each slice, and what every report shows.
+//! The record of one `compare`: every slice, and what every report shows.
 //!
 //! It holds every slice as it was measured, whatever came of it, and what [`summary`] made of them.
-//! A change of a field's name or meaning changes [`SCHEMA`].
+//! What cannot be known of a server is `null`, never 0.
 //!
 //! [`summary`]: crate::measure::summary
 
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Environment;
 use crate::kernel::affinity::Cores;
-use crate::load::Share;
-use crate::measure::bench::Errors;
+use crate::load::perf::Unit;
+use crate::load::{Load, Share};
 use crate::measure::bottleneck::Limit;
-use crate::measure::latency::Distribution;
-use crate::statistics::verdict::Ratio;
+use crate::record::{Body, Record};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::latency::{Distribution, Latency};
+use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
+use crate::types::Errors;
 
-/// Which fields there are and what they mean.
-pub const SCHEMA: &str = "loadtest-compare/1";
+/// The record of one `compare`, of one `cost`, and of a workload of `matrix`.
+pub type Comparison = Record<CompareBody>;
 
-/// What is saved and shown.
+/// What was measured, and what follows from it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Comparison {
-    /// [`SCHEMA`].
-    pub schema: String,
-    /// The arguments of loadtest with which it can be repeated.
-    pub arguments: Vec<String>,
-    /// Where and with what it ran.
-    pub environment: Environment,
+pub struct CompareBody {
     /// What was to be done.
     pub plan: Plan,
     /// Whether all of it was done.
@@ -37,20 +30,23 @@ pub struct Comparison {
     /// Who took part, in the order of the command line.
     pub subjects: Vec<Subject>,
     /// Each two of them, the one named first as the baseline; but where the plan's baseline is one
-    /// of the two, that.
+    /// of the two, that. Subjects with kept and with new connections are not compared.
     pub pairs: Vec<Pair>,
     /// Latencies at rates that do not depend on the answers.
     pub fixed_rates: Vec<FixedRate>,
     /// Outliers, and a machine that changed its speed, in sentences.
     pub anomalies: Vec<String>,
-    /// What to know before believing it, as text.
-    pub warnings: Vec<String>,
+}
+
+impl Body for CompareBody {
+    const SCHEMA: &'static str = "loadtest-compare/2";
+    const COMMAND: &'static str = "compare";
 }
 
 /// What was to be done.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
-    /// Slices of each subject.
+    /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
     pub rounds: u32,
     /// Length of a slice.
     pub slice_seconds: u64,
@@ -76,10 +72,47 @@ pub struct Plan {
     /// the last.
     #[serde(default)]
     pub one_at_a_time: bool,
-    /// Parts of the slower subject's requests/s at which latencies are measured afterwards.
+    /// Parts of what the best subject serves to the prober, at which latencies are measured.
     pub fixed_rate_shares: Vec<f64>,
-    /// How long that lasts, each.
+    /// Rates in requests/s at which they are measured besides.
+    pub fixed_rates: Vec<u64>,
+    /// How long each subject is asked at each of these rates, in all of its slices together.
     pub fixed_rate_seconds: f64,
+    /// Slices that this time is divided into.
+    pub fixed_rate_rounds: u32,
+    /// What pairs are judged by.
+    pub judged: Figure,
+    /// In what the cost of a request is counted, where it is.
+    pub cost_unit: Option<Unit>,
+    /// Why it is not counted in instructions, if it is not.
+    pub cost_excuse: Option<String>,
+}
+
+impl Plan {
+    /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
+    pub fn new(load: &Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
+        Self {
+            rounds,
+            slice_seconds: load.duration.as_secs(),
+            seed,
+            keep_alive: load.keep_alive,
+            threads: load.threads,
+            connections_asked: load.connections,
+            connections_opened: load.connections_opened(),
+            paths,
+            baseline: baseline.into(),
+            threshold: 0.02,
+            pinned: None,
+            one_at_a_time: false,
+            fixed_rate_shares: Vec::new(),
+            fixed_rates: Vec::new(),
+            fixed_rate_seconds: 0.0,
+            fixed_rate_rounds: FEWEST_ROUNDS,
+            judged: Figure::RequestsPerSecond,
+            cost_unit: None,
+            cost_excuse: None,
+        }
+    }
 }
 
 /// One server that took part.
@@ -89,17 +122,47 @@ pub struct Subject {
     pub name: String,
     /// The server with its options, as the command line has it.
     pub server: String,
-    /// Its workers.
-    pub workers: usize,
+    /// Whether a connection serves many requests, or one each.
+    pub keep_alive: bool,
+    /// Whether latencies at fixed rates are measured of it.
+    pub at_rates: bool,
+    /// Whether the best of those that have this is what others are compared with.
+    pub yardstick: bool,
+    /// What the cost of a request may be at most, of the baseline's, counted in instructions.
+    pub cost_limit: Option<f64>,
+    /// Its workers; `null` where they cannot be seen.
+    pub workers: Option<usize>,
     /// Requests/s of the slice before the first round, which counts for nothing; none if servers run
     /// one at a time.
     pub warm_up: Option<f64>,
+    /// Requests/s that it serves to the prober in a closed loop; `null` where nobody asked.
+    pub closed_loop: Option<f64>,
     /// Every slice, in the order of time.
     pub slices: Vec<Slice>,
     /// Why it has no more of them, if it died.
     pub failed: Option<String>,
     /// What follows from the slices; `null` without any.
     pub summary: Option<Summary>,
+}
+
+impl Subject {
+    /// One of which nothing is measured yet.
+    pub fn new(name: &str, server: &str, keep_alive: bool) -> Self {
+        Self {
+            name: name.into(),
+            server: server.into(),
+            keep_alive,
+            at_rates: true,
+            yardstick: false,
+            cost_limit: None,
+            workers: None,
+            warm_up: None,
+            closed_loop: None,
+            slices: Vec::new(),
+            failed: None,
+            summary: None,
+        }
+    }
 }
 
 /// One visit of wrk.
@@ -119,11 +182,13 @@ pub struct Slice {
     /// What went wrong.
     pub errors: Errors,
     /// CPU time of all workers.
-    pub server_cpu_seconds: f64,
+    pub server_cpu_seconds: Option<f64>,
     /// Time that the workers spent ready to run, waiting for a core (schedstat's run_delay).
-    pub server_wait_seconds: f64,
+    pub server_wait_seconds: Option<f64>,
     /// How often the workers left the CPU, of their own accord or not.
-    pub server_switches: u64,
+    pub server_switches: Option<u64>,
+    /// What a request cost, in the plan's unit, where that is counted.
+    pub cost: Option<Cost>,
     /// CPU time of wrk.
     pub wrk_cpu_seconds: f64,
     /// Time that wrk's threads spent ready to run, waiting for a core.
@@ -139,12 +204,24 @@ pub struct Slice {
 /// What one worker did in a slice.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Worker {
-    /// Its slot of the scoreboard.
+    /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
-    /// Connections it accepted.
-    pub connections: u64,
+    /// Connections it accepted; of a foreign server, the most it was seen to hold.
+    pub connections: Option<u64>,
     /// Requests it answered.
-    pub requests: u64,
+    pub requests: Option<u64>,
+}
+
+/// What a request cost.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Cost {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel, on its behalf.
+    pub system: f64,
+    /// In all. CPU time is known to the nanosecond and its two parts to the clock tick of 10 ms, so
+    /// it need not be their sum.
+    pub total: f64,
 }
 
 /// What all slices of a subject say together.
@@ -157,42 +234,21 @@ pub struct Summary {
     /// Of the slices' requests/s.
     pub requests_per_second: Estimate,
     /// Of the slices' CPU time of the server per request, in microseconds.
-    pub cpu_us_per_request: Estimate,
+    pub cpu_us_per_request: Option<Estimate>,
     /// How often a worker left the CPU for each request, over all slices.
-    pub switches_per_request: f64,
+    pub switches_per_request: Option<f64>,
+    /// Medians of the slices, in the plan's unit.
+    pub cost: Option<Cost>,
+    /// Of their totals.
+    pub cost_per_request: Option<Estimate>,
     /// Of the merged distributions.
     pub latency_us: Latency,
-    /// How the work was spread.
-    pub spread: Spread,
+    /// How the work was spread; `null` where requests of workers cannot be known.
+    pub spread: Option<Spread>,
     /// Of all slices.
     pub errors: Errors,
     /// What it was limited by.
-    pub limit: Limit,
-}
-
-/// A median with its bootstrap 95 % interval, and the ends of what was measured.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
-pub struct Estimate {
-    pub median: f64,
-    pub interval: [f64; 2],
-    pub least: f64,
-    pub greatest: f64,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
-pub struct Latency {
-    pub mean: f64,
-    pub p50: u64,
-    pub p90: u64,
-    pub p99: u64,
-    pub p99_9: u64,
-    pub p99_99: u64,
-    pub max: u64,
-    /// `[percentile, microseconds]` for a curve, up to 99.99.
-    pub curve: Vec<(f64, u64)>,
+    pub limit: Option<Limit>,
 }
 
 /// How the work was spread over the workers, each slice for itself.
@@ -211,6 +267,8 @@ pub struct Spread {
     pub connections_by_rank: Vec<f64>,
     /// Mean number of workers that answered nothing.
     pub idle_workers: f64,
+    /// What no policy can be below: [`best_attainable`](crate::measure::bench::best_attainable).
+    pub best_attainable: f64,
 }
 
 /// One subject compared with another, slice by slice.
@@ -220,7 +278,7 @@ pub struct Pair {
     pub baseline: String,
     /// The name of the other.
     pub other: String,
-    /// Requests/s of the other over those of the baseline, for each round that has both.
+    /// The judged figure of the other over that of the baseline, for each round that has both.
     pub ratios: Vec<f64>,
     /// What they say; `null` with too few rounds.
     pub result: Option<Ratio>,
@@ -231,12 +289,14 @@ pub struct Pair {
 /// All subjects asked at one rate, whatever they answer (an open loop).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct FixedRate {
-    /// The part of the slower subject's requests/s.
-    pub share: f64,
+    /// The part of what the best subject serves to the prober; `null` for a rate that was asked for.
+    pub share: Option<f64>,
     /// Requests due per second.
     pub rate: u64,
-    /// In the order of the subjects; those that had died are left out.
+    /// In the order of the subjects; those without a slice are left out.
     pub results: Vec<AtRate>,
+    /// For each two of them, and each of p50, p99 and p99.9.
+    pub pairs: Vec<Pair>,
 }
 
 /// One subject at a fixed rate.
@@ -244,6 +304,37 @@ pub struct FixedRate {
 pub struct AtRate {
     /// Its name.
     pub subject: String,
+    /// Every slice, in the order of time.
+    pub slices: Vec<RateSlice>,
+    /// Slices in which the client itself was late. They are shown, and not judged.
+    pub late_slices: usize,
+    /// Requests due in all slices.
+    pub due: u64,
+    /// Good answers.
+    pub ok: u64,
+    /// Due and not sent, because too many were under way.
+    pub not_sent: u64,
+    /// Sent, and no good answer came.
+    pub lost: u64,
+    /// Of the slices that are judged, in microseconds; `null` if none is.
+    pub p50: Option<Estimate>,
+    /// The same.
+    pub p99: Option<Estimate>,
+    /// The same.
+    pub p99_9: Option<Estimate>,
+    /// p50 as a multiple of what one queue before all workers would have given, slice by slice.
+    pub p50_of_ideal: Option<Estimate>,
+    /// The same of p99.
+    pub p99_of_ideal: Option<Estimate>,
+    /// Of good answers in the slices that are judged, all together; `null` without any.
+    pub latency_us: Option<Latency>,
+}
+
+/// One visit of the prober at a fixed rate. Latencies count from when a request was due.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RateSlice {
+    /// Counted from 0.
+    pub round: u32,
     /// Requests due.
     pub due: u64,
     /// Good answers.
@@ -252,24 +343,13 @@ pub struct AtRate {
     pub not_sent: u64,
     /// Sent, and no good answer came.
     pub lost: u64,
-    /// Of good answers, from when the request was due; `null` without any.
-    pub latency_us: Option<Latency>,
-}
-
-impl Comparison {
-    /// Reads a saved record.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is something else, or has another schema.
-    pub fn read(path: &Path) -> Result<Self> {
-        let show = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {show}"))?;
-        let hint =
-            "`loadtest compare` makes one anew; move the old file away, or name another --json";
-        let value: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| format!("{show} is not a result of compare ({hint})"))?;
-        let schema = value.get("schema").and_then(|schema| schema.as_str()).unwrap_or("none");
-        ensure!(schema == SCHEMA, "{show} has schema {schema}, not {SCHEMA}; {hint}");
-        serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
-    }
+    /// p99 of the time between when a request was due and when it was sent.
+    pub lateness_p99_us: u64,
+    /// Whether that is more than 1 ms: then latencies say little about the server.
+    pub client_late: bool,
+    /// Of good answers: `[microseconds, samples]`.
+    pub latencies: Distribution,
+    /// p50 and p99, in microseconds, that one queue before all workers would have given for these
+    /// very arrivals; `null` where the service time is not known.
+    pub ideal_us: Option<[u64; 2]>,
 }

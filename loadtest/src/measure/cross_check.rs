@@ -1,10 +1,15 @@
-//! Two counts of the same requests must agree: wrk's and the server's.
+//! Figures that must agree: wrk's count and the server's, and rate, latency and connections.
 
 use anyhow::{Result, ensure};
 
 use crate::interrupt;
 use crate::load::Load;
 use crate::load::wrk::Measured;
+use crate::warnings::Warning;
+
+/// So far may requests under way, by Little's law, differ from the connections that are open: wrk
+/// adds samples for requests that a stalled connection would have sent, which raises the mean.
+const TOLERANCE: f64 = 0.25;
 
 /// Fails when nothing was answered: there is no result then.
 pub fn check_answered(measured: &Measured) -> Result<()> {
@@ -19,14 +24,15 @@ pub fn check_answered(measured: &Measured) -> Result<()> {
     Ok(())
 }
 
-/// Compares wrk's count of requests with the server's own, `served`.
+/// Compares wrk's count of requests with the server's own, `served`, if it has one.
 ///
 /// They come from different programs, so that nothing that is measured is measured by the thing
 /// measured alone. The server may have answered more: on each of wrk's connections, alive or one
 /// per request, at most one answer is under way when wrk stops reading, and one more for each
 /// connection that broke.
-pub fn check_count(load: &Load, measured: &Measured, served: u64) -> Result<()> {
+pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Result<()> {
     check_answered(measured)?;
+    let Some(served) = served else { return Ok(()) };
     let counted = measured.requests;
     let under_way = load.connections_opened() + measured.errors.read;
     ensure!(
@@ -35,6 +41,23 @@ pub fn check_count(load: &Load, measured: &Measured, served: u64) -> Result<()> 
          way at the end cannot explain: did somebody else use the server? This is no result; repeat it"
     );
     Ok(())
+}
+
+/// Little's law: requests/s times mean latency is the number of requests under way. In a closed loop
+/// that is one for each connection; where each request has a connection of its own, less, since
+/// opening it takes time that is no latency.
+pub fn littles_law(
+    who: &str,
+    requests_per_second: f64,
+    mean_us: f64,
+    connections: u64,
+    keep_alive: bool,
+) -> Option<Warning> {
+    let in_flight = requests_per_second * mean_us / 1e6;
+    let of_connections = in_flight / connections as f64;
+    let least = if keep_alive { 1.0 - TOLERANCE } else { 0.0 };
+    let holds = (least..=1.0 + TOLERANCE).contains(&of_connections);
+    (!holds).then(|| Warning::LittlesLaw { who: who.into(), in_flight, connections })
 }
 
 #[cfg(test)]
@@ -52,12 +75,32 @@ mod tests {
     fn the_server_may_have_counted_one_request_more_per_connection_and_not_one_less() {
         let load = load(12, 100);
         for (served, agrees) in [(999, false), (1000, true), (1096, true), (1097, false)] {
-            assert_eq!(check_count(&load, &measured(1000), served).is_ok(), agrees, "{served}");
+            assert_eq!(check_count(&load, &measured(1000), Some(served)).is_ok(), agrees);
         }
+        assert!(check_count(&load, &measured(1000), None).is_ok());
     }
 
     #[test]
     fn a_run_without_answers_is_no_result() {
-        assert!(check_count(&load(1, 1), &measured(0), 0).is_err());
+        assert!(check_count(&load(1, 1), &measured(0), Some(0)).is_err());
+        assert!(check_count(&load(1, 1), &measured(0), None).is_err());
+    }
+
+    #[test]
+    fn more_or_fewer_requests_under_way_than_connections_cannot_be() {
+        // 50 000/s times 1.92 ms are 96.
+        for (mean_us, keep_alive, holds) in [
+            (1920.0, true, true),
+            (2300.0, true, true),
+            (2500.0, true, false),
+            (1300.0, true, false),
+            (1300.0, false, true),
+            (2500.0, false, false),
+        ] {
+            let found = littles_law("shared", 50_000.0, mean_us, 96, keep_alive);
+            assert_eq!(found.is_none(), holds, "{mean_us} {keep_alive}");
+        }
+        let text = littles_law("shared", 1000.0, 1000.0, 96, true).unwrap().to_string();
+        assert!(text.contains("shared") && text.contains("Little's law"), "{text}");
     }
 }

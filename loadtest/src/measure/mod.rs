@@ -1,19 +1,25 @@
-//! What `compare` is made of, less the running of it.
+//! Measuring: subjects take turns, every turn is a sample, and what follows is made of the samples.
 //!
-//! - [`comparison`]: the result, as it is saved after each slice;
-//! - [`summary`]: what follows from the slices; made anew from them whenever they are shown;
-//! - [`schedule`]: who is visited when; [`slice`]: one visit of wrk;
-//! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
+//! - [`runner`]: the one loop that measures; [`store`]: every sample, a line each;
+//! - [`slice`]: one visit of wrk or of the prober; [`compare`], [`comparing`]: an experiment of many;
+//! - [`comparison`], [`bench`], [`self_check`]: the records;
+//! - [`summary`], [`at_rate`]: what follows from the slices; made anew from them whenever they are shown;
+//! - [`doubts`]: the warnings that follow;
+//! - [`cross_check`]: figures that must agree;
 //! - [`bottleneck`]: which of the two was the limit, wrk or the server.
 
+mod at_rate;
 pub mod bench;
 pub mod bottleneck;
+pub mod compare;
+mod comparing;
 pub mod comparison;
-pub mod cost;
 pub mod cross_check;
-pub mod latency;
+mod doubts;
+#[cfg(test)]
+pub mod fixture;
 pub mod runner;
-pub mod schedule;
+pub mod self_check;
 pub mod slice;
 pub mod store;
 pub mod summary;

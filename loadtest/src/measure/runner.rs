@@ -35,6 +35,11 @@ pub fn turns(subjects: usize, rounds: u32, seed: u64) -> Vec<Turn> {
         .collect()
 }
 
+/// What the sample of a turn is called.
+fn key(experiment: &str, subject: &str, round: u32) -> String {
+    format!("{experiment}/{subject}/{round}")
+}
+
 /// Measures every subject in every round; a turn whose sample is in the store is not taken again.
 ///
 /// Samples are called `experiment/subject/round`. Gives them by subject, each in the order of rounds.
@@ -49,10 +54,135 @@ pub fn interleave<T: Serialize + DeserializeOwned>(
     seed: u64,
     mut measure: impl FnMut(Turn) -> Result<T>,
 ) -> Result<Vec<Vec<T>>> {
-    let mut samples: Vec<Vec<T>> = subjects.iter().map(|_| Vec::new()).collect();
+    take_turns(store, experiment, subjects, rounds, seed, |turn| measure(turn).map(Some))?;
+    collected(store, experiment, subjects, rounds)
+}
+
+/// The same where a subject may drop out: `measure` gives nothing for it, and others go on.
+///
+/// # Errors
+/// As for [`interleave`].
+pub fn take_turns<T: Serialize + DeserializeOwned>(
+    store: &mut Store,
+    experiment: &str,
+    subjects: &[&str],
+    rounds: u32,
+    seed: u64,
+    mut measure: impl FnMut(Turn) -> Result<Option<T>>,
+) -> Result<()> {
     for turn in turns(subjects.len(), rounds, seed) {
-        let key = format!("{experiment}/{}/{}", subjects[turn.subject], turn.round);
-        samples[turn.subject].push(store.sample(&key, || measure(turn))?);
+        let key = key(experiment, subjects[turn.subject], turn.round);
+        store.sample_if_any(&key, || measure(turn))?;
     }
-    Ok(samples)
+    Ok(())
+}
+
+/// The samples that are there, by subject, each in the order of rounds.
+///
+/// # Errors
+/// When a sample is damaged.
+pub fn collected<T: DeserializeOwned>(
+    store: &Store,
+    experiment: &str,
+    subjects: &[&str],
+    rounds: u32,
+) -> Result<Vec<Vec<T>>> {
+    let of = |subject: &&str| {
+        let each = (0..rounds).map(|round| store.get(&key(experiment, subject, round)).transpose());
+        each.flatten().collect::<Result<Vec<T>>>()
+    };
+    subjects.iter().map(of).collect()
+}
+
+/// How many turns have no sample yet.
+pub fn missing(store: &Store, experiment: &str, subjects: &[&str], rounds: u32) -> usize {
+    let turns = subjects.iter().flat_map(|subject| (0..rounds).map(move |round| (subject, round)));
+    turns.filter(|(subject, round)| !store.has(&key(experiment, subject, *round))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Environment;
+    use crate::measure::store::Header;
+
+    #[test]
+    fn everybody_has_a_turn_in_each_round_and_comes_as_early_as_late() {
+        let mut places = [0; 3];
+        for (number, turn) in turns(3, 40, 1).into_iter().enumerate() {
+            assert_eq!(turn.round, number as u32 / 3);
+            places[turn.subject] += number % 3;
+        }
+        assert_eq!(places, [40, 40, 40], "an average place of 1 in each");
+    }
+
+    #[test]
+    fn the_seed_decides_and_neither_order_prevails() {
+        assert_eq!(turns(4, 10, 7), turns(4, 10, 7));
+        assert_ne!(turns(4, 10, 7), turns(4, 10, 8));
+        let firsts = turns(2, 100, 1).into_iter().step_by(4).filter(|turn| turn.subject == 1);
+        assert!((10..=40).contains(&firsts.count()));
+        assert_eq!(turns(3, 10, 5)[..12], turns(3, 4, 5), "a longer run begins as a shorter one");
+    }
+
+    /// A store, and how many turns may be taken before the run is cut off.
+    struct Fake {
+        folder: tempfile::TempDir,
+        taken: Vec<Turn>,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), taken: Vec::new() }
+        }
+
+        fn run(&mut self, resume: bool, most: usize) -> Result<Vec<Vec<u32>>> {
+            let header = Header {
+                schema: "loadtest-test/1".into(),
+                arguments: vec![],
+                plan: 1.into(),
+                environment: Environment::now(None)?,
+            };
+            let mut store = Store::open(&self.folder.path().join("x.json"), &header, resume)?;
+            let before = self.taken.len();
+            interleave(&mut store, "slice", &["a", "b", "c"], 5, 7, |turn| {
+                anyhow::ensure!(self.taken.len() - before < most, "cut off");
+                self.taken.push(turn);
+                Ok(turn.round * 10 + turn.subject as u32)
+            })
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_takes_the_turns_of_an_uninterrupted_one_and_gives_its_samples() {
+        let (mut whole, mut resumed) = (Fake::new(), Fake::new());
+        let samples = whole.run(false, 15).unwrap();
+        assert_eq!(samples[1], [1, 11, 21, 31, 41]);
+        assert!(resumed.run(false, 4).is_err());
+        assert!(resumed.run(true, 7).is_err());
+        assert_eq!(resumed.run(true, 15).unwrap(), samples);
+        assert_eq!(resumed.taken, whole.taken);
+    }
+
+    #[test]
+    fn a_subject_that_drops_out_leaves_a_gap_and_the_others_go_on() {
+        let fake = Fake::new();
+        let json = fake.folder.path().join("x.json");
+        let header = Header {
+            schema: String::new(),
+            arguments: vec![],
+            plan: 1.into(),
+            environment: Environment::now(None).unwrap(),
+        };
+        let mut store = Store::open(&json, &header, false).unwrap();
+        let subjects = ["a", "b"];
+        let gone = |turn: Turn| turn.subject == 1 && turn.round >= 2;
+        take_turns(&mut store, "slice", &subjects, 4, 1, |turn| {
+            Ok((!gone(turn)).then_some(turn.round))
+        })
+        .unwrap();
+        let found = collected::<u32>(&store, "slice", &subjects, 4).unwrap();
+        assert_eq!(found, [vec![0, 1, 2, 3], vec![0, 1]]);
+        assert_eq!(missing(&store, "slice", &subjects, 4), 2);
+    }
 }

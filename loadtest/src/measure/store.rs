@@ -80,6 +80,17 @@ impl Store {
         self.samples.len()
     }
 
+    /// The sample of this name, if it is there.
+    ///
+    /// # Errors
+    /// When it is there and something else.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let found = self.samples.get(key).map(|found| serde_json::from_value(found.clone()));
+        found
+            .transpose()
+            .with_context(|| format!("the sample '{key}' in {} is damaged", self.path.display()))
+    }
+
     /// The sample that is there, or one that is made now and saved.
     ///
     /// # Errors
@@ -89,14 +100,26 @@ impl Store {
         key: &str,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        if let Some(found) = self.samples.get(key) {
-            return serde_json::from_value(found.clone()).with_context(|| {
-                format!("the sample '{key}' in {} is damaged", self.path.display())
-            });
+        let made = self.sample_if_any(key, || make().map(Some))?;
+        made.with_context(|| format!("no sample '{key}'"))
+    }
+
+    /// The same where `make` may find that there is nothing to be sampled; nothing is saved then.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample).
+    pub fn sample_if_any<T: Serialize + DeserializeOwned>(
+        &mut self,
+        key: &str,
+        make: impl FnOnce() -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        if let Some(found) = self.get(key)? {
+            return Ok(Some(found));
         }
         interrupt::check()?;
         let made = make()?;
         interrupt::check()?;
+        let Some(made) = made else { return Ok(None) };
         let value = serde_json::to_value(&made).context("cannot make JSON of a sample")?;
         let line = Line { key: key.into(), value };
         let text = serde_json::to_string(&line).context("cannot make JSON of a sample")? + "\n";
@@ -104,7 +127,7 @@ impl Store {
             format!("the run ends here; all samples before this one are in {}", self.path.display())
         })?;
         self.samples.insert(line.key, line.value);
-        Ok(made)
+        Ok(Some(made))
     }
 }
 

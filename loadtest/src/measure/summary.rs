@@ -3,133 +3,183 @@
 
 use anyhow::Result;
 
-use crate::measure::bench::Errors;
+use crate::measure::bench::best_attainable;
 use crate::measure::bottleneck::Limit;
 use crate::measure::comparison::{
-    Comparison, Estimate, Pair, Plan, Slice, Spread, Subject, Summary,
+    Comparison, Cost, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
-use crate::measure::latency::merged;
 use crate::report::format::rounded;
-use crate::statistics::verdict::{FEWEST_ROUNDS, Ratio};
-use crate::statistics::{anomalies, bootstrap, geometric_mean, median, quantile};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::latency::merged;
+use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
+use crate::statistics::{anomalies, geometric_mean, median, quantile};
+use crate::types::Errors;
 
 impl Comparison {
     /// Makes everything that is not measured.
     pub fn summarize(&mut self) -> Result<()> {
         let cores = self.environment.cores;
-        for subject in &mut self.subjects {
-            subject.summary = summarize(subject, &self.plan, cores)?;
+        let body = &mut self.body;
+        for subject in &mut body.subjects {
+            subject.summary = summarize(subject, &body.plan, cores)?;
         }
-        self.pairs = pairs(&self.subjects, &self.plan);
-        self.anomalies = odd(&self.subjects, self.plan.seed);
+        for at in &mut body.fixed_rates {
+            at.summarize(&body.plan, &body.subjects)?;
+        }
+        body.pairs = pairs(&body.subjects, &body.plan);
+        body.anomalies = odd(&body.subjects, body.plan.seed);
         Ok(())
     }
 }
 
 fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summary>> {
     let slices = &subject.slices;
-    let seed = plan.seed;
-    let limit = Limit::of(slices, subject.workers, plan.threads, cores, plan.pinned.as_ref());
-    let latency = merged(slices.iter().map(|slice| &slice.latencies))?;
-    let rates: Vec<f64> = slices.iter().map(|slice| slice.requests_per_second).collect();
-    let costs: Vec<f64> =
-        slices.iter().map(|slice| slice.server_cpu_seconds * 1e6 / slice.requests as f64).collect();
+    let median_of = |of: &dyn Fn(&Slice) -> Option<f64>| {
+        let values: Vec<f64> = slices.iter().filter_map(of).collect();
+        Estimate::median(&values, plan.seed)
+    };
+    let Some(latency_us) = merged(slices.iter().map(|slice| &slice.latencies))? else {
+        return Ok(None);
+    };
     let requests: u64 = slices.iter().map(|slice| slice.requests).sum();
-    let switches: u64 = slices.iter().map(|slice| slice.server_switches).sum();
+    let switches: Option<u64> = slices.iter().map(|slice| slice.server_switches).sum();
     let mut errors = Errors::default();
     slices.iter().for_each(|slice| errors += slice.errors.clone());
-    Ok((|| {
-        Some(Summary {
-            slices: slices.len(),
-            requests,
-            requests_per_second: estimate(&rates, seed)?,
-            cpu_us_per_request: estimate(&costs, seed)?,
-            switches_per_request: switches as f64 / requests as f64,
-            latency_us: latency?,
-            spread: spread(slices)?,
-            errors,
-            limit: limit?,
-        })
-    })())
+    let cost = |of: fn(&Cost) -> f64| median_of(&|slice| slice.cost.as_ref().map(of));
+    let cost_per_request = cost(|cost| cost.total);
+    let kept = subject.keep_alive.then_some(plan.connections_opened);
+    Ok(median_of(&|slice| Some(slice.requests_per_second)).map(|requests_per_second| Summary {
+        slices: slices.len(),
+        requests,
+        requests_per_second,
+        cpu_us_per_request: median_of(&|slice| {
+            Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
+        }),
+        switches_per_request: switches.map(|switches| switches as f64 / requests as f64),
+        cost: cost_per_request.and_then(|total| {
+            let (user, system) = (cost(|cost| cost.user)?, cost(|cost| cost.system)?);
+            Some(Cost { user: user.value, system: system.value, total: total.value })
+        }),
+        cost_per_request,
+        latency_us,
+        spread: spread(slices, kept),
+        errors,
+        limit: subject.workers.and_then(|workers| {
+            Limit::of(slices, workers, plan.threads, cores, plan.pinned.as_ref())
+        }),
+    }))
 }
 
-fn estimate(values: &[f64], seed: u64) -> Option<Estimate> {
-    Some(Estimate {
-        median: median(values)?,
-        interval: bootstrap::interval(values, median, seed)?,
-        least: quantile(values, 0.0)?,
-        greatest: quantile(values, 1.0)?,
-    })
-}
-
-fn spread(slices: &[Slice]) -> Option<Spread> {
-    let ranked = |of: fn(&crate::measure::comparison::Worker) -> u64| {
-        let each = slices.iter().map(|slice| shares(slice.workers.iter().map(of)));
-        let ranks = slices.iter().map(|slice| slice.workers.len()).max().unwrap_or(0);
+fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
+    let ranked = |of: fn(&Worker) -> Option<u64>| -> Option<Vec<f64>> {
+        let ranks = slices.iter().map(|slice| slice.workers.len()).max()?;
         let mut sums = vec![0.0; ranks];
-        each.for_each(|shares| shares.iter().zip(&mut sums).for_each(|(share, sum)| *sum += share));
-        sums.into_iter().map(|sum| sum / slices.len() as f64).collect()
+        for slice in slices {
+            let shares = shares(&slice.workers.iter().map(of).collect::<Option<Vec<_>>>()?);
+            shares.iter().zip(&mut sums).for_each(|(share, sum)| *sum += share);
+        }
+        Some(sums.into_iter().map(|sum| sum / slices.len() as f64).collect())
     };
-    let uneven: Vec<f64> = slices
-        .iter()
-        .filter_map(|slice| {
-            let shares = shares(slice.workers.iter().map(|worker| worker.requests));
-            Some(shares.first()? * shares.len() as f64)
-        })
-        .collect();
-    let idle = slices.iter().flat_map(|slice| &slice.workers).filter(|worker| worker.requests == 0);
+    let requests_by_rank = ranked(|worker| worker.requests)?;
+    let uneven: Vec<f64> =
+        slices.iter().filter_map(|slice| slice.unevenness(|w| w.requests)).collect();
+    let idle =
+        slices.iter().flat_map(|slice| &slice.workers).filter(|worker| worker.requests == Some(0));
     Some(Spread {
         max_over_mean: median(&uneven)?,
         worst_max_over_mean: quantile(&uneven, 1.0)?,
-        requests_by_rank: ranked(|worker| worker.requests),
-        connections_by_rank: ranked(|worker| worker.connections),
+        best_attainable: best_attainable(kept, requests_by_rank.len()),
+        requests_by_rank,
+        connections_by_rank: ranked(|worker| worker.connections).unwrap_or_default(),
         idle_workers: idle.count() as f64 / slices.len() as f64,
     })
 }
 
 /// Each one's part of the sum, the greatest first.
-fn shares(counts: impl Iterator<Item = u64>) -> Vec<f64> {
-    let mut counts: Vec<u64> = counts.collect();
-    counts.sort_unstable_by(|one, other| other.cmp(one));
+fn shares(counts: &[u64]) -> Vec<f64> {
     let sum = counts.iter().sum::<u64>().max(1) as f64;
-    counts.into_iter().map(|count| count as f64 / sum).collect()
+    let mut shares: Vec<f64> = counts.iter().map(|&count| count as f64 / sum).collect();
+    shares.sort_by(|one, other| other.total_cmp(one));
+    shares
 }
 
-/// Each two subjects. Where one of them is the baseline, the other is compared with it.
-fn pairs(subjects: &[Subject], plan: &Plan) -> Vec<Pair> {
+impl Slice {
+    /// The busiest worker's count over the average worker's; `None` where counts are not known, or
+    /// all are 0.
+    pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
+        let counts: Vec<u64> = self.workers.iter().map(of).collect::<Option<_>>()?;
+        let most = counts.iter().copied().max().filter(|&most| most > 0)?;
+        Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
+    }
+}
+
+/// Each two of these, in their order. Where one of them is the baseline, it comes first.
+pub(super) fn each_two<T>(all: &[T], is_baseline: impl Fn(&T) -> bool) -> Vec<(&T, &T)> {
     let mut pairs = Vec::new();
-    for (place, first) in subjects.iter().enumerate() {
-        for second in &subjects[place + 1..] {
-            let turned = second.name == plan.baseline;
-            let (baseline, other) = if turned { (second, first) } else { (first, second) };
-            pairs.push(pair(baseline, other, plan));
+    for (place, first) in all.iter().enumerate() {
+        for second in &all[place + 1..] {
+            pairs.push(if is_baseline(second) { (second, first) } else { (first, second) });
         }
     }
     // Those with the baseline first: they are what was asked for.
-    pairs.sort_by_key(|pair| pair.baseline != plan.baseline);
+    pairs.sort_by_key(|(baseline, _)| !is_baseline(baseline));
     pairs
 }
 
-fn pair(baseline: &Subject, other: &Subject, plan: &Plan) -> Pair {
-    let rate_in = |subject: &Subject, round| {
-        let slice = subject.slices.iter().find(|slice| slice.round == round);
-        slice.map(|slice| slice.requests_per_second)
-    };
-    // A round that only one of them has says nothing about the two.
-    let ratios: Vec<f64> = (0..plan.rounds)
-        .filter_map(|round| Some(rate_in(other, round)? / rate_in(baseline, round)?))
-        .collect();
-    let result = Ratio::weigh(&ratios, plan.threshold, plan.seed);
+/// The verdict on two, by the ratios of their rounds.
+pub(super) fn pair(
+    baseline: &str,
+    other: &str,
+    figure: Figure,
+    ratios: Vec<f64>,
+    plan: &Plan,
+) -> Pair {
+    let result = Ratio::weigh(figure, &ratios, plan.threshold, plan.seed);
     let sentence = match &result {
-        Some(result) => result.sentence(&other.name, &baseline.name),
+        Some(result) => result.sentence(other, baseline),
         None => format!(
-            "No verdict on {} and {}: an interval needs {FEWEST_ROUNDS} rounds, and there are {}.",
-            other.name,
-            baseline.name,
+            "No verdict on the {} of {other} and {baseline}: an interval needs {FEWEST_ROUNDS} \
+             rounds that both have, and there are {}.",
+            figure.name(),
             ratios.len()
         ),
     };
-    Pair { baseline: baseline.name.clone(), other: other.name.clone(), ratios, result, sentence }
+    Pair { baseline: baseline.into(), other: other.into(), ratios, result, sentence }
+}
+
+/// The name of the subject that others with the same kind of connections are compared with: the
+/// plan's, or of several yardsticks the best.
+fn baseline<'a>(subjects: &'a [Subject], plan: &'a Plan, keep_alive: bool) -> &'a str {
+    let cost = |subject: &Subject| subject.summary.as_ref()?.cost_per_request;
+    let yardsticks = subjects.iter().filter(|s| s.yardstick && s.keep_alive == keep_alive);
+    let best = yardsticks
+        .filter_map(|subject| Some((subject, cost(subject)?.value)))
+        .min_by(|(_, one), (_, other)| one.total_cmp(other));
+    best.map_or(&plan.baseline, |(subject, _)| &subject.name)
+}
+
+/// Each two subjects whose connections are of one kind.
+fn pairs(subjects: &[Subject], plan: &Plan) -> Vec<Pair> {
+    let value = |subject: &Subject, round| {
+        let slice = subject.slices.iter().find(|slice| slice.round == round)?;
+        match plan.judged {
+            Figure::CostPerRequest => Some(slice.cost?.total),
+            _ => Some(slice.requests_per_second),
+        }
+    };
+    let is_baseline =
+        |subject: &Subject| subject.name == baseline(subjects, plan, subject.keep_alive);
+    each_two(subjects, is_baseline)
+        .into_iter()
+        .filter(|(baseline, other)| baseline.keep_alive == other.keep_alive && plan.rounds > 0)
+        .map(|(baseline, other)| {
+            // A round that only one of them has says nothing about the two.
+            let ratios = (0..plan.rounds)
+                .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
+                .collect();
+            pair(&baseline.name, &other.name, plan.judged, ratios, plan)
+        })
+        .collect()
 }
 
 /// Outliers of each subject, and a machine that changed its speed for all of them.
@@ -181,106 +231,8 @@ fn speeds(subjects: &[Subject]) -> Vec<(u32, f64)> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::load::Share;
-    use crate::measure::comparison::{AtRate, FixedRate, SCHEMA, Worker};
-    use crate::measure::latency::Distribution;
+    pub use crate::measure::fixture::{comparison, slice};
     use crate::statistics::verdict::Verdict;
-
-    /// A slice with these requests/s of one second, shared out among workers like this.
-    pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
-        let sum: u64 = parts.iter().sum();
-        let workers = parts.iter().enumerate().map(|(index, part)| Worker {
-            index,
-            connections: part * 96 / sum,
-            requests: rate * part / sum,
-        });
-        Slice {
-            round,
-            at_seconds: f64::from(round) * 2.5,
-            seconds: 1.0,
-            requests: rate,
-            requests_per_second: rate as f64,
-            errors: Errors::default(),
-            server_cpu_seconds: 1.25,
-            server_wait_seconds: 0.5,
-            server_switches: 20_000,
-            wrk_cpu_seconds: 0.75,
-            wrk_wait_seconds: 4.0,
-            own_cpu_seconds: 0.003,
-            latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)])
-                .unwrap(),
-            workers: workers.collect(),
-        }
-    }
-
-    /// Two subjects, the second of which answers `ratio` of what the first does; noisy, but alike
-    /// in each.
-    pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
-        let noise = |round: u32| u64::from(round * 7 % 11) * 700;
-        let subject = |name: &str, ratio: f64, parts: &dyn Fn(u32) -> [u64; 4]| Subject {
-            name: name.into(),
-            server: name.into(),
-            workers: 4,
-            warm_up: Some(50_000.0),
-            slices: (0..rounds)
-                .map(|r| slice(r, ((80_000 + noise(r)) as f64 * ratio) as u64, &parts(r)))
-                .collect(),
-            failed: None,
-            summary: None,
-        };
-        let latency_us =
-            merged(std::iter::once(&Distribution::of(&[(800, 90), (4000, 10)]).unwrap()));
-        let at_rate = |name: &str| AtRate {
-            subject: name.into(),
-            due: 30_000,
-            ok: 29_990,
-            not_sent: 0,
-            lost: 10,
-            latency_us: latency_us.as_ref().unwrap().clone(),
-        };
-        let mut comparison = Comparison {
-            schema: SCHEMA.into(),
-            arguments: vec!["compare".into(), "shared".into(), "reuseport".into()],
-            environment: crate::measure::bench::tests::record(&[1]).environment,
-            plan: Plan {
-                rounds,
-                slice_seconds: 1,
-                seed: 1,
-                keep_alive: true,
-                threads: 12,
-                connections_asked: 100,
-                connections_opened: 96,
-                paths: vec![Share { weight: 1.0, path: "/".into() }],
-                baseline: "shared".into(),
-                threshold: 0.02,
-                pinned: None,
-                one_at_a_time: false,
-                fixed_rate_shares: vec![0.5, 0.8],
-                fixed_rate_seconds: 3.0,
-            },
-            complete: true,
-            subjects: vec![
-                subject("shared", 1.0, &|round| match round % 3 {
-                    0 => [90, 6, 0, 0],
-                    1 => [20, 30, 26, 20],
-                    _ => [0, 50, 46, 0],
-                }),
-                subject("reuseport", ratio, &|round| [20 + u64::from(round % 5), 24, 26, 26]),
-            ],
-            pairs: vec![],
-            fixed_rates: [0.5, 0.8]
-                .map(|share| FixedRate {
-                    share,
-                    rate: (share * 50_000.0) as u64,
-                    results: vec![at_rate("shared"), at_rate("reuseport")],
-                })
-                .to_vec(),
-            anomalies: vec![],
-            warnings: vec!["client and server share 2 cores".into()],
-        };
-        comparison.summarize().unwrap();
-        comparison
-    }
 
     #[test]
     fn a_ratio_is_of_slices_of_the_same_round_so_noise_that_both_have_is_gone() {
@@ -303,10 +255,11 @@ pub mod tests {
     #[test]
     fn whoever_is_the_busiest_in_each_slice_is_so_however_even_the_sums_are() {
         let slices = [slice(0, 1000, &[96, 0, 0, 0]), slice(1, 1000, &[0, 96, 0, 0])];
-        let spread = spread(&slices).unwrap();
+        let spread = spread(&slices, Some(2)).unwrap();
         assert_eq!((spread.max_over_mean, spread.idle_workers), (4.0, 3.0));
         assert_eq!(spread.requests_by_rank, [1.0, 0.0, 0.0, 0.0]);
         assert_eq!(spread.connections_by_rank, [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(spread.best_attainable, 2.0);
     }
 
     #[test]
@@ -316,7 +269,9 @@ pub mod tests {
         comparison.summarize().unwrap();
         assert_eq!(comparison.subjects[1].summary.as_ref().unwrap().slices, 3);
         assert_eq!(comparison.pairs[0].result, None);
-        assert!(comparison.pairs[0].sentence.contains("needs 6 rounds, and there are 3"));
+        assert!(
+            comparison.pairs[0].sentence.contains("needs 6 rounds that both have, and there are 3")
+        );
         comparison.subjects[1].slices.clear();
         comparison.summarize().unwrap();
         assert_eq!(comparison.subjects[1].summary, None);
@@ -346,5 +301,37 @@ pub mod tests {
         comparison.summarize().unwrap();
         let odd = comparison.anomalies.join("\n");
         assert!(odd.contains("from round 21 on, all subjects together answered 0.5"), "{odd}");
+    }
+
+    #[test]
+    fn costs_are_compared_with_the_cheaper_yardstick_of_the_same_kind_of_connections() {
+        let mut comparison = comparison(6, 1.0);
+        comparison.plan.judged = Figure::CostPerRequest;
+        let subject = |name: &str, keep_alive, yardstick, total| {
+            let slices = (0..6).map(|round| Slice {
+                cost: Some(Cost { user: 1.0, system: 2.0, total }),
+                ..slice(round, 1000, &[1])
+            });
+            Subject { yardstick, slices: slices.collect(), ..Subject::new(name, name, keep_alive) }
+        };
+        comparison.subjects = vec![
+            subject("shared, kept", true, false, 9.0),
+            subject("shared, new", false, false, 30.0),
+            subject("nginx, kept", true, true, 12.0),
+            subject("nginx reuseport, kept", true, true, 10.0),
+            subject("nginx, new", false, true, 20.0),
+        ];
+        comparison.summarize().unwrap();
+        let found: Vec<(&str, &str, f64)> = (comparison.pairs.iter())
+            .map(|pair| (&*pair.baseline, &*pair.other, pair.result.as_ref().unwrap().ratio))
+            .collect();
+        let near = |of: f64, to: f64| (of - to).abs() < 1e-9;
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found.iter().any(|&(baseline, other, ratio)| {
+            (baseline, other) == ("nginx reuseport, kept", "shared, kept") && near(ratio, 0.9)
+        }));
+        assert!(found.iter().any(|&(baseline, other, ratio)| {
+            (baseline, other) == ("nginx, new", "shared, new") && near(ratio, 1.5)
+        }));
     }
 }

@@ -2,24 +2,45 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
 use crate::probe::outcome::{Outcome, Outcomes};
 use crate::probe::timeline::Timeline;
+use crate::statistics::latency::{self, percentile_of};
+
+/// A client that sends later than this, at p99, measures itself: 1 ms, in microseconds.
+const MOST_LATE_US: u64 = 1000;
+
+/// A client whose last request is later than this part of the time has fallen behind.
+const BEHIND: f64 = 0.05;
+
+/// So much later any request may be.
+const JITTER: Duration = Duration::from_millis(5);
+
+/// So many due times are kept: 64 MB. A longer run keeps none.
+const MOST_ARRIVALS: usize = 4_000_000;
 
 /// All counts of one run. Times are from the start of the load.
+#[derive(Debug)]
 pub struct Counters {
     /// Requests begun.
     pub attempted: u64,
     /// How they ended.
     pub outcomes: Outcomes,
-    /// Requests of an open loop that were due and not sent, because too many were under way.
+    /// Requests of an open loop that were due and not sent, because too many were under way or, see
+    /// [`fell_behind`](Self::fell_behind), time was over.
     pub not_sent: u64,
+    /// Whether the client could not send as fast as it should.
+    pub fell_behind: bool,
     /// Requests that Ctrl-C cut off; they have no outcome, and are not attempted any more.
     pub cut_off: u64,
     /// Answers that were as they should be, in microseconds from when they were due.
     pub latency: Histogram<u64>,
+    /// How late each request of an open loop was sent, in microseconds from when it was due.
+    pub lateness: Histogram<u64>,
+    /// When each request that was sent in an open loop was due; empty if there were too many.
+    pub arrivals: Vec<Duration>,
     /// Served and lost per 100 ms.
     pub timeline: Timeline,
     /// When each request that was lost was known to be, in the order of time.
@@ -35,20 +56,52 @@ pub struct Counters {
 impl Counters {
     /// Nothing counted yet.
     pub fn new() -> Result<Self> {
-        // Three digits, and memory that grows with the longest latency and not with their number.
-        let latency = Histogram::new(3).map_err(|error| anyhow!("no histogram: {error}"))?;
         Ok(Self {
             attempted: 0,
             outcomes: Outcomes::default(),
             not_sent: 0,
+            fell_behind: false,
             cut_off: 0,
-            latency,
+            latency: latency::empty()?,
+            lateness: latency::empty()?,
+            arrivals: Vec::new(),
             timeline: Timeline::default(),
             losses: Vec::new(),
             first_wrong: None,
             lasted: Duration::ZERO,
             interrupted: false,
         })
+    }
+
+    /// Counts that a request of an open loop is sent `now`, which was due earlier.
+    pub fn sent(&mut self, due: Duration, now: Duration) {
+        // Cannot fail: it resizes itself as far as any number goes.
+        let _ = self.lateness.record(now.saturating_sub(due).as_micros() as u64);
+        match self.lateness.len() as usize {
+            ..=MOST_ARRIVALS => self.arrivals.push(due),
+            _ => self.arrivals = Vec::new(),
+        }
+    }
+
+    /// Ends the sending of an open loop, whose last request was due and sent at these times.
+    pub fn all_sent(&mut self, due: Duration, now: Duration) {
+        self.fell_behind |= now > due.mul_f64(1.0 + BEHIND) + JITTER;
+        self.lasted = self.lasted.max(now);
+    }
+
+    /// Requests sent per second; 0 if there was no time.
+    pub fn sent_per_second(&self) -> f64 {
+        per_second(self.attempted, self.lasted)
+    }
+
+    /// Good answers per second, while requests were sent.
+    pub fn ok_per_second(&self) -> f64 {
+        per_second(self.outcomes.ok, self.lasted)
+    }
+
+    /// Whether the client itself was late: its latencies then say little about the server.
+    pub fn client_was_late(&self) -> bool {
+        percentile_of(&self.lateness, 99.0) > MOST_LATE_US
     }
 
     /// Counts a request that was due at one time and whose outcome was known at another.
@@ -84,6 +137,10 @@ impl Counters {
     }
 }
 
+fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +166,25 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_fate_is_an_error_unless_it_was_cut_off() {
+    fn a_client_is_late_by_its_99th_percentile_and_behind_by_its_last_request() {
+        let mut counters = counters(0, &[]);
+        (0..100).for_each(|number| counters.sent(ms(number), ms(number)));
+        counters.sent(ms(100), ms(200));
+        assert!(!counters.client_was_late());
+        counters.sent(ms(101), ms(200));
+        assert!(counters.client_was_late());
+        assert_eq!((counters.lateness.len(), counters.arrivals.len()), (102, 102));
+
+        counters.attempted = 102;
+        counters.all_sent(ms(101), ms(102));
+        assert!(!counters.fell_behind);
+        counters.all_sent(ms(101), ms(204));
+        assert!(counters.fell_behind);
+        assert_eq!((counters.lasted, counters.sent_per_second().round()), (ms(204), 500.0));
+    }
+
+    #[test]
+    fn a_request_without_an_outcome_is_an_error_unless_it_was_cut_off() {
         let outcomes = [(Outcome::Ok, 50)];
         assert!(counters(1, &outcomes).close(false).is_ok());
         assert!(

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::server::signals::Action;
+
 /// The most faults of one option: more would be an attack and no experiment.
 const MOST: u32 = 10_000;
 
@@ -17,18 +19,10 @@ pub enum Kind {
     ContinueWorker,
     /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
     KillWorker,
-    /// SIGHUP to the parent: every worker is replaced.
-    Reload,
-    /// SIGTTIN to the parent: one worker more.
-    AddWorker,
-    /// SIGTTOU to the parent: one worker fewer.
-    RemoveWorker,
-    /// SIGTERM to the parent: it drains, and ends.
-    Term,
-    /// SIGQUIT to the parent: it ends at once.
-    Quit,
     /// SIGKILL to the parent.
     KillParent,
+    /// To the parent, the signal that makes it do this.
+    Signal(Action),
 }
 
 impl Kind {
@@ -36,11 +30,11 @@ impl Kind {
         Self::StopWorker,
         Self::ContinueWorker,
         Self::KillWorker,
-        Self::Reload,
-        Self::AddWorker,
-        Self::RemoveWorker,
-        Self::Term,
-        Self::Quit,
+        Self::Signal(Action::Reload),
+        Self::Signal(Action::Add),
+        Self::Signal(Action::Remove),
+        Self::Signal(Action::Drain),
+        Self::Signal(Action::Quit),
         Self::KillParent,
     ];
 
@@ -50,18 +44,14 @@ impl Kind {
             Self::StopWorker => "stop-worker",
             Self::ContinueWorker => "continue-worker",
             Self::KillWorker => "kill-worker",
-            Self::Reload => "reload",
-            Self::AddWorker => "add-worker",
-            Self::RemoveWorker => "remove-worker",
-            Self::Term => "term",
-            Self::Quit => "quit",
             Self::KillParent => "kill-parent",
+            Self::Signal(action) => action.name(),
         }
     }
 
     /// Whether the server is not meant to serve any more after it.
     pub fn ends_the_server(self) -> bool {
-        matches!(self, Self::Term | Self::Quit | Self::KillParent)
+        matches!(self, Self::KillParent | Self::Signal(Action::Drain | Action::Quit))
     }
 }
 
@@ -89,6 +79,11 @@ pub struct Due {
 }
 
 impl Fault {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// When the last of it is due.
     pub fn last(&self) -> Duration {
         self.at + self.every * (self.times - 1)
@@ -108,6 +103,7 @@ impl FromStr for Fault {
         let form = "expected FAULT@TIME, such as reload@1s, or FAULT@TIME*COUNT/EVERY, such as \
                     reload@1s*20/250ms";
         let (name, when) = text.split_once('@').ok_or(form)?;
+        let name = if name == "term" { Action::Drain.name() } else { name }; // its older name
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let names = Kind::ALL.map(Kind::name).join(", ");
             format!("there is no fault {name:?}; there are {names}")
@@ -183,7 +179,7 @@ mod tests {
         let plan = plan(&faults);
         let shown: Vec<_> = plan.iter().map(|due| (due.at.as_secs(), due.kind.name())).collect();
         let expected =
-            [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "term"), (3, "reload")];
+            [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "drain"), (3, "reload")];
         assert_eq!(shown, expected);
         assert_eq!(&*plan[1].asked, "reload@1s*3/1s");
     }

@@ -55,6 +55,7 @@ pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> 
 mod tests {
     use super::*;
     use crate::probe::outcome::Outcome;
+    use crate::server::signals::Action;
     use std::time::Duration;
 
     fn ms(number: u64) -> Duration {
@@ -100,7 +101,8 @@ mod tests {
         for known in [50, 101, 103, 250] {
             counters.count(Outcome::Reset, ms(0), ms(known));
         }
-        let faults = [struck(100, Kind::KillWorker, "a"), struck(200, Kind::Reload, "b")];
+        let faults =
+            [struck(100, Kind::KillWorker, "a"), struck(200, Kind::Signal(Action::Reload), "b")];
         let lost: Vec<_> =
             fault_impact(&counters, &faults).iter().map(|f| (f.lost, f.lost_within_ms)).collect();
         assert_eq!(lost, [(2, Some(3)), (1, Some(50))]);
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn faults_at_the_same_time_have_no_rate_between_them() {
-        let faults = [100, 100].map(|at| struck(at, Kind::Reload, "reload@100ms*2/0s"));
+        let faults =
+            [100, 100].map(|at| struck(at, Kind::Signal(Action::Reload), "reload@100ms*2/0s"));
         let [first, second] = fault_impact(&counters(&[5]), &faults).try_into().unwrap();
         assert_eq!((first.rate_after, second.rate_before, second.rate_after), (None, None, None));
     }

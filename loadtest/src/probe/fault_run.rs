@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 
 use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Load};
-use crate::probe::fault::{Fault, plan};
+use crate::probe::fault::{self, Fault, plan};
 use crate::probe::inject::{Injector, Struck};
 use crate::probe::target::Target;
-use crate::server::Server;
+use crate::server::signals::Signals;
+use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
 
 /// What came of it.
@@ -22,6 +23,25 @@ pub struct FaultRun {
     pub struck: Vec<Struck>,
     /// Processes that had to be ended, faults that did not come, or had nobody to be done to.
     pub warnings: Vec<Warning>,
+}
+
+/// The signals that a server's parent understands, those that the user tells included.
+///
+/// # Errors
+/// When one of those is not understood, and when one of the faults cannot be done: the signal for it
+/// is not known, or the server is not started here.
+pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Signals> {
+    let mut signals = Signals::of_spec(spec);
+    told.iter().try_for_each(|text| signals.set(text))?;
+    if let (Kind::Running { url }, Some(fault)) = (&spec.kind, faults.first()) {
+        bail!("--fault {fault} cannot be done to {url}, which was not started here");
+    }
+    for fault in faults {
+        if let fault::Kind::Signal(action) = fault.kind() {
+            signals.signal(action)?;
+        }
+    }
+    Ok(signals)
 }
 
 /// Asks a server, from now on, while these faults are done to it, each when it is due.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procfs::process::Process;
 
+use crate::kernel::family;
 use crate::probe::fault::{Due, Kind};
 use crate::server::Server;
 use crate::warnings::Warning;
@@ -66,6 +66,8 @@ impl<'a> Injector<'a> {
         for Due { at, kind, asked } in plan {
             while let Some(left) = at.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
                 sleep(left.min(LOOK_EVERY));
+                // What workers hold is remembered for when they are stopped.
+                let _ = self.server.sample();
                 if over.load(Relaxed) {
                     return done;
                 }
@@ -103,38 +105,39 @@ impl<'a> Injector<'a> {
         }
         let to_parent = match kind {
             Kind::StopWorker => {
-                let pid = self.server.busiest().find(|pid| !self.stopped.contains(pid))?;
+                let pid = {
+                    let workers = self.server.busiest();
+                    workers.into_iter().find(|pid| !self.stopped.contains(pid))?
+                };
                 signal(pid, Signal::SIGSTOP);
                 self.stopped.push(pid);
                 return Some(pid);
             }
             Kind::ContinueWorker => return self.continue_stopped(),
             Kind::KillWorker => {
-                let stopped = self.stopped.pop().filter(|pid| self.server.pids().contains(pid));
-                let pid = stopped.or_else(|| self.server.busiest().next())?;
+                let there = self.server.worker_pids();
+                let stopped = self.stopped.pop().filter(|pid| there.contains(pid));
+                let pid = stopped.or_else(|| self.server.busiest().first().copied())?;
                 signal(pid, Signal::SIGKILL);
                 return Some(pid);
             }
             Kind::KillParent => {
-                let own =
-                    self.server.pids().into_iter().filter(|&pid| self.server.is_parent_of(pid));
+                let workers = self.server.worker_pids();
+                let own = workers.into_iter().filter(|&pid| self.server.is_parent_of(pid));
                 self.orphans = own.filter_map(Orphan::of).collect();
                 self.killed_parent = Some(Instant::now());
                 Signal::SIGKILL
             }
-            Kind::Reload => Signal::SIGHUP,
-            Kind::AddWorker => Signal::SIGTTIN,
-            Kind::RemoveWorker => Signal::SIGTTOU,
-            Kind::Term => Signal::SIGTERM,
-            Kind::Quit => Signal::SIGQUIT,
+            // One whose signal is not known was refused before the load began.
+            Kind::Signal(action) => self.server.signals().signal(action).ok()?,
         };
         self.server.signal(to_parent);
-        Some(self.server.pid())
+        self.server.pid()
     }
 
     /// Gives the last of those that it continued.
     fn continue_stopped(&mut self) -> Option<u32> {
-        let there = self.server.pids();
+        let there = self.server.worker_pids();
         let mut last = None;
         for pid in self.stopped.drain(..).filter(|pid| there.contains(pid)) {
             signal(pid, Signal::SIGCONT);
@@ -155,39 +158,15 @@ impl Drop for Injector<'_> {
 
 impl Orphan {
     fn of(pid: u32) -> Option<Self> {
-        let stat = Process::new(pid as i32).ok()?.stat().ok()?;
-        Some(Self { pid, started: stat.starttime })
+        Some(Self { pid, started: family::started(pid)? })
     }
 
-    /// Whether it still runs. One that is dead and waits to be reaped, by somebody who may never do
-    /// so, does not.
     fn runs(&self) -> bool {
-        let stat = Process::new(self.pid as i32).and_then(|process| process.stat());
-        stat.is_ok_and(|stat| stat.starttime == self.started && stat.state != 'Z')
+        family::runs(self.pid, self.started)
     }
 }
 
 /// It may have ended just now; then there is nobody to tell.
 fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_ended_is_no_orphan_even_if_nobody_reaps_it() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let orphan = Orphan::of(child.id()).unwrap();
-        assert!(orphan.runs());
-        assert!(!Orphan { pid: child.id(), started: orphan.started + 1 }.runs());
-        child.kill().unwrap();
-        let begin = Instant::now();
-        while orphan.runs() {
-            assert!(begin.elapsed() < Duration::from_secs(20));
-        }
-        child.wait().unwrap();
-        assert!(!orphan.runs());
-    }
 }

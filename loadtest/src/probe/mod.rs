@@ -8,23 +8,31 @@
 //! - [`target`]: who is asked, for what, and what the answer should be;
 //! - [`answer`]: reads an answer, byte by byte if it comes so;
 //! - [`outcome`]: the ways a request can end;
+//! - [`arrivals`]: when requests are due;
 //! - [`client`]: one request's life;
-//! - [`drive`]: many requests: the closed loop and the open one; [`ticker`] wakes the open one;
+//! - [`run`]: what is asked, and what all tasks of a run share;
+//! - [`drive`]: many requests: the closed loop, and the whole run; [`open_loop`]: the open one, which
+//!   [`ticker`] wakes;
 //! - [`fault`]: what is to be done to the server and when; [`inject`] does it; [`fault_run`]: both at once;
 //! - [`counters`], [`timeline`]: what is counted while it runs, and what follows from that;
+//! - [`ideal`]: what one queue without overhead would have done with the same arrivals;
 //! - [`fault_impact`]: what came of each fault;
 //! - [`record`]: the result.
 
 pub mod answer;
+pub mod arrivals;
 pub mod client;
 pub mod counters;
 pub mod drive;
 pub mod fault;
 pub mod fault_impact;
 pub mod fault_run;
+pub mod ideal;
 pub mod inject;
+pub mod open_loop;
 pub mod outcome;
 pub mod record;
+pub mod run;
 pub mod target;
 pub mod ticker;
 pub mod timeline;

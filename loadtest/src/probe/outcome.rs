@@ -50,8 +50,10 @@ impl Outcome {
             (Some(Errno::ETIMEDOUT), Stage::Connecting) => return Ok(Self::TimedOutConnecting),
             (Some(Errno::ETIMEDOUT), Stage::Answering) => return Ok(Self::TimedOutAnswering),
             (Some(Errno::EADDRNOTAVAIL), _) => {
-                "this machine has no port left for another connection; choose fewer --connections, \
-                 a lower --rate or --keep-alive, or widen net.ipv4.ip_local_port_range"
+                "this machine has no port left for another connection: each that was closed keeps \
+                 its own for a minute (TIME_WAIT); choose --keep-alive, a lower --rate or fewer \
+                 requests, or `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` or \
+                 net.ipv4.tcp_tw_reuse=1"
             }
             (Some(Errno::EMFILE | Errno::ENFILE), _) => {
                 "this program has no file left for another connection; choose fewer --connections, \
@@ -82,28 +84,27 @@ pub struct Outcomes {
 impl Outcomes {
     /// Counts one more.
     pub fn add(&mut self, outcome: Outcome) {
-        *match outcome {
-            Outcome::Ok => &mut self.ok,
-            Outcome::Refused => &mut self.refused,
-            Outcome::Reset => &mut self.reset,
-            Outcome::ClosedEarly => &mut self.closed_early,
-            Outcome::WrongAnswer => &mut self.wrong_answer,
-            Outcome::TimedOutConnecting => &mut self.timed_out_connecting,
-            Outcome::TimedOutAnswering => &mut self.timed_out_answering,
-        } += 1;
+        *self.counts()[outcome as usize] += 1;
     }
 
     /// These and others.
     pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            ok: self.ok + other.ok,
-            refused: self.refused + other.refused,
-            reset: self.reset + other.reset,
-            closed_early: self.closed_early + other.closed_early,
-            wrong_answer: self.wrong_answer + other.wrong_answer,
-            timed_out_connecting: self.timed_out_connecting + other.timed_out_connecting,
-            timed_out_answering: self.timed_out_answering + other.timed_out_answering,
-        }
+        let mut sum = *self;
+        sum.counts().into_iter().zip(other.kinds()).for_each(|(mine, (_, more))| *mine += more);
+        sum
+    }
+
+    /// Each count, in the order of [`Outcome`].
+    fn counts(&mut self) -> [&mut u64; 7] {
+        [
+            &mut self.ok,
+            &mut self.refused,
+            &mut self.reset,
+            &mut self.closed_early,
+            &mut self.wrong_answer,
+            &mut self.timed_out_connecting,
+            &mut self.timed_out_answering,
+        ]
     }
 
     /// Each outcome with its name, as people read it.
@@ -145,7 +146,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_fate_is_counted_under_a_name_of_its_own() {
+    fn every_outcome_is_counted_under_a_name_of_its_own() {
         let mut outcomes = Outcomes::default();
         for (index, outcome) in ALL.into_iter().enumerate() {
             (0..=index).for_each(|_| outcomes.add(outcome));

@@ -1,11 +1,11 @@
 //! Who is asked, for what, and what the answer should be.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use crate::server::Server;
 
-/// What the front page of both servers says.
+/// What the front page of both our servers says.
 const FRONT_PAGE: &[u8] = b"hello";
 
 /// One URL, ready to be asked for many times.
@@ -14,19 +14,29 @@ pub struct Target {
     pub address: SocketAddr,
     /// The request, byte for byte.
     pub request: Vec<u8>,
-    /// What the answer's body should be; any body will do if nothing is said.
-    pub body: Option<&'static [u8]>,
+    /// What the answer's body should be, exactly; any body will do if nothing is said.
+    pub expect: Option<Vec<u8>>,
     /// How long a connection may take to open, and then an answer to come.
     pub timeout: Duration,
 }
 
 impl Target {
-    /// Asks `address` for `path`.
+    /// Asks one of our servers at `address` for `path`; its front page says `hello`.
     pub fn new(address: SocketAddr, host: &str, path: &str, alive: bool, limit: Duration) -> Self {
         let close = if alive { "" } else { "Connection: close\r\n" };
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n").into_bytes();
-        let body = (path == "/").then_some(FRONT_PAGE);
-        Self { address, request, body, timeout: limit }
+        let expect = (path == "/").then(|| FRONT_PAGE.to_vec());
+        Self { address, request, expect, timeout: limit }
+    }
+
+    /// Asks a server of any kind for `path`. Of the answers of foreign ones nothing is expected.
+    pub fn of(server: &Server, path: &str, alive: bool, limit: Duration) -> Self {
+        let url = server.url(path);
+        let rest = url.strip_prefix("http://").unwrap_or(&url);
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let target = Self::new(server.address(), host, path, alive, limit);
+        let expect = target.expect.filter(|_| !server.is_foreign());
+        Self { expect, ..target }
     }
 
     /// Whether it is reached without leaving this machine, by one of the IPv4 loopback addresses.
@@ -35,38 +45,10 @@ impl Target {
     }
 }
 
-/// Takes `http://host:port/path` apart and looks the host up: its address, `host:port`, its path.
-///
-/// # Errors
-/// When the host has no address, or what should be its port is none.
-pub fn resolve(url: &str) -> Result<(SocketAddr, &str, &str)> {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // In `[::1]` colons are not what a port stands behind.
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let full = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let remedy = || format!("cannot find {host} of --url {url}; expected http://host:port/path");
-    let mut found = full.to_socket_addrs().with_context(remedy)?;
-    let address = found.next().with_context(remedy)?;
-    Ok((address, host, if path.is_empty() { "/" } else { path }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_taken_apart_with_the_port_and_the_path_that_are_implied() {
-        for (url, address, host, path) in [
-            ("http://127.0.0.1:8080/a/b?c", "127.0.0.1:8080", "127.0.0.1:8080", "/a/b?c"),
-            ("http://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/"),
-            ("http://[::1]:81/", "[::1]:81", "[::1]:81", "/"),
-            ("http://[::1]", "[::1]:80", "[::1]", "/"),
-        ] {
-            assert_eq!(resolve(url).unwrap(), (address.parse().unwrap(), host, path));
-        }
-        assert!(resolve("http://127.0.0.1:port/").unwrap_err().to_string().contains("--url"));
-    }
+    use crate::server::Spec;
 
     #[test]
     fn the_request_says_host_and_whether_the_connection_stays() {
@@ -77,7 +59,16 @@ mod tests {
         assert_eq!(target("/", true).request, b"GET / HTTP/1.1\r\nHost: here:80\r\n\r\n");
         let closing = b"GET /x HTTP/1.1\r\nHost: here:80\r\nConnection: close\r\n\r\n";
         assert_eq!(target("/x", false).request, closing);
-        assert_eq!(target("/", true).body, Some(FRONT_PAGE));
-        assert_eq!(target("/x", true).body, None);
+        assert_eq!(target("/", true).expect.as_deref(), Some(FRONT_PAGE));
+        assert_eq!(target("/x", true).expect, None);
+    }
+
+    #[test]
+    fn a_server_that_runs_already_is_asked_for_its_own_path_and_for_any_body() {
+        let spec = Spec::parse("http://127.0.0.1:81/a?b").unwrap();
+        let server = Server::start(&spec, &[]).unwrap();
+        let target = Target::of(&server, "/", true, Duration::from_secs(1));
+        assert_eq!(target.request, b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\n\r\n");
+        assert_eq!((target.address, target.expect), (([127, 0, 0, 1], 81).into(), None));
     }
 }

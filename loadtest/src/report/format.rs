@@ -1,4 +1,111 @@
-//! Numbers as people read them.
+//! Figures as people read them: the one place where a number becomes a text, for all renderers.
+
+#[cfg(test)]
+use crate::report::model::{Block, Document, Table};
+use crate::report::model::{Cell, Mark, Unit};
+
+/// What stands where there is no figure.
+pub const NONE: &str = "-";
+
+/// A number as its unit wants it.
+pub fn number(value: f64, unit: Unit) -> String {
+    if !value.is_finite() {
+        return NONE.into(); // what was divided by nothing
+    }
+    match unit {
+        Unit::Count | Unit::PerSecond => rounded(value),
+        Unit::Mean => format!("{value:.1}"),
+        Unit::Microseconds => microseconds(value),
+        Unit::Ratio => format!("{value:.3}"),
+        Unit::Times | Unit::Seconds => format!("{value:.2}"),
+        Unit::Part => percent(value),
+        Unit::Probability if value > 0.0 && value < 0.005 => format!("{value:.1e}"),
+        Unit::Probability => format!("{value:.2}"),
+        Unit::Percentile => format!("p{value}"),
+        Unit::Id | Unit::Text => value.to_string(),
+    }
+}
+
+/// Both ends of an interval.
+pub fn interval([low, high]: [f64; 2], unit: Unit) -> String {
+    format!("({} to {})", number(low, unit), number(high, unit))
+}
+
+/// A number on an axis: as short as it can be.
+pub fn tick(value: f64, unit: Unit) -> String {
+    let short = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    match unit {
+        Unit::Microseconds | Unit::Part => {
+            let text = number(value, unit);
+            let (digits, unit) = text.split_once(' ').unwrap_or((&text, ""));
+            format!("{} {unit}", short(digits))
+        }
+        Unit::Percentile => number(value, unit),
+        _ if value.abs() >= 1000.0 => rounded(value),
+        _ => short(&format!("{value:.3}")),
+    }
+}
+
+/// The figure of a cell without its interval and its words.
+pub fn figure(cell: &Cell, unit: Unit) -> Option<String> {
+    cell.value.map(|value| number(value, cell.unit.unwrap_or(unit)))
+}
+
+/// A cell in a line, with a sign where it is not good.
+pub fn cell(cell: &Cell, unit: Unit) -> String {
+    let sign = match cell.mark {
+        Some(Mark::Bad) => "!",
+        Some(Mark::Undecided) => "?",
+        Some(Mark::Good) | None => "",
+    };
+    let Some(figure) = figure(cell, unit) else {
+        return cell.text.clone().unwrap_or_else(|| NONE.into());
+    };
+    let ends = cell.interval.map(|ends| interval(ends, cell.unit.unwrap_or(unit)));
+    let parts = [Some(figure + sign), ends, cell.text.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Every figure of a document's tables and facts, as every form of it must show it.
+#[cfg(test)]
+pub fn figures(document: &Document) -> Vec<String> {
+    let of_table = |table: &Table| -> Vec<String> {
+        let cells = table.rows.iter().flat_map(|row| row.cells.iter().zip(&table.columns));
+        let shown = cells.flat_map(|(cell, column)| {
+            let unit = cell.unit.unwrap_or(column.unit);
+            let ends = cell.interval.map(|ends| ends.map(|end| number(end, unit)));
+            figure(cell, unit).into_iter().chain(ends.into_iter().flatten())
+        });
+        shown.collect()
+    };
+    fn of(blocks: &[Block], of_table: &dyn Fn(&Table) -> Vec<String>, all: &mut Vec<String>) {
+        for block in blocks {
+            match block {
+                Block::Table(table) => all.extend(of_table(table)),
+                Block::Details(_, inner) => of(inner, of_table, all),
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    of(&document.blocks, &of_table, &mut all);
+    all
+}
+
+/// A part of the whole.
+fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    let digits = match percent.abs() {
+        0.0 => 1,
+        ..0.0995 => 3,
+        ..0.995 => 2,
+        _ => 1,
+    };
+    format!("{percent:.digits$} %")
+}
 
 /// A whole number with its thousands apart: `34 492`.
 pub fn count(value: u64) -> String {
@@ -17,16 +124,18 @@ pub fn rounded(value: f64) -> String {
     count(value.round() as u64)
 }
 
-/// Microseconds in the unit that fits, with three digits that mean something.
+/// Microseconds in the unit that fits, with three digits that mean something; whole microseconds are
+/// shown as they are.
 pub fn microseconds(value: f64) -> String {
     let (value, unit) = match value {
-        ..999.5 => (value, "us"),
+        ..999.5 => (value, "µs"),
         ..999_500.0 => (value / 1e3, "ms"),
         _ => (value / 1e6, "s"),
     };
     let digits = match value {
-        ..9.995 if unit != "us" => 2,
-        ..99.95 if unit != "us" => 1,
+        _ if unit == "µs" && value.fract() == 0.0 => 0,
+        ..9.995 => 2,
+        ..99.95 => 1,
         _ => 0,
     };
     format!("{value:.digits$} {unit}")
@@ -57,8 +166,10 @@ mod tests {
     #[test]
     fn a_time_is_shown_in_the_unit_that_fits() {
         for (value, text) in [
-            (0.0, "0 us"),
-            (870.0, "870 us"),
+            (0.0, "0 µs"),
+            (870.0, "870 µs"),
+            (8.25, "8.25 µs"),
+            (45.26, "45.3 µs"),
             (999.6, "1.00 ms"),
             (1020.5, "1.02 ms"),
             (12_345.0, "12.3 ms"),

@@ -1,93 +1,88 @@
-//! One comparison as Markdown, for a pull request: the tables of the terminal.
+//! A document as Markdown, for a pull request or a file of results.
 
-use crate::measure::comparison::Comparison;
-use crate::report::compare::{ABOUT_FIXED_RATES, fixed_rate_rows, load, rows, summaries, verdicts};
-use crate::report::terminal::{ABOUT_LATENCIES, machine};
+use crate::report::format;
+use crate::report::model::{Block, Cell, Document, Table, Unit, escaped};
 
 /// The whole text.
-pub fn compare(comparison: &Comparison) -> String {
-    let mut text = String::new();
-    for sentence in verdicts(comparison) {
-        text += &format!("**{}**\n\n", escape(sentence));
-    }
-    let names = summaries(comparison).map(|(subject, _)| subject.name.clone());
-    let header: Vec<String> = std::iter::once(String::new()).chain(names).collect();
-    let figures = rows(comparison).into_iter().map(|(name, cells)| {
-        std::iter::once(name.trim_start().to_owned()).chain(cells).collect::<Vec<_>>()
-    });
-    text += &table(&header, figures);
-    text += &format!("\n{ABOUT_LATENCIES}, all slices together.\n");
-    if !comparison.fixed_rates.is_empty() {
-        let header =
-            ["requests/s", "", "p50", "p99", "p99.9", "max", "answered", "lost", "not sent"];
-        let fixed = comparison.fixed_rates.iter().flat_map(fixed_rate_rows);
-        text += "\n";
-        text += &table(&header.map(String::from), fixed.map(Vec::from));
-        text += &format!("\n{ABOUT_FIXED_RATES}\n");
-    }
-    text += "\n";
-    for (subject, summary) in summaries(comparison) {
-        let sentence = format!("{}: {}", subject.name, summary.limit.sentence());
-        text += &format!("- {}\n", escape(&sentence));
-    }
-    for line in comparison.anomalies.iter().chain(&comparison.warnings) {
-        text += &format!("- {}\n", escape(line));
-    }
-    let environment = &comparison.environment;
-    let commit = environment.commit.as_ref().map(|commit| format!(", commit {commit}"));
-    text += &format!(
-        "\n{}; {}, {}{}.\n",
-        escape(&load(&comparison.plan)),
-        environment.wrk.as_deref().unwrap_or("an unknown wrk"),
-        machine(environment),
-        commit.unwrap_or_default()
-    );
-    text
+pub fn render(document: &Document) -> String {
+    let title = match document.title.is_empty() {
+        true => String::new(),
+        false => format!("# {}\n\n", escaped(&document.title)),
+    };
+    title + &blocks(&document.blocks, 2)
 }
 
-/// A table: the first column to the left, figures to the right.
-pub fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let escaped = |cells: &[String]| cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>();
-    let rule = format!("---|{}", "---:|".repeat(header.len() - 1));
-    table_of(&escaped(header), &rule, rows.map(|cells| escaped(&cells)))
-}
-
-/// The same of words, all to the left, that are Markdown already.
-pub fn table_of_words(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    table_of(header, &"---|".repeat(header.len()), rows)
-}
-
-fn table_of(header: &[String], rule: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    format!("{}|{rule}\n", line(header)) + &rows.map(|cells| line(&cells)).collect::<String>()
-}
-
-/// Keeps what has a meaning in Markdown from having it.
-pub fn escape(text: &str) -> String {
-    let special = |c| matches!(c, '|' | '*' | '_' | '<' | '>' | '#' | '`' | '[' | ']' | '\\');
-    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::summary::tests::comparison;
-
-    #[test]
-    fn every_row_of_the_terminal_is_a_row_of_as_many_cells() {
-        let comparison = comparison(40, 1.1);
-        let text = compare(&comparison);
-        assert!(text.starts_with("**reuseport is faster than shared: "));
-        let table: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
-        assert!(table.iter().take(3).all(|line| line.matches('|').count() == 4), "{text}");
-        for (name, cells) in rows(&comparison) {
-            let row = format!("| {} | {} | {} |", name.trim_start(), cells[0], cells[1]);
-            assert!(text.contains(&row), "{row} is not in\n{text}");
+/// The blocks alone, with headings of this level: for a part of another file.
+pub fn blocks(blocks: &[Block], level: usize) -> String {
+    let (mut shown, mut heading) = (Vec::new(), None);
+    for one in blocks {
+        let text = block(one, level);
+        match one {
+            // A heading with nothing to show below it, such as a picture, is left out.
+            Block::Heading(_) => heading = Some(text),
+            _ if text.is_empty() => {}
+            _ => shown.extend(heading.take().into_iter().chain([text])),
         }
     }
+    shown.join("\n")
+}
 
-    #[test]
-    fn what_markdown_would_take_for_itself_is_escaped() {
-        assert_eq!(escape("a|b *c* <script>"), "a\\|b \\*c\\* \\<script\\>");
+fn block(block: &Block, level: usize) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| -> String {
+        items.map(|item| format!("- {item}\n")).collect()
+    };
+    match block {
+        Block::Heading(text) => format!("{} {}\n", "#".repeat(level), escaped(text)),
+        Block::Text(text) => format!("{}\n", text.trim_end()),
+        Block::Verdict(text) => format!("**{}**\n", escaped(text)),
+        Block::Facts(facts) => list(
+            &mut facts.iter().map(|(name, what)| format!("{}: {}", escaped(name), escaped(what))),
+        ),
+        Block::Table(of) if of.rows.is_empty() => String::new(),
+        Block::Table(of) => table(of),
+        Block::Picture(_) => String::new(),
+        Block::Details(title, inner) => {
+            let heading = format!("{} {}\n", "#".repeat(level + 1), escaped(title));
+            format!("{heading}\n{}", blocks(inner, level + 2))
+        }
+        Block::Warnings(warnings) => {
+            list(&mut warnings.iter().map(|warning| format!("warning: {}", escaped(warning))))
+        }
+        Block::Reproduce(commands) => {
+            format!("Reproduce:\n\n```sh\n{}\n```\n", commands.join("\n"))
+        }
+    }
+}
+
+/// A table: words to the left, figures to the right.
+fn table(of: &Table) -> String {
+    let names = of
+        .columns
+        .iter()
+        .map(|column| escaped([column.group.as_str(), &column.name].join(" ").trim()));
+    let mut text = line(std::iter::once(escaped(&of.title)).chain(names));
+    let side = |unit| if unit == Unit::Text { "---|" } else { "---:|" };
+    text += &format!("|---|{}\n", of.columns.iter().map(|one| side(one.unit)).collect::<String>());
+    for row in &of.rows {
+        let cells = row.cells.iter().zip(&of.columns).map(|(one, column)| cell(one, column.unit));
+        text += &line(std::iter::once(escaped(&row.name)).chain(cells));
+    }
+    match of.note.is_empty() {
+        true => text,
+        false => format!("{text}\n{}\n", escaped(&of.note)),
+    }
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    let cells: Vec<String> = cells.map(|cell| cell.replace('\n', " ")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn cell(cell: &Cell, unit: Unit) -> String {
+    let text = escaped(&format::cell(cell, unit));
+    match &cell.link {
+        Some(url) => format!("[{text}]({})", url.replace(')', "%29").replace('|', "%7C")),
+        None if cell.value.is_none() && cell.mark.is_some() => format!("**{text}**"),
+        None => text,
     }
 }

@@ -1,17 +1,16 @@
-//! How results look.
+//! How results look. Every command makes a [`model::Document`]; three renderers show it, and none of
+//! them knows which command it is of.
 
-pub mod compare;
-pub mod cost;
 pub mod format;
 pub mod html;
-pub mod lab;
 pub mod markdown;
-pub mod matrix;
 pub mod model;
+pub mod output;
 pub mod post;
-pub mod probe;
 pub mod progress;
-pub mod side_by_side;
-pub mod table;
+pub mod svg;
 pub mod terminal;
 pub mod wrap;
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,11 @@
-//! The figures of the post that this project answers, for show beside ours.
+//! Figures of the post that these experiments began with, quoted beside ours.
 
-use crate::server::Strategy;
-
-/// One of the post's two figures.
+/// A figure that is not ours.
+#[derive(Clone, Copy, Debug)]
 pub struct Quotation {
-    /// Requests per second.
+    /// Requests/s.
     pub requests_per_second: u64,
-    /// Which of its two programs it was.
+    /// What the post calls the program.
     pub program: &'static str,
 }
 
@@ -18,18 +17,23 @@ pub const CONDITIONS: &str = "Python (Sanic), MacBook Pro 2016, macOS, kept aliv
 /// Where they are from.
 pub const SOURCE: &str = "quoted from the post \"socket in processes\", not measured here";
 
-/// What the post measured for a strategy.
-pub fn figure(strategy: Strategy) -> Quotation {
-    match strategy {
-        Strategy::Shared => Quotation { requests_per_second: 34_492, program: "one shared fd" },
-        Strategy::Reuseport => {
-            Quotation { requests_per_second: 22_366, program: "a socket per worker" }
-        }
-    }
-}
+/// Of one socket that all workers share.
+pub const SHARED: Quotation = Quotation { requests_per_second: 34_492, program: "one shared fd" };
+
+/// Of a socket for each worker.
+pub const REUSEPORT: Quotation =
+    Quotation { requests_per_second: 22_366, program: "a socket per worker" };
 
 /// What the post measured for the server that a record names, if it did.
 pub fn figure_for(server: &str) -> Option<Quotation> {
-    let all = [Strategy::Shared, Strategy::Reuseport];
-    all.into_iter().find(|strategy| strategy.name() == server).map(figure)
+    match server.trim() {
+        "shared" => Some(SHARED),
+        "reuseport" => Some(REUSEPORT),
+        _ => None,
+    }
+}
+
+/// The ratio of the post's two figures.
+pub fn ratio() -> f64 {
+    REUSEPORT.requests_per_second as f64 / SHARED.requests_per_second as f64
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::probe::drive::Until;
 use crate::report::format::count;
 
 /// A bar for a known time. It has no colours, so there are none to turn off for NO_COLOR.
 pub struct Bar(ProgressBar);
+
+const ASKING: &str = "asking {msg} [{bar:30}] {elapsed} of {prefix}";
 
 /// Starts a bar for `duration`, of a run of wrk.
 pub fn bar(what: &str, duration: Duration) -> Bar {
@@ -22,18 +23,14 @@ pub fn slices(duration: Duration) -> Bar {
     start(template, "", duration.as_millis() as u64, String::new())
 }
 
-/// Starts a bar for a run of the prober, which ends after so much time or so many requests.
-pub fn probe(what: &str, until: Until) -> Bar {
-    let template = "asking {msg} [{bar:30}] {elapsed} of {prefix}";
-    match until {
-        Until::Time(time) => {
-            let end = humantime::format_duration(time).to_string();
-            start(template, what, time.as_millis() as u64, end)
-        }
-        Until::Requests(number) => {
-            start(template, what, number, format!("{} requests", count(number)))
-        }
-    }
+/// Starts a bar for a run of the prober that ends after so much time.
+pub fn asking(what: &str, time: Duration) -> Bar {
+    start(ASKING, what, time.as_millis() as u64, humantime::format_duration(time).to_string())
+}
+
+/// Starts a bar for a run of the prober that ends after so many requests.
+pub fn requests(what: &str, number: u64) -> Bar {
+    start(ASKING, what, number, format!("{} requests", count(number)))
 }
 
 fn start(template: &str, what: &str, length: u64, end: String) -> Bar {

@@ -1,16 +1,20 @@
-//! One result of `bench` on a terminal, within 100 columns.
+//! A document on a terminal of any width: plain lines, tables without boxes, few colours.
+//!
+//! A table has each interval beside its figure while there is room, then below it, and at last its
+//! columns in parts below each other. Words are wrapped within their columns, or stand as a list.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
+use std::ops::Range;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle};
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
-use crate::environment::Environment;
-use crate::measure::bench::{Errors, Latency, Record, Worker};
-use crate::report::format::{bar, count, microseconds, rounded};
-use crate::report::post;
-use crate::report::table::{Left, Right, table, text};
+use crate::report::format::{self, figure, interval};
+use crate::report::model::{Block, Cell, Document, Mark, Table, Unit};
+use crate::report::wrap::{self, hanging, room};
 
 /// For headings.
 pub const BOLD: Style = Style::new().bold();
@@ -18,19 +22,8 @@ pub const BOLD: Style = Style::new().bold();
 /// For the word "warning".
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Of more workers than this, only the busiest and the idlest are shown.
-const MOST_ROWS: usize = 32;
-
-/// Width of the longest bar.
-const BAR: usize = 8;
-
-/// What is true of all of wrk's latencies.
-pub const ABOUT_LATENCIES: &str = "latencies are as wrk corrects them for coordinated omission: \
-                                   samples are added for waits";
-
-/// Why the workers' connections are one more than wrk's.
-const ABOUT_CONNECTIONS: &str = "wrk opens one connection more, without a request on it, to see \
-                                 whether the server is there";
+/// Narrower than this, words that belong together are a list and no table.
+const ROOM_FOR_WORDS: usize = 88;
 
 /// Puts a report on stdout, with its colours if they are wanted there.
 ///
@@ -55,270 +48,249 @@ pub fn warn(warnings: impl IntoIterator<Item = String>) {
     }
 }
 
-/// The whole report.
-pub fn bench(record: &Record) -> String {
-    let mut report = String::new();
-    // Writing to a String cannot fail.
-    let _ = header(&mut report, record).and_then(|()| figures(&mut report, record));
-    if record.workers.is_empty() {
-        report += "\nNo rows for workers: the server was not started here.\n";
-    } else {
-        report += "\n";
-        report += &workers(&record.workers);
-        report += &format!("{ABOUT_CONNECTIONS}\n");
-        report += &policy(&record.workers);
-    }
-    if let Some(spread) = &record.spread {
-        let _ = writeln!(
-            report,
-            "\n{BOLD}Spread{BOLD:#}      busiest / average worker {:.2} (1: even, {}: one does it all), \
-             idle workers: {}",
-            spread.max_over_mean,
-            record.workers.len(),
-            spread.idle_workers
-        );
-    }
-    report
-}
-
-fn header(report: &mut String, record: &Record) -> std::fmt::Result {
-    let Record { load, environment, .. } = record;
-    let what = match record.workers.len() {
-        // The server is named by its URL already.
-        0 => String::new(),
-        1 => format!("1 worker, {}, ", load.url),
-        many => format!("{many} workers, {}, ", load.url),
-    };
-    writeln!(report, "{BOLD}{}{BOLD:#}  {what}{}", record.server, mode(record))?;
-    let asked = match load.connections_opened == load.connections_asked {
+/// The document, but for its warnings, which [`warn`] puts on stderr.
+pub fn render(document: &Document, width: usize) -> String {
+    let title = match document.title.is_empty() {
         true => String::new(),
-        false => format!(" ({} asked for)", load.connections_asked),
+        false => hanging("", &format!("{BOLD}{}{BOLD:#}", document.title), width),
     };
-    writeln!(
-        report,
-        "{} threads, {} connections{asked}, {:.1} s, {}",
-        load.threads,
-        load.connections_opened,
-        load.seconds,
-        environment.wrk.as_deref().unwrap_or("an unknown wrk")
-    )?;
-    writeln!(report, "{}", machine(environment))
+    title + &blocks(&document.blocks, width)
 }
 
-/// How connections were used.
-pub fn mode(record: &Record) -> &'static str {
-    match record.load.keep_alive {
-        true => "connections kept alive",
-        false => "a new connection for each request",
-    }
-}
-
-/// Where it ran, in a line.
-pub fn machine(environment: &Environment) -> String {
-    let memory = environment
-        .memory_bytes
-        .map(|bytes| format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
-    format!(
-        "{}, {}, {} {}{}",
-        environment.kernel,
-        environment.cpu.as_deref().unwrap_or("unnamed CPU"),
-        environment.cores,
-        if environment.cores == 1 { "core" } else { "cores" },
-        memory.unwrap_or_default()
-    )
-}
-
-fn figures(report: &mut String, record: &Record) -> std::fmt::Result {
-    let result = &record.result;
-    writeln!(
-        report,
-        "\n{BOLD}Requests/s{BOLD:#}  {:>9}   ({} requests)",
-        rounded(result.requests_per_second),
-        count(result.requests)
-    )?;
-    if let Some(quotation) = post::figure_for(&record.server) {
-        writeln!(
-            report,
-            "  the post  {:>9}   {}: {};\n{:24}{}",
-            count(quotation.requests_per_second),
-            quotation.program,
-            post::CONDITIONS,
-            "",
-            post::SOURCE
-        )?;
-    }
-    let mut names = String::new();
-    let mut values = String::new();
-    for (name, value) in latencies(&result.latency_us) {
-        let value = microseconds(value);
-        write!(names, " {name:>8}")?;
-        write!(values, " {value:>8}")?;
-    }
-    writeln!(report, "\n{BOLD}Latency{BOLD:#}    {names}\n           {values}")?;
-    writeln!(report, "            {ABOUT_LATENCIES}")?;
-    writeln!(report, "{BOLD}Errors{BOLD:#}      {}", errors(&result.errors))
-}
-
-/// Every latency with its name, in microseconds.
-pub fn latencies(latency: &Latency) -> [(&'static str, f64); 8] {
-    [
-        ("mean", latency.mean),
-        ("stdev", latency.stdev),
-        ("p50", latency.p50 as f64),
-        ("p75", latency.p75 as f64),
-        ("p90", latency.p90 as f64),
-        ("p99", latency.p99 as f64),
-        ("p99.9", latency.p99_9 as f64),
-        ("max", latency.max as f64),
-    ]
-}
-
-/// Errors by kind, or that there were none.
-pub fn errors(errors: &Errors) -> String {
-    if errors.total() == 0 {
-        return "none".into();
-    }
-    let kinds = errors.kinds().into_iter().filter(|(_, count)| *count > 0);
-    kinds.map(|(kind, number)| format!("{kind} {}", count(number))).collect::<Vec<_>>().join(", ")
-}
-
-/// A row per worker, or the most telling of them.
-fn workers(workers: &[Worker]) -> String {
-    let mut table = table(
-        1,
-        &[
-            ("worker", Right),
-            ("pid", Right),
-            ("socket\ninode", Right),
-            ("connec-\ntions", Right),
-            ("", Left),
-            ("requests", Right),
-            ("", Left),
-            ("CPU s\nuser", Right),
-            ("\nsystem", Right),
-            ("switches\nvoluntary", Right),
-            ("\ninvol.", Right),
-            ("empty\nwake-ups", Right),
-        ],
-    );
-    let most_connections = workers.iter().map(|worker| worker.connections).max().unwrap_or(0);
-    let most_requests = workers.iter().map(|worker| worker.requests).max().unwrap_or(0);
-    let shown = rows(workers);
-    for worker in &shown {
-        table.add_row([
-            worker.index.to_string(),
-            worker.pid.to_string(),
-            worker.socket_inode.to_string(),
-            count(worker.connections),
-            bar(worker.connections, most_connections, BAR / 2),
-            count(worker.requests),
-            bar(worker.requests, most_requests, BAR),
-            format!("{:.2}", worker.cpu_seconds.user),
-            format!("{:.2}", worker.cpu_seconds.system),
-            count(worker.context_switches.voluntary),
-            count(worker.context_switches.involuntary),
-            count(worker.wakeups_without_connection),
-        ]);
-    }
-    let mut report = text(&table);
-    if shown.len() < workers.len() {
-        let _ = writeln!(
-            report,
-            "{} more workers lie between the busiest and the idlest; --json has all",
-            workers.len() - shown.len()
-        );
+/// All blocks; a heading with nothing to show below it, such as a picture, is left out.
+fn blocks(blocks: &[Block], width: usize) -> String {
+    let (mut report, mut heading) = (String::new(), String::new());
+    for one in blocks {
+        let shown = block(one, width);
+        match one {
+            Block::Heading(_) => heading = shown,
+            _ if shown.is_empty() => {}
+            _ if heading.is_empty() => report += &shown,
+            _ => report += &(std::mem::take(&mut heading) + shown.trim_start_matches('\n')),
+        }
     }
     report
 }
 
-/// What a policy that looks at the load did, where there is one; nothing elsewhere.
-fn policy(workers: &[Worker]) -> String {
-    let each = |of: fn(&Worker) -> u64| -> Option<String> {
-        let shown = rows(workers);
-        let counts = || shown.iter().map(|worker| of(worker));
-        let all: Vec<String> = counts().map(count).collect();
-        counts().any(|count| count > 0).then(|| all.join(", "))
+fn block(block: &Block, width: usize) -> String {
+    let bold = |text: &str| hanging("", &format!("{BOLD}{text}{BOLD:#}"), width);
+    match block {
+        Block::Heading(text) => format!("\n{}", bold(text)),
+        Block::Text(text) => paragraphs(text, width),
+        Block::Verdict(text) => bold(text),
+        Block::Facts(facts) => {
+            let longest = facts.iter().map(|(name, _)| room(name)).max().unwrap_or(0);
+            let lines = facts
+                .iter()
+                .map(|(name, what)| hanging(&format!("  {name:longest$}  "), what, width));
+            lines.collect()
+        }
+        Block::Table(of) if of.rows.is_empty() => String::new(),
+        Block::Table(of) => format!("\n{}", table(of, width)),
+        Block::Picture(_) | Block::Warnings(_) => String::new(),
+        Block::Details(title, inner) => format!("\n{}{}", bold(title), self::blocks(inner, width)),
+        Block::Reproduce(commands) => {
+            let first = |place| if place == 0 { "Reproduce  " } else { "           " };
+            let lines = commands.iter().enumerate();
+            lines.map(|(place, command)| hanging(first(place), command, width)).collect()
+        }
+    }
+}
+
+/// Markdown as plain text, a paragraph or an item in lines of its own.
+fn paragraphs(text: &str, width: usize) -> String {
+    let (mut report, mut line, mut first, mut url) = (String::new(), String::new(), "", None);
+    for event in Parser::new(text) {
+        match event {
+            Event::Start(Tag::Strong) => line += &BOLD.render().to_string(),
+            Event::End(TagEnd::Strong) => line += &BOLD.render_reset().to_string(),
+            Event::Start(Tag::Item) => first = "- ",
+            Event::Start(Tag::Link { dest_url, .. }) => url = Some(dest_url),
+            Event::End(TagEnd::Link) => {
+                line += &url.take().map_or_else(String::new, |url| format!(" ({url})"));
+            }
+            Event::Code(code) => line += &format!("`{code}`"),
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => line += &text,
+            Event::SoftBreak | Event::HardBreak => line.push(' '),
+            Event::End(
+                TagEnd::Paragraph | TagEnd::Item | TagEnd::CodeBlock | TagEnd::Heading(_),
+            ) if !line.is_empty() => {
+                report += &hanging(first, &std::mem::take(&mut line), width);
+                first = "";
+            }
+            _ => {}
+        }
+    }
+    report
+}
+
+/// How much room a table may take.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Whether intervals stand below their figures.
+    below: bool,
+    /// Columns for the name of a row, the name of a column, and words.
+    row: usize,
+    column: usize,
+    words: usize,
+}
+
+const WIDE: Form = Form { below: false, row: 34, column: 20, words: 40 };
+const TALL: Form = Form { below: true, row: 26, column: 14, words: 30 };
+const NARROW: Form = Form { below: true, row: 18, column: 12, words: 22 };
+
+/// A table with its title and note.
+fn table(of: &Table, width: usize) -> String {
+    let mut report = String::new();
+    if !of.title.is_empty() {
+        report += &hanging("", &format!("{BOLD}{}{BOLD:#}", of.title), width);
+    }
+    let fits = |drawn: &String| drawn.lines().all(|line| room(line) <= width);
+    let are_words = of.columns.len() > 2 && of.columns.iter().all(|one| one.unit == Unit::Text);
+    report += &match are_words {
+        true if width >= ROOM_FOR_WORDS => words(of, width),
+        true => list(of, width),
+        false => {
+            let whole = [WIDE, TALL, NARROW].map(|form| drawn(of, 0..of.columns.len(), form));
+            whole.into_iter().find(fits).unwrap_or_else(|| parts(of, width))
+        }
     };
-    let lines = [
-        ("steered to each worker", each(|worker| worker.steered)),
-        ("migrated to each worker", each(|worker| worker.migrated)),
-        ("times each stood back", each(|worker| worker.gated)),
-    ];
-    let lines = lines.into_iter().filter_map(|(name, counts)| Some((name, counts?)));
-    lines.map(|(name, counts)| format!("the policy's own count: {name}: {counts}\n")).collect()
+    if !of.note.is_empty() {
+        report += &hanging("", &of.note, width);
+    }
+    report
 }
 
-/// All workers in their order or, where they are many, the busiest and the idlest, busiest first.
-fn rows(workers: &[Worker]) -> Vec<&Worker> {
-    let mut rows: Vec<&Worker> = workers.iter().collect();
-    if rows.len() > MOST_ROWS {
-        rows.sort_by_key(|worker| std::cmp::Reverse(worker.requests));
-        rows.drain(MOST_ROWS / 2..rows.len() - MOST_ROWS / 2);
+/// As many columns as fit, and below them the others; at least one at a time.
+fn parts(of: &Table, width: usize) -> String {
+    let fits = |drawn: &str| drawn.lines().all(|line| room(line) <= width);
+    let mut parts = Vec::new();
+    let mut from = 0;
+    while from < of.columns.len() {
+        let more = (from + 1..=of.columns.len()).rev().map(|upto| from..upto);
+        let mut more = more.map(|range| (range.end, drawn(of, range, NARROW)));
+        let (upto, part) = more
+            .find(|(upto, part)| *upto == from + 1 || fits(part))
+            .unwrap_or((of.columns.len(), String::new()));
+        parts.push(part);
+        from = upto;
     }
-    rows
+    parts.join("\n")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::bench::tests::record;
-
-    fn plain(report: &str) -> String {
-        anstream::adapter::strip_str(report).to_string()
+/// Some columns of a table of figures.
+fn drawn(of: &Table, columns: Range<usize>, form: Form) -> String {
+    let header = of.columns[columns.clone()].iter().map(|column| {
+        let side =
+            if column.unit == Unit::Text { CellAlignment::Left } else { CellAlignment::Right };
+        let name = [column.group.as_str(), &column.name].join(" ");
+        (wrap::cell(name.trim(), form.column), side)
+    });
+    let mut grid = grid(2, std::iter::once((String::new(), CellAlignment::Left)).chain(header));
+    for row in &of.rows {
+        let name = wrap::cell(&row.name, form.row);
+        let cells = row.cells.iter().zip(&of.columns).skip(columns.start).take(columns.len());
+        let cells = cells.map(|(cell, column)| show_in(cell, column.unit, form));
+        grid.add_row(std::iter::once(name).chain(cells));
     }
+    text(&grid)
+}
 
-    #[test]
-    fn it_fits_into_100_columns_even_with_large_figures() {
-        let mut record = record(&[1_234_567, 12_345_678]);
-        for worker in &mut record.workers {
-            worker.pid = 4_194_303;
-            worker.socket_inode = 99_999_999;
-            worker.connections = 100_000;
-            worker.context_switches.voluntary = 9_999_999;
-            worker.context_switches.involuntary = 999_999;
-            worker.wakeups_without_connection = 9_999_999;
+fn show_in(cell: &Cell, unit: Unit, form: Form) -> String {
+    match (figure(cell, unit), cell.interval) {
+        (Some(_), Some(ends)) if form.below => {
+            let first = format::cell(&Cell { interval: None, ..cell.clone() }, unit);
+            format!("{first}\n{}", interval(ends, cell.unit.unwrap_or(unit)))
         }
-        for line in plain(&bench(&record)).lines() {
-            assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+        (None, _) => wrap::cell(&format::cell(cell, unit), form.words),
+        _ => format::cell(cell, unit),
+    }
+}
+
+/// A table of words, which share what room there is.
+fn words(of: &Table, width: usize) -> String {
+    let names = of.columns.iter().map(|column| column.name.clone());
+    let header = std::iter::once(String::new()).chain(names);
+    let mut grid = grid(2, header.map(|name| (name, CellAlignment::Left)));
+    grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width as u16);
+    for (place, _) in of.columns.iter().enumerate() {
+        let is_marked = of.rows.iter().any(|row| row.cells[place].mark.is_some());
+        if let Some(column) = grid.column_mut(place + 1).filter(|_| is_marked) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-
-    #[test]
-    fn every_worker_has_a_row_and_the_spread_stands_below() {
-        let report = plain(&bench(&record(&[100, 300])));
-        assert!(report.contains("1000") && report.contains("1001"), "{report}");
-        assert!(report.contains("average worker 1.50"), "{report}");
+    let mut last = "";
+    for row in &of.rows {
+        let name = if row.name == last { "" } else { &row.name };
+        last = &row.name;
+        let cells = row.cells.iter().map(|cell| format::cell(cell, Unit::Text));
+        grid.add_row(std::iter::once(name.to_owned()).chain(cells));
     }
+    // Coloured afterwards: a table counts escape sequences as room.
+    let cells = || of.rows.iter().flat_map(|row| &row.cells).filter(|cell| cell.mark.is_some());
+    let drawn = text(&grid);
+    let coloured = drawn.lines().map(|line| {
+        let ends = |cell: &&Cell| {
+            cell.text.as_deref().is_some_and(|text| line.ends_with(&format!("  {text}")))
+        };
+        let end = cells()
+            .find(ends)
+            .and_then(|cell| Some((cell, line.strip_suffix(cell.text.as_deref()?)?)));
+        match end {
+            Some((cell, begin)) => format!("{begin}{}\n", in_colour(cell)),
+            None => format!("{line}\n"),
+        }
+    });
+    coloured.collect()
+}
 
-    #[test]
-    fn the_posts_figure_is_shown_as_a_quotation_and_only_for_its_two_strategies() {
-        let mut record = record(&[100]);
-        assert!(bench(&record).contains("34 492"));
-        assert!(bench(&record).contains("MacBook Pro 2016"));
-        record.server = "http://127.0.0.1/".into();
-        assert!(!bench(&record).contains("34 492"));
+/// A table of words where there is no room for one: each row a paragraph.
+fn list(of: &Table, width: usize) -> String {
+    let mut report = String::new();
+    let longest = of.columns.iter().map(|column| room(&column.name)).max().unwrap_or(0);
+    for row in &of.rows {
+        if !row.name.is_empty() {
+            report += &hanging("", &format!("{BOLD}{}{BOLD:#}", row.name), width);
+        }
+        for (cell, column) in row.cells.iter().zip(&of.columns) {
+            report += &hanging(&format!("  {:longest$}  ", column.name), &in_colour(cell), width);
+        }
     }
+    report
+}
 
-    #[test]
-    fn of_many_workers_the_busiest_and_the_idlest_are_shown_and_the_rest_counted() {
-        let requests: Vec<u64> = (0..100).collect();
-        let record = record(&requests);
-        let shown = rows(&record.workers);
-        assert_eq!((shown[0].requests, shown[MOST_ROWS - 1].requests), (99, 0));
-        assert!(bench(&record).contains("68 more workers"));
-    }
+/// Words in the colour of their mark.
+fn in_colour(cell: &Cell) -> String {
+    let text = format::cell(cell, Unit::Text);
+    let colour = match cell.mark {
+        None => return text,
+        Some(Mark::Good) => AnsiColor::Green,
+        Some(Mark::Bad) => AnsiColor::Red,
+        Some(Mark::Undecided) => AnsiColor::Yellow,
+    };
+    let style = colour.on_default().bold();
+    format!("{style}{text}{style:#}")
+}
 
-    #[test]
-    fn a_policy_that_looks_at_the_load_shows_its_own_count_and_others_have_none() {
-        let mut record = record(&[100, 200]);
-        assert!(!bench(&record).contains("the policy's own count"));
-        record.workers[0].steered = 48;
-        record.workers[1].steered = 49;
-        assert!(bench(&record).contains("steered to each worker: 48, 49\n"));
+/// An empty table: no boxes, a rule under the header.
+fn grid(gap: u16, columns: impl Iterator<Item = (String, CellAlignment)>) -> comfy_table::Table {
+    let (names, sides): (Vec<_>, Vec<_>) = columns.unzip();
+    let mut table = comfy_table::Table::new();
+    let rule = LineStyle::none().fill('─').junction('─');
+    table
+        .load_style(NOTHING.header_separator(rule))
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(names);
+    for (index, side) in sides.into_iter().enumerate() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(side);
+            column.set_padding((0, gap.saturating_sub(1)));
+        }
     }
+    table
+}
 
-    #[test]
-    fn without_workers_it_says_why() {
-        assert!(bench(&record(&[])).contains("not started here"));
-    }
+/// The table as text, without the blanks that fill its last column.
+fn text(table: &comfy_table::Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

@@ -1,6 +1,6 @@
-//! Texts in lines that fit, on terminals of any width.
+//! Texts in lines that fit, on terminals of any width. Escape sequences take no room.
 
-use anstream::adapter::strip_str;
+use textwrap::{Options, WordSplitter};
 
 /// Columns of a report where nobody says how wide the terminal is.
 pub const WIDTH: usize = 100;
@@ -16,52 +16,46 @@ pub fn columns() -> usize {
     asked.or_else(terminal).unwrap_or(WIDTH).clamp(NARROWEST, WIDTH)
 }
 
-/// How much room a text takes: escape sequences take none.
+/// How much room a text takes.
 pub fn room(text: &str) -> usize {
-    strip_str(text).to_string().chars().count()
+    textwrap::core::display_width(text)
 }
 
-/// A text in lines of at most so many columns, broken between words; a longer word has a line.
-pub fn lines(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() && room(&line) + 1 + room(word) > width {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines.push(line);
-    lines
+/// A text in lines that fit, the first after `first` and the others after so many blanks. A word
+/// that is longer than a line has a line of its own.
+pub fn hanging(first: &str, text: &str, width: usize) -> String {
+    let indent = " ".repeat(room(first));
+    let options = Options::new(width.max(indent.len() + NARROWEST / 2))
+        .initial_indent(first)
+        .subsequent_indent(&indent)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false);
+    // Blanks at the end of `first` are kept before a text, and dropped where there is none.
+    textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// The same for cells of a table, where a word that is too long would push the others aside: it is
 /// broken too, after a mark if there is one.
 pub fn cell(text: &str, width: usize) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        let letters: Vec<char> = word.chars().collect();
-        let mut rest = letters.as_slice();
-        while rest.len() > width {
-            let is_mark = |letter: &char| "/-_,:".contains(*letter);
-            let mark = rest[..width].iter().rposition(is_mark).map_or(width, |place| place + 1);
-            parts.push(rest[..mark].iter().collect());
-            rest = &rest[mark..];
+    let after_marks = |word: &str| -> Vec<usize> {
+        let places = word.char_indices().filter(|(_, letter)| "/-_,:".contains(*letter));
+        places.map(|(place, _)| place + 1).filter(|place| *place < word.len()).collect()
+    };
+    // Words that fit into a line are not broken.
+    let splitter = WordSplitter::NoHyphenation;
+    let mut lines: Vec<String> = Vec::new();
+    for line in textwrap::wrap(text, Options::new(width).word_splitter(splitter).break_words(false))
+    {
+        let mut rest: &str = &line;
+        while room(rest) > width {
+            let most = rest.char_indices().nth(width).map_or(rest.len(), |(place, _)| place);
+            let at = after_marks(rest).into_iter().rfind(|place| *place <= most).unwrap_or(most);
+            lines.push(rest[..at].into());
+            rest = &rest[at..];
         }
-        parts.push(rest.iter().collect());
+        lines.push(rest.into());
     }
-    lines(&parts.join(" "), width).join("\n")
-}
-
-/// A text in lines that fit, the first after `first` and the others after so many blanks.
-pub fn hanging(first: &str, text: &str, width: usize) -> String {
-    let indent = " ".repeat(room(first));
-    let lines = lines(text, width.saturating_sub(indent.len()).max(NARROWEST / 2));
-    let before = |number: usize| if number == 0 { first } else { indent.as_str() };
-    lines.iter().enumerate().map(|(number, line)| format!("{}{line}\n", before(number))).collect()
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -72,21 +66,16 @@ mod tests {
     fn a_text_is_broken_between_words_and_goes_on_below_its_beginning() {
         let text = hanging("claim  ", "one two three four five six seven eight nine ten", 40);
         assert_eq!(text, "claim  one two three four five six seven\n       eight nine ten\n");
-    }
-
-    #[test]
-    fn a_word_that_is_too_long_has_a_line_of_its_own_and_nothing_is_lost() {
-        let text = format!("see {} there", "x".repeat(50));
-        assert_eq!(lines(&text, 20).join(" "), text);
-        assert_eq!(lines(&text, 20).len(), 3);
-        assert_eq!(lines("", 20), [""]);
+        let word = "x".repeat(50);
+        assert_eq!(hanging("", &format!("see {word} there"), 20), format!("see\n{word}\nthere\n"));
+        assert_eq!(hanging("", "", 20), "\n");
     }
 
     #[test]
     fn in_a_cell_a_long_word_is_broken_after_a_mark_or_anywhere() {
         assert_eq!(
             cell("of heroku/python-getting-started#248", 18),
-            "of heroku/python-\ngetting-\nstarted#248"
+            "of\nheroku/python-\ngetting-\nstarted#248"
         );
         assert_eq!(cell("0123456789", 4), "0123\n4567\n89");
         assert_eq!(cell("one two three", 8), "one two\nthree");

@@ -1,156 +1,158 @@
-//! A server under test: start it, wait until it serves, read its scoreboard, stop it.
+//! A server under test of any kind: start it, wait until it serves, see what its workers do, stop it.
+//!
+//! - [`spec`]: what the command line says it is;
+//! - [`process`]: a program that was started and must not outlive this one;
+//! - [`ours`]: this repository's servers, which tell of themselves on a scoreboard;
+//! - [`foreign`]: any other command, of which the kernel tells; [`nginx`]: such a one with a
+//!   configuration made for it; [`running`]: a server that somebody else started;
+//! - [`workers`]: who of a foreign server's processes serves;
+//! - [`telemetry`]: what workers did, whoever told it;
+//! - [`signals`]: which signal makes a parent do what.
 
+mod foreign;
 pub mod nginx;
+mod ours;
 pub mod process;
+mod running;
+pub mod signals;
 pub mod spec;
+pub mod telemetry;
+mod workers;
 
-use std::cmp::Reverse;
-use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering::Relaxed;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
-use common::scoreboard::{Scoreboard, State};
+use anyhow::{Result, bail, ensure};
+use common::scoreboard::Scoreboard;
 use nix::sys::signal::Signal;
-use procfs::process::Process;
 
-use crate::interrupt;
-use crate::kernel::procfs::Usage;
-use crate::measure::bench::Worker;
+use crate::kernel::{family, sock_diag};
+use crate::server::foreign::Foreign;
+use crate::server::ours::Ours;
 use crate::server::process::Child;
+use crate::server::running::Running;
+use crate::server::signals::{OURS, Signals};
+pub use crate::server::spec::{Kind, Spec, Strategy};
+pub use crate::server::telemetry::Readings;
+use crate::warnings::Warning;
 
-/// How long a server may take until it serves.
-const START_WITHIN: Duration = Duration::from_secs(5);
-
-/// The two ways to share a port, each with its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Strategy {
-    /// One listening socket for all workers
-    Shared,
-    /// A listening socket for each worker, with SO_REUSEPORT
-    Reuseport,
-}
-
-impl Strategy {
-    /// As the command line and results name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Reuseport => "reuseport",
-        }
-    }
-
-    /// The program that does it.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Shared => "shared-fd-server",
-            Self::Reuseport => "reuseport-server",
-        }
-    }
-}
-
-/// A running server.
+/// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {
-    program: &'static str,
-    child: Child,
-    scoreboard: Scoreboard,
+    name: String,
+    subject: Subject,
+    signals: Signals,
 }
 
-/// What a worker had counted at some moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    index: usize,
-    pid: u32,
-    socket_inode: u64,
-    connections: u64,
-    requests: u64,
-    wakeups_without_connection: u64,
-    steered: u64,
-    migrated: u64,
-    gated: u64,
-    usage: Usage,
+enum Subject {
+    Ours(Ours),
+    Foreign(Foreign),
+    Running(Running),
 }
-
-/// What a whole server had counted at some moment.
-#[derive(Debug)]
-pub struct Readings(Vec<Reading>);
 
 impl Server {
-    /// Starts a server and waits until all its workers serve. It is asked nothing over HTTP: its
-    /// scoreboard says when it is ready, so the wait leaves no trace in what is counted.
+    /// Starts a server and waits until it serves. `extra` are options that all subjects of an
+    /// experiment have in common; they come before the spec's own, which so win. Servers that are not
+    /// ours get none of them, but nginx its `--workers`.
     ///
     /// # Errors
-    /// When it does not serve within 5 s, with the server's own reason.
-    pub fn start(strategy: Strategy, options: &[String]) -> Result<Self> {
-        let program = strategy.program();
-        let mut command = Command::new(find(program)?);
-        // The last of several --port wins, so the user's comes through.
-        command.args(["--port", "0"]).args(options);
-        Self::from(program, command, Stdio::null())
+    /// When it does not serve in time, with the server's own reason.
+    pub fn start(spec: &Spec, extra: &[String]) -> Result<Self> {
+        let name = spec.display_name();
+        let subject = match &spec.kind {
+            Kind::Ours { strategy, options } => {
+                let ours = Ours::start(*strategy, &[extra, &options[..]].concat())?;
+                return Ok(Self::ours(*strategy, ours));
+            }
+            Kind::Command { words } => {
+                let address = foreign::free_address()?;
+                Subject::Foreign(Foreign::start(&name, words, address, None)?)
+            }
+            Kind::Nginx { workers, reuseport } => {
+                let option =
+                    |pair: &[String]| pair[1].parse().ok().filter(|_| pair[0] == "--workers");
+                let workers = workers.or_else(|| extra.windows(2).rev().find_map(option));
+                let cpus = || available_parallelism().map_or(1, |cpus| cpus.get() as u16);
+                Subject::Foreign(nginx::start(workers.unwrap_or_else(cpus), *reuseport)?)
+            }
+            Kind::Running { url } => Subject::Running(Running::find(url)?),
+        };
+        Ok(Self { name, subject, signals: Signals::of_spec(spec) })
     }
 
-    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3,
-    /// and the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
-    /// the server; this program could not, before the server runs.
+    /// Starts shared-fd-server on a socket that listens already, as systemd would.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
-        let program = Strategy::Shared.program();
-        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).arg(find(program)?).args(options);
-        Self::from(program, command, Stdio::from(listener))
+        Ok(Self::ours(Strategy::Shared, Ours::start_on(listener, options)?))
     }
 
-    /// Starts a server as another user, whose group has the same number. That user need not be able
-    /// to read the folder that this program lies in: it gets a copy.
+    /// Starts one of ours as another user, whose group has the same number.
     ///
     /// # Errors
     /// When this program may not become that user, and as for [`start`](Self::start).
     pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
-        let program = strategy.program();
-        let no_copy = || format!("cannot copy {program} for another user");
-        let folder = tempfile::tempdir().with_context(no_copy)?;
-        let readable = Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), readable).with_context(no_copy)?;
-        let copy = folder.path().join(program);
-        std::fs::copy(find(program)?, &copy).with_context(no_copy)?;
-        let mut command = Command::new(copy);
-        command.args(["--port", "0"]).args(options).uid(user).gid(user);
-        // Once it serves, or has ended, nobody needs the file's name any more.
-        Self::from(program, command, Stdio::null())
+        Ok(Self::ours(strategy, Ours::start_as(user, strategy, options)?))
     }
 
-    fn from(program: &'static str, mut command: Command, input: Stdio) -> Result<Self> {
-        // Its log is read here, and shown as part of a line of ours.
-        command.env("NO_COLOR", "1");
-        let mut child = Child::start_with(program, &mut command, input)?;
-        let serves = child.wait_for(START_WITHIN, |child| {
-            interrupt::check()?;
-            if let Some(status) = child.ended()? {
-                bail!("{program} did not start ({status}): {}", reason(child));
-            }
-            let scoreboard = Scoreboard::of_process(child.pid()).ok();
-            Ok(scoreboard.filter(Scoreboard::is_serving))
-        })?;
-        let Some(scoreboard) = serves else {
-            let limit = START_WITHIN.as_secs();
-            bail!("{program} did not serve within {limit} s: {}", reason(&child));
-        };
-        Ok(Self { program, child, scoreboard })
+    fn ours(strategy: Strategy, ours: Ours) -> Self {
+        let signals = Signals::of(OURS);
+        Self { name: strategy.program().into(), subject: Subject::Ours(ours), signals }
+    }
+
+    /// Which signal makes its parent do what.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Takes over what the user says of that.
+    pub fn set_signals(&mut self, signals: Signals) {
+        self.signals = signals;
+    }
+
+    /// What messages call it: our program, or the name in the spec.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is none of ours: it has no scoreboard, and what its workers do is told by the kernel.
+    pub fn is_foreign(&self) -> bool {
+        self.scoreboard().is_none()
+    }
+
+    /// What it tells of itself, if it is one of ours.
+    pub fn scoreboard(&self) -> Option<&Scoreboard> {
+        match &self.subject {
+            Subject::Ours(ours) => Some(&ours.scoreboard),
+            _ => None,
+        }
+    }
+
+    fn child(&self) -> Option<&Child> {
+        match &self.subject {
+            Subject::Ours(ours) => Some(&ours.child),
+            Subject::Foreign(foreign) => Some(&foreign.child),
+            Subject::Running(_) => None,
+        }
+    }
+
+    fn child_mut(&mut self) -> Option<&mut Child> {
+        match &mut self.subject {
+            Subject::Ours(ours) => Some(&mut ours.child),
+            Subject::Foreign(foreign) => Some(&mut foreign.child),
+            Subject::Running(_) => None,
+        }
     }
 
     /// Where to reach it from this machine. A server on all addresses is reached on the loopback.
     pub fn address(&self) -> SocketAddr {
-        let mut address = self.scoreboard.address();
+        let mut address = match &self.subject {
+            Subject::Ours(ours) => ours.scoreboard.address(),
+            Subject::Foreign(foreign) => foreign.address,
+            Subject::Running(running) => running.address,
+        };
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -159,122 +161,176 @@ impl Server {
         address
     }
 
-    /// Its workers' process ids.
-    pub fn pids(&self) -> Vec<u32> {
-        self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
+    /// The URL of a path of it. A server that runs already keeps the path that it was named with
+    /// where `path` is `/`.
+    pub fn url(&self, path: &str) -> String {
+        match &self.subject {
+            Subject::Running(running) => running.url(path),
+            _ => format!("http://{}{path}", self.address()),
+        }
+    }
+
+    /// Its workers' process ids. Of a server that is not ours: of those that were seen to serve.
+    pub fn worker_pids(&mut self) -> Vec<u32> {
+        match &mut self.subject {
+            Subject::Ours(ours) => ours.pids(),
+            Subject::Foreign(foreign) => foreign.look().pids(),
+            Subject::Running(_) => Vec::new(),
+        }
     }
 
     /// Its workers' process ids, each with the inode of the socket that it accepts from.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
-        let workers = self.scoreboard.workers();
-        workers
-            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
-            .collect()
+        match &self.subject {
+            Subject::Ours(ours) => ours.sockets(),
+            Subject::Foreign(foreign) => foreign.workers.sockets(),
+            Subject::Running(_) => Vec::new(),
+        }
     }
 
-    /// Its workers that serve, those first that have answered most: to do something to a worker
-    /// that nobody asks, as the newest may be, would show nothing.
+    /// Its workers that serve, those first that have done most, or have most connections: to do
+    /// something to a worker that nobody asks, as the newest may be, would show nothing.
     ///
     /// Those of other servers are left out, with which it may share its scoreboard (--join).
-    pub fn busiest(&self) -> impl Iterator<Item = u32> {
-        let serving = self.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
-        let mut found: Vec<(u64, u32)> = serving
-            .filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?)))
-            .collect();
-        found.sort_by_key(|&(requests, _)| Reverse(requests));
-        found.into_iter().map(|(_, pid)| pid).filter(|&pid| self.is_parent_of(pid))
+    pub fn busiest(&mut self) -> Vec<u32> {
+        match &mut self.subject {
+            Subject::Ours(ours) => ours.busiest(),
+            Subject::Foreign(foreign) => foreign.look().busiest(),
+            Subject::Running(_) => Vec::new(),
+        }
     }
 
-    /// Whether a process is a worker of its own.
+    /// Whether a process is a worker of its own, and not its parent itself. Workers of others may share
+    /// a scoreboard with its own.
     pub fn is_parent_of(&self, pid: u32) -> bool {
-        let stat = Process::new(pid as i32).and_then(|process| process.stat());
-        stat.is_ok_and(|stat| stat.ppid == self.child.pid() as i32)
+        match &self.subject {
+            Subject::Ours(ours) => family::parent(pid) == Some(ours.child.pid()),
+            _ => self.pid() != Some(pid),
+        }
     }
 
-    /// The parent's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.pid()
+    /// The process id of the parent; none of a server that was not started here.
+    pub fn pid(&self) -> Option<u32> {
+        self.child().map(Child::pid)
     }
 
     /// Sends a signal to the parent.
     pub fn signal(&self, signal: Signal) {
-        self.child.signal(signal);
+        if let Some(child) = self.child() {
+            child.signal(signal);
+        }
     }
 
     /// Whether the parent is gone.
     pub fn has_ended(&mut self) -> bool {
         // An error means that there is nobody to wait for.
-        self.child.ended().map_or(true, |status| status.is_some())
+        let ended = |child: &mut Child| child.ended().map_or(true, |status| status.is_some());
+        self.child_mut().is_some_and(ended)
     }
 
-    /// Requests that all its workers have answered since the start.
-    pub fn requests(&self) -> u64 {
-        self.scoreboard.total_requests()
+    /// Requests that all its workers have answered since the start, by their own count.
+    pub fn requests(&self) -> Option<u64> {
+        Some(self.scoreboard()?.total_requests())
     }
 
-    /// Connections that each worker has accepted since its start, in the workers' order.
+    /// Connections that each worker has accepted since its start, in the workers' order; none where
+    /// nobody counts them.
     pub fn accepted(&self) -> Vec<u64> {
-        let slots = self.scoreboard.workers().map(|(_, slot)| slot);
-        slots.map(|slot| slot.connections_accepted.load(Relaxed)).collect()
-    }
-
-    /// What it is.
-    pub fn program(&self) -> &'static str {
-        self.program
+        match &self.subject {
+            Subject::Ours(ours) => ours.accepted(),
+            _ => Vec::new(),
+        }
     }
 
     /// Waits until none of its workers has a connection open, for so long at most.
     pub fn wait_until_idle(&mut self, limit: Duration) {
-        let scoreboard = &self.scoreboard;
-        let idle = || scoreboard.workers().all(|(_, s)| s.connections_open.load(Relaxed) == 0);
         // It cannot fail: nothing is asked that could.
-        let _ = self.child.wait_for(limit, |_| Ok(idle().then_some(())));
+        let _ = match &mut self.subject {
+            Subject::Ours(Ours { child, scoreboard }) => {
+                child.wait_for(limit, |_| Ok(ours::is_idle(scoreboard).then_some(())))
+            }
+            Subject::Foreign(Foreign { child, address, .. }) => child.wait_for(limit, |_| {
+                let open = sock_diag::connections(address.port()).unwrap_or_default();
+                Ok(open.is_empty().then_some(()))
+            }),
+            Subject::Running(_) => return,
+        };
     }
 
     /// Reads every worker's counters.
-    pub fn read(&self) -> Result<Readings> {
-        let readings = self.scoreboard.workers().filter_map(|(index, slot)| {
-            let pid = slot.pid()?;
-            Some(Usage::of(pid).map(|usage| Reading {
-                index,
-                pid,
-                socket_inode: slot.socket_inode.load(Relaxed),
-                connections: slot.connections_accepted.load(Relaxed),
-                requests: slot.requests.load(Relaxed),
-                wakeups_without_connection: slot.wakeups_without_connection.load(Relaxed),
-                steered: slot.steered.load(Relaxed),
-                migrated: slot.migrated.load(Relaxed),
-                gated: slot.gated.load(Relaxed),
-                usage,
-            }))
-        });
-        let readings = readings.collect::<Result<_>>().map(Readings);
-        // A worker that has died is found here first, if its parent has not noticed yet.
-        readings.with_context(|| format!("cannot look at a worker of {}", self.program))
+    ///
+    /// # Errors
+    /// When a worker has just died.
+    pub fn read(&mut self) -> Result<Readings> {
+        match &mut self.subject {
+            Subject::Ours(ours) => ours.read(),
+            Subject::Foreign(foreign) => foreign.read(),
+            Subject::Running(_) => Ok(Readings::default()),
+        }
     }
 
-    /// Fails when the server, or one of the workers that were there before, is gone.
+    /// To be called every few milliseconds while a load runs: fails when the server, or one of the
+    /// workers that were there before, is gone. A foreign server's connections are sampled here.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
-        let program = self.program;
-        if let Some(status) = self.child.ended()? {
-            bail!("{program} ended during the run ({status}): {}", reason(&self.child));
+        if let Some(status) = self.child_mut().map(Child::ended).transpose()?.flatten() {
+            bail!("{} ended during the run ({status}): {}", self.name, self.reason());
         }
-        for Reading { index, pid, .. } in &before.0 {
-            // Its parent empties the slot of a worker that has died. Looking there costs a load
-            // from memory; looking into /proc for hundreds of workers would disturb the run.
+        self.sample()?;
+        for (index, pid) in before.workers() {
+            let there = match &self.subject {
+                Subject::Ours(ours) => ours.has(index, pid),
+                Subject::Foreign(foreign) => foreign.workers.has(pid),
+                Subject::Running(_) => true,
+            };
+            let name = &self.name;
             ensure!(
-                self.scoreboard.slot(*index).pid() == Some(*pid),
-                "worker {index} (pid {pid}) of {program} died during the run: {}",
-                reason(&self.child)
+                there,
+                "worker {index} (pid {pid}) of {name} died during the run: {}",
+                self.reason()
             );
         }
         Ok(())
     }
 
-    /// What it warned of in its log.
-    pub fn warnings(&self) -> Vec<String> {
-        let errors = self.child.errors();
-        errors.lines().filter_map(warning_in).map(str::to_owned).collect()
+    /// To be called every few milliseconds while a load runs that workers may die of: looks at a foreign
+    /// server's processes when it is time to.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn sample(&mut self) -> Result<()> {
+        match &mut self.subject {
+            Subject::Foreign(foreign) => foreign.sample(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why it ended, or what it said last, in its own words.
+    fn reason(&self) -> String {
+        match &self.subject {
+            Subject::Ours(ours) => ours::reason(&ours.child),
+            Subject::Foreign(foreign) => foreign::output(&foreign.child),
+            Subject::Running(_) => String::new(),
+        }
+    }
+
+    /// What a reader should know of it: what ours warned of in its log; how much can be seen of others.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let who = || self.name.clone();
+        match &self.subject {
+            Subject::Ours(ours) => {
+                let server = |text| Warning::Server { program: who(), text };
+                ours.warnings().into_iter().map(server).collect()
+            }
+            Subject::Foreign(Foreign { workers, .. }) => match workers.children_of_an_acceptor() {
+                0 if workers.pids().is_empty() => {
+                    let reason = workers.hidden().unwrap_or("none waits for the listening socket");
+                    vec![Warning::CannotSeeWorkers { who: who(), reason: reason.into() }]
+                }
+                0 => vec![Warning::KernelView { who: who() }],
+                children => vec![Warning::OnlyParentAccepts { who: who(), children }],
+            },
+            Subject::Running(_) => Vec::new(),
+        }
     }
 
     /// Stops it. Gives what was wrong if it did not end as it should.
@@ -282,121 +338,17 @@ impl Server {
         self.end()
     }
 
-    /// The same, of a server whose counts are still to be read: they are whole only now.
+    /// The same, of a server whose counts are still to be read: they are whole only now. With which
+    /// status a foreign server ends when it is told to is its own affair.
     pub fn end(&mut self) -> Result<Option<String>> {
-        let status = self.child.stop()?;
-        Ok((!status.success()).then(|| format!("{status}: {}", reason(&self.child))))
-    }
-}
-
-impl Readings {
-    /// What each worker did from an earlier reading to this one.
-    ///
-    /// # Errors
-    /// When these are not the same workers.
-    pub fn since(&self, earlier: &Self) -> Result<Vec<Worker>> {
-        let pids = |readings: &Self| readings.0.iter().map(|r| r.pid).collect::<Vec<_>>();
-        ensure!(
-            pids(self) == pids(earlier),
-            "the workers changed during the run: pids {:?} became {:?}",
-            pids(earlier),
-            pids(self)
-        );
-        let both = self.0.iter().zip(&earlier.0);
-        Ok(both.map(|(now, then)| now.since(then)).collect())
-    }
-}
-
-impl Readings {
-    /// CPU time, and time spent waiting for a core, of all workers since an earlier reading; seconds.
-    pub fn spent_since(&self, earlier: &Self) -> (f64, f64) {
-        let both = self.0.iter().zip(&earlier.0);
-        both.map(|(now, then)| now.usage.since(&then.usage)).fold((0.0, 0.0), |sum, usage| {
-            (sum.0 + usage.cpu_seconds(), sum.1 + usage.wait_nanoseconds as f64 / 1e9)
-        })
-    }
-}
-
-impl Reading {
-    fn since(&self, earlier: &Self) -> Worker {
-        let usage = self.usage.since(&earlier.usage);
-        Worker {
-            index: self.index,
-            pid: self.pid,
-            socket_inode: self.socket_inode,
-            connections: self.connections.saturating_sub(earlier.connections),
-            requests: self.requests.saturating_sub(earlier.requests),
-            cpu_seconds: usage.cpu,
-            context_switches: usage.switches,
-            wakeups_without_connection: self
-                .wakeups_without_connection
-                .saturating_sub(earlier.wakeups_without_connection),
-            steered: self.steered.saturating_sub(earlier.steered),
-            migrated: self.migrated.saturating_sub(earlier.migrated),
-            gated: self.gated.saturating_sub(earlier.gated),
-        }
-    }
-}
-
-/// Finds a server in the folder that this program lies in: they are built together.
-fn find(program: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let path = own.with_file_name(program);
-    ensure!(
-        path.is_file(),
-        "{program} is not in {}; `make build` puts it there",
-        path.parent().unwrap_or(&path).display()
-    );
-    Ok(path)
-}
-
-/// Why a server ended, in its own words, less its name, which the message has already.
-fn reason(child: &Child) -> String {
-    let words = child.last_words();
-    let words = warning_in(&words).unwrap_or(&words);
-    words.strip_prefix(&format!("{}: ", child.name())).unwrap_or(words).to_owned()
-}
-
-/// The text of a log line of level WARN or ERROR: what follows time, level and module.
-fn warning_in(line: &str) -> Option<&str> {
-    let rest = [" WARN ", " ERROR "].iter().find_map(|level| Some(line.split_once(level)?.1))?;
-    Some(rest.split_once(": ").map_or(rest, |(_module, text)| text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_lines_text_is_found_behind_time_level_and_module() {
-        let line = "2026-01-01T00:00:00.0Z  WARN common::limits: --backlog 9 is capped at 4: so";
-        assert_eq!(warning_in(line), Some("--backlog 9 is capped at 4: so"));
-        assert_eq!(warning_in("2026-01-01T00:00:00.0Z  INFO common: hello"), None);
-    }
-
-    #[test]
-    fn a_server_that_was_not_built_is_named_with_the_remedy() {
-        let refusal = find("no-such-server").unwrap_err().to_string();
-        assert!(refusal.contains("no-such-server") && refusal.contains("make build"));
-    }
-
-    #[test]
-    fn a_worker_that_was_replaced_makes_no_row() {
-        let reading = |pid| Reading {
-            index: 0,
-            pid,
-            socket_inode: 1,
-            connections: 2,
-            requests: 3,
-            wakeups_without_connection: 4,
-            steered: 0,
-            migrated: 0,
-            gated: 0,
-            usage: Usage::default(),
+        let status = match &mut self.subject {
+            Subject::Ours(ours) => ours.child.stop()?,
+            Subject::Foreign(foreign) => {
+                foreign.child.stop_group()?;
+                return Ok(None);
+            }
+            Subject::Running(_) => return Ok(None),
         };
-        let before = Readings(vec![reading(10)]);
-        assert!(Readings(vec![reading(11)]).since(&before).is_err());
-        assert!(Readings(vec![]).since(&before).is_err());
-        assert_eq!(Readings(vec![reading(10)]).since(&before).unwrap()[0].requests, 0);
+        Ok((!status.success()).then(|| format!("{status}: {}", self.reason())))
     }
 }

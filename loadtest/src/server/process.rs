@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::kernel::family;
+
 /// How often something that is waited for is looked at. Rare enough to cost nothing, even while
 /// the machine is being measured.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -27,6 +29,8 @@ pub struct Child {
     /// the program runs would fill up and stop it.
     output: File,
     errors: File,
+    /// Ends the group if this program is killed; wrk and the like end by themselves.
+    keeper: Option<Keeper>,
 }
 
 impl Child {
@@ -56,7 +60,30 @@ impl Child {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, process, output, errors })
+        Ok(Self { name, process, output, errors, keeper: None })
+    }
+
+    /// Starts a server: it and all that is in its process group end with this program, even if that
+    /// is killed.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_server(name: impl Into<String>, command: &mut Command) -> Result<Self> {
+        Self::start_server_with(name, command, Stdio::null())
+    }
+
+    /// The same with something on its standard input.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_server_with(
+        name: impl Into<String>,
+        command: &mut Command,
+        input: Stdio,
+    ) -> Result<Self> {
+        let mut child = Self::start_with(name, command, input)?;
+        child.keeper = Some(Keeper::of(child.pid())?);
+        Ok(child)
     }
 
     /// Its process id, which is its process group's as well.
@@ -104,11 +131,37 @@ impl Child {
     }
 
     /// Asks the program to end, and makes it if it does not.
+    ///
+    /// # Errors
+    /// When its end cannot be waited for.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
         self.signal(Signal::SIGTERM);
+        self.wait_or_kill()
+    }
+
+    /// Asks all of a server's process group to end, and makes it if it does not, also if the program
+    /// itself has ended and left others behind.
+    ///
+    /// # Errors
+    /// When its end cannot be waited for.
+    pub fn stop_group(&mut self) -> Result<ExitStatus> {
+        self.signal_group(Signal::SIGTERM);
+        let status = self.wait_or_kill()?;
+        let keeper = self.keeper.as_ref().map(|keeper| keeper.process.id());
+        let all_ended = self.wait_for(END_WITHIN, |child| {
+            let left = family::of(child.pid())?;
+            Ok(left.iter().all(|process| Some(process.pid) == keeper).then_some(()))
+        })?;
+        if all_ended.is_none() {
+            self.signal_group(Signal::SIGKILL);
+        }
+        Ok(status)
+    }
+
+    fn wait_or_kill(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.wait_for(END_WITHIN, Self::ended)? {
             return Ok(status);
         }
@@ -137,6 +190,45 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.stop();
+        // A server may leave processes behind that ignore all else.
+        if self.keeper.is_some() {
+            self.signal_group(Signal::SIGKILL);
+        }
+    }
+}
+
+/// A process that lives in a server's process group and, when this program is gone, ends all of it.
+///
+/// It waits at the read end of a pipe whose other end only this program has, and the kernel closes
+/// that whatever ends this program. Being in the group it keeps the group's id from being given to
+/// strangers, and it does not hear of Ctrl-C, which goes to the terminal's foreground group.
+struct Keeper {
+    process: std::process::Child,
+}
+
+impl Keeper {
+    /// For the group that this process leads.
+    fn of(leader: u32) -> Result<Self> {
+        // The trap: whoever asks the server's group to end does not mean the keeper.
+        let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";
+        let process = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            .process_group(leader as i32)
+            .spawn()
+            .context("cannot start the process that ends the server if loadtest is killed")?;
+        Ok(Self { process })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Its group has been killed, and so has it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -153,7 +245,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Child {
-        Child::start("a shell", Command::new("sh").args(["-c", script])).unwrap()
+        Child::start("a shell", Command::new("/bin/sh").args(["-c", script])).unwrap()
     }
 
     #[test]

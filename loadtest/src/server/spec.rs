@@ -1,164 +1,270 @@
-//! A server that takes its turn in an experiment with several: one of ours, or nginx.
+//! A server under test as the command line names it.
+//!
+//! | text | meaning |
+//! |---|---|
+//! | `shared --workers 8` | one of ours, with its options |
+//! | `nginx --workers 4 --reuseport` | nginx with a configuration made for it |
+//! | `cmd:gunicorn -b {host}:{port} app:app` | any command; `{port}` and `{host}` are replaced |
+//! | `http://host:port/path` | runs already: neither started nor stopped |
+//!
+//! Each may be given a name: `NAME=...`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::load::Load;
-use crate::load::perf::Meter;
-use crate::load::wrk::{Measured, Moment, Wrk};
-use crate::measure::cost::CostRun;
-use crate::measure::cross_check::{check_answered, check_count};
-use crate::server::nginx::Nginx;
-use crate::server::{Readings, Server, Strategy};
-
-/// A server as the command line asks for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
-    /// The name it is given, if it is.
-    pub name: Option<String>,
-    /// The server with its options, less that name.
-    pub server: String,
-    /// Which server.
-    pub strategy: Strategy,
-    /// Its options.
-    pub options: Vec<String>,
+/// The two ways to share a port, each with its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// One listening socket for all workers
+    Shared,
+    /// A listening socket for each worker, with SO_REUSEPORT
+    Reuseport,
 }
 
-/// Takes a quoted `shared --exec`, or `name=shared --exec`, apart, as a shell would.
-///
-/// # Errors
-/// When it does not begin with a server's name, or a quote is not closed.
-pub fn parse(text: &str) -> Result<Asked> {
-    let words = shlex::split(text)
-        .with_context(|| format!("the server '{text}' has a quote that is not closed"))?;
-    let Some((first, options)) = words.split_first() else {
-        bail!("the server '{text}' has no name; begin with shared or reuseport")
-    };
-    let (name, word) = match first.split_once('=') {
-        Some((name, word)) if !name.is_empty() => (Some(name.to_owned()), word),
-        _ => (None, first.as_str()),
-    };
-    let Ok(strategy) = Strategy::from_str(word, false) else {
-        bail!("'{text}' begins with '{word}', which is no server; begin with shared or reuseport")
-    };
-    let server = text.trim_start();
-    let server = name.as_ref().map_or(server, |name| {
-        server.strip_prefix(&format!("{name}=")).unwrap_or(server) // a quoted name stays as it is
-    });
-    Ok(Asked { name, server: server.trim().into(), strategy, options: options.to_vec() })
-}
-
-/// A server that takes its turn.
-pub struct Subject {
-    /// What it is called, with its options.
-    pub name: String,
-    /// Whose server it is; nginx is nobody's.
-    pub strategy: Option<Strategy>,
-    url: String,
-    pids: Vec<u32>,
-    running: Running,
-}
-
-enum Running {
-    Server(Server, Readings),
-    Nginx(Nginx),
-}
-
-impl Subject {
-    /// Starts one of our servers. `asked` is the server with its options, as [`parse`] took it
-    /// apart; they come after those that all have in common, and so win.
-    pub fn server(name: &str, asked: &Asked, workers: u16) -> Result<Self> {
-        let mut options = vec!["--workers".to_owned(), workers.to_string()];
-        options.extend_from_slice(&asked.options);
-        let server = Server::start(asked.strategy, &options)?;
-        let readings = server.read()?;
-        Ok(Self {
-            name: name.into(),
-            strategy: Some(asked.strategy),
-            url: format!("http://{}/", server.address()),
-            pids: server.pids(),
-            running: Running::Server(server, readings),
-        })
-    }
-
-    /// Takes in the yardstick.
-    pub fn nginx(name: &str, nginx: Nginx) -> Self {
-        Self {
-            name: name.into(),
-            strategy: None,
-            url: format!("http://{}/", nginx.address),
-            pids: nginx.pids.clone(),
-            running: Running::Nginx(nginx),
+impl Strategy {
+    /// As the command line and results name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Reuseport => "reuseport",
         }
     }
 
-    /// One run of wrk, and what it cost.
+    /// The program that does it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Shared => "shared-fd-server",
+            Self::Reuseport => "reuseport-server",
+        }
+    }
+}
+
+/// A server under test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The name it was given, if it was.
+    pub name: Option<String>,
+    /// What it is, as it was written, without that name.
+    pub text: String,
+    /// What that means.
+    pub kind: Kind,
+}
+
+/// What a server under test is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One of this repository's servers.
+    Ours {
+        /// Which one.
+        strategy: Strategy,
+        /// Its options.
+        options: Vec<String>,
+    },
+    /// Any command that serves on the port it is told.
+    Command {
+        /// Program and arguments, with `{port}` and `{host}` in them.
+        words: Vec<String>,
+    },
+    /// A server that somebody else started.
+    Running {
+        /// Where: `http://host:port/path`.
+        url: String,
+    },
+    /// nginx, which answers `hello`.
+    Nginx {
+        /// Its worker processes; as many as the option `--workers` says, else one for each CPU.
+        workers: Option<u16>,
+        /// Whether each worker has a listening socket of its own.
+        reuseport: bool,
+    },
+}
+
+impl Spec {
+    /// Reads one.
     ///
     /// # Errors
-    /// When it dies, nothing is answered, or wrk and the server count differently.
-    pub fn measure(
-        &mut self,
-        meter: &Meter,
-        wrk: &Wrk,
-        load: &Load,
-        mut look: impl FnMut(Moment) -> Result<()>,
-    ) -> Result<(CostRun, Measured)> {
-        let before = self.requests();
-        let running = &mut self.running;
-        let (measured, spent) = meter.measure(&self.pids, wrk, load, &self.url, |now| {
-            look(now)?;
-            match running {
-                Running::Server(server, readings) => server.check_alive(readings),
-                Running::Nginx(nginx) => nginx.check_alive(),
-            }
-        })?;
-        check_answered(&measured)?;
-        if let (Some(before), Some(after)) = (before, self.requests()) {
-            check_count(load, &measured, after.saturating_sub(before))?;
+    /// When it is none of the forms above, or a command has no `{port}`; with the remedy.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let (name, rest) = split_name(text);
+        let spec = |kind| Self { name: name.map(str::to_owned), text: rest.to_owned(), kind };
+        if rest.starts_with("http://") {
+            return Ok(spec(Kind::Running { url: rest.into() }));
         }
-        let requests = measured.requests;
-        let each = |spent: f64| spent / requests as f64;
-        let run = CostRun {
-            requests,
-            user: each(spent.user),
-            system: each(spent.system),
-            total: each(spent.total),
+        ensure!(
+            !rest.starts_with("https://"),
+            "'{text}' is an https: address; wrk and the prober speak plain http: give http://"
+        );
+        let command = rest.strip_prefix("cmd:");
+        let words = shlex::split(command.unwrap_or(rest))
+            .with_context(|| format!("the server '{text}' has a quote that is not closed"))?;
+        let Some((first, options)) = words.split_first() else {
+            bail!("the server '{text}' has no name; begin with {FORMS}")
         };
-        Ok((run, measured))
+        if command.is_some() {
+            ensure!(
+                words.iter().any(|word| word.contains("{port}")),
+                "the command '{text}' has no {{port}}, so nobody could tell it where to listen; put \
+                 {{port}}, and {{host}} if it takes an address, where its command line has them"
+            );
+            return Ok(spec(Kind::Command { words }));
+        }
+        if first == "nginx" {
+            return nginx(text, options).map(spec);
+        }
+        let Ok(strategy) = Strategy::from_str(first, false) else {
+            bail!("'{text}' begins with '{first}', which is no server; begin with {FORMS}")
+        };
+        Ok(spec(Kind::Ours { strategy, options: options.to_vec() }))
     }
 
-    /// Requests answered by its own count, if it has one.
-    fn requests(&self) -> Option<u64> {
-        match &self.running {
-            Running::Server(server, _) => Some(server.requests()),
-            Running::Nginx(_) => None,
+    /// One of our servers with these options.
+    pub fn ours<S: AsRef<str>>(strategy: Strategy, options: &[S]) -> Self {
+        let options: Vec<String> = options.iter().map(|word| word.as_ref().to_owned()).collect();
+        let words = [strategy.name()].into_iter().chain(options.iter().map(String::as_str));
+        // Only a NUL cannot be quoted, and no argument can hold one.
+        let text = shlex::try_join(words).unwrap_or_default();
+        Self { name: None, text, kind: Kind::Ours { strategy, options } }
+    }
+
+    /// What reports call it: the name it was given; else a command's program, and for others all of
+    /// the text.
+    pub fn display_name(&self) -> String {
+        let program = match &self.kind {
+            Kind::Command { words } => words[0].rsplit('/').next(),
+            _ => None,
+        };
+        self.name.clone().unwrap_or_else(|| program.unwrap_or(&self.text).to_owned())
+    }
+
+    /// Which of our servers it is, if it is one.
+    pub fn strategy(&self) -> Option<Strategy> {
+        match self.kind {
+            Kind::Ours { strategy, .. } => Some(strategy),
+            _ => None,
         }
     }
+}
+
+/// The ways to begin, for messages.
+const FORMS: &str = "shared, reuseport, nginx, cmd: or http://";
+
+/// Takes the name off, if there is one: `NAME=`, in quotes if it has spaces. What follows may hold an
+/// `=` of its own.
+fn split_name(text: &str) -> (Option<&str>, &str) {
+    for quote in ["'", "\""] {
+        let quoted = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
+        if let Some((name, rest)) =
+            quoted.and_then(|(name, rest)| Some((name, rest.strip_prefix('=')?)))
+        {
+            return (Some(name), rest.trim_start());
+        }
+    }
+    match text.split_once('=') {
+        Some((name, rest)) if is_name(name) => (Some(name), rest.trim_start()),
+        _ => (None, text),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_form = ["cmd:", "http:", "https:"].iter().any(|form| text.starts_with(form));
+    !text.is_empty() && !is_form && !text.contains([' ', '\t', '\'', '"'])
+}
+
+/// Reads what nginx is asked for. The option has the name that our servers' has.
+fn nginx(text: &str, options: &[String]) -> Result<Kind> {
+    let (mut workers, mut reuseport) = (None, false);
+    let mut options = options.iter().flat_map(|word| word.splitn(2, '='));
+    while let Some(option) = options.next() {
+        match option {
+            "--reuseport" => reuseport = true,
+            "--workers" => {
+                let count = options.next().and_then(|word| word.parse().ok()).filter(|&n| n > 0);
+                workers = Some(count.with_context(|| {
+                    format!("'{text}': --workers needs a number from 1 to {}", u16::MAX)
+                })?);
+            }
+            other => bail!(
+                "'{text}' has the option '{other}'; nginx takes --workers N and --reuseport here, \
+                 and anything else through a configuration of yours: cmd:nginx -c ..."
+            ),
+        }
+    }
+    Ok(Kind::Nginx { workers, reuseport })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn kind(text: &str) -> Kind {
+        Spec::parse(text).unwrap().kind
+    }
+
     #[test]
-    fn a_quoted_server_is_taken_apart() {
-        let asked = parse("shared --exec --scoreboard 'a b'").unwrap();
-        assert_eq!(asked.strategy, Strategy::Shared);
-        assert_eq!(asked.options, ["--exec", "--scoreboard", "a b"]);
-        assert_eq!((asked.name, &*asked.server), (None, "shared --exec --scoreboard 'a b'"));
-        let named = parse("four=reuseport --workers=4").unwrap();
-        assert_eq!(
-            (named.name.as_deref(), &*named.server),
-            (Some("four"), "reuseport --workers=4")
-        );
+    fn every_form_is_taken_apart() {
+        let ours = |strategy, options: &[&str]| Kind::Ours {
+            strategy,
+            options: options.iter().map(|&word| word.to_owned()).collect(),
+        };
+        let command = |words: &[&str]| Kind::Command {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+        };
+        let running = |url: &str| Kind::Running { url: url.into() };
+        let nginx = |workers, reuseport| Kind::Nginx { workers, reuseport };
+        for (text, expected) in [
+            (
+                "shared --exec --scoreboard 'a b'",
+                ours(Strategy::Shared, &["--exec", "--scoreboard", "a b"]),
+            ),
+            ("a=reuseport --workers=4", ours(Strategy::Reuseport, &["--workers=4"])),
+            (
+                "cmd:gunicorn -b {host}:{port} 'a b'",
+                command(&["gunicorn", "-b", "{host}:{port}", "a b"]),
+            ),
+            ("x=cmd:serve --port={port}", command(&["serve", "--port={port}"])),
+            ("http://localhost:80/a?b=c", running("http://localhost:80/a?b=c")),
+            ("there=http://h:1", running("http://h:1")),
+            ("nginx", nginx(None, false)),
+            ("n=nginx --reuseport --workers 3", nginx(Some(3), true)),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_called_by_its_name_or_by_what_it_is() {
+        for (text, name, rest) in [
+            ("four=reuseport --workers=4", "four", "reuseport --workers=4"),
+            ("'a b'=shared", "a b", "shared"),
+            (" shared --workers=4 ", "shared --workers=4", "shared --workers=4"),
+            ("cmd:/usr/bin/puma -p {port}", "puma", "cmd:/usr/bin/puma -p {port}"),
+            ("g=cmd:gunicorn {port}", "g", "cmd:gunicorn {port}"),
+            ("http://h:1/", "http://h:1/", "http://h:1/"),
+        ] {
+            let spec = Spec::parse(text).unwrap();
+            assert_eq!((&*spec.display_name(), &*spec.text), (name, rest));
+        }
+        let ours = Spec::ours(Strategy::Shared, &["--scoreboard", "a b"]);
+        assert_eq!(Spec::parse(&ours.text).unwrap(), ours);
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused_with_the_remedy() {
         for (bad, reason) in [
             ("", "no name"),
-            ("nginx", "'nginx'"),
-            ("a=nginx", "'nginx'"),
+            ("apache", "'apache'"),
+            ("a=apache", "'apache'"),
             ("=shared", "'=shared'"),
             ("shared 'x", "quote"),
+            ("cmd:", "no name"),
+            ("cmd:gunicorn app:app", "{port}"),
+            ("https://h/", "http://"),
+            ("nginx --workers 0", "--workers"),
+            ("nginx -c x", "'-c'"),
         ] {
-            assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
+            let refusal = Spec::parse(bad).unwrap_err().to_string();
+            assert!(refusal.contains(reason), "{bad}: {refusal}");
         }
     }
 }

@@ -10,26 +10,83 @@ use crate::statistics::{geometric_mean, standard_deviation};
 /// be wrong.
 pub const FEWEST_ROUNDS: u32 = 6;
 
-/// An interval this wide to either side of its middle, or less, may say that there is no difference.
-const HALF_WIDTH: f64 = 0.03;
+/// What is compared: which direction is good, and how finely two servers can be told apart by it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names say it
+pub enum Figure {
+    RequestsPerSecond,
+    CostPerRequest,
+    P50,
+    P99,
+    P99_9,
+}
+
+impl Figure {
+    /// The percentiles that are judged at a fixed rate.
+    pub const LATENCIES: [Self; 3] = [Self::P50, Self::P99, Self::P99_9];
+
+    /// As sentences and tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RequestsPerSecond => "requests/s",
+            Self::CostPerRequest => "cost per request",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::P99_9 => "p99.9",
+        }
+    }
+
+    fn is_latency(self) -> bool {
+        Self::LATENCIES.contains(&self)
+    }
+
+    /// An interval this wide to either side of its middle, or less, may say that there is no
+    /// difference. Percentiles of a slice scatter more than its requests/s do.
+    fn half_width(self) -> f64 {
+        if self.is_latency() { 0.1 } else { 0.03 }
+    }
+
+    /// Differences up to this part are noise, where the user asked for `asked`.
+    fn threshold(self, asked: f64) -> f64 {
+        if self.is_latency() { asked.max(0.05) } else { asked }
+    }
+}
 
 /// What the ratios of two subjects' slices say.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The whole interval lies above 1 and the noise threshold.
+    /// Requests/s: the whole interval lies above 1 and the noise threshold.
     Faster,
-    /// The whole interval lies below 1 and the noise threshold.
+    /// Requests/s: the whole interval lies below 1 and the noise threshold.
     Slower,
-    /// Neither, and the interval is narrow.
+    /// Latency or cost: the whole interval lies above 1 and the noise threshold.
+    Higher,
+    /// Latency or cost: the whole interval lies below 1 and the noise threshold.
+    Lower,
+    /// None of these, and the interval is narrow.
     NoDifference,
-    /// Neither, and the interval is wide.
+    /// None of these, and the interval is wide.
     TooNoisy,
 }
 
-/// A ratio of requests/s, with how sure it is.
+impl Verdict {
+    /// Whether the other is better than the baseline (`Some(true)`), worse, or neither.
+    pub fn is_better(self) -> Option<bool> {
+        match self {
+            Self::Faster | Self::Lower => Some(true),
+            Self::Slower | Self::Higher => Some(false),
+            Self::NoDifference | Self::TooNoisy => None,
+        }
+    }
+}
+
+/// A ratio of two subjects' figures, with how sure it is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Ratio {
+    /// What it is a ratio of.
+    pub figure: Figure,
     /// The geometric mean of the rounds' ratios.
     pub ratio: f64,
     /// Its 95 % interval, lower and upper end.
@@ -43,44 +100,51 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Weighs the ratios of the rounds; differences up to `threshold` (0.02: 2 %) count as noise.
+    /// Weighs the ratios of the rounds; differences up to `threshold` (0.02: 2 %), for latencies up
+    /// to 5 %, count as noise.
     ///
     /// `None` with fewer than [`FEWEST_ROUNDS`].
-    pub fn weigh(ratios: &[f64], threshold: f64, seed: u64) -> Option<Self> {
+    pub fn weigh(figure: Figure, ratios: &[f64], threshold: f64, seed: u64) -> Option<Self> {
         if ratios.len() < FEWEST_ROUNDS as usize {
             return None;
         }
         let interval = bootstrap::interval(ratios, geometric_mean, seed)?;
         let [low, high] = interval;
         let half_width = (high - low) / 2.0;
+        let threshold = figure.threshold(threshold);
+        let rate = figure == Figure::RequestsPerSecond;
         let verdict = if low > 1.0 + threshold {
-            Verdict::Faster
+            if rate { Verdict::Faster } else { Verdict::Higher }
         } else if high < 1.0 - threshold {
-            Verdict::Slower
-        } else if half_width <= HALF_WIDTH {
+            if rate { Verdict::Slower } else { Verdict::Lower }
+        } else if half_width <= figure.half_width() {
             Verdict::NoDifference
         } else {
             Verdict::TooNoisy
         };
         // The width shrinks with the square root of the rounds.
-        let needed = (ratios.len() as f64 * (half_width / HALF_WIDTH).powi(2)).ceil() as u32;
+        let needed = ratios.len() as f64 * (half_width / figure.half_width()).powi(2);
         Some(Self {
+            figure,
             ratio: geometric_mean(ratios)?,
             interval,
             deviation: standard_deviation(ratios)?,
             verdict,
-            rounds_needed: (verdict == Verdict::TooNoisy).then_some(needed),
+            rounds_needed: (verdict == Verdict::TooNoisy).then_some(needed.ceil() as u32),
         })
     }
 
     /// The verdict on `other`, compared with `baseline`, in a sentence.
     pub fn sentence(&self, other: &str, baseline: &str) -> String {
         let [low, high] = self.interval;
+        let name = self.figure.name();
         let figures =
-            format!("{:.3} times the requests/s, 95 % interval {low:.3} to {high:.3}", self.ratio);
+            format!("{:.3} times the {name}, 95 % interval {low:.3} to {high:.3}", self.ratio);
         match self.verdict {
             Verdict::Faster => format!("{other} is faster than {baseline}: {figures}."),
             Verdict::Slower => format!("{other} is slower than {baseline}: {figures}."),
+            Verdict::Higher => format!("{other} has a higher {name} than {baseline}: {figures}."),
+            Verdict::Lower => format!("{other} has a lower {name} than {baseline}: {figures}."),
             Verdict::NoDifference => {
                 format!("No difference detected between {other} and {baseline}: {figures}.")
             }
@@ -102,7 +166,7 @@ mod tests {
     }
 
     fn verdict(ratios: &[f64]) -> Verdict {
-        Ratio::weigh(ratios, 0.02, 1).unwrap().verdict
+        Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap().verdict
     }
 
     #[test]
@@ -118,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_wide_interval_says_how_many_rounds_would_tell() {
-        let noisy = Ratio::weigh(&around(1.0, 0.2, 40), 0.02, 1).unwrap();
+        let noisy =
+            Ratio::weigh(Figure::RequestsPerSecond, &around(1.0, 0.2, 40), 0.02, 1).unwrap();
         assert_eq!(noisy.verdict, Verdict::TooNoisy);
         // 0.2 / sqrt(n) * 1.96 = 0.03 makes about 170.
         let needed = noisy.rounds_needed.unwrap();
@@ -130,18 +195,40 @@ mod tests {
 
     #[test]
     fn too_few_rounds_give_no_verdict() {
-        assert!(Ratio::weigh(&[1.0; FEWEST_ROUNDS as usize - 1], 0.02, 1).is_none());
-        assert!(Ratio::weigh(&[1.0; FEWEST_ROUNDS as usize], 0.02, 1).is_some());
+        assert!(
+            Ratio::weigh(Figure::RequestsPerSecond, &[1.0; FEWEST_ROUNDS as usize - 1], 0.02, 1)
+                .is_none()
+        );
+        assert!(
+            Ratio::weigh(Figure::RequestsPerSecond, &[1.0; FEWEST_ROUNDS as usize], 0.02, 1)
+                .is_some()
+        );
     }
 
     #[test]
     fn the_sentences_are_fixed() {
-        let ratio = |ratios: &[f64]| Ratio::weigh(ratios, 0.02, 1).unwrap().sentence("b", "a");
+        let ratio = |ratios: &[f64]| {
+            Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap().sentence("b", "a")
+        };
         assert_eq!(
             ratio(&[1.5; 6]),
             "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500."
         );
         assert!(ratio(&[0.5; 6]).starts_with("b is slower than a: 0.500 times"));
         assert!(ratio(&[1.0; 6]).starts_with("No difference detected between b and a: 1.000"));
+    }
+
+    #[test]
+    fn a_latency_is_higher_or_lower_and_needs_a_greater_difference() {
+        let weigh = |middle| {
+            let ratios = around(middle, 0.05, 40);
+            Ratio::weigh(Figure::P99, &ratios, 0.02, 1).unwrap()
+        };
+        assert_eq!(weigh(1.3).verdict, Verdict::Higher);
+        assert_eq!(weigh(0.7).verdict.is_better(), Some(true));
+        assert_eq!(weigh(1.05).verdict, Verdict::NoDifference);
+        assert!(
+            weigh(1.3).sentence("b", "a").starts_with("b has a higher p99 than a: 1.299 times")
+        );
     }
 }

@@ -40,7 +40,7 @@ fn slices(record: &Value, subject: usize) -> &Vec<Value> {
 fn child_named(parent: u32, name: &str) -> Option<u32> {
     let is_it = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|comm| name.starts_with(comm.trim()))
+            .is_ok_and(|comm| comm.trim() == &name[..name.len().min(15)]) // TASK_COMM_LEN
     };
     children_of(parent).into_iter().find(is_it)
 }
@@ -48,6 +48,13 @@ fn child_named(parent: u32, name: &str) -> Option<u32> {
 /// A text without its line breaks.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// How many slices of a subject are saved beside the record, while the run goes on.
+fn saved(json: &Path, subject: &str) -> usize {
+    let samples = fs::read_to_string(json.with_extension("samples.jsonl")).unwrap_or_default();
+    let slice = format!("{{\"key\":\"slice/{subject}/");
+    samples.lines().filter(|line| line.starts_with(&slice)).count()
 }
 
 /// The fields of an object, sorted.
@@ -67,27 +74,32 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = read(&json);
 
-    assert_eq!(record["schema"], "loadtest-compare/1");
+    assert_eq!(record["schema"], "loadtest-compare/2");
     assert_eq!(record["complete"], true);
     assert_eq!(
         fields(&record),
-        "arguments complete subjects environment fixed_rates anomalies pairs plan schema warnings"
+        "anomalies arguments complete environment fixed_rates pairs plan schema subjects warnings"
     );
     assert_eq!(
         fields(&record["plan"]),
-        "baseline connections_asked connections_opened fixed_rate_seconds fixed_rate_shares \
-         keep_alive one_at_a_time paths pinned rounds seed slice_seconds threads threshold"
+        "baseline connections_asked connections_opened cost_excuse cost_unit fixed_rate_rounds \
+         fixed_rate_seconds fixed_rate_shares fixed_rates judged keep_alive one_at_a_time paths \
+         pinned rounds seed slice_seconds threads threshold"
     );
-    assert_eq!(fields(&record["subjects"][0]), "failed name server slices summary warm_up workers");
+    assert_eq!(
+        fields(&record["subjects"][0]),
+        "at_rates closed_loop cost_limit failed keep_alive name server slices summary warm_up \
+         workers yardstick"
+    );
     assert_eq!(
         fields(&record["subjects"][0]["slices"][0]),
-        "at_seconds errors latencies own_cpu_seconds requests requests_per_second round seconds \
+        "at_seconds cost errors latencies own_cpu_seconds requests requests_per_second round seconds \
          server_cpu_seconds server_switches server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
     );
     assert_eq!(
         fields(&record["subjects"][0]["summary"]),
-        "cpu_us_per_request errors latency_us limit requests requests_per_second slices spread \
-         switches_per_request"
+        "cost cost_per_request cpu_us_per_request errors latency_us limit requests \
+         requests_per_second slices spread switches_per_request"
     );
     assert_eq!(fields(&record["pairs"][0]), "baseline other ratios result sentence");
 
@@ -116,8 +128,20 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     let first = (0..6).filter(|&round| began(0, round) < began(1, round)).count();
     assert_eq!(first, 3);
     assert_eq!(record["pairs"][0]["ratios"].as_array().unwrap().len(), 6);
-    for at in record["fixed_rates"].as_array().unwrap() {
-        assert_eq!(at["results"].as_array().unwrap().len(), 2);
+    let best = record["subjects"].as_array().unwrap().iter();
+    let best = best.map(|subject| subject["closed_loop"].as_f64().unwrap()).fold(0.0, f64::max);
+    for (at, share) in record["fixed_rates"].as_array().unwrap().iter().zip([0.5, 0.8]) {
+        assert_eq!(at["rate"].as_u64().unwrap(), (best * share) as u64);
+        assert_eq!(fields(at), "pairs rate results share");
+        assert_eq!(at["pairs"].as_array().unwrap().len(), 3, "p50, p99, p99.9");
+        for result in at["results"].as_array().unwrap() {
+            let slices = result["slices"].as_array().unwrap();
+            assert_eq!(slices.len(), 6);
+            // Poisson arrivals, the same for both: in a round as many were due.
+            for (own, other) in slices.iter().zip(at["results"][0]["slices"].as_array().unwrap()) {
+                assert_eq!(own["due"], other["due"]);
+            }
+        }
     }
     assert_eq!(record["fixed_rates"].as_array().unwrap().len(), 2);
 
@@ -179,8 +203,8 @@ fn ctrl_c_reports_what_there_is_and_resume_goes_on_from_there() {
     let servers = ["reuseport", "reuseport"];
     let child = started(&servers, &json);
     wait_for("two slices each", || {
-        let record: Value = serde_json::from_str(&fs::read_to_string(&json).ok()?).ok()?;
-        (slices(&record, 0).len() >= 2 && slices(&record, 1).len() >= 2).then_some(())
+        let both = ["reuseport #1", "reuseport #2"].map(|subject| saved(&json, subject));
+        both.iter().all(|&count| count >= 2).then_some(())
     });
     let descendants = children_of(child.id());
     let workers: Vec<u32> = descendants.iter().flat_map(|&pid| children_of(pid)).collect();
@@ -218,8 +242,8 @@ fn a_server_that_dies_is_named_and_the_others_results_are_kept() {
     let json = folder.path().join("compare.json");
     let child = started(&["shared", "reuseport"], &json);
     wait_for("a slice of each", || {
-        let record: Value = serde_json::from_str(&fs::read_to_string(&json).ok()?).ok()?;
-        (!slices(&record, 0).is_empty() && !slices(&record, 1).is_empty()).then_some(())
+        let both = ["shared", "reuseport"].map(|subject| saved(&json, subject));
+        both.iter().all(|&count| count >= 1).then_some(())
     });
     let victim = child_named(child.id(), "reuseport-server").unwrap();
     send(victim, Signal::SIGKILL);
@@ -277,7 +301,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     fs::write(&other, "a letter").unwrap();
     fs::write(&mix, "often /\n").unwrap();
     let cases: [(&[&str], &[&str]); 16] = [
-        (&["nginx", "shared"], &["'nginx'", "shared or reuseport"]),
+        (&["apache", "shared"], &["'apache'", "shared, reuseport"]),
         (&["shared 'x", "shared"], &["quote"]),
         (&["shared"], &["two or more"]),
         (&["shared", "reuseport", "shared"], &["'shared' is given twice", "a=shared"]),
@@ -290,7 +314,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
         (&["--mix", &mix], &["line 1", "often is no weight"]),
         (&["--mix", "/no/such"], &["/no/such"]),
-        (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/1"]),
+        (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
         (&["--json", &other], &["other.json", "not a result of compare"]),
         (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
     ];
@@ -349,7 +373,7 @@ fn a_disk_that_is_full_ends_the_run_and_loses_nothing_measured() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{stderr}");
     let last = stderr.lines().last().unwrap();
-    assert!(last.contains("compare.json") && last.contains("No space left"), "{stderr}");
+    assert!(last.contains("compare.samples.jsonl") && last.contains("No space left"), "{stderr}");
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("requests/s, median"), "what was measured is shown: {shown}");
 }

@@ -10,6 +10,7 @@ mod clients;
 mod compare;
 mod cost;
 mod faults;
+mod foreign;
 mod fuzz;
 mod http;
 mod lab;

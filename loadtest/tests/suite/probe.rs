@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Server, assert_refused, children_of, program, run, runs, send, wait_for};
 
-const FATES: [&str; 7] = [
+const OUTCOMES: [&str; 7] = [
     "ok",
     "refused",
     "reset",
@@ -24,11 +24,9 @@ fn probe(arguments: &[&str]) -> Value {
         run("loadtest", &[&["probe", "--json", path.to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let outcomes: u64 = FATES.iter().map(|outcome| count(&record, outcome)).sum();
-    assert_eq!(
-        record["outcomes"]["attempted"].as_u64().or(record["attempted"].as_u64()),
-        Some(outcomes)
-    );
+    let outcomes: u64 = OUTCOMES.iter().map(|outcome| count(&record, outcome)).sum();
+    assert_eq!(record["schema"], "loadtest-probe/2");
+    assert_eq!(record["attempted"].as_u64(), Some(outcomes));
     record
 }
 
@@ -37,7 +35,7 @@ fn count(record: &Value, outcome: &str) -> u64 {
 }
 
 fn lost(record: &Value) -> u64 {
-    FATES[1..].iter().map(|outcome| count(record, outcome)).sum()
+    OUTCOMES[1..].iter().map(|outcome| count(record, outcome)).sum()
 }
 
 #[test]
@@ -47,6 +45,7 @@ fn without_faults_nothing_is_lost_in_any_kind_of_load() {
             &["--requests", "2000"][..],
             &["--requests", "2000", "--keep-alive"],
             &["--rate", "500", "--duration", "1s"],
+            &["--rate", "500", "--duration", "1s", "--arrivals", "even", "--keep-alive"],
         ] {
             let record = probe(&[&[server, "--connections", "8"], load].concat());
             assert_eq!(lost(&record), 0, "{server} {load:?}");
@@ -103,8 +102,81 @@ fn a_server_elsewhere_is_probed_and_cannot_be_harmed() {
     let record = probe(&["--url", &url, "--requests", "100"]);
     assert_eq!(count(&record, "ok"), 100);
     assert_eq!(server.scoreboard.total_requests(), 100);
-    let output = run("loadtest", &["probe", "--url", &url, "--fault", "term@1s"]);
-    assert_refused(&output, &["--fault"], "a fault on somebody else's server");
+    let named = probe(&[&format!("there={url}"), "--requests", "100"]);
+    assert_eq!((count(&named, "ok"), &named["server"]), (100, &Value::from("there")));
+    for whom in [&["--url", &url][..], &[&url]] {
+        let output = run("loadtest", &[&["probe"], whom, &["--fault", "term@1s"]].concat());
+        assert_refused(&output, &["--fault"], "a fault on somebody else's server");
+    }
+}
+
+#[test]
+fn latencies_at_a_rate_are_multiples_of_the_ideal_where_the_service_time_is_known() {
+    let load = ["--rate", "200", "--duration", "1s", "--seed", "7"];
+    let blocking = ["shared --workers 4 --lab", "--url-path", "/block/5000"];
+    let record = probe(&[&blocking[..], &load].concat());
+    let ideal = &record["ideal"];
+    assert_eq!((ideal["servers"].as_u64(), ideal["service_us"].as_u64()), (Some(4), Some(5000)));
+    assert!(ideal["p50"].as_u64() >= Some(5000) && ideal["p99"].as_u64() >= ideal["p50"].as_u64());
+    // No server is faster than the ideal, less what the histogram rounds off.
+    assert!(record["of_ideal"]["p50"].as_f64() > Some(0.99), "{record:#}");
+    assert_eq!(record["load"]["arrivals"], "poisson");
+    // The same seed sends the same arrivals, for which the ideal is the same.
+    let again = probe(
+        &[&["shared --workers=4", "--url-path", "/block/5000"], &load[..], &["--", "--lab"]]
+            .concat(),
+    );
+    assert_eq!(again["ideal"], record["ideal"]);
+    let closed = probe(&["shared", "--url-path", "/block/5000", "--requests", "20", "--", "--lab"]);
+    assert!(closed["ideal"].is_null() && closed["lateness_us"].is_null());
+}
+
+#[test]
+fn bodies_are_checked_as_asked() {
+    let good = probe(&["shared", "--expect", "hello", "--requests", "50"]);
+    assert_eq!(count(&good, "ok"), 50);
+    let bad = probe(&["shared", "--expect", "hullo", "--requests", "50"]);
+    assert_eq!(count(&bad, "wrong_answer"), 50);
+    let warning = bad["warnings"].to_string();
+    assert!(warning.contains("hello") && warning.contains("hullo"), "{warning}");
+}
+
+#[test]
+fn a_rate_beyond_what_can_be_sent_says_what_was_sent() {
+    let record = probe(&["shared", "--rate", "1000000", "--duration", "300ms"]);
+    assert!(record["not_sent"].as_u64() > Some(0), "{record:#}");
+    assert!(record["sent_per_second"].as_f64() < Some(1e6));
+    let warnings = record["warnings"].to_string();
+    assert!(warnings.contains("1000000 requests/s were asked for"), "{warnings}");
+}
+
+#[test]
+fn a_foreign_server_is_probed_and_harmed_like_ours() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/prefork.py");
+    let server = format!("prefork=cmd:python3 {script} {{port}} 3 shared --chunked");
+    let record = probe(&[
+        &server,
+        "--connections",
+        "4",
+        "--duration",
+        "2s",
+        "--expect",
+        "hello",
+        "--fault",
+        "stop-worker@400ms",
+        "--fault",
+        "kill-worker@800ms",
+        "--fault",
+        "reload@1200ms",
+        "--signal",
+        "reload=HUP",
+    ]);
+    assert_eq!((count(&record, "wrong_answer"), &record["server"]), (0, &Value::from("prefork")));
+    assert!(count(&record, "ok") > 0 && record["answered_by_server"].is_null(), "{record:#}");
+    let faults = record["faults"].as_array().unwrap();
+    assert!(faults.len() == 3 && faults.iter().all(|fault| fault["pid"].is_u64()), "{faults:?}");
+    let output = run("loadtest", &["probe", &server, "--fault", "reload@1s"]);
+    assert_refused(&output, &["reload", "--signal"], "a fault whose signal is not known");
 }
 
 #[test]
@@ -131,6 +203,7 @@ fn what_makes_no_sense_is_refused() {
         (&["probe", "shared", "--fault", "scold-worker@1s"], &["scold-worker", "kill-worker"]),
         (&["probe", "shared", "--fault", "term@9s", "--duration", "2s"], &["9s"]),
         (&["probe", "shared", "--rate", "0"], &["--rate", "0"]),
+        (&["probe", "cmd:serve {port}", "--", "--workers", "2"], &["after --", "its command"]),
     ] {
         assert_refused(&run("loadtest", arguments), words, arguments);
     }

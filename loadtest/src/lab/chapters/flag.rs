@@ -1,47 +1,24 @@
-//! SO_REUSEPORT is set, the socket bound once, workers forked: how many sockets are there?
-//!
-//! # The claim
-//! A server that offers an option "reuse port" may set the flag on the one socket that its parent
-//! binds, and then fork its workers as before. gunicorn did so until #2938 ("Fix reuse-port to
-//! balance requests across Gunicorn workers"), granian from commit d9de10b until #546. Their users
-//! had switched on SO_REUSEPORT, and had one socket as before.
-//!
-//! # What the kernel does
-//! SO_REUSEPORT is a permission, asked for at bind(2): whoever has set it lets others who have set
-//! it bind the same address and port (socket(7)). It makes no sockets. Each socket that is bound
-//! and listens has an accept queue of its own, and fork(2) copies descriptors, not sockets: all
-//! copies name one socket with one queue. A group of sockets among which the kernel chooses exists
-//! only once a second one was bound.
-//!
-//! # The set-up
-//! Three servers with four workers each. *Shared*: this program opens a listening socket without
-//! the flag, and shared-fd-server takes it over as systemd would pass it, and forks. *Flag, then
-//! fork*: the same, and the flag is set before bind(2): nothing else differs. *Own sockets*:
-//! reuseport-server, whose workers each bind. Then sock_diag is asked who listens on the port, this
-//! program tries to bind the port with the flag itself (and does not listen), and 40 connections
-//! are opened one after the other.
-//!
-//! # The criterion
-//! The flag is without effect if exactly 1 socket listens where the flag was set and the workers
-//! were forked. These are counts and not measurements: there is no interval.
-//!
-//! # Elsewhere
-//! The same on every system that has fork(2). To tell for a server of one's own: `ss -ltn` shows a
-//! line for each listening socket, and as many as there are workers if they have their own.
+#![doc = include_str!("flag.md")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::{Claim, Findings, Verdict};
+use crate::lab::chapter::{Findings, judged};
 use crate::lab::client::ask_once;
-use crate::lab::store::Notebook;
-use crate::report::model::{Bar, Cell, Picture, Table, Unit};
-use crate::server::{Server, Strategy};
+use crate::lab::context::{Context, start};
+use crate::lab::criterion::Criterion;
+use crate::lab::samples::Samples;
+use crate::report::model::{Cell, Table, Unit};
+use crate::server::Server;
+use crate::statistics::estimate::Estimate;
+
+/// The experiment's page.
+const PAGE: &str = include_str!("flag.md");
 
 /// The three servers.
 const SHARED: &str = "shared";
@@ -67,21 +44,12 @@ struct Seen {
     accepted: Vec<u64>,
 }
 
-impl Seen {
-    fn sockets(&self) -> usize {
-        self.listeners.len()
-    }
-}
-
-/// Does it.
-pub fn run(notebook: &mut Notebook) -> Result<Findings> {
-    let shared = notebook.sample(SHARED, |_| on_one_socket(false))?;
-    let flag = notebook.sample(FLAG, |_| on_one_socket(true))?;
-    let own = notebook.sample(OWN, |_| {
-        let server = Server::start(Strategy::Reuseport, &[])?;
-        look(server, None)
-    })?;
-    Ok(findings(&shared, &flag, &own))
+/// Runs the experiment.
+pub fn run(context: &mut Context) -> Result<Findings> {
+    let shared = context.sample(SHARED, || on_one_socket(false))?;
+    let flag = context.sample(FLAG, || on_one_socket(true))?;
+    let own = context.sample(OWN, || look(start("reuseport")?, None))?;
+    Ok(findings(shared, flag, own))
 }
 
 /// One socket, bound here and inherited by workers that are forked.
@@ -112,9 +80,8 @@ fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     Ok(Seen { flag, lets_others_in, listeners, accepted })
 }
 
-fn findings(shared: &Seen, flag: &Seen, own: &Seen) -> Findings {
-    let servers = [(SHARED, shared), (FLAG, flag), (OWN, own)];
-    let sockets = flag.sockets();
+fn findings(shared: Seen, flag: Seen, own: Seen) -> Findings {
+    let [one, sockets, many] = [&shared, &flag, &own].map(|seen| seen.listeners.len());
     let workers = flag.accepted.len();
     let others = match (shared.lets_others_in, flag.lets_others_in) {
         (false, true) => {
@@ -123,108 +90,71 @@ fn findings(shared: &Seen, flag: &Seen, own: &Seen) -> Findings {
         }
         _ => "",
     };
+    let in_words = format!("{sockets} socket{}", if sockets == 1 { "" } else { "s" });
     let answer = format!(
-        "{}, for {workers} workers: with the flag set before the fork there {} as without it ({}), \
-         while workers that bind for themselves have {}.{others}",
-        sockets_in_words(sockets),
-        if sockets == shared.sockets() { "are as many" } else { "are not as many" },
-        shared.sockets(),
-        own.sockets(),
+        "{in_words}, for {workers} workers: with the flag set before the fork there {} as without it \
+         ({one}), while workers that bind for themselves have {many}.{others}",
+        if sockets == one { "are as many" } else { "are not as many" },
     );
+    let without_effect = Criterion::Fact(in_words, "1 socket".into(), Some(sockets == 1));
+    let advice = format!(
+        "Have each worker bind a socket of its own, after it was started: then there are {many} \
+         for {} workers.",
+        own.accepted.len()
+    );
+    let groups = [(SHARED, shared), (FLAG, flag), (OWN, own)];
+    let seen =
+        Samples { groups: groups.map(|(name, seen)| (name.into(), vec![seen])).into(), seed: 0 };
+    let counted = |name: &str| {
+        let value = seen.of(name).iter().map(|seen| seen.listeners.len()).sum::<usize>() as f64;
+        Estimate::exact(value)
+    };
     Findings {
         answer,
-        claims: vec![
-            Claim::by(
-                "gunicorn#2938, granian d9de10b",
-                Some("https://github.com/benoitc/gunicorn/pull/2938"),
-                "SO_REUSEPORT, set on a socket that is bound once before workers are forked, is \
-                 without effect: there is still one socket",
-                "1 socket",
-            )
-            .found(
-                sockets_in_words(sockets),
-                "1 socket",
-                Verdict::of(Some(sockets == 1), ""),
-            ),
-        ],
-        advice: format!(
-            "Have each worker bind a socket of its own, after it was started: then there are {} \
-             for {} workers.",
-            own.sockets(),
-            own.accepted.len()
-        ),
-        picture: Some(Picture::Bars {
-            title: format!("Listening sockets of {workers} workers"),
-            unit: Unit::Count,
-            bars: servers
-                .map(|(name, seen)| Bar {
-                    name: name.into(),
-                    value: seen.sockets() as f64,
-                    interval: None,
-                })
-                .into(),
-            reference: None,
-        }),
-        tables: vec![table(&servers)],
-        evidence: vec![evidence(&servers)],
+        claims: judged(PAGE, &[(&without_effect, "")]),
+        advice,
+        picture: Some(seen.bars(
+            format!("Listening sockets of {workers} workers"),
+            Unit::Count,
+            counted,
+        )),
+        tables: vec![table(&seen)],
+        evidence: vec![evidence(&seen)],
         missing: vec![],
     }
 }
 
-fn sockets_in_words(count: usize) -> String {
-    if count == 1 { "1 socket".into() } else { format!("{count} sockets") }
+fn table(all: &Samples<Seen>) -> Table {
+    let yes_or_no = |is_so: fn(&Seen) -> bool| {
+        move |_: &str, seen: &[Seen]| Cell::text(if seen.iter().any(is_so) { "yes" } else { "no" })
+    };
+    let accepted = |_: &str, seen: &[Seen]| {
+        let counts = seen.iter().flat_map(|seen| &seen.accepted).map(u64::to_string);
+        Cell::text(counts.collect::<Vec<_>>().join(" "))
+    };
+    all.table("What there is")
+        // Where it is not ours to ask: who lets others in must have set it.
+        .cells("flag set", Unit::Text, yes_or_no(|seen| seen.flag.unwrap_or(seen.lets_others_in)))
+        .sums("sockets", |seen| seen.listeners.len() as u64)
+        .sums("queues", |seen| seen.listeners.len() as u64)
+        .sums("workers", |seen| seen.accepted.len() as u64)
+        .cells("another may bind", Unit::Text, yes_or_no(|seen| seen.lets_others_in))
+        .cells("accepted by each", Unit::Text, accepted)
+        .note(format!(
+            "sockets are counted by their inodes; a listening socket has one accept queue; of \
+             {CONNECTIONS} connections, one after the other"
+        ))
 }
 
-fn table(servers: &[(&str, &Seen)]) -> Table {
-    let mut table = Table::new(
-        "What there is",
-        &[
-            ("flag set", Unit::Text),
-            ("sockets", Unit::Count),
-            ("queues", Unit::Count),
-            ("workers", Unit::Count),
-            ("another may bind", Unit::Text),
-            ("accepted by each", Unit::Text),
-        ],
-    );
-    let yes_or_no = |is: bool| if is { "yes" } else { "no" };
-    for (name, seen) in servers {
-        let accepted: Vec<String> = seen.accepted.iter().map(u64::to_string).collect();
-        table.row(
-            *name,
-            [
-                // Where it is not ours to ask: who lets others in must have set it.
-                Cell::text(yes_or_no(seen.flag.unwrap_or(seen.lets_others_in))),
-                Cell::count(seen.sockets() as u64),
-                Cell::count(seen.sockets() as u64),
-                Cell::count(seen.accepted.len() as u64),
-                Cell::text(yes_or_no(seen.lets_others_in)),
-                Cell::text(accepted.join(" ")),
-            ],
-        );
-    }
-    table.note = format!(
-        "sockets are counted by their inodes; a listening socket has one accept queue; of \
-         {CONNECTIONS} connections, one after the other"
-    );
-    table
-}
-
-fn evidence(servers: &[(&str, &Seen)]) -> Table {
-    let mut table = Table::new(
-        "Who listens, by sock_diag",
-        &[("inode", Unit::Text), ("queued", Unit::Count), ("at most", Unit::Count)],
-    );
-    for (name, seen) in servers {
-        for listener in &seen.listeners {
-            table.row(
-                *name,
-                [
-                    Cell::text(listener.inode.to_string()),
-                    Cell::count(listener.queued.into()),
-                    Cell::count(listener.backlog.into()),
-                ],
-            );
+fn evidence(all: &Samples<Seen>) -> Table {
+    let columns = [("inode", Unit::Text), ("queued", Unit::Count), ("at most", Unit::Count)];
+    let mut table = Table::new("Who listens, by sock_diag", &columns);
+    for (name, seen) in &all.groups {
+        for Listener { inode, queued, backlog, .. } in seen.iter().flat_map(|seen| &seen.listeners)
+        {
+            let counts = [*queued, *backlog].map(|count| Cell::count(count.into()));
+            let [queued, backlog] = counts;
+            table.row(name, [Cell::text(inode.to_string()), queued, backlog]);
         }
     }
     table
@@ -233,22 +163,16 @@ fn evidence(servers: &[(&str, &Seen)]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn seen(flag: Option<bool>, lets_others_in: bool, sockets: u64) -> Seen {
-        let listener = |inode| Listener {
-            address: ([127, 0, 0, 1], 1).into(),
-            inode,
-            uid: 0,
-            queued: 0,
-            backlog: 8,
-        };
-        let listeners = (0..sockets).map(listener).collect();
-        Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }
-    }
+    use crate::lab::chapter::Verdict;
 
     fn with_flag(sockets: u64) -> Findings {
-        let shared = seen(Some(false), false, 1);
-        findings(&shared, &seen(Some(true), true, sockets), &seen(None, true, 4))
+        let seen = |flag: Option<bool>, lets_others_in: bool, sockets: u64| {
+            let address = ([127, 0, 0, 1], 1).into();
+            let listener = |inode| Listener { address, inode, uid: 0, queued: 0, backlog: 8 };
+            let listeners = (0..sockets).map(listener).collect();
+            Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }
+        };
+        findings(seen(Some(false), false, 1), seen(Some(true), true, sockets), seen(None, true, 4))
     }
 
     #[test]
@@ -261,6 +185,9 @@ mod tests {
                      flag did";
         assert!(found.answer.starts_with(start), "{}", found.answer);
         assert_eq!(found.evidence[0].rows.len(), 1 + 1 + 4);
+        // Of a socket that is not ours, the flag shows in who may bind.
+        let flags = found.tables[0].rows.iter().map(|row| row.cells[0].text.as_deref());
+        assert_eq!(flags.collect::<Vec<_>>(), [Some("no"), Some("yes"), Some("yes")]);
     }
 
     #[test]
@@ -268,12 +195,5 @@ mod tests {
         let found = with_flag(4);
         assert_eq!(found.claims[0].verdict, Verdict::NotReproduced);
         assert!(found.answer.starts_with("4 sockets, for 4 workers"), "{}", found.answer);
-    }
-
-    #[test]
-    fn the_flag_of_a_socket_that_is_not_ours_shows_in_who_may_bind() {
-        let table = with_flag(1).tables.remove(0);
-        let flags: Vec<_> = table.rows.iter().map(|row| row.cells[0].text.as_deref()).collect();
-        assert_eq!(flags, [Some("no"), Some("yes"), Some("yes")]);
     }
 }

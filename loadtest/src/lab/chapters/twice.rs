@@ -1,52 +1,25 @@
-//! A server is started twice on one port: is it refused, or silently given a share?
-//!
-//! # The claim
-//! Whoever sets SO_REUSEPORT no longer hears "address already in use". Two servers that were
-//! started by mistake both run, and "approximately half of your requests are served by the server
-//! you're expecting" (puma#2078). For that reason Heroku's getting-started app leaves the flag off
-//! in development (python-getting-started#248). And socket(7) limits it: "all of the processes
-//! binding to the same address must have the same effective UID".
-//!
-//! # What the kernel does
-//! bind(2) looks for somebody who has the port. With SO_REUSEPORT on *every* socket there and on
-//! the new one, and the same effective user behind all of them, it succeeds; otherwise it fails
-//! with EADDRINUSE. The new socket joins the group, and a hash of each connection's addresses and
-//! ports chooses among all of them. Nobody is told.
-//!
-//! # The set-up
-//! A server of two workers (or a bare listening socket) is started, then a second one on its port.
-//! Where the second one starts, 200 connections are opened one after the other, and each server's
-//! are counted; where it does not, what it said is kept. Bare sockets show the kernel's own answer.
-//! A reuseport-server first binds the port without the flag, and so is refused where somebody
-//! listens; `--join` leaves that out. The other user is number 65534, who first starts a server on
-//! a port of its own, so that a refusal can only come from the port.
-//!
-//! # The criterion
-//! *Silently shared*: two bare sockets with the flag can both be bound and listen, and each of them
-//! gets at least 50 of the 200 connections. *The same user*: a server that joins is refused as
-//! another user, and not as the same one.
-//!
-//! # Elsewhere
-//! FreeBSD and macOS have the flag as well, and there too the second bind succeeds; but one of the
-//! two sockets then gets all connections. Windows has no SO_REUSEPORT, and its SO_REUSEADDR lets a
-//! second program in.
+#![doc = include_str!("twice.md")]
 
-use std::io::ErrorKind::AddrInUse;
+use std::io::ErrorKind::{AddrInUse, WouldBlock};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::interrupt;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::{Claim, Findings, Verdict};
+use crate::lab::chapter::{Findings, judged};
 use crate::lab::client::{Client, ask_once};
-use crate::lab::store::Notebook;
+use crate::lab::context::{Context, start};
+use crate::lab::criterion::{Criterion, Limit, exact};
 use crate::report::model::{Cell, Picture, Table, Unit};
 use crate::server::{Server, Strategy};
+
+/// The experiment's page.
+const PAGE: &str = include_str!("twice.md");
 
 /// What is tried.
 const SHARED: &str = "shared-fd-server, again";
@@ -60,7 +33,7 @@ const FIRST_WITHOUT: &str = "bare sockets, only the second with it";
 const CONNECTIONS: u64 = 200;
 
 /// Of those, what each of two must get at least for them to count as shared.
-const SHARE: u64 = 50;
+const SHARE: f64 = 50.0;
 
 /// Who has no files: "nobody" on most systems.
 const NOBODY: u32 = 65534;
@@ -76,47 +49,33 @@ struct Tried {
     listeners: Vec<Listener>,
 }
 
-impl Tried {
-    fn is_shared(&self) -> bool {
-        self.refusal.is_none() && self.got.iter().all(|&got| got >= SHARE)
-    }
-}
-
-/// Does it.
-pub fn run(notebook: &mut Notebook) -> Result<Findings> {
+/// Runs the experiment.
+pub fn run(context: &mut Context) -> Result<Findings> {
     let mut tried = Vec::new();
-    let (own, shared) = (Strategy::Reuseport, Strategy::Shared);
-    for (name, strategy, option) in
-        [(SHARED, shared, None), (OWN, own, None), (JOIN, own, Some("--join"))]
-    {
-        let found = notebook.sample(name, |_| {
-            twice(strategy, |port| {
-                let mut options = two_workers();
-                options.extend(["--port".into(), port.to_string()]);
-                options.extend(option.map(str::to_owned));
-                Server::start(strategy, &options)
-            })
-        })?;
-        tried.push((name, found));
+    for (name, server, option) in [
+        (SHARED, "shared --workers 2", ""),
+        (OWN, "reuseport --workers 2", ""),
+        (JOIN, "reuseport --workers 2", "--join"),
+    ] {
+        let second = |port| start(&format!("{server} --port {port} {option}"));
+        tried.push((name, context.sample(name, || twice(server, second))?));
     }
     for (name, first) in [(BARE, true), (FIRST_WITHOUT, false)] {
-        tried.push((name, notebook.sample(name, |_| bare(first))?));
+        tried.push((name, context.sample(name, || bare(first))?));
     }
     let mut missing = Vec::new();
-    match other_user() {
-        Ok(()) => tried.push((USER, notebook.sample(USER, |_| as_another_user())?)),
-        Err(reason) => missing.push(reason),
+    // Whether this program may become another user.
+    match Command::new("true").uid(NOBODY).gid(NOBODY).status() {
+        Ok(_) => tried.push((USER, context.sample(USER, as_another_user)?)),
+        Err(error) => missing
+            .push(format!("{USER}, takes no part: to become another user needs root ({error})")),
     }
     Ok(findings(&tried, missing))
 }
 
-fn two_workers() -> Vec<String> {
-    vec!["--workers".into(), "2".into()]
-}
-
 /// A server, and a second one on its port.
-fn twice(strategy: Strategy, second: impl FnOnce(u16) -> Result<Server>) -> Result<Tried> {
-    let first = Server::start(strategy, &two_workers())?;
+fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Tried> {
+    let first = start(first)?;
     let address = first.address();
     let second = second(address.port());
     interrupt::check()?; // before it is taken for a refusal
@@ -174,69 +133,63 @@ fn accept_all(listener: &TcpListener) -> Result<u64> {
     loop {
         match listener.accept() {
             Ok(_) => count += 1,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(count),
+            Err(error) if error.kind() == WouldBlock => return Ok(count),
             Err(error) => return Err(error).context("cannot accept"),
         }
     }
 }
 
-/// Whether this program may become another user; the reason, if it may not.
-fn other_user() -> Result<(), String> {
-    let tried = Command::new("true").uid(NOBODY).gid(NOBODY).status();
-    tried.map(drop).map_err(|error| {
-        format!("{USER}, takes no part: to become another user needs root ({error})")
-    })
-}
-
 fn as_another_user() -> Result<Tried> {
-    let start = |options: &[String]| Server::start_as(NOBODY, Strategy::Reuseport, options);
+    let start = |more: &[&str]| {
+        let options = [&["--workers", "2"], more].concat();
+        let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+        Server::start_as(NOBODY, Strategy::Reuseport, &options)
+    };
     // The control: on a port that nobody has, that user can start it.
-    start(&two_workers()).context("as another user, even on a port of its own")?.stop()?;
-    twice(Strategy::Reuseport, |port| {
-        let mut options = two_workers();
-        options.extend(["--join".into(), "--port".into(), port.to_string()]);
-        start(&options)
-    })
+    start(&[]).context("as another user, even on a port of its own")?.stop()?;
+    twice("reuseport --workers 2", |port| start(&["--join", "--port", &port.to_string()]))
 }
 
 fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
     let of = |name: &str| tried.iter().find(|(found, _)| *found == name).map(|(_, tried)| tried);
-    let shared = of(BARE).map(Tried::is_shared);
-    let parts = |tried: &Tried| format!("{} and {}", tried.got[0], tried.got[1]);
-    let outcome = |tried: &Tried| match &tried.refusal {
-        Some(refusal) => format!("refused: {refusal}"),
-        None => format!("both run, and get {} of {CONNECTIONS} connections", parts(tried)),
+    let outcome = |name: &str| match of(name) {
+        Some(Tried { refusal: Some(refusal), .. }) => format!("refused: {refusal}"),
+        Some(Tried { got: [first, second], .. }) => {
+            format!("both run, and get {first} and {second} of {CONNECTIONS} connections")
+        }
+        None => "-".into(),
     };
-    let ours = |name| of(name).map_or("nothing".into(), outcome);
-    let refused = |name| of(name).map(|tried| tried.refusal.is_some());
+    // One that is refused gets none.
+    let least = of(BARE).map_or(f64::NAN, |bare| bare.got.iter().min().map_or(0, |n| *n) as f64);
+    let shared =
+        exact(format!("{}: {{}} at least", outcome(BARE)), least).must_be(Limit::AtLeast(SHARE));
+    let refused = |name: &str| of(name).map(|tried| tried.refusal.is_some());
     // What it said in refusing stands below the table.
-    let brief = |name| match refused(name) {
+    let brief = |name: &str| match refused(name) {
         Some(true) => "refused".into(),
-        _ => ours(name),
+        _ => outcome(name),
     };
-    let same_user = match (refused(USER), refused(JOIN)) {
-        (Some(other), Some(same)) => Some(other && !same),
-        _ => None,
-    };
-    let mut answer = match of(BARE) {
-        Some(bare) if bare.is_shared() => format!(
+    let users = Criterion::Fact(
+        format!("the same user: {}; another user: {}", brief(JOIN), brief(USER)),
+        "the same user starts, another is refused".into(),
+        refused(USER).zip(refused(JOIN)).map(|(other, same)| other && !same),
+    );
+    let mut answer = match (of(BARE), shared.met()) {
+        (Some(Tried { got: [first, second], .. }), Some(true)) => format!(
             "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of {CONNECTIONS} connections the two got {}.",
-            parts(bare)
+             let in, and of {CONNECTIONS} connections the two got {first} and {second}."
         ),
-        Some(bare) => format!("The kernel does not share out here: {}.", outcome(bare)),
-        None => String::new(),
+        (Some(_), _) => format!("The kernel does not share out here: {}.", outcome(BARE)),
+        (None, _) => String::new(),
     };
     if refused(SHARED) == Some(true) {
         answer += " Without the flag a second start is refused.";
     }
-    match same_user {
-        Some(true) => {
-            answer += " With it, another user's is refused, whose server would else join."
-        }
-        Some(false) => answer += " With it, users are not kept apart here.",
-        None => {}
-    }
+    answer += match users.met() {
+        Some(true) => " With it, another user's is refused, whose server would else join.",
+        Some(false) => " With it, users are not kept apart here.",
+        None => "",
+    };
     let guarded = of(OWN).and_then(|own| own.refusal.as_ref());
     let advice = guarded.map_or_else(String::new, |refusal| {
         format!(
@@ -248,35 +201,11 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         let total = tried.got.iter().sum::<u64>().max(1) as f64;
         let mut parts: Vec<f64> = tried.got.iter().map(|&got| got as f64 / total).collect();
         parts.sort_by(|a, b| b.total_cmp(a));
-        (name.to_string(), parts)
+        ((*name).to_owned(), parts)
     };
     Findings {
         answer,
-        claims: vec![
-            Claim::by(
-                "puma#2078, heroku/python-getting-started#248, proftpd#624",
-                Some("https://github.com/puma/puma/issues/2078"),
-                "with SO_REUSEPORT a second server on the same port starts silently and gets a \
-                 part of the connections",
-                "approximately half of your requests are served by the server you're expecting",
-            )
-            .found(
-                ours(BARE),
-                format!("both run and get at least {SHARE}"),
-                Verdict::of(shared, "it was not tried"),
-            ),
-            Claim::by(
-                "socket(7)",
-                Some("https://man7.org/linux/man-pages/man7/socket.7.html"),
-                "only processes of the same effective user can share a port",
-                "all of the processes binding to the same address must have the same effective UID",
-            )
-            .found(
-                format!("the same user: {}; another user: {}", brief(JOIN), brief(USER)),
-                "the same user starts, another is refused",
-                Verdict::of(same_user, "to become another user needs root"),
-            ),
-        ],
+        claims: judged(PAGE, &[(&shared, ""), (&users, "to become another user needs root")]),
         advice,
         picture: Some(Picture::Shares {
             title: format!("Who got {CONNECTIONS} connections: one server, or two"),
@@ -289,17 +218,16 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
 }
 
 fn table(tried: &[(&str, Tried)]) -> Table {
-    let mut table = Table::new(
-        "The second start",
-        &[("starts", Unit::Text), ("first got", Unit::Count), ("second got", Unit::Count)],
-    );
+    let columns = [("starts", Unit::Text), ("first got", Unit::Count), ("second got", Unit::Count)];
+    let mut table = Table::new("The second start", &columns);
     for (name, tried) in tried {
         let [first, second] = tried.got.map(Cell::count);
-        let is_refused = tried.refusal.is_some();
-        let starts = if is_refused { "refused" } else { "yes" };
         table.row(
             *name,
-            [Cell::text(starts), first, if is_refused { Cell::none() } else { second }],
+            match tried.refusal {
+                Some(_) => [Cell::text("refused"), first, Cell::none()],
+                None => [Cell::text("yes"), first, second],
+            },
         );
     }
     let refusals = tried
@@ -310,10 +238,8 @@ fn table(tried: &[(&str, Tried)]) -> Table {
 }
 
 fn evidence(tried: &[(&str, Tried)]) -> Table {
-    let mut table = Table::new(
-        "Who listens, by sock_diag",
-        &[("inode", Unit::Text), ("made by user", Unit::Text)],
-    );
+    let columns = [("inode", Unit::Text), ("made by user", Unit::Text)];
+    let mut table = Table::new("Who listens, by sock_diag", &columns);
     for (name, tried) in tried {
         for Listener { inode, uid, .. } in &tried.listeners {
             table.row(*name, [Cell::text(inode.to_string()), Cell::text(uid.to_string())]);
@@ -326,6 +252,7 @@ fn evidence(tried: &[(&str, Tried)]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::chapter::Verdict::{NotDecidable, NotReproduced, Reproduced};
 
     fn tried(refused: bool, got: [u64; 2]) -> Tried {
         let refusal = refused.then(|| "x listens there".to_owned());
@@ -346,8 +273,7 @@ mod tests {
     #[test]
     fn two_that_both_get_connections_are_silently_shared() {
         let found = all(tried(false, [90, 110]), Some(tried(true, [200, 0])));
-        let verdicts: Vec<_> = found.claims.iter().map(|claim| claim.verdict.clone()).collect();
-        assert_eq!(verdicts, [Verdict::Reproduced, Verdict::Reproduced]);
+        assert!(found.claims.iter().all(|claim| claim.verdict == Reproduced), "{:?}", found.claims);
         assert_eq!(
             found.answer,
             "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
@@ -361,7 +287,7 @@ mod tests {
     fn one_that_gets_them_all_or_is_refused_shares_nothing() {
         for bare in [tried(false, [0, 200]), tried(true, [200, 0])] {
             let found = all(bare, None);
-            assert_eq!(found.claims[0].verdict, Verdict::NotReproduced);
+            assert_eq!(found.claims[0].verdict, NotReproduced);
             assert!(found.answer.starts_with("The kernel does not share out"), "{}", found.answer);
         }
     }
@@ -370,9 +296,8 @@ mod tests {
     fn another_user_who_is_let_in_refutes_the_manual_and_without_root_nobody_knows() {
         let bare = || tried(false, [100, 100]);
         let found = all(bare(), Some(tried(false, [100, 100])));
-        assert_eq!(found.claims[1].verdict, Verdict::NotReproduced);
-        let found = all(bare(), None);
-        assert!(matches!(found.claims[1].verdict, Verdict::NotDecidable(_)));
+        assert_eq!(found.claims[1].verdict, NotReproduced);
+        assert!(matches!(all(bare(), None).claims[1].verdict, NotDecidable(_)));
     }
 
     #[test]
@@ -381,17 +306,14 @@ mod tests {
             "x did not start (exit status: 1): cannot listen: x (pid 12) listens there (--join \
              helps): in use (os error 98)"
         );
-        assert_eq!(
-            in_a_line(&error),
-            "cannot listen: x listens there (--join helps): in use (os error 98)"
-        );
+        let expected = "cannot listen: x listens there (--join helps): in use (os error 98)";
+        assert_eq!(in_a_line(&error), expected);
     }
 
     #[test]
     fn the_kernel_lets_a_second_socket_in_only_if_both_have_the_flag() {
         let both = bare(true).unwrap();
-        assert_eq!(both.refusal, None);
-        assert_eq!(both.got.iter().sum::<u64>(), CONNECTIONS);
+        assert_eq!((both.refusal, both.got.iter().sum()), (None, CONNECTIONS));
         assert_eq!(both.listeners.len(), 2);
         let one = bare(false).unwrap();
         assert!(one.refusal.is_some());

@@ -2,9 +2,6 @@
 
 use maud::{Markup, html};
 
-use crate::measure::comparison::{Comparison, Subject};
-use crate::report::html::figure::words;
-
 /// Colours that the stylesheet has, for light and for dark.
 const COLOURS: usize = 8;
 
@@ -40,20 +37,15 @@ pub fn mark(index: usize, x: &str, y: &str) -> Markup {
 }
 
 /// A subject's name beside its mark.
-pub fn name(index: usize, subject: &Subject) -> Markup {
+pub fn name(index: usize, name: &str) -> Markup {
     html! {
         span class={ "name " (colour(index)) } {
             svg.key aria-hidden="true" viewBox="-7 -7 14 14" width="14" height="14" {
                 path.mark d=(MARKS[index % MARKS.len()]) {}
             }
-            (plain_name(index, subject))
+            span { (name) }
         }
     }
-}
-
-/// A subject's name alone.
-pub fn plain_name(index: usize, subject: &Subject) -> Markup {
-    words(&subject.name, &format!("/subjects/{index}/name"))
 }
 
 /// At most so many letters of a name, where a picture has no room for more.
@@ -64,26 +56,17 @@ pub fn shortened(name: &str, most: usize) -> String {
     name.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// A line as it is drawn, with its mark.
-pub fn key(index: usize) -> Markup {
-    html! {
-        svg.key aria-hidden="true" viewBox="-20 -7 40 14" width="40" height="14" {
-            line.curve x1="-20" x2="20" stroke-dasharray=(dashes(index)) {}
-            path.mark d=(MARKS[index % MARKS.len()]) {}
-        }
-    }
-}
-
 /// Who is who, with lines as they are drawn.
-pub fn legend(comparison: &Comparison) -> Markup {
+pub fn legend<'a>(names: impl Iterator<Item = &'a str>) -> Markup {
     html! {
         ul.legend {
-            @for (index, subject) in comparison.subjects.iter().enumerate() {
-                @if subject.summary.is_some() {
-                    li class=(colour(index)) {
-                        (key(index))
-                        (plain_name(index, subject))
+            @for (index, name) in names.enumerate() {
+                li class=(colour(index)) {
+                    svg.key aria-hidden="true" viewBox="-20 -7 40 14" width="40" height="14" {
+                        line.curve x1="-20" x2="20" stroke-dasharray=(dashes(index)) {}
+                        path.mark d=(MARKS[index % MARKS.len()]) {}
                     }
+                    (name)
                 }
             }
         }

@@ -5,8 +5,19 @@
 pub struct Scale {
     from: f64,
     to: f64,
-    /// Whether equal distances are equal ratios.
-    log: bool,
+    /// What equal distances are.
+    kind: Kind,
+}
+
+/// What equal distances along an axis are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Equal differences.
+    Linear,
+    /// Equal ratios.
+    Log,
+    /// A tenth of those above, of percentiles: from 99 to 99.9 is as far as from 90 to 99.
+    Tail,
 }
 
 impl Scale {
@@ -19,7 +30,7 @@ impl Scale {
         let from = ((low - extent * 0.04) / step).floor() * step;
         let to = ((high + extent * 0.04) / step).ceil() * step;
         // Nothing that is measured here is less than nothing.
-        Self { from: if low >= 0.0 { from.max(0.0) } else { from }, to, log: false }
+        Self { from: if low >= 0.0 { from.max(0.0) } else { from }, to, kind: Kind::Linear }
     }
 
     /// Equal distances are equal ratios; of values above 0, since others have no place on it.
@@ -28,31 +39,41 @@ impl Scale {
         let (low, high) = (low.max(f64::MIN_POSITIVE), high.max(f64::MIN_POSITIVE));
         let from = round_numbers(low / 10.0, low, &[1.0, 2.0, 5.0]).last().copied();
         let to = round_numbers(high, high * 10.0, &[1.0, 2.0, 5.0]).first().copied();
-        Self { from: from.unwrap_or(low), to: to.unwrap_or(high * 10.0), log: true }
+        Self { from: from.unwrap_or(low), to: to.unwrap_or(high * 10.0), kind: Kind::Log }
     }
 
     /// As far as these values go and no farther, for an axis along which everything begins and ends
     /// together.
     pub fn exactly(values: impl IntoIterator<Item = f64>, log: bool) -> Self {
         let (from, to) = ends(values.into_iter().filter(|value| !log || *value > 0.0));
+        let kind = if log { Kind::Log } else { Kind::Linear };
         match from < to && (!log || from > 0.0) {
-            true => Self { from, to, log },
+            true => Self { from, to, kind },
             // One place alone has no extent of its own, and none has no place.
             false if log => Self::logarithmic([from]),
             false => Self::linear([from]),
         }
     }
 
+    /// For percentiles up to 99.99: each step of the same length leaves a tenth of the values.
+    pub fn percentiles() -> Self {
+        Self { from: 0.0, to: 99.99, kind: Kind::Tail }
+    }
+
     /// Where a value lies: 0 at the beginning of the axis, 1 at its end.
     pub fn place(&self, value: f64) -> f64 {
-        let on = |value: f64| if self.log { value.max(self.from).ln() } else { value };
+        let on = |value: f64| match self.kind {
+            Kind::Linear => value,
+            Kind::Log => value.max(self.from).ln(),
+            Kind::Tail => -(1.0 - value.min(self.to) / 100.0).log10(),
+        };
         let place = (on(value) - on(self.from)) / (on(self.to) - on(self.from));
         if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// Round numbers along the axis.
     pub fn ticks(&self) -> Vec<f64> {
-        if self.log {
+        if self.kind == Kind::Log {
             let few = round_numbers(self.from, self.to, &[1.0]);
             let digits: &[f64] = if few.len() >= 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
             return round_numbers(self.from, self.to, digits);
@@ -113,6 +134,13 @@ mod tests {
             Scale::logarithmic([900.0, 9000.0]).ticks(),
             [500.0, 1000.0, 2000.0, 5000.0, 10_000.0]
         );
+    }
+
+    #[test]
+    fn each_step_along_percentiles_leaves_a_tenth_of_the_values() {
+        for (percentile, place) in [(0.0, 0.0), (90.0, 0.25), (99.0, 0.5), (99.99, 1.0)] {
+            assert!((Scale::percentiles().place(percentile) - place).abs() < 1e-9, "{percentile}");
+        }
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! The values of options, checked one by one.
+
+use std::time::Duration;
+
+use crate::statistics::verdict::FEWEST_ROUNDS;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// wrk takes whole seconds; rounding in silence would be another load than the one asked for.
+pub fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() != 0 || duration.is_zero() {
+        return Err("wrk takes whole seconds, at least one, such as 10s".into());
+    }
+    if duration > DAY {
+        return Err("that is longer than a day; choose up to 24h".into());
+    }
+    Ok(duration)
+}
+
+/// Any time that is worth waiting for.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < Duration::from_millis(1) || duration > DAY {
+        return Err("choose something from 1ms to 24h".into());
+    }
+    Ok(duration)
+}
+
+/// CPU time is counted in ticks of 10 ms: over less than 100 ms it would say next to nothing.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) || interval > Duration::from_secs(60 * 60) {
+        return Err("choose something from 100ms to 1h".into());
+    }
+    Ok(interval)
+}
+
+/// Fewer rounds give no interval, and so no verdict.
+pub fn rounds(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rounds) if (FEWEST_ROUNDS..=100_000).contains(&rounds) => Ok(rounds),
+        Ok(0..FEWEST_ROUNDS) => Err(format!(
+            "a 95 % interval needs at least {FEWEST_ROUNDS} rounds: fewer all lean to the same side \
+             by chance more often than 1 time in 20"
+        )),
+        _ => Err(format!("expected a number from {FEWEST_ROUNDS} to 100000")),
+    }
+}
+
+/// Percent as a part of 1.
+pub fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..50.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("expected percent from 0 to less than 50, such as 2".into()),
+    }
+}
+
+/// `lab --publish` was an option once; whoever still gives it is told where it went.
+pub fn moved_to_publish(root: &str) -> Result<std::path::PathBuf, String> {
+    Err(format!(
+        "this is a program of its own now, run after the lab (`make lab` does): cargo run --release \
+         --package loadtest --bin publish -- --lab FILE {root}"
+    ))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}

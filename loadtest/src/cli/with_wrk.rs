@@ -1,0 +1,223 @@
+//! The options of the commands that measure with wrk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::groups::{LoadArgs, OutputArgs, SeedArg, TargetArgs};
+use crate::cli::values::{percent, rounds, whole_seconds};
+use crate::types::url_path;
+
+/// The help of `--json` where a result is saved in any case.
+const JSON_OF_COMPARE: &str = "Save the result in this file after each slice, as JSON; if nothing is \
+    said, as compare.json in the folder `loadtest` beside that of this program";
+const JSON_OF_MATRIX: &str = "Save the result in this file, as JSON, and the slices of each workload \
+    beside it; if nothing is said, as matrix.json in the folder `loadtest` beside that of this program";
+
+/// `loadtest bench`.
+#[derive(Args)]
+pub struct Bench {
+    /// The server.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+
+    /// How long the load lasts, in whole seconds, such as 10s or 2m
+    #[arg(long, default_value = "10s", value_parser = whole_seconds)]
+    pub duration: Duration,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `loadtest compare`.
+#[derive(Args)]
+#[command(mut_arg("json", |json| json.help(JSON_OF_COMPARE)))]
+pub struct Compare {
+    /// A server with its options in one quoted string, such as "shared --exec"; two or more.
+    ///
+    /// A name of your own goes before it: "four=reuseport --workers 4". Any other server is given by its
+    /// command, with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
+    /// or, if it runs already, by its URL: "other=http://host:port/path". The same server given twice
+    /// (or more often), and nothing else, checks the comparison itself: it must find no difference.
+    #[arg(value_name = "SERVER", default_values = ["shared", "reuseport"])]
+    pub servers: Vec<String>,
+
+    /// Slices of each server; each opens new connections
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// How long a slice lasts, in whole seconds
+    #[arg(long, default_value = "1s", value_parser = whole_seconds)]
+    pub slice: Duration,
+
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+
+    /// What to ask for; others than / need the server's --lab
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
+    pub path: String,
+
+    /// Ask for several paths: a file with a weight and a path in each line.
+    ///
+    /// Such as "199 /" and "1 /block/20000": one request in 200 blocks its worker for 20 ms.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub mix: Option<PathBuf>,
+
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
+
+    /// The server that others are compared with, by its name; the first if nothing is said
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+
+    /// Differences up to so many percent count as noise
+    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
+    pub threshold: f64,
+
+    /// Give the server one half of the cores and wrk the other
+    #[arg(long)]
+    pub pin: bool,
+
+    /// Start each server for its slice and end it afterwards, instead of having all of them up.
+    ///
+    /// For many workers: a server that nobody asks costs next to nothing with 4 of them, but each
+    /// looks after itself four times a second, and 2 000 that wait take a few percent of two cores.
+    #[arg(long)]
+    pub one_at_a_time: bool,
+
+    /// How long each server is asked at each fixed rate, for latencies; 0s: not at all
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    pub fixed_rate: Duration,
+
+    /// Measure latencies at this rate too, in requests/s; can be repeated
+    #[arg(long = "rate", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rates: Vec<u64>,
+
+    /// The text that must be the whole answer; others count as wrong.
+    ///
+    /// Nothing is expected if nothing is said, but of our servers `hello` at /.
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Option<String>,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+
+    /// Go on with the run that is saved, from the slice after its last
+    #[arg(long)]
+    pub resume: bool,
+}
+
+#[cfg(test)]
+impl Compare {
+    /// What the command line means if it says nothing.
+    pub fn defaults() -> Self {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            compare: Compare,
+        }
+        Alone::parse_from(["compare"]).compare
+    }
+}
+
+/// `loadtest matrix`.
+#[derive(Args)]
+#[command(mut_arg("json", |json| json.help(JSON_OF_MATRIX)))]
+pub struct Matrix {
+    /// Slices of each policy in each workload
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// How often a worker of each policy is stopped and killed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub stops: u32,
+
+    /// The short form: four workloads, both load-aware policies and one rival for each server; about
+    /// 10 minutes instead of 60
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Run this workload only; can be repeated
+    #[arg(long, value_name = "WORKLOAD")]
+    pub only: Vec<String>,
+
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+
+    /// Go on with the workloads that are saved, from the slice after their last
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `loadtest self-check`.
+#[derive(Args)]
+pub struct SelfCheck {
+    /// The server, with its options in one quoted string
+    #[arg(value_name = "SERVER", default_value = "reuseport")]
+    pub server: String,
+
+    /// Verdicts on the same server twice, and as many on one that is 5 % slower
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub verdicts: u32,
+
+    /// Slices of 1 s that each verdict rests on
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
+    pub rounds: u32,
+
+    /// The seed.
+    #[command(flatten)]
+    pub random: SeedArg,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `loadtest cost`.
+#[derive(Args)]
+pub struct Cost {
+    /// A server to measure, with its options in one quoted string; can be repeated.
+    ///
+    /// Such as --server "shared --exec".
+    #[arg(long = "server", value_name = "SERVER", default_values = ["shared", "reuseport"])]
+    pub servers: Vec<String>,
+
+    /// Workers of every server, nginx included
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: u16,
+
+    /// Threads of wrk
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: u64,
+
+    /// Connections of wrk
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub connections: u64,
+
+    /// How long each run lasts, in whole seconds
+    #[arg(long, default_value = "2s", value_parser = whole_seconds)]
+    pub duration: Duration,
+
+    /// Runs of each server in each mode; they are interleaved. Fewer than 6 give no interval
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

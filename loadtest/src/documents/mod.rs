@@ -1,0 +1,107 @@
+//! From records to documents: one short function for each command. What is common to all of them is
+//! here: the machine, warnings, and how to have it again.
+
+pub mod bench;
+pub mod compare;
+pub mod lab;
+pub mod matrix;
+pub mod probe;
+pub mod readme;
+pub mod self_check;
+pub mod show;
+
+use std::time::Duration;
+
+use crate::environment::Environment;
+use crate::report::model::Block;
+use crate::types::Errors;
+
+/// What is true of all of wrk's latencies.
+const ABOUT_LATENCIES: &str = "Latencies are as wrk corrects them for coordinated omission: samples \
+                               are added for waits.";
+
+/// Where it ran, in a line.
+pub fn machine(environment: &Environment) -> String {
+    let memory = environment
+        .memory_bytes
+        .map(|bytes| format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
+    format!(
+        "{}, {}, {} {}{}",
+        environment.kernel,
+        environment.cpu.as_deref().unwrap_or("unnamed CPU"),
+        environment.cores,
+        if environment.cores == 1 { "core" } else { "cores" },
+        memory.unwrap_or_default()
+    )
+}
+
+/// Where, when and with what it ran.
+fn circumstances(environment: &Environment) -> Block {
+    let unknown = || "unknown".to_owned();
+    let facts = [
+        ("machine", Some(machine(environment))),
+        ("begun", Some(environment.started_at.clone())),
+        ("commit", Some(environment.commit.clone().unwrap_or_else(unknown))),
+        ("load generator", environment.wrk.clone()),
+        ("compiler", Some(environment.rustc.clone())),
+    ];
+    Block::Facts(facts.into_iter().filter_map(|(name, text)| Some((name.into(), text?))).collect())
+}
+
+/// What every document ends with.
+fn context(environment: &Environment, arguments: &[String], warnings: &[String]) -> Vec<Block> {
+    // The sources of a commit with "-dirty" are not to be had again.
+    let clean = environment.commit.as_deref().filter(|commit| !commit.ends_with("-dirty"));
+    let checkout = clean.map(|commit| format!("git checkout {commit}"));
+    let commands = checkout.into_iter().chain(["make build".into(), command(arguments)]);
+    vec![
+        Block::Warnings(warnings.to_vec()),
+        Block::Heading("The machine".into()),
+        circumstances(environment),
+        Block::Reproduce(commands.collect()),
+    ]
+}
+
+/// The command line, as a shell reads it.
+fn command(arguments: &[String]) -> String {
+    let words = ["target/release/loadtest"].into_iter().chain(arguments.iter().map(String::as_str));
+    // What came from a command line has no NUL, the one thing that cannot be quoted.
+    shlex::try_join(words.clone()).unwrap_or_else(|_| words.collect::<Vec<_>>().join(" "))
+}
+
+/// Errors by kind, or that there were none.
+fn errors(errors: &Errors) -> String {
+    let kinds = errors.kinds().into_iter().filter(|(_, count)| *count > 0);
+    let kinds: Vec<String> = kinds.map(|(kind, number)| format!("{kind} {number}")).collect();
+    if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+}
+
+/// Which connections there were, in words.
+fn connections(keep_alive: bool) -> &'static str {
+    if keep_alive { "connections kept alive" } else { "a new connection for each request" }
+}
+
+/// How many connections there were, and how many were wanted if that is another number.
+fn opened(opened: u64, asked: u64) -> String {
+    if opened == asked { opened.to_string() } else { format!("{opened} ({asked} asked for)") }
+}
+
+/// A time in words, to the second.
+pub fn duration(time: Duration) -> String {
+    match time.as_secs_f64().round() as u64 {
+        0 => "less than 1s".into(),
+        seconds => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    }
+}
+
+/// As one says it: a, b and c.
+fn list(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

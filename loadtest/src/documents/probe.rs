@@ -1,0 +1,289 @@
+//! One result of `probe`: what became of every request, second by second, and what faults cost.
+
+use crate::documents::{connections, context};
+use crate::probe::drive::AFTER_REFUSAL;
+use crate::probe::record::{FaultRecord, ProbeRecord as Probe};
+use crate::probe::timeline::Bucket;
+use crate::report::format::{count, microseconds};
+use crate::report::model::{Axis, Block, Cell, Document, Picture, Series, Table, Unit};
+
+/// Buckets in a line of the timeline: a second, in a run that is not too long.
+const IN_A_LINE: usize = 10;
+
+/// Lines of a timeline; a longer run gets longer buckets.
+const MOST_LINES: usize = 60;
+
+/// The document.
+pub fn document(record: &Probe) -> Document {
+    let mut blocks = vec![
+        Block::Facts(facts(record)),
+        Block::Heading("Requests".into()),
+        Block::Table(outcomes(record)),
+    ];
+    if record.outcomes.refused > 0 && record.load.rate.is_none() {
+        let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
+        blocks.push(Block::Text(format!(
+            "A client that was refused waits {pause} before it asks again."
+        )));
+    }
+    if let Some(answered) = record.answered_by_server {
+        blocks.push(Block::Text(format!(
+            "The server counts {} answers: it may exceed `ok` only by answers that were lost on the way.",
+            count(answered)
+        )));
+    }
+    blocks.extend(latency(record).map(Block::Table));
+    blocks.push(Block::Heading("Timeline".into()));
+    blocks.push(Block::Picture(picture(record)));
+    blocks.push(Block::Table(timeline(&record.timeline, &record.faults)));
+    if !record.faults.is_empty() {
+        blocks.push(Block::Heading("Faults".into()));
+        blocks.push(Block::Table(faults(&record.faults)));
+    }
+    blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
+    Document { title: record.server.clone(), blocks }
+}
+
+fn facts(record: &Probe) -> Vec<(String, String)> {
+    let load = &record.load;
+    let who = match load.rate {
+        Some(rate) => format!(
+            "{} requests due each second, at most {} under way",
+            count(rate),
+            count(load.connections)
+        ),
+        None if load.connections == 1 => "1 client".into(),
+        None => format!("{} clients, each with one request at a time", count(load.connections)),
+    };
+    let timeout = microseconds(load.timeout_ms as f64 * 1e3);
+    let mode = connections(load.keep_alive);
+    // A server elsewhere is named by its URL already.
+    let url = if record.server == load.url { String::new() } else { format!("{}, ", load.url) };
+    vec![
+        ("server".into(), format!("{url}{mode}")),
+        ("load".into(), format!("{who}; {:.1} s, timeouts {timeout}", load.seconds)),
+    ]
+}
+
+/// What became of the requests.
+fn outcomes(record: &Probe) -> Table {
+    let mut table = Table::new("", &[("requests", Unit::Count), ("of all", Unit::Part)]);
+    table.row("attempted", [Cell::count(record.attempted), Cell::none()]);
+    for (name, number) in record.outcomes.kinds() {
+        let part = number as f64 / record.attempted.max(1) as f64;
+        let part = if number > 0 { Cell::number(part) } else { Cell::none() };
+        table.row(name, [Cell::count(number), part]);
+    }
+    if record.not_sent > 0 {
+        table.row("due and not sent", [Cell::count(record.not_sent), Cell::none()]);
+    }
+    let rate = Cell::number(record.ok_per_second).of(Unit::PerSecond);
+    table.row("answered per second", [rate, Cell::none()]);
+    table
+}
+
+fn latency(record: &Probe) -> Option<Table> {
+    let latency = record.latency_us.as_ref()?;
+    let names = ["mean", "p50", "p90", "p99", "p99.9", "max"];
+    let mut table = Table::new("Latency", &names.map(|name| (name, Unit::Microseconds)));
+    let whole = [latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max];
+    let values = std::iter::once(Cell::number(latency.mean)).chain(whole.map(Cell::count));
+    table.row("good answers", values);
+    if let (Some(ideal), Some(times)) = (&record.ideal, &record.of_ideal) {
+        let [p50, p99] = [ideal.p50, ideal.p99].map(Cell::count);
+        let none = Cell::none;
+        table.row("the ideal", [none(), p50, none(), p99, none(), none()]);
+        let [p50, p99] = [times.p50, times.p99].map(|times| Cell::number(times).of(Unit::Times));
+        table.row("times the ideal", [none(), p50, none(), p99, none(), none()]);
+    }
+    table.note = match record.load.rate {
+        Some(_) => "From when the request was due.".into(),
+        None => "From when the client asked, which a stalled server delays: see --rate.".into(),
+    };
+    if let Some(ideal) = &record.ideal {
+        table.note += &format!(
+            " The ideal: one queue before {} servers, {} each, no overhead.",
+            count(ideal.servers as u64),
+            microseconds(ideal.service_us as f64)
+        );
+    }
+    Some(table)
+}
+
+/// Answers over time, with the faults.
+fn picture(record: &Probe) -> Picture {
+    let each = |of: fn(&Bucket) -> u64| -> Vec<(f64, f64)> {
+        let buckets = record.timeline.iter();
+        buckets.map(|bucket| (bucket.at_ms as f64 / 1e3, of(bucket) as f64)).collect()
+    };
+    let axis = |name: &str, unit| Axis { name: name.into(), unit, logarithmic: false };
+    let mut series = vec![Series { name: "served".into(), points: each(|bucket| bucket.ok) }];
+    if record.timeline.iter().any(|bucket| bucket.lost > 0) {
+        series.push(Series { name: "lost".into(), points: each(|bucket| bucket.lost) });
+    }
+    let spans = record.faults.iter().map(|fault| {
+        let at = fault.at_ms as f64 / 1e3;
+        (at, at, fault.what.clone())
+    });
+    Picture::Lines {
+        title: "Requests in each 100 ms".into(),
+        x: axis("seconds", Unit::Mean),
+        y: axis("requests", Unit::Count),
+        series,
+        // Names of more would lie upon each other.
+        spans: spans.take(6).collect(),
+    }
+}
+
+/// A row for each second, with what was lost and what was done to the server.
+fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
+    let together = buckets.len().div_ceil(IN_A_LINE * MOST_LINES).max(1);
+    let sum = |buckets: &[Bucket], of: fn(&Bucket) -> u64| buckets.iter().map(of).sum::<u64>();
+    let cells: Vec<(u64, u64)> =
+        buckets.chunks(together).map(|all| (sum(all, |b| b.ok), sum(all, |b| b.lost))).collect();
+    let most = cells.iter().map(|cell| cell.0).max().unwrap_or(0);
+    let width_ms = 100 * together as u64;
+    let line_ms = width_ms * IN_A_LINE as u64;
+    let lines = cells.len().div_ceil(IN_A_LINE);
+    let last_fault = faults.last().map_or(0, |fault| fault.at_ms / line_ms + 1) as usize;
+    let columns = [
+        ("", Unit::Text),
+        ("served", Unit::Count),
+        ("", Unit::Text),
+        ("lost", Unit::Count),
+        ("done", Unit::Text),
+    ];
+    let mut table = Table::new("", &columns);
+    for line in 0..lines.max(last_fault) {
+        let cells = cells.chunks(IN_A_LINE).nth(line).unwrap_or_default();
+        let from_ms = line as u64 * line_ms;
+        let within = faults.iter().filter(|f| (from_ms..from_ms + line_ms).contains(&f.at_ms));
+        let row = [
+            Cell::text(cells.iter().map(|cell| height(cell.0, most)).collect::<String>()),
+            Cell::count(cells.iter().map(|cell| cell.0).sum()),
+            Cell::text(cells.iter().map(|cell| digit(cell.1)).collect::<String>()),
+            Cell::count(cells.iter().map(|cell| cell.1).sum()),
+            Cell::text(marks(within)),
+        ];
+        table.row(format!("{:.1} s", from_ms as f64 / 1e3), row);
+    }
+    table.note = format!(
+        "{} in each line; a cell is {width_ms} ms, a full one {} answers.",
+        microseconds(line_ms as f64 * 1e3),
+        count(most)
+    );
+    if buckets.iter().any(|bucket| bucket.lost > 0) {
+        table.note += " Lost: `.` none, a digit so many, `*` ten or more; each when it was known.";
+    }
+    table
+}
+
+/// A bar as high as its share, in steps of an eighth; something, however little, is seen.
+fn height(value: u64, most: u64) -> char {
+    const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    match value {
+        0 => '·',
+        _ => EIGHTHS[((value * 8).div_ceil(most.max(1)) as usize).clamp(1, 8) - 1],
+    }
+}
+
+fn digit(lost: u64) -> char {
+    match lost {
+        0 => '.',
+        1..=9 => char::from(b'0' + lost as u8),
+        _ => '*',
+    }
+}
+
+/// What was done within a line, each with its time, or with its number where it is too much.
+fn marks<'a>(faults: impl Iterator<Item = &'a FaultRecord>) -> String {
+    let mut kinds: Vec<(&str, u64, u32)> = Vec::new();
+    for fault in faults {
+        match kinds.iter_mut().find(|(what, ..)| *what == fault.what) {
+            Some((.., number)) => *number += 1,
+            None => kinds.push((&fault.what, fault.at_ms, 1)),
+        }
+    }
+    let marks = kinds.into_iter().map(|(what, at_ms, number)| {
+        let times = if number > 1 { format!(" x{number}") } else { String::new() };
+        format!("{:.1} {what}{times}", at_ms as f64 / 1e3)
+    });
+    marks.collect::<Vec<_>>().join(", ")
+}
+
+/// A row for each fault, or for all that one --fault asked for.
+fn faults(faults: &[FaultRecord]) -> Table {
+    let mut groups: Vec<Vec<&FaultRecord>> = Vec::new();
+    for fault in faults {
+        match groups.iter_mut().find(|group| group[0].asked == fault.asked) {
+            Some(group) => group.push(fault),
+            None => groups.push(vec![fault]),
+        }
+    }
+    let columns = [
+        ("pid", Unit::Id),
+        ("lost", Unit::Count),
+        ("within", Unit::Microseconds),
+        ("answers/s before", Unit::PerSecond),
+        ("answers/s after", Unit::PerSecond),
+        ("full strength after", Unit::Microseconds),
+    ];
+    let mut table = Table::new("", &columns);
+    let mut several = String::new();
+    for group in &groups {
+        let first = group[0];
+        let times = if group.len() > 1 { format!(" x{}", group.len()) } else { String::new() };
+        let name = format!("{:.1} s {}{times}", first.at_ms as f64 / 1e3, first.what);
+        table.row(name, fault_row(group));
+        if let [_, _, ..] = group[..] {
+            several += &spread(group);
+        }
+    }
+    table.note = format!(
+        "{several}Lost until the next fault, and within what time; full strength: 90 % of the rate \
+         before the fault (or before a worker was stopped) in 100 ms, until another fault."
+    );
+    table
+}
+
+fn fault_row(group: &[&FaultRecord]) -> [Cell; 6] {
+    let worst = |of: fn(&FaultRecord) -> Option<u64>| -> Cell {
+        let worst = group.iter().filter_map(|fault| of(fault)).max();
+        worst.map_or_else(Cell::none, |ms| Cell::count(ms * 1000))
+    };
+    let mean = |of: fn(&FaultRecord) -> Option<f64>| {
+        let rates: Vec<f64> = group.iter().filter_map(|fault| of(fault)).collect();
+        Cell::number(rates.iter().sum::<f64>() / rates.len() as f64)
+    };
+    let back = match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
+        true => worst(|fault| fault.full_strength_after_ms),
+        false => Cell::text("not reached"),
+    };
+    let pid = match (group.len(), group[0].pid) {
+        (1, Some(pid)) => Cell::count(pid.into()),
+        (1, None) => Cell::text("nobody"),
+        _ => Cell::text(""),
+    };
+    [
+        pid,
+        Cell::count(group.iter().map(|fault| fault.lost).sum()),
+        worst(|fault| fault.lost_within_ms),
+        mean(|fault| fault.rate_before),
+        mean(|fault| fault.rate_after),
+        back,
+    ]
+}
+
+/// How far the losses of a repeated fault lie apart.
+fn spread(group: &[&FaultRecord]) -> String {
+    let lost = || group.iter().map(|fault| fault.lost);
+    let back = group.iter().filter(|fault| fault.full_strength_after_ms.is_some()).count();
+    format!(
+        "{} x{}: lost {:.2} each on average ({} to {}); full strength again after {back}. ",
+        group[0].what,
+        group.len(),
+        lost().sum::<u64>() as f64 / group.len() as f64,
+        count(lost().min().unwrap_or(0)),
+        count(lost().max().unwrap_or(0)),
+    )
+}

@@ -1,0 +1,318 @@
+//! The documents of records with everything that may come.
+
+use super::*;
+use crate::lab::record::tests::lab;
+use crate::matrix::expectations::tests::matrix as example_matrix;
+use crate::matrix::record::Missing;
+use crate::measure::bench::tests::record as bench_record;
+use crate::measure::summary::tests::comparison;
+use crate::probe::outcome::Outcomes;
+use crate::probe::record::{FaultRecord, ProbeBody, ProbeLoad, ProbeRecord};
+use crate::probe::timeline::Bucket;
+use crate::report::format::figures;
+use crate::report::model::Document;
+use crate::report::{html, markdown, terminal, wrap};
+
+fn plain(document: &Document) -> String {
+    let report = terminal::render(document, 100);
+    anstream::adapter::strip_str(&report).to_string()
+}
+
+/// The row of a report that begins so, its figures without the room between them.
+fn row(report: &str, begin: &str) -> String {
+    let line = report.lines().find(|line| line.trim_start().starts_with(begin));
+    let line = line.unwrap_or_else(|| panic!("no {begin} in {report}"));
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
+    FaultRecord {
+        at_ms,
+        what: what.into(),
+        asked: asked.into(),
+        pid: Some(4_194_303),
+        lost,
+        lost_within_ms: Some(12),
+        rate_before: Some(123_456.7),
+        rate_after: Some(400.0),
+        full_strength_after_ms: None,
+    }
+}
+
+fn probe_record(buckets: usize, faults: Vec<FaultRecord>) -> ProbeRecord {
+    let bucket = |place| Bucket { at_ms: place as u64 * 100, ok: 12_345, lost: place as u64 };
+    let body = ProbeBody {
+        server: "reuseport".into(),
+        load: ProbeLoad {
+            url: "http://127.0.0.1:12345/".into(),
+            connections: 1_000_000,
+            rate: Some(1_000_000),
+            seconds: 10.0,
+            timeout_ms: 2000,
+            ..ProbeLoad::default()
+        },
+        attempted: 12_345_678,
+        outcomes: Outcomes { ok: 12_345_600, reset: 78, ..Outcomes::default() },
+        not_sent: 5,
+        ok_per_second: 1_234_560.0,
+        answered_by_server: Some(12_345_610),
+        latency_us: Some(bench_record(&[1]).result.latency_us.clone()),
+        timeline: (0..buckets).map(bucket).collect(),
+        faults,
+        ..ProbeBody::default()
+    };
+    ProbeRecord::new(vec!["probe".into()], bench_record(&[1]).environment.clone(), body)
+}
+
+/// One document of each command, with large figures and long names.
+fn every_kind() -> Vec<(&'static str, Document)> {
+    let mut large = bench_record(&[1_234_567, 12_345_678]);
+    for worker in &mut large.workers {
+        worker.pid = 4_194_303;
+        worker.socket_inode = Some(99_999_999);
+        worker.context_switches.voluntary = 9_999_999;
+    }
+    let mut crowded = comparison(40, 1.1);
+    for number in 0..5 {
+        let mut more = crowded.subjects[0].clone();
+        more.name = format!("shared --workers {number} --some-option and-more");
+        crowded.subjects.push(more);
+    }
+    crowded.subjects[0].slices[3].requests_per_second = 1.0;
+    crowded.summarize().unwrap();
+    let mut empty = comparison(40, 1.1);
+    empty.subjects.iter_mut().for_each(|subject| subject.slices.clear());
+    empty.fixed_rates.clear();
+    empty.summarize().unwrap();
+    let kills = (0..100).map(|n| fault(2100 + n * 100, "remove-worker", "remove-worker@1s", 9999));
+    vec![
+        ("bench", bench::document(&large)),
+        ("bench elsewhere", bench::document(&bench_record(&[]))),
+        ("compare", compare::document(&comparison(40, 1.1))),
+        ("compare crowded", compare::document(&crowded)),
+        ("compare nothing", compare::document(&empty)),
+        ("probe", probe::document(&probe_record(123, kills.collect()))),
+        ("matrix", matrix::document(&example_matrix())),
+        ("lab", lab::book(&lab())),
+        ("show", show::document(&[bench_record(&[100, 100]), bench_record(&[50])])),
+    ]
+}
+
+#[test]
+fn every_document_shows_all_of_its_figures_in_all_three_forms_within_100_columns() {
+    for (what, document) in every_kind() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let page = html::render(&document, None);
+        let page = scraper::Html::parse_document(&page);
+        assert!(page.errors.is_empty(), "{what}: {:?}", page.errors);
+        let forms = [
+            plain(&document),
+            markdown::render(&document).replace('\\', ""),
+            page.root_element().text().collect::<String>(),
+        ];
+        let forms = forms.map(|form| words(&form));
+        for figure in figures(&document) {
+            assert!(forms.iter().all(|form| form.contains(&figure)), "{what}: {figure}");
+        }
+        for line in plain(&document).lines() {
+            // Commands are for pasting.
+            let fits = wrap::room(line) <= 100 || line.contains("loadtest");
+            assert!(fits, "{what}: {line}");
+        }
+    }
+}
+
+#[test]
+fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
+    let report = plain(&bench::document(&bench_record(&[100, 300])));
+    assert!(report.contains("1000") && report.contains("1001"), "{report}");
+    assert!(row(&report, "requests ").starts_with("requests 1.50"), "{report}");
+    assert!(!report.contains("open on average"), "what cannot be known is left out: {report}");
+    let many: Vec<u64> = (0..100).collect();
+    let report = plain(&bench::document(&bench_record(&many)));
+    assert!(report.contains("68 more workers lie between"), "{report}");
+    let none = plain(&bench::document(&bench_record(&[])));
+    assert!(none.contains("cannot be seen from here"), "{none}");
+}
+
+#[test]
+fn bench_quotes_the_posts_figure_for_its_two_strategies_only_and_a_policys_own_count() {
+    let mut record = bench_record(&[100, 200]);
+    let report = plain(&bench::document(&record));
+    assert!(report.contains("34 492") && report.contains("MacBook Pro 2016"), "{report}");
+    assert!(!report.contains("the policy's own count"));
+    record.server = "http://127.0.0.1/".into();
+    record.workers[0].steered = Some(48);
+    record.workers[1].steered = Some(49);
+    let report = plain(&bench::document(&record));
+    assert!(!report.contains("34 492"), "{report}");
+    assert!(report.contains("steered to each worker  48, 49\n"), "{report}");
+}
+
+#[test]
+fn results_side_by_side_have_their_ratio_and_what_is_not_known_stays_empty() {
+    let (first, mut second) = (bench_record(&[100, 100]), bench_record(&[]));
+    second.server = "http://10.0.0.1/".into();
+    second.result.requests_per_second = 10.0;
+    let report = plain(&show::document(&[first, second]));
+    assert_eq!(row(&report, "requests/s"), "requests/s 20 10");
+    assert_eq!(row(&report, "of the first"), "of the first 1.000 0.500");
+    assert_eq!(row(&report, "the post's"), "the post's 34 492 -");
+    assert_eq!(row(&report, "server CPU per request"), "server CPU per request 15.0 ms -");
+}
+
+#[test]
+fn a_comparison_says_its_verdict_first_and_what_is_missing_and_why() {
+    let report = plain(&compare::document(&comparison(40, 1.1)));
+    let verdict = report.find("reuseport is faster than shared").unwrap();
+    assert!(verdict < report.find("requests/s, median").unwrap());
+    assert!(!report.contains("not complete"), "{report}");
+
+    let mut lacking = comparison(40, 1.1);
+    lacking.complete = false;
+    lacking.subjects[1].slices.clear();
+    lacking.subjects[1].failed = Some("ended by signal 11".into());
+    lacking.summarize().unwrap();
+    let report = plain(&compare::document(&lacking));
+    for words in [
+        "This run is not complete. Of 40 slices each there are: shared 40, reuseport none.",
+        "reuseport failed: ended by signal 11. Slices kept: none.",
+    ] {
+        assert!(report.contains(words), "{words} is not in {report}");
+    }
+    assert_eq!(row(&report, "slices"), "slices 40", "one without slices has no column");
+}
+
+#[test]
+fn the_posts_ratio_stands_beside_a_plain_shared_server_only() {
+    let mut comparison = comparison(12, 0.9);
+    assert!(html::render(&compare::document(&comparison), None).contains("0.648"));
+    comparison.subjects[0].server = "shared --workers 8".into();
+    assert!(!html::render(&compare::document(&comparison), None).contains("0.648"));
+}
+
+#[test]
+fn a_late_client_is_marked_and_multiples_of_the_ideal_stand_beside_latencies() {
+    let mut comparison = comparison(6, 1.0);
+    comparison.fixed_rates[1].results[0].slices[0].client_late = true;
+    for slice in &mut comparison.fixed_rates[1].results[0].slices {
+        slice.ideal_us = Some([400, 1000]);
+    }
+    comparison.summarize().unwrap();
+    let report = markdown::render(&compare::document(&comparison));
+    assert!(report.contains("p99, times the ideal"), "{report}");
+    assert!(report.contains("| 1? | "), "{report}");
+}
+
+#[test]
+fn a_probe_shows_every_outcome_and_faults_at_their_second_and_in_a_row_each() {
+    let faults = vec![
+        fault(2000, "stop-worker", "stop-worker@2s", 0),
+        fault(2900, "kill-worker", "kill-worker@2900ms", 32),
+    ];
+    let report = plain(&probe::document(&probe_record(50, faults)));
+    for part in ["12 345 600", "timed out in connect", "due and not sent", "p99.9", "12 345 610"] {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+    assert!(report.contains("2.0 stop-worker, 2.9 kill-worker"), "{report}");
+    let row = row(&report, "2.9 s kill-worker");
+    for part in ["4194303", "32", "12.0 ms", "123 457", "400", "not reached"] {
+        assert!(row.contains(part), "{part} in {row}");
+    }
+}
+
+#[test]
+fn a_repeated_fault_takes_one_row_and_a_long_run_gets_longer_cells() {
+    let faults = (1..=3).map(|n| fault(n * 100, "reload", "reload@100ms*3/100ms", n)).collect();
+    let report = plain(&probe::document(&probe_record(6000, faults)));
+    assert!(report.contains("s reload x3 "), "{report}");
+    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(report.contains("reload x3: lost 2.00 each on average (1 to 3)"), "{report}");
+    assert!(report.contains("10.0 s in each line; a cell is 1000 ms"), "{report}");
+}
+
+#[test]
+fn the_matrix_names_workloads_marks_what_is_not_good_and_who_took_no_part() {
+    let mut matrix = example_matrix();
+    let (policy, reason) = ("reuseport/least-conn".into(), "CAP_BPF".into());
+    matrix.missing.push(Missing { policy, reason });
+    let text = markdown::render(&matrix::document(&matrix));
+    assert!(text.contains("|  | post requests/s | keep requests/s |"), "{text}");
+    assert!(text.contains("reuseport/least-conn takes no part: CAP\\_BPF"), "{text}");
+    assert!(text.contains("| **met** |"), "{text}");
+}
+
+#[test]
+fn a_chapter_says_what_is_claimed_what_was_found_and_how_to_repeat_it() {
+    let report = plain(&lab::chapter(&lab().body.chapters[0], true));
+    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "post What is post? It is not the hash: 0.95 of a shared socket.",
+        "not decidable",
+        "0.950 (0.930 to 0.970)",
+        "What the kernel saw",
+        "What to do: Use least-conn.",
+        "Missing: reuseport/least-conn took no part: CAP_BPF",
+        "target/release/loadtest lab post --quick # took 4s",
+    ] {
+        assert!(report.contains(words), "{words} is not in\n{report}");
+    }
+    assert!(!report.contains("The criterion"), "its page is in the book");
+}
+
+#[test]
+fn what_was_not_done_says_why_in_its_chapter_and_at_the_end() {
+    let summary = plain(&lab::summary(&lab()));
+    for words in ["failed: no such worker", "skipped: needs root"] {
+        assert!(summary.contains(words), "{summary}");
+        assert!(markdown::render(&lab::results(&lab())).contains(words), "{words}");
+    }
+    let mut nothing = lab();
+    nothing.chapters.clear();
+    assert!(plain(&lab::summary(&nothing)).contains("There is no chapter yet"));
+}
+
+#[test]
+fn the_book_has_the_pages_and_the_results_link_to_them() {
+    let [book, results] = [lab::book(&lab()), lab::results(&lab())].map(|d| markdown::render(&d));
+    assert!(book.contains("### The criterion\n\nOf The criterion.\n"), "{book}");
+    assert!(!results.contains("### The criterion"));
+    assert!(results.contains("[stall.rs](src/lab/chapters/stall.rs)"), "{results}");
+    for text in [book, results] {
+        for words in ["a debug build", "## post\n\n**What is post?**", "(--quick)", "took 4s"] {
+            assert!(text.contains(words), "{words} is not in\n{text}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_opens_with_the_answer_and_says_what_was_not_measured() {
+    let text = readme::answer(&lab());
+    assert!(text.starts_with("\n## The answer\n\n**What is post?** It is not the hash"), "{text}");
+    assert_eq!(text.matches("**not reproduced**").count(), 4);
+    assert!(text.contains("Measured by `make lab` on 2026-") && text.contains("(--quick)"));
+    let mut nothing = lab();
+    nothing.chapters.clear();
+    nothing.matrix = None;
+    assert_eq!(readme::answer(&nothing).matches("not measured yet").count(), 2);
+    assert!(readme::cases(None).contains("not measured yet"));
+}
+
+#[test]
+fn the_readmes_cases_have_the_figures_of_the_matrix() {
+    let text = readme::cases(Some(&example_matrix()));
+    for words in [
+        "with 0.40 in its worst (*mixed close*)",
+        "`shared/epoll` 0.10, `shared/exclusive` 1.00",
+        "a shared socket: 0.02 to 1.02 of the rate before, one of four stopped; own `least-conn` 1.02",
+        "loses 3.0 to 32.0 requests",
+    ] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    let table = text.lines().filter(|line| line.starts_with('|'));
+    assert!(table.map(|row| row.matches(" | ").count()).skip(2).all(|cells| cells == 2));
+    let svg = readme::picture(&example_matrix());
+    for policy in &example_matrix().policies {
+        assert!(svg.contains(policy.split_once('/').unwrap().1), "{policy}");
+    }
+}

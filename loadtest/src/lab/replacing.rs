@@ -1,0 +1,167 @@
+//! Servers that are replaced while they are asked: by a reload, or by another server on their port.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use common::scoreboard::Scoreboard;
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::interrupt;
+use crate::kernel::netstat::TcpCounters;
+use crate::lab::context::start;
+use crate::lab::probing::{PROBING, Probing, probe};
+use crate::probe::arrivals::Arrivals;
+use crate::probe::drive::{self, Load, Until};
+use crate::probe::outcome::Outcomes;
+use crate::probe::target::Target;
+use crate::server::Server;
+
+/// Everybody who asks.
+pub const CLIENTS: u64 = 32;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time from one reload to the next; all workers are replaced in it.
+const EVERY_MS: u64 = 250;
+
+/// Time between two servers that join.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it looks whether a server is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Clients of joined servers ask for so long at a time, until the last reload is over.
+const STRETCH: Duration = Duration::from_millis(500);
+
+/// A server with a socket for each worker, and one whose queues are full.
+const CALM: &str = "reuseport";
+const BUSY: &str = "reuseport --max-connections 1 --handler-cost 1ms";
+
+/// What came of some reloads in a row.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Row {
+    /// How many.
+    pub reloads: u64,
+    /// How requests ended.
+    pub outcomes: Outcomes,
+    /// Worker processes that were seen.
+    pub workers: usize,
+    /// Listening sockets that were seen.
+    pub sockets: usize,
+    /// Connections that the kernel gave to another socket; `None` if it does not count them.
+    pub migrated: Option<u64>,
+}
+
+/// A view of its own of a server's scoreboard.
+fn scoreboard(server: &Server) -> Result<Scoreboard> {
+    Scoreboard::of_process(server.pid().context("it was not started here")?)
+}
+
+/// Reloads a server again and again while it is asked.
+///
+/// # Errors
+/// When it does not start or dies, and after Ctrl-C.
+pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
+    let mut server = start(server)?;
+    let fault = [format!("reload@300ms*{reloads}/{EVERY_MS}ms")];
+    let mut seen = Seen::default();
+    let scoreboard = scoreboard(&server)?;
+    let before = TcpCounters::now()?;
+    let time = Duration::from_millis(300 + reloads * EVERY_MS + 200);
+    let asked = Probing { clients: CLIENTS, keep_alive, time, faults: &fault, ..PROBING };
+    let probed = probe(&mut server, &asked, |_| seen.look(&scoreboard))?;
+    server.stop()?;
+    seen.row(reloads, probed.outcomes, &before)
+}
+
+/// Has one server take the place of another on the same port again and again, while they are asked.
+/// They end at once and with full queues, or drain theirs first.
+///
+/// # Errors
+/// When one does not start, and after Ctrl-C.
+pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
+    let server = if at_once { BUSY } else { CALM };
+    let first = start(server)?;
+    let address = first.address();
+    let joining = format!("{server} --join --port {}", address.port());
+    let before = TcpCounters::now()?;
+    let (over, begin) = (AtomicBool::new(false), Instant::now());
+    let mut outcomes = Outcomes::default();
+    let (asked, done) = thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            let replaced = replace(first, &joining, reloads, at_once);
+            over.store(true, Relaxed);
+            replaced
+        });
+        let mut ask = || -> Result<()> {
+            while !over.load(Relaxed) {
+                interrupt::check()?;
+                let target = Target::new(address, &address.to_string(), "/", false, PATIENCE);
+                let until = Until::Time(begin.elapsed() + STRETCH);
+                let (rate, arrivals) = (None, Arrivals::Even);
+                let load = Load { connections: CLIENTS, rate, arrivals, keep_alive: false, until };
+                outcomes = outcomes.plus(&drive::run(target, &load, begin, |_, _| {})?.outcomes);
+            }
+            Ok(())
+        };
+        let asked = ask();
+        (asked, replacing.join())
+    });
+    let (seen, last) = done.map_err(|_| anyhow!("the thread that replaces servers panicked"))??;
+    asked?;
+    last.stop()?;
+    seen.row(reloads, outcomes, &before)
+}
+
+/// Starts one server after the other on the same port, and ends the one before. The last one goes on
+/// serving, until nobody asks any more.
+fn replace(first: Server, joining: &str, reloads: u64, at_once: bool) -> Result<(Seen, Server)> {
+    let (mut seen, mut old) = (Seen::default(), first);
+    seen.look(&scoreboard(&old)?);
+    for _ in 0..reloads {
+        thread::sleep(PAUSE);
+        let new = start(joining)?;
+        seen.look(&scoreboard(&new)?);
+        let mut ending = std::mem::replace(&mut old, new);
+        if at_once {
+            ending.signal(Signal::SIGQUIT);
+            let begin = Instant::now();
+            while !ending.has_ended() && begin.elapsed() < PATIENCE {
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+        ending.stop()?;
+    }
+    Ok((seen, old))
+}
+
+/// Processes and sockets that were seen on a scoreboard.
+#[derive(Debug, Default)]
+struct Seen {
+    workers: BTreeSet<u32>,
+    sockets: BTreeSet<u64>,
+}
+
+impl Seen {
+    fn look(&mut self, scoreboard: &Scoreboard) {
+        for (_, slot) in scoreboard.workers() {
+            // A worker writes down its socket when it has one.
+            let inode = slot.socket_inode.load(Relaxed);
+            if let (Some(pid), 1..) = (slot.pid(), inode) {
+                self.workers.insert(pid);
+                self.sockets.insert(inode);
+            }
+        }
+    }
+
+    fn row(&self, reloads: u64, outcomes: Outcomes, before: &TcpCounters) -> Result<Row> {
+        let migrated = TcpCounters::now()?.since(before).migrate_success;
+        let (workers, sockets) = (self.workers.len(), self.sockets.len());
+        Ok(Row { reloads, outcomes, workers, sockets, migrated })
+    }
+}

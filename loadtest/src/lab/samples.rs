@@ -1,0 +1,171 @@
+//! What was sampled of several subjects, and the figures, tables and bars that follow from it.
+
+use crate::report::model::{Bar, Cell, Column, Picture, Row, Table, Unit};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::{geometric_mean, mean, median};
+
+/// The samples of each subject, in the order of rounds.
+#[derive(Clone, Debug)]
+pub struct Samples<S> {
+    /// Subjects with their samples.
+    pub groups: Vec<(String, Vec<S>)>,
+    /// What every bootstrap begins with.
+    pub seed: u64,
+}
+
+impl<S> Samples<S> {
+    /// The samples of one subject; none if it took no part.
+    pub fn of(&self, name: &str) -> &[S] {
+        self.groups.iter().find(|(found, _)| found == name).map_or(&[], |(_, samples)| samples)
+    }
+
+    /// The names of all subjects.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// One figure of each sample of a subject; samples without it are left out.
+    pub fn each<R: Into<Option<f64>>>(&self, name: &str, figure: impl Fn(&S) -> R) -> Vec<f64> {
+        self.of(name).iter().filter_map(|sample| figure(sample).into()).collect()
+    }
+
+    /// The median of a figure.
+    pub fn median<R: Into<Option<f64>>>(&self, name: &str, figure: impl Fn(&S) -> R) -> Estimate {
+        estimate(&self.each(name, figure), median, self.seed)
+    }
+
+    /// The mean of a figure, for what may be 0, such as requests lost.
+    pub fn mean<R: Into<Option<f64>>>(&self, name: &str, figure: impl Fn(&S) -> R) -> Estimate {
+        estimate(&self.each(name, figure), mean, self.seed)
+    }
+
+    /// How a figure compares round by round with another subject's: the geometric mean of ratios.
+    pub fn ratio(&self, name: &str, to: &str, figure: impl Fn(&S) -> f64) -> Estimate {
+        let (of, to) = (self.each(name, &figure), self.each(to, &figure));
+        let ratios: Vec<f64> = of.iter().zip(&to).map(|(of, to)| of / to).collect();
+        estimate(&ratios, geometric_mean, self.seed)
+    }
+
+    /// A bar for each subject.
+    pub fn bars(
+        &self,
+        title: impl Into<String>,
+        unit: Unit,
+        of: impl Fn(&str) -> Estimate,
+    ) -> Picture {
+        let bar = |name: &str| {
+            let Estimate { value, interval } = of(name);
+            Bar { name: name.into(), value, interval }
+        };
+        let bars = self.names().map(bar).collect();
+        Picture::Bars { title: title.into(), unit, bars, reference: None }
+    }
+
+    /// A table with a row for each subject, and no columns yet.
+    pub fn table(&self, title: impl Into<String>) -> Grid<'_, S> {
+        let row = |name: &str| Row { name: name.into(), cells: Vec::new() };
+        let rows = self.names().map(row).collect();
+        Grid { samples: self, table: Table { title: title.into(), rows, ..Table::default() } }
+    }
+}
+
+/// An average of some values with its bootstrap interval; of none it is unknown.
+pub fn estimate(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Estimate {
+    Estimate::of(values, average, seed).unwrap_or(Estimate::exact(f64::NAN))
+}
+
+/// As it stands in a table.
+pub fn cell(Estimate { value, interval }: Estimate) -> Cell {
+    if value.is_nan() { Cell::none() } else { Cell::sure(value, interval) }
+}
+
+/// A table that is filled column by column.
+pub struct Grid<'a, S> {
+    samples: &'a Samples<S>,
+    table: Table,
+}
+
+impl<S> Grid<'_, S> {
+    /// A column of any cells, each of the subject's name and samples.
+    pub fn cells(mut self, name: &str, unit: Unit, cell: impl Fn(&str, &[S]) -> Cell) -> Self {
+        self.table.columns.push(Column { name: name.into(), unit, ..Column::default() });
+        for (row, (name, samples)) in self.table.rows.iter_mut().zip(&self.samples.groups) {
+            row.cells.push(cell(name, samples));
+        }
+        self
+    }
+
+    /// Estimates.
+    pub fn estimates(self, name: &str, unit: Unit, of: impl Fn(&str) -> Estimate) -> Self {
+        self.cells(name, unit, |name, _| cell(of(name)))
+    }
+
+    /// Medians with their intervals.
+    pub fn medians(self, name: &str, unit: Unit, figure: impl Fn(&S) -> f64) -> Self {
+        let samples = self.samples;
+        self.estimates(name, unit, |name| samples.median(name, &figure))
+    }
+
+    /// Medians alone.
+    pub fn middles<R>(self, name: &str, unit: Unit, figure: impl Fn(&S) -> R) -> Self
+    where
+        R: Into<Option<f64>>,
+    {
+        let samples = self.samples;
+        self.cells(name, unit, |name, _| Cell::maybe(median(&samples.each(name, &figure))))
+    }
+
+    /// Means alone.
+    pub fn means<R>(self, name: &str, unit: Unit, figure: impl Fn(&S) -> R) -> Self
+    where
+        R: Into<Option<f64>>,
+    {
+        let samples = self.samples;
+        self.cells(name, unit, |name, _| Cell::maybe(mean(&samples.each(name, &figure))))
+    }
+
+    /// Sums of counts.
+    pub fn sums(self, name: &str, figure: impl Fn(&S) -> u64) -> Self {
+        self.cells(name, Unit::Count, |_, all| Cell::count(all.iter().map(&figure).sum()))
+    }
+
+    /// The table, with what to know to read it.
+    pub fn note(self, note: impl Into<String>) -> Table {
+        Table { note: note.into(), ..self.table }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Samples<f64> {
+        let groups = vec![("one".into(), vec![50.0, 100.0]), ("two".into(), vec![100.0, 200.0])];
+        Samples { groups, seed: 1 }
+    }
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round_and_nothing_has_no_figure() {
+        let samples = samples();
+        let half = Estimate { value: 0.5, interval: Some([0.5, 0.5]) };
+        assert_eq!(samples.ratio("one", "two", |&value| value), half);
+        let nobody = samples.median("nobody", |&value| value);
+        assert!(nobody.value.is_nan() && nobody.interval.is_none());
+        assert_eq!(cell(nobody), Cell::none());
+    }
+
+    #[test]
+    fn columns_become_a_table_with_a_row_for_each_subject() {
+        let table = samples()
+            .table("Rates")
+            .medians("rate", Unit::PerSecond, |&value| value)
+            .means("mean of some", Unit::Mean, |&value| (value > 50.0).then_some(value))
+            .sums("all", |&value| value as u64)
+            .note("of two rounds");
+        let values = |row: usize| table.rows[row].cells.iter().map(|cell| cell.value.unwrap());
+        assert_eq!(values(0).collect::<Vec<_>>(), [75.0, 100.0, 150.0]);
+        assert_eq!(values(1).collect::<Vec<_>>(), [150.0, 150.0, 300.0]);
+        assert_eq!(table.rows[0].cells[0].interval, Some([50.0, 100.0]));
+        assert_eq!((table.rows[1].name.as_str(), table.columns.len()), ("two", 3));
+    }
+}

@@ -1,0 +1,219 @@
+//! One workload: all policies compared in it, and a figure for each.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::kernel::affinity::Cores;
+use crate::load::{Load, Share};
+use crate::matrix::record::{AtLoad, Column, Figure, Kind};
+use crate::matrix::workloads::{BLOCKING_PATH, Kind as Workload_, MIX, THROUGHPUT_ONLY, Workload};
+use crate::measure::compare::{Candidate, Experiment, Measured};
+use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Slice, Subject};
+use crate::server::Spec;
+use crate::statistics::estimate::Estimate;
+use crate::statistics::median;
+
+/// How long a slice of wrk lasts.
+pub const SLICE: Duration = Duration::from_secs(1);
+
+/// How long each policy is asked at each rate, in slices of a second; and where handlers block, in
+/// slices of two: what one queue before all workers gives still differs between shorter ones.
+pub const AT_RATE: Duration = Duration::from_secs(6);
+pub const BLOCKING: Duration = Duration::from_secs(12);
+pub const RATE_ROUNDS: u32 = 6;
+
+/// Compares all policies in a workload. Gives the column, and the warnings.
+///
+/// # Errors
+/// When a server fails, and after Ctrl-C; the slices that were measured are kept.
+pub fn column(
+    workload: &Workload,
+    policies: &[(&str, &str)],
+    rounds: u32,
+    seed: u64,
+    folder: &Path,
+    resume: bool,
+) -> Result<(Column, Vec<String>)> {
+    let json = folder.join(workload.file());
+    let measured = experiment(workload, policies, rounds, seed)?;
+    let resume = resume && json.with_extension("samples.jsonl").is_file();
+    let measured = Experiment { json, resume, ..measured };
+    let Measured { comparison, ended, .. } = measured
+        .run(vec!["matrix".into(), "--only".into(), workload.name.into()])
+        .with_context(|| format!("workload '{}'", workload.name))?;
+    ended?;
+    let column = Column {
+        name: workload.name.into(),
+        words: workload.words(),
+        kind: if is_blocking(workload) { Kind::Blocking } else { Kind::Throughput },
+        judged: workload.judged,
+        slices: workload.file(),
+        cells: figures(workload, &comparison),
+    };
+    Ok((column, comparison.warnings.clone()))
+}
+
+fn is_blocking(workload: &Workload) -> bool {
+    matches!(workload.kind, Workload_::Blocking { .. })
+}
+
+fn experiment(
+    workload: &Workload,
+    policies: &[(&str, &str)],
+    rounds: u32,
+    seed: u64,
+) -> Result<Experiment> {
+    let load = Load {
+        threads: workload.threads,
+        connections: workload.connections,
+        duration: SLICE,
+        keep_alive: workload.keep_alive,
+    };
+    let share = |(weight, path): (f64, &str)| Share { weight, path: path.into() };
+    let (paths, rounds, shares, rates) = match workload.kind {
+        Workload_::Mixed => (MIX.map(share).to_vec(), rounds, &[][..], Vec::new()),
+        Workload_::Blocking { at } => {
+            let rates = at.iter().map(|&part| workload.blocking_rate(part)).collect();
+            (vec![share((1.0, BLOCKING_PATH))], 0, &[][..], rates)
+        }
+        Workload_::Throughput { latency_at } => {
+            (vec![share((1.0, "/"))], rounds, latency_at, Vec::new())
+        }
+        Workload_::Stopped => (vec![share((1.0, "/"))], 0, &[][..], Vec::new()),
+    };
+    let time = if is_blocking(workload) { BLOCKING } else { AT_RATE };
+    let path = paths[0].path.clone();
+    let candidates = policies
+        .iter()
+        .filter(|(name, _)| !(is_blocking(workload) && THROUGHPUT_ONLY.contains(name)))
+        .map(|(name, server)| {
+            Ok(Candidate {
+                subject: Subject {
+                    at_rates: !THROUGHPUT_ONLY.contains(name),
+                    ..Subject::new(name, server, workload.keep_alive)
+                },
+                spec: Spec::parse(server)?,
+                path: path.clone(),
+            })
+        });
+    Ok(Experiment {
+        candidates: candidates.collect::<Result<_>>()?,
+        extra: workload.options(),
+        plan: Plan {
+            pinned: workload.pinned.then(Cores::halve).transpose()?,
+            one_at_a_time: workload.one_at_a_time(),
+            fixed_rate_shares: shares.to_vec(),
+            fixed_rates: rates,
+            fixed_rate_seconds: time.as_secs_f64(),
+            fixed_rate_rounds: RATE_ROUNDS,
+            ..Plan::new(&load, rounds, seed, paths, policies[0].0)
+        },
+        meter: None,
+        expect: None,
+        json: Default::default(),
+        resume: false,
+    })
+}
+
+/// Every policy's figure in a comparison that was made of them.
+fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
+    let (plan, subjects) = (&comparison.plan, &comparison.subjects);
+    let rate = |subject: &Subject| Some(subject.summary.as_ref()?.requests_per_second.value);
+    let best =
+        subjects.iter().max_by(|a, b| rate(a).partial_cmp(&rate(b)).unwrap_or(a.name.cmp(&b.name)));
+    let best = best.filter(|best| rate(best).is_some());
+    let per_round = |subject: &Subject, of: fn(&Slice) -> f64| -> Vec<(u32, f64)> {
+        subject.slices.iter().map(|slice| (slice.round, of(slice))).collect()
+    };
+    let figure = |subject: &Subject| {
+        let summary = subject.summary.as_ref();
+        let uneven: Vec<f64> =
+            subject.slices.iter().filter_map(|slice| slice.unevenness(|w| w.connections)).collect();
+        let rates = |subject| per_round(subject, |slice| slice.requests_per_second);
+        Figure {
+            policy: subject.name.clone(),
+            requests_per_second: summary.map(|summary| summary.requests_per_second),
+            of_best: best.and_then(|best| ratio(&rates(subject), &rates(best), plan.seed)),
+            cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
+            switches_per_request: summary.and_then(|summary| summary.switches_per_request),
+            connections_max_over_mean: median(&uneven),
+            connections_max_less_min: subject.slices.iter().filter_map(max_less_min).max(),
+            latencies: (comparison.fixed_rates.iter())
+                .filter_map(|at| at_load(workload, at, &subject.name, plan.seed))
+                .collect(),
+            errors: summary.map_or(0, |s| s.errors.total() - s.errors.status),
+            ..Figure::default()
+        }
+    };
+    subjects.iter().filter(|s| s.summary.is_some() || plan.rounds == 0).map(figure).collect()
+}
+
+/// The ratio of two policies' figures, of the rounds that both have.
+fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Estimate> {
+    let to_in = |round| to.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
+    let both = of.iter().filter_map(|&(round, value)| Some((value, to_in(round)?)));
+    let (of, to): (Vec<f64>, Vec<f64>) = both.unzip();
+    Estimate::ratio(&of, &to, seed)
+}
+
+fn max_less_min(slice: &Slice) -> Option<u64> {
+    let connections: Option<Vec<u64>> = slice.workers.iter().map(|w| w.connections).collect();
+    let connections = connections?;
+    Some(connections.iter().max()? - connections.iter().min()?)
+}
+
+fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Option<AtLoad> {
+    let found = at.results.iter().find(|result| result.subject == policy)?;
+    let p99 = |result: &AtRate| result.p99.map_or(f64::INFINITY, |p99| p99.value);
+    let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
+    let per_round = |result: &AtRate| -> Vec<(u32, f64)> {
+        result.judged().filter_map(|slice| Some((slice.round, slice.latency(0.99)?))).collect()
+    };
+    let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
+    Some(AtLoad {
+        share: at.share.unwrap_or_else(|| of_workers(at.rate)),
+        rate: at.rate,
+        p50: found.p50,
+        p99: found.p99,
+        p99_of_best: ratio(&per_round(found), &per_round(best), seed),
+        p50_of_ideal: found.p50_of_ideal,
+        p99_of_ideal: found.p99_of_ideal,
+        answered: found.answered(),
+        lost: found.lost + found.not_sent,
+        late_slices: found.late_slices,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::workloads::WORKLOADS;
+    use crate::measure::summary::tests::comparison;
+
+    #[test]
+    fn figures_are_of_the_best_round_by_round_and_latencies_of_the_lowest() {
+        let mut comparison = comparison(12, 0.5);
+        comparison.subjects[0].slices.remove(3); // a round that only one of them has
+        comparison.summarize().unwrap();
+        let found = figures(&WORKLOADS[1], &comparison);
+        let (best, other) = (&found[0], &found[1]);
+        assert_eq!((best.part(), best.latencies[0].share), (1.0, 0.5));
+        assert!((other.part() - 0.5).abs() < 0.001, "{other:?}");
+        let times = other.latencies[1].p99_of_best.unwrap();
+        assert!((times.value - 2.0).abs() < 0.02, "{times:?}");
+        assert_eq!((other.latencies[1].lost, best.connections_max_less_min), (6, Some(90)));
+    }
+
+    #[test]
+    fn a_blocking_workload_has_rates_and_no_slices_of_wrk_and_leaves_some_policies_out() {
+        let blocking = WORKLOADS.iter().find(|w| w.name == "blocking, new connections").unwrap();
+        let policies = [("shared/epoll", "shared"), ("reuseport/first", "reuseport --steer first")];
+        let found = experiment(blocking, &policies, 12, 1).unwrap();
+        assert_eq!((found.plan.rounds, &*found.plan.fixed_rates), (0, &[1600, 2400, 2880][..]));
+        assert_eq!((found.candidates.len(), &*found.candidates[0].path), (1, "/block/10000"));
+        let keep = experiment(&WORKLOADS[1], &policies, 12, 1).unwrap();
+        assert_eq!(keep.candidates.iter().filter(|c| c.subject.at_rates).count(), 1);
+    }
+}

@@ -1,0 +1,156 @@
+//! The workload in which a worker of each server is stopped and later killed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::environment::Environment;
+use crate::interrupt;
+use crate::matrix::record::{Column, Figure, Kind, MatrixBody};
+use crate::matrix::workloads::Workload;
+use crate::measure::runner::interleave;
+use crate::measure::store::{Header, Store};
+use crate::probe::arrivals::Arrivals;
+use crate::probe::drive::{self, Until};
+use crate::probe::fault::Fault;
+use crate::probe::fault_run::run_with_faults;
+use crate::probe::target::Target;
+use crate::record::Body;
+use crate::report::progress;
+use crate::server::{Server, Spec};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::{mean, median};
+
+/// When a worker is stopped, killed, and the asking ends.
+const STOP_AT: Duration = Duration::from_millis(1500);
+const KILL_AT: Duration = Duration::from_millis(3500);
+pub const END_AT: Duration = Duration::from_millis(4500);
+
+/// How long it takes until those who will be stuck are: each client is, with its next request.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// A client gives up after this, longer than a worker is stopped: nobody comes back unanswered.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+
+/// What came of one stop.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+struct Stopped {
+    /// Requests/s before.
+    before: f64,
+    /// Requests/s while the worker was stopped.
+    during: f64,
+    lost: u64,
+}
+
+/// Stops a worker of each policy's server so many times.
+///
+/// # Errors
+/// When a server does not start or dies as a whole, and after Ctrl-C; what was sampled is kept.
+pub fn column(
+    workload: &Workload,
+    policies: &[(&str, &str)],
+    stops: u32,
+    seed: u64,
+    folder: &Path,
+    resume: bool,
+) -> Result<Column> {
+    let json = folder.join(workload.file());
+    let samples = json.with_extension("samples.jsonl");
+    let header = Header {
+        schema: MatrixBody::SCHEMA.into(),
+        arguments: vec!["matrix".into()],
+        plan: json!({ "policies": policies, "stops": stops, "seed": seed }),
+        environment: Environment::now(None)?,
+    };
+    let mut store = Store::open(&json, &header, resume && samples.is_file())?;
+    let names: Vec<&str> = policies.iter().map(|(name, _)| *name).collect();
+    let bar = progress::slices(END_AT * stops * policies.len() as u32);
+    let mut done = Duration::ZERO;
+    let found = interleave(&mut store, "stopped", &names, stops, seed, |turn| {
+        let (name, server) = policies[turn.subject];
+        bar.name(format!("{}: {name}", workload.name));
+        let stopped = stop_one(workload, server, |elapsed| bar.show(done + elapsed))
+            .with_context(|| format!("'{name}' with a worker stopped"))?;
+        done += END_AT;
+        Ok(stopped)
+    })?;
+    Ok(Column {
+        name: workload.name.into(),
+        words: format!("{}; {stops} times each", workload.words()),
+        kind: Kind::Stopped,
+        judged: workload.judged,
+        slices: samples.file_name().map(|n| n.to_string_lossy().into()).unwrap_or_default(),
+        cells: figures(&names, &found, seed),
+    })
+}
+
+fn figures(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
+    let each = |place: usize, of: fn(&Stopped) -> f64| -> Vec<f64> {
+        found[place].iter().map(of).collect()
+    };
+    let served = |place: usize| each(place, |stopped| stopped.during);
+    let middle = |place: usize| median(&served(place)).unwrap_or(0.0);
+    // What is served is compared as in every other workload, round by round, with the best of all.
+    let best = (0..names.len()).max_by(|&a, &b| middle(a).total_cmp(&middle(b))).unwrap_or(0);
+    let figure = |place: usize| Figure {
+        policy: names[place].into(),
+        requests_per_second: Estimate::median(&served(place), seed),
+        of_best: Estimate::ratio(&served(place), &served(best), seed),
+        while_stopped: median(&each(place, |stopped| stopped.during / stopped.before)),
+        lost_when_killed: mean(&each(place, |stopped| stopped.lost as f64)),
+        ..Figure::default()
+    };
+    (0..names.len()).map(figure).collect()
+}
+
+/// Stops the worker that has answered most, and kills it later, from a thread of its own; whatever
+/// happens, none stays stopped.
+fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -> Result<Stopped> {
+    let mut server = Server::start(&Spec::parse(server)?, &[])?;
+    let target = Target::of(&server, "/", workload.keep_alive, ANSWER_WITHIN);
+    let load = drive::Load {
+        connections: workload.connections,
+        rate: None,
+        arrivals: Arrivals::Even,
+        keep_alive: workload.keep_alive,
+        until: Until::Time(END_AT),
+    };
+    let fault = |name: &str, at: Duration| -> Result<Fault> {
+        format!("{name}@{}ms", at.as_millis()).parse().map_err(anyhow::Error::msg)
+    };
+    let faults = [fault("stop-worker", STOP_AT)?, fault("kill-worker", KILL_AT)?];
+    let run = run_with_faults(&mut server, target, &load, &faults, |_, elapsed| show(elapsed))?;
+    interrupt::check()?;
+    let counters = run.counters;
+    let rate = |from, to| counters.timeline.rate(from, to).context("nothing was answered");
+    let stopped = Stopped {
+        before: rate(SETTLED, STOP_AT)?,
+        during: rate(STOP_AT + SETTLED, KILL_AT)?,
+        lost: counters.attempted - counters.outcomes.ok,
+    };
+    server.stop()?;
+    Ok(stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_served_is_compared_round_by_round_with_the_best() {
+        let stopped = |before, during, lost| Stopped { before, during, lost };
+        let found = [
+            vec![stopped(100.0, 90.0, 4), stopped(200.0, 180.0, 2), stopped(100.0, 90.0, 3)],
+            vec![stopped(100.0, 9.0, 32), stopped(200.0, 18.0, 32), stopped(100.0, 9.0, 32)],
+        ];
+        let [good, bad] = &figures(&["good", "bad"], &found, 1)[..] else { panic!("two") };
+        assert_eq!(
+            (good.part(), good.while_stopped, good.lost_when_killed),
+            (1.0, Some(0.9), Some(3.0))
+        );
+        assert!((bad.part() - 0.1).abs() < 1e-9 && bad.lost_when_killed == Some(32.0), "{bad:?}");
+    }
+}

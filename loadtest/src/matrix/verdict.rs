@@ -1,0 +1,96 @@
+//! Whether a policy is good in a workload. The limits stand here, before any run.
+
+use crate::matrix::record::{Figure, Kind, Verdict};
+
+/// A good policy reaches this part of the best one's requests/s.
+pub const GOOD: f64 = 0.95;
+
+/// Its p99 is at most so many times that of the best one at the same rate.
+pub const MOST_P99: f64 = 1.25;
+
+/// Judges a figure. A latency that was never measured without a late client is left out.
+pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
+    let mut criteria: Vec<(Option<bool>, String)> = Vec::new();
+    if let Some(part) = figure.of_best {
+        let text = format!("{:.2} of the best requests/s", part.value);
+        criteria.push((part.at_least(GOOD), text));
+    }
+    for at in &figure.latencies {
+        let load = format!("at {:.0} %", at.share * 100.0);
+        if let Some(times) = at.p99_of_best {
+            let text = format!("{:.2} times the best p99 {load}", times.value);
+            criteria.push((times.at_most(MOST_P99), text));
+        }
+        if at.lost > 0 {
+            criteria.push((Some(false), format!("{} requests lost {load}", at.lost)));
+        }
+    }
+    if figure.errors > 0 && kind != Kind::Stopped {
+        criteria.push((Some(false), format!("{} requests lost", figure.errors)));
+    }
+    let any = |wanted| criteria.iter().any(|(met, _)| *met == wanted);
+    let verdict = match (any(Some(false)), any(None) || criteria.is_empty()) {
+        (true, _) => Verdict::Bad,
+        (false, true) => Verdict::Undecided,
+        (false, false) => Verdict::Good,
+    };
+    let decisive = |met: &Option<bool>| match verdict {
+        Verdict::Good => true,
+        Verdict::Bad => *met == Some(false),
+        Verdict::Undecided => met.is_none(),
+    };
+    let reasons = criteria.iter().filter(|(met, _)| decisive(met)).map(|(_, text)| text.as_str());
+    (verdict, reasons.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::record::AtLoad;
+    use crate::statistics::estimate::Estimate;
+
+    fn around(value: f64) -> Option<Estimate> {
+        Some(Estimate { value, interval: Some([value - 0.02, value + 0.02]) })
+    }
+
+    #[test]
+    fn good_is_fast_and_prompt_and_loses_nothing_and_an_interval_across_a_limit_decides_nothing() {
+        let at = |share, times: Option<Estimate>, lost| AtLoad {
+            share,
+            p99_of_best: times,
+            lost,
+            ..AtLoad::default()
+        };
+        use Verdict::{Bad, Good, Undecided};
+        for (of_best, latencies, errors, verdict, reason) in [
+            (around(1.0), vec![], 0, Good, "1.00 of the best requests/s"),
+            (around(0.96), vec![], 0, Undecided, "0.96 of the best requests/s"),
+            (around(0.9), vec![], 0, Bad, "0.90 of the best requests/s"),
+            (
+                around(1.0),
+                vec![at(0.5, around(1.1), 0)],
+                0,
+                Good,
+                "1.10 times the best p99 at 50 %",
+            ),
+            (around(1.0), vec![at(0.8, around(1.24), 0)], 0, Undecided, "1.24 times"),
+            (
+                around(0.96),
+                vec![at(0.8, around(3.0), 0)],
+                0,
+                Bad,
+                "3.00 times the best p99 at 80 %",
+            ),
+            (None, vec![at(0.75, around(1.0), 2)], 0, Bad, "2 requests lost at 75 %"),
+            (around(1.0), vec![], 3, Bad, "3 requests lost"),
+            (around(1.0), vec![at(0.8, None, 0)], 0, Good, "1.00 of the best"),
+            (None, vec![at(0.8, None, 0)], 0, Undecided, ""),
+        ] {
+            let figure = Figure { of_best, latencies, errors, ..Figure::default() };
+            let (found, why) = judge(Kind::Throughput, &figure);
+            assert!(found == verdict && why.contains(reason), "{found:?} {why}: {figure:?}");
+        }
+        let killed = Figure { of_best: around(1.0), errors: 3, ..Figure::default() };
+        assert_eq!(judge(Kind::Stopped, &killed).0, Good);
+    }
+}

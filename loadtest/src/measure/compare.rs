@@ -1,0 +1,173 @@
+//! Compares servers slice by slice: by wrk's requests/s, by what a request costs, and by latencies at
+//! fixed rates.
+//!
+//! All servers are up at once, on ports of their own, and are visited in turn in short slices: a
+//! machine that changes its speed changes it for all of them. A server that nobody asks spends next
+//! to nothing, unless it has hundreds of workers; then one at a time is up. Each slice opens new
+//! connections, so that who accepts which is drawn again: with keep-alive that lottery decides a whole
+//! run, and here it becomes part of the measured spread.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::atomic_file::AtomicFile;
+use crate::environment::Environment;
+use crate::interrupt;
+use crate::load::perf::Meter;
+use crate::load::wrk::Wrk;
+use crate::load::{self, Load};
+use crate::measure::comparing::Comparing;
+use crate::measure::comparison::{CompareBody, Comparison, Plan, Subject};
+use crate::measure::doubts::doubts;
+use crate::measure::store::{Header, Store};
+use crate::record::Body;
+use crate::server::Spec;
+use crate::statistics::verdict::FEWEST_ROUNDS;
+use crate::warnings::Warning;
+
+/// What is measured.
+pub struct Experiment {
+    /// Who takes part.
+    pub candidates: Vec<Candidate>,
+    /// Options that all servers get, before their own.
+    pub extra: Vec<String>,
+    /// What is done.
+    pub plan: Plan,
+    /// Counts what a request costs, where that is wanted.
+    pub meter: Option<Meter>,
+    /// What an answer must be to be good, if nothing else than ours say at `/` is known.
+    pub expect: Option<String>,
+    /// Where the result goes; the samples lie beside it.
+    pub json: PathBuf,
+    /// Whether the samples that are there are part of it.
+    pub resume: bool,
+}
+
+/// A server that takes part.
+pub struct Candidate {
+    /// Its place in the record.
+    pub subject: Subject,
+    /// How it is started.
+    pub spec: Spec,
+    /// What it is asked for, where the plan has no mix of paths.
+    pub path: String,
+}
+
+/// What came of a comparison.
+pub struct Measured {
+    /// All that was measured, and what follows from it.
+    pub comparison: Comparison,
+    /// Where it is saved.
+    pub json: PathBuf,
+    /// What went wrong, if anything did: a server that died, a disk that is full.
+    pub ended: Result<()>,
+}
+
+/// How many slices a time at a fixed rate is divided into: of a second, if there are enough then.
+pub fn rate_rounds(time: Duration) -> u32 {
+    (time.as_secs() as u32).max(FEWEST_ROUNDS)
+}
+
+impl Experiment {
+    /// Starts the servers, measures, stops them, saves.
+    ///
+    /// # Errors
+    /// When nothing could be measured.
+    pub fn run(self, arguments: Vec<String>) -> Result<Measured> {
+        let Self { candidates, extra, plan, meter, expect, json, resume } = self;
+        let load = Load {
+            threads: plan.threads,
+            connections: plan.connections_asked,
+            duration: Duration::from_secs(plan.slice_seconds),
+            keep_alive: plan.keep_alive,
+        };
+        load.check()?;
+        let mut wrk = Wrk::find()?;
+        if plan.paths.len() > 1 {
+            wrk = wrk.with_mix(&plan.paths, plan.seed)?;
+        }
+        let environment = Environment::now(Some(wrk.version()))?;
+        if !resume && std::fs::metadata(&json).is_ok_and(|found| found.len() > 0) {
+            Comparison::read(&json)?; // nothing but an older comparison is overwritten
+        }
+        let about =
+            |c: &Candidate| json!([c.subject.name, c.spec.text, c.subject.keep_alive, c.path]);
+        let header = Header {
+            schema: CompareBody::SCHEMA.into(),
+            arguments: arguments.clone(),
+            plan: json!({
+                "plan": plan, "servers": candidates.iter().map(about).collect::<Vec<_>>(),
+                "options": extra, "expect": expect,
+            }),
+            environment: environment.clone(),
+        };
+        AtomicFile::reserve("--json", &json)?;
+        let store = |resume| Store::open(&json, &header, resume);
+        let resumed = if resume { Some(store(true)?) } else { None };
+        let files = load::raise_open_files();
+
+        let (subjects, servers): (Vec<Subject>, Vec<_>) =
+            candidates.into_iter().map(|c| (c.subject, (c.spec, c.path))).unzip();
+        let body = CompareBody {
+            plan,
+            complete: false,
+            subjects,
+            pairs: Vec::new(),
+            fixed_rates: Vec::new(),
+            anomalies: Vec::new(),
+        };
+        let mut comparing = Comparing {
+            visited: servers.iter().map(|_| None).collect(),
+            body,
+            servers,
+            extra,
+            wrk,
+            load,
+            meter,
+            expect,
+            warnings: Vec::new(),
+            begin: Instant::now(),
+        };
+        comparing.start_all()?;
+        comparing.warn(files);
+        let mut store = resumed.map_or_else(|| store(false), Ok)?;
+        let ran = comparing.measure(&mut store);
+        comparing.collect(&store)?;
+        let mut warnings = comparing.stop();
+
+        let mut comparison = Comparison::new(arguments, environment, comparing.body);
+        comparison.summarize()?;
+        warnings.extend(doubts(&comparison));
+        comparison.warnings = warnings.iter().map(Warning::to_string).collect();
+        // After Ctrl-C, what there is is the result.
+        let mut ended = if interrupt::count() == 1 { Ok(()) } else { ran };
+        if comparison.has_slices() {
+            let saved = AtomicFile::reserve("--json", &json);
+            ended = ended.and(saved.and_then(|file| file.save_compact(&comparison)));
+        }
+        let ended = ended.and_then(|()| comparison.fail_if_one_failed());
+        Ok(Measured { comparison, json, ended })
+    }
+}
+
+impl CompareBody {
+    /// Whether anything was measured.
+    pub fn has_slices(&self) -> bool {
+        let slices = self.subjects.iter().any(|subject| !subject.slices.is_empty());
+        slices || self.fixed_rates.iter().any(|at| !at.results.is_empty())
+    }
+
+    fn fail_if_one_failed(&self) -> Result<()> {
+        let failed: Vec<String> = (self.subjects.iter())
+            .filter_map(|subject| {
+                let reason = subject.failed.as_ref()?;
+                Some(format!("{} took no further part: {reason}", subject.name))
+            })
+            .collect();
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! A comparison under way: the servers that are up, and whose turn it is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::interrupt;
+use crate::kernel::affinity;
+use crate::load::Load;
+use crate::load::perf::Meter;
+use crate::load::wrk::Wrk;
+use crate::measure::comparison::{AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice};
+use crate::measure::runner::{Turn, collected, missing, take_turns};
+use crate::measure::slice::Visited;
+use crate::measure::store::Store;
+use crate::probe::arrivals::Arrivals;
+use crate::probe::drive::{self, Until};
+use crate::probe::ideal::Service;
+use crate::report::progress;
+use crate::server::{Server, Spec};
+use crate::warnings::Warning;
+
+/// Requests of an open loop that may be under way at most.
+const MOST_UNDER_WAY: u64 = 10_000;
+
+/// How long each subject is asked in a closed loop, to find the rates.
+const CLOSED_LOOP: Duration = Duration::from_secs(2);
+
+/// What a slice takes longer than its time: wrk starts, and lists its latencies at the end.
+const BETWEEN_SLICES: Duration = Duration::from_millis(150);
+
+/// A comparison under way.
+pub(super) struct Comparing {
+    pub body: CompareBody,
+    /// How each subject is started, and what it is asked for.
+    pub servers: Vec<(Spec, String)>,
+    pub extra: Vec<String>,
+    /// In the order of the subjects: those that are up.
+    pub visited: Vec<Option<Visited>>,
+    pub wrk: Wrk,
+    pub load: Load,
+    pub meter: Option<Meter>,
+    pub expect: Option<String>,
+    pub warnings: Vec<Warning>,
+    pub begin: Instant,
+}
+
+impl Comparing {
+    /// One at a time as well: what cannot start says so before the first slice.
+    pub fn start_all(&mut self) -> Result<()> {
+        for place in 0..self.servers.len() {
+            interrupt::check()?;
+            let name = self.body.subjects[place].name.clone();
+            self.up(place).with_context(|| format!("'{name}' takes no part"))?;
+            self.end_visit(place);
+        }
+        Ok(())
+    }
+
+    /// Starts it if it is not up.
+    fn up(&mut self, place: usize) -> Result<&mut Visited> {
+        if self.visited[place].is_none() {
+            let (spec, path) = &self.servers[place];
+            let cores = self.body.plan.pinned.as_ref().map(|cores| &cores.server[..]);
+            let server = affinity::on(cores, || Server::start(spec, &self.extra))?;
+            // A mix names its paths itself.
+            let url = server.url(if self.body.plan.paths.len() > 1 { "/" } else { path });
+            let visited = self.visited[place].insert(Visited::new(vec![server], url));
+            self.body.subjects[place].workers = visited.workers();
+        }
+        self.visited[place].as_mut().context("it is not up")
+    }
+
+    /// One at a time, this is a server's end until it has its turn again.
+    fn end_visit(&mut self, place: usize) {
+        if self.body.plan.one_at_a_time {
+            self.end(place);
+        }
+    }
+
+    fn end(&mut self, place: usize) {
+        for warning in self.visited[place].take().map(Visited::stop).unwrap_or_default() {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    pub fn stop(&mut self) -> Vec<Warning> {
+        (0..self.servers.len()).for_each(|place| self.end(place));
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The warnings that are known before the first slice.
+    pub fn warn(&mut self, files: u64) {
+        let load = &self.load;
+        if cfg!(debug_assertions) {
+            self.warnings.push(Warning::DebugBuild);
+        }
+        let (asked, opened) = (load.connections, load.connections_opened());
+        if opened != asked && self.body.plan.rounds > 0 {
+            let threads = load.threads;
+            self.warnings.push(Warning::ConnectionsNotOpened { asked, opened, threads });
+        }
+        let needs = [("wrk", load.files_of_wrk()), ("each worker", load.files_of_a_worker())];
+        for (who, needs) in needs.into_iter().filter(|&(_, needs)| needs > files) {
+            self.warnings.push(Warning::TooFewFiles { who, needs, limit: files });
+        }
+    }
+
+    pub fn measure(&mut self, store: &mut Store) -> Result<()> {
+        let plan = self.body.plan.clone();
+        let names = self.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let due = missing(store, SLICE, &names, plan.rounds);
+        // A server that is started for each slice is never warm, and each slice finds it so.
+        let warm_up = due > 0 && !plan.one_at_a_time;
+        let slices = due + if warm_up { names.len() } else { 0 };
+        let rates = plan.fixed_rate_shares.len() + plan.fixed_rates.len();
+        let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
+        let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
+        let bar = progress::slices(
+            (self.load.duration + BETWEEN_SLICES) * slices as u32 + fixed * names.len() as u32,
+        );
+        self.begin = Instant::now();
+        let begin = self.begin;
+
+        for (place, name) in names.iter().enumerate().filter(|_| warm_up) {
+            bar.name(format!("warm-up of {name}"));
+            store.sample_if_any(&format!("warm-up/{name}"), || {
+                let slice = self.visit(place, |c| c.slice(place, 0, &bar))?;
+                Ok(slice.map(|slice| slice.requests_per_second))
+            })?;
+        }
+        take_turns(store, SLICE, &names, plan.rounds, plan.seed, |Turn { round, subject }| {
+            bar.name(format!("round {} of {}: {}", round + 1, plan.rounds, names[subject]));
+            self.visit(subject, |c| c.slice(subject, round, &bar))
+        })?;
+
+        let length = Duration::from_secs_f64(plan.fixed_rate_seconds) / plan.fixed_rate_rounds;
+        let asked = self.at_rates();
+        let names: Vec<&str> = asked.iter().map(|&place| names[place]).collect();
+        if !plan.fixed_rate_shares.is_empty() {
+            take_turns(store, CLOSED, &names, 1, plan.seed, |turn| {
+                let subject = asked[turn.subject];
+                bar.name(format!("what {} serves to the prober", names[turn.subject]));
+                let load = self.closed_load(subject);
+                self.visit(subject, |c| {
+                    let (path, expect) = (c.servers[subject].1.clone(), c.expect.clone());
+                    let on = c.cores_of_client();
+                    let visited = c.up(subject)?;
+                    affinity::on(on.as_deref(), || {
+                        visited.closed_loop(&path, expect.as_deref(), &load, |_| {})
+                    })
+                })
+            })?;
+        }
+        for (_, rate) in rates_of(&plan, store, &names)? {
+            take_turns(store, &at(rate), &names, plan.fixed_rate_rounds, plan.seed, |turn| {
+                bar.name(format!("{rate} requests/s to {}", names[turn.subject]));
+                bar.show(begin.elapsed());
+                let place = asked[turn.subject];
+                self.visit(place, |c| c.rate_slice(place, turn.round, rate, length))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.body.subjects.iter().map(|subject| subject.name.clone()).collect()
+    }
+
+    /// The places of those whose latencies at fixed rates are measured.
+    fn at_rates(&self) -> Vec<usize> {
+        let subjects = self.body.subjects.iter().enumerate();
+        subjects.filter(|(_, subject)| subject.at_rates).map(|(place, _)| place).collect()
+    }
+
+    /// The cores that wrk and the prober run on, if they have their own.
+    fn cores_of_client(&self) -> Option<Vec<usize>> {
+        self.body.plan.pinned.as_ref().map(|cores| cores.wrk.clone())
+    }
+
+    fn closed_load(&self, place: usize) -> drive::Load {
+        drive::Load {
+            connections: self.load.connections_opened(),
+            rate: None,
+            arrivals: Arrivals::Even,
+            keep_alive: self.body.subjects[place].keep_alive,
+            until: Until::Time(CLOSED_LOOP),
+        }
+    }
+
+    /// One turn. `None` if it came to nothing: the server failed, now or earlier, which is noted.
+    fn visit<T>(
+        &mut self,
+        place: usize,
+        measure: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if self.body.subjects[place].failed.is_some() {
+            return Ok(None);
+        }
+        let error = match measure(self) {
+            Ok(measured) => {
+                self.end_visit(place);
+                return Ok(Some(measured));
+            }
+            Err(error) => error,
+        };
+        interrupt::check()?;
+        self.body.subjects[place].failed = Some(format!("{error:#}"));
+        self.visited[place] = None; // ended, without a word: what it had to say is said
+        ensure!(
+            self.body.subjects.iter().any(|subject| subject.failed.is_none()),
+            "none of the servers is left to be compared ({error:#})"
+        );
+        Ok(None)
+    }
+
+    fn slice(&mut self, place: usize, round: u32, bar: &progress::Bar) -> Result<Slice> {
+        self.up(place)?;
+        let on = self.cores_of_client();
+        let load = Load { keep_alive: self.body.subjects[place].keep_alive, ..self.load.clone() };
+        let Self { visited, wrk, meter, begin, .. } = self;
+        let visited = visited[place].as_mut().context("it is not up")?;
+        let mut show = |elapsed| bar.show(elapsed);
+        let (slice, cut_short) = affinity::on(on.as_deref(), || {
+            visited.slice_with(wrk, &load, meter.as_ref(), round, *begin, &mut show)
+        })?;
+        ensure!(!cut_short, "interrupted"); // it is no whole slice
+        Ok(slice)
+    }
+
+    fn rate_slice(
+        &mut self,
+        place: usize,
+        round: u32,
+        rate: u64,
+        length: Duration,
+    ) -> Result<RateSlice> {
+        let (spec, path) = self.servers[place].clone();
+        let plan = &self.body.plan;
+        let cpus = plan.pinned.as_ref().map_or_else(crate::environment::cores, |p| p.server.len());
+        let load = drive::Load {
+            connections: MOST_UNDER_WAY,
+            rate: Some(rate),
+            // In a round, the same arrivals for all.
+            arrivals: Arrivals::Poisson { seed: plan.seed.wrapping_add(round.into()) },
+            keep_alive: self.body.subjects[place].keep_alive,
+            until: Until::Time(length),
+        };
+        let (on, expect) = (self.cores_of_client(), self.expect.clone());
+        let extra = self.extra.clone();
+        let visited = self.up(place)?;
+        let workers = visited.workers().unwrap_or(0);
+        let service = Service::of(&spec, &extra, &path, workers, cpus);
+        affinity::on(on.as_deref(), || {
+            visited.rate_slice(&path, expect.as_deref(), &load, service, round, |_| {})
+        })
+    }
+
+    /// Makes the record of what is in the store.
+    pub fn collect(&mut self, store: &Store) -> Result<()> {
+        let names = self.names();
+        let asked: Vec<&str> = self.at_rates().iter().map(|&place| &*names[place]).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let body = &mut self.body;
+        let slices = collected::<Slice>(store, SLICE, &names, body.plan.rounds)?;
+        let closed = collected::<f64>(store, CLOSED, &names, 1)?;
+        for ((subject, slices), closed) in body.subjects.iter_mut().zip(slices).zip(closed) {
+            subject.warm_up = store.get(&format!("warm-up/{}", subject.name))?;
+            subject.slices = slices;
+            subject.closed_loop = closed.first().copied();
+        }
+        let mut left = missing(store, SLICE, &names, body.plan.rounds);
+        let rates = rates_of(&body.plan, store, &asked)?;
+        let rounds = body.plan.fixed_rate_rounds;
+        let slices = names.len() * body.plan.rounds as usize;
+        let all = slices + asked.len() * rates.len() * rounds as usize;
+        for (share, rate) in rates {
+            let slices = collected(store, &at(rate), &asked, rounds)?;
+            left += missing(store, &at(rate), &asked, rounds);
+            let results = asked.iter().zip(slices).filter(|(_, slices)| !slices.is_empty());
+            let results = results.map(|(name, slices)| AtRate::new(name, slices)).collect();
+            body.fixed_rates.push(FixedRate { share, rate, results, pairs: Vec::new() });
+        }
+        body.fixed_rates.retain(|at| !at.results.is_empty());
+        let rates_known = body.plan.fixed_rate_shares.is_empty()
+            || body.subjects.iter().any(|subject| subject.closed_loop.is_some());
+        body.complete = left == 0 && rates_known;
+        if !body.complete && interrupt::count() > 0 {
+            self.warnings.push(Warning::Incomplete { done: all - left, all });
+        }
+        Ok(())
+    }
+}
+
+/// What samples are called.
+const SLICE: &str = "slice";
+const CLOSED: &str = "closed-loop";
+
+fn at(rate: u64) -> String {
+    format!("at-{rate}")
+}
+
+/// The rates, each with its part of what the best subject serves to the prober, the lowest first.
+fn rates_of(plan: &Plan, store: &Store, names: &[&str]) -> Result<Vec<(Option<f64>, u64)>> {
+    let closed = collected::<f64>(store, CLOSED, names, 1)?;
+    let best = closed.into_iter().flatten().fold(0.0, f64::max);
+    let shares = plan.fixed_rate_shares.iter().filter(|_| best > 0.0);
+    let shares = shares.map(|&share| (Some(share), (best * share).max(1.0) as u64));
+    let mut rates: Vec<_> = shares.chain(plan.fixed_rates.iter().map(|&r| (None, r))).collect();
+    rates.sort_by_key(|&(_, rate)| rate);
+    rates.dedup_by_key(|&mut (_, rate)| rate);
+    Ok(rates)
+}

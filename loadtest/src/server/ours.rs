@@ -1,0 +1,208 @@
+//! This repository's own servers: where they lie, when they serve, and what their log says.
+
+use std::cmp::Reverse;
+use std::fs::Permissions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use common::scoreboard::{Scoreboard, State};
+
+use crate::interrupt;
+use crate::kernel::family;
+use crate::kernel::procfs::Usage;
+use crate::server::process::Child;
+use crate::server::spec::Strategy;
+use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
+
+/// How long a server may take until it serves.
+const START_WITHIN: Duration = Duration::from_secs(5);
+
+/// One of ours that runs.
+pub struct Ours {
+    pub child: Child,
+    pub scoreboard: Scoreboard,
+}
+
+impl Ours {
+    /// Starts a server on a port of the kernel's choice. The last of several `--port` wins, so one
+    /// among the options comes through.
+    pub fn start(strategy: Strategy, options: &[String]) -> Result<Self> {
+        let program = strategy.program();
+        let mut command = Command::new(find(program)?);
+        command.args(["--port", "0"]).args(options);
+        Self::from(program, command, Stdio::null())
+    }
+
+    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3,
+    /// and the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
+    /// the server; this program could not, before the server runs.
+    pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
+        let program = Strategy::Shared.program();
+        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(find(program)?).args(options);
+        Self::from(program, command, Stdio::from(listener))
+    }
+
+    /// Starts a server as another user, whose group has the same number. That user need not be able
+    /// to read the folder that this program lies in: it gets a copy.
+    pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
+        let program = strategy.program();
+        let no_copy = || format!("cannot copy {program} for another user");
+        let folder = tempfile::tempdir().with_context(no_copy)?;
+        let readable = Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), readable).with_context(no_copy)?;
+        let copy = folder.path().join(program);
+        std::fs::copy(find(program)?, &copy).with_context(no_copy)?;
+        let mut command = Command::new(copy);
+        command.args(["--port", "0"]).args(options).uid(user).gid(user);
+        // Once it serves, or has ended, nobody needs the file's name any more.
+        Self::from(program, command, Stdio::null())
+    }
+
+    /// Waits until all its workers serve. It is asked nothing over HTTP: its scoreboard says when it
+    /// is ready, so the wait leaves no trace in what is counted.
+    fn from(program: &'static str, mut command: Command, input: Stdio) -> Result<Self> {
+        // Its log is read here, and shown as part of a line of ours.
+        command.env("NO_COLOR", "1");
+        let mut child = Child::start_server_with(program, &mut command, input)?;
+        let serves = child.wait_for(START_WITHIN, |child| {
+            interrupt::check()?;
+            if let Some(status) = child.ended()? {
+                bail!("{program} did not start ({status}): {}", reason(child));
+            }
+            let scoreboard = Scoreboard::of_process(child.pid()).ok();
+            Ok(scoreboard.filter(Scoreboard::is_serving))
+        })?;
+        let Some(scoreboard) = serves else {
+            let limit = START_WITHIN.as_secs();
+            bail!("{program} did not serve within {limit} s: {}", reason(&child));
+        };
+        Ok(Self { child, scoreboard })
+    }
+
+    /// Reads every worker's counters.
+    pub fn read(&self) -> Result<Readings> {
+        let readings = self.scoreboard.workers().filter_map(|(index, slot)| {
+            let pid = slot.pid()?;
+            let totals = WorkerUsage {
+                index,
+                pid,
+                role: Role::Worker,
+                socket_inode: Some(slot.socket_inode.load(Relaxed)),
+                connections: Some(slot.connections_accepted.load(Relaxed)),
+                requests: Some(slot.requests.load(Relaxed)),
+                wakeups_without_connection: Some(slot.wakeups_without_connection.load(Relaxed)),
+                steered: Some(slot.steered.load(Relaxed)),
+                migrated: Some(slot.migrated.load(Relaxed)),
+                gated: Some(slot.gated.load(Relaxed)),
+                ..WorkerUsage::default()
+            };
+            Some(Usage::of(pid).map(|usage| Reading {
+                totals,
+                usage,
+                serves: true,
+                ..Reading::default()
+            }))
+        });
+        let readings = readings.collect::<Result<_>>().map(Readings);
+        // A worker that has died is found here first, if its parent has not noticed yet.
+        readings.with_context(|| format!("cannot look at a worker of {}", self.child.name()))
+    }
+
+    /// Its workers' process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
+    }
+
+    /// Its workers' process ids, each with the inode of the socket that it accepts from.
+    pub fn sockets(&self) -> Vec<(u32, u64)> {
+        let workers = self.scoreboard.workers();
+        workers
+            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
+            .collect()
+    }
+
+    /// Connections that each worker has accepted since its start.
+    pub fn accepted(&self) -> Vec<u64> {
+        let slots = self.scoreboard.workers().map(|(_, slot)| slot);
+        slots.map(|slot| slot.connections_accepted.load(Relaxed)).collect()
+    }
+
+    /// Its own workers that serve, those first that have answered most.
+    pub fn busiest(&self) -> Vec<u32> {
+        let serving = self.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
+        let mut found: Vec<(u64, u32)> = serving
+            .filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?)))
+            .filter(|&(_, pid)| family::parent(pid) == Some(self.child.pid()))
+            .collect();
+        found.sort_by_key(|&(requests, _)| Reverse(requests));
+        found.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    /// Whether a worker has its place still. Its parent empties the slot of one that has died.
+    /// Looking there costs a load from memory; looking into /proc for hundreds of workers would
+    /// disturb the run.
+    pub fn has(&self, index: usize, pid: u32) -> bool {
+        self.scoreboard.slot(index).pid() == Some(pid)
+    }
+
+    /// What it warned of in its log.
+    pub fn warnings(&self) -> Vec<String> {
+        self.child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
+    }
+}
+
+/// Whether no worker has a connection open.
+pub fn is_idle(scoreboard: &Scoreboard) -> bool {
+    scoreboard.workers().all(|(_, slot)| slot.connections_open.load(Relaxed) == 0)
+}
+
+/// Finds a server in the folder that this program lies in: they are built together.
+fn find(program: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let path = own.with_file_name(program);
+    ensure!(
+        path.is_file(),
+        "{program} is not in {}; `make build` puts it there",
+        path.parent().unwrap_or(&path).display()
+    );
+    Ok(path)
+}
+
+/// Why a server ended, in its own words, less its name, which the message has already.
+pub fn reason(child: &Child) -> String {
+    let words = child.last_words();
+    let words = warning_in(&words).unwrap_or(&words);
+    words.strip_prefix(&format!("{}: ", child.name())).unwrap_or(words).to_owned()
+}
+
+/// The text of a log line of level WARN or ERROR: what follows time, level and module.
+fn warning_in(line: &str) -> Option<&str> {
+    let rest = [" WARN ", " ERROR "].iter().find_map(|level| Some(line.split_once(level)?.1))?;
+    Some(rest.split_once(": ").map_or(rest, |(_module, text)| text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_lines_text_is_found_behind_time_level_and_module() {
+        let line = "2026-01-01T00:00:00.0Z  WARN common::limits: --backlog 9 is capped at 4: so";
+        assert_eq!(warning_in(line), Some("--backlog 9 is capped at 4: so"));
+        assert_eq!(warning_in("2026-01-01T00:00:00.0Z  INFO common: hello"), None);
+    }
+
+    #[test]
+    fn a_server_that_was_not_built_is_named_with_the_remedy() {
+        let refusal = find("no-such-server").unwrap_err().to_string();
+        assert!(refusal.contains("no-such-server") && refusal.contains("make build"));
+    }
+}

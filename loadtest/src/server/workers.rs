@@ -1,0 +1,277 @@
+//! Who of a foreign server's processes serves, and what each does: the kernel's view.
+//!
+//! A worker is the started process, or a descendant of it, that has the listening socket open and
+//!
+//! - has registered it in an epoll (`/proc/PID/fdinfo`), or
+//! - has a thread in accept(2), select(2) or poll(2) on it (`/proc/PID/task/TID/syscall`), or
+//! - was seen holding accepted connections.
+//!
+//! A process that was a worker once stays one: it may be blocked, or may have closed the socket to
+//! drain. One that only inherited the descriptor is none. Where a process without the socket holds
+//! connections that no worker has, it got them from its parent, which alone accepts.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+
+use anyhow::Result;
+
+use crate::kernel::family;
+use crate::kernel::open_sockets::OpenSockets;
+use crate::kernel::procfs::Usage;
+use crate::kernel::sock_diag::{connections, listeners};
+use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
+
+/// What was seen of a server's processes so far.
+#[derive(Debug)]
+pub struct Workers {
+    root: u32,
+    port: u16,
+    known: BTreeMap<u32, Known>,
+    samples: u64,
+    /// Why some process could not be looked at.
+    hidden: Option<String>,
+}
+
+/// One process.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// When it started: an id alone is given to others later.
+    started: u64,
+    parent: u32,
+    /// None as long as it was not seen to serve.
+    role: Option<Role>,
+    socket: Option<u64>,
+    held: u64,
+    held_sum: u64,
+}
+
+/// What one look found of one process.
+struct Look {
+    pid: u32,
+    /// The listening socket that it waits for or, if it holds connections, has open.
+    listens: Option<u64>,
+    /// Accepted connections.
+    held: BTreeSet<u64>,
+}
+
+impl Workers {
+    /// Of the process that was started here and serves on this port.
+    pub fn new(root: u32, port: u16) -> Self {
+        Self { root, port, known: BTreeMap::new(), samples: 0, hidden: None }
+    }
+
+    /// Looks at all processes, and counts the connections that each holds for the average.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub fn sample(&mut self) -> Result<()> {
+        self.look()?;
+        self.samples += 1;
+        self.known.values_mut().for_each(|known| known.held_sum += known.held);
+        Ok(())
+    }
+
+    /// Looks at all processes once: who waits for the socket, and who holds which connections.
+    ///
+    /// # Errors
+    /// When the kernel does not tell which sockets there are.
+    pub fn look(&mut self) -> Result<()> {
+        let listening: BTreeSet<u64> = listeners(self.port)?.iter().map(|l| l.inode).collect();
+        let accepted = connections(self.port)?;
+        let tree = family::of(self.root)?;
+        let there: BTreeMap<u32, u64> = tree.iter().map(|p| (p.pid, p.started)).collect();
+        self.known.retain(|pid, known| there.get(pid) == Some(&known.started));
+        let mut looks = Vec::new();
+        for process in tree {
+            let fresh =
+                Known { started: process.started, parent: process.parent, ..Known::default() };
+            self.known.entry(process.pid).or_insert(fresh);
+            match OpenSockets::of(process.pid) {
+                Ok(open) => looks.push(Look::of(process.pid, &open, &listening, &accepted)),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    self.hidden = Some(format!("process {}: {error}", process.pid));
+                }
+                Err(_) => {} // it has just ended
+            }
+        }
+        self.judge(&looks);
+        Ok(())
+    }
+
+    /// What follows from one look at all processes.
+    fn judge(&mut self, looks: &[Look]) {
+        let mut of_workers = BTreeSet::new();
+        for look in looks {
+            let Some(known) = self.known.get_mut(&look.pid) else { continue };
+            known.held = look.held.len() as u64;
+            if look.listens.is_some() {
+                known.socket = look.listens;
+                known.role =
+                    known.role.filter(|role| *role == Role::Acceptor).or(Some(Role::Worker));
+            }
+            if known.role == Some(Role::Worker) {
+                of_workers.extend(&look.held);
+            }
+        }
+        for look in looks {
+            let Some(known) = self.known.get_mut(&look.pid) else { continue };
+            if known.role.is_none() && look.held.difference(&of_workers).next().is_some() {
+                known.role = Some(Role::Child);
+                let parent = known.parent;
+                if let Some(parent) = self.known.get_mut(&parent) {
+                    parent.role = Some(Role::Acceptor);
+                }
+            }
+        }
+    }
+
+    /// The processes that serve: all but a parent that only accepts.
+    pub fn pids(&self) -> Vec<u32> {
+        let serving = self.serving().filter(|(_, known)| known.role != Some(Role::Acceptor));
+        serving.map(|(&pid, _)| pid).collect()
+    }
+
+    /// Those, the busiest first: by connections held now, then by CPU time.
+    pub fn busiest(&self) -> Vec<u32> {
+        let mut pids = self.pids();
+        pids.sort_by_cached_key(|pid| {
+            let cpu = Usage::of(*pid).map_or(0, |usage| usage.cpu_nanoseconds);
+            Reverse((self.known[pid].held, cpu))
+        });
+        pids
+    }
+
+    /// Each with the listening socket that it waits for, where that is known.
+    pub fn sockets(&self) -> Vec<(u32, u64)> {
+        self.serving().filter_map(|(&pid, known)| Some((pid, known.socket?))).collect()
+    }
+
+    /// The children of a parent that alone accepts; 0 where workers accept themselves.
+    pub fn children_of_an_acceptor(&self) -> usize {
+        self.serving().filter(|(_, known)| known.role == Some(Role::Child)).count()
+    }
+
+    /// Why workers cannot be seen, if none is and some process could not be looked at.
+    pub fn hidden(&self) -> Option<&str> {
+        self.hidden.as_deref().filter(|_| self.serving().next().is_none())
+    }
+
+    /// Whether a process is still the one that was seen, and runs.
+    pub fn has(&self, pid: u32) -> bool {
+        let started = self.known.get(&pid).map(|known| known.started);
+        started.is_some_and(|started| family::runs(pid, started))
+    }
+
+    fn serving(&self) -> impl Iterator<Item = (&u32, &Known)> {
+        self.known.iter().filter(|(_, known)| known.role.is_some())
+    }
+
+    /// Reads the counters of all processes, also of those that do not serve yet: if one is seen to
+    /// serve later, what it did since this moment is known.
+    ///
+    /// # Errors
+    /// When a worker has just died.
+    pub fn read(&self) -> Result<Readings> {
+        let mut readings = Vec::new();
+        for (&pid, known) in &self.known {
+            let usage = match Usage::of(pid) {
+                Ok(usage) => usage,
+                Err(error) if known.role.is_some() => return Err(error),
+                Err(_) => continue,
+            };
+            let totals = WorkerUsage {
+                index: readings.iter().filter(|reading: &&Reading| reading.serves).count(),
+                pid,
+                role: known.role.unwrap_or_default(),
+                socket_inode: known.socket,
+                ..WorkerUsage::default()
+            };
+            let (held_sum, samples) = (known.held_sum, self.samples);
+            readings.push(Reading {
+                totals,
+                usage,
+                serves: known.role.is_some(),
+                held_sum,
+                samples,
+            });
+        }
+        Ok(Readings(readings))
+    }
+}
+
+impl Look {
+    fn of(pid: u32, open: &OpenSockets, listening: &BTreeSet<u64>, all: &BTreeSet<u64>) -> Self {
+        let held: BTreeSet<u64> = open.inodes().filter(|inode| all.contains(inode)).collect();
+        let has = || open.inodes().filter(|inode| listening.contains(inode));
+        let mut listens = None;
+        if has().next().is_some() {
+            let waits = open.waits_for(pid);
+            listens = has().find(|inode| waits.contains(inode));
+            if listens.is_none() && !held.is_empty() {
+                listens = has().next();
+            }
+        }
+        Self { pid, listens, held }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A parent 1 and its children 2 and 3.
+    fn family() -> Workers {
+        let mut workers = Workers::new(1, 80);
+        for (pid, parent) in [(1, 0), (2, 1), (3, 1)] {
+            workers.known.insert(pid, Known { parent, ..Known::default() });
+        }
+        workers
+    }
+
+    fn look(pid: u32, listens: Option<u64>, held: &[u64]) -> Look {
+        Look { pid, listens, held: held.iter().copied().collect() }
+    }
+
+    fn roles(workers: &Workers) -> [Option<Role>; 3] {
+        [1, 2, 3].map(|pid| workers.known[&pid].role)
+    }
+
+    #[test]
+    fn who_waits_for_the_socket_is_a_worker_and_stays_one_while_it_is_blocked() {
+        let mut workers = family();
+        workers.judge(&[look(1, None, &[]), look(2, Some(7), &[]), look(3, None, &[])]);
+        assert_eq!(roles(&workers), [None, Some(Role::Worker), None]);
+        workers.judge(&[look(1, None, &[]), look(2, None, &[50]), look(3, Some(8), &[])]);
+        assert_eq!(roles(&workers), [None, Some(Role::Worker), Some(Role::Worker)]);
+        assert_eq!(workers.sockets(), [(2, 7), (3, 8)]);
+        assert_eq!((workers.pids(), workers.children_of_an_acceptor()), (vec![2, 3], 0));
+    }
+
+    #[test]
+    fn children_that_get_connections_from_their_parent_are_told_from_workers() {
+        let mut workers = family();
+        workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
+        assert_eq!(workers.pids(), [1]);
+        workers.judge(&[look(1, Some(7), &[]), look(2, None, &[50]), look(3, None, &[51])]);
+        let expected = [Some(Role::Acceptor), Some(Role::Child), Some(Role::Child)];
+        assert_eq!(roles(&workers), expected);
+        workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
+        assert_eq!(roles(&workers), expected);
+        assert_eq!((workers.pids(), workers.children_of_an_acceptor()), (vec![2, 3], 2));
+    }
+
+    #[test]
+    fn a_child_that_only_inherited_a_connection_of_a_worker_is_none() {
+        let mut workers = family();
+        workers.judge(&[look(1, Some(7), &[50]), look(2, None, &[50]), look(3, None, &[])]);
+        assert_eq!(roles(&workers), [Some(Role::Worker), None, None]);
+    }
+
+    #[test]
+    fn the_one_with_most_connections_is_the_busiest() {
+        let mut workers = family();
+        workers.judge(&[look(2, Some(7), &[50]), look(3, Some(7), &[51, 52])]);
+        assert_eq!(workers.busiest(), [3, 2]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Distributions of latencies. Percentiles cannot be averaged, distributions can be merged.
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Digits of a latency that are kept: 0.1 % is finer than any difference worth telling.
+const DIGITS: u8 = 3;
+
+/// The percentiles of a curve. They lie ever closer, as on a logarithmic axis of 1 - p.
+const CURVE: [f64; 29] = [
+    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 68.0, 75.0, 80.0, 84.0, 87.5, 90.0, 92.0, 94.0, 95.0,
+    96.0, 97.0, 98.0, 98.5, 99.0, 99.3, 99.5, 99.7, 99.8, 99.9, 99.95, 99.98, 99.99,
+];
+
+/// The figures of a distribution, in microseconds: what every command saves and shows.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it: mean, standard deviation, percentiles, maximum
+pub struct Latency {
+    pub mean: f64,
+    pub stdev: f64,
+    pub p50: u64,
+    pub p75: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p99_9: u64,
+    pub p99_99: u64,
+    pub max: u64,
+    /// `[percentile, microseconds]` for a curve, up to 99.99.
+    pub curve: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    /// The figures of a histogram; `None` of an empty one.
+    pub fn of(all: &Histogram<u64>) -> Option<Self> {
+        let at = |percentile| percentile_of(all, percentile);
+        (!all.is_empty()).then(|| Self {
+            mean: all.mean(),
+            stdev: all.stdev(),
+            p50: at(50.0),
+            p75: at(75.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+            p99_99: at(99.99),
+            max: all.max(),
+            curve: CURVE.iter().map(|&percentile| (percentile, at(percentile))).collect(),
+        })
+    }
+}
+
+/// Latencies in microseconds, each with its number of samples, in rising order.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Distribution(Vec<(u64, u64)>);
+
+impl Distribution {
+    /// Keeps three digits of each latency.
+    pub fn of(samples: &[(u64, u64)]) -> Result<Self> {
+        let mut all = empty()?;
+        for &(value, count) in samples {
+            all.record_n(value, count)?;
+        }
+        Ok(Self::from_histogram(&all))
+    }
+
+    /// The value that a part of all samples does not exceed; `None` of no samples.
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        let all: u64 = self.0.iter().map(|&(_, count)| count).sum();
+        let wanted = (all as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let at = self.0.iter().find(|(_, count)| {
+            seen += count;
+            seen >= wanted
+        });
+        at.map(|&(value, _)| value)
+    }
+
+    /// The standard deviation of all samples, in microseconds; 0 of none.
+    pub fn standard_deviation(&self) -> f64 {
+        let all = || self.0.iter().map(|&(value, count)| (value as f64, count as f64));
+        let count: f64 = all().map(|(_, count)| count).sum();
+        if count == 0.0 {
+            return 0.0;
+        }
+        let mean = all().map(|(value, count)| value * count).sum::<f64>() / count;
+        let squares: f64 = all().map(|(value, count)| (value - mean).powi(2) * count).sum();
+        (squares / count).sqrt()
+    }
+
+    /// What a histogram holds.
+    pub fn from_histogram(all: &Histogram<u64>) -> Self {
+        let recorded = all.iter_recorded();
+        Self(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
+    }
+}
+
+/// The percentiles of all these together; `None` of no samples.
+pub fn merged<'a>(all: impl Iterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
+    let mut sum = empty()?;
+    for Distribution(samples) in all {
+        for &(value, count) in samples {
+            sum.record_n(value, count)?;
+        }
+    }
+    Ok(Latency::of(&sum))
+}
+
+/// A percentile of a histogram: never above its maximum, which is rounded less.
+pub fn percentile_of(all: &Histogram<u64>, percentile: f64) -> u64 {
+    all.value_at_quantile(percentile / 100.0).min(all.max())
+}
+
+/// An empty histogram, whose memory grows with the longest latency and not with their number.
+pub fn empty() -> Result<Histogram<u64>> {
+    Histogram::new(DIGITS).context("cannot make a histogram")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_samples_and_not_averages_of_percentiles() {
+        // 99 fast ones in one slice, 100 slow ones in another: the median is at the border.
+        let fast = Distribution::of(&[(10, 99)]).unwrap();
+        let slow = Distribution::of(&[(1000, 100)]).unwrap();
+        let both = merged([&fast, &slow].into_iter()).unwrap().unwrap();
+        assert_eq!((both.p50, both.p99, both.max), (1000, 1000, 1000));
+        assert_eq!(both.curve[1], (10.0, 10));
+        assert!(merged(std::iter::empty()).unwrap().is_none());
+    }
+
+    #[test]
+    fn three_digits_of_a_latency_are_kept() {
+        let distribution = Distribution::of(&[(123, 1), (123_456, 2)]).unwrap();
+        let latency = merged(std::iter::once(&distribution)).unwrap().unwrap();
+        assert!((123_350..=123_600).contains(&latency.max), "{}", latency.max);
+    }
+
+    #[test]
+    fn the_standard_deviation_is_that_of_all_samples() {
+        let distribution = Distribution::of(&[(1, 2), (5, 2)]).unwrap();
+        assert_eq!(distribution.standard_deviation(), 2.0);
+        assert_eq!(Distribution::default().standard_deviation(), 0.0);
+    }
+
+    #[test]
+    fn a_quantile_is_the_value_that_so_many_samples_do_not_exceed() {
+        let distribution = Distribution::of(&[(10, 98), (20, 1), (30, 1)]).unwrap();
+        let found = [0.5, 0.98, 0.99, 1.0].map(|part| distribution.quantile(part).unwrap());
+        assert_eq!(found, [10, 10, 20, 30]);
+        assert_eq!(Distribution::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn the_curve_rises() {
+        let distribution = Distribution::of(&[(5, 1000), (50, 100), (500, 1)]).unwrap();
+        let curve = merged(std::iter::once(&distribution)).unwrap().unwrap().curve;
+        assert!(curve.is_sorted_by_key(|&(percentile, _)| percentile));
+        assert!(curve.is_sorted_by_key(|&(_, value)| value));
+    }
+}
