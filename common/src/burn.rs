@@ -14,7 +14,7 @@ pub fn burn(cost: Duration) {
     if cost.is_zero() {
         return;
     }
-    let end = cpu_time() + cost;
+    let end = cpu_time().saturating_add(cost);
     while cpu_time() < end {
         std::hint::spin_loop();
     }

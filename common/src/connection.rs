@@ -14,9 +14,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 
-use crate::deadlines::{Notes, Step, Timed};
+use crate::deadlines::{ConnectionPhase, Notes, Timed};
 use crate::guard;
-use crate::scoreboard::Slot;
 use crate::worker::Worker;
 
 /// A request's head may have so many bytes.
@@ -31,7 +30,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// This is what `axum::serve` would do, less what this server does not need: the choice between
 /// HTTP/1 and HTTP/2, and an executor for it. Measured, that is several thousand instructions per
 /// connection.
-pub async fn serve(stream: Timed, _open: Open, worker: &'static Worker) {
+pub async fn serve(stream: Timed, _open: ConnectionGuard, worker: &'static Worker) {
     let notes = stream.notes();
     let service = service_fn(|request| answer(request, notes.clone(), worker));
     let mut connection = http1::Builder::new()
@@ -47,7 +46,7 @@ pub async fn serve(stream: Timed, _open: Open, worker: &'static Worker) {
         tracing::debug!(%error, "a connection ended early");
     }
     // hyper does not shut down the stream of a client that asked for an upgrade, even in vain.
-    if notes.step() == Step::Linger {
+    if notes.step() == ConnectionPhase::Linger {
         let mut stream = connection.into_parts().io.into_inner();
         let _ = poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await;
     }
@@ -60,26 +59,28 @@ async fn answer(
     worker: &'static Worker,
 ) -> Result<Response, Infallible> {
     let must_close = guard::must_close(request.headers());
-    let mut response = if guard::has_bad_host(request.version(), request.headers()) {
+    let is_ambiguous = must_close && notes.has_length();
+    let mut response = if is_ambiguous || guard::has_bad_host(request.version(), request.headers())
+    {
         refuse(StatusCode::BAD_REQUEST, &notes)
     } else if must_close && let Some(status) = guard::refuses_coding(request.headers()) {
         refuse(status, &notes)
     } else if request.body().is_end_stream() {
-        notes.now_at(Step::Answer);
+        notes.now_at(ConnectionPhase::Answer);
         worker.app.answer(request.map(Body::new)).await?
     } else {
         // Boxed, or its space would be set aside in every connection that never has a body.
         Box::pin(read_body_and_answer(request.map(Body::new), &notes, worker)).await?
     };
     if must_close {
-        notes.now_at(Step::Linger); // the client may be sending its next request already
+        notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
     }
     // A draining worker ends a connection with an answer: then the client knows that the next
     // request belongs elsewhere. Closing it while the next one is under way would lose that.
     if must_close || worker.deadlines.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Slot::add(&worker.slot.requests, 1);
+    worker.slot.add(|slot| &slot.requests, 1);
     Ok(response)
 }
 
@@ -93,10 +94,10 @@ async fn read_body_and_answer(
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, notes));
     }
-    notes.now_at(Step::Body);
+    notes.now_at(ConnectionPhase::Body);
     match to_bytes(body, MAX_BODY).await {
         Ok(body) => {
-            notes.now_at(Step::Answer);
+            notes.now_at(ConnectionPhase::Answer);
             worker.app.answer(Request::from_parts(head, body.into())).await
         }
         // Malformed, or gone: then nobody will see the answer.
@@ -107,7 +108,7 @@ async fn read_body_and_answer(
 
 /// An answer after which the connection is closed, whatever the client still sends.
 fn refuse(status: StatusCode, notes: &Notes) -> Response {
-    notes.now_at(Step::Linger);
+    notes.now_at(ConnectionPhase::Linger);
     (status, [(header::CONNECTION, "close")]).into_response()
 }
 
@@ -124,12 +125,12 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 /// Counts a connection as open for as long as it lives, however it ends. It lives from accept on,
 /// and not only from when its task first runs: a worker that ends in between would reset it.
-pub struct Open(&'static Worker);
+pub struct ConnectionGuard(&'static Worker);
 
-impl Open {
+impl ConnectionGuard {
     /// One more.
     pub fn new(worker: &'static Worker) -> Self {
-        Slot::add(&worker.slot.connections_accepted, 1);
+        worker.slot.add(|slot| &slot.connections_accepted, 1);
         worker.slot.opened();
         if let Some(lane) = worker.lane {
             lane.opened(worker.slot);
@@ -138,7 +139,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.slot.closed();
         if let Some(lane) = self.0.lane {

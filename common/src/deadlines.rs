@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::guard::Lengths;
 use crate::options::Options;
 
 /// Between two ticks.
@@ -31,15 +32,18 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// likely to speak up in the very moment.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_millis(500);
 
-/// How long a client that was refused may take to notice, see [`Step::Linger`].
+/// How long a client that was refused may take to notice, see [`ConnectionPhase::Linger`].
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Step {
+pub enum ConnectionPhase {
     /// Waiting for the rest of a request's head; from accept, or from its first byte.
     Head,
+    /// Accepted, and no byte has come. The head's limit applies; but who has not begun to ask is idle for a
+    /// worker that drains.
+    Silent,
     /// Waiting for the rest of a request's body.
     Body,
     /// The worker's own turn. No limit: nobody but we ourselves take this time.
@@ -55,13 +59,20 @@ pub enum Step {
 }
 
 /// All steps, in the order of their numbers.
-const STEPS: [Step; 6] =
-    [Step::Head, Step::Body, Step::Answer, Step::Write, Step::Idle, Step::Linger];
+const PHASES: [ConnectionPhase; 7] = [
+    ConnectionPhase::Head,
+    ConnectionPhase::Silent,
+    ConnectionPhase::Body,
+    ConnectionPhase::Answer,
+    ConnectionPhase::Write,
+    ConnectionPhase::Idle,
+    ConnectionPhase::Linger,
+];
 
 /// The clock of one worker and the connections it looks after.
 pub struct Deadlines {
     /// Ticks that each step may take, by its number.
-    limits: [u32; STEPS.len()],
+    limits: [u32; PHASES.len()],
     now: AtomicU32,
     draining: AtomicBool,
     /// Locked for moments, by one thread: it is there because a task may be sent between threads
@@ -82,34 +93,38 @@ pub struct Progress {
     /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
     /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
     in_head: AtomicBool,
+    /// Whether the head had a Content-Length, see [`Lengths`].
+    has_length: AtomicBool,
 }
 
 impl Progress {
-    fn new(step: Step, now: u32) -> Self {
-        let progress = Self { step: AtomicU64::new(0), in_head: AtomicBool::new(false) };
+    fn new(step: ConnectionPhase, now: u32) -> Self {
+        let no = AtomicBool::new;
+        let progress = Self { step: AtomicU64::new(0), in_head: no(false), has_length: no(false) };
         progress.set(step, now);
         progress
     }
 
-    fn set(&self, step: Step, now: u32) {
+    fn set(&self, step: ConnectionPhase, now: u32) {
         self.step.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
     }
 
-    fn get(&self) -> (Step, u32) {
+    fn get(&self) -> (ConnectionPhase, u32) {
         let word = self.step.load(Relaxed);
-        (STEPS[(word >> 32) as usize], word as u32)
+        (PHASES[(word >> 32) as usize], word as u32)
     }
 }
 
 impl Deadlines {
     /// A clock for connections with these limits.
     pub fn new(options: &Options) -> Self {
-        let mut limits = [u32::MAX; STEPS.len()];
-        limits[Step::Head as usize] = ticks(options.header_timeout);
-        limits[Step::Body as usize] = ticks(options.body_timeout);
-        limits[Step::Write as usize] = ticks(options.write_timeout);
-        limits[Step::Idle as usize] = ticks(options.idle_timeout);
-        limits[Step::Linger as usize] = ticks(LINGER);
+        let mut limits = [u32::MAX; PHASES.len()];
+        limits[ConnectionPhase::Head as usize] = ticks(options.header_timeout);
+        limits[ConnectionPhase::Silent as usize] = ticks(options.header_timeout);
+        limits[ConnectionPhase::Body as usize] = ticks(options.body_timeout);
+        limits[ConnectionPhase::Write as usize] = ticks(options.write_timeout);
+        limits[ConnectionPhase::Idle as usize] = ticks(options.idle_timeout);
+        limits[ConnectionPhase::Linger as usize] = ticks(LINGER);
         Self {
             limits,
             now: AtomicU32::new(0),
@@ -123,7 +138,7 @@ impl Deadlines {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let progress = Arc::new(Progress::new(Step::Head, self.now()));
+        let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now()));
         let watched = Watched { progress: progress.clone(), task: None };
         let key = self.connections().insert(watched);
         let task = tokio::spawn(serve(Timed {
@@ -132,6 +147,7 @@ impl Deadlines {
             key,
             clock: self,
             tail: 0,
+            lengths: Lengths::default(),
             may_have_more: false,
             half_closed: false,
         }));
@@ -146,7 +162,9 @@ impl Deadlines {
         for (_, Watched { progress, task }) in self.connections().iter() {
             let (step, since) = progress.get();
             let limit = match step {
-                Step::Idle if draining => ticks(IDLE_WHILE_DRAINING),
+                ConnectionPhase::Idle | ConnectionPhase::Silent if draining => {
+                    ticks(IDLE_WHILE_DRAINING)
+                }
                 _ => self.limits[step as usize],
             };
             if now.wrapping_sub(since) >= limit
@@ -191,6 +209,7 @@ pub struct Timed {
     clock: &'static Deadlines,
     /// The last bytes that came, the last of them lowest.
     tail: u32,
+    lengths: Lengths,
     /// Whether the last read stopped for want of space, so that more may be there.
     may_have_more: bool,
     half_closed: bool,
@@ -202,7 +221,7 @@ impl Timed {
         Notes { progress: self.progress.clone(), clock: self.clock }
     }
 
-    fn now_at(&self, step: Step) {
+    fn now_at(&self, step: ConnectionPhase) {
         self.progress.set(step, self.clock.now());
     }
 
@@ -225,15 +244,20 @@ pub struct Notes {
 
 impl Notes {
     /// A new step begins.
-    pub fn now_at(&self, step: Step) {
-        if step == Step::Body {
+    pub fn now_at(&self, step: ConnectionPhase) {
+        if step == ConnectionPhase::Body {
             self.progress.in_head.store(false, Relaxed);
         }
         self.progress.set(step, self.clock.now());
     }
 
+    /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
+    pub fn has_length(&self) -> bool {
+        self.progress.has_length.load(Relaxed)
+    }
+
     /// The present step.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> ConnectionPhase {
         self.progress.get().0
     }
 }
@@ -254,13 +278,24 @@ impl AsyncRead for Timed {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() && buffer.filled().len() > before {
             self.may_have_more = buffer.remaining() == 0;
-            let step = self.progress.get().0;
-            if step != Step::Body {
+            let (step, since) = self.progress.get();
+            if step != ConnectionPhase::Body {
                 self.note_end(&buffer.filled()[before..]);
             }
+            if matches!(step, ConnectionPhase::Silent | ConnectionPhase::Idle) {
+                self.lengths = Lengths::default();
+            }
+            if step != ConnectionPhase::Body {
+                self.lengths.look(&buffer.filled()[before..]);
+                self.progress.has_length.store(self.lengths.found, Relaxed);
+            }
             // Only the first byte starts the clock; or a byte a minute would keep it going.
-            if step == Step::Idle {
-                self.now_at(Step::Head);
+            if step == ConnectionPhase::Idle {
+                self.now_at(ConnectionPhase::Head);
+            }
+            // There it has run since the accept.
+            if step == ConnectionPhase::Silent {
+                self.progress.set(ConnectionPhase::Head, since);
             }
         }
         polled
@@ -277,15 +312,17 @@ impl AsyncWrite for Timed {
         let (step, _) = self.progress.get();
         match (step, &polled) {
             // An answer to a request that never came to the service: hyper refuses it.
-            (Step::Head | Step::Idle, _) => self.now_at(Step::Linger),
-            (Step::Answer, Poll::Pending) => self.now_at(Step::Write),
-            (Step::Answer | Step::Write, Poll::Ready(Ok(written))) => {
+            (ConnectionPhase::Head | ConnectionPhase::Silent | ConnectionPhase::Idle, _) => {
+                self.now_at(ConnectionPhase::Linger)
+            }
+            (ConnectionPhase::Answer, Poll::Pending) => self.now_at(ConnectionPhase::Write),
+            (ConnectionPhase::Answer | ConnectionPhase::Write, Poll::Ready(Ok(written))) => {
                 self.now_at(if *written < bytes.len() {
-                    Step::Write
+                    ConnectionPhase::Write
                 } else if self.progress.in_head.load(Relaxed) {
-                    Step::Head
+                    ConnectionPhase::Head
                 } else {
-                    Step::Idle
+                    ConnectionPhase::Idle
                 });
             }
             _ => {}
@@ -302,11 +339,11 @@ impl AsyncWrite for Timed {
     /// sent more than was read; it gets the end of the answer first, and is read until it has
     /// noticed.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        if self.progress.get().0 != Step::Linger {
+        if self.progress.get().0 != ConnectionPhase::Linger {
             if !self.may_have_more {
                 return Poll::Ready(Ok(()));
             }
-            self.now_at(Step::Linger);
+            self.now_at(ConnectionPhase::Linger);
         }
         if !self.half_closed {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
@@ -338,8 +375,8 @@ mod tests {
 
     #[test]
     fn a_step_and_its_tick_come_back_as_they_were_noted() {
-        let progress = Progress::new(Step::Head, 0);
-        for step in STEPS {
+        let progress = Progress::new(ConnectionPhase::Head, 0);
+        for step in PHASES {
             progress.set(step, u32::MAX);
             assert_eq!(progress.get(), (step, u32::MAX));
         }

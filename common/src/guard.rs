@@ -5,7 +5,7 @@
 //! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head or too many
 //! fields; with 414 too long a target. It does not look at Host, takes chunks for the whole body
 //! whatever else they were encoded with, and where Transfer-Encoding and Content-Length come
-//! together it drops the length before anyone can see it.
+//! together it drops the length before anyone can see it. So [`Lengths`] looks for it in the bytes.
 
 use std::net::Ipv6Addr;
 
@@ -25,7 +25,8 @@ pub fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
 /// Whether the connection must not be used again after the answer. A request that said how long
 /// it is in two ways may have been understood differently by a proxy before us; if what we take for
 /// the next request is a part of this one for the proxy, somebody smuggles requests (RFC 9112, 6.3
-/// and 11.2). hyper hides the second length, so every Transfer-Encoding counts.
+/// and 11.2). hyper hides the second length, and it is looked for in the first of several requests that
+/// come together alone ([`Lengths`]), so every Transfer-Encoding counts.
 pub fn must_close(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
@@ -44,6 +45,49 @@ pub fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
         (0 | 1, true) => None,
         (_, true) => Some(StatusCode::BAD_REQUEST),
         (_, false) => Some(StatusCode::NOT_IMPLEMENTED),
+    }
+}
+
+/// Looks for a Content-Length in the bytes of a head, as they come.
+///
+/// It looks at one head, from when the connection was idle on, and no further than that head's end: what
+/// follows is a body, which may look like anything. So of requests that were sent without waiting for
+/// answers only the first is looked at; for the others, the end of the connection must do.
+#[derive(Debug, Default)]
+pub struct Lengths {
+    /// The beginning of the present line.
+    line: [u8; LENGTH.len()],
+    /// Bytes of that line so far, as far as they fit.
+    begun: usize,
+    /// Whether a line was not empty.
+    has_line: bool,
+    is_over: bool,
+    /// Whether there was a Content-Length.
+    pub found: bool,
+}
+
+const LENGTH: &[u8] = b"content-length:";
+
+impl Lengths {
+    /// Looks at the next bytes.
+    pub fn look(&mut self, mut bytes: &[u8]) {
+        while !self.is_over && !bytes.is_empty() {
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            let fits = line.len().min(LENGTH.len() - self.begun);
+            self.line[self.begun..self.begun + fits].copy_from_slice(&line[..fits]);
+            self.begun += fits;
+            if end.is_none() {
+                return;
+            }
+            let begun = &self.line[..self.begun];
+            self.found |= begun.eq_ignore_ascii_case(LENGTH);
+            let is_empty = matches!(begun, [] | [b'\r']);
+            self.is_over = is_empty && self.has_line; // there may be empty lines before the first
+            self.has_line |= !is_empty;
+            self.begun = 0;
+            bytes = &rest[1..];
+        }
     }
 }
 
@@ -135,6 +179,24 @@ mod tests {
         assert!(!has_bad_host(Version::HTTP_11, &headers));
         headers.append(header::HOST, "a".parse().unwrap());
         assert!(has_bad_host(Version::HTTP_11, &headers));
+    }
+
+    #[test]
+    fn a_length_is_found_in_the_head_alone_however_it_comes() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-LENGTH: 5\r\n\r\n";
+        for size in 1..head.len() {
+            let mut lengths = Lengths::default();
+            head.as_bytes().chunks(size).for_each(|bytes| lengths.look(bytes));
+            assert!(lengths.found, "{size} bytes at a time");
+        }
+        for without in [
+            "\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\nContent-Length: 5\r\n",
+            "POST / HTTP/1.1\nX-Content-Length: 5\nContent-Length-X: 5\n\n",
+        ] {
+            let mut lengths = Lengths::default();
+            lengths.look(without.as_bytes());
+            assert!(!lengths.found, "{without:?}");
+        }
     }
 
     #[test]

@@ -21,9 +21,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::channel::{Channel, Message, Received};
+use crate::parent::channel::{Channel, Message, Received};
 
 /// How long to wait for a worker to give. One whose event loop does not turn never does.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -60,19 +60,25 @@ pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
     let all = async {
         loop {
             let mut ready = watch.readable().await?;
-            match line.try_receive()? {
-                None => ready.clear_ready(),
-                Some(received) => {
+            match line.try_receive() {
+                Ok(None) => ready.clear_ready(),
+                Ok(Some(received)) => {
                     if collect(received, &mut sockets)? {
                         return anyhow::Ok(());
                     }
                 }
+                // Connections end, and make room.
+                Err(error) if Channel::is_for_want_of_room(&error) => sleep(ROOM_WITHIN).await,
+                Err(error) => return Err(error),
             }
         }
     };
     timeout(WITHIN, all).await.context(SILENT)??;
     Ok(sockets)
 }
+
+/// How long to wait before the next look whether there is room for a descriptor.
+const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 const SILENT: &str = "the other worker does not hand over its socket";
 

@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::scoreboard::{CAPACITY, Slot};
+use crate::scoreboard::{CAPACITY, OwnSlot};
 
 /// As many lanes as there can be workers, those that drain included. They are numbered from 1.
 pub const LANES: usize = CAPACITY;
@@ -207,12 +207,12 @@ impl Lane {
     ///
     /// It was counted when it was steered here, unless it came another way: by the hash, because the
     /// choice failed, or through an adopted socket. So the load is never below what is open.
-    pub fn opened(&self, slot: &Slot) {
+    pub fn opened(&self, slot: OwnSlot) {
         self.settle(slot, |load, open| load.max(open));
     }
 
     /// Notes that a connection has ended, after it was taken off what is open in the slot.
-    pub fn closed(&self, slot: &Slot) {
+    pub fn closed(&self, slot: OwnSlot) {
         self.settle(slot, |load, open| (load - 1).max(open));
     }
 
@@ -224,7 +224,7 @@ impl Lane {
     ///
     /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
     /// accept most often would forget soonest, seem the least loaded, and be given everything.
-    pub fn tick(&self, slot: &Slot) {
+    pub fn tick(&self, slot: OwnSlot) {
         let given = self.line.given();
         let before = self.given_at_last_tick.swap(given, Relaxed);
         let recent = given.wrapping_sub(before) as i64;
@@ -237,11 +237,11 @@ impl Lane {
     }
 
     /// Corrects the load, and shows it in the worker's slot of the scoreboard.
-    fn settle(&self, slot: &Slot, correct: impl FnOnce(i64, i64) -> i64) {
+    fn settle(&self, slot: OwnSlot, correct: impl FnOnce(i64, i64) -> i64) {
         let line = self.line;
         let open = slot.connections_open.load(Relaxed) as i64;
         if !self.is_kept_by_us() {
-            slot.load.store(open as u64, Relaxed);
+            slot.set(|slot| &slot.load, open as u64);
             return;
         }
         line.beat.store(monotonic_nanoseconds(), Relaxed);
@@ -251,10 +251,10 @@ impl Lane {
         if correct != load {
             line.ended.store(given.wrapping_sub(correct as u64), Relaxed);
         }
-        slot.load.store(correct.max(0) as u64, Relaxed);
+        slot.set(|slot| &slot.load, correct.max(0) as u64);
         let since = |counter: &AtomicU64, before| counter.load(Relaxed).wrapping_sub(before);
-        slot.steered.store(since(&line.steered, self.steered_before), Relaxed);
-        slot.migrated.store(since(&line.migrated, self.migrated_before), Relaxed);
+        slot.set(|slot| &slot.steered, since(&line.steered, self.steered_before));
+        slot.set(|slot| &slot.migrated, since(&line.migrated, self.migrated_before));
     }
 }
 
@@ -267,22 +267,22 @@ fn monotonic_nanoseconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoreboard::Scoreboard;
+    use crate::scoreboard::{ScoreboardOwner, Slots};
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
     const ADD_ONE: fn(&AtomicU64) = |counter| _ = counter.fetch_add(1, Relaxed);
 
     /// Lanes as the kernel makes them, a worker that keeps lane 1, and its slot.
-    fn lanes() -> (Lanes, Lane, Slot) {
+    fn lanes() -> (Lanes, Lane, OwnSlot) {
         let memory = memfd_create("lanes", MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&memory, (Lanes::LINES * size_of::<Line>()) as i64).unwrap();
         let again = memory.try_clone().unwrap();
         let lanes = Lanes::map(memory).unwrap();
         lanes.close_all();
         lanes.give(1, std::process::id(), None);
-        let board = Scoreboard::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
-        let _ = board.claim().unwrap();
-        (lanes, Lanes::map(again).unwrap().into_lane(1), Slot::default())
+        let board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        let slots = Slots::map(board.file().try_clone().unwrap()).unwrap();
+        (lanes, Lanes::map(again).unwrap().into_lane(1), slots.own(0))
     }
 
     fn load(lanes: &Lanes, lane: usize) -> i64 {
@@ -290,12 +290,12 @@ mod tests {
         line.given().wrapping_sub(line.ended.load(Relaxed)) as i64
     }
 
-    fn open(lane: &Lane, slot: &Slot) {
-        ADD_ONE(&slot.connections_open);
+    fn open(lane: &Lane, slot: OwnSlot) {
+        slot.opened();
         lane.opened(slot);
     }
 
-    fn close(lane: &Lane, slot: &Slot) {
+    fn close(lane: &Lane, slot: OwnSlot) {
         slot.closed();
         lane.closed(slot);
     }
@@ -305,10 +305,10 @@ mod tests {
         let (lanes, lane, slot) = lanes();
         ADD_ONE(&lanes.line(1).steered);
         assert_eq!(load(&lanes, 1), 1);
-        open(&lane, &slot);
+        open(&lane, slot);
         assert_eq!(load(&lanes, 1), 1);
         assert_eq!(slot.load.load(Relaxed), 1);
-        close(&lane, &slot);
+        close(&lane, slot);
         assert_eq!(load(&lanes, 1), 0);
         assert_eq!([&slot.load, &slot.steered].map(|counter| counter.load(Relaxed)), [0, 1]);
     }
@@ -316,11 +316,11 @@ mod tests {
     #[test]
     fn what_was_not_steered_here_counts_too_once_it_is_accepted() {
         let (lanes, lane, slot) = lanes();
-        open(&lane, &slot);
-        open(&lane, &slot);
+        open(&lane, slot);
+        open(&lane, slot);
         assert_eq!(load(&lanes, 1), 2);
-        close(&lane, &slot);
-        close(&lane, &slot);
+        close(&lane, slot);
+        close(&lane, slot);
         assert_eq!(load(&lanes, 1), 0);
     }
 
@@ -328,17 +328,17 @@ mod tests {
     fn what_never_came_is_forgotten_at_the_second_tick_and_what_is_open_is_not() {
         let (lanes, lane, slot) = lanes();
         ADD_ONE(&lanes.line(1).steered);
-        open(&lane, &slot);
-        lane.tick(&slot);
+        open(&lane, slot);
+        lane.tick(slot);
         for _ in 0..1000 {
             ADD_ONE(&lanes.line(1).steered);
         }
-        lane.tick(&slot);
+        lane.tick(slot);
         assert_eq!(load(&lanes, 1), 1001, "they may still come");
         ADD_ONE(&lanes.line(1).steered);
-        lane.tick(&slot);
+        lane.tick(slot);
         assert_eq!(load(&lanes, 1), 2, "one is open, one has just been steered here");
-        lane.tick(&slot);
+        lane.tick(slot);
         assert_eq!(load(&lanes, 1), 1);
     }
 
@@ -347,12 +347,12 @@ mod tests {
         let (lanes, lane, slot) = lanes();
         for _ in 0..3 {
             ADD_ONE(&lanes.line(1).steered);
-            open(&lane, &slot);
+            open(&lane, slot);
         }
         lanes.give(1, 1, None);
         assert_eq!(load(&lanes, 1), 0);
-        close(&lane, &slot);
-        lane.tick(&slot);
+        close(&lane, slot);
+        lane.tick(slot);
         assert_eq!(load(&lanes, 1), 0);
         assert_eq!(slot.load.load(Relaxed), 2, "it shows what it has itself");
     }

@@ -12,12 +12,10 @@
 //! Those lines call the rest, which can be left closed at a first reading.
 //!
 //! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]);
-//! flood, until descriptors run out ([`accept_error`]). What a server survives: the parent's life
-//! is in [`supervisor`], which starts workers, watches, restarts, reloads and stops them; when a
-//! worker that died is started again in [`restarts`]; the two ways to start one, fork and exec, in
-//! [`start`]; the line between parent and worker, and what is told over it, in [`channel`] and
-//! [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
-//! served ([`last_call`]); what an administrator tells the parent in [`signals`].
+//! flood, until descriptors run out ([`accept_error`]). What a server survives is decided in its
+//! [`parent`], which starts workers, watches, restarts, reloads and stops them. What a worker is told by
+//! it in [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
+//! served ([`drain_accept_queue`](mod@drain_accept_queue)).
 //!
 //! Who waits for connections where tokio cannot: a thread ([`waiter`]), or the event loop itself
 //! ([`parking`]). Who gets the next one: the parent's part in [`steering`], how loaded each worker is
@@ -31,29 +29,25 @@ pub mod accept_error;
 pub mod affinity;
 pub mod announce;
 pub mod burn;
-pub mod channel;
 pub mod cli;
 pub mod connection;
 pub mod deadlines;
+pub mod drain_accept_queue;
 pub mod guard;
 pub mod handler;
 pub mod handover;
 pub mod lane;
-pub mod last_call;
 pub mod limits;
 pub mod log;
 pub mod options;
 pub mod orders;
+pub mod parent;
 pub mod parking;
 pub mod port_owner;
-pub mod restarts;
 pub mod schedule;
 pub mod scoreboard;
-pub mod signals;
 pub mod socket;
-pub mod start;
 pub mod steering;
-pub mod supervisor;
 pub mod systemd;
 pub mod waiter;
 pub mod worker;

@@ -13,6 +13,23 @@ pub fn raise_open_files() {
     }
 }
 
+/// Descriptors that a worker has beside its connections, with some to spare.
+const BESIDE: u64 = 32;
+
+/// Warns when a worker will run out of descriptors before it has as many connections as it may: then it
+/// cannot accept, and finds that out again and again.
+pub fn warn_of_too_many_connections(max_connections: u32) {
+    let wanted = u64::from(max_connections) + BESIDE;
+    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted
+    {
+        tracing::warn!(
+            "--max-connections {max_connections} is more than {soft} open files allow; `ulimit -n \
+             {wanted}` before the start raises that, or lower --max-connections"
+        );
+    }
+}
+
 /// Warns when the kernel will cap the backlog, as listen(2) does without a word.
 pub fn warn_of_capped_backlog(backlog: i32) {
     let path = "/proc/sys/net/core/somaxconn";

@@ -1,6 +1,6 @@
 //! The options both servers share: typed, and checked before any work starts.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Options {
     /// the kernel's default is (net.ipv6.bindv6only = 0).
     #[arg(long, value_name = "ADDR", env = "SERVER_HOST", default_value = "127.0.0.1",
           value_parser = parse_host)]
-    pub host: IpAddr,
+    pub host: Host,
 
     /// Port to listen on; 0 lets the kernel choose, and the line printed at start names it
     #[arg(long, value_name = "N", env = "SERVER_PORT", default_value_t = 8080)]
@@ -40,7 +40,7 @@ pub struct Options {
           value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
 
-    /// Put the scoreboard in this file, so that another process can read it
+    /// Copy the scoreboard into this file, four times a second, so that another process can read it
     #[arg(long, value_name = "PATH", env = "SERVER_SCOREBOARD")]
     pub scoreboard: Option<PathBuf>,
 
@@ -107,14 +107,47 @@ pub struct Options {
     pub affinity: Option<Affinity>,
 }
 
-fn parse_host(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0".into())
+/// An IP address. A link-local one of IPv6 (fe80::1%eth0) means something on one interface only, and so
+/// comes with that interface's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    ip: IpAddr,
+    scope: u32,
+}
+
+fn parse_host(text: &str) -> Result<Host, String> {
+    let (address, interface) = text.split_once('%').unzip();
+    let ip: IpAddr = address
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0")?;
+    let scope = match interface {
+        Some(_) if ip.is_ipv4() => return Err("an interface goes with IPv6 addresses alone".into()),
+        Some(interface) => interface_number(interface)
+            .ok_or(format!("there is no interface {interface:?}; `ip link` lists them"))?,
+        None => 0,
+    };
+    Ok(Host { ip, scope })
+}
+
+/// An interface's number, from its name or as it is.
+fn interface_number(interface: &str) -> Option<u32> {
+    let is_name = !interface.is_empty() && !interface.contains(['/', '.']);
+    let named =
+        is_name.then(|| std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")));
+    match named {
+        Some(Ok(number)) => number.trim().parse().ok(),
+        _ => interface.parse().ok(),
+    }
 }
 
 impl Options {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
+        match self.host.ip {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), self.port),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, self.port, 0, self.host.scope).into(),
+        }
     }
 }
 
@@ -123,7 +156,7 @@ impl Options {
     /// The defaults, whatever the environment says.
     pub fn for_tests() -> Self {
         Self {
-            host: [127, 0, 0, 1].into(),
+            host: Host { ip: [127, 0, 0, 1].into(), scope: 0 },
             port: 0,
             workers: 4,
             backlog: 1024,
@@ -180,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn a_link_local_address_names_its_interface() {
+        let scope = |host: &str| match parse(&["--host", host]).unwrap().address() {
+            SocketAddr::V6(address) => (address.ip().to_string(), address.scope_id()),
+            SocketAddr::V4(_) => unreachable!(),
+        };
+        assert_eq!(scope("fe80::1%lo"), ("fe80::1".into(), 1), "the loopback is the first");
+        assert_eq!(scope("fe80::1%7"), ("fe80::1".into(), 7));
+        assert_eq!(scope("::1"), ("::1".into(), 0));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for bad in [
             ["--workers", "0"],
@@ -187,6 +231,9 @@ mod tests {
             ["--port", "65536"],
             ["--backlog", "0"],
             ["--host", "localhost"],
+            ["--host", "fe80::1%"],
+            ["--host", "fe80::1%no-such-interface"],
+            ["--host", "127.0.0.1%lo"],
             ["--handler-cost", "70 parsecs"],
         ] {
             let refusal = parse(&bad).unwrap_err();

@@ -1,14 +1,17 @@
 //! What a worker is told by its parent, as the worker's event loop sees it.
 
+use std::io;
 use std::net::TcpListener as StdTcpListener;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
-use crate::channel::{Channel, Message};
 use crate::handover;
+use crate::parent::channel::{Channel, Message};
 
 /// An order.
 pub enum Order {
@@ -16,31 +19,67 @@ pub enum Order {
     Drain,
     /// Send listening sockets over this line to another worker.
     Give(HowMany, OwnedFd),
+    /// Close the last listening socket: another worker, which was given it, serves it now.
+    Release,
     /// Accept from these sockets too.
     Adopt(Vec<StdTcpListener>),
 }
 
-/// How many of its listening sockets a worker gives away.
+impl Order {
+    /// Carries out an order that concerns the listening sockets of a worker.
+    ///
+    /// # Errors
+    /// When the parent is gone.
+    pub fn carry_out(self, listeners: &mut Vec<TcpListener>, parent: &Channel) -> Result<()> {
+        match self {
+            Self::Drain => {} // the worker's own
+            Self::Give(how_many, line) => how_many.give(line, listeners),
+            Self::Release if listeners.len() > 1 => drop(listeners.pop()),
+            Self::Release => {}
+            Self::Adopt(sockets) => {
+                let reply = match watch(sockets) {
+                    Ok(adopted) => {
+                        listeners.extend(adopted);
+                        Message::Adopted
+                    }
+                    // Closed here again; their giver has kept them.
+                    Err(error) => Message::NotAdopted(format!("{error:#}")),
+                };
+                parent.send(&reply, &[])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has the event loop watch these sockets.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
+    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
+    watched.context("cannot watch a listening socket")
+}
+
+/// How many of its listening sockets a worker gives to another. They stay in use here: if the other
+/// dies before it serves them, nothing is lost.
 #[derive(Clone, Copy)]
 pub enum HowMany {
-    /// All, to a successor; they stay in use here until this worker drains.
+    /// All; this worker is to drain when the other serves.
     All,
-    /// The last, which it had adopted; it is not used here any more.
+    /// The last, which it had adopted; it is closed here when the other serves.
     One,
 }
 
 impl HowMany {
-    /// Gives. If the other side is gone nothing is lost: the sockets are still here.
-    pub fn give(self, line: OwnedFd, listeners: &mut Vec<TcpListener>) {
-        let last = listeners.len() - 1;
+    /// Sends them over this line.
+    pub fn give(self, line: OwnedFd, listeners: &[TcpListener]) {
         let given = match self {
-            Self::All => handover::give(line, listeners),
-            Self::One => handover::give(line, &listeners[last..]),
+            Self::All => listeners,
+            Self::One => &listeners[listeners.len().saturating_sub(1)..],
         };
-        match (given, self) {
-            (Ok(()), Self::One) if last > 0 => drop(listeners.pop()),
-            (Ok(()), _) => {}
-            (Err(error), _) => tracing::warn!("could not hand over a socket: {error:#}"),
+        if let Err(error) = handover::give(line, given) {
+            tracing::warn!("could not hand over a socket: {error:#}");
         }
     }
 }
@@ -49,33 +88,57 @@ impl HowMany {
 pub struct Orders<'a> {
     channel: &'a Channel,
     ready: AsyncFd<BorrowedFd<'a>>,
+    /// Keeps room for the descriptor that an order may bring, when connections use up all others.
+    reserve: Option<OwnedFd>,
 }
+
+/// How long to wait for room, if the reserve has been used up too.
+const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 impl<'a> Orders<'a> {
     /// The orders that come over this channel.
     pub fn of(channel: &'a Channel) -> Result<Self> {
         let ready = channel.watch().context("cannot watch the channel to the parent")?;
-        Ok(Self { channel, ready })
+        Ok(Self { channel, ready, reserve: None })
     }
 
     /// Waits for the next order.
     pub async fn next(&mut self) -> Result<Order> {
+        let mut wants_room = false;
         loop {
+            if self.reserve.is_none() && !wants_room {
+                self.reserve = self.channel.as_fd().try_clone_to_owned().ok();
+            }
             let mut ready = self.ready.readable().await?;
-            let Some(received) = self.channel.try_receive()? else {
-                ready.clear_ready();
-                continue;
+            let received = match self.channel.try_receive() {
+                Ok(Some(received)) => received,
+                Ok(None) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                Err(error) if Channel::is_for_want_of_room(&error) => {
+                    wants_room = true;
+                    if self.reserve.take().is_none() {
+                        sleep(ROOM_WITHIN).await; // a thread that accepts was faster
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            wants_room = false;
             let Some((message, descriptors)) = received else {
                 return Ok(Order::Drain); // a parent that is gone needs no word
             };
             match (message, descriptors.into_iter().next()) {
                 (Message::Drain, _) => return Ok(Order::Drain),
+                (Message::Release, _) => return Ok(Order::Release),
                 (Message::GiveAll, Some(line)) => return Ok(Order::Give(HowMany::All, line)),
                 (Message::GiveOne, Some(line)) => return Ok(Order::Give(HowMany::One, line)),
                 (Message::Adopt, Some(line)) => match handover::take_while_serving(line).await {
                     Ok(sockets) => return Ok(Order::Adopt(sockets)),
-                    Err(error) => tracing::warn!("could not take over a socket: {error:#}"),
+                    Err(error) => {
+                        self.channel.send(&Message::NotAdopted(format!("{error:#}")), &[])?;
+                    }
                 },
                 (message, _) => tracing::warn!("an order that makes no sense: {message:?}"),
             }

@@ -28,14 +28,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::accept_error;
-use crate::connection::Open;
+use crate::connection::ConnectionGuard;
 use crate::deadlines::TICK;
 use crate::waiter::accept;
 use crate::worker::Worker;
@@ -146,10 +146,12 @@ pub fn rest() {
 /// When that cannot be.
 pub fn start(
     listener: StdTcpListener,
+    events: Option<i32>,
     worker: &'static Worker,
     enter: Enter,
 ) -> Result<mpsc::Receiver<io::Error>> {
-    let events = tokios_epoll().context("cannot find the event loop's epoll instance")?;
+    let events = events.context("cannot find the event loop's epoll instance in /proc/self/fd")?;
+    let events = duplicate(events)?;
     let place = Place { listener, events, worker };
     let park = enter(&place).context("cannot watch a listening socket")?;
     let (errors, receiver) = mpsc::channel(1);
@@ -227,7 +229,7 @@ impl Parking {
     }
 
     fn serve(&self, stream: std::net::TcpStream) {
-        let open = Open::new(self.place.worker);
+        let open = ConnectionGuard::new(self.place.worker);
         self.place.worker.slot.accepts();
         if let Ok(stream) = TcpStream::from_std(stream) {
             self.place.worker.serve(stream, open);
@@ -239,19 +241,12 @@ impl Parking {
     }
 }
 
-/// tokio's epoll instance, which it does not tell of; /proc does. It may have several descriptors, and
-/// nobody else in this process has made another instance yet.
-fn tokios_epoll() -> Result<OwnedFd> {
-    for entry in fs::read_dir("/proc/self/fd")?.flatten() {
-        let is_epoll = |target: PathBuf| target.as_os_str() == "anon_inode:[eventpoll]";
-        let name = entry.file_name();
-        if fs::read_link(entry.path()).is_ok_and(is_epoll)
-            && let Some(descriptor) = name.to_str().and_then(|name| name.parse().ok())
-        {
-            return duplicate(descriptor);
-        }
-    }
-    bail!("/proc/self/fd shows none")
+/// The descriptors of this process that are epoll instances. tokio does not tell of its own; /proc does.
+pub fn epoll_instances() -> Vec<i32> {
+    let is_epoll = |target: PathBuf| target.as_os_str() == "anon_inode:[eventpoll]";
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let epolls = entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(is_epoll));
+    epolls.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 #[allow(unsafe_code)]

@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
 
-use crate::channel::{Channel, Message};
 use crate::lane::Lanes;
+use crate::parent::channel::{Channel, Message};
 
 /// In a worker: sends the parent its socket, and waits until the parent has done its part. So whoever
 /// sees a worker serve sees one that is steered to.

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use sd_notify::NotifyState;
 
 /// The listening socket that systemd passed, if it did (sd_listen_fds(3), socket activation). It is
@@ -19,8 +20,27 @@ pub fn listening_socket() -> Result<Option<TcpListener>> {
     ensure!(passed.len() == 1, "{} sockets were passed, one is wanted", passed.len());
     let what = "the socket that was passed (LISTEN_FDS) is no listening TCP socket";
     let listener = passed.take_tcp_listener(0).context(what)?.context(what)?;
+    ensure!(
+        getsockopt(&listener, AcceptConn)?,
+        "the socket that was passed (LISTEN_FDS) does not listen; with systemd, set Accept=no and \
+         ListenStream= in the socket unit"
+    );
     listener.set_nonblocking(true)?;
     Ok(Some(listener))
+}
+
+/// Refuses a socket that systemd passed to a server that cannot use one.
+///
+/// # Errors
+/// When one came along.
+pub fn refuse_sockets() -> Result<()> {
+    let passed = ListenFd::from_env().len();
+    ensure!(
+        passed == 0,
+        "{passed} listening sockets were passed (LISTEN_FDS), and cannot be used: each worker binds one \
+         of its own; start reuseport-server without a socket unit, or use shared-fd-server"
+    );
+    Ok(())
 }
 
 /// Tells systemd, if it wants to know (NOTIFY_SOCKET), that all workers serve.

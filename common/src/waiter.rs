@@ -42,7 +42,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::accept_error;
-use crate::connection::Open;
+use crate::connection::ConnectionGuard;
+use crate::drain_accept_queue;
 use crate::parking;
 use crate::worker::Worker;
 
@@ -72,6 +73,8 @@ pub struct Sockets {
     pub listeners: Vec<TcpListener>,
     /// How.
     pub way: Way,
+    /// The epoll instance of the event loop, once there is one.
+    pub events: Option<i32>,
 }
 
 /// How a worker waits.
@@ -86,7 +89,7 @@ pub enum Way {
 
 impl From<Vec<TcpListener>> for Sockets {
     fn from(listeners: Vec<TcpListener>) -> Self {
-        Self { listeners, way: Way::Tokio }
+        Self { listeners, way: Way::Tokio, events: None }
     }
 }
 
@@ -95,12 +98,17 @@ impl Sockets {
     ///
     /// # Errors
     /// When the kernel gives it no descriptor.
-    pub fn event_loop(&self) -> Result<Runtime> {
+    pub fn event_loop(&mut self) -> Result<Runtime> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         if let Way::Loop(_) = self.way {
             runtime.on_thread_park(parking::rest);
         }
-        runtime.enable_io().enable_time().build().context("cannot build a tokio runtime")
+        // Whoever started us may have left an instance open: tokio's is one that was not there before.
+        let before = parking::epoll_instances();
+        let built = runtime.enable_io().enable_time().build();
+        let runtime = built.context("cannot build a tokio runtime")?;
+        self.events = parking::epoll_instances().into_iter().find(|it| !before.contains(it));
+        Ok(runtime)
     }
 
     /// Divides them: those for tokio, and who waits for the others, if anybody does. To be called in
@@ -116,7 +124,7 @@ impl Sockets {
         let listener = self.listeners.pop().context("a worker without a listening socket")?;
         let waiter = match self.way {
             Way::Thread(policy) => Waiter::Thread(Waiting::start(policy, listener, worker)?),
-            Way::Loop(enter) => Waiter::Loop(parking::start(listener, worker, enter)?),
+            Way::Loop(enter) => Waiter::Loop(parking::start(listener, self.events, worker, enter)?),
             Way::Tokio => return Ok((self.listeners, None)),
         };
         Ok((self.listeners, Some(waiter)))
@@ -131,7 +139,7 @@ pub enum Waiter {
     Loop(mpsc::Receiver<io::Error>),
 }
 
-type Accepted = (std::net::TcpStream, Open);
+type Accepted = (std::net::TcpStream, ConnectionGuard);
 
 /// The event loop's side of a thread that waits.
 pub struct Waiting {
@@ -232,12 +240,12 @@ pub struct Post {
 impl Post {
     fn stand(&self, policy: &mut dyn Policy) -> io::Result<()> {
         while !self.is_relieved() {
-            self.turn(|| policy.next(self))?;
+            self.turn(self.worker.room(), || policy.next(self))?;
         }
         // Several workers may see the same last connection. Those who come too late are refused,
         // or blocked until they are interrupted, depending on the socket.
         while self.has_connection() {
-            self.turn(|| match self.accept() {
+            self.turn(drain_accept_queue::room(self.worker), || match self.accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
                 accepted => accepted.map(Some),
             })?;
@@ -248,16 +256,17 @@ impl Post {
     /// Waits until a connection can be served, then for a connection.
     fn turn(
         &self,
+        room: impl Future<Output = ()>,
         next: impl FnOnce() -> io::Result<Option<std::net::TcpStream>>,
     ) -> io::Result<()> {
         let room = async {
-            self.worker.room().await;
+            room.await;
             self.hand_over.reserve().await
         };
         // Before the wait, not after it: from a wake-up on, the connection is this worker's.
         let place = self.runtime.block_on(room).map_err(io::Error::other)?;
         match next() {
-            Ok(Some(stream)) => place.send((stream, Open::new(self.worker))),
+            Ok(Some(stream)) => place.send((stream, ConnectionGuard::new(self.worker))),
             Ok(None) => {}
             Err(error) => self.runtime.block_on(accept_error::get_over(error))?,
         }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
@@ -13,17 +12,17 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::accept_error;
-use crate::channel::Message;
-use crate::connection::{self, Open};
+use crate::connection::{self, ConnectionGuard};
 use crate::deadlines::{Deadlines, TICK};
+use crate::drain_accept_queue::drain_accept_queue;
 use crate::handler::App;
 use crate::lane::Lane;
-use crate::last_call;
 use crate::options::Options;
-use crate::orders::{Order, Orders};
-use crate::scoreboard::{Slot, State};
+use crate::orders::{Order, Orders, watch};
+use crate::parent::channel::Message;
+use crate::parent::start::WorkerContext;
+use crate::scoreboard::{OwnSlot, State};
 use crate::socket;
-use crate::start::Seat;
 use crate::waiter::{self, Sockets, Waiter};
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
@@ -31,7 +30,7 @@ pub struct Worker {
     /// The web app.
     pub app: App,
     /// Where to count.
-    pub slot: &'static Slot,
+    pub slot: OwnSlot,
     /// Where to say how loaded we are, if anybody steers by that.
     pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
@@ -47,35 +46,35 @@ pub struct Worker {
 /// The worker makes its runtime here, after it was forked: a runtime holds an epoll instance and
 /// other descriptors, and two processes that share those steal each other's events. One thread is
 /// enough, since the processes are what spreads the work over the cores.
-pub fn run(seat: &Seat, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
-    seat.slot.occupy();
+pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
+    context.slot.occupy();
     options.schedule.map_or(Ok(()), |way| way.set())?;
-    seat.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
+    context.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
-        slot: seat.slot,
-        lane: seat.lane,
+        slot: context.slot,
+        lane: context.lane,
         deadlines: Deadlines::new(options),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
-    let sockets = sockets.into();
-    sockets.event_loop()?.block_on(worker.live(seat, sockets))
+    let mut sockets: Sockets = sockets.into();
+    sockets.event_loop()?.block_on(worker.live(context, sockets))
 }
 
 impl Worker {
-    async fn live(&'static self, seat: &Seat, sockets: Sockets) -> Result<()> {
+    async fn live(&'static self, context: &WorkerContext, sockets: Sockets) -> Result<()> {
         let first = sockets.listeners.first().context("a worker without a listening socket")?;
-        self.slot.socket_inode.store(socket::inode(first), Relaxed);
-        self.slot.sockets.store(sockets.listeners.len() as u32, Relaxed);
+        self.slot.set(|slot| &slot.socket_inode, socket::inode(first));
+        self.slot.set(|slot| &slot.sockets, sockets.listeners.len() as u64);
         let (listeners, mut waiter) = sockets.divide(self)?;
         let mut listeners = watch(listeners)?; // none, where a thread waits for them
         self.slot.beat();
         tokio::spawn(self.tick());
-        let mut orders = Orders::of(&seat.channel)?;
+        let mut orders = Orders::of(&context.channel)?;
         self.slot.set_state(State::Serving);
-        seat.channel.send(&Message::Ready, &[])?;
+        context.channel.send(&Message::Ready, &[])?;
         loop {
             let order = tokio::select! {
                 biased;
@@ -86,13 +85,9 @@ impl Worker {
             };
             match order {
                 Order::Drain => break,
-                Order::Give(how_many, line) => how_many.give(line, &mut listeners),
-                Order::Adopt(sockets) => {
-                    listeners.extend(watch(sockets)?);
-                    seat.channel.send(&Message::Adopted, &[])?;
-                }
+                order => order.carry_out(&mut listeners, &context.channel)?,
             }
-            self.slot.sockets.store(listeners.len() as u32, Relaxed);
+            self.slot.set(|slot| &slot.sockets, listeners.len() as u64);
         }
         self.drain(listeners, waiter).await;
         Ok(())
@@ -101,10 +96,11 @@ impl Worker {
     /// The accept loop: take a connection off an accept queue, count it, serve it in a task of its
     /// own. Comes back only with an error that would come again at once.
     async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
+        let mut turn = 0;
         loop {
             self.room().await;
-            match accept(listeners, self.slot).await {
-                Ok(stream) => self.serve(stream, Open::new(self)),
+            match accept(listeners, &mut turn, self.slot).await {
+                Ok(stream) => self.serve(stream, ConnectionGuard::new(self)),
                 Err(error) => {
                     if let Err(error) = accept_error::get_over(error).await {
                         return error;
@@ -127,7 +123,7 @@ impl Worker {
     }
 
     /// Serves a connection that is accepted and counted.
-    pub fn serve(&'static self, stream: TcpStream, open: Open) {
+    pub fn serve(&'static self, stream: TcpStream, open: ConnectionGuard) {
         self.deadlines.spawn(stream, |stream| connection::serve(stream, open, self));
     }
 
@@ -140,7 +136,7 @@ impl Worker {
         self.deadlines.drain();
         let own = listeners.into_iter().flat_map(TcpListener::into_std);
         for listener in own.chain(waiter::drain(waiter).await) {
-            last_call::accept_all(listener, |stream| self.serve(stream, Open::new(self))).await;
+            drain_accept_queue(listener, self).await;
         }
         // However long it takes: the parent has the deadline, and kills.
         while self.slot.connections_open.load(Relaxed) > 0 {
@@ -176,14 +172,18 @@ impl Worker {
 /// the others find out inside epoll_wait(2) that nothing is left, and sleep again without coming back
 /// from it: they show as voluntary context switches. Those that come back and find the queue empty
 /// are counted here. A socket of one's own has no herd.
-async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream> {
+async fn accept(
+    listeners: &[TcpListener],
+    turn: &mut usize,
+    slot: OwnSlot,
+) -> io::Result<TcpStream> {
     let mut woken = false;
     poll_fn(|context| {
-        let polled = poll_accept(listeners, context);
+        let polled = poll_accept(listeners, turn, context);
         if polled.is_pending() {
             // The first poll only looks whether the queue holds more; each later one is a wake-up.
             if woken {
-                Slot::add(&slot.wakeups_without_connection, 1);
+                slot.add(|slot| &slot.wakeups_without_connection, 1);
             }
             woken = true;
         }
@@ -192,20 +192,47 @@ async fn accept(listeners: &[TcpListener], slot: &Slot) -> io::Result<TcpStream>
     .await
 }
 
-/// Takes a connection from the first queue that has one.
+/// Takes a connection from the next queue that has one, after the one that was asked last. If the first
+/// were always asked first, nobody would come to the second while the first is never empty.
 fn poll_accept(
     listeners: &[TcpListener],
+    turn: &mut usize,
     context: &mut std::task::Context,
 ) -> Poll<io::Result<TcpStream>> {
-    for listener in listeners {
+    for asked in 0..listeners.len() {
+        let index = (*turn + asked) % listeners.len();
+        let listener = &listeners[index];
         if let Poll::Ready(accepted) = listener.poll_accept(context) {
+            *turn = index + 1;
             return Poll::Ready(accepted.map(|(stream, _peer)| stream));
         }
     }
     Poll::Pending
 }
 
-fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
-    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
-    watched.context("cannot watch a listening socket")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sockets_are_asked_in_turns() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+            let listeners = [bind().await, bind().await];
+            let mut clients = Vec::new();
+            for listener in listeners.iter().chain(&listeners) {
+                let address = listener.local_addr().unwrap();
+                clients.push(std::net::TcpStream::connect(address).unwrap());
+            }
+            let mut turn = 0;
+            let mut accepted = Vec::new();
+            while accepted.len() < clients.len() {
+                let next = poll_fn(|context| poll_accept(&listeners, &mut turn, context));
+                accepted.push(next.await.unwrap().local_addr().unwrap().port());
+            }
+            assert_eq!(accepted[..2], accepted[2..], "one after the other");
+            assert_ne!(accepted[0], accepted[1]);
+        });
+    }
 }

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use common::options::Options;
+use common::parent::start::{How, Start, as_worker};
 use common::socket::{self, Sharing};
-use common::start::{How, Start, as_worker};
-use common::{cli, handover, log, steering, supervisor, worker};
+use common::{cli, handover, log, parent, steering, systemd, worker};
 
 use steer::Steer;
 
@@ -44,7 +44,7 @@ fn run(mut cli: Cli) -> Result<()> {
     cli.steer.fill_in(&mut cli.options);
     let options = &cli.options;
     if let Some(index) = cli.worker {
-        match as_worker(index, |seat, line| {
+        match as_worker(index, |context, line| {
             let listeners = match line {
                 // In a reload: the very socket of the worker this one replaces, queue and all.
                 Some(line) => handover::take(line)?,
@@ -53,12 +53,13 @@ fn run(mut cli: Cli) -> Result<()> {
                 }
             };
             if cli.steer != Steer::Hash {
-                steering::report(&seat.channel, &listeners[0])?;
+                steering::report(&context.channel, &listeners[0])?;
             }
-            worker::run(seat, listeners, options)
+            worker::run(context, listeners, options)
         })? {}
     }
 
+    systemd::refuse_sockets()?;
     let nobody = options.port == 0;
     ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
     ensure!(
@@ -70,5 +71,5 @@ fn run(mut cli: Cli) -> Result<()> {
     let reservation = socket::reserve(options.address(), cli.join)?;
     let address = reservation.local_addr()?;
     let start = Start { how: How::Exec, listener: None, steering };
-    supervisor::run(options, address, cli.join, start)
+    parent::run(options, address, cli.join, start)
 }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use common::affinity::Affinity;
 use common::options::Options;
+use common::parent::start::WorkerContext;
 use common::schedule::Schedule;
-use common::start::Seat;
 use common::waiter::{Sockets, Way};
 
 use crate::blocking::Blocking;
@@ -28,18 +28,18 @@ pub enum Accept {
 }
 
 impl Accept {
-    /// This way to wait for a socket, for the worker in this seat.
+    /// This way to wait for a socket, for the worker with this context.
     ///
     /// # Errors
     /// When the kernel refuses what the policy needs, such as a further descriptor.
-    pub fn to(self, seat: &Seat, listener: TcpListener) -> Result<Sockets> {
+    pub fn to(self, context: &WorkerContext, listener: TcpListener) -> Result<Sockets> {
         let way = match self {
             Self::Epoll => Way::Tokio,
             Self::Blocking => Way::Thread(Box::new(Blocking::on(&listener)?)),
             Self::Exclusive => Way::Thread(Box::new(Exclusive::on(&listener)?)),
-            Self::LeastConn => Way::Loop(LeastConn::from(seat)),
+            Self::LeastConn => Way::Loop(LeastConn::from(context)),
         };
-        Ok(Sockets { listeners: vec![listener], way })
+        Ok(Sockets { listeners: vec![listener], way, events: None })
     }
 
     /// Decides how workers that wait like this are run, where nobody has said.

@@ -90,14 +90,14 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::scoreboard::{Scoreboard, Slots};
+    use common::scoreboard::{ScoreboardOwner, Slots};
 
     /// A crew of two, of so many workers, who all have just accepted something.
     fn server(workers: usize) -> (Crew, Slots) {
-        let board = Scoreboard::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
         (0..workers).for_each(|place| assert_eq!(board.claim().unwrap(), place));
         let slots = board.into_slots();
-        for slot in (0..workers).map(|place| slots.at(place)) {
+        for slot in (0..workers).map(|place| slots.own(place)) {
             slot.set_state(State::Serving);
             slot.accepts();
         }
@@ -106,7 +106,7 @@ mod tests {
 
     /// Whether it does without the worker in this place, who is in line.
     fn suffices(crew: &Crew, slots: Slots, place: usize) -> bool {
-        let mut peers = Peers::new(slots.at(place), slots);
+        let mut peers = Peers::new(slots.own(place), slots);
         peers.look();
         crew.suffices(&peers, true, 1)
     }
@@ -119,13 +119,13 @@ mod tests {
         };
         assert_eq!(needed(&crew), [0, 1]);
 
-        slots.at(0).last_accept.store(0, Relaxed);
+        slots.own(0).set(|slot| &slot.last_accept, 0);
         assert_eq!(needed(&crew), [0, 1, 2], "the next one takes the place of one that blocks");
-        slots.at(0).accepts();
-        slots.at(1).set_state(State::Draining);
+        slots.own(0).accepts();
+        slots.own(1).set_state(State::Draining);
         assert_eq!(needed(&crew), [0, 1, 2], "or drains");
-        slots.at(1).set_state(State::Serving);
-        (0..8).for_each(|place| slots.at(place).last_accept.store(0, Relaxed));
+        slots.own(1).set_state(State::Serving);
+        (0..8).for_each(|place| slots.own(place).set(|slot| &slot.last_accept, 0));
         assert_eq!(needed(&crew), [0, 1, 2, 3, 4, 5, 6, 7], "all wait while nothing is to be done");
 
         crew.looked(true);
@@ -135,12 +135,12 @@ mod tests {
     #[test]
     fn who_has_fewer_connections_than_the_crew_is_needed() {
         let (crew, slots) = server(8);
-        slots.at(0).connections_open.store(1, Relaxed);
+        slots.own(0).set(|slot| &slot.connections_open, 1);
         assert!(suffices(&crew, slots, 5), "that is within the slack");
-        slots.at(0).connections_open.store(2, Relaxed);
-        slots.at(1).connections_open.store(2, Relaxed);
+        slots.own(0).set(|slot| &slot.connections_open, 2);
+        slots.own(1).set(|slot| &slot.connections_open, 2);
         assert!(suffices(&crew, slots, 5), "there are others before it");
-        (0..4).for_each(|place| slots.at(place).connections_open.store(2, Relaxed));
+        (0..4).for_each(|place| slots.own(place).set(|slot| &slot.connections_open, 2));
         assert!(!suffices(&crew, slots, 5));
     }
 
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn who_finds_nothing_in_the_queue_stays_outside_for_longer_pauses_of_the_crew() {
         let (mut crew, slots) = server(8);
-        let mut peers = Peers::new(slots.at(5), slots);
+        let mut peers = Peers::new(slots.own(5), slots);
         peers.look();
         let long_ago = monotonic_milliseconds() - 10 * RECENT;
-        (0..8).for_each(|place| slots.at(place).last_accept.store(long_ago, Relaxed));
+        (0..8).for_each(|place| slots.own(place).set(|slot| &slot.last_accept, long_ago));
         assert!(!crew.suffices(&peers, false, 1), "it has not looked yet");
         crew.looked(false);
         assert!(crew.suffices(&peers, false, 1));
@@ -168,7 +168,7 @@ mod tests {
     fn the_later_in_the_scoreboard_the_later_it_looks() {
         let (crew, slots) = server(8);
         let until_look = |place: usize| {
-            let mut peers = Peers::new(slots.at(place), slots);
+            let mut peers = Peers::new(slots.own(place), slots);
             peers.look();
             crew.until_look(&peers)
         };

@@ -23,7 +23,6 @@
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 
-use common::scoreboard::Slot;
 use common::waiter::{Policy, Post};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
@@ -50,7 +49,7 @@ impl Policy for Exclusive {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // Somebody who did not have to be woken was faster.
                 if woken {
-                    Slot::add(&post.worker.slot.wakeups_without_connection, 1);
+                    post.worker.slot.add(|slot| &slot.wakeups_without_connection, 1);
                 }
                 Ok(None)
             }

@@ -38,9 +38,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::deadlines::TICK;
+use common::parent::start::WorkerContext;
 use common::parking::{Enter, Park, Place, Woken};
 use common::scoreboard::{Slot, State};
-use common::start::Seat;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::crew::Crew;
@@ -100,9 +100,9 @@ struct LetDown {
 }
 
 impl LeastConn {
-    /// Waits for the worker in this seat.
-    pub fn from(seat: &Seat) -> Enter {
-        let peers = Peers::new(seat.slot, seat.slots);
+    /// Waits for the worker with this context.
+    pub fn from(context: &WorkerContext) -> Enter {
+        let peers = Peers::new(context.slot, context.slots);
         let crew = Crew::new(); // before the worker is pinned, and sees one core
         Box::new(|place| {
             let line = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -138,7 +138,7 @@ impl LeastConn {
             }
             if ready > 0 {
                 // Somebody who did not have to be woken was faster.
-                Slot::add(&self.peers.own.wakeups_without_connection, 1);
+                self.peers.own.add(|slot| &slot.wakeups_without_connection, 1);
             }
         }
         Ok(if ready == 0 || is_ready(LOOP) { Woken::Loop } else { Woken::Nothing })
@@ -162,7 +162,7 @@ impl LeastConn {
 
     /// Leaves connections to this other worker, but none for longer than [`BOUND`].
     fn stand_back(&mut self, place: &Place, other: usize) -> io::Result<Woken> {
-        Slot::add(&self.peers.own.gated, 1);
+        self.peers.own.add(|slot| &slot.gated, 1);
         let Some(since) = self.lies_since else {
             let both = [place.listener.as_fd(), place.events.as_fd()];
             let [lies, has_work] = place.poll(both, place.time())?;
@@ -191,9 +191,9 @@ impl LeastConn {
     /// A worker with fewer connections than this one has, by more than the slack.
     fn less_loaded(&mut self) -> Option<usize> {
         let open = |slot: &Slot| slot.connections_open.load(Relaxed);
-        open(self.peers.own).checked_sub(SLACK + 1)?; // the usual case, without a look at anybody
+        open(&self.peers.own).checked_sub(SLACK + 1)?; // the usual case, without a look at anybody
         self.peers.look();
-        let most = open(self.peers.own).checked_sub(self.slack() + 1)?;
+        let most = open(&self.peers.own).checked_sub(self.slack() + 1)?;
         let has_fewer = |&index: &usize| open(self.peers.at(index)) <= most;
         self.peers.all.iter().copied().find(|index| has_fewer(index) && self.takes_part(*index))
     }
@@ -212,10 +212,10 @@ impl LeastConn {
     fn takes_part(&self, index: usize) -> bool {
         let slot = self.peers.at(index);
         let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
-        slot.is_of_one_server_with(self.peers.own)
+        slot.is_of_one_server_with(&self.peers.own)
             && slot.state() == State::Serving
             // By our own heart, since to ask the clock for every worker would take longer.
-            && heartbeat(self.peers.own).saturating_sub(heartbeat(slot)) <= SILENT
+            && heartbeat(&self.peers.own).saturating_sub(heartbeat(slot)) <= SILENT
             && self.let_downs.get(&index).is_none_or(|last| {
                 last.accepted != slot.connections_accepted.load(Relaxed)
                     || last.until <= Instant::now()

@@ -15,9 +15,9 @@ use accept::Accept;
 use anyhow::{Context, Result};
 use clap::Parser;
 use common::options::Options;
+use common::parent::start::{How, Start, WorkerContext, as_worker};
 use common::socket::{self, Sharing};
-use common::start::{How, Seat, Start, as_worker};
-use common::{cli, log, supervisor, systemd, worker};
+use common::{cli, log, parent, systemd, worker};
 
 /// Serves `hello` from worker processes that accept on one shared listening socket.
 #[derive(Parser)]
@@ -49,12 +49,12 @@ fn main() -> ExitCode {
 fn run(mut cli: Cli) -> Result<()> {
     cli.accept.fill_in(&mut cli.options);
     let options = &cli.options;
-    let live = |seat: &Seat, listener: TcpListener| {
-        worker::run(seat, cli.accept.to(seat, listener)?, options)
+    let live = |context: &WorkerContext, listener: TcpListener| {
+        worker::run(context, cli.accept.to(context, listener)?, options)
     };
     if let Some(index) = cli.worker {
-        match as_worker(index, |seat, socket| {
-            live(seat, socket.context("no listening socket came along")?.into())
+        match as_worker(index, |context, socket| {
+            live(context, socket.context("no listening socket came along")?.into())
         })? {}
     }
 
@@ -65,5 +65,5 @@ fn run(mut cli: Cli) -> Result<()> {
     let address = listener.local_addr()?;
     let how = if cli.exec { How::Exec } else { How::Fork(&live) };
     let start = Start { how, listener: Some(listener), steering: None };
-    supervisor::run(options, address, false, start)
+    parent::run(options, address, false, start)
 }

@@ -211,6 +211,8 @@ pub fn command_of(pid: u32) -> String {
 mod tests {
     use std::process::{Command, Stdio};
 
+    use common::scoreboard::{ScoreboardOwner, Slots};
+
     use super::*;
 
     #[test]
@@ -236,9 +238,10 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_process_starts_and_one_whose_process_is_gone_is_gone() {
-        let board = Scoreboard::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
-        let slot = board.slot(board.claim().unwrap());
-        let condition = || Worker::read(0, slot, &HashMap::new()).condition;
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
+        let index = board.claim().unwrap();
+        let slot = Slots::map(board.file().try_clone().unwrap()).unwrap().own(index);
+        let condition = || Worker::read(0, &slot, &HashMap::new()).condition;
         assert_eq!(condition(), Condition::Starting);
         slot.occupy();
         assert_eq!(condition(), Condition::Starting);
@@ -247,16 +250,16 @@ mod tests {
         assert_eq!(condition(), Condition::Serving);
         slot.set_state(State::Draining);
         assert_eq!(condition(), Condition::Draining);
-        slot.heartbeat.store(1, Relaxed); // just after the machine was started
+        slot.set(|slot| &slot.heartbeat, 1); // just after the machine was started
         assert!(matches!(condition(), Condition::Silent(_)));
     }
 
     #[test]
     fn a_server_is_there_as_long_as_its_process() {
-        let board = Scoreboard::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
-        assert!(Reading::take(&board).has_ended());
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
+        assert!(Reading::take(board.board()).has_ended());
         board.claim().unwrap();
-        let reading = Reading::take(&board);
+        let reading = Reading::take(board.board());
         assert!(!reading.has_ended());
         assert_eq!(reading.servers[0].pid, std::process::id());
         assert!(reading.names().ends_with(&format!("(pid {})", std::process::id())));

@@ -164,9 +164,10 @@ fn table() -> Vec<Row> {
         row("connection", "6.2", "a body too large", post("Content-Length: 65537", &"b".repeat(65537)), &[&[413]], Closed),
         row("connection", "6.2", "a body too large, in chunks", chunked(&format!("10001\r\n{}\r\n0\r\n\r\n", "b".repeat(65537))), &[&[413]], Closed),
         // 6.3: both. Either is refused, or chunks alone count and the connection ends.
-        row("hyper, guard", "6.3", "a length, then chunks, then a smuggled request", post("Content-Length: 6\r\nTransfer-Encoding: chunked", &format!("0\r\n\r\n{GOOD}")), &[&[400, 405]], Closed),
-        row("hyper, guard", "6.3", "chunks, then a length, then a smuggled request", post("Transfer-Encoding: chunked\r\nContent-Length: 6", &format!("0\r\n\r\n{GOOD}")), &[&[400, 405]], Closed),
-        row("hyper, guard", "6.3", "a smuggled request within the length", post(&format!("Content-Length: {}\r\nTransfer-Encoding: chunked", 5 + GOOD.len()), &format!("0\r\n\r\n{GOOD}")), &[&[400, 405]], Closed),
+        row("guard", "6.3", "a length, then chunks, then a smuggled request", post("Content-Length: 6\r\nTransfer-Encoding: chunked", &format!("0\r\n\r\n{GOOD}")), BAD, Closed),
+        row("guard", "6.3", "chunks, then a length, then a smuggled request", post("Transfer-Encoding: chunked\r\nContent-Length: 6", &format!("0\r\n\r\n{GOOD}")), BAD, Closed),
+        row("guard", "6.3", "a smuggled request within the length", post(&format!("Content-Length: {}\r\nTransfer-Encoding: chunked", 5 + GOOD.len()), &format!("0\r\n\r\n{GOOD}")), BAD, Closed),
+        row("guard", "6.3", "both, for a path that does not exist", "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD, Closed),
         row("guard", "6.3", "a request after chunks without a length", chunked(&format!("0\r\n\r\n{GOOD}")), NO_POST, Closed),
         row("hyper", "6.3", "a request without a length has no body", post("B: c", GOOD), &[&[405], &[200]], Open),
         // 7.1: chunks.

@@ -25,7 +25,7 @@ fn all_replaced(server: &Server, before: &[u32]) -> Option<()> {
 }
 
 /// The sum of listening sockets that the workers say they accept from.
-fn sockets(server: &Server) -> u32 {
+fn sockets(server: &Server) -> u64 {
     server.scoreboard.workers().map(|(_, slot)| slot.sockets.load(Relaxed)).sum()
 }
 
@@ -52,10 +52,14 @@ fn a_worker_that_dies_is_replaced_and_what_it_counted_stays_in_the_totals() {
 #[test]
 fn after_too_many_deaths_the_next_start_waits_and_a_line_says_so() {
     for name in SERVERS {
-        let (server, log) = Server::start_with_log(name, &["--workers", "1"]);
+        // The port is never without a worker: then the pause would not grow.
+        let (server, log) = Server::start_with_log(name, &["--workers", "2"]);
+        let stays = server.workers()[1];
         for _ in 0..7 {
             let worker = wait_for("a worker", || {
-                server.scoreboard.is_serving().then(|| server.workers()[0])
+                let workers = server.workers();
+                let is_whole = server.scoreboard.is_serving() && workers.len() == 2;
+                workers.into_iter().find(|&worker| is_whole && worker != stays)
             });
             send(worker, Signal::SIGKILL);
             wait_for("its end", || {

@@ -9,6 +9,7 @@ mod chromium;
 mod clients;
 mod compare;
 mod cost;
+mod faults;
 mod foreign;
 mod fuzz;
 mod http;

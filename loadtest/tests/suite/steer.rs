@@ -5,12 +5,12 @@ use std::fs::Permissions;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use common::lane::room;
-use common::scoreboard::{Slot, State};
+use common::scoreboard::{Counter, Slot, State};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -48,7 +48,7 @@ fn start(policy: &str, arguments: &[&str]) -> Server {
 }
 
 /// A counter of each worker that serves.
-fn each(server: &Server, counter: fn(&Slot) -> &AtomicU64) -> Vec<u64> {
+fn each(server: &Server, counter: fn(&Slot) -> &Counter) -> Vec<u64> {
     let serving = server.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
     serving.map(|(_, slot)| counter(slot).load(Relaxed)).collect()
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once.
@@ -28,11 +28,13 @@ impl Signals {
     /// them: they obey their parent, who tells them over the channel. A terminal's Ctrl-C reaches
     /// all of them, and none may act on it by itself.
     pub fn take() -> Result<Self> {
-        let set: SigSet = OURS.into_iter().collect();
-        set.thread_block().context("cannot block signals")?;
-        SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .context("cannot make a signalfd")
-            .map(Self)
+        reset()?;
+        SignalFd::with_flags(
+            &OURS.into_iter().collect(),
+            SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+        )
+        .context("cannot make a signalfd")
+        .map(Self)
     }
 
     /// The next signal, if there is one.
@@ -40,6 +42,25 @@ impl Signals {
         let info = self.0.read_signal()?;
         Ok(info.and_then(|info| Signal::try_from(info.ssi_signo as i32).ok()))
     }
+}
+
+/// Undoes what whoever started this process may have done to its signals, and blocks those that are
+/// [taken](Signals::take) or left to the parent. Both are inherited: with SIGCHLD ignored, as some init
+/// systems have it, workers that have ended could not be waited for; with SIGURG blocked, a thread that
+/// waits for connections could not be interrupted.
+///
+/// # Errors
+/// When the kernel refuses, which it does not.
+pub fn reset() -> Result<()> {
+    // Blocked first, so that none of them ends this process in between.
+    let blocked: SigSet = OURS.into_iter().collect();
+    blocked.thread_set_mask().context("cannot block signals")?;
+    for ours in OURS.into_iter().chain([Signal::SIGURG]) {
+        #[allow(unsafe_code)]
+        // SAFETY: the default action replaces none of our handlers, and runs no code of this process.
+        unsafe { signal(ours, SigHandler::SigDfl) }.context("cannot reset a signal")?;
+    }
+    Ok(())
 }
 
 impl AsFd for Signals {

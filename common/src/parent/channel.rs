@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, socketpair,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -32,16 +32,21 @@ pub enum Message {
     },
     /// Parent to worker: answer what there is, then end.
     Drain,
-    /// Parent to worker: send all your listening sockets over the line that comes along.
+    /// Parent to worker: send all your listening sockets over the line that comes along. They stay in
+    /// use here until this worker drains.
     GiveAll,
-    /// Parent to worker: send one of your listening sockets over that line, and keep the others.
+    /// Parent to worker: send the last of your listening sockets over that line.
     GiveOne,
+    /// Parent to worker: close that last one, another worker serves it now.
+    Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
     Adopt,
     /// Worker to parent: the accept loop runs.
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
     Adopted,
+    /// Worker to parent: the sockets did not come, none of them is kept, and why.
+    NotAdopted(String),
     /// Worker to worker, or to the parent: here is a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
@@ -66,8 +71,23 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
-    /// Sends a message, and copies of descriptors with it.
+    /// Sends a message, and copies of descriptors with it. Waits if the line is full.
     pub fn send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        self.send_with(message, descriptors, MsgFlags::empty())
+    }
+
+    /// Sends a message unless the line is full: then the other end has not read for very long, and the
+    /// parent must not wait for a worker.
+    pub fn try_send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
+        self.send_with(message, descriptors, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_with(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd],
+        flags: MsgFlags,
+    ) -> Result<()> {
         let numbers;
         let (kind, text) = match message {
             Message::Start { lane, cpu } => {
@@ -77,9 +97,11 @@ impl Channel {
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
             Message::GiveOne => (b'1', ""),
+            Message::Release => (b'r', ""),
             Message::Adopt => (b'A', ""),
             Message::Ready => (b'R', ""),
             Message::Adopted => (b'a', ""),
+            Message::NotAdopted(reason) => (b'n', reason.as_str()),
             Message::Socket => (b's', ""),
             Message::Done => (b'.', ""),
             Message::Failed(reason) => (b'F', reason.as_str()),
@@ -90,7 +112,8 @@ impl Channel {
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &rights[..0] } else { &rights[..] };
-        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &parts, rights, flags, None)?;
         Ok(())
     }
 
@@ -107,6 +130,11 @@ impl Channel {
         }
     }
 
+    /// Whether receiving failed for want of room for a descriptor; the message is still there.
+    pub fn is_for_want_of_room(error: &anyhow::Error) -> bool {
+        error.downcast_ref() == Some(&Errno::ENOBUFS)
+    }
+
     /// Whether the other end is gone. Takes no message off the line, as receiving would.
     pub fn is_broken(&self) -> bool {
         let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP comes unasked
@@ -120,17 +148,20 @@ impl Channel {
         Ok(unsafe { AsyncFd::register(self.0.as_fd()) }?)
     }
 
+    /// The message is looked at first, and taken only when its descriptors are here: recvmsg(2) drops
+    /// those that this process has no room for, and then nobody could ever get them again. So a message
+    /// for which there is no room (ENOBUFS) stays in the line, and can be received later.
     #[allow(unsafe_code)]
     fn receive_with(&self, flags: MsgFlags) -> Result<Option<Received>> {
         let mut bytes = [0; 1 + LONGEST];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-        let received =
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-                Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
-                other => other?,
-            };
+        let look = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), look)
+        {
+            Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
+            other => other?,
+        };
         let mut descriptors = Vec::new();
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = message {
@@ -141,6 +172,9 @@ impl Channel {
             }
         }
         let length = received.bytes;
+        if length > 0 {
+            recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT)?; // the rest goes with it
+        }
         let message = match bytes[..length].split_first() {
             None => return Ok(None),
             Some((b'S', numbers)) => {
@@ -151,9 +185,11 @@ impl Channel {
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
+            Some((b'r', _)) => Message::Release,
             Some((b'A', _)) => Message::Adopt,
             Some((b'R', _)) => Message::Ready,
             Some((b'a', _)) => Message::Adopted,
+            Some((b'n', text)) => Message::NotAdopted(String::from_utf8_lossy(text).into()),
             Some((b's', _)) => Message::Socket,
             Some((b'.', _)) => Message::Done,
             Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),
@@ -207,6 +243,39 @@ mod tests {
         parent.send(&Message::Adopt, &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
         assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
+    }
+
+    #[test]
+    fn a_message_whose_descriptor_finds_no_room_stays_in_the_line() {
+        let child = |limit| {
+            // In a process of its own: the limit is the whole process's.
+            let test = std::env::current_exe().unwrap();
+            let name = "parent::channel::tests::a_message_whose_descriptor_finds_no_room_stays_in_the_line";
+            let mut command = std::process::Command::new(test);
+            command.args(["--exact", name]).env("NO_ROOM_FOR_DESCRIPTORS", limit);
+            command.output().unwrap()
+        };
+        if std::env::var_os("NO_ROOM_FOR_DESCRIPTORS").is_none() {
+            let output = child("1");
+            return assert!(output.status.success(), "{output:?}");
+        }
+        let (parent, worker) = Channel::pair().unwrap();
+        parent.send(&Message::Adopt, &[parent.as_fd()]).unwrap();
+        parent.send(&Message::Drain, &[]).unwrap();
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+        let mut full = Vec::new();
+        while let Ok(descriptor) = worker.as_fd().try_clone_to_owned() {
+            full.push(descriptor);
+        }
+        for _ in 0..3 {
+            assert!(Channel::is_for_want_of_room(&worker.try_receive().unwrap_err()));
+        }
+        full.pop();
+        let (message, descriptors) = worker.try_receive().unwrap().unwrap().unwrap();
+        assert_eq!((message, descriptors.len()), (Message::Adopt, 1));
+        assert_eq!(worker.try_receive().unwrap().unwrap().unwrap().0, Message::Drain);
     }
 
     #[test]

@@ -19,9 +19,10 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::channel::{Channel, Message};
+use super::channel::{Channel, Message};
+use super::signals;
 use crate::lane::{Lane, Lanes};
-use crate::scoreboard::{Scoreboard, Slot, Slots};
+use crate::scoreboard::{OwnSlot, ScoreboardOwner, Slots};
 use crate::steering::Steering;
 
 /// How a program starts its workers.
@@ -37,21 +38,21 @@ pub struct Start<'a> {
 /// The two ways.
 #[derive(Clone, Copy)]
 pub enum How<'a> {
-    /// By fork: the child runs this with its seat and its copy of the shared socket.
-    Fork(&'a Life<'a>),
+    /// By fork: the child runs this with its context and its copy of the shared socket.
+    Fork(&'a Serve<'a>),
     /// By exec, as a fresh copy of this program, see [`as_worker`].
     Exec,
 }
 
 /// What a forked worker does.
-pub type Life<'a> = dyn Fn(&Seat, TcpListener) -> Result<()> + 'a;
+pub type Serve<'a> = dyn Fn(&WorkerContext, TcpListener) -> Result<()> + 'a;
 
 /// What makes a process a worker: a line to its parent and a slot to count in.
-pub struct Seat {
+pub struct WorkerContext {
     /// The line to the parent.
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
-    pub slot: &'static Slot,
+    pub slot: OwnSlot,
     /// That one and everybody else's.
     pub slots: Slots,
     /// The lane it keeps, where a policy steers by load.
@@ -60,14 +61,14 @@ pub struct Seat {
     pub cpu: Option<usize>,
 }
 
-/// Forks a worker. In the child `take_seat` closes what is the parent's alone, and gives the slots
+/// Forks a worker. In the child `take_over` closes what is the parent's alone, and gives the slots
 /// and the socket.
 pub fn by_fork(
     channel: Channel,
     index: usize,
     cpu: Option<usize>,
-    take_seat: impl FnOnce() -> (Slots, TcpListener),
-    live: &Life,
+    take_over: impl FnOnce() -> (Slots, TcpListener),
+    serve: &Serve,
 ) -> Result<Pid> {
     #[allow(unsafe_code)]
     // SAFETY: the parent has one thread and has never used tokio, so the child's copy is whole: no
@@ -75,9 +76,9 @@ pub fn by_fork(
     match unsafe { fork() }.context("cannot fork a worker")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let (slots, listener) = take_seat();
-            let seat = Seat { channel, slot: slots.at(index), slots, lane: None, cpu };
-            live_and_exit(&seat, |seat| live(seat, listener))
+            let (slots, listener) = take_over();
+            let context = WorkerContext { channel, slot: slots.own(index), slots, lane: None, cpu };
+            serve_and_exit(&context, |context| serve(context, listener))
         }
     }
 }
@@ -93,7 +94,7 @@ pub fn by_exec(
     ours: &Channel,
     theirs: Channel,
     index: usize,
-    scoreboard: &Scoreboard,
+    scoreboard: &ScoreboardOwner,
     lane: Option<(usize, BorrowedFd)>,
     cpu: Option<usize>,
     inheritance: Option<BorrowedFd>,
@@ -104,7 +105,7 @@ pub fn by_exec(
         .arg0(name)
         .args(std::env::args_os().skip(1))
         // The last one wins: where --port 0 was asked for, workers get the port that it became.
-        .arg(format!("--port={}", scoreboard.address().port()))
+        .arg(format!("--port={}", scoreboard.board().address().port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
@@ -116,16 +117,17 @@ pub fn by_exec(
     Ok(Pid::from_raw(child.id() as i32))
 }
 
-/// In a worker started by exec: takes its seat and lives, with what it inherits if there is
+/// In a worker started by exec: receives its context and serves, with what it inherits if there is
 /// something.
 ///
 /// # Errors
 /// When this process is no worker: somebody typed `--worker` by hand.
 pub fn as_worker(
     index: usize,
-    live: impl FnOnce(&Seat, Option<OwnedFd>) -> Result<()>,
+    serve: impl FnOnce(&WorkerContext, Option<OwnedFd>) -> Result<()>,
 ) -> Result<Infallible> {
     name_process();
+    signals::reset()?;
     let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let (message, descriptors) = channel
         .receive()
@@ -137,7 +139,7 @@ pub fn as_worker(
     };
     let mut descriptors = descriptors.into_iter();
     let scoreboard = descriptors.next().context("no scoreboard came along")?;
-    let slots = Scoreboard::from_file(scoreboard.into())?.into_slots();
+    let slots = Slots::map(scoreboard.into())?;
     let lane = match lane {
         Some(number) => {
             let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
@@ -146,18 +148,17 @@ pub fn as_worker(
         }
         None => None,
     };
-    let seat = Seat { channel, slot: slots.at(index), slots, lane, cpu };
-    live_and_exit(&seat, |seat| live(seat, descriptors.next()))
+    let context = WorkerContext { channel, slot: slots.own(index), slots, lane, cpu };
+    serve_and_exit(&context, |context| serve(context, descriptors.next()))
 }
 
-/// A worker's life from its seat to its exit. An error is the parent's to print: one server, one
-/// line.
-fn live_and_exit(seat: &Seat, live: impl FnOnce(&Seat) -> Result<()>) -> ! {
-    let lived = go_with_parent(&seat.channel).and_then(|()| live(seat));
-    if let Err(error) = &lived {
-        let _ = seat.channel.send(&Message::Failed(format!("{error:#}")), &[]);
+/// Serves, then exits. An error is the parent's to print: one server, one line.
+fn serve_and_exit(context: &WorkerContext, serve: impl FnOnce(&WorkerContext) -> Result<()>) -> ! {
+    let served = go_with_parent(&context.channel).and_then(|()| serve(context));
+    if let Err(error) = &served {
+        let _ = context.channel.send(&Message::Failed(format!("{error:#}")), &[]);
     }
-    std::process::exit(lived.is_err().into())
+    std::process::exit(served.is_err().into())
 }
 
 /// Gives this process the program's name in `top` and `ps`, where it would be "exe" after

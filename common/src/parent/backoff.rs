@@ -1,0 +1,134 @@
+//! When a worker that died is started again: at once, unless workers die young again and again.
+//!
+//! A worker that has served for a second was fine when it started, so its successor will be: whatever
+//! killed it, a pause would only take capacity away. The pauses are for workers that die young, of which
+//! starting more of them would only use up the CPU.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Whoever has served for so long does not die young.
+const GROWN: Duration = Duration::from_secs(1);
+/// More deaths than these ...
+const DEATHS: usize = 5;
+/// ... within this time are too many. systemd's default is the same, and it gives up then.
+const WINDOW: Duration = Duration::from_secs(10);
+/// The first pause, and the longest one while nobody serves although workers can; each further death
+/// doubles it ...
+const SHORTEST: Duration = Duration::from_millis(100);
+/// ... up to this.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Remembers deaths, and says how long to wait.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    deaths: VecDeque<Instant>,
+    pause: Option<Duration>,
+    not_before: Option<Instant>,
+    /// Starts that need not wait, for workers that did not die young.
+    at_once: usize,
+}
+
+impl Backoff {
+    /// Notes the death of a worker that had served for so long, if it ever served, and a start that
+    /// failed as one that never did. Gives the pause that follows, if there is one.
+    ///
+    /// If `nobody` is left to serve, and this one could, the port must not be without a worker for long.
+    pub fn died(
+        &mut self,
+        served: Option<Duration>,
+        nobody: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        if served.is_some_and(|served| served >= GROWN) {
+            self.at_once += usize::from(self.not_before(now).is_some());
+            return None;
+        }
+        self.note(now);
+        if nobody && served.is_some() {
+            self.not_before = self.not_before(now).map(|time| time.min(now + SHORTEST));
+        }
+        self.not_before(now).map(|time| time - now)
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.deaths.push_back(now);
+        while self.deaths.front().is_some_and(|&death| now - death >= WINDOW) {
+            self.deaths.pop_front();
+        }
+        self.pause = (self.deaths.len() > DEATHS)
+            .then(|| self.pause.map_or(SHORTEST, |pause| (2 * pause).min(LONGEST)));
+        self.not_before = self.pause.map(|pause| now + pause);
+    }
+
+    /// Whether a worker may be started now; then one is.
+    pub fn may_start(&mut self, now: Instant) -> bool {
+        if self.not_before(now).is_none() {
+            return true;
+        }
+        let may = self.at_once > 0;
+        self.at_once -= usize::from(may);
+        may
+    }
+
+    /// When the next worker may be started, if that must wait or had to: the time may have come already.
+    pub fn next_start(&self) -> Option<Instant> {
+        self.not_before
+    }
+
+    /// The time before which no worker is to be started, if there is one and it is to come.
+    pub fn not_before(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|&time| time > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YOUNG: Option<Duration> = Some(Duration::from_millis(999));
+
+    #[test]
+    fn five_young_deaths_in_ten_seconds_are_borne_and_the_sixth_makes_it_wait() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        for _ in 0..5 {
+            assert_eq!(backoff.died(YOUNG, false, now), None);
+            assert_eq!(backoff.not_before(now), None);
+        }
+        assert_eq!(backoff.died(None, false, now), Some(SHORTEST));
+        assert_eq!(backoff.not_before(now), Some(now + SHORTEST));
+        assert_eq!(backoff.not_before(now + SHORTEST), None);
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_limit_and_is_forgotten_after_a_quiet_time() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        let pauses: Vec<u128> = (0..14)
+            .filter_map(|_| backoff.died(YOUNG, false, now))
+            .map(|pause| pause.as_millis())
+            .collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(backoff.died(YOUNG, false, now + WINDOW), None);
+    }
+
+    #[test]
+    fn a_worker_that_had_served_for_a_second_is_replaced_at_once() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(backoff.died(Some(GROWN), true, now), None);
+        }
+        (0..6).for_each(|_| _ = backoff.died(YOUNG, false, now));
+        assert!(!backoff.may_start(now));
+        assert_eq!(backoff.died(Some(GROWN), false, now), None);
+        assert_eq!([backoff.may_start(now), backoff.may_start(now)], [true, false], "one for one");
+    }
+
+    #[test]
+    fn the_last_worker_waits_for_100_ms_at_most_unless_none_could_serve() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        (0..20).for_each(|_| _ = backoff.died(YOUNG, false, now));
+        assert_eq!(backoff.died(None, true, now), Some(LONGEST));
+        assert_eq!(backoff.died(YOUNG, true, now), Some(SHORTEST));
+        assert_eq!(backoff.not_before(now), Some(now + SHORTEST));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the parent says: to whoever started the server, and in the log.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::driver::{Driver, Process};
+use super::state::Note;
+use crate::announce::{Announced, announce};
+use crate::systemd;
+
+impl Driver<'_> {
+    pub(super) fn announce(&self) {
+        let inode = |index| self.scoreboard().board().slot(index).socket_inode.load(Relaxed);
+        let announced = |process: &Process| Announced {
+            index: process.index,
+            pid: process.pid.as_raw(),
+            inode: inode(process.index),
+        };
+        let all: Vec<Announced> = self.processes.values().map(announced).collect();
+        // A closed stdout is no reason to stop serving.
+        let _ = announce(self.address, &all);
+        systemd::ready();
+    }
+
+    pub(super) fn log(&self, note: Note) {
+        let known = |worker| self.processes.get(&worker);
+        let index = |worker| known(worker).map_or("?".into(), |it| it.index.to_string());
+        let name = |worker| {
+            let pid = known(worker).map_or("?".into(), |it| it.pid.to_string());
+            format!("worker {} (pid {pid})", index(worker))
+        };
+        match note {
+            Note::Wanted(now, before) => {
+                tracing::info!("{now} workers from now on, instead of {before}");
+            }
+            Note::Reloading => tracing::info!("reloading"),
+            Note::Reloaded(serving) => {
+                let pids: Vec<i32> =
+                    serving.into_iter().filter_map(known).map(|it| it.pid.as_raw()).collect();
+                tracing::info!("reloaded, the workers' pids are {pids:?}");
+            }
+            Note::ReloadGivenUp(old, failed, why) => {
+                let why = match known(failed) {
+                    Some(process) => format!("worker {} cannot serve: {why}", process.index),
+                    None => why, // it was not even started
+                };
+                tracing::error!("reload given up, worker {} stays: {why}", index(old));
+            }
+            Note::Died(worker, why, pause) => put_off(&format!("{} {why}", name(worker)), pause),
+            Note::DiedLeaving(worker, why) => {
+                tracing::error!("{} {why}; it was about to end", name(worker));
+            }
+            Note::NotStarted(why, pause) => {
+                put_off(&format!("a worker cannot be started: {why}"), pause);
+            }
+            Note::Hangs(worker) => {
+                let limit = self.options.hang_timeout;
+                tracing::error!("the event loop of {} has not turned for {limit:?}", name(worker));
+            }
+            Note::DrainIsOver(worker) => {
+                let open = known(worker).map_or(0, |process| {
+                    self.scoreboard().board().slot(process.index).connections_open.load(Relaxed)
+                });
+                tracing::warn!(
+                    "{} is killed with {open} connections open: --drain-timeout is over",
+                    name(worker)
+                );
+            }
+            Note::NotAdopted(giver, heir, why) => {
+                let (giver, heir) = (name(giver), name(heir));
+                tracing::warn!("{giver} stays, as {heir} cannot take over its sockets: {why}");
+            }
+        }
+    }
+}
+
+fn put_off(what: &str, pause: Option<Duration>) {
+    match pause {
+        None => tracing::error!("{what}; another is started"),
+        Some(pause) => tracing::error!("{what}; too many deaths, the next start in {pause:?}"),
+    }
+}

@@ -1,0 +1,93 @@
+//! Starts workers' processes, and has connections steered to them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Result, anyhow};
+use nix::unistd::Pid;
+
+use super::channel::Channel;
+use super::driver::{Driver, Process};
+use super::start::{How, by_exec, by_fork};
+use super::state::{Event, Generation};
+use crate::affinity::{self, Affinity};
+
+impl Driver<'_> {
+    /// Starts a worker's process. Gives the CPU that it is pinned to, if it is.
+    pub(super) fn start(
+        &mut self,
+        worker: Generation,
+        inherits: bool,
+        lane: Option<usize>,
+    ) -> Result<Option<usize>> {
+        let cpu = match self.options.affinity {
+            // Asked anew: some may have been taken away from us.
+            Some(Affinity::Pinned) => self.state.cpu_for(worker, &affinity::cpus()?),
+            _ => None,
+        };
+        let (line, theirs) = match inherits.then(Channel::pair).transpose()? {
+            Some((giver, taker)) => (Some(giver.into()), Some(OwnedFd::from(taker))),
+            None => (None, None),
+        };
+        let index = match self.claimed.pop_front() {
+            Some(index) => index,
+            None => self.scoreboard_mut().claim()?,
+        };
+        match self.start_process(index, theirs, lane, cpu) {
+            Ok((pid, channel)) => {
+                let process =
+                    Process { pid, index, channel, is_heard: true, line, last_words: None };
+                self.processes.insert(worker, process);
+                Ok(cpu)
+            }
+            Err(error) => {
+                self.scoreboard_mut().release(index);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_process(
+        &mut self,
+        index: usize,
+        line: Option<OwnedFd>,
+        lane: Option<usize>,
+        cpu: Option<usize>,
+    ) -> Result<(Pid, Channel)> {
+        let (ours, theirs) = Channel::pair()?;
+        let mut ours = Some(ours);
+        let pid = match self.start.how {
+            How::Fork(serve) => {
+                let take_over = || {
+                    // In the child: its copies of what is the parent's are closed, or taken.
+                    ours = None;
+                    self.processes.clear();
+                    let parent_only = self.parent_only.take().expect("every child takes it once");
+                    let listener = self.start.listener.take().expect("so it does this");
+                    (parent_only.scoreboard.into_slots(), listener)
+                };
+                by_fork(theirs, index, cpu, take_over, serve)?
+            }
+            How::Exec => {
+                let shared = self.start.listener.as_ref().map(AsFd::as_fd);
+                let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
+                let ours = ours.as_ref().expect("it is taken in forked children alone");
+                let lane = lane.zip(self.lanes().map(AsFd::as_fd));
+                by_exec(ours, theirs, index, self.scoreboard(), lane, cpu, inheritance)?
+            }
+        };
+        Ok((pid, ours.expect("a forked child does not come back")))
+    }
+
+    /// Has new connections steered to a worker that listens on a new socket. If that fails the worker is
+    /// of no use: it would get nothing, or something by another rule than was asked for.
+    pub(super) fn steer(&mut self, worker: Generation, sockets: usize) -> Option<Event> {
+        let steering = self.start.steering.as_ref()?;
+        let (lane, _) = self.state.lane_of(worker)?;
+        let entered = match self.along.first() {
+            Some(socket) => steering.enter(lane, socket.as_fd(), sockets),
+            None => Err(anyhow!("has sent no socket")),
+        };
+        let process = self.processes.get_mut(&worker)?;
+        entered.err().map(|error| process.is_unusable(worker, format!("{error:#}")))
+    }
+}

@@ -1,0 +1,377 @@
+//! The parent's decisions: what follows from an event.
+//!
+//! [`step`] is a pure function of state, event and time. It makes no system call and reads no clock, so
+//! every sequence of deaths, signals and late messages can be tried without a process.
+//!
+//! | event | what follows |
+//! |---|---|
+//! | a worker serves | the worker that it replaces drains; the socket it was given is closed by its giver |
+//! | a worker has adopted sockets | their giver drains |
+//! | a worker could not adopt | the giver keeps its sockets and serves on; others are asked first for a while |
+//! | a worker dies that was to stay | another is started, at once or after a pause |
+//! | a successor dies before it serves | the reload is given up, the old worker stays |
+//! | a worker dies while its successor starts | the successor becomes its replacement |
+//! | a start fails | as the death of what was started; nobody has been asked for a socket yet |
+//! | the channel of a living worker closes | it is killed, unless it exits within a second |
+//! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
+//! | a drain's time is over, an event loop stands still | that worker is killed |
+//!
+//! After each event `advance` orders what is due: missing workers are started, surplus
+//! ones end, a reload takes its next step.
+
+use std::time::{Duration, Instant};
+
+use super::state::{
+    Action, Event, Generation, MOST_WORKERS, Note, Settings, State, Transfer, Worker, WorkerState,
+};
+
+/// How often the parent looks whether a worker hangs, at least.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a worker that has closed its channel may take to exit.
+const EXIT_WITHIN: Duration = Duration::from_secs(1);
+
+/// For how long a worker is not asked again to give or adopt sockets after that failed.
+const REST: Duration = Duration::from_secs(5);
+
+/// What an event changes, and what is to be done now.
+pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
+    let mut actions = Vec::new();
+    match event {
+        Event::Begin => state.next_look = state.settings.look_interval().map(|time| now + time),
+        Event::Started(worker, cpu) => state.on_started(worker, cpu, &mut actions),
+        Event::StartFailed(worker, why) => state.on_start_failed(worker, why, now, &mut actions),
+        Event::Socket(worker) => state.on_socket(worker, &mut actions),
+        Event::Ready(worker) => state.on_ready(worker, now, &mut actions),
+        Event::Adopted(heir) => state.on_adopted(heir, now, &mut actions),
+        Event::NotAdopted(heir, why) => state.on_not_adopted(heir, why, now, &mut actions),
+        Event::Unusable(worker) => state.fail(worker, &mut actions),
+        Event::Closed(worker) => {
+            if let Some(worker) = state.worker_mut(worker) {
+                worker.closed.get_or_insert(now);
+            }
+        }
+        Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
+        Event::Stop if !state.ending => state.end(now, &mut actions),
+        Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
+        Event::Reload => {
+            actions.push(Action::Note(Note::Reloading));
+            state.reloading = true;
+            state.to_replace = state.workers.iter().map(|worker| worker.generation).collect();
+        }
+        Event::More => state.want((state.wanted + 1).min(MOST_WORKERS), &mut actions),
+        Event::Fewer => state.want((state.wanted - 1).max(1), &mut actions),
+        Event::Time(silences) => state.on_time(&silences, now, &mut actions),
+    }
+    if !state.ending {
+        state.advance(now, &mut actions);
+    }
+    actions
+}
+
+impl State {
+    fn on_started(
+        &mut self,
+        generation: Generation,
+        cpu: Option<usize>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.worker_mut(generation) else { return };
+        worker.cpu = cpu;
+        // Only now: had the start failed, what was sent would lie in a line that nobody reads.
+        if let Some(Transfer { giver, .. }) = worker.inherits {
+            let all = worker.replaces.is_some();
+            actions.push(Action::Give { giver, taker: generation, all });
+        }
+    }
+
+    fn on_start_failed(
+        &mut self,
+        generation: Generation,
+        why: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(failed) = self.remove(generation) else { return };
+        if self.ending {
+            return;
+        }
+        if !self.announced {
+            actions.push(Action::Abort(generation, why));
+        } else if let Some(old) = failed.replaces {
+            self.give_up_reload(old, generation, why, actions);
+        } else {
+            let nobody = self.count(|worker| worker.state == WorkerState::Serving) == 0;
+            let pause = self.backoff.died(None, nobody, now);
+            actions.push(Action::Note(Note::NotStarted(why, pause)));
+        }
+    }
+
+    fn on_socket(&self, generation: Generation, actions: &mut Vec<Action>) {
+        let Some(worker) = self.worker(generation) else { return };
+        // A successor's socket is its predecessor's, which has been entered already.
+        if worker.state == WorkerState::Starting && worker.lane.is_some() && !worker.takes_lane {
+            actions.push(Action::Steer { worker: generation, sockets: self.sockets() });
+            actions.push(Action::OpenLane(generation));
+        }
+    }
+
+    fn on_ready(&mut self, generation: Generation, now: Instant, actions: &mut Vec<Action>) {
+        let Some(worker) = self.worker_mut(generation) else { return };
+        if worker.state != WorkerState::Starting {
+            return; // it was told to end meanwhile
+        }
+        worker.state = WorkerState::Serving;
+        worker.serves_since = Some(now);
+        let (replaced, inherited) = (worker.replaces.take(), worker.inherits.take());
+        if worker.takes_lane {
+            actions.push(Action::OpenLane(generation));
+        }
+        if let Some(Transfer { giver, sockets }) = inherited {
+            worker.sockets = sockets.clone();
+            if let Some(giver) = self.worker_mut(giver) {
+                giver.sockets.retain(|socket| !sockets.contains(socket));
+                if replaced.is_none() && !giver.ends() {
+                    actions.push(Action::Release(giver.generation));
+                }
+            }
+        }
+        if let Some(old) = replaced {
+            self.drain(old, now, actions);
+        }
+    }
+
+    fn on_adopted(&mut self, heir: Generation, now: Instant, actions: &mut Vec<Action>) {
+        let Some(worker) = self.worker_mut(heir) else { return };
+        let Some(Transfer { giver, sockets }) = worker.adopting.take() else { return };
+        worker.sockets.extend(&sockets);
+        if let Some(worker) = self.worker_mut(giver) {
+            worker.sockets.retain(|socket| !sockets.contains(socket));
+            if let Some(lane) = worker.lane.take() {
+                actions.push(Action::LeaveLane(lane));
+                self.close_lane(Some(lane), actions);
+            }
+            self.drain(giver, now, actions);
+        }
+    }
+
+    fn on_not_adopted(
+        &mut self,
+        heir: Generation,
+        why: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.worker_mut(heir) else { return };
+        let Some(Transfer { giver, .. }) = worker.adopting.take() else { return };
+        worker.rests_until = Some(now + REST);
+        if let Some(worker) = self.worker_mut(giver)
+            && worker.state == (WorkerState::GivingAway { heir })
+        {
+            worker.state = WorkerState::Serving;
+            worker.rests_until = Some(now + REST);
+            actions.push(Action::Note(Note::NotAdopted(giver, heir, why)));
+        }
+    }
+
+    fn on_exited(
+        &mut self,
+        generation: Generation,
+        why: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(dead) = self.remove(generation) else { return };
+        self.close_lane(dead.lane, actions);
+        if self.ending || dead.ends() {
+            return;
+        }
+        match dead.state {
+            WorkerState::GivingAway { .. } => {
+                actions.push(Action::Note(Note::DiedLeaving(generation, why)));
+            }
+            _ if dead.serves_since.is_none() && !self.announced => {
+                actions.push(Action::Abort(generation, why));
+            }
+            _ => match dead.replaces {
+                Some(old) => self.give_up_reload(old, generation, why, actions),
+                None => {
+                    let served = dead.serves_since.map(|since| now - since);
+                    let nobody = self.count(|worker| worker.state == WorkerState::Serving) == 0;
+                    let pause = self.backoff.died(served, nobody, now);
+                    actions.push(Action::Note(Note::Died(generation, why, pause)));
+                }
+            },
+        }
+    }
+
+    /// Forgets a worker, and undoes what others wait for in vain now.
+    fn remove(&mut self, generation: Generation) -> Option<Worker> {
+        let place = self.workers.iter().position(|worker| worker.generation == generation)?;
+        let gone = self.workers.remove(place);
+        for worker in &mut self.workers {
+            // It has its sockets still, and will find another heir.
+            if worker.state == (WorkerState::GivingAway { heir: generation }) {
+                worker.state = WorkerState::Serving;
+            }
+            // Its successor may have its sockets already, and is a worker like any other from now on; if
+            // it has not, it will fail.
+            if worker.replaces == Some(generation) {
+                worker.replaces = None;
+            }
+        }
+        Some(gone)
+    }
+
+    fn give_up_reload(
+        &mut self,
+        old: Generation,
+        failed: Generation,
+        why: String,
+        actions: &mut Vec<Action>,
+    ) {
+        actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
+        self.to_replace.clear();
+        self.reloading = false;
+    }
+
+    fn want(&mut self, workers: usize, actions: &mut Vec<Action>) {
+        actions.push(Action::Note(Note::Wanted(workers, self.wanted)));
+        self.wanted = workers;
+    }
+
+    fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.ending = true;
+        actions.push(Action::StopListening);
+        let all: Vec<Generation> = self.workers.iter().map(|worker| worker.generation).collect();
+        all.into_iter().for_each(|worker| self.drain(worker, now, actions));
+    }
+
+    fn end_at_once(&mut self, actions: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.ending, true) {
+            actions.push(Action::StopListening);
+        }
+        for worker in &mut self.workers {
+            worker.state = WorkerState::Killed;
+            actions.push(Action::Kill(worker.generation));
+        }
+    }
+
+    pub(super) fn drain(
+        &mut self,
+        generation: Generation,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let until = now.checked_add(self.settings.drain_timeout); // beyond all time is never
+        if let Some(worker) = self.worker_mut(generation)
+            && !worker.ends()
+            && worker.state != WorkerState::Failing
+        {
+            worker.state = WorkerState::Draining { until };
+            actions.push(Action::Drain(generation));
+        }
+    }
+
+    /// Kills a worker that is of no use, and has it replaced unless it was about to end.
+    fn fail(&mut self, generation: Generation, actions: &mut Vec<Action>) {
+        let Some(worker) = self.worker_mut(generation) else { return };
+        worker.state = match worker.state {
+            WorkerState::Starting | WorkerState::Serving => WorkerState::Failing,
+            WorkerState::GivingAway { .. } | WorkerState::Draining { .. } => WorkerState::Killed,
+            WorkerState::Failing | WorkerState::Killed => return,
+        };
+        actions.push(Action::Kill(generation));
+    }
+
+    /// Closes a lane, unless another worker has it now.
+    fn close_lane(&self, lane: Option<usize>, actions: &mut Vec<Action>) {
+        if let Some(lane) = lane.filter(|&lane| !self.is_in_use(lane)) {
+            actions.push(Action::CloseLane(lane));
+        }
+    }
+
+    /// Whether a worker that stays has this lane.
+    pub(super) fn is_in_use(&self, lane: usize) -> bool {
+        self.workers.iter().any(|worker| worker.lane == Some(lane) && !worker.ends())
+    }
+
+    fn on_time(
+        &mut self,
+        silences: &[(Generation, Option<Duration>)],
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        for worker in &mut self.workers {
+            worker.rests_until = worker.rests_until.filter(|&time| time > now);
+        }
+        let is_over = |worker: &Worker| matches!(worker.state, WorkerState::Draining { until: Some(until) } if until <= now);
+        for worker in self.workers.iter_mut().filter(|worker| is_over(worker)) {
+            worker.state = WorkerState::Killed;
+            actions.push(Action::Note(Note::DrainIsOver(worker.generation)));
+            actions.push(Action::Kill(worker.generation));
+        }
+        let lost = |worker: &&Worker| worker.closed.is_some_and(|since| now >= since + EXIT_WITHIN);
+        let lost: Vec<Generation> =
+            self.workers.iter().filter(lost).map(|worker| worker.generation).collect();
+        lost.into_iter().for_each(|worker| self.fail(worker, actions));
+        if self.next_look.is_some_and(|time| time <= now) {
+            self.next_look = self.settings.look_interval().map(|interval| now + interval);
+            silences.iter().for_each(|&(worker, silence)| {
+                self.look_whether_it_hangs(worker, silence, now, actions);
+            });
+        }
+    }
+
+    /// Kills a worker that hangs, once it has been seen to hang for a while: if the whole machine, or
+    /// all of us, stood still, nobody has had the time to turn yet.
+    fn look_whether_it_hangs(
+        &mut self,
+        generation: Generation,
+        silence: Option<Duration>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let limit = self.settings.hang_timeout;
+        let Some(worker) = self.worker_mut(generation) else { return };
+        if worker.ends() || worker.state == WorkerState::Failing {
+            return;
+        }
+        if silence.unwrap_or_else(|| now - worker.started) <= limit {
+            worker.suspected = None;
+            return;
+        }
+        let since = *worker.suspected.get_or_insert(now);
+        if now - since >= LOOK.min(limit / 2) {
+            actions.push(Action::Note(Note::Hangs(generation)));
+            self.fail(generation, actions);
+        }
+    }
+
+    /// When to come back with [`Event::Time`] though nothing else happens. After that event it is never
+    /// now or earlier: whatever was due has been done.
+    pub fn deadline(&self) -> Option<Instant> {
+        let mut times: Vec<Option<Instant>> = vec![self.next_look.filter(|_| !self.ending)];
+        for worker in &self.workers {
+            match worker.state {
+                WorkerState::Draining { until } => times.push(until),
+                WorkerState::Killed | WorkerState::Failing => continue,
+                _ => times.push(worker.rests_until),
+            }
+            times.push(worker.closed.map(|since| since + EXIT_WITHIN));
+        }
+        if self.count(Worker::stays) < self.wanted && !self.ending {
+            times.push(self.backoff.next_start());
+        }
+        times.into_iter().flatten().min()
+    }
+}
+
+impl Settings {
+    /// Between two looks whether a worker hangs, if anybody looks.
+    fn look_interval(&self) -> Option<Duration> {
+        let limit = self.hang_timeout;
+        // Not shorter, or the parent would do nothing but look.
+        (!limit.is_zero()).then(|| LOOK.min(limit / 2).max(Duration::from_millis(1)))
+    }
+}

@@ -1,0 +1,306 @@
+//! The copy of a scoreboard in a file with a name, for readers, which servers may share.
+//!
+//! The parent writes it with pwrite(2) and never maps it: whoever truncates the file, or fills the file
+//! system, ends the copy and not the server.
+//!
+//! Whose slots are whose is not told by pids. A server that was killed leaves its slots behind, and its
+//! pid may be somebody else's by now, or mean something else in another container. So each server that
+//! uses the file has a number, and holds a lock on one byte far behind the file's end, the byte of that
+//! number, for as long as it lives (an open file description lock, fcntl(2)). The kernel lets it go when
+//! the server ends, however that ends; and it holds across containers, if they share the file. A second
+//! lock (flock(2)) is held for moments, by whoever claims or releases slots.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::mem::offset_of;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::unistd::geteuid;
+
+use super::{CAPACITY, Header, SIZE, Scoreboard, Slot};
+
+/// The byte of server 0, which does not exist: others follow.
+const LOCKS: i64 = 1 << 40;
+
+/// A copy in a file with a name.
+#[derive(Debug)]
+pub struct NamedCopy {
+    file: File,
+    path: PathBuf,
+    server: u32,
+}
+
+impl NamedCopy {
+    /// Makes a copy of `memory` at `path`, or with `join` takes part in the one that is there.
+    ///
+    /// The file is created with mode 0600 and never through a symbolic link: a file that somebody else
+    /// may write to is a file that somebody else controls.
+    ///
+    /// # Errors
+    /// When the path cannot be created or opened, there is no space for it, or what is there is not this
+    /// user's, is not a scoreboard, is in use by another server (without `join`), or counts for another
+    /// port.
+    pub fn at(path: &Path, address: SocketAddr, join: bool, memory: &File) -> Result<Self> {
+        let show = path.display();
+        loop {
+            let file = match open(path, true) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => match open(path, false) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue, // removed just now
+                    Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => bail!(
+                        "--scoreboard {show} is a symbolic link and is not followed; name the file itself"
+                    ),
+                    other => other,
+                },
+                other => other,
+            }
+            .with_context(|| {
+                format!("cannot write --scoreboard {show}; name a file in a folder you may write to")
+            })?;
+
+            let found = file.metadata()?;
+            ensure!(
+                found.is_file() && found.uid() == geteuid().as_raw(),
+                "--scoreboard {show} is not a file of yours; name another path"
+            );
+            file.lock().context("cannot lock the scoreboard")?;
+            // Somebody may have removed the file between our open and our lock; then we hold a
+            // file that nobody else will ever find.
+            if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(found.ino()) {
+                continue;
+            }
+            let mut copy = Self { file, path: path.into(), server: 0 };
+            copy.enter(address, join, memory)?;
+            copy.file.unlock()?;
+            return Ok(copy);
+        }
+    }
+
+    /// Looks who uses the file, and begins to.
+    fn enter(&mut self, address: SocketAddr, join: bool, memory: &File) -> Result<()> {
+        let show = self.path.display();
+        let is_new = self.file.metadata()?.len() == 0;
+        if !is_new {
+            let board = Scoreboard::from_file(self.file.try_clone()?).with_context(|| {
+                format!("--scoreboard {show} is somebody else's file; name another path")
+            })?;
+            let is_in_use = self.is_locked(LOCKS, CAPACITY as i64 * 2)?;
+            let mut used = self.slots()?.into_iter();
+            let user = used.find(|it| it.server != 0 && self.is_alive(it.server));
+            let user = user.map_or("?".into(), |it| it.owner.to_string());
+            let there = board.address();
+            let is_same = there.port() == address.port()
+                && there.ip().to_canonical() == address.ip().to_canonical();
+            ensure!(
+                !is_in_use || join,
+                "--scoreboard {show} is in use by the server with pid {user}; name another path"
+            );
+            ensure!(
+                !is_in_use || is_same,
+                "--scoreboard {show} belongs to servers on {there}, not {address}; name another path"
+            );
+            self.server = self.take_number()?;
+            if is_in_use {
+                return Ok(());
+            }
+        } else {
+            self.server = self.take_number()?;
+        }
+        // All of it now, so that there is space for it later.
+        let mut all = vec![0; SIZE];
+        memory.read_exact_at(&mut all, 0)?;
+        let written = self.file.write_all_at(&all, 0).and_then(|()| self.file.sync_data());
+        if written.is_err() && is_new {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        written.with_context(|| {
+            format!("there is no space for --scoreboard {show} ({} KiB)", SIZE / 1024)
+        })
+    }
+
+    /// Takes the first number that no living server has.
+    fn take_number(&self) -> Result<u32> {
+        for number in 1..=2 * CAPACITY as u32 {
+            let lock = lock_of(LOCKS + i64::from(number), 1);
+            match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)) {
+                Ok(_) => return Ok(number),
+                Err(Errno::EAGAIN | Errno::EACCES) => {}
+                Err(error) => return Err(error).context("cannot lock the scoreboard"),
+            }
+        }
+        bail!("too many servers use --scoreboard {}", self.path.display())
+    }
+
+    /// The number of this server.
+    pub fn server(&self) -> u32 {
+        self.server
+    }
+
+    /// Whether a server with this number lives, another than this one.
+    fn is_alive(&self, server: u32) -> bool {
+        self.is_locked(LOCKS + i64::from(server), 1).unwrap_or(true)
+    }
+
+    fn is_locked(&self, start: i64, length: i64) -> Result<bool> {
+        let mut lock = lock_of(start, length);
+        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut lock)).context("cannot ask for a lock")?;
+        Ok(lock.l_type != libc::F_UNLCK as i16)
+    }
+
+    /// Claims the first slot that belongs to nobody, or to a server that is gone; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the file is not what it was.
+    pub fn claim(&mut self) -> Result<Option<usize>> {
+        self.locked(|copy| {
+            let slots = copy.slots()?;
+            let others: BTreeSet<u32> =
+                slots.iter().map(|it| it.server).filter(|&it| it != copy.server).collect();
+            let alive: BTreeSet<u32> =
+                others.into_iter().filter(|&it| it != 0 && copy.is_alive(it)).collect();
+            let is_free = |it: &Used| {
+                it.owner == 0 || it.server != copy.server && !alive.contains(&it.server)
+            };
+            let Some(index) = slots.iter().position(is_free) else { return Ok(None) };
+            let dead = slots[index].counted;
+            copy.retire(index, dead)?;
+            copy.write_u32(index, offset_of!(Slot, server), copy.server)?;
+            copy.write_u32(index, offset_of!(Slot, owner), std::process::id())?;
+            Ok(Some(index))
+        })
+    }
+
+    /// Gives a slot back that had counted so many connections and requests.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    pub fn release(&mut self, index: usize, counted: [u64; 2]) -> Result<()> {
+        self.locked(|copy| copy.retire(index, counted))
+    }
+
+    /// Writes these slots, as they are in the memory.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    pub fn write(&mut self, memory: &File, used: &[usize]) -> Result<()> {
+        self.check()?;
+        let mut slot = [0; size_of::<Slot>()];
+        for &index in used {
+            memory.read_exact_at(&mut slot, place(index))?;
+            self.file.write_all_at(&slot, place(index))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the file, and removes it if nobody else uses it.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    pub fn leave(&mut self) -> Result<()> {
+        self.locked(|copy| {
+            if !copy.is_locked(LOCKS, CAPACITY as i64 * 2)? {
+                let _ = std::fs::remove_file(&copy.path);
+            }
+            Ok(())
+        })
+    }
+
+    fn locked<T>(&self, what: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.file.lock().context("cannot lock it")?;
+        let done = self.check().and_then(|()| what(self));
+        self.file.unlock()?;
+        done
+    }
+
+    /// Whether somebody has changed the file's size, or removed it.
+    fn check(&self) -> Result<()> {
+        let found = self.file.metadata()?;
+        ensure!(
+            found.len() == SIZE as u64 && found.nlink() > 0,
+            "somebody has truncated or removed {}",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    /// Empties a slot; what it counted goes into the totals.
+    fn retire(&self, index: usize, counted: [u64; 2]) -> Result<()> {
+        let totals = offset_of!(Header, retired_connections) as u64;
+        let mut both = [0; 16];
+        self.file.read_exact_at(&mut both, totals)?;
+        let sums = [0, 1].map(|i| number(&both, 8 * i).wrapping_add(counted[i]));
+        both[..8].copy_from_slice(&sums[0].to_ne_bytes());
+        both[8..].copy_from_slice(&sums[1].to_ne_bytes());
+        self.file.write_all_at(&both, totals)?;
+        Ok(self.file.write_all_at(&[0; size_of::<Slot>()], place(index))?)
+    }
+
+    fn write_u32(&self, index: usize, offset: usize, value: u32) -> Result<()> {
+        Ok(self.file.write_all_at(&value.to_ne_bytes(), place(index) + offset as u64)?)
+    }
+
+    fn slots(&self) -> Result<Vec<Used>> {
+        let mut all = vec![0; SIZE];
+        self.file.read_exact_at(&mut all, 0)?;
+        let slots = all[size_of::<Header>()..].chunks_exact(size_of::<Slot>());
+        Ok(slots
+            .map(|slot| Used {
+                owner: u32::from_ne_bytes(bytes_at(slot, offset_of!(Slot, owner))),
+                server: u32::from_ne_bytes(bytes_at(slot, offset_of!(Slot, server))),
+                counted: [offset_of!(Slot, connections_accepted), offset_of!(Slot, requests)]
+                    .map(|offset| number(slot, offset)),
+            })
+            .collect())
+    }
+}
+
+/// What the file says of a slot.
+struct Used {
+    owner: u32,
+    server: u32,
+    /// Connections and requests.
+    counted: [u64; 2],
+}
+
+/// Where a slot lies in the file.
+fn place(index: usize) -> u64 {
+    (size_of::<Header>() + index * size_of::<Slot>()) as u64
+}
+
+fn number(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_ne_bytes(bytes_at(bytes, offset))
+}
+
+fn bytes_at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    let mut copied = [0; N];
+    copied.copy_from_slice(&bytes[offset..offset + N]);
+    copied
+}
+
+fn lock_of(start: i64, length: i64) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    }
+}
+
+/// Opens a scoreboard file, either a new one or one that exists.
+fn open(path: &Path, new: bool) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(new)
+        .mode(0o600)
+        // O_NONBLOCK: a FIFO that somebody put there must not block us before we can refuse it.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+}

@@ -1,0 +1,199 @@
+//! One worker's counters, as its parent, the other workers and readers see them.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// A worker's state as the scoreboard shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Claimed for a worker that does not accept yet.
+    Starting = 0,
+    /// In the accept loop.
+    Serving = 1,
+    /// Answers what it has and accepts nothing new.
+    Draining = 2,
+}
+
+/// A number that everybody may read. Only an [`OwnSlot`] can write it: a reader may have mapped it for
+/// reading alone, where a write would end the process.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The number as it is now.
+    pub fn load(&self, ordering: Ordering) -> u64 {
+        self.0.load(ordering)
+    }
+
+    pub(super) fn store(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Adds to a counter that has this process as its only writer.
+    pub(super) fn add(&self, amount: u64) {
+        self.store(self.load(Relaxed).wrapping_add(amount));
+    }
+}
+
+/// One worker's counters, for reading.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Slot {
+    /// Pid of the server (the parent) this slot belongs to; 0 = free. Writer: that parent.
+    pub(super) owner: AtomicU32,
+    /// Pid of the worker; 0 = none yet. Writer: the worker.
+    pub(super) pid: AtomicU32,
+    /// A [`State`]. Writer: the worker.
+    pub(super) state: AtomicU32,
+    /// The number by which its server holds a lock, if the scoreboard has a name. Writer: as `owner`.
+    pub(super) server: AtomicU32,
+    /// Listening sockets the worker accepts from: one, and those it adopted. Writer: the worker.
+    pub sockets: Counter,
+    /// Inode of the worker's first listening socket, as in `/proc/PID/fd`. Writer: the worker.
+    pub socket_inode: Counter,
+    /// Connections accepted since the worker started. Writer: the worker.
+    pub connections_accepted: Counter,
+    /// Connections open now. Writers: the worker's event loop, and the thread that accepts for it.
+    pub connections_open: Counter,
+    /// Requests answered since the worker started. Writer: the worker.
+    pub requests: Counter,
+    /// Times the accept loop was woken and found no connection, because another worker had taken
+    /// it: the thundering herd, made visible. Writer: the worker.
+    pub wakeups_without_connection: Counter,
+    /// When the worker's event loop last turned, milliseconds of CLOCK_MONOTONIC, written once per
+    /// tick; 0 = not yet. Writer: the worker.
+    pub heartbeat: Counter,
+    /// The worker's load as a load-aware steering policy sees it: connections open or on their way;
+    /// 0 without such a policy. Writer: the worker.
+    pub load: Counter,
+    /// Connections that such a policy gave to this worker. Writer: the worker.
+    pub steered: Counter,
+    /// Connections that waited for a worker that died and were given to this one. Writer: the worker.
+    pub migrated: Counter,
+    /// `--accept least-conn`: times the worker paused because another had fewer connections open.
+    /// Writer: the worker.
+    pub gated: Counter,
+    /// The same: when the worker last accepted a connection, milliseconds of CLOCK_MONOTONIC. Writer:
+    /// the worker.
+    pub last_accept: Counter,
+}
+
+impl Slot {
+    /// Whether both belong to the same server.
+    pub fn is_of_one_server_with(&self, other: &Self) -> bool {
+        self.owner() == other.owner()
+    }
+
+    /// Pid of the server (the parent) this slot belongs to; 0 = free.
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Relaxed)
+    }
+
+    /// The worker's pid; `None` before it has written it.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.pid.load(Relaxed)).filter(|&pid| pid != 0)
+    }
+
+    /// The worker's state.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            0 => State::Starting,
+            1 => State::Serving,
+            _ => State::Draining,
+        }
+    }
+
+    /// For how long the event loop has not turned; `None` before its first turn.
+    pub fn silence(&self) -> Option<Duration> {
+        let beat = Some(self.heartbeat.load(Relaxed)).filter(|&beat| beat != 0)?;
+        Some(Duration::from_millis(monotonic_milliseconds().saturating_sub(beat)))
+    }
+
+    pub(super) fn clear(&self) {
+        for word in [&self.owner, &self.pid, &self.state, &self.server] {
+            word.store(0, Relaxed);
+        }
+        for counter in [
+            &self.sockets,
+            &self.socket_inode,
+            &self.connections_accepted,
+            &self.connections_open,
+            &self.requests,
+            &self.wakeups_without_connection,
+            &self.heartbeat,
+            &self.load,
+            &self.steered,
+            &self.migrated,
+            &self.gated,
+            &self.last_accept,
+        ] {
+            counter.store(0);
+        }
+    }
+}
+
+/// A slot that this process may write to, for it is a worker's own. It comes from
+/// [`Slots`](super::Slots), which are mapped for writing.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnSlot(pub(super) &'static Slot);
+
+impl Deref for OwnSlot {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        self.0
+    }
+}
+
+impl OwnSlot {
+    /// Adds to a counter that has this process as its only writer.
+    pub fn add(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, amount: u64) {
+        counter(self.0).add(amount);
+    }
+
+    /// Sets a counter.
+    pub fn set(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, value: u64) {
+        counter(self.0).store(value);
+    }
+
+    /// Counts a connection that is open from now on.
+    pub fn opened(self) {
+        self.0.connections_open.0.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that was open.
+    pub fn closed(self) {
+        self.0.connections_open.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Writes the calling process into the slot as its worker.
+    pub fn occupy(self) {
+        self.0.pid.store(std::process::id(), Relaxed);
+    }
+
+    /// Shows a new state.
+    pub fn set_state(self, state: State) {
+        self.0.state.store(state as u32, Relaxed);
+    }
+
+    /// Notes that the event loop turns.
+    pub fn beat(self) {
+        self.0.heartbeat.store(monotonic_milliseconds());
+    }
+
+    /// Notes that a connection was accepted just now.
+    pub fn accepts(self) {
+        self.0.last_accept.store(monotonic_milliseconds());
+    }
+}
+
+/// One clock for all processes, which nobody sets: CLOCK_MONOTONIC, in milliseconds.
+pub fn monotonic_milliseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    now.as_millis() as u64
+}
