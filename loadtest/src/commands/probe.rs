@@ -11,8 +11,7 @@ use crate::environment::Environment;
 use crate::load;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{Failed, Load, Until};
-use crate::probe::fault_impact::fault_impact;
+use crate::probe::drive::{Load, Until};
 use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
 use crate::probe::record::{ProbeBody, ProbeLoad, ProbeRecord};
@@ -141,7 +140,7 @@ fn probe(
             Until::Requests(_) => bar.show_requests(counters.attempted),
         }
     });
-    let FaultRun { counters, struck, warnings } = run.or_else(salvage)?;
+    let FaultRun { counters, faults, ended_the_server, warnings } = run?;
     bar.finish();
     let how = server.end()?;
     let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
@@ -151,9 +150,8 @@ fn probe(
     if cfg!(debug_assertions) && spec.strategy().is_some() {
         found.push(Warning::DebugBuild);
     }
-    let asked_to = struck.iter().any(|f| f.kind.ends_the_server() && f.pid.is_some());
     let stopped = |how| Warning::DidNotStop { program: server.name().into(), how };
-    found.extend(how.filter(|_| !asked_to).map(stopped));
+    found.extend(how.filter(|_| !ended_the_server).map(stopped));
     let said = server.warnings();
     let lines = said.len().saturating_sub(REPEATED);
     found.extend(said.into_iter().take(REPEATED));
@@ -162,18 +160,10 @@ fn probe(
     }
     let body = ProbeBody {
         answered_by_server: answered,
-        faults: fault_impact(&counters, &struck),
+        faults,
         ..ProbeBody::of(name, described, &counters, service)?
     };
     Ok((body, found))
-}
-
-/// What was counted until the prober failed, if it was that, and why it did.
-fn salvage(error: anyhow::Error) -> Result<FaultRun> {
-    let failed: Failed = error.downcast()?;
-    let seconds = failed.counters.lasted.as_secs_f64();
-    let warnings = vec![Warning::ProberFailed { seconds, reason: failed.to_string() }];
-    Ok(FaultRun { counters: *failed.counters, struck: Vec::new(), warnings })
 }
 
 /// The warnings that follow from figures.

@@ -2,11 +2,12 @@
 //! accept(2), select(2) or poll(2).
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use nix::libc;
+use procfs::ProcResult;
+use procfs::process::{FDTarget, Process, Syscall};
 
 /// The size of select(2)'s sets, in bytes.
 const FD_SET: usize = 1024 / 8;
@@ -15,8 +16,9 @@ const FD_SET: usize = 1024 / 8;
 const MOST_POLLED: usize = 4096;
 
 /// What a process has open.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub struct OpenSockets {
+    process: Process,
     /// Descriptor and inode of every socket.
     sockets: Vec<(i32, u64)>,
     /// The descriptors that are epoll instances.
@@ -28,22 +30,18 @@ impl OpenSockets {
     ///
     /// # Errors
     /// When the process has ended, or this one may not look into it.
-    pub fn of(pid: u32) -> io::Result<Self> {
-        let mut open = Self::default();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-            let entry = entry?;
-            let fd = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            // It may have been closed meanwhile.
-            let (Some(fd), Ok(target)) = (fd, fs::read_link(entry.path())) else { continue };
-            let target = target.to_string_lossy();
-            let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-            if let Some(inode) = inode.and_then(|inode| inode.parse().ok()) {
-                open.sockets.push((fd, inode));
-            } else if target == "anon_inode:[eventpoll]" {
-                open.epolls.push(fd);
+    pub fn of(pid: u32) -> ProcResult<Self> {
+        let process = Process::new(pid as i32)?;
+        let (mut sockets, mut epolls) = (Vec::new(), Vec::new());
+        // One may have been closed meanwhile.
+        for open in process.fd()?.flatten() {
+            match open.target {
+                FDTarget::Socket(inode) => sockets.push((open.fd, inode)),
+                FDTarget::AnonInode(kind) if kind.contains("eventpoll") => epolls.push(open.fd),
+                _ => {}
             }
         }
-        Ok(open)
+        Ok(Self { process, sockets, epolls })
     }
 
     /// The inodes of all sockets; one that is open twice is there twice.
@@ -53,23 +51,23 @@ impl OpenSockets {
 
     /// The inodes of those sockets that the process waits for at this moment, or has registered in an
     /// epoll. Where nothing more may be read than what is open, none.
-    pub fn waits_for(&self, pid: u32) -> BTreeSet<u64> {
-        let read = |path: String| fs::read_to_string(format!("/proc/{pid}/{path}")).ok();
-        let mut found: BTreeSet<u64> = BTreeSet::new();
+    pub fn waits_for(&self) -> BTreeSet<u64> {
+        let mut found = BTreeSet::new();
         for epoll in &self.epolls {
-            found.extend(watched(&read(format!("fdinfo/{epoll}")).unwrap_or_default()));
+            let mut text = String::new();
+            let file = self.process.open_relative(format!("fdinfo/{epoll}"));
+            if file.is_ok_and(|mut file| file.read_to_string(&mut text).is_ok()) {
+                found.extend(watched(&text));
+            }
         }
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let memory = File::open(format!("/proc/{pid}/mem")).ok();
-        for task in tasks {
-            let thread = task.file_name().to_string_lossy().into_owned();
-            let call = read(format!("task/{thread}/syscall")).unwrap_or_default();
-            let peek = |at: u64, length: usize| {
-                let mut bytes = vec![0; length];
-                memory.as_ref()?.read_exact_at(&mut bytes, at).ok()?;
-                Some(bytes)
-            };
-            let waited = waited(&call, peek);
+        let memory = self.process.mem().ok();
+        let peek = |at: u64, length: usize| {
+            let mut bytes = vec![0; length];
+            memory.as_ref()?.read_exact_at(&mut bytes, at).ok()?;
+            Some(bytes)
+        };
+        for task in self.process.tasks().into_iter().flatten().flatten() {
+            let waited = task.syscall().map(|call| waited(&call, peek)).unwrap_or_default();
             found.extend(self.sockets.iter().filter(|(fd, _)| waited.contains(fd)).map(|s| s.1));
         }
         found
@@ -85,27 +83,23 @@ fn watched(fdinfo: &str) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The descriptors that a thread waits for in this system call: its number, and its arguments in hexadecimal.
-/// Sets of descriptors lie in the process's memory.
-fn waited(call: &str, peek: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Vec<i32> {
-    let mut words = call.split_whitespace();
-    // A thread that runs has the word `running` there.
-    let Some(number) = words.next().and_then(|word| word.parse::<i64>().ok()) else {
+/// The descriptors that a thread waits for in this system call. Sets of them lie in the process's
+/// memory.
+fn waited(call: &Syscall, peek: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Vec<i32> {
+    let Syscall::Blocked { syscall_number: number, argument_registers, .. } = call else {
         return Vec::new();
     };
-    let hexadecimal = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
-    let arguments: Vec<u64> = words.map_while(hexadecimal).collect();
-    let &[first, second, ..] = &arguments[..] else { return Vec::new() };
-    if [libc::SYS_accept, libc::SYS_accept4].contains(&number) {
+    let [first, second, ..] = *argument_registers;
+    if [libc::SYS_accept, libc::SYS_accept4].contains(number) {
         return vec![first as i32];
     }
-    if POLL.contains(&number) {
+    if POLL.contains(number) {
         let length = (second as usize).min(MOST_POLLED) * 8;
         let bytes = peek(first, length).unwrap_or_default();
         let entries = bytes.chunks_exact(8).map(|entry| [entry[0], entry[1], entry[2], entry[3]]);
         return entries.map(i32::from_ne_bytes).collect();
     }
-    if SELECT.contains(&number) && second != 0 {
+    if SELECT.contains(number) && second != 0 {
         let set = peek(second, FD_SET).unwrap_or_default();
         let is_set =
             |fd: &i32| set.get(*fd as usize / 8).is_some_and(|byte| byte >> (fd % 8) & 1 == 1);
@@ -143,7 +137,7 @@ mod tests {
         let inodes = [&watched, &open].map(|socket| fstat(socket).unwrap().st_ino);
         let own = OpenSockets::of(std::process::id()).unwrap();
         assert!(inodes.iter().all(|inode| own.inodes().any(|found| found == *inode)));
-        let waits = own.waits_for(std::process::id());
+        let waits = own.waits_for();
         assert_eq!(inodes.map(|inode| waits.contains(&inode)), [true, false]);
     }
 
@@ -154,7 +148,7 @@ mod tests {
         let thread = std::thread::spawn(move || listener.accept().map(drop));
         let begin = Instant::now();
         let own = std::process::id();
-        while !OpenSockets::of(own).unwrap().waits_for(own).contains(&inode) {
+        while !OpenSockets::of(own).unwrap().waits_for().contains(&inode) {
             assert!(begin.elapsed() < Duration::from_secs(20));
         }
         std::net::TcpStream::connect(address).unwrap();
@@ -163,20 +157,22 @@ mod tests {
 
     #[test]
     fn the_sets_of_select_and_poll_are_read_from_memory() {
-        let set = |fd: usize| {
-            let mut set = vec![0; FD_SET];
-            set[fd / 8] = 1 << (fd % 8);
-            set
+        let call = |syscall_number, first, second| Syscall::Blocked {
+            syscall_number,
+            argument_registers: [first, second, 0, 0, 0, 0],
+            stack_pointer: 1,
+            program_counter: 2,
         };
-        let select = format!("{} 0x20 0x7f00 0x0 0x0 0x0 0x0 0x1 0x2", libc::SYS_pselect6);
-        assert_eq!(waited(&select, |at, _| (at == 0x7f00).then(|| set(17))), [17]);
-        let poll = format!("{} 0x7f00 0x2 0x0 0x0 0x0 0x0 0x1 0x2", libc::SYS_ppoll);
+        let mut set = vec![0; FD_SET];
+        set[17 / 8] = 1 << (17 % 8);
+        let select = call(libc::SYS_pselect6, 0x20, 0x7f00);
+        assert_eq!(waited(&select, |at, _| (at == 0x7f00).then(|| set.clone())), [17]);
+        let poll = call(libc::SYS_ppoll, 0x7f00, 2);
         let entries = [5_i32, 1, 9, 1].map(i32::to_ne_bytes).concat();
         assert_eq!(waited(&poll, |_, length| Some(entries[..length].to_vec())), [5, 9]);
-        let accept = format!("{} 0x4 0x0 0x0 0x0 0x0 0x0 0x1 0x2", libc::SYS_accept4);
-        assert_eq!(waited(&accept, |_, _| None), [4]);
-        for other in ["running", "", "0 0x4 0x0 0x0 0x0 0x0 0x0 0x1 0x2", "-1 0x1 0x2"] {
-            assert_eq!(waited(other, |_, _| None), [0; 0], "{other}");
+        assert_eq!(waited(&call(libc::SYS_accept4, 4, 0), |_, _| None), [4]);
+        for other in [Syscall::Running, call(libc::SYS_read, 4, 0), call(-1, 1, 2)] {
+            assert_eq!(waited(&other, |_, _| None), [0; 0], "{other:?}");
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::interrupt;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::drive::{Load, Until};
 use crate::probe::fault::Fault;
-use crate::probe::fault_impact::fault_impact;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
 use crate::probe::outcome::Outcomes;
 use crate::probe::record::FaultRecord;
@@ -71,15 +70,14 @@ impl Probed {
         self.attempted - self.outcomes.ok
     }
 
-    fn of(FaultRun { counters, struck, .. }: &FaultRun) -> Self {
-        let seconds = counters.lasted.as_secs_f64();
+    fn of(FaultRun { counters, faults, .. }: FaultRun) -> Self {
         Self {
             attempted: counters.attempted,
             outcomes: counters.outcomes,
-            ok_per_second: if seconds > 0.0 { counters.outcomes.ok as f64 / seconds } else { 0.0 },
+            ok_per_second: counters.ok_per_second(),
             latency: Latency::of(&counters.latency).unwrap_or_default(),
             timeline: counters.timeline.buckets().to_vec(),
-            faults: fault_impact(counters, struck),
+            faults,
         }
     }
 }
@@ -111,7 +109,7 @@ pub fn probe(
         anyhow::bail!("{warning}");
     }
     ensure!(fault_run.counters.attempted > 0, "nothing was asked");
-    Ok(Probed::of(&fault_run))
+    Ok(Probed::of(fault_run))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! samples than requests), and it leaves out what outlasts its timeout.
 
 use std::io::{ErrorKind, Write};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -154,7 +154,7 @@ impl Wrk {
         }
         command.arg(url);
 
-        let mut child = Child::start("wrk", &mut command)?;
+        let mut child = Child::start("wrk", &mut command, Stdio::null())?;
         let begin = Instant::now();
         let mut asked_to_stop: Option<Instant> = None;
         let status = child.wait_for(load.duration + SLACK, |child| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -23,6 +23,7 @@ use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{mean, median};
+use crate::warnings::Warning;
 
 /// When a worker is stopped, killed, and the asking ends.
 const STOP_AT: Duration = Duration::from_millis(1500);
@@ -124,6 +125,9 @@ fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -
     let faults = [fault("stop-worker", STOP_AT)?, fault("kill-worker", KILL_AT)?];
     let run = run_with_faults(&mut server, target, &load, &faults, |_, elapsed| show(elapsed))?;
     interrupt::check()?;
+    if let Some(failed @ Warning::ProberFailed { .. }) = run.warnings.first() {
+        bail!("{failed}");
+    }
     let counters = run.counters;
     let rate = |from, to| counters.timeline.rate(from, to).context("nothing was answered");
     let stopped = Stopped {

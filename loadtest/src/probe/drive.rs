@@ -33,7 +33,8 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct Failed {
     /// The counts; requests under way are cut off.
     pub counters: Box<Counters>,
-    reason: String,
+    /// Why it failed.
+    pub reason: String,
 }
 
 impl fmt::Display for Failed {

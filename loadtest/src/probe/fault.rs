@@ -5,60 +5,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::server::signals::Action;
 
 /// The most faults of one option: more would be an attack and no experiment.
 const MOST: u32 = 10_000;
 
-/// What can be done to a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// SIGSTOP to the worker that has answered most and is not stopped yet.
-    StopWorker,
-    /// SIGCONT to the workers that were stopped.
-    ContinueWorker,
-    /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
-    KillWorker,
-    /// SIGKILL to the parent.
-    KillParent,
-    /// To the parent, the signal that makes it do this.
-    Signal(Action),
-}
-
-impl Kind {
-    const ALL: [Self; 9] = [
-        Self::StopWorker,
-        Self::ContinueWorker,
-        Self::KillWorker,
-        Self::Signal(Action::Reload),
-        Self::Signal(Action::Add),
-        Self::Signal(Action::Remove),
-        Self::Signal(Action::Drain),
-        Self::Signal(Action::Quit),
-        Self::KillParent,
-    ];
-
-    /// As the command line and results name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::StopWorker => "stop-worker",
-            Self::ContinueWorker => "continue-worker",
-            Self::KillWorker => "kill-worker",
-            Self::KillParent => "kill-parent",
-            Self::Signal(action) => action.name(),
-        }
-    }
-
-    /// Whether the server is not meant to serve any more after it.
-    pub fn ends_the_server(self) -> bool {
-        matches!(self, Self::KillParent | Self::Signal(Action::Drain | Action::Quit))
-    }
-}
-
 /// One `--fault`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    kind: Kind,
+    kind: Action,
     /// As it was written.
     text: String,
     /// From the start of the load.
@@ -67,20 +24,22 @@ pub struct Fault {
     every: Duration,
 }
 
-/// One thing to be done at one time.
+/// One thing to be done, or that was done, at one time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Due {
-    /// From the start of the load.
+pub struct Strike {
+    /// When, from the start of the load.
     pub at: Duration,
     /// What.
-    pub kind: Kind,
+    pub kind: Action,
     /// The `--fault` that it comes from.
     pub asked: Arc<str>,
+    /// The process that it was done to; `None` before, and when there was none left.
+    pub pid: Option<u32>,
 }
 
 impl Fault {
     /// What it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Action {
         self.kind
     }
 
@@ -103,10 +62,8 @@ impl FromStr for Fault {
         let form = "expected FAULT@TIME, such as reload@1s, or FAULT@TIME*COUNT/EVERY, such as \
                     reload@1s*20/250ms";
         let (name, when) = text.split_once('@').ok_or(form)?;
-        let name = if name == "term" { Action::Drain.name() } else { name }; // its older name
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let names = Kind::ALL.map(Kind::name).join(", ");
-            format!("there is no fault {name:?}; there are {names}")
+        let kind = Action::from_str(name, false).map_err(|_| {
+            format!("there is no fault {name:?}; there are {}", Action::names(|_| true))
         })?;
         let time = |text: &str| {
             humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}; {form}"))
@@ -129,12 +86,16 @@ impl FromStr for Fault {
 }
 
 /// Everything that is to be done, in the order of time.
-pub fn plan(faults: &[Fault]) -> Vec<Due> {
-    let mut plan: Vec<Due> = Vec::new();
+pub fn plan(faults: &[Fault]) -> Vec<Strike> {
+    let mut plan: Vec<Strike> = Vec::new();
     for Fault { kind, text, at, times, every } in faults {
         let asked: Arc<str> = text.as_str().into();
-        let due = |count| Due { at: *at + *every * count, kind: *kind, asked: asked.clone() };
-        plan.extend((0..*times).map(due));
+        plan.extend((0..*times).map(|count| Strike {
+            at: *at + *every * count,
+            kind: *kind,
+            asked: asked.clone(),
+            pid: None,
+        }));
     }
     // What is due at the same time happens in the order in which it was asked for.
     plan.sort_by_key(|due| due.at);
@@ -155,8 +116,8 @@ mod tests {
 
     #[test]
     fn every_fault_has_a_name_that_is_understood() {
-        for kind in Kind::ALL {
-            let fault = parse(&format!("{}@1500ms", kind.name())).unwrap();
+        for &kind in Action::value_variants() {
+            let fault = parse(&format!("{}@1500ms", kind)).unwrap();
             assert_eq!((fault.kind, fault.at, fault.times), (kind, milliseconds(1500), 1));
             assert_eq!(fault.last(), fault.at);
         }
@@ -177,10 +138,11 @@ mod tests {
         let faults =
             ["term@3s", "reload@1s*3/1s", "kill-worker@2s"].map(|text| parse(text).unwrap());
         let plan = plan(&faults);
-        let shown: Vec<_> = plan.iter().map(|due| (due.at.as_secs(), due.kind.name())).collect();
+        let shown: Vec<_> =
+            plan.iter().map(|due| (due.at.as_secs(), due.kind.to_string())).collect();
         let expected =
             [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "drain"), (3, "reload")];
-        assert_eq!(shown, expected);
+        assert_eq!(shown, expected.map(|(at, name)| (at, name.to_owned())));
         assert_eq!(&*plan[1].asked, "reload@1s*3/1s");
     }
 

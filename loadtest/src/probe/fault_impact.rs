@@ -1,12 +1,12 @@
 //! What came of each fault.
 
 use crate::probe::counters::Counters;
-use crate::probe::fault::Kind;
-use crate::probe::inject::Struck;
+use crate::probe::fault::Strike;
 use crate::probe::record::FaultRecord;
+use crate::server::signals::Action;
 
 /// Each fault with what was lost after it and how soon the server was back.
-pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> {
+pub fn fault_impact(counters: &Counters, faults: &[Strike]) -> Vec<FaultRecord> {
     let Counters { timeline, losses, .. } = counters;
     let mut records = Vec::new();
     let mut stopped = 0_usize;
@@ -22,9 +22,9 @@ pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> 
             full_rate = rate_before;
         }
         stopped = match (fault.kind, fault.pid) {
-            (Kind::StopWorker, Some(_)) => stopped + 1,
-            (Kind::KillWorker, Some(_)) => stopped.saturating_sub(1),
-            (Kind::ContinueWorker, _) => 0,
+            (Action::StopWorker, Some(_)) => stopped + 1,
+            (Action::KillWorker, Some(_)) => stopped.saturating_sub(1),
+            (Action::ContinueWorker, _) => 0,
             _ => stopped,
         };
         // A fault that is repeated often may leave no 100 ms between two.
@@ -38,7 +38,7 @@ pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> 
         let within = lost.last().map(|last| last.saturating_sub(fault.at));
         records.push(FaultRecord {
             at_ms: fault.at.as_millis() as u64,
-            what: fault.kind.name().into(),
+            what: fault.kind.to_string(),
             asked: fault.asked.to_string(),
             pid: fault.pid,
             lost: lost.len() as u64,
@@ -55,15 +55,14 @@ pub fn fault_impact(counters: &Counters, faults: &[Struck]) -> Vec<FaultRecord> 
 mod tests {
     use super::*;
     use crate::probe::outcome::Outcome;
-    use crate::server::signals::Action;
     use std::time::Duration;
 
     fn ms(number: u64) -> Duration {
         Duration::from_millis(number)
     }
 
-    fn struck(at_ms: u64, kind: Kind, asked: &str) -> Struck {
-        Struck { at: ms(at_ms), kind, asked: asked.into(), pid: Some(7) }
+    fn struck(at_ms: u64, kind: Action, asked: &str) -> Strike {
+        Strike { at: ms(at_ms), kind, asked: asked.into(), pid: Some(7) }
     }
 
     /// So many answers in each 100 ms.
@@ -83,8 +82,8 @@ mod tests {
         let mut counters = counters(&[100, 100, 5, 5, 5, 60, 95, 100]);
         (0..32).for_each(|_| counters.count(Outcome::Reset, ms(300), ms(403)));
         let faults = [
-            struck(200, Kind::StopWorker, "stop-worker@200ms"),
-            struck(400, Kind::KillWorker, "kill-worker@400ms"),
+            struck(200, Action::StopWorker, "stop-worker@200ms"),
+            struck(400, Action::KillWorker, "kill-worker@400ms"),
         ];
         let [stop, kill] = fault_impact(&counters, &faults).try_into().unwrap();
         assert_eq!((stop.rate_before, stop.rate_after), (Some(1000.0), Some(50.0)));
@@ -101,8 +100,7 @@ mod tests {
         for known in [50, 101, 103, 250] {
             counters.count(Outcome::Reset, ms(0), ms(known));
         }
-        let faults =
-            [struck(100, Kind::KillWorker, "a"), struck(200, Kind::Signal(Action::Reload), "b")];
+        let faults = [struck(100, Action::KillWorker, "a"), struck(200, Action::Reload, "b")];
         let lost: Vec<_> =
             fault_impact(&counters, &faults).iter().map(|f| (f.lost, f.lost_within_ms)).collect();
         assert_eq!(lost, [(2, Some(3)), (1, Some(50))]);
@@ -110,7 +108,8 @@ mod tests {
 
     #[test]
     fn being_back_may_take_longer_than_until_the_fault_is_repeated_and_an_outage_is_no_measure() {
-        let faults = [100, 200].map(|at| struck(at, Kind::KillWorker, "kill-worker@100ms*2/100ms"));
+        let faults =
+            [100, 200].map(|at| struck(at, Action::KillWorker, "kill-worker@100ms*2/100ms"));
         let records = fault_impact(&counters(&[100, 0, 0, 100]), &faults);
         let back: Vec<_> = records.iter().map(|fault| fault.full_strength_after_ms).collect();
         assert_eq!(back, [Some(200), Some(100)]);
@@ -118,8 +117,7 @@ mod tests {
 
     #[test]
     fn faults_at_the_same_time_have_no_rate_between_them() {
-        let faults =
-            [100, 100].map(|at| struck(at, Kind::Signal(Action::Reload), "reload@100ms*2/0s"));
+        let faults = [100, 100].map(|at| struck(at, Action::Reload, "reload@100ms*2/0s"));
         let [first, second] = fault_impact(&counters(&[5]), &faults).try_into().unwrap();
         assert_eq!((first.rate_after, second.rate_before, second.rate_after), (None, None, None));
     }

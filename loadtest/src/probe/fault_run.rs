@@ -1,27 +1,44 @@
 //! A server is asked while things are done to it.
+//!
+//! They are done on a thread of its own: what a fault costs depends on what is under way at that moment,
+//! and the thread that asks would do it in the same moment of its round each time, such as when it has
+//! just got its answers.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
+use crate::kernel::procfs;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Load};
-use crate::probe::fault::{self, Fault, plan};
-use crate::probe::inject::{Injector, Struck};
+use crate::probe::drive::{self, Failed, Load};
+use crate::probe::fault::{Fault, Strike, plan};
+use crate::probe::fault_impact::fault_impact;
+use crate::probe::record::FaultRecord;
 use crate::probe::target::Target;
-use crate::server::signals::Signals;
+use crate::server::signals::{Action, Signals};
 use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
+
+/// How soon workers must be gone after their parent was killed.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it looks whether the run is over.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What came of it.
 pub struct FaultRun {
     /// What the prober counted.
     pub counters: Counters,
-    /// What was done to the server.
-    pub struck: Vec<Struck>,
-    /// Processes that had to be ended, faults that did not come, or had nobody to be done to.
+    /// What was done to the server, and what came of that.
+    pub faults: Vec<FaultRecord>,
+    /// Whether the server was made to end by one of them.
+    pub ended_the_server: bool,
+    /// That the prober failed, first; processes that had to be ended; faults that did not come, or had
+    /// nobody to be done to.
     pub warnings: Vec<Warning>,
 }
 
@@ -37,16 +54,20 @@ pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Sig
         bail!("--fault {fault} cannot be done to {url}, which was not started here");
     }
     for fault in faults {
-        if let fault::Kind::Signal(action) = fault.kind() {
-            signals.signal(action)?;
+        if fault.kind().is_by_signal() {
+            signals.signal(fault.kind())?;
         }
     }
     Ok(signals)
 }
 
-/// Asks a server, from now on, while these faults are done to it, each when it is due.
+/// Asks a server, from now on, while these faults are done to it, each when it is due. What was counted
+/// before the prober failed, and done, is a result as well.
 ///
 /// `look` is called every few milliseconds with the time that has passed.
+///
+/// # Errors
+/// When the prober fails before anything is answered, and after a second Ctrl-C.
 pub fn run_with_faults(
     server: &mut Server,
     target: Target,
@@ -58,23 +79,154 @@ pub fn run_with_faults(
     let planned = plan.len();
     let mut injector = Injector::new(server);
     let (start, over) = (Instant::now(), AtomicBool::new(false));
-    let (counters, struck) = thread::scope(|scope| {
-        let struck = scope.spawn(|| injector.run(plan, start, &over));
+    let (counters, done) = thread::scope(|scope| {
+        let done = scope.spawn(|| injector.run(plan, start, &over));
         let counters = drive::run(target, load, start, look);
         over.store(true, Relaxed);
-        (counters, struck.join())
+        (counters, done.join())
     });
-    let mut warnings = injector.finish();
-    let counters = counters?;
-    let Ok(struck) = struck else { bail!("the thread that does the faults panicked") };
-    if struck.len() < planned {
-        warnings.push(Warning::FaultsNotReached { count: planned - struck.len() });
+    let left_behind = injector.finish();
+    let mut warnings = Vec::new();
+    let counters = counters.or_else(|error| {
+        let Failed { counters, reason } = error.downcast()?;
+        let seconds = counters.lasted.as_secs_f64();
+        warnings.push(Warning::ProberFailed { seconds, reason });
+        anyhow::Ok(*counters)
+    })?;
+    warnings.extend(left_behind);
+    let Ok(done) = done else { bail!("the thread that does the faults panicked") };
+    if done.len() < planned {
+        warnings.push(Warning::FaultsNotReached { count: planned - done.len() });
     }
-    let nobody = struck.iter().filter(|fault| fault.pid.is_none());
-    let mut names: Vec<&str> = nobody.map(|fault| fault.kind.name()).collect();
+    let nobody = done.iter().filter(|strike| strike.pid.is_none());
+    let mut names: Vec<String> = nobody.map(|strike| strike.kind.to_string()).collect();
     names.dedup();
     if !names.is_empty() {
         warnings.push(Warning::FaultsWithoutTarget { names: names.join(", ") });
     }
-    Ok(FaultRun { counters, struck, warnings })
+    let ended_the_server = done.iter().any(|s| s.kind.ends_the_server() && s.pid.is_some());
+    Ok(FaultRun { faults: fault_impact(&counters, &done), counters, ended_the_server, warnings })
+}
+
+/// Does the faults of a plan to a server, and puts right at the end what they left.
+struct Injector<'a> {
+    server: &'a mut Server,
+    /// Workers that were sent SIGSTOP and not yet SIGCONT or SIGKILL.
+    stopped: Vec<u32>,
+    /// The workers that a killed parent left behind, each with when it was started: the kernel gives
+    /// the id to others once it is gone.
+    orphans: Vec<(u32, u64)>,
+    /// When it did.
+    killed_parent: Option<Instant>,
+}
+
+impl<'a> Injector<'a> {
+    /// Nothing is done yet.
+    fn new(server: &'a mut Server) -> Self {
+        Self { server, stopped: Vec::new(), orphans: Vec::new(), killed_parent: None }
+    }
+
+    /// Does everything in the plan when it is due, or what it can until the run is over. Gives
+    /// what it did.
+    fn run(&mut self, plan: Vec<Strike>, start: Instant, over: &AtomicBool) -> Vec<Strike> {
+        let mut done = Vec::new();
+        for due in plan {
+            while let Some(left) =
+                due.at.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+            {
+                sleep(left.min(LOOK_EVERY));
+                // What workers hold is remembered for when they are stopped.
+                let _ = self.server.sample();
+                if over.load(Relaxed) {
+                    return done;
+                }
+            }
+            // Before it is done, or what is lost by it could seem to be lost before it.
+            let at = start.elapsed();
+            let pid = self.strike(due.kind);
+            done.push(Strike { at, pid, ..due });
+        }
+        done
+    }
+
+    /// Ends what it did. Gives what a reader should know of it.
+    fn finish(mut self) -> Vec<Warning> {
+        let Some(at) = self.killed_parent else { return Vec::new() };
+        let runs = |&(pid, started): &(u32, u64)| procfs::runs(pid, started);
+        while self.orphans.iter().any(runs) && at.elapsed() < GONE_WITHIN {
+            sleep(LOOK_EVERY);
+        }
+        let left = self.orphans.drain(..).filter(runs);
+        left.map(|(pid, _)| {
+            signal(pid, Signal::SIGKILL);
+            Warning::Orphan { pid }
+        })
+        .collect()
+    }
+
+    /// Does one thing. Gives the process that it was done to, if there was one.
+    ///
+    /// A process id is only ever taken from the server's scoreboard while its parent lives, which
+    /// takes those of the dead out: a signal must not reach a stranger.
+    fn strike(&mut self, kind: Action) -> Option<u32> {
+        if self.server.has_ended() {
+            return None;
+        }
+        let to_parent = match kind {
+            Action::StopWorker => {
+                let busiest = self.server.busiest();
+                let pid = busiest.into_iter().find(|pid| !self.stopped.contains(pid))?;
+                signal(pid, Signal::SIGSTOP);
+                self.stopped.push(pid);
+                return Some(pid);
+            }
+            Action::ContinueWorker => return self.continue_stopped(),
+            Action::KillWorker => {
+                let there = self.server.worker_pids();
+                let stopped = self.stopped.pop().filter(|pid| there.contains(pid));
+                let pid = stopped.or_else(|| self.server.busiest().first().copied())?;
+                signal(pid, Signal::SIGKILL);
+                return Some(pid);
+            }
+            Action::KillParent => {
+                let workers = self.server.worker_pids();
+                let orphan = |pid| {
+                    let is_one = Some(pid) != self.server.pid() && self.server.is_parent_of(pid);
+                    is_one.then(|| Some((pid, procfs::started(pid)?))).flatten()
+                };
+                self.orphans = workers.into_iter().filter_map(orphan).collect();
+                self.killed_parent = Some(Instant::now());
+                Signal::SIGKILL
+            }
+            // One whose signal is not known was refused before the load began.
+            action => self.server.signals().signal(action).ok()?,
+        };
+        self.server.signal(to_parent);
+        self.server.pid()
+    }
+
+    /// Gives the last of those that it continued.
+    fn continue_stopped(&mut self) -> Option<u32> {
+        let there = self.server.worker_pids();
+        let mut last = None;
+        for pid in self.stopped.drain(..).filter(|pid| there.contains(pid)) {
+            signal(pid, Signal::SIGCONT);
+            last = Some(pid);
+        }
+        last
+    }
+}
+
+impl Drop for Injector<'_> {
+    fn drop(&mut self) {
+        // A stopped worker could not end.
+        if !self.server.has_ended() {
+            self.continue_stopped();
+        }
+    }
+}
+
+/// It may have ended just now; then there is nobody to tell.
+fn signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid as i32), signal);
 }

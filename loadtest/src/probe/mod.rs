@@ -13,7 +13,8 @@
 //! - [`run`]: what is asked, and what all tasks of a run share;
 //! - [`drive`]: many requests: the closed loop, and the whole run; [`open_loop`]: the open one, which
 //!   [`ticker`] wakes;
-//! - [`fault`]: what is to be done to the server and when; [`inject`] does it; [`fault_run`]: both at once;
+//! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while
+//!   requests are sent;
 //! - [`counters`], [`timeline`]: what is counted while it runs, and what follows from that;
 //! - [`ideal`]: what one queue without overhead would have done with the same arrivals;
 //! - [`fault_impact`]: what came of each fault;
@@ -28,7 +29,6 @@ pub mod fault;
 pub mod fault_impact;
 pub mod fault_run;
 pub mod ideal;
-pub mod inject;
 pub mod open_loop;
 pub mod outcome;
 pub mod record;

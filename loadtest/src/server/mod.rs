@@ -3,52 +3,57 @@
 //! - [`spec`]: what the command line says it is;
 //! - [`process`]: a program that was started and must not outlive this one;
 //! - [`ours`]: this repository's servers, which tell of themselves on a scoreboard;
-//! - [`foreign`]: any other command, of which the kernel tells; [`nginx`]: such a one with a
-//!   configuration made for it; [`running`]: a server that somebody else started;
+//! - [`foreign`]: any other command, of which the kernel tells; [`nginx`]: a configuration for such a
+//!   one;
 //! - [`workers`]: who of a foreign server's processes serves;
 //! - [`telemetry`]: what workers did, whoever told it;
-//! - [`signals`]: which signal makes a parent do what.
+//! - [`signals`]: what can be done to a server, and which signal makes a parent do it.
 
 mod foreign;
 pub mod nginx;
 mod ours;
 pub mod process;
-mod running;
 pub mod signals;
 pub mod spec;
 pub mod telemetry;
 mod workers;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::thread::available_parallelism;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use common::scoreboard::Scoreboard;
+use anyhow::{Context, Result, bail, ensure};
+use common::scoreboard::{Scoreboard, Slot};
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
-use crate::kernel::{family, sock_diag};
-use crate::server::foreign::Foreign;
-use crate::server::ours::Ours;
+use crate::kernel::{procfs, sock_diag};
 use crate::server::process::Child;
-use crate::server::running::Running;
-use crate::server::signals::{OURS, Signals};
+use crate::server::signals::Signals;
 pub use crate::server::spec::{Kind, Spec, Strategy};
 pub use crate::server::telemetry::Readings;
+use crate::server::workers::Workers;
 use crate::warnings::Warning;
 
 /// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {
-    name: String,
-    subject: Subject,
+    /// None of a server that somebody else started.
+    child: Option<Child>,
+    view: View,
+    address: SocketAddr,
+    /// Host and path that its URLs have, if not its address and the path that is asked for.
+    written: Option<(String, String)>,
     signals: Signals,
+    /// What it reads and writes; removed with it, after it.
+    _folder: Option<TempDir>,
 }
 
-enum Subject {
-    Ours(Ours),
-    Foreign(Foreign),
-    Running(Running),
+/// Who tells what its workers do.
+enum View {
+    Scoreboard(Scoreboard),
+    Kernel(Workers),
+    Nobody,
 }
 
 impl Server {
@@ -59,26 +64,24 @@ impl Server {
     /// # Errors
     /// When it does not serve in time, with the server's own reason.
     pub fn start(spec: &Spec, extra: &[String]) -> Result<Self> {
-        let name = spec.display_name();
-        let subject = match &spec.kind {
+        let mut server = match &spec.kind {
             Kind::Ours { strategy, options } => {
-                let ours = Ours::start(*strategy, &[extra, &options[..]].concat())?;
-                return Ok(Self::ours(*strategy, ours));
+                let command = ours::command(*strategy, &[extra, &options[..]].concat())?;
+                ours::start(strategy.program(), command)?
             }
             Kind::Command { words } => {
-                let address = foreign::free_address()?;
-                Subject::Foreign(Foreign::start(&name, words, address, None)?)
+                foreign::start(&spec.display_name(), words, foreign::free_address()?)?
             }
             Kind::Nginx { workers, reuseport } => {
-                let option =
-                    |pair: &[String]| pair[1].parse().ok().filter(|_| pair[0] == "--workers");
-                let workers = workers.or_else(|| extra.windows(2).rev().find_map(option));
-                let cpus = || available_parallelism().map_or(1, |cpus| cpus.get() as u16);
-                Subject::Foreign(nginx::start(workers.unwrap_or_else(cpus), *reuseport)?)
+                let address = foreign::free_address()?;
+                let (words, folder) = nginx::command(*workers, extra, *reuseport, address)?;
+                let server = foreign::start(&spec.display_name(), &words, address)?;
+                Self { _folder: Some(folder), ..server }
             }
-            Kind::Running { url } => Subject::Running(Running::find(url)?),
+            Kind::Running { url } => Self::running(url)?,
         };
-        Ok(Self { name, subject, signals: Signals::of_spec(spec) })
+        server.signals = Signals::of_spec(spec);
+        Ok(server)
     }
 
     /// Starts shared-fd-server on a socket that listens already, as systemd would.
@@ -86,7 +89,7 @@ impl Server {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
-        Ok(Self::ours(Strategy::Shared, Ours::start_on(listener, options)?))
+        ours::start_on(listener, options)
     }
 
     /// Starts one of ours as another user, whose group has the same number.
@@ -94,12 +97,41 @@ impl Server {
     /// # Errors
     /// When this program may not become that user, and as for [`start`](Self::start).
     pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
-        Ok(Self::ours(strategy, Ours::start_as(user, strategy, options)?))
+        ours::start_as(user, strategy, options)
     }
 
-    fn ours(strategy: Strategy, ours: Ours) -> Self {
-        let signals = Signals::of(OURS);
-        Self { name: strategy.program().into(), subject: Subject::Ours(ours), signals }
+    /// One that was started and serves. A server on all addresses is reached on the loopback.
+    fn started(child: Child, view: View, mut address: SocketAddr) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Self { child: Some(child), view, ..Self::at(address) }
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        Self {
+            child: None,
+            view: View::Nobody,
+            address,
+            written: None,
+            signals: Signals::default(),
+            _folder: None,
+        }
+    }
+
+    /// Takes `http://host:port/path` apart and looks the host up.
+    fn running(url: &str) -> Result<Self> {
+        let rest = url.strip_prefix("http://").unwrap_or(url);
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // In `[::1]` colons are not what a port stands behind.
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let full = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let remedy = || format!("cannot find {host} of {url}; expected http://host:port/path");
+        let address = full.to_socket_addrs().with_context(remedy)?.next().with_context(remedy)?;
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
     }
 
     /// Which signal makes its parent do what.
@@ -114,77 +146,46 @@ impl Server {
 
     /// What messages call it: our program, or the name in the spec.
     pub fn name(&self) -> &str {
-        &self.name
+        self.child.as_ref().map_or("", Child::name)
     }
 
     /// Whether it is none of ours: it has no scoreboard, and what its workers do is told by the kernel.
     pub fn is_foreign(&self) -> bool {
-        self.scoreboard().is_none()
+        !matches!(self.view, View::Scoreboard(_))
     }
 
-    /// What it tells of itself, if it is one of ours.
-    pub fn scoreboard(&self) -> Option<&Scoreboard> {
-        match &self.subject {
-            Subject::Ours(ours) => Some(&ours.scoreboard),
-            _ => None,
-        }
-    }
-
-    fn child(&self) -> Option<&Child> {
-        match &self.subject {
-            Subject::Ours(ours) => Some(&ours.child),
-            Subject::Foreign(foreign) => Some(&foreign.child),
-            Subject::Running(_) => None,
-        }
-    }
-
-    fn child_mut(&mut self) -> Option<&mut Child> {
-        match &mut self.subject {
-            Subject::Ours(ours) => Some(&mut ours.child),
-            Subject::Foreign(foreign) => Some(&mut foreign.child),
-            Subject::Running(_) => None,
-        }
-    }
-
-    /// Where to reach it from this machine. A server on all addresses is reached on the loopback.
+    /// Where to reach it from this machine.
     pub fn address(&self) -> SocketAddr {
-        let mut address = match &self.subject {
-            Subject::Ours(ours) => ours.scoreboard.address(),
-            Subject::Foreign(foreign) => foreign.address,
-            Subject::Running(running) => running.address,
-        };
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        address
+        self.address
     }
 
     /// The URL of a path of it. A server that runs already keeps the path that it was named with
     /// where `path` is `/`.
     pub fn url(&self, path: &str) -> String {
-        match &self.subject {
-            Subject::Running(running) => running.url(path),
-            _ => format!("http://{}{path}", self.address()),
+        match &self.written {
+            Some((host, own)) => format!("http://{host}{}", if path == "/" { own } else { path }),
+            None => format!("http://{}{path}", self.address),
         }
     }
 
     /// Its workers' process ids. Of a server that is not ours: of those that were seen to serve.
     pub fn worker_pids(&mut self) -> Vec<u32> {
-        match &mut self.subject {
-            Subject::Ours(ours) => ours.pids(),
-            Subject::Foreign(foreign) => foreign.look().pids(),
-            Subject::Running(_) => Vec::new(),
+        match &mut self.view {
+            View::Scoreboard(board) => board.workers().filter_map(|(_, slot)| slot.pid()).collect(),
+            View::Kernel(workers) => workers.seen_now().pids(),
+            View::Nobody => Vec::new(),
         }
     }
 
     /// Its workers' process ids, each with the inode of the socket that it accepts from.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
-        match &self.subject {
-            Subject::Ours(ours) => ours.sockets(),
-            Subject::Foreign(foreign) => foreign.workers.sockets(),
-            Subject::Running(_) => Vec::new(),
+        match &self.view {
+            View::Scoreboard(board) => {
+                let inode = |slot: &Slot| slot.socket_inode.load(Relaxed);
+                board.workers().filter_map(|(_, slot)| Some((slot.pid()?, inode(slot)))).collect()
+            }
+            View::Kernel(workers) => workers.sockets(),
+            View::Nobody => Vec::new(),
         }
     }
 
@@ -193,68 +194,61 @@ impl Server {
     ///
     /// Those of other servers are left out, with which it may share its scoreboard (--join).
     pub fn busiest(&mut self) -> Vec<u32> {
-        match &mut self.subject {
-            Subject::Ours(ours) => ours.busiest(),
-            Subject::Foreign(foreign) => foreign.look().busiest(),
-            Subject::Running(_) => Vec::new(),
-        }
+        let pids = match &mut self.view {
+            View::Scoreboard(board) => ours::busiest(board),
+            View::Kernel(workers) => workers.seen_now().busiest(),
+            View::Nobody => Vec::new(),
+        };
+        pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
 
-    /// Whether a process is a worker of its own, and not its parent itself. Workers of others may share
-    /// a scoreboard with its own.
+    /// Whether a process is a worker of its own. Workers of others may share a scoreboard with its own.
     pub fn is_parent_of(&self, pid: u32) -> bool {
-        match &self.subject {
-            Subject::Ours(ours) => family::parent(pid) == Some(ours.child.pid()),
-            _ => self.pid() != Some(pid),
-        }
+        self.is_foreign() || procfs::parent(pid) == self.pid()
     }
 
     /// The process id of the parent; none of a server that was not started here.
     pub fn pid(&self) -> Option<u32> {
-        self.child().map(Child::pid)
+        self.child.as_ref().map(Child::pid)
     }
 
     /// Sends a signal to the parent.
     pub fn signal(&self, signal: Signal) {
-        if let Some(child) = self.child() {
-            child.signal(signal);
-        }
+        self.child.iter().for_each(|child| child.signal(signal));
     }
 
     /// Whether the parent is gone.
     pub fn has_ended(&mut self) -> bool {
         // An error means that there is nobody to wait for.
-        let ended = |child: &mut Child| child.ended().map_or(true, |status| status.is_some());
-        self.child_mut().is_some_and(ended)
+        self.child.as_mut().is_some_and(|child| !matches!(child.ended(), Ok(None)))
     }
 
     /// Requests that all its workers have answered since the start, by their own count.
     pub fn requests(&self) -> Option<u64> {
-        Some(self.scoreboard()?.total_requests())
+        match &self.view {
+            View::Scoreboard(board) => Some(board.total_requests()),
+            _ => None,
+        }
     }
 
     /// Connections that each worker has accepted since its start, in the workers' order; none where
     /// nobody counts them.
     pub fn accepted(&self) -> Vec<u64> {
-        match &self.subject {
-            Subject::Ours(ours) => ours.accepted(),
-            _ => Vec::new(),
-        }
+        let View::Scoreboard(board) = &self.view else { return Vec::new() };
+        board.workers().map(|(_, slot)| slot.connections_accepted.load(Relaxed)).collect()
     }
 
     /// Waits until none of its workers has a connection open, for so long at most.
     pub fn wait_until_idle(&mut self, limit: Duration) {
-        // It cannot fail: nothing is asked that could.
-        let _ = match &mut self.subject {
-            Subject::Ours(Ours { child, scoreboard }) => {
-                child.wait_for(limit, |_| Ok(ours::is_idle(scoreboard).then_some(())))
+        let Self { child: Some(child), view, address, .. } = self else { return };
+        let mut idle = || match view {
+            View::Scoreboard(board) => {
+                board.workers().all(|(_, slot)| slot.connections_open.load(Relaxed) == 0)
             }
-            Subject::Foreign(Foreign { child, address, .. }) => child.wait_for(limit, |_| {
-                let open = sock_diag::connections(address.port()).unwrap_or_default();
-                Ok(open.is_empty().then_some(()))
-            }),
-            Subject::Running(_) => return,
+            _ => sock_diag::connections(address.port()).unwrap_or_default().is_empty(),
         };
+        // It cannot fail: nothing is asked that could.
+        let _ = child.wait_for(limit, |_| Ok(idle().then_some(())));
     }
 
     /// Reads every worker's counters.
@@ -262,31 +256,36 @@ impl Server {
     /// # Errors
     /// When a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
-        match &mut self.subject {
-            Subject::Ours(ours) => ours.read(),
-            Subject::Foreign(foreign) => foreign.read(),
-            Subject::Running(_) => Ok(Readings::default()),
-        }
+        let readings = match &mut self.view {
+            View::Scoreboard(board) => ours::read(board),
+            View::Kernel(workers) => workers.read(),
+            View::Nobody => Ok(Readings::default()),
+        };
+        // A worker that has died is found here first, if its parent has not noticed yet.
+        readings.with_context(|| format!("cannot look at a worker of {}", self.name()))
     }
 
     /// To be called every few milliseconds while a load runs: fails when the server, or one of the
     /// workers that were there before, is gone. A foreign server's connections are sampled here.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
-        if let Some(status) = self.child_mut().map(Child::ended).transpose()?.flatten() {
-            bail!("{} ended during the run ({status}): {}", self.name, self.reason());
+        let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
+        if let Some(status) = ended {
+            bail!("{} ended during the run ({status}): {}", self.name(), self.reason());
         }
         self.sample()?;
         for (index, pid) in before.workers() {
-            let there = match &self.subject {
-                Subject::Ours(ours) => ours.has(index, pid),
-                Subject::Foreign(foreign) => foreign.workers.has(pid),
-                Subject::Running(_) => true,
+            let there = match &self.view {
+                // Its parent empties the slot of one that has died. To look there costs a load from
+                // memory; to look into /proc for hundreds of workers would disturb the run.
+                View::Scoreboard(board) => board.slot(index).pid() == Some(pid),
+                View::Kernel(workers) => workers.has(pid),
+                View::Nobody => true,
             };
-            let name = &self.name;
+            let (name, reason) = (self.name(), || self.reason());
             ensure!(
                 there,
                 "worker {index} (pid {pid}) of {name} died during the run: {}",
-                self.reason()
+                reason()
             );
         }
         Ok(())
@@ -298,39 +297,35 @@ impl Server {
     /// # Errors
     /// When the kernel does not answer.
     pub fn sample(&mut self) -> Result<()> {
-        match &mut self.subject {
-            Subject::Foreign(foreign) => foreign.sample(),
+        match &mut self.view {
+            View::Kernel(workers) => workers.sample_if_due(),
             _ => Ok(()),
         }
     }
 
     /// Why it ended, or what it said last, in its own words.
     fn reason(&self) -> String {
-        match &self.subject {
-            Subject::Ours(ours) => ours::reason(&ours.child),
-            Subject::Foreign(foreign) => foreign::output(&foreign.child),
-            Subject::Running(_) => String::new(),
-        }
+        let reason = if self.is_foreign() { foreign::reason } else { ours::reason };
+        self.child.as_ref().map(reason).unwrap_or_default()
     }
 
     /// What a reader should know of it: what ours warned of in its log; how much can be seen of others.
     pub fn warnings(&self) -> Vec<Warning> {
-        let who = || self.name.clone();
-        match &self.subject {
-            Subject::Ours(ours) => {
-                let server = |text| Warning::Server { program: who(), text };
-                ours.warnings().into_iter().map(server).collect()
+        let (Some(child), who) = (&self.child, || self.name().to_owned()) else {
+            return Vec::new();
+        };
+        let View::Kernel(workers) = &self.view else {
+            let warning = |text: String| Warning::Server { program: who(), text };
+            return ours::warnings(child).into_iter().map(warning).collect();
+        };
+        vec![match workers.children_of_an_acceptor() {
+            0 if workers.pids().is_empty() => {
+                let reason = workers.hidden().unwrap_or("none waits for the listening socket");
+                Warning::CannotSeeWorkers { who: who(), reason: reason.into() }
             }
-            Subject::Foreign(Foreign { workers, .. }) => match workers.children_of_an_acceptor() {
-                0 if workers.pids().is_empty() => {
-                    let reason = workers.hidden().unwrap_or("none waits for the listening socket");
-                    vec![Warning::CannotSeeWorkers { who: who(), reason: reason.into() }]
-                }
-                0 => vec![Warning::KernelView { who: who() }],
-                children => vec![Warning::OnlyParentAccepts { who: who(), children }],
-            },
-            Subject::Running(_) => Vec::new(),
-        }
+            0 => Warning::KernelView { who: who() },
+            children => Warning::OnlyParentAccepts { who: who(), children },
+        }]
     }
 
     /// Stops it. Gives what was wrong if it did not end as it should.
@@ -341,14 +336,29 @@ impl Server {
     /// The same, of a server whose counts are still to be read: they are whole only now. With which
     /// status a foreign server ends when it is told to is its own affair.
     pub fn end(&mut self) -> Result<Option<String>> {
-        let status = match &mut self.subject {
-            Subject::Ours(ours) => ours.child.stop()?,
-            Subject::Foreign(foreign) => {
-                foreign.child.stop_group()?;
-                return Ok(None);
-            }
-            Subject::Running(_) => return Ok(None),
-        };
-        Ok((!status.success()).then(|| format!("{status}: {}", self.reason())))
+        let foreign = self.is_foreign();
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let status = child.stop()?;
+        Ok((!foreign && !status.success()).then(|| format!("{status}: {}", self.reason())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_with_the_port_and_the_path_that_are_implied() {
+        for (url, address, at_root) in [
+            ("http://127.0.0.1:8080/a/b?c", "127.0.0.1:8080", "http://127.0.0.1:8080/a/b?c"),
+            ("http://127.0.0.1", "127.0.0.1:80", "http://127.0.0.1/"),
+            ("http://[::1]:81/", "[::1]:81", "http://[::1]:81/"),
+            ("http://[::1]", "[::1]:80", "http://[::1]/"),
+        ] {
+            let running = Server::running(url).unwrap();
+            assert_eq!((running.address, &*running.url("/")), (address.parse().unwrap(), at_root));
+            assert!(running.url("/x").ends_with("/x"));
+        }
+        assert!(Server::running("http://127.0.0.1:port/").is_err());
     }
 }

@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
-
-use crate::server::foreign::{Foreign, free_address};
+use tempfile::TempDir;
 
 /// Where nginx may lie: Debian's is not on the PATH of an ordinary user.
 const PLACES: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
@@ -30,21 +30,25 @@ pub fn find() -> Result<(&'static str, String)> {
     bail!("nginx is not installed; install the package nginx")
 }
 
-/// Starts one with its own configuration, folder and port.
-///
-/// # Errors
-/// When it is not installed, or does not serve, with its own reason.
-pub fn start(workers: u16, reuseport: bool) -> Result<Foreign> {
+/// The command that serves here, and the folder with its configuration. It has so many workers or, if
+/// nothing is said, as many as `--workers` among the options, else one for each CPU.
+pub fn command(
+    workers: Option<u16>,
+    extra: &[String],
+    reuseport: bool,
+    address: SocketAddr,
+) -> Result<(Vec<String>, TempDir)> {
+    let option = |pair: &[String]| pair[1].parse().ok().filter(|_| pair[0] == "--workers");
+    let workers = workers.or_else(|| extra.windows(2).rev().find_map(option));
+    let cpus = || available_parallelism().map_or(1, |cpus| cpus.get() as u16);
+    let configuration = configuration(address, workers.unwrap_or_else(cpus), reuseport);
     let (program, _) = find()?;
     let folder = tempfile::tempdir().context("cannot make a folder for nginx")?;
-    let address = free_address()?;
     let path = folder.path().join("nginx.conf");
-    std::fs::write(&path, configuration(address, workers, reuseport))
-        .context("cannot write nginx's configuration")?;
+    std::fs::write(&path, configuration).context("cannot write nginx's configuration")?;
     let (place, path) = (folder.path().display().to_string(), path.display().to_string());
     // -e: or it would first open the log that it was compiled with.
-    let words = [program, "-e", "stderr", "-p", &place, "-c", &path].map(str::to_owned);
-    Foreign::start("nginx", &words, address, Some(folder))
+    Ok(([program, "-e", "stderr", "-p", &place, "-c", &path].map(str::to_owned).into(), folder))
 }
 
 /// As little as nginx can do for an answer. Relative paths are below the folder given with -p.

@@ -13,155 +13,107 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use common::scoreboard::{Scoreboard, State};
 
-use crate::interrupt;
-use crate::kernel::family;
 use crate::kernel::procfs::Usage;
 use crate::server::process::Child;
 use crate::server::spec::Strategy;
 use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
+use crate::server::{Server, View};
 
 /// How long a server may take until it serves.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
-/// One of ours that runs.
-pub struct Ours {
-    pub child: Child,
-    pub scoreboard: Scoreboard,
+/// The command of a server on a port of the kernel's choice. The last of several `--port` wins, so one
+/// among the options comes through.
+pub fn command(strategy: Strategy, options: &[String]) -> Result<Command> {
+    let mut command = Command::new(find(strategy.program())?);
+    command.args(["--port", "0"]).args(options);
+    Ok(command)
 }
 
-impl Ours {
-    /// Starts a server on a port of the kernel's choice. The last of several `--port` wins, so one
-    /// among the options comes through.
-    pub fn start(strategy: Strategy, options: &[String]) -> Result<Self> {
-        let program = strategy.program();
-        let mut command = Command::new(find(program)?);
-        command.args(["--port", "0"]).args(options);
-        Self::from(program, command, Stdio::null())
-    }
+/// Starts one, and waits until all its workers serve. It is asked nothing over HTTP: its scoreboard
+/// says when it is ready, so the wait leaves no trace in what is counted.
+pub fn start(program: &'static str, command: Command) -> Result<Server> {
+    start_with(program, command, Stdio::null())
+}
 
-    /// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3,
-    /// and the pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as
-    /// the server; this program could not, before the server runs.
-    pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
-        let program = Strategy::Shared.program();
-        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).arg(find(program)?).args(options);
-        Self::from(program, command, Stdio::from(listener))
-    }
+/// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3, and the
+/// pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as the server;
+/// this program could not, before the server runs.
+pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Server> {
+    let program = Strategy::Shared.program();
+    let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(find(program)?).args(options);
+    start_with(program, command, Stdio::from(listener))
+}
 
-    /// Starts a server as another user, whose group has the same number. That user need not be able
-    /// to read the folder that this program lies in: it gets a copy.
-    pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
-        let program = strategy.program();
-        let no_copy = || format!("cannot copy {program} for another user");
-        let folder = tempfile::tempdir().with_context(no_copy)?;
-        let readable = Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), readable).with_context(no_copy)?;
-        let copy = folder.path().join(program);
-        std::fs::copy(find(program)?, &copy).with_context(no_copy)?;
-        let mut command = Command::new(copy);
-        command.args(["--port", "0"]).args(options).uid(user).gid(user);
-        // Once it serves, or has ended, nobody needs the file's name any more.
-        Self::from(program, command, Stdio::null())
-    }
+/// Starts one as another user, whose group has the same number. That user need not be able to read the
+/// folder that this program lies in: it gets a copy.
+pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Server> {
+    let program = strategy.program();
+    let copy = || -> Result<_> {
+        let folder = tempfile::tempdir()?;
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        std::fs::copy(find(program)?, folder.path().join(program))?;
+        Ok(folder)
+    };
+    let folder = copy().with_context(|| format!("cannot copy {program} for another user"))?;
+    let mut command = Command::new(folder.path().join(program));
+    command.args(["--port", "0"]).args(options).uid(user).gid(user);
+    // Once it serves, or has ended, nobody needs the file's name any more.
+    start(program, command)
+}
 
-    /// Waits until all its workers serve. It is asked nothing over HTTP: its scoreboard says when it
-    /// is ready, so the wait leaves no trace in what is counted.
-    fn from(program: &'static str, mut command: Command, input: Stdio) -> Result<Self> {
-        // Its log is read here, and shown as part of a line of ours.
-        command.env("NO_COLOR", "1");
-        let mut child = Child::start_server_with(program, &mut command, input)?;
-        let serves = child.wait_for(START_WITHIN, |child| {
-            interrupt::check()?;
-            if let Some(status) = child.ended()? {
-                bail!("{program} did not start ({status}): {}", reason(child));
-            }
-            let scoreboard = Scoreboard::of_process(child.pid()).ok();
-            Ok(scoreboard.filter(Scoreboard::is_serving))
-        })?;
-        let Some(scoreboard) = serves else {
-            let limit = START_WITHIN.as_secs();
-            bail!("{program} did not serve within {limit} s: {}", reason(&child));
+fn start_with(program: &'static str, mut command: Command, input: Stdio) -> Result<Server> {
+    // Its log is read here, and shown as part of a line of ours.
+    let mut child = Child::start_server(program, command.env("NO_COLOR", "1"), input)?;
+    let pid = child.pid();
+    let serves = child.wait_until_it_serves(START_WITHIN, reason, || {
+        Ok(Scoreboard::of_process(pid).ok().filter(Scoreboard::is_serving))
+    })?;
+    let Some(scoreboard) = serves else {
+        let limit = START_WITHIN.as_secs();
+        bail!("{program} did not serve within {limit} s: {}", reason(&child));
+    };
+    let address = scoreboard.address();
+    Ok(Server::started(child, View::Scoreboard(scoreboard), address))
+}
+
+/// Reads every worker's counters.
+pub fn read(scoreboard: &Scoreboard) -> Result<Readings> {
+    let readings = scoreboard.workers().filter_map(|(index, slot)| {
+        let pid = slot.pid()?;
+        let totals = WorkerUsage {
+            index,
+            pid,
+            role: Role::Worker,
+            socket_inode: Some(slot.socket_inode.load(Relaxed)),
+            connections: Some(slot.connections_accepted.load(Relaxed)),
+            requests: Some(slot.requests.load(Relaxed)),
+            wakeups_without_connection: Some(slot.wakeups_without_connection.load(Relaxed)),
+            steered: Some(slot.steered.load(Relaxed)),
+            migrated: Some(slot.migrated.load(Relaxed)),
+            gated: Some(slot.gated.load(Relaxed)),
+            ..WorkerUsage::default()
         };
-        Ok(Self { child, scoreboard })
-    }
-
-    /// Reads every worker's counters.
-    pub fn read(&self) -> Result<Readings> {
-        let readings = self.scoreboard.workers().filter_map(|(index, slot)| {
-            let pid = slot.pid()?;
-            let totals = WorkerUsage {
-                index,
-                pid,
-                role: Role::Worker,
-                socket_inode: Some(slot.socket_inode.load(Relaxed)),
-                connections: Some(slot.connections_accepted.load(Relaxed)),
-                requests: Some(slot.requests.load(Relaxed)),
-                wakeups_without_connection: Some(slot.wakeups_without_connection.load(Relaxed)),
-                steered: Some(slot.steered.load(Relaxed)),
-                migrated: Some(slot.migrated.load(Relaxed)),
-                gated: Some(slot.gated.load(Relaxed)),
-                ..WorkerUsage::default()
-            };
-            Some(Usage::of(pid).map(|usage| Reading {
-                totals,
-                usage,
-                serves: true,
-                ..Reading::default()
-            }))
-        });
-        let readings = readings.collect::<Result<_>>().map(Readings);
-        // A worker that has died is found here first, if its parent has not noticed yet.
-        readings.with_context(|| format!("cannot look at a worker of {}", self.child.name()))
-    }
-
-    /// Its workers' process ids.
-    pub fn pids(&self) -> Vec<u32> {
-        self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
-    }
-
-    /// Its workers' process ids, each with the inode of the socket that it accepts from.
-    pub fn sockets(&self) -> Vec<(u32, u64)> {
-        let workers = self.scoreboard.workers();
-        workers
-            .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
-            .collect()
-    }
-
-    /// Connections that each worker has accepted since its start.
-    pub fn accepted(&self) -> Vec<u64> {
-        let slots = self.scoreboard.workers().map(|(_, slot)| slot);
-        slots.map(|slot| slot.connections_accepted.load(Relaxed)).collect()
-    }
-
-    /// Its own workers that serve, those first that have answered most.
-    pub fn busiest(&self) -> Vec<u32> {
-        let serving = self.scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
-        let mut found: Vec<(u64, u32)> = serving
-            .filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?)))
-            .filter(|&(_, pid)| family::parent(pid) == Some(self.child.pid()))
-            .collect();
-        found.sort_by_key(|&(requests, _)| Reverse(requests));
-        found.into_iter().map(|(_, pid)| pid).collect()
-    }
-
-    /// Whether a worker has its place still. Its parent empties the slot of one that has died.
-    /// Looking there costs a load from memory; looking into /proc for hundreds of workers would
-    /// disturb the run.
-    pub fn has(&self, index: usize, pid: u32) -> bool {
-        self.scoreboard.slot(index).pid() == Some(pid)
-    }
-
-    /// What it warned of in its log.
-    pub fn warnings(&self) -> Vec<String> {
-        self.child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
-    }
+        let reading = |usage| Reading { totals, usage, serves: true, ..Reading::default() };
+        Some(Usage::of(pid).map(reading))
+    });
+    readings.collect::<Result<_>>().map(Readings)
 }
 
-/// Whether no worker has a connection open.
-pub fn is_idle(scoreboard: &Scoreboard) -> bool {
-    scoreboard.workers().all(|(_, slot)| slot.connections_open.load(Relaxed) == 0)
+/// The workers that serve, those first that have answered most.
+pub fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
+    let serving = scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
+    let mut found: Vec<(u64, u32)> =
+        serving.filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?))).collect();
+    found.sort_by_key(|&(requests, _)| Reverse(requests));
+    found.into_iter().map(|(_, pid)| pid).collect()
+}
+
+/// What a server warned of in its log.
+pub fn warnings(child: &Child) -> Vec<String> {
+    child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
 }
 
 /// Finds a server in the folder that this program lies in: they are built together.

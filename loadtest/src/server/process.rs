@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::kernel::family;
+use crate::interrupt;
+use crate::kernel::procfs;
 
 /// How often something that is waited for is looked at. Rare enough to cost nothing, even while
 /// the machine is being measured.
@@ -24,13 +25,14 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 pub struct Child {
     /// What messages call it.
     name: String,
-    process: std::process::Child,
+    process: process::Child,
     /// Its standard output and error go to files without a name: a pipe that nobody reads while
     /// the program runs would fill up and stop it.
     output: File,
     errors: File,
     /// Ends the group if this program is killed; wrk and the like end by themselves.
-    keeper: Option<Keeper>,
+    keeper: Option<process::Child>,
+    by_group: bool,
 }
 
 impl Child {
@@ -39,16 +41,7 @@ impl Child {
     ///
     /// # Errors
     /// When it cannot be started, with the plain `io::Error` inside for whoever knows a remedy.
-    pub fn start(name: impl Into<String>, command: &mut Command) -> Result<Self> {
-        Self::start_with(name, command, Stdio::null())
-    }
-
-    /// The same with something on its standard input.
-    pub fn start_with(
-        name: impl Into<String>,
-        command: &mut Command,
-        input: Stdio,
-    ) -> Result<Self> {
+    pub fn start(name: impl Into<String>, command: &mut Command, input: Stdio) -> Result<Self> {
         let name = name.into();
         let no_file = "cannot make a temporary file; is there space in the folder TMPDIR names?";
         let output = tempfile::tempfile().context(no_file)?;
@@ -60,29 +53,18 @@ impl Child {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, process, output, errors, keeper: None })
+        Ok(Self { name, process, output, errors, keeper: None, by_group: false })
     }
 
-    /// Starts a server: it and all that is in its process group end with this program, even if that
-    /// is killed.
-    ///
-    /// # Errors
-    /// As for [`start`](Self::start).
-    pub fn start_server(name: impl Into<String>, command: &mut Command) -> Result<Self> {
-        Self::start_server_with(name, command, Stdio::null())
-    }
-
-    /// The same with something on its standard input.
-    ///
-    /// # Errors
-    /// As for [`start`](Self::start).
-    pub fn start_server_with(
+    /// The same of a server: it and all that is in its process group end with this program, even if
+    /// that is killed.
+    pub fn start_server(
         name: impl Into<String>,
         command: &mut Command,
         input: Stdio,
     ) -> Result<Self> {
-        let mut child = Self::start_with(name, command, input)?;
-        child.keeper = Some(Keeper::of(child.pid())?);
+        let mut child = Self::start(name, command, input)?;
+        child.keeper = Some(keeper(child.pid())?);
         Ok(child)
     }
 
@@ -119,6 +101,25 @@ impl Child {
         }
     }
 
+    /// Waits until a server serves, as [`wait_for`](Self::wait_for).
+    ///
+    /// # Errors
+    /// When it ends, with the reason that is found in what it said, and after Ctrl-C.
+    pub fn wait_until_it_serves<T>(
+        &mut self,
+        limit: Duration,
+        reason: fn(&Self) -> String,
+        mut serves: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.wait_for(limit, |child| {
+            interrupt::check()?;
+            if let Some(status) = child.ended()? {
+                bail!("{} did not start ({status}): {}", child.name, reason(child));
+            }
+            serves()
+        })
+    }
+
     /// Sends a signal to the program and all it started that stayed in its group.
     pub fn signal_group(&self, signal: Signal) {
         // It may have ended just now; then there is nobody to tell.
@@ -130,29 +131,29 @@ impl Child {
         let _ = nix::sys::signal::kill(Pid::from_raw(self.pid() as i32), signal);
     }
 
-    /// Asks the program to end, and makes it if it does not.
+    /// From now on all of its group is asked to end, and waited for, and not the program alone.
+    pub fn stop_by_group(&mut self) {
+        self.by_group = true;
+    }
+
+    /// Asks the program to end, and makes it if it does not; all of its group, also if the program
+    /// itself has ended and left others behind, if that was asked for.
     ///
     /// # Errors
     /// When its end cannot be waited for.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.ended()? {
-            return Ok(status);
+        if !self.by_group {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            self.signal(Signal::SIGTERM);
+            return self.wait_or_kill();
         }
-        self.signal(Signal::SIGTERM);
-        self.wait_or_kill()
-    }
-
-    /// Asks all of a server's process group to end, and makes it if it does not, also if the program
-    /// itself has ended and left others behind.
-    ///
-    /// # Errors
-    /// When its end cannot be waited for.
-    pub fn stop_group(&mut self) -> Result<ExitStatus> {
         self.signal_group(Signal::SIGTERM);
         let status = self.wait_or_kill()?;
-        let keeper = self.keeper.as_ref().map(|keeper| keeper.process.id());
+        let keeper = self.keeper.as_ref().map(process::Child::id);
         let all_ended = self.wait_for(END_WITHIN, |child| {
-            let left = family::of(child.pid())?;
+            let left = procfs::family(child.pid())?;
             Ok(left.iter().all(|process| Some(process.pid) == keeper).then_some(()))
         })?;
         if all_ended.is_none() {
@@ -191,45 +192,32 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.stop();
         // A server may leave processes behind that ignore all else.
-        if self.keeper.is_some() {
+        if let Some(mut keeper) = self.keeper.take() {
             self.signal_group(Signal::SIGKILL);
+            let _ = keeper.kill();
+            let _ = keeper.wait();
         }
     }
 }
 
-/// A process that lives in a server's process group and, when this program is gone, ends all of it.
+/// Starts a process that lives in a server's process group and, when this program is gone, ends all of
+/// it.
 ///
 /// It waits at the read end of a pipe whose other end only this program has, and the kernel closes
 /// that whatever ends this program. Being in the group it keeps the group's id from being given to
 /// strangers, and it does not hear of Ctrl-C, which goes to the terminal's foreground group.
-struct Keeper {
-    process: std::process::Child,
-}
-
-impl Keeper {
-    /// For the group that this process leads.
-    fn of(leader: u32) -> Result<Self> {
-        // The trap: whoever asks the server's group to end does not mean the keeper.
-        let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";
-        let process = Command::new("/bin/sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .current_dir("/")
-            .process_group(leader as i32)
-            .spawn()
-            .context("cannot start the process that ends the server if loadtest is killed")?;
-        Ok(Self { process })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        // Its group has been killed, and so has it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn keeper(leader: u32) -> Result<process::Child> {
+    // The trap: whoever asks the server's group to end does not mean the keeper.
+    let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";
+    Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .process_group(leader as i32)
+        .spawn()
+        .context("cannot start the process that ends the server if loadtest is killed")
 }
 
 /// A file's whole content, read without moving the position that it shares with the program that
@@ -245,7 +233,8 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Child {
-        Child::start("a shell", Command::new("/bin/sh").args(["-c", script])).unwrap()
+        let mut command = Command::new("/bin/sh");
+        Child::start("a shell", command.args(["-c", script]), Stdio::null()).unwrap()
     }
 
     #[test]

@@ -1,76 +1,100 @@
-//! Which signal makes the parent of a server do what: known for some programs, told for others.
+//! What can be done to a server, and which signal makes its parent do it: known for some programs, told
+//! for others.
 
+use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal::{self, *};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use nix::sys::signal::Signal;
 
 use crate::server::spec::{Kind, Spec};
 
-/// What a parent can be asked to do by a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What can be done to a server, by the name that the command line and results have for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Action {
-    /// Replace every worker, losing nothing.
+    /// SIGSTOP to the worker that has answered most and is not stopped yet.
+    StopWorker,
+    /// SIGCONT to the workers that were stopped.
+    ContinueWorker,
+    /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
+    KillWorker,
+    /// By a signal to the parent: replace every worker, losing nothing.
     Reload,
-    /// Start one worker more.
-    Add,
-    /// Stop one worker.
-    Remove,
-    /// Serve what is under way, and end.
+    /// By a signal to the parent: start one worker more.
+    AddWorker,
+    /// By a signal to the parent: stop one worker.
+    RemoveWorker,
+    /// By a signal to the parent: serve what is under way, and end. `term` is its older name.
+    #[value(alias = "term")]
     Drain,
-    /// End at once.
+    /// By a signal to the parent: end at once.
     Quit,
+    /// SIGKILL to the parent.
+    KillParent,
 }
 
 impl Action {
-    const ALL: [Self; 5] = [Self::Reload, Self::Add, Self::Remove, Self::Drain, Self::Quit];
+    /// Whether it is done by a signal to the parent that programs have different ones for.
+    pub fn is_by_signal(self) -> bool {
+        use Action::*;
+        matches!(self, Reload | AddWorker | RemoveWorker | Drain | Quit)
+    }
 
-    /// As `--signal` and messages name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reload => "reload",
-            Self::Add => "add-worker",
-            Self::Remove => "remove-worker",
-            Self::Drain => "drain",
-            Self::Quit => "quit",
-        }
+    /// Whether the server is not meant to serve any more after it.
+    pub fn ends_the_server(self) -> bool {
+        matches!(self, Self::KillParent | Self::Drain | Self::Quit)
+    }
+
+    /// The names of those that fit, for messages.
+    pub fn names(fit: fn(Self) -> bool) -> String {
+        let all = Self::value_variants().iter().filter(|action| fit(**action));
+        all.map(Self::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// The signals of one program, in the order of [`Action::ALL`].
-type Known = (&'static str, [Option<Signal>; 5]);
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
 
 /// What this repository's servers are called here.
-pub const OURS: &str = "ours";
+const OURS: &str = "ours";
 
-/// As each program's manual has them.
-const KNOWN: [Known; 11] = [
-    (OURS, [Some(SIGHUP), Some(SIGTTIN), Some(SIGTTOU), Some(SIGTERM), Some(SIGQUIT)]),
-    ("nginx", [Some(SIGHUP), None, None, Some(SIGQUIT), Some(SIGTERM)]),
-    ("gunicorn", [Some(SIGHUP), Some(SIGTTIN), Some(SIGTTOU), Some(SIGTERM), Some(SIGQUIT)]),
-    ("puma", [Some(SIGUSR1), Some(SIGTTIN), Some(SIGTTOU), Some(SIGTERM), Some(SIGINT)]),
-    ("granian", [Some(SIGHUP), None, None, Some(SIGTERM), Some(SIGINT)]),
-    ("uvicorn", [Some(SIGHUP), Some(SIGTTIN), Some(SIGTTOU), Some(SIGTERM), None]),
-    ("unicorn", [Some(SIGHUP), Some(SIGTTIN), Some(SIGTTOU), Some(SIGQUIT), Some(SIGTERM)]),
-    ("haproxy", [Some(SIGUSR2), None, None, Some(SIGUSR1), Some(SIGTERM)]),
-    ("apache2", [Some(SIGUSR1), None, None, Some(SIGWINCH), Some(SIGTERM)]),
-    ("httpd", [Some(SIGUSR1), None, None, Some(SIGWINCH), Some(SIGTERM)]),
-    ("uwsgi", [Some(SIGHUP), None, None, None, Some(SIGQUIT)]),
+/// The signals of programs, as each one's manual has them.
+const KNOWN: [(&str, &str); 11] = [
+    (OURS, "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM quit=QUIT"),
+    ("nginx", "reload=HUP drain=QUIT quit=TERM"),
+    ("gunicorn", "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM quit=QUIT"),
+    ("puma", "reload=USR1 add-worker=TTIN remove-worker=TTOU drain=TERM quit=INT"),
+    ("granian", "reload=HUP drain=TERM quit=INT"),
+    ("uvicorn", "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM"),
+    ("unicorn", "reload=HUP add-worker=TTIN remove-worker=TTOU drain=QUIT quit=TERM"),
+    ("haproxy", "reload=USR2 drain=USR1 quit=TERM"),
+    ("apache2", "reload=USR1 drain=WINCH quit=TERM"),
+    ("httpd", "reload=USR1 drain=WINCH quit=TERM"),
+    ("uwsgi", "reload=HUP quit=QUIT"),
 ];
 
 /// What a server's parent understands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
     program: String,
-    known: [Option<Signal>; 5],
+    /// The last one of an action counts.
+    known: Vec<(Action, Signal)>,
 }
 
 impl Signals {
     /// Those of a program, by its base name; none of one that is not known.
-    pub fn of(program: &str) -> Self {
-        let known = KNOWN.iter().find(|(name, _)| *name == program);
-        let known = known.map_or([None; 5], |(_, signals)| *signals);
-        Self { program: program.into(), known }
+    fn of(program: &str) -> Self {
+        let mut signals = Self { program: program.into(), known: Vec::new() };
+        let known = KNOWN.iter().filter(|(name, _)| *name == program);
+        for pair in known.flat_map(|(_, pairs)| pairs.split(' ')) {
+            let understood = signals.set(pair);
+            debug_assert!(understood.is_ok(), "{understood:?}");
+        }
+        signals
     }
 
     /// Those of a command: of the first of its words that names a known program, as `python -m
@@ -99,21 +123,20 @@ impl Signals {
         let form = "expected ACTION=SIGNAL, such as reload=USR2";
         let (action, signal) =
             text.split_once('=').with_context(|| format!("--signal {text}: {form}"))?;
-        let action = if action == "term" { "drain" } else { action };
-        let place = Action::ALL.iter().position(|known| known.name() == action);
-        let Some(place) = place else {
-            let names = Action::ALL.map(Action::name).join(", ");
-            bail!("--signal {text}: there is no action '{action}'; there are {names}")
-        };
+        let known = Action::from_str(action, false).ok().filter(|action| action.is_by_signal());
+        let action = known.with_context(|| {
+            let names = Action::names(Action::is_by_signal);
+            format!("--signal {text}: there is no action '{action}'; there are {names}")
+        })?;
         let name = signal.to_uppercase();
         let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
         let signal = Signal::from_str(&name)
             .with_context(|| format!("--signal {text}: there is no signal '{signal}'; {form}"))?;
         ensure!(
-            !matches!(signal, SIGKILL | SIGSTOP),
+            !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP),
             "--signal {text}: no program can handle {signal}; name one that it handles"
         );
-        self.known[place] = Some(signal);
+        self.known.push((action, signal));
         Ok(())
     }
 
@@ -122,9 +145,9 @@ impl Signals {
     /// # Errors
     /// When it is not known; with the remedy.
     pub fn signal(&self, action: Action) -> Result<Signal> {
-        let place = Action::ALL.iter().position(|known| *known == action);
-        place.and_then(|place| self.known[place]).with_context(|| {
-            let (program, action) = (&self.program, action.name());
+        let known = self.known.iter().rfind(|(known, _)| *known == action);
+        known.map(|(_, signal)| *signal).with_context(|| {
+            let program = &self.program;
             format!(
                 "which signal makes {program} do '{action}' is not known; say it with --signal \
                  {action}=SIGNAL, such as --signal {action}=USR2"
@@ -136,6 +159,7 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::Signal::*;
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()
@@ -145,11 +169,14 @@ mod tests {
     fn a_known_program_is_found_behind_what_runs_it() {
         for (command, action, signal) in [
             ("/usr/sbin/nginx -c x", Action::Drain, SIGQUIT),
-            ("python3 -m gunicorn app:app", Action::Add, SIGTTIN),
+            ("python3 -m gunicorn app:app", Action::AddWorker, SIGTTIN),
             ("bundle exec puma -p {port}", Action::Reload, SIGUSR1),
             ("/opt/haproxy -W", Action::Reload, SIGUSR2),
         ] {
             assert_eq!(Signals::of_command(&words(command)).signal(action).unwrap(), signal);
+        }
+        for (name, pairs) in KNOWN {
+            assert_eq!(Signals::of(name).known.len(), pairs.split(' ').count(), "{name}");
         }
         assert_eq!(Signals::of(OURS).signal(Action::Quit).unwrap(), SIGQUIT);
     }

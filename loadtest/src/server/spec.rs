@@ -22,14 +22,6 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// As the command line and results name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Reuseport => "reuseport",
-        }
-    }
-
     /// The program that does it.
     pub fn program(self) -> &'static str {
         match self {
@@ -116,15 +108,6 @@ impl Spec {
             bail!("'{text}' begins with '{first}', which is no server; begin with {FORMS}")
         };
         Ok(spec(Kind::Ours { strategy, options: options.to_vec() }))
-    }
-
-    /// One of our servers with these options.
-    pub fn ours<S: AsRef<str>>(strategy: Strategy, options: &[S]) -> Self {
-        let options: Vec<String> = options.iter().map(|word| word.as_ref().to_owned()).collect();
-        let words = [strategy.name()].into_iter().chain(options.iter().map(String::as_str));
-        // Only a NUL cannot be quoted, and no argument can hold one.
-        let text = shlex::try_join(words).unwrap_or_default();
-        Self { name: None, text, kind: Kind::Ours { strategy, options } }
     }
 
     /// What reports call it: the name it was given; else a command's program, and for others all of
@@ -245,8 +228,6 @@ mod tests {
             let spec = Spec::parse(text).unwrap();
             assert_eq!((&*spec.display_name(), &*spec.text), (name, rest));
         }
-        let ours = Spec::ours(Strategy::Shared, &["--scoreboard", "a b"]);
-        assert_eq!(Spec::parse(&ours.text).unwrap(), ours);
     }
 
     #[test]

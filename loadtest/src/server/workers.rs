@@ -12,15 +12,18 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use procfs::ProcError;
 
-use crate::kernel::family;
 use crate::kernel::open_sockets::OpenSockets;
-use crate::kernel::procfs::Usage;
+use crate::kernel::procfs::{Usage, family, runs};
 use crate::kernel::sock_diag::{connections, listeners};
 use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
+
+/// How often its processes are looked at while a load runs. Rare enough to cost nothing.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
 /// What was seen of a server's processes so far.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Workers {
     port: u16,
     known: BTreeMap<u32, Known>,
     samples: u64,
+    sampled: Instant,
     /// Why some process could not be looked at.
     hidden: Option<String>,
 }
@@ -58,28 +62,45 @@ struct Look {
 impl Workers {
     /// Of the process that was started here and serves on this port.
     pub fn new(root: u32, port: u16) -> Self {
-        Self { root, port, known: BTreeMap::new(), samples: 0, hidden: None }
+        Self {
+            root,
+            port,
+            known: BTreeMap::new(),
+            samples: 0,
+            sampled: Instant::now(),
+            hidden: None,
+        }
     }
 
-    /// Looks at all processes, and counts the connections that each holds for the average.
+    /// Looks at all processes if it is time to, and counts the connections that each holds for the
+    /// average.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
-    pub fn sample(&mut self) -> Result<()> {
-        self.look()?;
-        self.samples += 1;
-        self.known.values_mut().for_each(|known| known.held_sum += known.held);
+    pub fn sample_if_due(&mut self) -> Result<()> {
+        if self.sampled.elapsed() >= SAMPLE_EVERY {
+            self.sampled = Instant::now();
+            self.look()?;
+            self.samples += 1;
+            self.known.values_mut().for_each(|known| known.held_sum += known.held);
+        }
         Ok(())
+    }
+
+    /// What is seen at this moment or, if the kernel does not tell, was seen last.
+    pub fn seen_now(&mut self) -> &Self {
+        let _ = self.look();
+        self
     }
 
     /// Looks at all processes once: who waits for the socket, and who holds which connections.
     ///
     /// # Errors
     /// When the kernel does not tell which sockets there are.
-    pub fn look(&mut self) -> Result<()> {
+    pub fn look(&mut self) -> Result<&Self> {
         let listening: BTreeSet<u64> = listeners(self.port)?.iter().map(|l| l.inode).collect();
         let accepted = connections(self.port)?;
-        let tree = family::of(self.root)?;
+        let tree = family(self.root)?;
         let there: BTreeMap<u32, u64> = tree.iter().map(|p| (p.pid, p.started)).collect();
         self.known.retain(|pid, known| there.get(pid) == Some(&known.started));
         let mut looks = Vec::new();
@@ -89,14 +110,14 @@ impl Workers {
             self.known.entry(process.pid).or_insert(fresh);
             match OpenSockets::of(process.pid) {
                 Ok(open) => looks.push(Look::of(process.pid, &open, &listening, &accepted)),
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(error @ ProcError::PermissionDenied(_)) => {
                     self.hidden = Some(format!("process {}: {error}", process.pid));
                 }
                 Err(_) => {} // it has just ended
             }
         }
         self.judge(&looks);
-        Ok(())
+        Ok(self)
     }
 
     /// What follows from one look at all processes.
@@ -160,7 +181,7 @@ impl Workers {
     /// Whether a process is still the one that was seen, and runs.
     pub fn has(&self, pid: u32) -> bool {
         let started = self.known.get(&pid).map(|known| known.started);
-        started.is_some_and(|started| family::runs(pid, started))
+        started.is_some_and(|started| runs(pid, started))
     }
 
     fn serving(&self) -> impl Iterator<Item = (&u32, &Known)> {
@@ -172,7 +193,10 @@ impl Workers {
     ///
     /// # Errors
     /// When a worker has just died.
-    pub fn read(&self) -> Result<Readings> {
+    pub fn read(&mut self) -> Result<Readings> {
+        // A load begins or ends here: the next sample is taken within it.
+        self.sampled = Instant::now();
+        self.look()?;
         let mut readings = Vec::new();
         for (&pid, known) in &self.known {
             let usage = match Usage::of(pid) {
@@ -187,14 +211,8 @@ impl Workers {
                 socket_inode: known.socket,
                 ..WorkerUsage::default()
             };
-            let (held_sum, samples) = (known.held_sum, self.samples);
-            readings.push(Reading {
-                totals,
-                usage,
-                serves: known.role.is_some(),
-                held_sum,
-                samples,
-            });
+            let (serves, held_sum, samples) = (known.role.is_some(), known.held_sum, self.samples);
+            readings.push(Reading { totals, usage, serves, held_sum, samples });
         }
         Ok(Readings(readings))
     }
@@ -206,7 +224,7 @@ impl Look {
         let has = || open.inodes().filter(|inode| listening.contains(inode));
         let mut listens = None;
         if has().next().is_some() {
-            let waits = open.waits_for(pid);
+            let waits = open.waits_for();
             listens = has().find(|inode| waits.contains(inode));
             if listens.is_none() && !held.is_empty() {
                 listens = has().next();
