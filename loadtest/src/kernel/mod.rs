@@ -10,7 +10,7 @@
 //! - [`netlink`]: one question to the kernel, and its answers.
 
 pub mod affinity;
-pub mod netlink;
+mod netlink;
 pub mod netns;
 pub mod netstat;
 pub mod open_sockets;
