@@ -118,7 +118,7 @@ fn measure(wrk: &Wrk, load: &Load, spec: &Spec, asked: &cli::Bench) -> Result<(S
     check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
 
     let mut warnings = Vec::new();
-    if cfg!(debug_assertions) && spec.strategy().is_some() {
+    if spec.is_debug_build() {
         warnings.push(Warning::DebugBuild);
     }
     if workers.is_empty() {

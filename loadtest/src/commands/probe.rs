@@ -120,7 +120,7 @@ fn probe(
     let path = &asked.target.url_path;
     let signals = signals_for(spec, &asked.signals, &asked.faults)?;
     let mut server = Server::start(spec, options)?;
-    server.set_signals(signals);
+    server.signals = signals;
     let url = server.url(path);
     let mut target = Target::of(&server, path, load.keep_alive, asked.timeout);
     if let Some(text) = &asked.expect {
@@ -147,7 +147,7 @@ fn probe(
 
     let mut found = figures(&counters, answered, load);
     found.extend(warnings);
-    if cfg!(debug_assertions) && spec.strategy().is_some() {
+    if spec.is_debug_build() {
         found.push(Warning::DebugBuild);
     }
     let stopped = |how| Warning::DidNotStop { program: server.name().into(), how };

@@ -70,13 +70,8 @@ fn raise_loopback() -> Result<()> {
 
 /// Sets a sysctl of the calling thread's namespace: that is whose `/proc/sys/net` shows.
 fn set(path: &str, value: &str) -> Result<()> {
-    let write = || {
-        OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/sys/{path}"))?
-            .write_all(value.as_bytes())
-    };
-    write()
+    let file = OpenOptions::new().write(true).open(format!("/proc/sys/{path}"));
+    file.and_then(|mut file| file.write_all(value.as_bytes()))
         .with_context(|| format!("cannot set the sysctl {path} to {value} in a network namespace"))
 }
 
@@ -88,7 +83,7 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::fs::read_to_string;
     use std::net::{TcpListener, TcpStream};
     use std::process::Command;
 
@@ -98,89 +93,51 @@ mod tests {
     const SYSCTL: &str = "net/ipv4/tcp_fin_timeout";
 
     fn sysctl() -> String {
-        std::fs::read_to_string(format!("/proc/sys/{SYSCTL}")).unwrap().trim().to_owned()
+        read_to_string(format!("/proc/sys/{SYSCTL}")).unwrap().trim().to_owned()
     }
 
-    /// Runs a test's action, or says why it cannot.
-    fn try_within<T: Send>(
-        sysctls: &[(&str, &str)],
-        action: impl FnOnce() -> Result<T> + Send,
-    ) -> Option<Result<T>> {
-        match available() {
-            Ok(()) => Some(within(sysctls, action)),
-            Err(reason) => {
-                crate::skip_test(&reason);
-                None
-            }
-        }
+    /// What a program has on its standard output.
+    fn cat(path: &str) -> Result<String> {
+        Ok(String::from_utf8(Command::new("cat").arg(path).output()?.stdout)?)
     }
 
     #[test]
-    fn a_client_inside_reaches_a_listener_inside_and_the_port_is_free_outside() {
+    fn ports_sysctls_and_devices_inside_are_others_also_for_threads_and_programs() {
+        if let Err(reason) = available() {
+            return crate::skip_test(&reason);
+        }
         let outside = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = outside.local_addr().unwrap();
-        let Some(done) = try_within(&[], || {
+        let (address, before) = (outside.local_addr().unwrap(), sysctl());
+        assert_ne!(before, "7", "this test would show nothing");
+        let inside = within(&[(SYSCTL, "7")], || {
             assert!(TcpStream::connect(address).is_err(), "nobody listens in here");
             let inside = TcpListener::bind(address)?;
-            let mut client = TcpStream::connect(address)?;
-            inside.accept()?.0.write_all(b"hello")?;
-            let mut heard = [0; 5];
-            client.read_exact(&mut heard)?;
-            assert_eq!(&heard, b"hello");
-            assert_eq!(listeners(address.port())?.len(), 1);
-            Ok(listeners(address.port())?[0].inode)
-        }) else {
-            return;
-        };
-        let inside = done.unwrap();
-        let seen = listeners(address.port()).unwrap();
-        assert!(seen.len() == 1 && seen[0].inode != inside, "{seen:?}");
-    }
-
-    #[test]
-    fn a_sysctl_is_set_inside_and_stays_as_it_was_outside() {
-        let before = sysctl();
-        let Some(done) = try_within(&[(SYSCTL, "7")], || {
-            assert_eq!(sysctl(), "7");
-            Ok(())
-        }) else {
-            return;
-        };
-        done.unwrap();
-        assert_eq!(sysctl(), before);
-        assert_ne!(before, "7", "this test would show nothing");
-    }
-
-    #[test]
-    fn threads_and_programs_started_inside_are_inside() {
-        let Some(done) = try_within(&[(SYSCTL, "8")], || {
-            assert_eq!(thread::spawn(sysctl).join().unwrap(), "8");
-            let output = Command::new("cat").arg(format!("/proc/sys/{SYSCTL}")).output()?;
-            assert_eq!(output.stdout, b"8\n");
-            let output = Command::new("cat").arg("/proc/net/dev").output()?;
-            let devices = String::from_utf8(output.stdout)?;
+            let _client = TcpStream::connect(address)?;
+            inside.accept()?;
+            assert_eq!([sysctl(), thread::spawn(sysctl).join().unwrap()], ["7", "7"]);
+            assert_eq!(cat(&format!("/proc/sys/{SYSCTL}"))?, "7\n");
+            let devices = cat("/proc/net/dev")?;
             let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
             assert!(names.clone().any(|name| name == "lo"), "{devices}");
             assert!(!names.clone().any(|name| name.starts_with("eth")), "{devices}");
-            Ok(())
-        }) else {
-            return;
-        };
-        done.unwrap();
+            Ok(listeners(address.port())?.iter().map(|found| found.inode).collect::<Vec<_>>())
+        });
+        let seen = listeners(address.port()).unwrap();
+        assert!(seen.len() == 1 && inside.unwrap() != [seen[0].inode], "{seen:?}");
+        assert_eq!(sysctl(), before);
     }
 
     #[test]
-    fn an_error_and_a_panic_inside_are_errors_outside() {
-        let Some(done) = try_within(&[], || Err::<(), _>(anyhow!("no luck"))) else { return };
-        assert_eq!(done.unwrap_err().to_string(), "no luck");
+    fn what_fails_inside_is_an_error_outside() {
+        if let Err(reason) = available() {
+            return crate::skip_test(&reason);
+        }
+        let failure = within(&[], || Err::<(), _>(anyhow!("no luck")));
+        assert_eq!(failure.unwrap_err().to_string(), "no luck");
         let panics = within(&[], || -> Result<()> { panic!("number {}", 7) });
         assert_eq!(panics.unwrap_err().to_string(), "panic: number 7");
-    }
-
-    #[test]
-    fn a_sysctl_that_there_is_not_is_named() {
-        let Some(done) = try_within(&[("net/ipv4/tcp_magic", "1")], || Ok(())) else { return };
-        let refusal = format!("{:#}", done.unwrap_err());
+        let refusal = within(&[("net/ipv4/tcp_magic", "1")], || Ok(()));
+        let refusal = format!("{:#}", refusal.unwrap_err());
         assert!(refusal.contains("net/ipv4/tcp_magic"), "{refusal}");
         assert!(refusal.contains("No such file"), "{refusal}");
     }

@@ -68,17 +68,17 @@ impl TcpCounters {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind::TimedOut;
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::Duration;
 
-    use nix::sys::socket::{Backlog, listen};
     use socket2::{Domain, Socket, Type};
 
     use super::*;
     use crate::kernel::netns;
 
     #[test]
-    fn counters_are_found_by_name_wherever_they_stand() {
+    fn counters_are_found_by_name_and_what_only_one_reading_has_is_not_counted() {
         let text = "TcpExt: SyncookiesSent ListenDrops TCPMigrateReqSuccess ListenOverflows\n\
                     TcpExt: 1 22 333 4444\nIpExt: InNoRoutes ListenDrops\nIpExt: 5 6\n";
         let found = TcpCounters::parse(text).unwrap();
@@ -89,69 +89,62 @@ mod tests {
             migrate_failure: None,
         };
         assert_eq!(found, expected);
+        let earlier = TcpCounters {
+            listen_overflows: 4440,
+            migrate_failure: Some(1),
+            migrate_success: Some(300),
+            ..found
+        };
+        let difference = TcpCounters {
+            listen_overflows: 4,
+            listen_drops: 0,
+            migrate_success: Some(33),
+            migrate_failure: None,
+        };
+        assert_eq!(found.since(&earlier), difference);
+        assert_eq!(earlier.since(&found).migrate_failure, None);
     }
 
     #[test]
     fn what_is_not_such_a_file_is_refused() {
-        for text in ["", "TcpExt: ListenDrops ListenOverflows\n", "TcpExt: A\nTcpExt: 1\n"] {
-            assert!(TcpCounters::parse(text).is_err(), "{text:?}");
+        for (text, reason) in [
+            ("", "no names"),
+            ("TcpExt: ListenDrops ListenOverflows\n", "no values"),
+            ("TcpExt: A\nTcpExt: 1\n", "no ListenOverflows"),
+            ("TcpExt: ListenDrops ListenOverflows\nTcpExt: 1 many\n", "ListenOverflows is not"),
+        ] {
+            let refusal = TcpCounters::parse(text).unwrap_err().to_string();
+            assert!(refusal.contains(reason), "{text:?}: {refusal}");
         }
-        let text = "TcpExt: ListenDrops ListenOverflows\nTcpExt: 1 many\n";
-        let refusal = TcpCounters::parse(text).unwrap_err().to_string();
-        assert!(refusal.contains("ListenOverflows"), "{refusal}");
     }
 
     #[test]
-    fn what_only_one_reading_has_is_not_counted() {
-        let with = TcpCounters {
-            listen_overflows: 5,
-            listen_drops: 7,
-            migrate_success: Some(9),
-            migrate_failure: Some(1),
-        };
-        let without = TcpCounters { listen_overflows: 2, migrate_success: None, ..with };
-        let difference = with.since(&without);
-        assert_eq!((difference.listen_overflows, difference.listen_drops), (3, 0));
-        assert_eq!((difference.migrate_success, difference.migrate_failure), (None, Some(0)));
-    }
-
-    #[test]
-    fn a_client_that_finds_a_full_queue_is_counted_where_it_happened_alone() {
+    fn full_queues_and_migrations_are_counted_where_they_happened_alone() {
         if let Err(reason) = netns::available() {
             return crate::skip_test(&reason);
         }
         let counted = netns::within(&[("net/ipv4/tcp_syncookies", "0")], || {
             let before = TcpCounters::now()?;
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            listen(&listener, Backlog::new(1)?)?;
+            let listener = listen_together(0, 1)?;
             let address = listener.local_addr()?;
             // A queue of 1 takes 2; the third connection is not answered.
             let _queued = [TcpStream::connect(address)?, TcpStream::connect(address)?];
             let third = TcpStream::connect_timeout(&address, Duration::from_millis(100));
-            assert_eq!(third.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+            assert_eq!(third.unwrap_err().kind(), TimedOut);
             Ok(TcpCounters::now()?.since(&before))
         });
         let counted = counted.unwrap();
         assert!(counted.listen_overflows >= 1, "{counted:?}");
         assert!(counted.listen_drops >= counted.listen_overflows, "{counted:?}");
-    }
 
-    #[test]
-    fn what_waits_for_a_closed_socket_is_counted_if_the_sysctl_has_it_migrated() {
-        if let Err(reason) = netns::available() {
-            return crate::skip_test(&reason);
-        }
+        // What waits for a closed socket is migrated if the sysctl says so.
         for (sysctl, expected) in [("0", (Some(0), Some(0))), ("1", (Some(3), Some(0)))] {
             let counted = netns::within(&[("net/ipv4/tcp_migrate_req", sysctl)], || {
-                let closing = listen_together(0)?;
+                let closing = listen_together(0, 8)?;
                 let address = closing.local_addr()?;
-                let _clients = [
-                    TcpStream::connect(address)?,
-                    TcpStream::connect(address)?,
-                    TcpStream::connect(address)?,
-                ];
+                let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
                 // Later than the clients, so that all of them wait for the other one.
-                let _staying = listen_together(address.port())?;
+                let _staying = listen_together(address.port(), 8)?;
                 let before = TcpCounters::now()?;
                 drop(closing);
                 Ok(TcpCounters::now()?.since(&before))
@@ -162,11 +155,11 @@ mod tests {
     }
 
     /// A listening socket that shares its port.
-    fn listen_together(port: u16) -> Result<TcpListener> {
+    fn listen_together(port: u16, backlog: i32) -> Result<TcpListener> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_port(true)?;
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
-        socket.listen(8)?;
+        socket.listen(backlog)?;
         Ok(socket.into())
     }
 }

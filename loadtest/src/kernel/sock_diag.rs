@@ -5,7 +5,7 @@
 //! at the listening sockets of that port alone.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use netlink_packet_core::NLM_F_DUMP;
@@ -43,7 +43,8 @@ pub struct Listener {
 /// the module `tcp_diag`.
 pub fn listeners(port: u16) -> Result<Vec<Listener>> {
     let listener = |header: InetResponseHeader| Listener {
-        address: SocketAddr::new(plain(header.socket_id.source_address), port),
+        // An IPv4 address as such, where an IPv6 socket is bound to one.
+        address: SocketAddr::new(header.socket_id.source_address.to_canonical(), port),
         inode: header.inode.into(),
         uid: header.uid,
         queued: header.recv_queue,
@@ -57,9 +58,6 @@ pub fn listeners(port: u16) -> Result<Vec<Listener>> {
 
 /// The inodes of the connections of this port that were accepted and are open at this end. One that
 /// waits in an accept queue has none yet.
-///
-/// # Errors
-/// As for [`listeners`].
 pub fn connections(port: u16) -> Result<BTreeSet<u64>> {
     let found = sockets(port, StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT)?;
     Ok(found.iter().map(|header| header.inode.into()).filter(|&inode| inode != 0).collect())
@@ -90,14 +88,9 @@ fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
     Ok(found)
 }
 
-/// An IPv4 address as such, where an IPv6 socket is bound to one.
-fn plain(address: IpAddr) -> IpAddr {
-    address.to_canonical()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
     use nix::sys::stat::fstat;
@@ -154,28 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_one_group_and_of_both_families_are_told_apart() {
-        let first = listen(LOOPBACK, 0, 1);
+    fn sockets_of_one_group_and_of_both_families_are_told_apart_and_of_hundreds_none_is_lost() {
+        let first = listen(LOOPBACK, 0, 2);
         let port = first.local_addr().unwrap().port();
-        let second = listen(LOOPBACK, port, 2);
-        let third = listen(Ipv6Addr::LOCALHOST.into(), port, 3);
-        let found = listeners(port).unwrap();
-        let mut expected = [(&first, 1), (&second, 2), (&third, 3)]
-            .map(|(socket, backlog)| (inode(socket), socket.local_addr().unwrap(), backlog));
+        let mut sockets = vec![(first, 2), (listen(Ipv6Addr::LOCALHOST.into(), port, 3), 3)];
+        // They take more than one datagram.
+        sockets.extend((1..500).map(|_| (listen(LOOPBACK, port, 1), 1)));
+        let of = |(socket, backlog): &(TcpListener, u32)| {
+            (inode(socket), socket.local_addr().unwrap(), *backlog)
+        };
+        let mut expected: Vec<_> = sockets.iter().map(of).collect();
         expected.sort();
+        let found = listeners(port).unwrap();
         let found: Vec<_> = found.iter().map(|l| (l.inode, l.address, l.backlog)).collect();
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn hundreds_of_sockets_take_more_than_one_datagram_and_none_is_lost() {
-        let first = listen(LOOPBACK, 0, 1);
-        let port = first.local_addr().unwrap().port();
-        let mut sockets: Vec<_> = (1..500).map(|_| listen(LOOPBACK, port, 1)).collect();
-        sockets.push(first);
-        let mut inodes: Vec<u64> = sockets.iter().map(inode).collect();
-        inodes.sort_unstable();
-        let found: Vec<u64> = listeners(port).unwrap().iter().map(|found| found.inode).collect();
-        assert_eq!(found, inodes);
     }
 }

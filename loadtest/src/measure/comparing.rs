@@ -94,7 +94,7 @@ impl Comparing {
     /// The warnings that are known before the first slice.
     pub fn warn(&mut self, files: u64) {
         let load = &self.load;
-        if cfg!(debug_assertions) {
+        if self.servers.iter().any(|(spec, _)| spec.is_debug_build()) {
             self.warnings.push(Warning::DebugBuild);
         }
         let (asked, opened) = (load.connections, load.connections_opened());

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,18 +31,10 @@ pub struct Asked {
     pub outcome: Outcome,
     /// What was wrong with a wrong answer.
     pub reason: Option<String>,
-    /// What is left of its connection.
-    pub connection: Connection,
-}
-
-/// A connection after its request.
-pub enum Connection {
-    /// Good for another request.
-    Open(TcpStream),
-    /// The server has said that it will close it.
-    Closing(TcpStream),
-    /// Given up.
-    Gone,
+    /// Its connection, if that is good for another request, or the server has said that it closes it.
+    pub stream: Option<TcpStream>,
+    /// Whether the server has said so.
+    pub closing: bool,
 }
 
 /// Asks once, over a connection that was kept from an earlier request if it still stands, else over a
@@ -53,16 +46,28 @@ pub enum Connection {
 /// # Errors
 /// When it failed for a reason of this program's, see [`Outcome::of`].
 pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Result<Asked> {
+    let ended = |outcome, reason| Asked { outcome, reason, stream: None, closing: false };
     let connected = match kept.filter(stands) {
-        Some(stream) => Ok(Ok(stream)),
-        None => timeout(target.timeout, connect(target, number)).await,
+        Some(stream) => Ok(stream),
+        None => within(target.timeout, connect(target, number)).await,
     };
-    let outcome = match connected {
-        Ok(Ok(stream)) => return converse(target, stream).await,
-        Ok(Err(error)) => Outcome::of(error, Stage::Connecting)?,
-        Err(_) => Outcome::TimedOutConnecting,
+    let mut stream = match connected {
+        Ok(stream) => stream,
+        Err(error) => return Ok(ended(Outcome::of(error, Stage::Connecting)?, None)),
     };
-    Ok(Asked { outcome, reason: None, connection: Connection::Gone })
+    Ok(match within(target.timeout, exchange(target, &mut stream)).await {
+        Ok(Progress::Whole { close }) => {
+            Asked { stream: Some(stream), closing: close, ..ended(Outcome::Ok, None) }
+        }
+        Ok(Progress::Wrong(reason)) => ended(Outcome::WrongAnswer, Some(reason)),
+        Ok(Progress::Partial) => ended(Outcome::ClosedEarly, None),
+        Err(error) => ended(Outcome::of(error, Stage::Answering)?, None),
+    })
+}
+
+/// What takes too long ends as it would if the kernel had lost patience.
+async fn within<T>(limit: Duration, action: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, action).await.unwrap_or_else(|_| Err(Errno::ETIMEDOUT.into()))
 }
 
 /// Waits until the server has closed a connection, as it said it would. Who closes first is left
@@ -94,37 +99,16 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
     socket.connect(target.address).await
 }
 
-/// Sends the request and reads the answer, all within the time for an answer.
-async fn converse(target: &Target, mut stream: TcpStream) -> Result<Asked> {
-    let ended = timeout(target.timeout, exchange(target, &mut stream)).await;
-    let (outcome, reason, stays) = match ended {
-        Ok(Ok(Some(Progress::Whole { close }))) => (Outcome::Ok, None, Some(!close)),
-        Ok(Ok(Some(Progress::Wrong(reason)))) => (Outcome::WrongAnswer, Some(reason), None),
-        Ok(Ok(Some(Progress::Partial) | None)) => (Outcome::ClosedEarly, None, None),
-        Ok(Err(error)) => (Outcome::of(error, Stage::Answering)?, None, None),
-        Err(_) => (Outcome::TimedOutAnswering, None, None),
-    };
-    let connection = match stays {
-        Some(true) => Connection::Open(stream),
-        Some(false) => Connection::Closing(stream),
-        None => Connection::Gone,
-    };
-    Ok(Asked { outcome, reason, connection })
-}
-
-/// The answer, or `None` if the connection ended before it did.
-async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<Option<Progress>> {
+/// Sends the request and reads the answer; it is partial if the connection ended before it did.
+async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<Progress> {
     stream.write_all(&target.request).await?;
     let mut reader = Reader::new(target.expect.as_deref());
     let mut buffer = [0; 4096];
     loop {
         let count = stream.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(None);
-        }
-        match reader.feed(&buffer[..count]) {
-            Progress::Partial => {}
-            ended => return Ok(Some(ended)),
+        let progress = if count == 0 { Progress::Partial } else { reader.feed(&buffer[..count]) };
+        if count == 0 || progress != Progress::Partial {
+            return Ok(progress);
         }
     }
 }
@@ -244,7 +228,7 @@ mod tests {
             });
             runtime().unwrap().block_on(async {
                 let first = ask(&target, None, 0).await.unwrap();
-                let Connection::Open(stream) = first.connection else { panic!("it should stay") };
+                let stream = first.stream.filter(|_| !first.closing).expect("it should stay");
                 while idle && stands(&stream) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }

@@ -199,7 +199,7 @@ impl<'a> Injector<'a> {
                 Signal::SIGKILL
             }
             // One whose signal is not known was refused before the load began.
-            action => self.server.signals().signal(action).ok()?,
+            action => self.server.signals.signal(action).ok()?,
         };
         self.server.signal(to_parent);
         self.server.pid()

@@ -49,12 +49,19 @@ impl Service {
         (servers > 0 && !time.is_zero()).then_some(Self { servers, time })
     }
 
-    /// What one queue would have done with these arrivals.
-    ///
-    /// # Errors
-    /// As for [`one_queue`].
+    /// The latencies, in microseconds, that one queue would have had with these arrivals, which are in
+    /// rising order. At least one server is assumed.
     pub fn ideal(&self, arrivals: &[Duration]) -> Result<Histogram<u64>> {
-        one_queue(arrivals, self.servers, self.time)
+        let mut latencies = latency::empty()?;
+        let mut free_at: BinaryHeap<_> = vec![Reverse(Duration::ZERO); self.servers.max(1)].into();
+        for &arrival in arrivals {
+            // There is always one: as many are pushed as popped.
+            let Some(Reverse(free)) = free_at.pop() else { break };
+            let done = free.max(arrival) + self.time;
+            free_at.push(Reverse(done));
+            latencies.record((done - arrival).as_micros() as u64)?;
+        }
+        Ok(latencies)
     }
 }
 
@@ -70,28 +77,6 @@ fn handler_cost<'a>(options: impl Iterator<Item = &'a String>) -> Option<Duratio
     humantime::parse_duration(found?).ok()
 }
 
-/// The latencies, in microseconds, of requests that arrive at these times, in rising order, before
-/// so many servers, each of which takes `service` for one. At least one server is assumed.
-///
-/// # Errors
-/// When there is no memory for a histogram.
-pub fn one_queue(
-    arrivals: &[Duration],
-    servers: usize,
-    service: Duration,
-) -> Result<Histogram<u64>> {
-    let mut latencies = latency::empty()?;
-    let mut free_at: BinaryHeap<_> = vec![Reverse(Duration::ZERO); servers.max(1)].into();
-    for &arrival in arrivals {
-        // There is always one: as many are pushed as popped.
-        let Some(Reverse(free)) = free_at.pop() else { break };
-        let done = free.max(arrival) + service;
-        free_at.push(Reverse(done));
-        latencies.record((done - arrival).as_micros() as u64)?;
-    }
-    Ok(latencies)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,7 +84,7 @@ mod tests {
     /// The latencies in order of size, of arrivals in milliseconds and a service of 10 ms.
     fn latencies(arrivals_ms: &[u64], servers: usize) -> Vec<u64> {
         let arrivals: Vec<_> = arrivals_ms.iter().map(|&ms| Duration::from_millis(ms)).collect();
-        let all = one_queue(&arrivals, servers, Duration::from_millis(10)).unwrap();
+        let all = Service { servers, time: Duration::from_millis(10) }.ideal(&arrivals).unwrap();
         all.iter_recorded()
             .flat_map(|step| {
                 // The histogram keeps three digits.

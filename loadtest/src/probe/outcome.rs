@@ -46,7 +46,7 @@ impl Outcome {
             (Some(Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNABORTED), _) => {
                 return Ok(Self::Reset);
             }
-            // The kernel's own patience ended, where it is shorter than --timeout.
+            // After --timeout, or where the kernel's own patience is shorter.
             (Some(Errno::ETIMEDOUT), Stage::Connecting) => return Ok(Self::TimedOutConnecting),
             (Some(Errno::ETIMEDOUT), Stage::Answering) => return Ok(Self::TimedOutAnswering),
             (Some(Errno::EADDRNOTAVAIL), _) => {

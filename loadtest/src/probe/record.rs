@@ -57,9 +57,6 @@ impl Body for ProbeBody {
 
 impl ProbeBody {
     /// What was counted of a server. What only who ran it knows is left out: its own count, and faults.
-    ///
-    /// # Errors
-    /// When there is no memory for the ideal.
     pub fn of(
         server: String,
         load: ProbeLoad,

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use crate::probe::arrivals::Arrivals;
-use crate::probe::client::{Asked, Connection, ask, say_goodbye};
+use crate::probe::client::{self, Asked};
 use crate::probe::counters::Counters;
 use crate::probe::outcome::Outcome;
 use crate::probe::target::Target;
@@ -59,9 +59,6 @@ pub struct Run {
 
 impl Run {
     /// Nothing asked yet.
-    ///
-    /// # Errors
-    /// When there is no memory for the counts.
     pub fn new(load: Load, target: Target, start: Instant) -> Result<Rc<Self>> {
         Ok(Rc::new(Self {
             load,
@@ -133,7 +130,8 @@ impl Run {
         kept: Option<TcpStream>,
         number: usize,
     ) -> Result<(Outcome, Option<TcpStream>)> {
-        let Asked { outcome, reason, connection } = ask(&self.target, kept, number).await?;
+        let Asked { outcome, reason, stream, closing } =
+            client::ask(&self.target, kept, number).await?;
         {
             let mut counters = self.counters.borrow_mut();
             counters.count(outcome, due, self.start.elapsed());
@@ -141,14 +139,15 @@ impl Run {
                 counters.first_wrong.get_or_insert(reason);
             }
         }
-        let kept = match connection {
-            Connection::Open(stream) => Some(stream).filter(|_| self.load.keep_alive),
-            Connection::Closing(stream) => {
-                say_goodbye(stream).await;
-                None
-            }
-            Connection::Gone => None,
-        };
-        Ok((outcome, kept))
+        Ok((
+            outcome,
+            match stream {
+                Some(stream) if closing => {
+                    client::say_goodbye(stream).await;
+                    None
+                }
+                open => open.filter(|_| self.load.keep_alive),
+            },
+        ))
     }
 }

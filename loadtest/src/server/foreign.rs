@@ -85,9 +85,6 @@ fn is_answered(asked: &mut Option<TcpStream>, address: SocketAddr) -> bool {
 
 /// A port of the loopback that nobody has now. Somebody may take it before the server does; the
 /// server then says so and ends.
-///
-/// # Errors
-/// When there is none.
 pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(
         "there is no free port for the server: all of the sysctl net.ipv4.ip_local_port_range are \

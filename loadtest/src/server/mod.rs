@@ -11,7 +11,7 @@
 
 mod foreign;
 pub mod nginx;
-mod ours;
+pub mod ours;
 pub mod process;
 pub mod signals;
 pub mod spec;
@@ -19,7 +19,6 @@ pub mod telemetry;
 mod workers;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -44,7 +43,8 @@ pub struct Server {
     address: SocketAddr,
     /// Host and path that its URLs have, if not its address and the path that is asked for.
     written: Option<(String, String)>,
-    signals: Signals,
+    /// Which signal makes its parent do what.
+    pub signals: Signals,
     /// What it reads and writes; removed with it, after it.
     _folder: Option<TempDir>,
 }
@@ -84,22 +84,6 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts shared-fd-server on a socket that listens already, as systemd would.
-    ///
-    /// # Errors
-    /// As for [`start`](Self::start).
-    pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Self> {
-        ours::start_on(listener, options)
-    }
-
-    /// Starts one of ours as another user, whose group has the same number.
-    ///
-    /// # Errors
-    /// When this program may not become that user, and as for [`start`](Self::start).
-    pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Self> {
-        ours::start_as(user, strategy, options)
-    }
-
     /// One that was started and serves. A server on all addresses is reached on the loopback.
     fn started(child: Child, view: View, mut address: SocketAddr) -> Self {
         match address.ip() {
@@ -132,16 +116,6 @@ impl Server {
         let address = full.to_socket_addrs().with_context(remedy)?.next().with_context(remedy)?;
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
-    }
-
-    /// Which signal makes its parent do what.
-    pub fn signals(&self) -> &Signals {
-        &self.signals
-    }
-
-    /// Takes over what the user says of that.
-    pub fn set_signals(&mut self, signals: Signals) {
-        self.signals = signals;
     }
 
     /// What messages call it: our program, or the name in the spec.

@@ -24,7 +24,7 @@ const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// The command of a server on a port of the kernel's choice. The last of several `--port` wins, so one
 /// among the options comes through.
-pub fn command(strategy: Strategy, options: &[String]) -> Result<Command> {
+pub(super) fn command(strategy: Strategy, options: &[String]) -> Result<Command> {
     let mut command = Command::new(find(strategy.program())?);
     command.args(["--port", "0"]).args(options);
     Ok(command)
@@ -32,7 +32,7 @@ pub fn command(strategy: Strategy, options: &[String]) -> Result<Command> {
 
 /// Starts one, and waits until all its workers serve. It is asked nothing over HTTP: its scoreboard
 /// says when it is ready, so the wait leaves no trace in what is counted.
-pub fn start(program: &'static str, command: Command) -> Result<Server> {
+pub(super) fn start(program: &'static str, command: Command) -> Result<Server> {
     start_with(program, command, Stdio::null())
 }
 
@@ -80,7 +80,7 @@ fn start_with(program: &'static str, mut command: Command, input: Stdio) -> Resu
 }
 
 /// Reads every worker's counters.
-pub fn read(scoreboard: &Scoreboard) -> Result<Readings> {
+pub(super) fn read(scoreboard: &Scoreboard) -> Result<Readings> {
     let readings = scoreboard.workers().filter_map(|(index, slot)| {
         let pid = slot.pid()?;
         let totals = WorkerUsage {
@@ -103,7 +103,7 @@ pub fn read(scoreboard: &Scoreboard) -> Result<Readings> {
 }
 
 /// The workers that serve, those first that have answered most.
-pub fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
+pub(super) fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
     let serving = scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
     let mut found: Vec<(u64, u32)> =
         serving.filter_map(|(_, slot)| Some((slot.requests.load(Relaxed), slot.pid()?))).collect();
@@ -112,7 +112,7 @@ pub fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
 }
 
 /// What a server warned of in its log.
-pub fn warnings(child: &Child) -> Vec<String> {
+pub(super) fn warnings(child: &Child) -> Vec<String> {
     child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
 }
 
@@ -129,7 +129,7 @@ fn find(program: &str) -> Result<PathBuf> {
 }
 
 /// Why a server ended, in its own words, less its name, which the message has already.
-pub fn reason(child: &Child) -> String {
+pub(super) fn reason(child: &Child) -> String {
     let words = child.last_words();
     let words = warning_in(&words).unwrap_or(&words);
     words.strip_prefix(&format!("{}: ", child.name())).unwrap_or(words).to_owned()

@@ -138,9 +138,6 @@ impl Child {
 
     /// Asks the program to end, and makes it if it does not; all of its group, also if the program
     /// itself has ended and left others behind, if that was asked for.
-    ///
-    /// # Errors
-    /// When its end cannot be waited for.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         if !self.by_group {
             if let Some(status) = self.ended()? {

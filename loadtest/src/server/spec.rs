@@ -120,6 +120,11 @@ impl Spec {
         self.name.clone().unwrap_or_else(|| program.unwrap_or(&self.text).to_owned())
     }
 
+    /// Whether it is one of our servers, which are built with this program, and without optimization.
+    pub fn is_debug_build(&self) -> bool {
+        cfg!(debug_assertions) && self.strategy().is_some()
+    }
+
     /// Which of our servers it is, if it is one.
     pub fn strategy(&self) -> Option<Strategy> {
         match self.kind {

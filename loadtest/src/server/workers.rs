@@ -74,9 +74,6 @@ impl Workers {
 
     /// Looks at all processes if it is time to, and counts the connections that each holds for the
     /// average.
-    ///
-    /// # Errors
-    /// As for [`look`](Self::look).
     pub fn sample_if_due(&mut self) -> Result<()> {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();

@@ -42,14 +42,17 @@ fn lost(record: &Value) -> u64 {
 fn without_faults_nothing_is_lost_in_any_kind_of_load() {
     for server in ["shared", "reuseport"] {
         for load in [
-            &["--requests", "2000"][..],
-            &["--requests", "2000", "--keep-alive"],
+            &["--requests", "2000", "--connections", "8"][..],
+            &["--requests", "2000", "--connections", "8", "--keep-alive"],
             &["--rate", "500", "--duration", "1s"],
             &["--rate", "500", "--duration", "1s", "--arrivals", "even", "--keep-alive"],
         ] {
-            let record = probe(&[&[server, "--connections", "8"], load].concat());
+            let record = probe(&[&[server, "--timeout", "20s"], load].concat());
             assert_eq!(lost(&record), 0, "{server} {load:?}");
-            assert!(count(&record, "ok") >= 450, "{server} {load:?}");
+            // A machine that is busy may stop the prober for longer than it goes on sending: what it
+            // did not send it says.
+            let due = count(&record, "ok") + record["not_sent"].as_u64().unwrap();
+            assert!(due >= if load[0] == "--rate" { 400 } else { 2000 }, "{record:#}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::lab::context::{Context, start};
 use crate::lab::criterion::Criterion;
 use crate::lab::samples::Samples;
 use crate::report::model::{Cell, Table, Unit};
-use crate::server::Server;
+use crate::server::{Server, ours};
 use crate::statistics::estimate::Estimate;
 
 /// The experiment's page.
@@ -58,7 +58,7 @@ fn on_one_socket(flag: bool) -> Result<Seen> {
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(BACKLOG)?;
     let flag = socket.reuse_port()?;
-    look(Server::start_on(OwnedFd::from(socket), &[])?, Some(flag))
+    look(ours::start_on(OwnedFd::from(socket), &[])?, Some(flag))
 }
 
 fn socket(flag: bool) -> Result<Socket> {

@@ -16,7 +16,7 @@ use crate::lab::client::{Client, ask_once};
 use crate::lab::context::{Context, start};
 use crate::lab::criterion::{Criterion, Limit, exact};
 use crate::report::model::{Cell, Picture, Table, Unit};
-use crate::server::{Server, Strategy};
+use crate::server::{Server, Strategy, ours};
 
 /// The experiment's page.
 const PAGE: &str = include_str!("twice.md");
@@ -143,7 +143,7 @@ fn as_another_user() -> Result<Tried> {
     let start = |more: &[&str]| {
         let options = [&["--workers", "2"], more].concat();
         let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
-        Server::start_as(NOBODY, Strategy::Reuseport, &options)
+        ours::start_as(NOBODY, Strategy::Reuseport, &options)
     };
     // The control: on a port that nobody has, that user can start it.
     start(&[]).context("as another user, even on a port of its own")?.stop()?;
