@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::comparison::Latencies;
 use crate::record::{Body, Record};
 use crate::statistics::estimate::Estimate;
 
@@ -104,16 +105,11 @@ pub struct AtLoad {
     pub share: f64,
     /// Requests due per second.
     pub rate: u64,
-    /// Medians over the slices in which the client was not late; `null` where it always was.
-    pub p50: Option<Estimate>,
-    /// The same.
-    pub p99: Option<Estimate>,
+    /// `null` where the client was always late; multiples of the ideal where handlers block.
+    #[serde(flatten)]
+    pub latencies: Latencies,
     /// p99 over that of the policy with the lowest one at this rate, round by round.
     pub p99_of_best: Option<Estimate>,
-    /// Where handlers block: p50 as a multiple of what one queue without overhead gives.
-    pub p50_of_ideal: Option<Estimate>,
-    /// The same of p99.
-    pub p99_of_ideal: Option<Estimate>,
     /// The part of all requests due that were answered well.
     pub answered: f64,
     /// Requests lost or not sent.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Body, Record};
 pub use crate::server::telemetry::WorkerUsage as Worker;
 use crate::statistics::latency::Latency;
+use crate::statistics::max_over_mean;
 use crate::types::Errors;
 
 /// The record of one `bench`.
@@ -92,9 +93,8 @@ impl Spread {
     /// `None` where nobody did anything, or it cannot be known.
     pub fn of(workers: &[Worker], kept: Option<u64>) -> Option<Self> {
         let requests: Vec<u64> = workers.iter().map(|w| w.requests).collect::<Option<_>>()?;
-        let most = requests.iter().copied().max().filter(|&most| most > 0)?;
         Some(Self {
-            max_over_mean: most as f64 * workers.len() as f64 / requests.iter().sum::<u64>() as f64,
+            max_over_mean: max_over_mean(&requests)?,
             idle_workers: requests.iter().filter(|&&requests| requests == 0).count(),
             best_attainable: best_attainable(kept, workers.len()),
         })

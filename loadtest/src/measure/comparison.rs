@@ -5,12 +5,13 @@
 //!
 //! [`summary`]: crate::measure::summary
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::affinity::Cores;
-use crate::load::perf::Unit;
+use crate::load::perf::{Cost, Unit};
 use crate::load::{Load, Share};
-use crate::measure::bottleneck::Limit;
 use crate::record::{Body, Record};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, Latency};
@@ -21,7 +22,7 @@ use crate::types::Errors;
 pub type Comparison = Record<CompareBody>;
 
 /// What was measured, and what follows from it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CompareBody {
     /// What was to be done.
     pub plan: Plan,
@@ -44,7 +45,7 @@ impl Body for CompareBody {
 }
 
 /// What was to be done.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
     /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
     pub rounds: u32,
@@ -89,6 +90,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What wrk does in each slice.
+    pub fn load(&self) -> Load {
+        Load {
+            threads: self.threads,
+            connections: self.connections_asked,
+            duration: Duration::from_secs(self.slice_seconds),
+            keep_alive: self.keep_alive,
+        }
+    }
+
     /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
     pub fn new(load: &Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
         Self {
@@ -102,26 +113,21 @@ impl Plan {
             paths,
             baseline: baseline.into(),
             threshold: 0.02,
-            pinned: None,
-            one_at_a_time: false,
-            fixed_rate_shares: Vec::new(),
-            fixed_rates: Vec::new(),
-            fixed_rate_seconds: 0.0,
             fixed_rate_rounds: FEWEST_ROUNDS,
-            judged: Figure::RequestsPerSecond,
-            cost_unit: None,
-            cost_excuse: None,
+            ..Self::default()
         }
     }
 }
 
 /// One server that took part.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Subject {
     /// What it is called.
     pub name: String,
     /// The server with its options, as the command line has it.
     pub server: String,
+    /// What it is asked for, where the plan has no mix of paths.
+    pub path: String,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
     /// Whether latencies at fixed rates are measured of it.
@@ -147,20 +153,14 @@ pub struct Subject {
 
 impl Subject {
     /// One of which nothing is measured yet.
-    pub fn new(name: &str, server: &str, keep_alive: bool) -> Self {
+    pub fn new(name: &str, server: &str, path: &str, keep_alive: bool) -> Self {
         Self {
             name: name.into(),
             server: server.into(),
+            path: path.into(),
             keep_alive,
             at_rates: true,
-            yardstick: false,
-            cost_limit: None,
-            workers: None,
-            warm_up: None,
-            closed_loop: None,
-            slices: Vec::new(),
-            failed: None,
-            summary: None,
+            ..Self::default()
         }
     }
 }
@@ -212,18 +212,6 @@ pub struct Worker {
     pub requests: Option<u64>,
 }
 
-/// What a request cost.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Cost {
-    /// In the program.
-    pub user: f64,
-    /// In the kernel, on its behalf.
-    pub system: f64,
-    /// In all. CPU time is known to the nanosecond and its two parts to the clock tick of 10 ms, so
-    /// it need not be their sum.
-    pub total: f64,
-}
-
 /// What all slices of a subject say together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
@@ -267,7 +255,7 @@ pub struct Spread {
     pub connections_by_rank: Vec<f64>,
     /// Mean number of workers that answered nothing.
     pub idle_workers: f64,
-    /// What no policy can be below: [`best_attainable`](crate::measure::bench::best_attainable).
+    /// What no policy can be below.
     pub best_attainable: f64,
 }
 
@@ -300,7 +288,7 @@ pub struct FixedRate {
 }
 
 /// One subject at a fixed rate.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct AtRate {
     /// Its name.
     pub subject: String,
@@ -317,17 +305,22 @@ pub struct AtRate {
     /// Sent, and no good answer came.
     pub lost: u64,
     /// Of the slices that are judged, in microseconds; `null` if none is.
-    pub p50: Option<Estimate>,
-    /// The same.
-    pub p99: Option<Estimate>,
-    /// The same.
-    pub p99_9: Option<Estimate>,
-    /// p50 as a multiple of what one queue before all workers would have given, slice by slice.
-    pub p50_of_ideal: Option<Estimate>,
-    /// The same of p99.
-    pub p99_of_ideal: Option<Estimate>,
+    #[serde(flatten)]
+    pub latencies: Latencies,
     /// Of good answers in the slices that are judged, all together; `null` without any.
     pub latency_us: Option<Latency>,
+}
+
+/// Latencies at a fixed rate: medians over the slices that are judged.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it; in microseconds
+pub struct Latencies {
+    pub p50: Option<Estimate>,
+    pub p99: Option<Estimate>,
+    pub p99_9: Option<Estimate>,
+    /// As a multiple of what one queue before all workers would have given, slice by slice.
+    pub p50_of_ideal: Option<Estimate>,
+    pub p99_of_ideal: Option<Estimate>,
 }
 
 /// One visit of the prober at a fixed rate. Latencies count from when a request was due.
@@ -352,4 +345,38 @@ pub struct RateSlice {
     /// p50 and p99, in microseconds, that one queue before all workers would have given for these
     /// very arrivals; `null` where the service time is not known.
     pub ideal_us: Option<[u64; 2]>,
+}
+
+/// Who was the limit.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// wrk had no time left: a faster server would not have shown.
+    Wrk,
+    /// The server had none.
+    Server,
+    /// Both together used all cores that they shared.
+    Cores,
+    /// Something else that ran on the machine.
+    Others,
+    /// Nobody: they waited for each other, or for the clock.
+    Nobody,
+}
+
+/// Who used how much of what there was; in cores, averages over the slices.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
+pub struct Limit {
+    pub who: Who,
+    pub server_cores: f64,
+    /// Workers that were ready to run and had no core.
+    pub server_waiting: f64,
+    pub wrk_cores: f64,
+    /// Threads of wrk that were ready to run and had no core.
+    pub wrk_waiting: f64,
+    /// Those that loadtest itself used.
+    pub own_cores: f64,
+    /// Those that the server could have had.
+    pub cores_for_server: usize,
+    pub cores_for_wrk: usize,
 }

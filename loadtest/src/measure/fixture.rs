@@ -47,7 +47,7 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
         slices: (0..rounds)
             .map(|r| slice(r, ((80_000 + noise(r)) as f64 * ratio) as u64, &parts(r)))
             .collect(),
-        ..Subject::new(name, name, true)
+        ..Subject::new(name, name, "/", true)
     };
     // The second answers as much later as it answers less.
     let at_rate = |name: &str, ratio: f64| {

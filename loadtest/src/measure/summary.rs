@@ -3,16 +3,16 @@
 
 use anyhow::Result;
 
+use crate::load::perf::Cost;
 use crate::measure::bench::best_attainable;
-use crate::measure::bottleneck::Limit;
 use crate::measure::comparison::{
-    Comparison, Cost, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
+    Comparison, Limit, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
 use crate::report::format::rounded;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::merged;
 use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
-use crate::statistics::{anomalies, geometric_mean, median, quantile};
+use crate::statistics::{anomalies, geometric_mean, max_over_mean, median, quantile};
 use crate::types::Errors;
 
 impl Comparison {
@@ -107,9 +107,7 @@ impl Slice {
     /// The busiest worker's count over the average worker's; `None` where counts are not known, or
     /// all are 0.
     pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
-        let counts: Vec<u64> = self.workers.iter().map(of).collect::<Option<_>>()?;
-        let most = counts.iter().copied().max().filter(|&most| most > 0)?;
-        Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
+        max_over_mean(&self.workers.iter().map(of).collect::<Option<Vec<_>>>()?)
     }
 }
 
@@ -312,7 +310,8 @@ pub mod tests {
                 cost: Some(Cost { user: 1.0, system: 2.0, total }),
                 ..slice(round, 1000, &[1])
             });
-            Subject { yardstick, slices: slices.collect(), ..Subject::new(name, name, keep_alive) }
+            let slices = slices.collect();
+            Subject { yardstick, slices, ..Subject::new(name, name, "/", keep_alive) }
         };
         comparison.subjects = vec![
             subject("shared, kept", true, false, 9.0),

@@ -127,6 +127,22 @@ impl Spec {
         Self { name: None, text, kind: Kind::Ours { strategy, options } }
     }
 
+    /// The same with more options after its own.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn with_options(mut self, more: &[String]) -> Result<Self> {
+        match &mut self.kind {
+            Kind::Ours { options, .. } => options.extend_from_slice(more),
+            _ => ensure!(
+                more.is_empty(),
+                "options after -- are for shared and reuseport; write those of '{}' into its command",
+                self.text
+            ),
+        }
+        Ok(self)
+    }
+
     /// What reports call it: the name it was given; else a command's program, and for others all of
     /// the text.
     pub fn display_name(&self) -> String {

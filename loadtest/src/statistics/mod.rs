@@ -54,6 +54,13 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
 }
 
+/// The greatest count over the average one: 1 is even, and the number of counts is one having it all.
+/// `None` where all are 0.
+pub fn max_over_mean(counts: &[u64]) -> Option<f64> {
+    let most = counts.iter().copied().max().filter(|&most| most > 0)?;
+    Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

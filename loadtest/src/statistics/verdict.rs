@@ -11,10 +11,11 @@ use crate::statistics::{geometric_mean, standard_deviation};
 pub const FEWEST_ROUNDS: u32 = 6;
 
 /// What is compared: which direction is good, and how finely two servers can be told apart by it.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names say it
 pub enum Figure {
+    #[default]
     RequestsPerSecond,
     CostPerRequest,
     P50,
@@ -140,19 +141,25 @@ impl Ratio {
         let name = self.figure.name();
         let figures =
             format!("{:.3} times the {name}, 95 % interval {low:.3} to {high:.3}", self.ratio);
-        match self.verdict {
-            Verdict::Faster => format!("{other} is faster than {baseline}: {figures}."),
-            Verdict::Slower => format!("{other} is slower than {baseline}: {figures}."),
-            Verdict::Higher => format!("{other} has a higher {name} than {baseline}: {figures}."),
-            Verdict::Lower => format!("{other} has a lower {name} than {baseline}: {figures}."),
+        let relation = match self.verdict {
+            Verdict::Faster => "is faster than".into(),
+            Verdict::Slower => "is slower than".into(),
+            Verdict::Higher => format!("has a higher {name} than"),
+            Verdict::Lower => format!("has a lower {name} than"),
             Verdict::NoDifference => {
-                format!("No difference detected between {other} and {baseline}: {figures}.")
+                return format!(
+                    "No difference detected between {other} and {baseline}: {figures}."
+                );
             }
-            Verdict::TooNoisy => format!(
-                "Too noisy to tell {other} from {baseline}: {figures}; about {} rounds would tell.",
-                self.rounds_needed.unwrap_or_default()
-            ),
-        }
+            Verdict::TooNoisy => {
+                let rounds = self.rounds_needed.unwrap_or_default();
+                return format!(
+                    "Too noisy to tell {other} from {baseline}: {figures}; about {rounds} rounds \
+                     would tell."
+                );
+            }
+        };
+        format!("{other} {relation} {baseline}: {figures}.")
     }
 }
 
