@@ -12,7 +12,7 @@ use crate::matrix::workloads::{BLOCKING_PATH, Kind as Workload_, MIX, THROUGHPUT
 use crate::measure::compare::{Experiment, Measured};
 use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Slice, Subject};
 use crate::statistics::estimate::Estimate;
-use crate::statistics::median;
+use crate::statistics::{geometric_mean, median, ratios};
 
 /// How long a slice of wrk lasts.
 pub const SLICE: Duration = Duration::from_secs(1);
@@ -117,18 +117,20 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let best =
         subjects.iter().max_by(|a, b| rate(a).partial_cmp(&rate(b)).unwrap_or(a.name.cmp(&b.name)));
     let best = best.filter(|best| rate(best).is_some());
-    let per_round = |subject: &Subject, of: fn(&Slice) -> f64| -> Vec<(u32, f64)> {
-        subject.slices.iter().map(|slice| (slice.round, of(slice))).collect()
+    let rates = |subject: &Subject| -> Vec<(u32, f64)> {
+        subject.slices.iter().map(|slice| (slice.round, slice.requests_per_second)).collect()
+    };
+    let of_best = |subject: &Subject, best: &Subject| {
+        Estimate::of(&ratios(&rates(subject), &rates(best)), geometric_mean, plan.seed)
     };
     let figure = |subject: &Subject| {
         let summary = subject.summary.as_ref();
         let uneven: Vec<f64> =
             subject.slices.iter().filter_map(|slice| slice.unevenness(|w| w.connections)).collect();
-        let rates = |subject| per_round(subject, |slice| slice.requests_per_second);
         Figure {
             policy: subject.name.clone(),
             requests_per_second: summary.map(|summary| summary.requests_per_second),
-            of_best: best.and_then(|best| ratio(&rates(subject), &rates(best), plan.seed)),
+            of_best: best.and_then(|best| of_best(subject, best)),
             cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
             switches_per_request: summary.and_then(|summary| summary.switches_per_request),
             connections_max_over_mean: median(&uneven),
@@ -143,14 +145,6 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     subjects.iter().filter(|s| s.summary.is_some() || plan.rounds == 0).map(figure).collect()
 }
 
-/// The ratio of two policies' figures, of the rounds that both have.
-fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Estimate> {
-    let to_in = |round| to.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
-    let both = of.iter().filter_map(|&(round, value)| Some((value, to_in(round)?)));
-    let (of, to): (Vec<f64>, Vec<f64>) = both.unzip();
-    Estimate::ratio(&of, &to, seed)
-}
-
 fn max_less_min(slice: &Slice) -> Option<u64> {
     let connections: Option<Vec<u64>> = slice.workers.iter().map(|w| w.connections).collect();
     let connections = connections?;
@@ -161,15 +155,13 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
     let found = at.results.iter().find(|result| result.subject == policy)?;
     let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
     let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
-    let per_round = |result: &AtRate| -> Vec<(u32, f64)> {
-        result.judged().filter_map(|slice| Some((slice.round, slice.latency(0.99)?))).collect()
-    };
+    let p99_of_best = ratios(&found.by_round(0.99), &best.by_round(0.99));
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
     Some(AtLoad {
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),
         rate: at.rate,
         latencies: found.latencies,
-        p99_of_best: ratio(&per_round(found), &per_round(best), seed),
+        p99_of_best: Estimate::of(&p99_of_best, geometric_mean, seed),
         answered: found.answered(),
         lost: found.lost + found.not_sent,
         late_slices: found.late_slices,

@@ -11,16 +11,13 @@ pub type Matrix = Record<MatrixBody>;
 
 /// What is saved and shown.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct MatrixBody {
-    /// Whether it is the short form: fewer workloads, policies and rounds.
     pub quick: bool,
-    /// Who took part.
     pub policies: Vec<String>,
     /// Who did not, and why.
     pub missing: Vec<Missing>,
-    /// One for each workload that was run.
     pub columns: Vec<Column>,
-    /// What must come out of it, and whether it did.
     pub expectations: Vec<Expectation>,
 }
 
@@ -51,12 +48,10 @@ pub enum Kind {
 
 /// One workload.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Column {
-    /// What it is called.
     pub name: String,
-    /// What it does, in words.
     pub words: String,
-    /// What its figures are.
     pub kind: Kind,
     /// Whether a load-aware policy must be good in it.
     pub judged: bool,
@@ -68,8 +63,8 @@ pub struct Column {
 
 /// What a policy did in a workload. What was not measured in it is `null` or empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Figure {
-    /// Who.
     pub policy: String,
     /// Whether it is good here; `null` where nobody is judged.
     pub verdict: Option<Verdict>,
@@ -79,9 +74,7 @@ pub struct Figure {
     pub requests_per_second: Option<Estimate>,
     /// These over those of the best in the workload, round by round.
     pub of_best: Option<Estimate>,
-    /// CPU time of the server for each request, in microseconds.
     pub cpu_us_per_request: Option<Estimate>,
-    /// How often a worker left the CPU for each request.
     pub switches_per_request: Option<f64>,
     /// Median, over the slices, of the busiest worker's connections over the average worker's.
     pub connections_max_over_mean: Option<f64>,
@@ -100,10 +93,10 @@ pub struct Figure {
 
 /// Latencies of a policy at one rate, in microseconds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct AtLoad {
     /// The part of what the best serves, or where handlers block, of what the workers could serve.
     pub share: f64,
-    /// Requests due per second.
     pub rate: u64,
     /// `null` where the client was always late; multiples of the ideal where handlers block.
     #[serde(flatten)]
@@ -131,8 +124,8 @@ pub enum Verdict {
 
 /// Something that must come out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Expectation {
-    /// What.
     pub text: String,
     /// Whether it did; `null` where it could not be told.
     pub met: Option<bool>,

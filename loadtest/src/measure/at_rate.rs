@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::measure::comparison::{AtRate, FixedRate, Latencies, Pair, Plan, RateSlice, Subject};
-use crate::measure::summary::{each_two, pair};
+use crate::measure::comparison::{AtRate, FixedRate, Latencies, Plan, RateSlice, Subject};
+use crate::measure::summary::{Compared, pairs};
 use crate::probe::counters::Counters;
 use crate::probe::ideal::Service;
 use crate::statistics::estimate::Estimate;
@@ -19,9 +19,19 @@ impl FixedRate {
         for result in &mut self.results {
             result.summarize(plan.seed)?;
         }
-        let pairs =
-            Figure::LATENCIES.iter().flat_map(|&figure| pairs(self, figure, plan, subjects));
-        self.pairs = pairs.collect();
+        self.pairs.clear();
+        for (figure, part) in Figure::LATENCIES.into_iter().zip([0.5, 0.99, 0.999]) {
+            let compared: Vec<Compared> = (self.results.iter())
+                .map(|result| Compared {
+                    name: &result.subject,
+                    keep_alive: (subjects.iter())
+                        .any(|subject| subject.name == result.subject && subject.keep_alive),
+                    is_baseline: result.subject == plan.baseline,
+                    values: result.by_round(part),
+                })
+                .collect();
+            self.pairs.extend(pairs(&compared, figure, plan));
+        }
         Ok(())
     }
 }
@@ -61,6 +71,11 @@ impl AtRate {
         self.slices.iter().filter(|slice| !slice.client_late)
     }
 
+    /// The latency below which a part of the good answers lies, in each round that is judged.
+    pub fn by_round(&self, part: f64) -> Vec<(u32, f64)> {
+        self.judged().filter_map(|slice| Some((slice.round, slice.latency(part)?))).collect()
+    }
+
     /// The part of all requests due that were answered well.
     pub fn answered(&self) -> f64 {
         self.ok as f64 / self.due.max(1) as f64
@@ -92,28 +107,6 @@ impl RateSlice {
     pub fn latency(&self, part: f64) -> Option<f64> {
         self.latencies.quantile(part).map(|value| value as f64)
     }
-}
-
-/// Each two subjects at one rate. A round in which the client was late says nothing.
-fn pairs(at: &FixedRate, figure: Figure, plan: &Plan, subjects: &[Subject]) -> Vec<Pair> {
-    let part = match figure {
-        Figure::P50 => 0.5,
-        Figure::P99 => 0.99,
-        _ => 0.999,
-    };
-    let value =
-        |result: &AtRate, round| result.judged().find(|slice| slice.round == round)?.latency(part);
-    let keeps = |name: &str| subjects.iter().find(|s| s.name == name).map(|s| s.keep_alive);
-    each_two(&at.results, |result| result.subject == plan.baseline)
-        .into_iter()
-        .filter(|(one, other)| keeps(&one.subject) == keeps(&other.subject))
-        .map(|(baseline, other)| {
-            let ratios = (0..plan.fixed_rate_rounds)
-                .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
-                .collect();
-            pair(&baseline.subject, &other.subject, figure, ratios, plan)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The record of one `compare`: every slice, and what every report shows.
 //!
 //! It holds every slice as it was measured, whatever came of it, and what [`summary`] made of them.
-//! What cannot be known of a server is `null`, never 0.
+//! What cannot be known of a server is `null`, never 0. Fields without a comment are what their name
+//! says; rounds count from 0.
 //!
 //! [`summary`]: crate::measure::summary
 
@@ -23,10 +24,9 @@ pub type Comparison = Record<CompareBody>;
 
 /// What was measured, and what follows from it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct CompareBody {
-    /// What was to be done.
     pub plan: Plan,
-    /// Whether all of it was done.
     pub complete: bool,
     /// Who took part, in the order of the command line.
     pub subjects: Vec<Subject>,
@@ -46,26 +46,22 @@ impl Body for CompareBody {
 
 /// What was to be done.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Plan {
     /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
     pub rounds: u32,
-    /// Length of a slice.
     pub slice_seconds: u64,
     /// What the order of turns, and every bootstrap, begins with.
     pub seed: u64,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
-    /// Threads of wrk.
     pub threads: u64,
-    /// Connections it is asked for.
     pub connections_asked: u64,
     /// Connections it opens, anew in each slice.
     pub connections_opened: u64,
-    /// What is asked for, each with its part of the requests.
     pub paths: Vec<Share>,
     /// The name of the subject that others are compared with.
     pub baseline: String,
-    /// Differences up to this part count as noise.
     pub threshold: f64,
     /// Who runs on which cores; `null` where everybody runs on all of them.
     pub pinned: Option<Cores>,
@@ -121,12 +117,13 @@ impl Plan {
 
 /// One server that took part.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Subject {
-    /// What it is called.
     pub name: String,
     /// The server with its options, as the command line has it.
     pub server: String,
     /// What it is asked for, where the plan has no mix of paths.
+    #[serde(default)]
     pub path: String,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
@@ -167,21 +164,17 @@ impl Subject {
 
 /// One visit of wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Slice {
-    /// Counted from 0.
     pub round: u32,
     /// When it began, in seconds since the first slice of the run, or of the part of the run since it
     /// was resumed.
     pub at_seconds: f64,
-    /// How long it lasted, as wrk measured it.
     pub seconds: f64,
     /// Answers received, whatever their status.
     pub requests: u64,
-    /// The same per second.
     pub requests_per_second: f64,
-    /// What went wrong.
     pub errors: Errors,
-    /// CPU time of all workers.
     pub server_cpu_seconds: Option<f64>,
     /// Time that the workers spent ready to run, waiting for a core (schedstat's run_delay).
     pub server_wait_seconds: Option<f64>,
@@ -189,7 +182,6 @@ pub struct Slice {
     pub server_switches: Option<u64>,
     /// What a request cost, in the plan's unit, where that is counted.
     pub cost: Option<Cost>,
-    /// CPU time of wrk.
     pub wrk_cpu_seconds: f64,
     /// Time that wrk's threads spent ready to run, waiting for a core.
     pub wrk_wait_seconds: f64,
@@ -197,29 +189,26 @@ pub struct Slice {
     pub own_cpu_seconds: f64,
     /// Latencies as wrk corrects them for coordinated omission: `[microseconds, samples]`.
     pub latencies: Distribution,
-    /// Who did the work.
     pub workers: Vec<Worker>,
 }
 
 /// What one worker did in a slice.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Worker {
     /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
     /// Connections it accepted; of a foreign server, the most it was seen to hold.
     pub connections: Option<u64>,
-    /// Requests it answered.
     pub requests: Option<u64>,
 }
 
 /// What all slices of a subject say together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Summary {
-    /// Slices.
     pub slices: usize,
-    /// Requests in all of them.
     pub requests: u64,
-    /// Of the slices' requests/s.
     pub requests_per_second: Estimate,
     /// Of the slices' CPU time of the server per request, in microseconds.
     pub cpu_us_per_request: Option<Estimate>,
@@ -227,15 +216,11 @@ pub struct Summary {
     pub switches_per_request: Option<f64>,
     /// Medians of the slices, in the plan's unit.
     pub cost: Option<Cost>,
-    /// Of their totals.
     pub cost_per_request: Option<Estimate>,
-    /// Of the merged distributions.
     pub latency_us: Latency,
     /// How the work was spread; `null` where requests of workers cannot be known.
     pub spread: Option<Spread>,
-    /// Of all slices.
     pub errors: Errors,
-    /// What it was limited by.
     pub limit: Option<Limit>,
 }
 
@@ -244,6 +229,7 @@ pub struct Summary {
 /// Sums over the slices would look even: each slice draws anew which worker is the busiest. So
 /// workers are ranked within each slice, and what is averaged are ranks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Spread {
     /// Median, over the slices, of the busiest worker's requests over the average worker's.
     pub max_over_mean: f64,
@@ -251,7 +237,6 @@ pub struct Spread {
     pub worst_max_over_mean: f64,
     /// Mean part of a slice's requests by rank, the busiest worker first; together 1.
     pub requests_by_rank: Vec<f64>,
-    /// The same of connections.
     pub connections_by_rank: Vec<f64>,
     /// Mean number of workers that answered nothing.
     pub idle_workers: f64,
@@ -261,25 +246,23 @@ pub struct Spread {
 
 /// One subject compared with another, slice by slice.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Pair {
-    /// The name of the one compared with.
     pub baseline: String,
-    /// The name of the other.
     pub other: String,
     /// The judged figure of the other over that of the baseline, for each round that has both.
     pub ratios: Vec<f64>,
     /// What they say; `null` with too few rounds.
     pub result: Option<Ratio>,
-    /// The same in a sentence.
     pub sentence: String,
 }
 
 /// All subjects asked at one rate, whatever they answer (an open loop).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct FixedRate {
     /// The part of what the best subject serves to the prober; `null` for a rate that was asked for.
     pub share: Option<f64>,
-    /// Requests due per second.
     pub rate: u64,
     /// In the order of the subjects; those without a slice are left out.
     pub results: Vec<AtRate>,
@@ -289,16 +272,14 @@ pub struct FixedRate {
 
 /// One subject at a fixed rate.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct AtRate {
-    /// Its name.
     pub subject: String,
     /// Every slice, in the order of time.
     pub slices: Vec<RateSlice>,
     /// Slices in which the client itself was late. They are shown, and not judged.
     pub late_slices: usize,
-    /// Requests due in all slices.
     pub due: u64,
-    /// Good answers.
     pub ok: u64,
     /// Due and not sent, because too many were under way.
     pub not_sent: u64,
@@ -325,12 +306,10 @@ pub struct Latencies {
 
 /// One visit of the prober at a fixed rate. Latencies count from when a request was due.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct RateSlice {
-    /// Counted from 0.
     pub round: u32,
-    /// Requests due.
     pub due: u64,
-    /// Good answers.
     pub ok: u64,
     /// Due and not sent, because too many were under way.
     pub not_sent: u64,
@@ -365,7 +344,7 @@ pub enum Who {
 
 /// Who used how much of what there was; in cores, averages over the slices.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
+#[allow(missing_docs)]
 pub struct Limit {
     pub who: Who,
     pub server_cores: f64,

@@ -266,6 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn options_that_are_added_come_last_and_only_ours_take_them() {
+        let more = ["--workers".to_owned(), "8".to_owned()];
+        let spec = Spec::parse("shared --workers 2").unwrap().with_options(&more).unwrap();
+        let Kind::Ours { options, .. } = &spec.kind else { panic!("{spec:?}") };
+        assert_eq!(options.join(" "), "--workers 2 --workers 8");
+        let foreign = Spec::parse("cmd:serve {port}").unwrap();
+        assert!(foreign.clone().with_options(&[]).is_ok());
+        assert!(foreign.with_options(&more).unwrap_err().to_string().contains("into its command"));
+    }
+
+    #[test]
     fn what_is_no_server_is_refused_with_the_remedy() {
         for (bad, reason) in [
             ("", "no name"),
