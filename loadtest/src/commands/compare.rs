@@ -9,26 +9,28 @@ use crate::cli;
 use crate::documents;
 use crate::kernel::affinity::Cores;
 use crate::load::{Load, Share, mix};
-use crate::measure::compare::{Candidate, Experiment, Measured, rate_rounds};
+use crate::measure::compare::{Experiment, Measured, rate_rounds};
 use crate::measure::comparison::{Plan, Subject};
 use crate::report::output::publish_to;
 use crate::server::Spec;
-use crate::statistics::verdict::Figure;
 
 /// Parts of what the best server serves to the prober, at which latencies are measured.
 pub const FIXED_RATE_SHARES: [f64; 2] = [0.5, 0.8];
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Compare) -> Result<()> {
-    if let Some(path) = &asked.output.html {
+    run_and_report(experiment(asked)?, &asked.output)
+}
+
+/// Runs it, and reports whatever happened: a disk that is full must not cost what was measured.
+pub fn run_and_report(experiment: Experiment, output: &cli::OutputArgs) -> Result<()> {
+    if let Some(path) = &output.html {
         AtomicFile::reserve("--html", path)?;
     }
-    let Measured { comparison, json, ended } = experiment(asked)?.run(cli::arguments())?;
-    if !comparison.has_slices() {
-        return ended;
+    let Measured { comparison, json, ended } = experiment.run(cli::arguments())?;
+    if comparison.has_slices() {
+        publish_to(&documents::compare::document(&comparison), output.with(Some(&json)))?;
     }
-    // Reported whatever happened: a disk that is full must not cost what was measured.
-    publish_to(&documents::compare::document(&comparison), asked.output.with(Some(&json)))?;
     ended
 }
 
@@ -45,20 +47,22 @@ fn experiment(asked: &cli::Compare) -> Result<Experiment> {
     load.check()?;
     let names = name_all(&servers)?;
     let plan = plan(asked, &load, &names)?;
-    let candidates = servers.into_iter().zip(&names).map(|(spec, name)| Candidate {
-        subject: Subject::new(name, &spec.text, load.keep_alive),
-        spec,
-        path: asked.path.clone(),
-    });
+    let subjects = servers.iter().zip(&names);
+    let subjects =
+        subjects.map(|(spec, name)| Subject::new(name, &spec.text, &asked.path, load.keep_alive));
     Ok(Experiment {
-        candidates: candidates.collect(),
+        subjects: subjects.collect(),
         extra: Vec::new(),
         plan,
-        meter: None,
         expect: asked.expect.clone(),
-        json: asked.output.json.clone().map_or_else(|| default_place("compare.json"), Ok)?,
+        json: place(&asked.output, "compare.json")?,
         resume: asked.resume,
     })
+}
+
+/// Where a result goes: where `--json` says, or else to its [`default_place`].
+pub fn place(output: &cli::OutputArgs, name: &str) -> Result<PathBuf> {
+    output.json.clone().map_or_else(|| default_place(name), Ok)
 }
 
 /// Where a result goes if nobody says: beside the folder that this program was built into.
@@ -110,11 +114,15 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
     let plan = Plan::new(load, asked.rounds, asked.random.seed, paths, &baseline);
     // The prober asks for one path only.
     let fixed = plan.paths.len() == 1 && !asked.fixed_rate.is_zero();
-    ensure!(
-        fixed || asked.rates.is_empty(),
-        "--rate measures latencies at a fixed rate, which --mix and --fixed-rate 0s leave out; \
-         leave one of the two out"
-    );
+    for (option, is_given) in
+        [("--rate", !asked.rates.is_empty()), ("--expect", asked.expect.is_some())]
+    {
+        ensure!(
+            fixed || !is_given,
+            "{option} is about latencies at fixed rates, which --mix and --fixed-rate 0s leave out; \
+             leave one of the two out"
+        );
+    }
     Ok(Plan {
         threshold: asked.threshold,
         pinned: asked.pin.then(Cores::halve).transpose()?,
@@ -123,7 +131,6 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
         fixed_rates: asked.rates.clone(),
         fixed_rate_seconds: if fixed { asked.fixed_rate.as_secs_f64() } else { 0.0 },
         fixed_rate_rounds: rate_rounds(asked.fixed_rate),
-        judged: Figure::RequestsPerSecond,
         ..plan
     })
 }

@@ -6,15 +6,12 @@
 
 use anyhow::Result;
 
-use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::compare::default_place;
-use crate::documents;
-use crate::load::perf::Meter;
+use crate::commands::compare::{place, run_and_report};
+use crate::load::perf::Unit;
 use crate::load::{Load, Share};
-use crate::measure::compare::{Candidate, Experiment, Measured};
+use crate::measure::compare::Experiment;
 use crate::measure::comparison::{Plan, Subject};
-use crate::report::output::publish_to;
 use crate::server::nginx;
 use crate::server::{Spec, Strategy};
 use crate::statistics::verdict::Figure;
@@ -24,15 +21,7 @@ const NGINX: [&str; 2] = ["nginx", "nginx --reuseport"];
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Cost) -> Result<()> {
-    if let Some(path) = &asked.output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
-    let Measured { comparison, json, ended } = experiment(asked)?.run(cli::arguments())?;
-    if !comparison.has_slices() {
-        return ended;
-    }
-    publish_to(&documents::compare::document(&comparison), asked.output.with(Some(&json)))?;
-    ended
+    run_and_report(experiment(asked)?, &asked.output)
 }
 
 fn experiment(asked: &cli::Cost) -> Result<Experiment> {
@@ -46,32 +35,27 @@ fn experiment(asked: &cli::Cost) -> Result<Experiment> {
     let servers = asked.servers.iter().map(String::as_str).chain(NGINX);
     let specs: Vec<Spec> = servers.map(Spec::parse).collect::<Result<_>>()?;
     nginx::find()?; // a clear word before anything else is started
-    let meter = Meter::choose();
+    let (unit, excuse) = Unit::choose();
     let paths = vec![Share { weight: 1.0, path: "/".into() }];
     let plan = Plan {
         judged: Figure::CostPerRequest,
-        cost_unit: Some(meter.unit),
-        cost_excuse: meter.excuse.clone(),
+        cost_unit: Some(unit),
+        cost_excuse: excuse,
         ..Plan::new(&load, asked.rounds.into(), 1, paths, NGINX[0])
     };
     let modes = [(true, "kept"), (false, "new")];
     let each = modes.iter().flat_map(|mode| specs.iter().map(move |spec| (mode, spec)));
-    let candidates = each.map(|(&(keep_alive, mode), spec)| {
-        let name = format!("{}, {mode}", spec.display_name());
-        let subject = Subject {
-            yardstick: NGINX.contains(&&*spec.text),
-            cost_limit: spec.strategy().map(|strategy| limit(strategy, keep_alive)),
-            ..Subject::new(&name, &spec.text, keep_alive)
-        };
-        Candidate { subject, spec: spec.clone(), path: "/".into() }
+    let subjects = each.map(|(&(keep_alive, mode), spec)| Subject {
+        yardstick: NGINX.contains(&&*spec.text),
+        cost_limit: spec.strategy().map(|strategy| limit(strategy, keep_alive)),
+        ..Subject::new(&format!("{}, {mode}", spec.display_name()), &spec.text, "/", keep_alive)
     });
     Ok(Experiment {
-        candidates: candidates.collect(),
+        subjects: subjects.collect(),
         extra: vec!["--workers".into(), asked.workers.to_string()],
         plan,
-        meter: Some(meter),
         expect: None,
-        json: asked.output.json.clone().map_or_else(|| default_place("cost.json"), Ok)?,
+        json: place(&asked.output, "cost.json")?,
         resume: false,
     })
 }

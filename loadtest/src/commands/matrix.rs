@@ -23,8 +23,7 @@ use crate::report::output::publish_to;
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Matrix) -> Result<()> {
     let workloads = plan::workloads(&asked.only, asked.quick)?;
-    let json =
-        asked.output.json.clone().map_or_else(|| compare::default_place("matrix.json"), Ok)?;
+    let json = compare::place(&asked.output, "matrix.json")?;
     let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     AtomicFile::reserve("--json", &json)?;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::commands::bench;
 use crate::documents;
 use crate::environment::Environment;
 use crate::load;
@@ -43,7 +44,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         Some(requests) => Until::Requests(requests),
         None => Until::Time(asked.duration.unwrap_or(DURATION)),
     };
-    let spec = spec(asked)?;
+    let spec = bench::spec(&asked.target)?;
     check_faults(asked, until)?;
     let connections = connections(asked, load::raise_open_files())?;
     let arrivals = match asked.arrivals {
@@ -64,19 +65,6 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
         place.save(&record)?;
     }
     publish_to(&documents::probe::document(&record), asked.output.asked())
-}
-
-/// The server that is asked for.
-fn spec(asked: &cli::Probe) -> Result<Spec> {
-    let target = &asked.target;
-    let text = target.server.as_ref().or(target.url.as_ref());
-    let spec = Spec::parse(text.context("name a server, or a --url")?)?;
-    ensure!(
-        target.server_options.is_empty() || spec.strategy().is_some(),
-        "options after -- are for shared and reuseport; write those of '{}' into its command",
-        spec.text
-    );
-    Ok(spec)
 }
 
 /// A fault that never comes would make a run that says nothing.
@@ -116,10 +104,10 @@ fn probe(
     asked: &cli::Probe,
     cpus: usize,
 ) -> Result<(ProbeBody, Vec<Warning>)> {
-    let (name, options) = (spec.display_name(), &asked.target.server_options);
+    let name = spec.display_name();
     let path = &asked.target.url_path;
     let signals = signals_for(spec, &asked.signals, &asked.faults)?;
-    let mut server = Server::start(spec, options)?;
+    let mut server = Server::start(spec, &[])?;
     server.signals = signals;
     let url = server.url(path);
     let mut target = Target::of(&server, path, load.keep_alive, asked.timeout);
@@ -127,7 +115,7 @@ fn probe(
         target.expect = Some(text.clone().into_bytes());
     }
     let described = ProbeLoad::of(url, load, &target);
-    let service = Service::of(spec, options, path, server.worker_pids().len(), cpus);
+    let service = Service::of(spec, &[], path, server.worker_pids().len(), cpus);
     let before = server.requests();
 
     let bar = match load.until {

@@ -109,7 +109,7 @@ pub fn shown(column: &Column) -> Vec<Shown> {
             heat: IDEAL_HEAT,
             cell: |figure, load| {
                 let at = figure.latencies.get(load)?;
-                Some((at.p99_of_ideal?, time(at.p99)))
+                Some((at.latencies.p99_of_ideal?, time(at.latencies.p99)))
             },
             load,
         });
@@ -129,7 +129,7 @@ pub fn shown(column: &Column) -> Vec<Shown> {
         heat: P99_HEAT,
         cell: |figure, load| {
             let at = figure.latencies.get(load)?;
-            Some((at.p99_of_best?, time(at.p99)))
+            Some((at.p99_of_best?, time(at.latencies.p99)))
         },
         load,
     });
@@ -208,8 +208,8 @@ fn figures(matrix: &Matrix) -> [Option<Table>; 6] {
             Unit::Times,
             &|figure| Cell::maybe(figure.switches_per_request),
         ),
-        latencies(matrix, "p50", |at| at.p50, |at| at.p50_of_ideal),
-        latencies(matrix, "p99", |at| at.p99, |at| at.p99_of_ideal),
+        latencies(matrix, "p50", |at| at.latencies.p50, |at| at.latencies.p50_of_ideal),
+        latencies(matrix, "p99", |at| at.latencies.p99, |at| at.latencies.p99_of_ideal),
         stopped(matrix),
     ]
 }

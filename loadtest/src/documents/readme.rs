@@ -130,7 +130,7 @@ fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
 /// A policy's figures in a workload: requests/s of the best, and p99.
 fn said(figure: &Figure) -> String {
     let last = figure.latencies.last();
-    let ideal = last.and_then(|at| at.p99_of_ideal);
+    let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
     let p99 = last.and_then(|at| at.p99_of_best);
     let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
     let parts = [
@@ -302,7 +302,7 @@ fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
     // By requests/s or, where handlers block, by p99.
     let worst = |figures: &[&Figure]| {
         let value = |figure: &&Figure| {
-            let times = figure.latencies.last().and_then(|at| at.p99_of_ideal);
+            let times = figure.latencies.last().and_then(|at| at.latencies.p99_of_ideal);
             times.map_or(figure.part(), |times| 1.0 / times.value)
         };
         figures.iter().map(value).fold(f64::INFINITY, f64::min)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::affinity;
@@ -99,9 +99,8 @@ impl Interleaved<'_> {
         let slice = |visited: &mut Visited| {
             crate::interrupt::check()?;
             let cores = self.cores.as_deref();
-            let (slice, cut_short) =
-                affinity::on(cores, || visited.slice(&wrk, &load, 0, begin, &mut |_| {}))?;
-            ensure!(!cut_short, "interrupted");
+            let slice =
+                affinity::on(cores, || visited.slice(&wrk, &load, None, 0, begin, &mut |_| {}))?;
             WrkSample::of(&slice)
         };
         let mut up: Vec<Visited> = Vec::new();

@@ -27,46 +27,41 @@ pub enum Unit {
     CpuNanoseconds,
 }
 
-/// Counts in the best unit that this machine has.
-pub struct Meter {
-    /// What it counts.
-    pub unit: Unit,
-    /// Why it does not count instructions, if it does not.
-    pub excuse: Option<String>,
-}
-
-/// What all processes of a server spent, in the meter's unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spent {
+/// What processes spent, or a request cost, in one of these units.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Cost {
     /// In the program.
     pub user: f64,
     /// In the kernel, on its behalf.
     pub system: f64,
-    /// Both. With CPU time it is known to the nanosecond, while its two parts are known to the
-    /// clock tick of 10 ms, so it need not be their sum.
+    /// In all. CPU time is known to the nanosecond and its two parts to the clock tick of 10 ms, so
+    /// it need not be their sum.
     pub total: f64,
 }
 
-impl Meter {
-    /// Tries what works here.
-    pub fn choose() -> Self {
+impl Unit {
+    /// The best that this machine has; and why that is not instructions, if it is not.
+    pub fn choose() -> (Self, Option<String>) {
         match try_perf() {
-            Ok(()) => Self { unit: Unit::Instructions, excuse: None },
-            Err(excuse) => Self { unit: Unit::CpuNanoseconds, excuse: Some(excuse) },
+            Ok(()) => (Self::Instructions, None),
+            Err(excuse) => (Self::CpuNanoseconds, Some(excuse)),
         }
     }
 
-    /// Runs wrk, and counts what these processes spend meanwhile.
+    /// Runs wrk, and counts what each of its requests costs these processes.
+    ///
+    /// # Errors
+    /// Those of wrk, and when nothing can be counted.
     pub fn measure(
-        &self,
+        self,
         pids: &[u32],
         wrk: &Wrk,
         load: &Load,
         url: &str,
         look: impl FnMut(Moment) -> Result<()>,
-    ) -> Result<(Measured, Spent)> {
-        match self.unit {
-            Unit::Instructions => {
+    ) -> Result<(Measured, Cost)> {
+        let (measured, Cost { user, system, total }) = match self {
+            Self::Instructions => {
                 let counts = NamedTempFile::new().context("cannot make a file for perf")?;
                 let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
                 // perf attaches to the servers first, then starts wrk, and counts until wrk ends.
@@ -75,16 +70,19 @@ impl Meter {
                 perf.arg(counts.path()).arg("--");
                 let measured = wrk.run(load, url, Some(perf), look)?;
                 let text = std::fs::read_to_string(counts.path()).context("perf left no counts")?;
-                Ok((measured, parse(&text)?))
+                (measured, parse(&text)?)
             }
-            Unit::CpuNanoseconds => {
-                let before = usages(pids)?;
+            Self::CpuNanoseconds => {
+                let usages = || pids.iter().map(|&pid| Usage::of(pid)).collect::<Result<Vec<_>>>();
+                let before = usages()?;
                 let measured = wrk.run(load, url, None, look)?;
-                let after = usages(pids)?;
-                let spent = after.iter().zip(&before).map(|(now, then)| now.since(then));
-                Ok((measured, sum(spent)))
+                let after = usages()?;
+                (measured, sum(after.iter().zip(&before).map(|(now, then)| now.since(then))))
             }
-        }
+        };
+        let each = |spent: f64| spent / measured.requests as f64;
+        let cost = Cost { user: each(user), system: each(system), total: each(total) };
+        Ok((measured, cost))
     }
 }
 
@@ -106,7 +104,7 @@ fn try_perf() -> Result<(), String> {
 }
 
 /// Reads what `perf stat -x,` printed: a line per event, `count,unit,event,...`.
-fn parse(text: &str) -> Result<Spent> {
+fn parse(text: &str) -> Result<Cost> {
     let count = |event: &str| -> Result<f64> {
         let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
         let fields = lines
@@ -120,22 +118,15 @@ fn parse(text: &str) -> Result<Spent> {
         fields[0].parse().with_context(|| format!("perf counted {} of {event}", fields[0]))
     };
     let (user, system) = (count("instructions:u")?, count("instructions:k")?);
-    Ok(Spent { user, system, total: user + system })
+    Ok(Cost { user, system, total: user + system })
 }
 
-fn usages(pids: &[u32]) -> Result<Vec<Usage>> {
-    pids.iter().map(|&pid| Usage::of(pid)).collect()
-}
-
-fn sum(usages: impl Iterator<Item = Usage>) -> Spent {
-    let spent = usages.fold(Spent::default(), |sum, usage| Spent {
+fn sum(usages: impl Iterator<Item = Usage>) -> Cost {
+    usages.fold(Cost::default(), |sum, usage| Cost {
         user: sum.user + usage.cpu.user * 1e9,
         system: sum.system + usage.cpu.system * 1e9,
-        total: sum.total + usage.cpu_nanoseconds as f64,
-    });
-    // A kernel without schedstat leaves the coarse sum.
-    let total = if spent.total > 0.0 { spent.total } else { spent.user + spent.system };
-    Spent { total, ..spent }
+        total: sum.total + usage.cpu_seconds() * 1e9,
+    })
 }
 
 #[cfg(test)]

@@ -38,15 +38,8 @@ function done(summary, latency, requests)
     kinds[#kinds + 1] = string.format('"%s":%d', kind, summary.errors[kind])
   end
 
-  local answered = #latency > 0
-  local percentiles = {}
-  for name, p in pairs({ p50 = 50, p75 = 75, p90 = 90, p99 = 99, p99_9 = 99.9 }) do
-    local value = answered and latency:percentile(p) or 0
-    percentiles[#percentiles + 1] = string.format('"%s":%d', name, value)
-  end
-
   local values = {}
-  if answered then
+  if #latency > 0 then
     if #latency * (latency.max - latency.min) / 2 < MOST_STEPS then
       whole_distribution(latency, values)
     else
@@ -55,9 +48,6 @@ function done(summary, latency, requests)
   end
 
   io.write(MARK, string.format(
-    '{"duration_us":%d,"requests":%d,"cpu_seconds":%.6f,"errors":{%s},' ..
-    '"latency_us":{"mean":%.3f,"stdev":%.3f,%s,"max":%d},"distribution":[%s]}\n',
-    summary.duration, summary.requests, cpu, table.concat(kinds, ","),
-    answered and latency.mean or 0, answered and latency.stdev or 0,
-    table.concat(percentiles, ","), answered and latency.max or 0, table.concat(values, ",")))
+    '{"duration_us":%d,"requests":%d,"cpu_seconds":%.6f,"errors":{%s},"distribution":[%s]}\n',
+    summary.duration, summary.requests, cpu, table.concat(kinds, ","), table.concat(values, ",")))
 end

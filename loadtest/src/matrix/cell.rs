@@ -1,6 +1,6 @@
 //! One workload: all policies compared in it, and a figure for each.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,11 +9,10 @@ use crate::kernel::affinity::Cores;
 use crate::load::{Load, Share};
 use crate::matrix::record::{AtLoad, Column, Figure, Kind};
 use crate::matrix::workloads::{BLOCKING_PATH, Kind as Workload_, MIX, THROUGHPUT_ONLY, Workload};
-use crate::measure::compare::{Candidate, Experiment, Measured};
+use crate::measure::compare::{Experiment, Measured};
 use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Slice, Subject};
-use crate::server::Spec;
 use crate::statistics::estimate::Estimate;
-use crate::statistics::median;
+use crate::statistics::{geometric_mean, median, ratios};
 
 /// How long a slice of wrk lasts.
 pub const SLICE: Duration = Duration::from_secs(1);
@@ -37,10 +36,9 @@ pub fn column(
     resume: bool,
 ) -> Result<(Column, Vec<String>)> {
     let json = folder.join(workload.file());
-    let measured = experiment(workload, policies, rounds, seed)?;
     let resume = resume && json.with_extension("samples.jsonl").is_file();
-    let measured = Experiment { json, resume, ..measured };
-    let Measured { comparison, ended, .. } = measured
+    let experiment = experiment(workload, policies, rounds, seed, json, resume)?;
+    let Measured { comparison, ended, .. } = experiment
         .run(vec!["matrix".into(), "--only".into(), workload.name.into()])
         .with_context(|| format!("workload '{}'", workload.name))?;
     ended?;
@@ -64,6 +62,8 @@ fn experiment(
     policies: &[(&str, &str)],
     rounds: u32,
     seed: u64,
+    json: PathBuf,
+    resume: bool,
 ) -> Result<Experiment> {
     let load = Load {
         threads: workload.threads,
@@ -85,21 +85,15 @@ fn experiment(
     };
     let time = if is_blocking(workload) { BLOCKING } else { AT_RATE };
     let path = paths[0].path.clone();
-    let candidates = policies
+    let subjects = policies
         .iter()
         .filter(|(name, _)| !(is_blocking(workload) && THROUGHPUT_ONLY.contains(name)))
-        .map(|(name, server)| {
-            Ok(Candidate {
-                subject: Subject {
-                    at_rates: !THROUGHPUT_ONLY.contains(name),
-                    ..Subject::new(name, server, workload.keep_alive)
-                },
-                spec: Spec::parse(server)?,
-                path: path.clone(),
-            })
+        .map(|(name, server)| Subject {
+            at_rates: !THROUGHPUT_ONLY.contains(name),
+            ..Subject::new(name, server, &path, workload.keep_alive)
         });
     Ok(Experiment {
-        candidates: candidates.collect::<Result<_>>()?,
+        subjects: subjects.collect(),
         extra: workload.options(),
         plan: Plan {
             pinned: workload.pinned.then(Cores::halve).transpose()?,
@@ -110,10 +104,9 @@ fn experiment(
             fixed_rate_rounds: RATE_ROUNDS,
             ..Plan::new(&load, rounds, seed, paths, policies[0].0)
         },
-        meter: None,
         expect: None,
-        json: Default::default(),
-        resume: false,
+        json,
+        resume,
     })
 }
 
@@ -124,18 +117,20 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let best =
         subjects.iter().max_by(|a, b| rate(a).partial_cmp(&rate(b)).unwrap_or(a.name.cmp(&b.name)));
     let best = best.filter(|best| rate(best).is_some());
-    let per_round = |subject: &Subject, of: fn(&Slice) -> f64| -> Vec<(u32, f64)> {
-        subject.slices.iter().map(|slice| (slice.round, of(slice))).collect()
+    let rates = |subject: &Subject| -> Vec<(u32, f64)> {
+        subject.slices.iter().map(|slice| (slice.round, slice.requests_per_second)).collect()
+    };
+    let of_best = |subject: &Subject, best: &Subject| {
+        Estimate::of(&ratios(&rates(subject), &rates(best)), geometric_mean, plan.seed)
     };
     let figure = |subject: &Subject| {
         let summary = subject.summary.as_ref();
         let uneven: Vec<f64> =
             subject.slices.iter().filter_map(|slice| slice.unevenness(|w| w.connections)).collect();
-        let rates = |subject| per_round(subject, |slice| slice.requests_per_second);
         Figure {
             policy: subject.name.clone(),
             requests_per_second: summary.map(|summary| summary.requests_per_second),
-            of_best: best.and_then(|best| ratio(&rates(subject), &rates(best), plan.seed)),
+            of_best: best.and_then(|best| of_best(subject, best)),
             cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
             switches_per_request: summary.and_then(|summary| summary.switches_per_request),
             connections_max_over_mean: median(&uneven),
@@ -150,14 +145,6 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     subjects.iter().filter(|s| s.summary.is_some() || plan.rounds == 0).map(figure).collect()
 }
 
-/// The ratio of two policies' figures, of the rounds that both have.
-fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Estimate> {
-    let to_in = |round| to.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
-    let both = of.iter().filter_map(|&(round, value)| Some((value, to_in(round)?)));
-    let (of, to): (Vec<f64>, Vec<f64>) = both.unzip();
-    Estimate::ratio(&of, &to, seed)
-}
-
 fn max_less_min(slice: &Slice) -> Option<u64> {
     let connections: Option<Vec<u64>> = slice.workers.iter().map(|w| w.connections).collect();
     let connections = connections?;
@@ -166,20 +153,15 @@ fn max_less_min(slice: &Slice) -> Option<u64> {
 
 fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Option<AtLoad> {
     let found = at.results.iter().find(|result| result.subject == policy)?;
-    let p99 = |result: &AtRate| result.p99.map_or(f64::INFINITY, |p99| p99.value);
+    let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
     let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
-    let per_round = |result: &AtRate| -> Vec<(u32, f64)> {
-        result.judged().filter_map(|slice| Some((slice.round, slice.latency(0.99)?))).collect()
-    };
+    let p99_of_best = ratios(&found.by_round(0.99), &best.by_round(0.99));
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
     Some(AtLoad {
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),
         rate: at.rate,
-        p50: found.p50,
-        p99: found.p99,
-        p99_of_best: ratio(&per_round(found), &per_round(best), seed),
-        p50_of_ideal: found.p50_of_ideal,
-        p99_of_ideal: found.p99_of_ideal,
+        latencies: found.latencies,
+        p99_of_best: Estimate::of(&p99_of_best, geometric_mean, seed),
         answered: found.answered(),
         lost: found.lost + found.not_sent,
         late_slices: found.late_slices,
@@ -210,10 +192,11 @@ mod tests {
     fn a_blocking_workload_has_rates_and_no_slices_of_wrk_and_leaves_some_policies_out() {
         let blocking = WORKLOADS.iter().find(|w| w.name == "blocking, new connections").unwrap();
         let policies = [("shared/epoll", "shared"), ("reuseport/first", "reuseport --steer first")];
-        let found = experiment(blocking, &policies, 12, 1).unwrap();
+        let of = |workload| experiment(workload, &policies, 12, 1, PathBuf::new(), false).unwrap();
+        let found = of(blocking);
         assert_eq!((found.plan.rounds, &*found.plan.fixed_rates), (0, &[1600, 2400, 2880][..]));
-        assert_eq!((found.candidates.len(), &*found.candidates[0].path), (1, "/block/10000"));
-        let keep = experiment(&WORKLOADS[1], &policies, 12, 1).unwrap();
-        assert_eq!(keep.candidates.iter().filter(|c| c.subject.at_rates).count(), 1);
+        assert_eq!((found.subjects.len(), &*found.subjects[0].path), (1, "/block/10000"));
+        let keep = of(&WORKLOADS[1]);
+        assert_eq!(keep.subjects.iter().filter(|subject| subject.at_rates).count(), 1);
     }
 }

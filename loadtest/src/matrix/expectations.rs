@@ -34,56 +34,57 @@ impl MatrixBody {
 
 /// Judges what there is.
 fn judge(matrix: &MatrixBody) -> Vec<Expectation> {
-    let mut expectations = Vec::new();
-    for policy in LOAD_AWARE {
-        expectations.push(fast_everywhere(matrix, policy));
-    }
+    let [shared, own] = LOAD_AWARE;
+    let post = |policy| matrix.figure("post", policy);
+    let mut expectations = LOAD_AWARE.map(|policy| fast_everywhere(matrix, policy)).to_vec();
     expectations.push(nobody_else(matrix));
-    let shared = matrix.figure("post", LOAD_AWARE[0]).and_then(|f| f.connections_max_over_mean);
-    expectations.push(expectation(
-        format!(
-            "{} spreads the post's connections: busiest / average at most {EVEN}",
-            LOAD_AWARE[0]
-        ),
-        shared.map(|found| (found <= EVEN, format!("{found:.2}"))),
+    expectations.push(limit(
+        format!("{shared} spreads the post's connections: busiest / average at most {EVEN}"),
+        post(shared).and_then(|figure| figure.connections_max_over_mean),
+        |found| found <= EVEN,
     ));
-    let own = matrix.figure("post", LOAD_AWARE[1]).and_then(|f| f.connections_max_less_min);
     expectations.push(expectation(
-        format!("{}: busiest less idlest at most {MOST_APART}", LOAD_AWARE[1]),
-        own.map(|found| (found <= MOST_APART, found.to_string())),
+        format!("{own}: busiest less idlest at most {MOST_APART}"),
+        post(own)
+            .and_then(|figure| figure.connections_max_less_min)
+            .map(|found| (found <= MOST_APART, found.to_string())),
     ));
     for policy in LOAD_AWARE {
         expectations.push(good_everywhere(matrix, policy));
-        let found = matrix.figure(STOPPED, policy).and_then(|figure| figure.while_stopped);
-        expectations.push(expectation(
+        expectations.push(limit(
             format!(
                 "{policy} with a worker stopped: at least {WHILE_STOPPED:.2} of the rate before"
             ),
-            found.map(|found| (found >= WHILE_STOPPED, format!("{found:.2}"))),
+            matrix.figure(STOPPED, policy).and_then(|figure| figure.while_stopped),
+            |found| found >= WHILE_STOPPED,
         ));
     }
-    let herd = [("shared/epoll", false), ("shared/exclusive", true)].into_iter();
-    for (policy, stays) in herd.chain(LOAD_AWARE.map(|policy| (policy, true))) {
+    let at_256 = |policy| {
         let rate = |column| Some(matrix.figure(column, policy)?.rate());
-        let found = rate("close, 256 workers").zip(rate("close")).map(|(many, few)| many / few);
-        let text = match stays {
-            true => format!("{policy} at 256 workers: above {WITHOUT_HERD} of its rate at 4"),
-            false => {
-                format!("{policy} at 256 workers: below {WITH_HERD} of its rate at 4 (the herd)")
-            }
-        };
-        let met = |found| if stays { found > WITHOUT_HERD } else { found < WITH_HERD };
-        expectations
-            .push(expectation(text, found.map(|found| (met(found), format!("{found:.2}")))));
+        Some(rate("close, 256 workers")? / rate("close")?)
+    };
+    expectations.push(limit(
+        format!("shared/epoll at 256 workers: below {WITH_HERD} of its rate at 4 (the herd)"),
+        at_256("shared/epoll"),
+        |found| found < WITH_HERD,
+    ));
+    for policy in ["shared/exclusive", shared, own] {
+        expectations.push(limit(
+            format!("{policy} at 256 workers: above {WITHOUT_HERD} of its rate at 4"),
+            at_256(policy),
+            |found| found > WITHOUT_HERD,
+        ));
     }
     expectations
 }
 
+fn limit(text: String, found: Option<f64>, met: impl Fn(f64) -> bool) -> Expectation {
+    expectation(text, found.map(|found| (met(found), format!("{found:.2}"))))
+}
+
 fn expectation(text: String, found: Option<(bool, String)>) -> Expectation {
-    let (met, figures) = match found {
-        Some((met, figures)) => (Some(met), figures),
-        None => (None, "not measured".into()),
-    };
+    let (met, figures) =
+        found.map_or((None, "not measured".into()), |(met, figures)| (Some(met), figures));
     Expectation { text, met, figures }
 }
 

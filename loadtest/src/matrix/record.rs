@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::comparison::Latencies;
 use crate::record::{Body, Record};
 use crate::statistics::estimate::Estimate;
 
@@ -10,16 +11,13 @@ pub type Matrix = Record<MatrixBody>;
 
 /// What is saved and shown.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct MatrixBody {
-    /// Whether it is the short form: fewer workloads, policies and rounds.
     pub quick: bool,
-    /// Who took part.
     pub policies: Vec<String>,
     /// Who did not, and why.
     pub missing: Vec<Missing>,
-    /// One for each workload that was run.
     pub columns: Vec<Column>,
-    /// What must come out of it, and whether it did.
     pub expectations: Vec<Expectation>,
 }
 
@@ -50,12 +48,10 @@ pub enum Kind {
 
 /// One workload.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Column {
-    /// What it is called.
     pub name: String,
-    /// What it does, in words.
     pub words: String,
-    /// What its figures are.
     pub kind: Kind,
     /// Whether a load-aware policy must be good in it.
     pub judged: bool,
@@ -67,8 +63,8 @@ pub struct Column {
 
 /// What a policy did in a workload. What was not measured in it is `null` or empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Figure {
-    /// Who.
     pub policy: String,
     /// Whether it is good here; `null` where nobody is judged.
     pub verdict: Option<Verdict>,
@@ -78,9 +74,7 @@ pub struct Figure {
     pub requests_per_second: Option<Estimate>,
     /// These over those of the best in the workload, round by round.
     pub of_best: Option<Estimate>,
-    /// CPU time of the server for each request, in microseconds.
     pub cpu_us_per_request: Option<Estimate>,
-    /// How often a worker left the CPU for each request.
     pub switches_per_request: Option<f64>,
     /// Median, over the slices, of the busiest worker's connections over the average worker's.
     pub connections_max_over_mean: Option<f64>,
@@ -99,21 +93,16 @@ pub struct Figure {
 
 /// Latencies of a policy at one rate, in microseconds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct AtLoad {
     /// The part of what the best serves, or where handlers block, of what the workers could serve.
     pub share: f64,
-    /// Requests due per second.
     pub rate: u64,
-    /// Medians over the slices in which the client was not late; `null` where it always was.
-    pub p50: Option<Estimate>,
-    /// The same.
-    pub p99: Option<Estimate>,
+    /// `null` where the client was always late; multiples of the ideal where handlers block.
+    #[serde(flatten)]
+    pub latencies: Latencies,
     /// p99 over that of the policy with the lowest one at this rate, round by round.
     pub p99_of_best: Option<Estimate>,
-    /// Where handlers block: p50 as a multiple of what one queue without overhead gives.
-    pub p50_of_ideal: Option<Estimate>,
-    /// The same of p99.
-    pub p99_of_ideal: Option<Estimate>,
     /// The part of all requests due that were answered well.
     pub answered: f64,
     /// Requests lost or not sent.
@@ -135,8 +124,8 @@ pub enum Verdict {
 
 /// Something that must come out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it
 pub struct Expectation {
-    /// What.
     pub text: String,
     /// Whether it did; `null` where it could not be told.
     pub met: Option<bool>,

@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 
-use crate::measure::comparison::{AtRate, FixedRate, Pair, Plan, RateSlice, Subject};
-use crate::measure::summary::{each_two, pair};
+use crate::measure::comparison::{AtRate, FixedRate, Latencies, Plan, RateSlice, Subject};
+use crate::measure::summary::{Compared, pairs};
+use crate::probe::counters::Counters;
+use crate::probe::ideal::Service;
 use crate::statistics::estimate::Estimate;
-use crate::statistics::latency::merged;
+use crate::statistics::latency::{Distribution, merged, percentile_of};
 use crate::statistics::verdict::Figure;
 
 impl FixedRate {
@@ -17,9 +19,19 @@ impl FixedRate {
         for result in &mut self.results {
             result.summarize(plan.seed)?;
         }
-        let pairs =
-            Figure::LATENCIES.iter().flat_map(|&figure| pairs(self, figure, plan, subjects));
-        self.pairs = pairs.collect();
+        self.pairs.clear();
+        for (figure, part) in Figure::LATENCIES.into_iter().zip([0.5, 0.99, 0.999]) {
+            let compared: Vec<Compared> = (self.results.iter())
+                .map(|result| Compared {
+                    name: &result.subject,
+                    keep_alive: (subjects.iter())
+                        .any(|subject| subject.name == result.subject && subject.keep_alive),
+                    is_baseline: result.subject == plan.baseline,
+                    values: result.by_round(part),
+                })
+                .collect();
+            self.pairs.extend(pairs(&compared, figure, plan));
+        }
         Ok(())
     }
 }
@@ -27,21 +39,7 @@ impl FixedRate {
 impl AtRate {
     /// A subject with these slices; what follows from them is made by `summarize`.
     pub fn new(subject: &str, slices: Vec<RateSlice>) -> Self {
-        Self {
-            subject: subject.into(),
-            slices,
-            late_slices: 0,
-            due: 0,
-            ok: 0,
-            not_sent: 0,
-            lost: 0,
-            p50: None,
-            p99: None,
-            p99_9: None,
-            p50_of_ideal: None,
-            p99_of_ideal: None,
-            latency_us: None,
-        }
+        Self { subject: subject.into(), slices, ..Self::default() }
     }
 
     fn summarize(&mut self, seed: u64) -> Result<()> {
@@ -57,16 +55,25 @@ impl AtRate {
         let of_ideal = |part, place: usize| {
             medians(&|slice| Some(slice.latency(part)? / slice.ideal_us?[place] as f64))
         };
-        let found = [0.5, 0.99, 0.999].map(|part| medians(&|slice| slice.latency(part)));
-        let multiples = [of_ideal(0.5, 0), of_ideal(0.99, 1)];
-        [self.p50, self.p99, self.p99_9] = found;
-        [self.p50_of_ideal, self.p99_of_ideal] = multiples;
+        let of = |part| medians(&|slice| slice.latency(part));
+        self.latencies = Latencies {
+            p50: of(0.5),
+            p99: of(0.99),
+            p99_9: of(0.999),
+            p50_of_ideal: of_ideal(0.5, 0),
+            p99_of_ideal: of_ideal(0.99, 1),
+        };
         Ok(())
     }
 
     /// The slices in which the client was not late.
     pub fn judged(&self) -> impl Iterator<Item = &RateSlice> {
         self.slices.iter().filter(|slice| !slice.client_late)
+    }
+
+    /// The latency below which a part of the good answers lies, in each round that is judged.
+    pub fn by_round(&self, part: f64) -> Vec<(u32, f64)> {
+        self.judged().filter_map(|slice| Some((slice.round, slice.latency(part)?))).collect()
     }
 
     /// The part of all requests due that were answered well.
@@ -76,32 +83,30 @@ impl AtRate {
 }
 
 impl RateSlice {
+    /// What the prober counted in a round. Where the service time is known, it has the ideal.
+    ///
+    /// # Errors
+    /// When there is no memory for a histogram.
+    pub fn of(counters: &Counters, service: Option<Service>, round: u32) -> Result<Self> {
+        let ideal = service.map(|service| service.ideal(&counters.arrivals)).transpose()?;
+        let ideal = ideal.filter(|ideal| !ideal.is_empty());
+        Ok(Self {
+            round,
+            due: counters.attempted + counters.not_sent,
+            ok: counters.outcomes.ok,
+            not_sent: counters.not_sent,
+            lost: counters.attempted - counters.outcomes.ok,
+            lateness_p99_us: percentile_of(&counters.lateness, 99.0),
+            client_late: counters.client_was_late(),
+            latencies: Distribution::from_histogram(&counters.latency),
+            ideal_us: ideal.map(|ideal| [50.0, 99.0].map(|part| percentile_of(&ideal, part))),
+        })
+    }
+
     /// The latency below which a part of the good answers lies, in microseconds.
     pub fn latency(&self, part: f64) -> Option<f64> {
         self.latencies.quantile(part).map(|value| value as f64)
     }
-}
-
-/// Each two subjects at one rate. A round in which the client was late says nothing.
-fn pairs(at: &FixedRate, figure: Figure, plan: &Plan, subjects: &[Subject]) -> Vec<Pair> {
-    let part = match figure {
-        Figure::P50 => 0.5,
-        Figure::P99 => 0.99,
-        _ => 0.999,
-    };
-    let value =
-        |result: &AtRate, round| result.judged().find(|slice| slice.round == round)?.latency(part);
-    let keeps = |name: &str| subjects.iter().find(|s| s.name == name).map(|s| s.keep_alive);
-    each_two(&at.results, |result| result.subject == plan.baseline)
-        .into_iter()
-        .filter(|(one, other)| keeps(&one.subject) == keeps(&other.subject))
-        .map(|(baseline, other)| {
-            let ratios = (0..plan.fixed_rate_rounds)
-                .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
-                .collect();
-            pair(&baseline.subject, &other.subject, figure, ratios, plan)
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -135,8 +140,8 @@ mod tests {
         }
         comparison.summarize().unwrap();
         let [first, other] = &comparison.fixed_rates[0].results[..] else { panic!("two") };
-        assert!((first.p50_of_ideal.unwrap().value - 2.0).abs() < 0.02, "{first:?}");
-        assert!((first.p99_of_ideal.unwrap().value - 4.0).abs() < 0.02, "{first:?}");
-        assert_eq!(other.p99_of_ideal, None);
+        assert!((first.latencies.p50_of_ideal.unwrap().value - 2.0).abs() < 0.02, "{first:?}");
+        assert!((first.latencies.p99_of_ideal.unwrap().value - 4.0).abs() < 0.02, "{first:?}");
+        assert_eq!(other.latencies.p99_of_ideal, None);
     }
 }

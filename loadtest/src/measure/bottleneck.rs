@@ -5,10 +5,8 @@
 //! is the limit alone: what one of them saves the other gets. How much each wanted beyond that is its
 //! time on the run queue, ready to run without a core (`/proc/PID/task/*/schedstat`).
 
-use serde::{Deserialize, Serialize};
-
 use crate::kernel::affinity::Cores;
-use crate::measure::comparison::Slice;
+use crate::measure::comparison::{Limit, Slice, Who};
 
 /// Which part of what there is counts as all of it: a bit is always lost.
 const ALL: f64 = 0.9;
@@ -16,43 +14,6 @@ const ALL: f64 = 0.9;
 /// So many threads that wait for a core, on average, while these two leave cores unused, are kept
 /// waiting by somebody else. Without one, waits between being woken and running sum up to less.
 const IN_VAIN: f64 = 0.75;
-
-/// Who was the limit.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Who {
-    /// wrk had no time left: a faster server would not have shown.
-    Wrk,
-    /// The server had none.
-    Server,
-    /// Both together used all cores that they shared.
-    Cores,
-    /// Something else that ran on the machine.
-    Others,
-    /// Nobody: they waited for each other, or for the clock.
-    Nobody,
-}
-
-/// Who used how much of what there was; in cores, averages over the slices.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Limit {
-    /// Who was the limit.
-    pub who: Who,
-    /// Cores that the workers used.
-    pub server_cores: f64,
-    /// Workers that were ready to run and had no core, on average.
-    pub server_waiting: f64,
-    /// Cores that wrk used.
-    pub wrk_cores: f64,
-    /// Threads of wrk that were ready to run and had no core, on average.
-    pub wrk_waiting: f64,
-    /// Cores that loadtest itself used.
-    pub own_cores: f64,
-    /// Cores that the server could have had.
-    pub cores_for_server: usize,
-    /// Cores that wrk could have had.
-    pub cores_for_wrk: usize,
-}
 
 impl Limit {
     /// Judges by the slices. `workers` and `threads` are how many of each there are, `cores` how many

@@ -16,12 +16,11 @@ use serde_json::json;
 use crate::atomic_file::AtomicFile;
 use crate::environment::Environment;
 use crate::interrupt;
-use crate::load::perf::Meter;
+use crate::load;
 use crate::load::wrk::Wrk;
-use crate::load::{self, Load};
 use crate::measure::comparing::Comparing;
 use crate::measure::comparison::{CompareBody, Comparison, Plan, Subject};
-use crate::measure::doubts::doubts;
+use crate::measure::doubts;
 use crate::measure::store::{Header, Store};
 use crate::record::Body;
 use crate::server::Spec;
@@ -31,29 +30,17 @@ use crate::warnings::Warning;
 /// What is measured.
 pub struct Experiment {
     /// Who takes part.
-    pub candidates: Vec<Candidate>,
+    pub subjects: Vec<Subject>,
     /// Options that all servers get, before their own.
     pub extra: Vec<String>,
     /// What is done.
     pub plan: Plan,
-    /// Counts what a request costs, where that is wanted.
-    pub meter: Option<Meter>,
     /// What an answer must be to be good, if nothing else than ours say at `/` is known.
     pub expect: Option<String>,
     /// Where the result goes; the samples lie beside it.
     pub json: PathBuf,
     /// Whether the samples that are there are part of it.
     pub resume: bool,
-}
-
-/// A server that takes part.
-pub struct Candidate {
-    /// Its place in the record.
-    pub subject: Subject,
-    /// How it is started.
-    pub spec: Spec,
-    /// What it is asked for, where the plan has no mix of paths.
-    pub path: String,
 }
 
 /// What came of a comparison.
@@ -77,13 +64,10 @@ impl Experiment {
     /// # Errors
     /// When nothing could be measured.
     pub fn run(self, arguments: Vec<String>) -> Result<Measured> {
-        let Self { candidates, extra, plan, meter, expect, json, resume } = self;
-        let load = Load {
-            threads: plan.threads,
-            connections: plan.connections_asked,
-            duration: Duration::from_secs(plan.slice_seconds),
-            keep_alive: plan.keep_alive,
-        };
+        let Self { subjects, extra, plan, expect, json, resume } = self;
+        let servers: Vec<Spec> =
+            subjects.iter().map(|subject| Spec::parse(&subject.server)).collect::<Result<_>>()?;
+        let load = plan.load();
         load.check()?;
         let mut wrk = Wrk::find()?;
         if plan.paths.len() > 1 {
@@ -93,13 +77,12 @@ impl Experiment {
         if !resume && std::fs::metadata(&json).is_ok_and(|found| found.len() > 0) {
             Comparison::read(&json)?; // nothing but an older comparison is overwritten
         }
-        let about =
-            |c: &Candidate| json!([c.subject.name, c.spec.text, c.subject.keep_alive, c.path]);
+        let about = |s: &Subject| json!([s.name, s.server, s.keep_alive, s.path]);
         let header = Header {
             schema: CompareBody::SCHEMA.into(),
             arguments: arguments.clone(),
             plan: json!({
-                "plan": plan, "servers": candidates.iter().map(about).collect::<Vec<_>>(),
+                "plan": plan, "servers": subjects.iter().map(about).collect::<Vec<_>>(),
                 "options": extra, "expect": expect,
             }),
             environment: environment.clone(),
@@ -109,30 +92,18 @@ impl Experiment {
         let resumed = if resume { Some(store(true)?) } else { None };
         let files = load::raise_open_files();
 
-        let (subjects, servers): (Vec<Subject>, Vec<_>) =
-            candidates.into_iter().map(|c| (c.subject, (c.spec, c.path))).unzip();
-        let body = CompareBody {
-            plan,
-            complete: false,
-            subjects,
-            pairs: Vec::new(),
-            fixed_rates: Vec::new(),
-            anomalies: Vec::new(),
-        };
+        let some_are_ours = servers.iter().any(|server| server.strategy().is_some());
         let mut comparing = Comparing {
             visited: servers.iter().map(|_| None).collect(),
-            body,
+            warnings: doubts::of_load(&load, plan.rounds > 0, files, some_are_ours),
+            body: CompareBody { plan, subjects, ..CompareBody::default() },
             servers,
             extra,
             wrk,
-            load,
-            meter,
             expect,
-            warnings: Vec::new(),
             begin: Instant::now(),
         };
         comparing.start_all()?;
-        comparing.warn(files);
         let mut store = resumed.map_or_else(|| store(false), Ok)?;
         let ran = comparing.measure(&mut store);
         comparing.collect(&store)?;
@@ -140,7 +111,7 @@ impl Experiment {
 
         let mut comparison = Comparison::new(arguments, environment, comparing.body);
         comparison.summarize()?;
-        warnings.extend(doubts(&comparison));
+        warnings.extend(doubts::of_comparison(&comparison));
         comparison.warnings = warnings.iter().map(Warning::to_string).collect();
         // After Ctrl-C, what there is is the result.
         let mut ended = if interrupt::count() == 1 { Ok(()) } else { ran };

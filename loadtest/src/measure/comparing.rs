@@ -4,16 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::environment;
 use crate::interrupt;
 use crate::kernel::affinity;
 use crate::load::Load;
-use crate::load::perf::Meter;
 use crate::load::wrk::Wrk;
-use crate::measure::comparison::{AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice};
+use crate::measure::comparison::{AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject};
 use crate::measure::runner::{Turn, collected, missing, take_turns};
 use crate::measure::slice::Visited;
 use crate::measure::store::Store;
 use crate::probe::arrivals::Arrivals;
+use crate::probe::counters::Counters;
 use crate::probe::drive::{self, Until};
 use crate::probe::ideal::Service;
 use crate::report::progress;
@@ -32,14 +33,12 @@ const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 /// A comparison under way.
 pub(super) struct Comparing {
     pub body: CompareBody,
-    /// How each subject is started, and what it is asked for.
-    pub servers: Vec<(Spec, String)>,
+    /// How each subject is started.
+    pub servers: Vec<Spec>,
     pub extra: Vec<String>,
     /// In the order of the subjects: those that are up.
     pub visited: Vec<Option<Visited>>,
     pub wrk: Wrk,
-    pub load: Load,
-    pub meter: Option<Meter>,
     pub expect: Option<String>,
     pub warnings: Vec<Warning>,
     pub begin: Instant,
@@ -59,16 +58,16 @@ impl Comparing {
 
     /// Starts it if it is not up.
     fn up(&mut self, place: usize) -> Result<&mut Visited> {
-        if self.visited[place].is_none() {
-            let (spec, path) = &self.servers[place];
-            let cores = self.body.plan.pinned.as_ref().map(|cores| &cores.server[..]);
-            let server = affinity::on(cores, || Server::start(spec, &self.extra))?;
+        let Self { body: CompareBody { subjects, plan, .. }, visited, .. } = self;
+        let (visited, subject) = (&mut visited[place], &mut subjects[place]);
+        if visited.is_none() {
+            let cores = plan.pinned.as_ref().map(|cores| &cores.server[..]);
+            let server = affinity::on(cores, || Server::start(&self.servers[place], &self.extra))?;
             // A mix names its paths itself.
-            let url = server.url(if self.body.plan.paths.len() > 1 { "/" } else { path });
-            let visited = self.visited[place].insert(Visited::new(vec![server], url));
-            self.body.subjects[place].workers = visited.workers();
+            let url = server.url(if plan.paths.len() > 1 { "/" } else { &subject.path });
+            subject.workers = visited.insert(Visited::new(vec![server], url)).workers();
         }
-        self.visited[place].as_mut().context("it is not up")
+        visited.as_mut().context("it is not up")
     }
 
     /// One at a time, this is a server's end until it has its turn again.
@@ -91,23 +90,6 @@ impl Comparing {
         std::mem::take(&mut self.warnings)
     }
 
-    /// The warnings that are known before the first slice.
-    pub fn warn(&mut self, files: u64) {
-        let load = &self.load;
-        if self.servers.iter().any(|(spec, _)| spec.is_debug_build()) {
-            self.warnings.push(Warning::DebugBuild);
-        }
-        let (asked, opened) = (load.connections, load.connections_opened());
-        if opened != asked && self.body.plan.rounds > 0 {
-            let threads = load.threads;
-            self.warnings.push(Warning::ConnectionsNotOpened { asked, opened, threads });
-        }
-        let needs = [("wrk", load.files_of_wrk()), ("each worker", load.files_of_a_worker())];
-        for (who, needs) in needs.into_iter().filter(|&(_, needs)| needs > files) {
-            self.warnings.push(Warning::TooFewFiles { who, needs, limit: files });
-        }
-    }
-
     pub fn measure(&mut self, store: &mut Store) -> Result<()> {
         let plan = self.body.plan.clone();
         let names = self.names();
@@ -120,7 +102,7 @@ impl Comparing {
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
         let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
         let bar = progress::slices(
-            (self.load.duration + BETWEEN_SLICES) * slices as u32 + fixed * names.len() as u32,
+            (plan.load().duration + BETWEEN_SLICES) * slices as u32 + fixed * names.len() as u32,
         );
         self.begin = Instant::now();
         let begin = self.begin;
@@ -144,15 +126,7 @@ impl Comparing {
             take_turns(store, CLOSED, &names, 1, plan.seed, |turn| {
                 let subject = asked[turn.subject];
                 bar.name(format!("what {} serves to the prober", names[turn.subject]));
-                let load = self.closed_load(subject);
-                self.visit(subject, |c| {
-                    let (path, expect) = (c.servers[subject].1.clone(), c.expect.clone());
-                    let on = c.cores_of_client();
-                    let visited = c.up(subject)?;
-                    affinity::on(on.as_deref(), || {
-                        visited.closed_loop(&path, expect.as_deref(), &load, |_| {})
-                    })
-                })
+                self.visit(subject, |c| c.closed_loop(subject))
             })?;
         }
         for (_, rate) in rates_of(&plan, store, &names)? {
@@ -174,21 +148,6 @@ impl Comparing {
     fn at_rates(&self) -> Vec<usize> {
         let subjects = self.body.subjects.iter().enumerate();
         subjects.filter(|(_, subject)| subject.at_rates).map(|(place, _)| place).collect()
-    }
-
-    /// The cores that wrk and the prober run on, if they have their own.
-    fn cores_of_client(&self) -> Option<Vec<usize>> {
-        self.body.plan.pinned.as_ref().map(|cores| cores.wrk.clone())
-    }
-
-    fn closed_load(&self, place: usize) -> drive::Load {
-        drive::Load {
-            connections: self.load.connections_opened(),
-            rate: None,
-            arrivals: Arrivals::Even,
-            keep_alive: self.body.subjects[place].keep_alive,
-            until: Until::Time(CLOSED_LOOP),
-        }
     }
 
     /// One turn. `None` if it came to nothing: the server failed, now or earlier, which is noted.
@@ -219,16 +178,44 @@ impl Comparing {
 
     fn slice(&mut self, place: usize, round: u32, bar: &progress::Bar) -> Result<Slice> {
         self.up(place)?;
-        let on = self.cores_of_client();
-        let load = Load { keep_alive: self.body.subjects[place].keep_alive, ..self.load.clone() };
-        let Self { visited, wrk, meter, begin, .. } = self;
+        let Self { visited, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
+        let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load() };
         let visited = visited[place].as_mut().context("it is not up")?;
-        let mut show = |elapsed| bar.show(elapsed);
-        let (slice, cut_short) = affinity::on(on.as_deref(), || {
-            visited.slice_with(wrk, &load, meter.as_ref(), round, *begin, &mut show)
-        })?;
-        ensure!(!cut_short, "interrupted"); // it is no whole slice
-        Ok(slice)
+        affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
+            visited.slice(wrk, &load, plan.cost_unit, round, *begin, &mut |now| bar.show(now))
+        })
+    }
+
+    /// Has the prober ask it, on the cores of the client if it has its own.
+    fn probe(
+        &mut self,
+        place: usize,
+        connections: u64,
+        rate: Option<u64>,
+        arrivals: Arrivals,
+        time: Duration,
+    ) -> Result<Counters> {
+        let Subject { path, keep_alive, .. } = self.body.subjects[place].clone();
+        let until = Until::Time(time);
+        let load = drive::Load { connections, rate, arrivals, keep_alive, until };
+        let (pinned, expect) = (self.body.plan.pinned.clone(), self.expect.clone());
+        let visited = self.up(place)?;
+        affinity::on(pinned.as_ref().map(|cores| &cores.wrk[..]), || {
+            visited.probe(&path, expect.as_deref(), &load)
+        })
+    }
+
+    /// What it serves to so many clients of the prober, each of which waits for its answer, in
+    /// requests/s.
+    fn closed_loop(&mut self, place: usize) -> Result<f64> {
+        let connections = self.body.plan.connections_opened;
+        let counters = self.probe(place, connections, None, Arrivals::Even, CLOSED_LOOP)?;
+        ensure!(
+            counters.outcomes.ok > 0,
+            "it gave the prober no good answer{}",
+            counters.first_wrong.map_or_else(String::new, |reason| format!(": {reason}"))
+        );
+        Ok(counters.outcomes.ok as f64 / counters.lasted.as_secs_f64())
     }
 
     fn rate_slice(
@@ -236,27 +223,16 @@ impl Comparing {
         place: usize,
         round: u32,
         rate: u64,
-        length: Duration,
+        time: Duration,
     ) -> Result<RateSlice> {
-        let (spec, path) = self.servers[place].clone();
-        let plan = &self.body.plan;
-        let cpus = plan.pinned.as_ref().map_or_else(crate::environment::cores, |p| p.server.len());
-        let load = drive::Load {
-            connections: MOST_UNDER_WAY,
-            rate: Some(rate),
-            // In a round, the same arrivals for all.
-            arrivals: Arrivals::Poisson { seed: plan.seed.wrapping_add(round.into()) },
-            keep_alive: self.body.subjects[place].keep_alive,
-            until: Until::Time(length),
-        };
-        let (on, expect) = (self.cores_of_client(), self.expect.clone());
-        let extra = self.extra.clone();
-        let visited = self.up(place)?;
-        let workers = visited.workers().unwrap_or(0);
-        let service = Service::of(&spec, &extra, &path, workers, cpus);
-        affinity::on(on.as_deref(), || {
-            visited.rate_slice(&path, expect.as_deref(), &load, service, round, |_| {})
-        })
+        // In a round, the same arrivals for all.
+        let arrivals = Arrivals::Poisson { seed: self.body.plan.seed.wrapping_add(round.into()) };
+        let counters = self.probe(place, MOST_UNDER_WAY, Some(rate), arrivals, time)?;
+        let Self { body: CompareBody { plan, subjects, .. }, servers, extra, .. } = self;
+        let cpus = plan.pinned.as_ref().map_or_else(environment::cores, |p| p.server.len());
+        let Subject { path, workers, .. } = &subjects[place];
+        let service = Service::of(&servers[place], extra, path, workers.unwrap_or(0), cpus);
+        RateSlice::of(&counters, service, round)
     }
 
     /// Makes the record of what is in the store.

@@ -1,16 +1,18 @@
 //! The record of one `compare`: every slice, and what every report shows.
 //!
 //! It holds every slice as it was measured, whatever came of it, and what [`summary`] made of them.
-//! What cannot be known of a server is `null`, never 0.
+//! What cannot be known of a server is `null`, never 0. Fields without a comment are what their name
+//! says; rounds count from 0.
 //!
 //! [`summary`]: crate::measure::summary
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::affinity::Cores;
-use crate::load::perf::Unit;
+use crate::load::perf::{Cost, Unit};
 use crate::load::{Load, Share};
-use crate::measure::bottleneck::Limit;
 use crate::record::{Body, Record};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, Latency};
@@ -21,11 +23,10 @@ use crate::types::Errors;
 pub type Comparison = Record<CompareBody>;
 
 /// What was measured, and what follows from it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct CompareBody {
-    /// What was to be done.
     pub plan: Plan,
-    /// Whether all of it was done.
     pub complete: bool,
     /// Who took part, in the order of the command line.
     pub subjects: Vec<Subject>,
@@ -44,27 +45,23 @@ impl Body for CompareBody {
 }
 
 /// What was to be done.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Plan {
     /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
     pub rounds: u32,
-    /// Length of a slice.
     pub slice_seconds: u64,
     /// What the order of turns, and every bootstrap, begins with.
     pub seed: u64,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
-    /// Threads of wrk.
     pub threads: u64,
-    /// Connections it is asked for.
     pub connections_asked: u64,
     /// Connections it opens, anew in each slice.
     pub connections_opened: u64,
-    /// What is asked for, each with its part of the requests.
     pub paths: Vec<Share>,
     /// The name of the subject that others are compared with.
     pub baseline: String,
-    /// Differences up to this part count as noise.
     pub threshold: f64,
     /// Who runs on which cores; `null` where everybody runs on all of them.
     pub pinned: Option<Cores>,
@@ -89,6 +86,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What wrk does in each slice.
+    pub fn load(&self) -> Load {
+        Load {
+            threads: self.threads,
+            connections: self.connections_asked,
+            duration: Duration::from_secs(self.slice_seconds),
+            keep_alive: self.keep_alive,
+        }
+    }
+
     /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
     pub fn new(load: &Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
         Self {
@@ -102,26 +109,22 @@ impl Plan {
             paths,
             baseline: baseline.into(),
             threshold: 0.02,
-            pinned: None,
-            one_at_a_time: false,
-            fixed_rate_shares: Vec::new(),
-            fixed_rates: Vec::new(),
-            fixed_rate_seconds: 0.0,
             fixed_rate_rounds: FEWEST_ROUNDS,
-            judged: Figure::RequestsPerSecond,
-            cost_unit: None,
-            cost_excuse: None,
+            ..Self::default()
         }
     }
 }
 
 /// One server that took part.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Subject {
-    /// What it is called.
     pub name: String,
     /// The server with its options, as the command line has it.
     pub server: String,
+    /// What it is asked for, where the plan has no mix of paths.
+    #[serde(default)]
+    pub path: String,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
     /// Whether latencies at fixed rates are measured of it.
@@ -147,41 +150,31 @@ pub struct Subject {
 
 impl Subject {
     /// One of which nothing is measured yet.
-    pub fn new(name: &str, server: &str, keep_alive: bool) -> Self {
+    pub fn new(name: &str, server: &str, path: &str, keep_alive: bool) -> Self {
         Self {
             name: name.into(),
             server: server.into(),
+            path: path.into(),
             keep_alive,
             at_rates: true,
-            yardstick: false,
-            cost_limit: None,
-            workers: None,
-            warm_up: None,
-            closed_loop: None,
-            slices: Vec::new(),
-            failed: None,
-            summary: None,
+            ..Self::default()
         }
     }
 }
 
 /// One visit of wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Slice {
-    /// Counted from 0.
     pub round: u32,
     /// When it began, in seconds since the first slice of the run, or of the part of the run since it
     /// was resumed.
     pub at_seconds: f64,
-    /// How long it lasted, as wrk measured it.
     pub seconds: f64,
     /// Answers received, whatever their status.
     pub requests: u64,
-    /// The same per second.
     pub requests_per_second: f64,
-    /// What went wrong.
     pub errors: Errors,
-    /// CPU time of all workers.
     pub server_cpu_seconds: Option<f64>,
     /// Time that the workers spent ready to run, waiting for a core (schedstat's run_delay).
     pub server_wait_seconds: Option<f64>,
@@ -189,7 +182,6 @@ pub struct Slice {
     pub server_switches: Option<u64>,
     /// What a request cost, in the plan's unit, where that is counted.
     pub cost: Option<Cost>,
-    /// CPU time of wrk.
     pub wrk_cpu_seconds: f64,
     /// Time that wrk's threads spent ready to run, waiting for a core.
     pub wrk_wait_seconds: f64,
@@ -197,41 +189,26 @@ pub struct Slice {
     pub own_cpu_seconds: f64,
     /// Latencies as wrk corrects them for coordinated omission: `[microseconds, samples]`.
     pub latencies: Distribution,
-    /// Who did the work.
     pub workers: Vec<Worker>,
 }
 
 /// What one worker did in a slice.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Worker {
     /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
     /// Connections it accepted; of a foreign server, the most it was seen to hold.
     pub connections: Option<u64>,
-    /// Requests it answered.
     pub requests: Option<u64>,
-}
-
-/// What a request cost.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Cost {
-    /// In the program.
-    pub user: f64,
-    /// In the kernel, on its behalf.
-    pub system: f64,
-    /// In all. CPU time is known to the nanosecond and its two parts to the clock tick of 10 ms, so
-    /// it need not be their sum.
-    pub total: f64,
 }
 
 /// What all slices of a subject say together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Summary {
-    /// Slices.
     pub slices: usize,
-    /// Requests in all of them.
     pub requests: u64,
-    /// Of the slices' requests/s.
     pub requests_per_second: Estimate,
     /// Of the slices' CPU time of the server per request, in microseconds.
     pub cpu_us_per_request: Option<Estimate>,
@@ -239,15 +216,11 @@ pub struct Summary {
     pub switches_per_request: Option<f64>,
     /// Medians of the slices, in the plan's unit.
     pub cost: Option<Cost>,
-    /// Of their totals.
     pub cost_per_request: Option<Estimate>,
-    /// Of the merged distributions.
     pub latency_us: Latency,
     /// How the work was spread; `null` where requests of workers cannot be known.
     pub spread: Option<Spread>,
-    /// Of all slices.
     pub errors: Errors,
-    /// What it was limited by.
     pub limit: Option<Limit>,
 }
 
@@ -256,6 +229,7 @@ pub struct Summary {
 /// Sums over the slices would look even: each slice draws anew which worker is the busiest. So
 /// workers are ranked within each slice, and what is averaged are ranks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Spread {
     /// Median, over the slices, of the busiest worker's requests over the average worker's.
     pub max_over_mean: f64,
@@ -263,35 +237,32 @@ pub struct Spread {
     pub worst_max_over_mean: f64,
     /// Mean part of a slice's requests by rank, the busiest worker first; together 1.
     pub requests_by_rank: Vec<f64>,
-    /// The same of connections.
     pub connections_by_rank: Vec<f64>,
     /// Mean number of workers that answered nothing.
     pub idle_workers: f64,
-    /// What no policy can be below: [`best_attainable`](crate::measure::bench::best_attainable).
+    /// What no policy can be below.
     pub best_attainable: f64,
 }
 
 /// One subject compared with another, slice by slice.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct Pair {
-    /// The name of the one compared with.
     pub baseline: String,
-    /// The name of the other.
     pub other: String,
     /// The judged figure of the other over that of the baseline, for each round that has both.
     pub ratios: Vec<f64>,
     /// What they say; `null` with too few rounds.
     pub result: Option<Ratio>,
-    /// The same in a sentence.
     pub sentence: String,
 }
 
 /// All subjects asked at one rate, whatever they answer (an open loop).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct FixedRate {
     /// The part of what the best subject serves to the prober; `null` for a rate that was asked for.
     pub share: Option<f64>,
-    /// Requests due per second.
     pub rate: u64,
     /// In the order of the subjects; those without a slice are left out.
     pub results: Vec<AtRate>,
@@ -300,44 +271,45 @@ pub struct FixedRate {
 }
 
 /// One subject at a fixed rate.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct AtRate {
-    /// Its name.
     pub subject: String,
     /// Every slice, in the order of time.
     pub slices: Vec<RateSlice>,
     /// Slices in which the client itself was late. They are shown, and not judged.
     pub late_slices: usize,
-    /// Requests due in all slices.
     pub due: u64,
-    /// Good answers.
     pub ok: u64,
     /// Due and not sent, because too many were under way.
     pub not_sent: u64,
     /// Sent, and no good answer came.
     pub lost: u64,
     /// Of the slices that are judged, in microseconds; `null` if none is.
-    pub p50: Option<Estimate>,
-    /// The same.
-    pub p99: Option<Estimate>,
-    /// The same.
-    pub p99_9: Option<Estimate>,
-    /// p50 as a multiple of what one queue before all workers would have given, slice by slice.
-    pub p50_of_ideal: Option<Estimate>,
-    /// The same of p99.
-    pub p99_of_ideal: Option<Estimate>,
+    #[serde(flatten)]
+    pub latencies: Latencies,
     /// Of good answers in the slices that are judged, all together; `null` without any.
     pub latency_us: Option<Latency>,
 }
 
+/// Latencies at a fixed rate: medians over the slices that are judged.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)] // the names say it; in microseconds
+pub struct Latencies {
+    pub p50: Option<Estimate>,
+    pub p99: Option<Estimate>,
+    pub p99_9: Option<Estimate>,
+    /// As a multiple of what one queue before all workers would have given, slice by slice.
+    pub p50_of_ideal: Option<Estimate>,
+    pub p99_of_ideal: Option<Estimate>,
+}
+
 /// One visit of the prober at a fixed rate. Latencies count from when a request was due.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
 pub struct RateSlice {
-    /// Counted from 0.
     pub round: u32,
-    /// Requests due.
     pub due: u64,
-    /// Good answers.
     pub ok: u64,
     /// Due and not sent, because too many were under way.
     pub not_sent: u64,
@@ -352,4 +324,38 @@ pub struct RateSlice {
     /// p50 and p99, in microseconds, that one queue before all workers would have given for these
     /// very arrivals; `null` where the service time is not known.
     pub ideal_us: Option<[u64; 2]>,
+}
+
+/// Who was the limit.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// wrk had no time left: a faster server would not have shown.
+    Wrk,
+    /// The server had none.
+    Server,
+    /// Both together used all cores that they shared.
+    Cores,
+    /// Something else that ran on the machine.
+    Others,
+    /// Nobody: they waited for each other, or for the clock.
+    Nobody,
+}
+
+/// Who used how much of what there was; in cores, averages over the slices.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Limit {
+    pub who: Who,
+    pub server_cores: f64,
+    /// Workers that were ready to run and had no core.
+    pub server_waiting: f64,
+    pub wrk_cores: f64,
+    /// Threads of wrk that were ready to run and had no core.
+    pub wrk_waiting: f64,
+    /// Those that loadtest itself used.
+    pub own_cores: f64,
+    /// Those that the server could have had.
+    pub cores_for_server: usize,
+    pub cores_for_wrk: usize,
 }

@@ -11,8 +11,14 @@ use crate::warnings::Warning;
 /// adds samples for requests that a stalled connection would have sent, which raises the mean.
 const TOLERANCE: f64 = 0.25;
 
-/// Fails when nothing was answered: there is no result then.
-pub fn check_answered(measured: &Measured) -> Result<()> {
+/// Compares wrk's count of requests with the server's own, `served`, if it has one. A run without any
+/// is no result.
+///
+/// They come from different programs, so that nothing that is measured is measured by the thing
+/// measured alone. The server may have answered more: on each of wrk's connections, alive or one
+/// per request, at most one answer is under way when wrk stops reading, and one more for each
+/// connection that broke.
+pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Result<()> {
     if measured.requests == 0 {
         interrupt::check()?;
     }
@@ -21,17 +27,6 @@ pub fn check_answered(measured: &Measured) -> Result<()> {
         "no request was answered (errors: {:?}); is it an HTTP server that listens there?",
         measured.errors
     );
-    Ok(())
-}
-
-/// Compares wrk's count of requests with the server's own, `served`, if it has one.
-///
-/// They come from different programs, so that nothing that is measured is measured by the thing
-/// measured alone. The server may have answered more: on each of wrk's connections, alive or one
-/// per request, at most one answer is under way when wrk stops reading, and one more for each
-/// connection that broke.
-pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Result<()> {
-    check_answered(measured)?;
     let Some(served) = served else { return Ok(()) };
     let counted = measured.requests;
     let under_way = load.connections_opened() + measured.errors.read;

@@ -1,15 +1,81 @@
-//! What a comparison's figures give reason to doubt.
+//! What the figures of `bench` and of a comparison give reason to doubt.
 
-use crate::measure::comparison::Comparison;
+use crate::load::Load;
+use crate::measure::bench::Worker;
+use crate::measure::comparison::{Comparison, Slice};
 use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
 use crate::warnings::Warning;
 
+/// Which part of the CPU that wrk can get counts as all of it: a bit is always lost to waiting.
+const ALL: f64 = 0.9;
+
 /// The part of the CPU that this program may use during the slices.
 const MOST_FOR_ITSELF: f64 = 0.02;
 
-/// The warnings that follow from figures.
-pub fn doubts(comparison: &Comparison) -> Vec<Warning> {
+/// What is known before the first slice. `ours` says whether any server was built with this program.
+pub fn of_load(load: &Load, is_for_wrk: bool, files: u64, ours: bool) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if cfg!(debug_assertions) && ours {
+        found.push(Warning::DebugBuild);
+    }
+    let (asked, opened, threads) = (load.connections, load.connections_opened(), load.threads);
+    if opened != asked && is_for_wrk {
+        found.push(Warning::ConnectionsNotOpened { asked, opened, threads });
+    }
+    let needs = [("wrk", load.files_of_wrk()), ("each worker", load.files_of_a_worker())];
+    let too_many = needs.into_iter().filter(|&(_, needs)| needs > files);
+    found.extend(too_many.map(|(who, needs)| Warning::TooFewFiles { who, needs, limit: files }));
+    found
+}
+
+fn of_errors(errors: Errors, load: &Load) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if errors.timeout > 0 {
+        let (count, limit_seconds) = (errors.timeout, load.timeout_seconds());
+        found.push(Warning::Timeouts { count, limit_seconds });
+    }
+    if errors.total() > 0 {
+        found.push(Warning::Errors(errors));
+    }
+    found
+}
+
+/// What one run of wrk gives reason to doubt; `mean_us` is its mean latency.
+pub fn of_bench(
+    load: &Load,
+    slice: &Slice,
+    workers: &[Worker],
+    mean_us: f64,
+    cores: usize,
+) -> Vec<Warning> {
+    let mut found = of_errors(slice.errors.clone(), load);
+    let (threads, keep_alive) = (load.threads, load.keep_alive);
+    let idle = workers.iter().filter(|worker| worker.requests == Some(0)).count();
+    if idle > 0 {
+        found.push(Warning::IdleWorkers { idle, workers: workers.len(), keep_alive });
+    }
+    // What the server left over is what wrk could get, and no more than a core for each thread.
+    let server_cores = slice.server_cpu_seconds.unwrap_or(0.0) / slice.seconds;
+    let used_cores = slice.wrk_cpu_seconds / slice.seconds;
+    let had_cores = (cores as f64 - server_cores).min(threads as f64);
+    if used_cores >= ALL * had_cores {
+        // CPU time is read a moment before and after the load, so it can exceed what there was.
+        let had_cores = had_cores.max(used_cores);
+        found.push(Warning::ClientIsBottleneck { used_cores, had_cores });
+    }
+    if workers.is_empty() {
+        found.push(Warning::NoWorkers);
+    } else if threads as usize + workers.len() > cores {
+        found.push(Warning::SharedCores { cores, threads, workers: workers.len() });
+    }
+    let (rate, connections) = (slice.requests_per_second, load.connections_opened());
+    found.extend(littles_law("wrk", rate, mean_us, connections, keep_alive));
+    found
+}
+
+/// What a comparison gives reason to doubt.
+pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
     let mut found = Vec::new();
     let (mut errors, mut own, mut all) = (Errors::default(), 0.0, 0.0);
     for subject in &comparison.subjects {
@@ -25,13 +91,7 @@ pub fn doubts(comparison: &Comparison) -> Vec<Warning> {
             subject.keep_alive,
         ));
     }
-    if errors.timeout > 0 {
-        let limit_seconds = comparison.plan.slice_seconds + 1;
-        found.push(Warning::Timeouts { count: errors.timeout, limit_seconds });
-    }
-    if errors.total() > 0 {
-        found.push(Warning::Errors(errors));
-    }
+    found.extend(of_errors(errors, &comparison.plan.load()));
     let share = own / all / comparison.environment.cores as f64;
     if share > MOST_FOR_ITSELF {
         found.push(Warning::BusyHarness { share });
@@ -51,4 +111,52 @@ pub fn doubts(comparison: &Comparison) -> Vec<Warning> {
         found.push(Warning::ClientLate { p99_ms: worst as f64 / 1e3, slices });
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::bench::tests::worker;
+    use crate::measure::fixture::slice;
+    use std::time::Duration;
+
+    fn load(threads: u64, connections: u64) -> Load {
+        let duration = Duration::from_secs(10);
+        Load { threads, connections, duration, keep_alive: true }
+    }
+
+    /// What a run in which two workers answered this gives reason to doubt; wrk used so many cores.
+    fn found(load: &Load, wrk_cores: f64, timeout: u64, last: u64, cores: usize) -> Vec<Warning> {
+        let mut slice = slice(0, 1000, &[1, 1]);
+        slice.wrk_cpu_seconds = wrk_cores * slice.seconds;
+        slice.errors.timeout = timeout;
+        let mean_us = load.connections_opened() as f64 * 1e3;
+        of_bench(load, &slice, &[worker(0, 10), worker(1, last)], mean_us, cores)
+    }
+
+    #[test]
+    fn a_quiet_run_with_cores_to_spare_warns_of_nothing() {
+        assert_eq!(of_load(&load(4, 100), true, 1024, false), []);
+        assert_eq!(found(&load(4, 100), 0.1, 0, 10, 64), []);
+    }
+
+    #[test]
+    fn every_doubtful_circumstance_is_found() {
+        let load = load(12, 100);
+        let all = [of_load(&load, true, 64, true), found(&load, 1.7, 2, 0, 2)].concat();
+        let has = |wanted: fn(&Warning) -> bool| all.iter().any(wanted);
+        assert!(has(|w| matches!(w, Warning::ConnectionsNotOpened { opened: 96, .. })));
+        assert!(has(|w| matches!(w, Warning::TooFewFiles { who: "wrk", needs: 124, .. })));
+        assert!(has(|w| matches!(w, Warning::Errors(_))));
+        assert!(has(|w| matches!(w, Warning::Timeouts { count: 2, .. })));
+        assert!(has(|w| matches!(w, Warning::IdleWorkers { idle: 1, workers: 2, .. })));
+        assert!(has(|w| matches!(w, Warning::ClientIsBottleneck { .. })));
+        assert!(has(|w| matches!(w, Warning::SharedCores { cores: 2, .. })));
+    }
+
+    #[test]
+    fn a_client_that_waits_for_a_slow_server_is_no_bottleneck() {
+        let found = found(&load(2, 10), 0.2, 0, 10, 4);
+        assert!(!found.iter().any(|w| matches!(w, Warning::ClientIsBottleneck { .. })));
+    }
 }

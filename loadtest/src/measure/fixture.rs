@@ -5,7 +5,6 @@ use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
 use crate::statistics::latency::Distribution;
-use crate::statistics::verdict::Figure;
 use crate::types::Errors;
 
 /// A slice with these requests/s of one second, shared out among workers like this.
@@ -47,7 +46,7 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
         slices: (0..rounds)
             .map(|r| slice(r, ((80_000 + noise(r)) as f64 * ratio) as u64, &parts(r)))
             .collect(),
-        ..Subject::new(name, name, true)
+        ..Subject::new(name, name, "/", true)
     };
     // The second answers as much later as it answers less.
     let at_rate = |name: &str, ratio: f64| {
@@ -80,15 +79,10 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             paths: vec![Share { weight: 1.0, path: "/".into() }],
             baseline: "shared".into(),
             threshold: 0.02,
-            pinned: None,
-            one_at_a_time: false,
             fixed_rate_shares: vec![0.5, 0.8],
-            fixed_rates: vec![],
             fixed_rate_seconds: 3.0,
             fixed_rate_rounds: 6,
-            judged: Figure::RequestsPerSecond,
-            cost_unit: None,
-            cost_excuse: None,
+            ..Plan::default()
         },
         complete: true,
         subjects: vec![
@@ -99,7 +93,6 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             }),
             subject("reuseport", ratio, &|round| [20 + u64::from(round % 5), 24, 26, 26]),
         ],
-        pairs: vec![],
         fixed_rates: [0.5, 0.8]
             .map(|share| FixedRate {
                 share: Some(share),
@@ -108,7 +101,7 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
                 pairs: vec![],
             })
             .to_vec(),
-        anomalies: vec![],
+        ..CompareBody::default()
     };
     let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
     let arguments = ["compare", "shared", "reuseport"].map(String::from).to_vec();

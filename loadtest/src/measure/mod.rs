@@ -15,7 +15,7 @@ pub mod compare;
 mod comparing;
 pub mod comparison;
 pub mod cross_check;
-mod doubts;
+pub mod doubts;
 #[cfg(test)]
 pub mod fixture;
 pub mod runner;

@@ -103,8 +103,7 @@ pub fn missing(store: &Store, experiment: &str, subjects: &[&str], rounds: u32) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Environment;
-    use crate::measure::store::Header;
+    use crate::measure::store::tests::header;
 
     #[test]
     fn everybody_has_a_turn_in_each_round_and_comes_as_early_as_late() {
@@ -137,13 +136,8 @@ mod tests {
         }
 
         fn run(&mut self, resume: bool, most: usize) -> Result<Vec<Vec<u32>>> {
-            let header = Header {
-                schema: "loadtest-test/1".into(),
-                arguments: vec![],
-                plan: 1.into(),
-                environment: Environment::now(None)?,
-            };
-            let mut store = Store::open(&self.folder.path().join("x.json"), &header, resume)?;
+            let json = self.folder.path().join("x.json");
+            let mut store = Store::open(&json, &header(1), resume)?;
             let before = self.taken.len();
             interleave(&mut store, "slice", &["a", "b", "c"], 5, 7, |turn| {
                 anyhow::ensure!(self.taken.len() - before < most, "cut off");
@@ -168,13 +162,7 @@ mod tests {
     fn a_subject_that_drops_out_leaves_a_gap_and_the_others_go_on() {
         let fake = Fake::new();
         let json = fake.folder.path().join("x.json");
-        let header = Header {
-            schema: String::new(),
-            arguments: vec![],
-            plan: 1.into(),
-            environment: Environment::now(None).unwrap(),
-        };
-        let mut store = Store::open(&json, &header, false).unwrap();
+        let mut store = Store::open(&json, &header(1), false).unwrap();
         let subjects = ["a", "b"];
         let gone = |turn: Turn| turn.subject == 1 && turn.round >= 2;
         take_turns(&mut store, "slice", &subjects, 4, 1, |turn| {

@@ -27,7 +27,7 @@ impl Body for SelfCheckBody {
 }
 
 /// What was planted for one figure, and what was found of it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Check {
     /// What the slow form does, in words.
     pub planted: String,

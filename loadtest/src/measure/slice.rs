@@ -7,16 +7,16 @@ use anyhow::{Result, ensure};
 use crate::interrupt;
 use crate::kernel::procfs::{own_cpu, waited};
 use crate::load::Load;
-use crate::load::perf::Meter;
+use crate::load::perf::Unit;
 use crate::load::wrk::{Moment, Wrk};
-use crate::measure::comparison::{Cost, RateSlice, Slice, Worker};
+use crate::measure::comparison::{Slice, Worker};
 use crate::measure::cross_check::check_count;
 use crate::probe::counters::Counters;
 use crate::probe::drive;
-use crate::probe::ideal::Service;
 use crate::probe::target::Target;
+use crate::server::telemetry::WorkerUsage;
 use crate::server::{Readings, Server};
-use crate::statistics::latency::{Distribution, percentile_of};
+use crate::statistics::latency::Distribution;
 use crate::warnings::Warning;
 
 /// How long a server may take to notice that the connections of the last visit are closed. One that
@@ -28,6 +28,16 @@ const NEAR_THE_END: f64 = 0.9;
 
 /// How long an answer to the prober may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What came of a visit of wrk.
+pub struct Visit {
+    /// What comparisons are made of.
+    pub slice: Slice,
+    /// Everything that is known of each worker.
+    pub workers: Vec<WorkerUsage>,
+    /// Whether Ctrl-C ended it.
+    pub interrupted: bool,
+}
 
 /// Who is visited: one server, or several that share a port and count as one.
 pub struct Visited {
@@ -47,34 +57,37 @@ impl Visited {
         (pids > 0).then_some(pids)
     }
 
-    /// Has wrk visit it. Gives the slice, and whether it was cut short.
+    /// Has wrk visit it for a whole slice.
     ///
     /// # Errors
-    /// When it dies, or wrk and the server count differently.
+    /// As for [`visit`](Self::visit), and when it was cut short: it is no slice then.
     pub fn slice(
         &mut self,
         wrk: &Wrk,
         load: &Load,
+        cost: Option<Unit>,
         round: u32,
         begin: Instant,
         show: &mut dyn FnMut(Duration),
-    ) -> Result<(Slice, bool)> {
-        self.slice_with(wrk, load, None, round, begin, show)
+    ) -> Result<Slice> {
+        let visit = self.visit(wrk, load, cost, round, begin, show)?;
+        ensure!(!visit.interrupted, "interrupted");
+        Ok(visit.slice)
     }
 
-    /// The same, and counts with a meter what each request costs.
+    /// Has wrk visit it, and counts what each request costs, where a unit for that is given.
     ///
     /// # Errors
-    /// As for [`slice`](Self::slice), and when nothing can be counted.
-    pub fn slice_with(
+    /// When it dies, wrk and the server count differently, or nothing can be counted.
+    pub fn visit(
         &mut self,
         wrk: &Wrk,
         load: &Load,
-        meter: Option<&Meter>,
+        cost: Option<Unit>,
         round: u32,
         begin: Instant,
         show: &mut dyn FnMut(Duration),
-    ) -> Result<(Slice, bool)> {
+    ) -> Result<Visit> {
         let servers = &mut self.servers;
         servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
         let before = read(servers)?;
@@ -90,21 +103,21 @@ impl Visited {
             }
             check_alive(servers, &before)
         };
-        let measured = match meter {
-            None => wrk.run(load, &self.url, None, look).map(|measured| (measured, None)),
-            Some(meter) => meter
-                .measure(&pids, wrk, load, &self.url, look)
-                .map(|(measured, spent)| (measured, Some(spent))),
+        let url = &self.url;
+        let measured = match cost {
+            None => wrk.run(load, url, None, look).map(|measured| (measured, None)),
+            Some(unit) => unit
+                .measure(&pids, wrk, load, url, look)
+                .map(|(measured, cost)| (measured, Some(cost))),
         };
         // First: if a server has died, that is the reason, and not what wrk says of it.
         check_alive(servers, &before)?;
-        let (measured, spent) = measured?;
+        let (measured, cost) = measured?;
         let after = read(servers)?;
         let own = own_cpu() - own_before;
         let seconds = measured.duration_us as f64 / 1e6;
         let served = requests(servers).zip(requests_before);
         check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
-        let each = |spent: f64| spent / measured.requests as f64;
         let visible = !pids.is_empty();
         let mut slice = Slice {
             round,
@@ -116,45 +129,43 @@ impl Visited {
             server_cpu_seconds: visible.then_some(0.0),
             server_wait_seconds: visible.then_some(0.0),
             server_switches: visible.then_some(0),
-            cost: spent.map(|spent| Cost {
-                user: each(spent.user),
-                system: each(spent.system),
-                total: each(spent.total),
-            }),
+            cost,
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),
             latencies: Distribution::of(&measured.distribution)?,
             workers: Vec::new(),
         };
+        let mut workers = Vec::new();
         for (after, before) in after.iter().zip(&before) {
             let (cpu, wait) = after.spent_since(before);
             slice.server_cpu_seconds = slice.server_cpu_seconds.map(|sum| sum + cpu);
             slice.server_wait_seconds = slice.server_wait_seconds.map(|sum| sum + wait);
-            for worker in after.since(before)? {
+            for mut worker in after.since(before)? {
                 let switches = worker.context_switches;
                 let switches = switches.voluntary + switches.involuntary;
                 slice.server_switches = slice.server_switches.map(|sum| sum + switches);
                 // Several servers number their workers each for itself.
-                let index = if servers.len() == 1 { worker.index } else { slice.workers.len() };
+                worker.index = if servers.len() == 1 { worker.index } else { workers.len() };
                 let held = worker.held.map(|held| held.round() as u64);
-                let (connections, requests) = (worker.connections.or(held), worker.requests);
+                let connections = worker.connections.or(held);
+                let (index, requests) = (worker.index, worker.requests);
                 slice.workers.push(Worker { index, connections, requests });
+                workers.push(worker);
             }
         }
-        Ok((slice, measured.interrupted))
+        Ok(Visit { slice, workers, interrupted: measured.interrupted })
     }
 
-    /// Has the prober visit it.
+    /// Has the prober visit it: every answer must be `expect`, if that is given.
     ///
     /// # Errors
     /// When it dies, and after Ctrl-C.
-    fn probe(
+    pub fn probe(
         &mut self,
         path: &str,
         expect: Option<&str>,
         load: &drive::Load,
-        mut show: impl FnMut(Duration),
     ) -> Result<Counters> {
         let servers = &mut self.servers;
         servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
@@ -163,60 +174,10 @@ impl Visited {
         if let Some(text) = expect {
             target.expect = Some(text.into());
         }
-        let counters = drive::run(target, load, Instant::now(), |_, elapsed| show(elapsed));
+        let counters = drive::run(target, load, Instant::now(), |_, _| {});
         check_alive(servers, &before)?;
         interrupt::check()?;
         counters
-    }
-
-    /// What it serves to so many clients of the prober, each of which waits for its answer, in
-    /// requests/s.
-    ///
-    /// # Errors
-    /// When it dies or answers nothing, and after Ctrl-C.
-    pub fn closed_loop(
-        &mut self,
-        path: &str,
-        expect: Option<&str>,
-        load: &drive::Load,
-        show: impl FnMut(Duration),
-    ) -> Result<f64> {
-        let counters = self.probe(path, expect, load, show)?;
-        ensure!(
-            counters.outcomes.ok > 0,
-            "it gave the prober no good answer{}",
-            counters.first_wrong.map_or_else(String::new, |reason| format!(": {reason}"))
-        );
-        Ok(counters.outcomes.ok as f64 / counters.lasted.as_secs_f64())
-    }
-
-    /// Has the prober ask at a fixed rate. Where the service time is known, the slice has the ideal.
-    ///
-    /// # Errors
-    /// When it dies, and after Ctrl-C.
-    pub fn rate_slice(
-        &mut self,
-        path: &str,
-        expect: Option<&str>,
-        load: &drive::Load,
-        service: Option<Service>,
-        round: u32,
-        show: impl FnMut(Duration),
-    ) -> Result<RateSlice> {
-        let counters = self.probe(path, expect, load, show)?;
-        let ideal = service.map(|service| service.ideal(&counters.arrivals)).transpose()?;
-        let ideal = ideal.filter(|ideal| !ideal.is_empty());
-        Ok(RateSlice {
-            round,
-            due: counters.attempted + counters.not_sent,
-            ok: counters.outcomes.ok,
-            not_sent: counters.not_sent,
-            lost: counters.attempted - counters.outcomes.ok,
-            lateness_p99_us: percentile_of(&counters.lateness, 99.0),
-            client_late: counters.client_was_late(),
-            latencies: Distribution::from_histogram(&counters.latency),
-            ideal_us: ideal.map(|ideal| [50.0, 99.0].map(|part| percentile_of(&ideal, part))),
-        })
     }
 
     /// Stops it. Gives what its log says.

@@ -162,10 +162,11 @@ fn read(saved: &str, header: &Header, samples: &mut BTreeMap<String, Value>) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn header(plan: u64) -> Header {
+    /// What samples of this plan belong to.
+    pub fn header(plan: u64) -> Header {
         Header {
             schema: "loadtest-test/1".into(),
             arguments: vec!["test".into()],

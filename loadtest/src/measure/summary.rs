@@ -3,16 +3,16 @@
 
 use anyhow::Result;
 
+use crate::load::perf::Cost;
 use crate::measure::bench::best_attainable;
-use crate::measure::bottleneck::Limit;
 use crate::measure::comparison::{
-    Comparison, Cost, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
+    Comparison, Limit, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
 use crate::report::format::rounded;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::merged;
 use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
-use crate::statistics::{anomalies, geometric_mean, median, quantile};
+use crate::statistics::{anomalies, geometric_mean, max_over_mean, median, quantile, ratios};
 use crate::types::Errors;
 
 impl Comparison {
@@ -26,7 +26,7 @@ impl Comparison {
         for at in &mut body.fixed_rates {
             at.summarize(&body.plan, &body.subjects)?;
         }
-        body.pairs = pairs(&body.subjects, &body.plan);
+        body.pairs = pairs(&compared(&body.subjects, &body.plan), body.plan.judged, &body.plan);
         body.anomalies = odd(&body.subjects, body.plan.seed);
         Ok(())
     }
@@ -107,33 +107,38 @@ impl Slice {
     /// The busiest worker's count over the average worker's; `None` where counts are not known, or
     /// all are 0.
     pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
-        let counts: Vec<u64> = self.workers.iter().map(of).collect::<Option<_>>()?;
-        let most = counts.iter().copied().max().filter(|&most| most > 0)?;
-        Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
+        max_over_mean(&self.workers.iter().map(of).collect::<Option<Vec<_>>>()?)
     }
 }
 
-/// Each two of these, in their order. Where one of them is the baseline, it comes first.
-pub(super) fn each_two<T>(all: &[T], is_baseline: impl Fn(&T) -> bool) -> Vec<(&T, &T)> {
-    let mut pairs = Vec::new();
+/// One that is compared: its name, whether its connections are kept, whether others are compared with
+/// it, and the value of each of its rounds.
+pub(super) struct Compared<'a> {
+    pub name: &'a str,
+    pub keep_alive: bool,
+    pub is_baseline: bool,
+    pub values: Vec<(u32, f64)>,
+}
+
+/// Each two whose connections are of one kind, in their order. Where one of them is the baseline, it
+/// comes first, and so do pairs with it: they are what was asked for.
+pub(super) fn pairs(all: &[Compared], figure: Figure, plan: &Plan) -> Vec<Pair> {
+    let mut both = Vec::new();
     for (place, first) in all.iter().enumerate() {
-        for second in &all[place + 1..] {
-            pairs.push(if is_baseline(second) { (second, first) } else { (first, second) });
+        for second in all[place + 1..].iter().filter(|one| one.keep_alive == first.keep_alive) {
+            both.push(if second.is_baseline { (second, first) } else { (first, second) });
         }
     }
-    // Those with the baseline first: they are what was asked for.
-    pairs.sort_by_key(|(baseline, _)| !is_baseline(baseline));
-    pairs
+    both.sort_by_key(|(baseline, _)| !baseline.is_baseline);
+    let pair = |(baseline, other): (&Compared, &Compared)| {
+        let ratios = ratios(&other.values, &baseline.values);
+        pair(baseline.name, other.name, figure, ratios, plan)
+    };
+    both.into_iter().map(pair).collect()
 }
 
 /// The verdict on two, by the ratios of their rounds.
-pub(super) fn pair(
-    baseline: &str,
-    other: &str,
-    figure: Figure,
-    ratios: Vec<f64>,
-    plan: &Plan,
-) -> Pair {
+fn pair(baseline: &str, other: &str, figure: Figure, ratios: Vec<f64>, plan: &Plan) -> Pair {
     let result = Ratio::weigh(figure, &ratios, plan.threshold, plan.seed);
     let sentence = match &result {
         Some(result) => result.sentence(other, baseline),
@@ -158,28 +163,19 @@ fn baseline<'a>(subjects: &'a [Subject], plan: &'a Plan, keep_alive: bool) -> &'
     best.map_or(&plan.baseline, |(subject, _)| &subject.name)
 }
 
-/// Each two subjects whose connections are of one kind.
-fn pairs(subjects: &[Subject], plan: &Plan) -> Vec<Pair> {
-    let value = |subject: &Subject, round| {
-        let slice = subject.slices.iter().find(|slice| slice.round == round)?;
-        match plan.judged {
-            Figure::CostPerRequest => Some(slice.cost?.total),
-            _ => Some(slice.requests_per_second),
-        }
+/// What each subject is compared by.
+fn compared<'a>(subjects: &'a [Subject], plan: &Plan) -> Vec<Compared<'a>> {
+    let value = |slice: &Slice| match plan.judged {
+        Figure::CostPerRequest => Some((slice.round, slice.cost?.total)),
+        _ => Some((slice.round, slice.requests_per_second)),
     };
-    let is_baseline =
-        |subject: &Subject| subject.name == baseline(subjects, plan, subject.keep_alive);
-    each_two(subjects, is_baseline)
-        .into_iter()
-        .filter(|(baseline, other)| baseline.keep_alive == other.keep_alive && plan.rounds > 0)
-        .map(|(baseline, other)| {
-            // A round that only one of them has says nothing about the two.
-            let ratios = (0..plan.rounds)
-                .filter_map(|round| Some(value(other, round)? / value(baseline, round)?))
-                .collect();
-            pair(&baseline.name, &other.name, plan.judged, ratios, plan)
-        })
-        .collect()
+    let one = |subject: &'a Subject| Compared {
+        name: &subject.name,
+        keep_alive: subject.keep_alive,
+        is_baseline: subject.name == baseline(subjects, plan, subject.keep_alive),
+        values: subject.slices.iter().filter_map(value).collect(),
+    };
+    subjects.iter().filter(|_| plan.rounds > 0).map(one).collect()
 }
 
 /// Outliers of each subject, and a machine that changed its speed for all of them.
@@ -312,7 +308,8 @@ pub mod tests {
                 cost: Some(Cost { user: 1.0, system: 2.0, total }),
                 ..slice(round, 1000, &[1])
             });
-            Subject { yardstick, slices: slices.collect(), ..Subject::new(name, name, keep_alive) }
+            let slices = slices.collect();
+            Subject { yardstick, slices, ..Subject::new(name, name, "/", keep_alive) }
         };
         comparison.subjects = vec![
             subject("shared, kept", true, false, 9.0),

@@ -110,6 +110,22 @@ impl Spec {
         Ok(spec(Kind::Ours { strategy, options: options.to_vec() }))
     }
 
+    /// The same with more options after its own.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn with_options(mut self, more: &[String]) -> Result<Self> {
+        match &mut self.kind {
+            Kind::Ours { options, .. } => options.extend_from_slice(more),
+            _ => ensure!(
+                more.is_empty(),
+                "options after -- are for shared and reuseport; write those of '{}' into its command",
+                self.text
+            ),
+        }
+        Ok(self)
+    }
+
     /// What reports call it: the name it was given; else a command's program, and for others all of
     /// the text.
     pub fn display_name(&self) -> String {
@@ -233,6 +249,17 @@ mod tests {
             let spec = Spec::parse(text).unwrap();
             assert_eq!((&*spec.display_name(), &*spec.text), (name, rest));
         }
+    }
+
+    #[test]
+    fn options_that_are_added_come_last_and_only_ours_take_them() {
+        let more = ["--workers".to_owned(), "8".to_owned()];
+        let spec = Spec::parse("shared --workers 2").unwrap().with_options(&more).unwrap();
+        let Kind::Ours { options, .. } = &spec.kind else { panic!("{spec:?}") };
+        assert_eq!(options.join(" "), "--workers 2 --workers 8");
+        let foreign = Spec::parse("cmd:serve {port}").unwrap();
+        assert!(foreign.clone().with_options(&[]).is_ok());
+        assert!(foreign.with_options(&more).unwrap_err().to_string().contains("into its command"));
     }
 
     #[test]

@@ -76,18 +76,6 @@ impl Distribution {
         at.map(|&(value, _)| value)
     }
 
-    /// The standard deviation of all samples, in microseconds; 0 of none.
-    pub fn standard_deviation(&self) -> f64 {
-        let all = || self.0.iter().map(|&(value, count)| (value as f64, count as f64));
-        let count: f64 = all().map(|(_, count)| count).sum();
-        if count == 0.0 {
-            return 0.0;
-        }
-        let mean = all().map(|(value, count)| value * count).sum::<f64>() / count;
-        let squares: f64 = all().map(|(value, count)| (value - mean).powi(2) * count).sum();
-        (squares / count).sqrt()
-    }
-
     /// What a histogram holds.
     pub fn from_histogram(all: &Histogram<u64>) -> Self {
         let recorded = all.iter_recorded();
@@ -136,13 +124,6 @@ mod tests {
         let distribution = Distribution::of(&[(123, 1), (123_456, 2)]).unwrap();
         let latency = merged(std::iter::once(&distribution)).unwrap().unwrap();
         assert!((123_350..=123_600).contains(&latency.max), "{}", latency.max);
-    }
-
-    #[test]
-    fn the_standard_deviation_is_that_of_all_samples() {
-        let distribution = Distribution::of(&[(1, 2), (5, 2)]).unwrap();
-        assert_eq!(distribution.standard_deviation(), 2.0);
-        assert_eq!(Distribution::default().standard_deviation(), 0.0);
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! What several runs say together.
 //!
-//! - [`bootstrap`]: how sure one can be of an average;
-//! - [`estimate`]: a figure with its interval;
+//! - [`estimate`]: a figure with its interval, by the bootstrap;
 //! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
 //! - [`significance`]: what chance alone would do to counts;
 //! - [`verdict`]: is one faster, in fixed sentences;
 //! - [`anomalies`]: outliers, and a machine that changed its speed.
 
 pub mod anomalies;
-pub mod bootstrap;
 pub mod estimate;
 pub mod latency;
 pub mod significance;
@@ -40,6 +38,12 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The ratios of the rounds that both series have; each value comes with its round.
+pub fn ratios(of: &[(u32, f64)], to: &[(u32, f64)]) -> Vec<f64> {
+    let to_in = |round| to.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
+    of.iter().filter_map(|&(round, value)| Some(value / to_in(round)?)).collect()
+}
+
 /// The geometric mean: the average of ratios, in which 2 and 1/2 cancel out.
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     let sum: f64 = values.iter().map(|value| value.ln()).sum();
@@ -52,6 +56,13 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
+}
+
+/// The greatest count over the average one: 1 is even, and the number of counts is one having it all.
+/// `None` where all are 0.
+pub fn max_over_mean(counts: &[u64]) -> Option<f64> {
+    let most = counts.iter().copied().max().filter(|&most| most > 0)?;
+    Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
 }
 
 #[cfg(test)]
@@ -77,6 +88,15 @@ mod tests {
     fn twice_and_half_cancel_out_in_the_mean_of_ratios() {
         assert!((geometric_mean(&[2.0, 0.5]).unwrap() - 1.0).abs() < 1e-12);
         assert_eq!(geometric_mean(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_of_rounds_that_both_have() {
+        assert_eq!(
+            ratios(&[(0, 1.0), (1, 6.0), (3, 8.0)], &[(1, 2.0), (2, 9.0), (3, 4.0)]),
+            [3.0, 2.0]
+        );
+        assert!(ratios(&[(0, 1.0)], &[]).is_empty());
     }
 
     #[test]

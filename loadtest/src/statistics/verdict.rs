@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::bootstrap;
+use crate::statistics::estimate::interval;
 use crate::statistics::{geometric_mean, standard_deviation};
 
 /// Rounds that an interval needs. If there is no difference at all, n rounds still all lean to the
@@ -11,10 +11,11 @@ use crate::statistics::{geometric_mean, standard_deviation};
 pub const FEWEST_ROUNDS: u32 = 6;
 
 /// What is compared: which direction is good, and how finely two servers can be told apart by it.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names say it
 pub enum Figure {
+    #[default]
     RequestsPerSecond,
     CostPerRequest,
     P50,
@@ -108,7 +109,7 @@ impl Ratio {
         if ratios.len() < FEWEST_ROUNDS as usize {
             return None;
         }
-        let interval = bootstrap::interval(ratios, geometric_mean, seed)?;
+        let interval = interval(ratios, geometric_mean, seed)?;
         let [low, high] = interval;
         let half_width = (high - low) / 2.0;
         let threshold = figure.threshold(threshold);
@@ -140,19 +141,25 @@ impl Ratio {
         let name = self.figure.name();
         let figures =
             format!("{:.3} times the {name}, 95 % interval {low:.3} to {high:.3}", self.ratio);
-        match self.verdict {
-            Verdict::Faster => format!("{other} is faster than {baseline}: {figures}."),
-            Verdict::Slower => format!("{other} is slower than {baseline}: {figures}."),
-            Verdict::Higher => format!("{other} has a higher {name} than {baseline}: {figures}."),
-            Verdict::Lower => format!("{other} has a lower {name} than {baseline}: {figures}."),
+        let relation = match self.verdict {
+            Verdict::Faster => "is faster than".into(),
+            Verdict::Slower => "is slower than".into(),
+            Verdict::Higher => format!("has a higher {name} than"),
+            Verdict::Lower => format!("has a lower {name} than"),
             Verdict::NoDifference => {
-                format!("No difference detected between {other} and {baseline}: {figures}.")
+                return format!(
+                    "No difference detected between {other} and {baseline}: {figures}."
+                );
             }
-            Verdict::TooNoisy => format!(
-                "Too noisy to tell {other} from {baseline}: {figures}; about {} rounds would tell.",
-                self.rounds_needed.unwrap_or_default()
-            ),
-        }
+            Verdict::TooNoisy => {
+                let rounds = self.rounds_needed.unwrap_or_default();
+                return format!(
+                    "Too noisy to tell {other} from {baseline}: {figures}; about {rounds} rounds \
+                     would tell."
+                );
+            }
+        };
+        format!("{other} {relation} {baseline}: {figures}.")
     }
 }
 
@@ -165,8 +172,12 @@ mod tests {
         (0..rounds).map(|i| if i % 2 == 0 { middle + off } else { middle - off }).collect()
     }
 
+    fn weigh(ratios: &[f64]) -> Ratio {
+        Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap()
+    }
+
     fn verdict(ratios: &[f64]) -> Verdict {
-        Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap().verdict
+        weigh(ratios).verdict
     }
 
     #[test]
@@ -182,8 +193,7 @@ mod tests {
 
     #[test]
     fn a_wide_interval_says_how_many_rounds_would_tell() {
-        let noisy =
-            Ratio::weigh(Figure::RequestsPerSecond, &around(1.0, 0.2, 40), 0.02, 1).unwrap();
+        let noisy = weigh(&around(1.0, 0.2, 40));
         assert_eq!(noisy.verdict, Verdict::TooNoisy);
         // 0.2 / sqrt(n) * 1.96 = 0.03 makes about 170.
         let needed = noisy.rounds_needed.unwrap();
@@ -195,21 +205,14 @@ mod tests {
 
     #[test]
     fn too_few_rounds_give_no_verdict() {
-        assert!(
-            Ratio::weigh(Figure::RequestsPerSecond, &[1.0; FEWEST_ROUNDS as usize - 1], 0.02, 1)
-                .is_none()
-        );
-        assert!(
-            Ratio::weigh(Figure::RequestsPerSecond, &[1.0; FEWEST_ROUNDS as usize], 0.02, 1)
-                .is_some()
-        );
+        let all = [1.0; FEWEST_ROUNDS as usize];
+        let few = Ratio::weigh(Figure::RequestsPerSecond, &all[1..], 0.02, 1);
+        assert!(few.is_none() && weigh(&all).verdict == Verdict::NoDifference);
     }
 
     #[test]
     fn the_sentences_are_fixed() {
-        let ratio = |ratios: &[f64]| {
-            Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap().sentence("b", "a")
-        };
+        let ratio = |ratios: &[f64]| weigh(ratios).sentence("b", "a");
         assert_eq!(
             ratio(&[1.5; 6]),
             "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500."

@@ -88,7 +88,7 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     );
     assert_eq!(
         fields(&record["subjects"][0]),
-        "at_rates closed_loop cost_limit failed keep_alive name server slices summary warm_up \
+        "at_rates closed_loop cost_limit failed keep_alive name path server slices summary warm_up \
          workers yardstick"
     );
     assert_eq!(
@@ -300,7 +300,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     fs::write(&old, r#"{"schema":"loadtest-compare/0"}"#).unwrap();
     fs::write(&other, "a letter").unwrap();
     fs::write(&mix, "often /\n").unwrap();
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["apache", "shared"], &["'apache'", "shared, reuseport"]),
         (&["shared 'x", "shared"], &["quote"]),
         (&["shared"], &["two or more"]),
@@ -314,6 +314,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
         (&["--mix", &mix], &["line 1", "often is no weight"]),
         (&["--mix", "/no/such"], &["/no/such"]),
+        (&["--fixed-rate", "0s", "--expect", "x"], &["--expect", "--fixed-rate 0s"]),
         (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
         (&["--json", &other], &["other.json", "not a result of compare"]),
         (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),

@@ -29,7 +29,7 @@ pub fn fixed_rates(comparison: &Comparison) -> Vec<Block> {
         ("slices not judged", Unit::Count),
     ];
     let results = || comparison.fixed_rates.iter().flat_map(|at| &at.results);
-    let with_ideal = results().any(|result| result.p99_of_ideal.is_some());
+    let with_ideal = results().any(|result| result.latencies.p99_of_ideal.is_some());
     if with_ideal {
         columns
             .extend([("p50, times the ideal", Unit::Times), ("p99, times the ideal", Unit::Times)]);
@@ -38,7 +38,8 @@ pub fn fixed_rates(comparison: &Comparison) -> Vec<Block> {
     for at in &comparison.fixed_rates {
         let mut table = Table::new(&rate_of(at), &columns);
         for result in &at.results {
-            let ideal = [result.p50_of_ideal, result.p99_of_ideal].map(estimate);
+            let ideal =
+                [result.latencies.p50_of_ideal, result.latencies.p99_of_ideal].map(estimate);
             let cells = at_rate(result).into_iter().chain(ideal.into_iter().filter(|_| with_ideal));
             table.row(&result.subject, cells);
         }
@@ -75,9 +76,9 @@ fn at_rate(result: &AtRate) -> [Cell; 8] {
     let max = result.latency_us.as_ref().map(|latency| latency.max as f64);
     let late = result.late_slices as u64;
     [
-        estimate(result.p50),
-        estimate(result.p99),
-        estimate(result.p99_9),
+        estimate(result.latencies.p50),
+        estimate(result.latencies.p99),
+        estimate(result.latencies.p99_9),
         Cell::maybe(max),
         Cell::number(result.answered()),
         Cell::count(result.lost),
