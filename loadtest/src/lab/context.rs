@@ -98,23 +98,24 @@ impl Context {
         })
     }
 
-    /// Samples of several subjects, which take turns. `measure` is given a subject's place.
+    /// Samples of several subjects, each a name and what `measure` is given; they take turns.
     ///
     /// # Errors
     /// Those of `measure` and of the store, and after Ctrl-C.
-    pub fn in_turns<T: Serialize + DeserializeOwned>(
+    pub fn in_turns<N: AsRef<str>, C, T: Serialize + DeserializeOwned>(
         &mut self,
         part: &str,
-        subjects: &[&str],
         rounds: u32,
-        mut measure: impl FnMut(usize) -> Result<T>,
+        subjects: &[(N, C)],
+        mut measure: impl FnMut(&C) -> Result<T>,
     ) -> Result<Samples<T>> {
         let Self { store, progress, seed, .. } = self;
-        let all = interleave(store, &progress.key(part), subjects, rounds, *seed, |turn| {
-            progress.show(&format!("{part}, {}", subjects[turn.subject]));
-            measure(turn.subject)
+        let names: Vec<&str> = subjects.iter().map(|(name, _)| name.as_ref()).collect();
+        let all = interleave(store, &progress.key(part), &names, rounds, *seed, |turn| {
+            progress.show(&format!("{part}, {}", names[turn.subject]));
+            measure(&subjects[turn.subject].1)
         })?;
-        let names = subjects.iter().map(|&name| name.to_owned());
+        let names = names.into_iter().map(str::to_owned);
         Ok(Samples { groups: names.zip(all).collect(), seed: *seed })
     }
 }
@@ -185,12 +186,14 @@ pub mod tests {
         let measure = |context: &mut Context, begin: f64| {
             context.begin("post", Duration::from_secs(1));
             let mut next = begin;
-            let sample = |_| {
+            let sample = |_: &()| {
                 next += 1.0;
                 anyhow::ensure!(next < 3.0 || begin > 0.0, "the power failed");
                 Ok(next)
             };
-            context.in_turns("rates", &["shared", "own"], 2, sample).map(|found| found.groups)
+            context
+                .in_turns("rates", 2, &[("shared", ()), ("own", ())], sample)
+                .map(|found| found.groups)
         };
         let mut context = context(&folder, false);
         assert!(measure(&mut context, 0.0).is_err());

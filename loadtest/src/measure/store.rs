@@ -44,6 +44,8 @@ pub struct Store {
     path: PathBuf,
     file: File,
     samples: BTreeMap<String, Value>,
+    /// Whether a write failed. It may have left half a line, and the next one would be joined to it.
+    has_failed: bool,
 }
 
 impl Store {
@@ -67,7 +69,7 @@ impl Store {
         let to = || format!("cannot write {show}");
         std::fs::write(&path, &text).with_context(to)?;
         let file = OpenOptions::new().append(true).open(&path).with_context(to)?;
-        Ok(Self { path, file, samples })
+        Ok(Self { path, file, samples, has_failed: false })
     }
 
     /// Whether a sample is there already.
@@ -94,7 +96,8 @@ impl Store {
     /// The sample that is there, or one that is made now and saved.
     ///
     /// # Errors
-    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none.
+    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none. Once a sample could not
+    /// be written, no other is made.
     pub fn sample<T: Serialize + DeserializeOwned>(
         &mut self,
         key: &str,
@@ -116,6 +119,8 @@ impl Store {
         if let Some(found) = self.get(key)? {
             return Ok(Some(found));
         }
+        let show = self.path.display();
+        ensure!(!self.has_failed, "a sample before '{key}' could not be written to {show}");
         interrupt::check()?;
         let made = make()?;
         interrupt::check()?;
@@ -123,8 +128,10 @@ impl Store {
         let value = serde_json::to_value(&made).context("cannot make JSON of a sample")?;
         let line = Line { key: key.into(), value };
         let text = serde_json::to_string(&line).context("cannot make JSON of a sample")? + "\n";
-        self.file.write_all(text.as_bytes()).with_context(|| {
-            format!("the run ends here; all samples before this one are in {}", self.path.display())
+        let written = self.file.write_all(text.as_bytes());
+        self.has_failed = written.is_err();
+        written.with_context(|| {
+            format!("the run ends here; all samples before this one are in {show}")
         })?;
         self.samples.insert(line.key, line.value);
         Ok(Some(made))
@@ -186,6 +193,21 @@ mod tests {
         assert_eq!(store.len(), 1);
         let again: f64 = store.sample("rate", || anyhow::bail!("made again")).unwrap();
         assert_eq!(again, 0.1 + 0.2);
+    }
+
+    #[test]
+    fn after_a_write_that_failed_no_sample_is_made_and_the_run_can_be_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("test.json");
+        let mut store = Store::open(&json, &header(1), false).unwrap();
+        store.sample("one", || Ok(1_u64)).unwrap();
+        store.file = File::open(&store.path).unwrap(); // cannot be written
+        let failed = store.sample("two", || Ok(2_u64)).unwrap_err();
+        assert!(format!("{failed:#}").contains("the run ends here"), "{failed:#}");
+        let refusal = store.sample::<u64>("three", || panic!("made")).unwrap_err().to_string();
+        assert!(refusal.contains("could not be written to"), "{refusal}");
+        assert_eq!(store.sample("one", || Ok(9_u64)).unwrap(), 1);
+        assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 1);
     }
 
     #[test]

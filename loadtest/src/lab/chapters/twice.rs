@@ -11,12 +11,13 @@ use socket2::{Domain, Socket, Type};
 
 use crate::interrupt;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::client::{Client, ask_once};
 use crate::lab::context::{Context, start};
-use crate::lab::criterion::{Criterion, Limit, exact};
+use crate::lab::criterion::{Criterion, Limit, alone, exact};
 use crate::report::model::{Cell, Picture, Table, Unit};
 use crate::server::{Server, Strategy};
+use crate::statistics::estimate::Estimate;
 
 /// The experiment's page.
 const PAGE: &str = include_str!("twice.md");
@@ -159,10 +160,10 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         }
         None => "-".into(),
     };
+    let got = of(BARE).map_or([f64::NAN; 2], |bare| bare.got.map(|count| count as f64));
     // One that is refused gets none.
-    let least = of(BARE).map_or(f64::NAN, |bare| bare.got.iter().min().map_or(0, |n| *n) as f64);
-    let shared =
-        exact(format!("{}: {{}} at least", outcome(BARE)), least).must_be(Limit::AtLeast(SHARE));
+    let shared = exact(format!("{}: {{}} at least", outcome(BARE)), got[0].min(got[1]))
+        .must_be(Limit::AtLeast(SHARE));
     let refused = |name: &str| of(name).map(|tried| tried.refusal.is_some());
     // What it said in refusing stands below the table.
     let brief = |name: &str| match refused(name) {
@@ -174,39 +175,23 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         "the same user starts, another is refused".into(),
         refused(USER).zip(refused(JOIN)).map(|(other, same)| other && !same),
     );
-    let mut answer = match (of(BARE), shared.met()) {
-        (Some(Tried { got: [first, second], .. }), Some(true)) => format!(
-            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of {CONNECTIONS} connections the two got {first} and {second}."
-        ),
-        (Some(_), _) => format!("The kernel does not share out here: {}.", outcome(BARE)),
-        (None, _) => String::new(),
-    };
-    if refused(SHARED) == Some(true) {
-        answer += " Without the flag a second start is refused.";
-    }
-    answer += match users.met() {
-        Some(true) => " With it, another user's is refused, whose server would else join.",
-        Some(false) => " With it, users are not kept apart here.",
-        None => "",
-    };
-    let guarded = of(OWN).and_then(|own| own.refusal.as_ref());
-    let advice = guarded.map_or_else(String::new, |refusal| {
-        format!(
-            "Bind the port once without the flag before workers bind it with the flag, as \
-             reuseport-server does unless told to --join: then a second start says \"{refusal}\"."
-        )
-    });
+    let guarded = of(OWN).and_then(|own| own.refusal.clone());
+    let is_refused = refused(SHARED) == Some(true);
+    let figures = [
+        ("first", alone(Estimate::exact(got[0]), 0)),
+        ("second", alone(Estimate::exact(got[1]), 0)),
+        ("bare", outcome(BARE)),
+        ("refused", if is_refused { "refused" } else { "" }.into()),
+        ("guarded", guarded.unwrap_or_default()),
+    ];
     let row = |(name, tried): &(&str, Tried)| {
         let total = tried.got.iter().sum::<u64>().max(1) as f64;
         let mut parts: Vec<f64> = tried.got.iter().map(|&got| got as f64 / total).collect();
         parts.sort_by(|a, b| b.total_cmp(a));
         ((*name).to_owned(), parts)
     };
+    let no_root = "to become another user needs root";
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&shared, ""), (&users, "to become another user needs root")]),
-        advice,
         picture: Some(Picture::Shares {
             title: format!("Who got {CONNECTIONS} connections: one server, or two"),
             rows: tried.iter().map(row).collect(),
@@ -214,6 +199,7 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         tables: vec![table(tried)],
         evidence: vec![evidence(tried)],
         missing,
+        ..Findings::of(PAGE, &[(&shared, ""), (&users, no_root)], &figures)
     }
 }
 
@@ -252,52 +238,34 @@ fn evidence(tried: &[(&str, Tried)]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{NotDecidable, NotReproduced, Reproduced};
 
     fn tried(refused: bool, got: [u64; 2]) -> Tried {
         let refusal = refused.then(|| "x listens there".to_owned());
         Tried { refusal, got, listeners: vec![] }
     }
 
-    fn all(bare: Tried, user: Option<Tried>) -> Findings {
-        let mut all = vec![
-            (SHARED, tried(true, [200, 0])),
-            (OWN, tried(true, [200, 0])),
-            (JOIN, tried(false, [104, 96])),
-            (BARE, bare),
-        ];
-        all.extend(user.map(|user| (USER, user)));
-        findings(&all, vec![])
-    }
-
     #[test]
-    fn two_that_both_get_connections_are_silently_shared() {
-        let found = all(tried(false, [90, 110]), Some(tried(true, [200, 0])));
-        assert!(found.claims.iter().all(|claim| claim.verdict == Reproduced), "{:?}", found.claims);
-        assert_eq!(
-            found.answer,
-            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of 200 connections the two got 90 and 110. Without the flag a second \
-             start is refused. With it, another user's is refused, whose server would else join."
-        );
-        assert!(found.advice.ends_with("says \"x listens there\"."), "{}", found.advice);
-    }
-
-    #[test]
-    fn one_that_gets_them_all_or_is_refused_shares_nothing() {
-        for bare in [tried(false, [0, 200]), tried(true, [200, 0])] {
-            let found = all(bare, None);
-            assert_eq!(found.claims[0].verdict, NotReproduced);
-            assert!(found.answer.starts_with("The kernel does not share out"), "{}", found.answer);
+    fn who_shares_who_is_refused_and_who_is_let_in_is_told() {
+        let silent = "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port \
+             is let in, and of 200 connections the two got 90 and 110. Without the flag a second \
+             start is refused. With it, another user's is refused, whose server would else join.";
+        let apart = "The kernel does not share out";
+        for (bare, user, verdicts, words) in [
+            (tried(false, [90, 110]), Some(tried(true, [200, 0])), "++", silent),
+            (tried(false, [0, 200]), None, "-?", apart),
+            (tried(true, [200, 0]), None, "-?", apart),
+            (tried(false, [100, 100]), Some(tried(false, [100, 100])), "+-", "not kept apart"),
+            (tried(false, [100, 100]), None, "+?", "needs root"),
+        ] {
+            let mut all = vec![
+                (SHARED, tried(true, [200, 0])),
+                (OWN, tried(true, [200, 0])),
+                (JOIN, tried(false, [104, 96])),
+                (BARE, bare),
+            ];
+            all.extend(user.map(|user| (USER, user)));
+            findings(&all, vec![]).expect(verdicts, &[words, "says \"x listens there\"."]);
         }
-    }
-
-    #[test]
-    fn another_user_who_is_let_in_refutes_the_manual_and_without_root_nobody_knows() {
-        let bare = || tried(false, [100, 100]);
-        let found = all(bare(), Some(tried(false, [100, 100])));
-        assert_eq!(found.claims[1].verdict, NotReproduced);
-        assert!(matches!(all(bare(), None).claims[1].verdict, NotDecidable(_)));
     }
 
     #[test]
