@@ -45,7 +45,7 @@ pub fn switches_each(slice: &Slice) -> Option<f64> {
 }
 
 /// What the kernel saw of workers: how evenly they were busy, and how often they left the CPU.
-pub fn evidence(samples: &Samples<Slice>, title: &str) -> Grid<'_, Slice> {
+pub fn evidence<'a>(samples: &'a Samples<Slice>, title: &str) -> Grid<'a, Slice> {
     let unevenness = |slice: &Slice| slice.unevenness(|worker| worker.requests);
     samples.table(title).middles("busiest / average worker", Unit::Ratio, unevenness).middles(
         "switches per request",

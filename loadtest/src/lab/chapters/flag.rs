@@ -3,15 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
 
 use crate::kernel::sock_diag::{Listener, listeners};
 use crate::lab::chapter::Findings;
-use crate::lab::client::ask_once;
+use crate::lab::client::{ask_once, bound};
 use crate::lab::context::{Context, start};
 use crate::lab::criterion::Criterion;
+use crate::lab::queues::who_listens;
 use crate::lab::samples::Samples;
 use crate::report::model::{Cell, Table, Unit};
 use crate::server::Server;
@@ -54,23 +54,16 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 
 /// One socket, bound here and inherited by workers that are forked.
 fn on_one_socket(flag: bool) -> Result<Seen> {
-    let socket = socket(flag)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), flag)?;
     socket.listen(BACKLOG)?;
     let flag = socket.reuse_port()?;
     look(Server::start_on(OwnedFd::from(socket), &[])?, Some(flag))
 }
 
-fn socket(flag: bool) -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("cannot make a socket")?;
-    socket.set_reuse_port(flag)?;
-    Ok(socket)
-}
-
 fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     let address = server.address();
     // Bound, and closed at once: since it never listens it gets no connection.
-    let lets_others_in = socket(true)?.bind(&address.into()).is_ok();
+    let lets_others_in = bound(address, true).is_ok();
     let listeners = listeners(address.port())?;
     for _ in 0..CONNECTIONS {
         ask_once(address)?;
@@ -105,7 +98,7 @@ fn findings(seen: &Samples<Seen>) -> Findings {
             |name| Estimate::exact(count(name) as f64),
         ),
         tables: vec![table(seen)],
-        evidence: vec![evidence(seen)],
+        evidence: vec![who_listens(seen, |seen| &seen.listeners)],
         ..Findings::of(PAGE, &[(&without_effect, "")], &figures)
     }
 }
@@ -130,20 +123,6 @@ fn table(all: &Samples<Seen>) -> Table {
             "sockets are counted by their inodes; a listening socket has one accept queue; of \
              {CONNECTIONS} connections, one after the other"
         ))
-}
-
-fn evidence(all: &Samples<Seen>) -> Table {
-    let columns = [("inode", Unit::Text), ("queued", Unit::Count), ("at most", Unit::Count)];
-    let mut table = Table::new("Who listens, by sock_diag", &columns);
-    for (name, seen) in &all.groups {
-        for Listener { inode, queued, backlog, .. } in seen.iter().flat_map(|seen| &seen.listeners)
-        {
-            let counts = [*queued, *backlog].map(|count| Cell::count(count.into()));
-            let [queued, backlog] = counts;
-            table.row(name, [Cell::text(inode.to_string()), queued, backlog]);
-        }
-    }
-    table
 }
 
 #[cfg(test)]

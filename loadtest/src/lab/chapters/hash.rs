@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::interrupt;
 use crate::lab::chapter::Findings;
+use crate::lab::client::bound;
 use crate::lab::context::Context;
 use crate::lab::criterion::{Criterion, Limit, estimated, words};
 use crate::lab::interleaved::{Interleaved, Subject, cpu_us, switches_each};
@@ -83,11 +84,9 @@ fn connect_to_one_of(sockets: u32) -> Result<f64> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
     let mut listeners = Vec::new();
     for number in 0..sockets {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+        let socket = bound(address, true)
             .with_context(|| format!("cannot open {sockets} sockets; raise `ulimit -Hn`"))?;
-        socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
         socket.listen(128)?;
         if number == 0 {
             address = socket.local_addr()?.as_socket().context("a TCP socket without address")?;
