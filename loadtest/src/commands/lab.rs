@@ -218,12 +218,12 @@ mod tests {
     }
 
     fn works(context: &mut Context) -> Result<Findings> {
-        let rate: f64 = context.sample("rate", || Ok(7.0))?;
+        let rate = context.in_turns("rate", 1, &[("it", 7.0)], |rate| Ok(*rate))?.of("it")[0];
         Ok(Findings { answer: format!("It is {rate}."), ..Findings::default() })
     }
 
     fn breaks(context: &mut Context) -> Result<Findings> {
-        context.sample("before", || Ok(1))?;
+        context.in_turns("before", 1, &[("it", 1)], |&one| Ok(one))?;
         anyhow::bail!("a server died")
     }
 

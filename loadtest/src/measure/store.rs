@@ -93,25 +93,13 @@ impl Store {
             .with_context(|| format!("the sample '{key}' in {} is damaged", self.path.display()))
     }
 
-    /// The sample that is there, or one that is made now and saved.
+    /// The sample that is there, or one that is made now and saved; `make` may find that there is
+    /// nothing to be sampled.
     ///
     /// # Errors
     /// Those of `make`, and after Ctrl-C: a sample that was cut short is none. Once a sample could not
     /// be written, no other is made.
     pub fn sample<T: Serialize + DeserializeOwned>(
-        &mut self,
-        key: &str,
-        make: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let made = self.sample_if_any(key, || make().map(Some))?;
-        made.with_context(|| format!("no sample '{key}'"))
-    }
-
-    /// The same where `make` may find that there is nothing to be sampled; nothing is saved then.
-    ///
-    /// # Errors
-    /// As for [`sample`](Self::sample).
-    pub fn sample_if_any<T: Serialize + DeserializeOwned>(
         &mut self,
         key: &str,
         make: impl FnOnce() -> Result<Option<T>>,
@@ -186,13 +174,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("test.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        assert_eq!(store.sample("rate", || Ok(0.1_f64 + 0.2)).unwrap(), 0.1 + 0.2);
+        assert_eq!(store.sample("rate", || Ok(Some(0.1_f64 + 0.2))).unwrap(), Some(0.1 + 0.2));
         assert!(store.sample::<u64>("failed", || anyhow::bail!("no")).is_err());
         drop(store);
         let mut store = Store::open(&json, &header(1), true).unwrap();
         assert_eq!(store.len(), 1);
-        let again: f64 = store.sample("rate", || anyhow::bail!("made again")).unwrap();
-        assert_eq!(again, 0.1 + 0.2);
+        let again = store.sample("rate", || anyhow::bail!("made again")).unwrap();
+        assert_eq!(again, Some(0.1_f64 + 0.2));
     }
 
     #[test]
@@ -200,13 +188,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("test.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        store.sample("one", || Ok(1_u64)).unwrap();
+        store.sample("one", || Ok(Some(1_u64))).unwrap();
         store.file = File::open(&store.path).unwrap(); // cannot be written
-        let failed = store.sample("two", || Ok(2_u64)).unwrap_err();
+        let failed = store.sample("two", || Ok(Some(2_u64))).unwrap_err();
         assert!(format!("{failed:#}").contains("the run ends here"), "{failed:#}");
         let refusal = store.sample::<u64>("three", || panic!("made")).unwrap_err().to_string();
         assert!(refusal.contains("could not be written to"), "{refusal}");
-        assert_eq!(store.sample("one", || Ok(9_u64)).unwrap(), 1);
+        assert_eq!(store.sample("one", || Ok(Some(9_u64))).unwrap(), Some(1));
         assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 1);
     }
 
@@ -215,13 +203,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("test.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        store.sample("one", || Ok(1_u64)).unwrap();
+        store.sample("one", || Ok(Some(1_u64))).unwrap();
         store.file.write_all(b"{\"key\":\"two\",\"val").unwrap();
         drop(store);
         let refusal = Store::open(&json, &header(2), true).unwrap_err();
         assert!(format!("{refusal:#}").contains("other servers or options"), "{refusal:#}");
         let mut store = Store::open(&json, &header(1), true).unwrap();
-        assert_eq!(store.sample("two", || Ok(2_u64)).unwrap(), 2);
+        assert_eq!(store.sample("two", || Ok(Some(2_u64))).unwrap(), Some(2));
         drop(store);
         assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 2);
     }
