@@ -41,14 +41,14 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     let mut lab = begin(asked, &json)?;
     load::raise_open_files();
     lab.body.matrix = matrix(asked, &mut lab)?;
+    let (quick, seed) = (asked.quick, asked.random.seed);
     let header = Header {
         schema: lab.schema.clone(),
         arguments: lab.arguments.clone(),
-        plan: json!({"quick": asked.quick, "seed": asked.random.seed}),
+        plan: json!({"quick": quick, "seed": seed}),
         environment: lab.environment.clone(),
     };
-    let store = Store::open(&json, &header, asked.resume)?;
-    let mut context = Context::new(store, asked.quick, asked.random.seed);
+    let mut context = Context::new(Store::open(&json, &header, asked.resume)?, quick, seed);
     context.find_policies()?;
     if !asked.output.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
@@ -195,15 +195,11 @@ fn put(chapters: &mut Vec<Chapter>, mut chapter: Chapter) {
 }
 
 fn fail_if_one_failed(lab: &Lab) -> Result<()> {
-    let failed: Vec<String> = lab
-        .body
-        .chapters
-        .iter()
-        .filter_map(|chapter| match &chapter.outcome {
-            Status::Failed(reason) => Some(format!("{}: {reason}", chapter.name)),
-            _ => None,
-        })
-        .collect();
+    let reason = |chapter: &Chapter| match &chapter.outcome {
+        Status::Failed(reason) => Some(format!("{}: {reason}", chapter.name)),
+        Status::Done => None,
+    };
+    let failed: Vec<String> = lab.body.chapters.iter().filter_map(reason).collect();
     ensure!(failed.is_empty(), "experiments failed: {}", failed.join("; "));
     Ok(())
 }
@@ -217,17 +213,17 @@ mod tests {
 
     fn experiment(name: &'static str, run: fn(&mut Context) -> Result<Findings>) -> Experiment {
         let sections = SECTIONS.map(|name| format!("# {name}\nIt is.\n")).concat();
-        let text = format!("Why {name}?\n{sections}\n# Claims\n").leak();
+        let text = format!("Why {name}?\n{sections}\n# Answer\n").leak();
         Experiment { name, text, seconds: [1, 1], run }
     }
 
     fn works(context: &mut Context) -> Result<Findings> {
-        let rate: f64 = context.sample("rate", || Ok(7.0))?;
+        let rate = context.in_turns("rate", 1, &[("it", 7.0)], |rate| Ok(*rate))?.of("it")[0];
         Ok(Findings { answer: format!("It is {rate}."), ..Findings::default() })
     }
 
     fn breaks(context: &mut Context) -> Result<Findings> {
-        context.sample("before", || Ok(1))?;
+        context.in_turns("before", 1, &[("it", 1)], |&one| Ok(one))?;
         anyhow::bail!("a server died")
     }
 
@@ -238,45 +234,42 @@ mod tests {
         Ok(Findings { picture: Some(picture), ..Findings::default() })
     }
 
-    /// Does these, and gives the record as it was saved.
-    fn performed(lab: &mut Lab, book: &[Experiment], context: &mut Context) -> Lab {
+    /// Does these in a new lab, as often as it is said; gives the record as it was saved last, and
+    /// how many samples there are.
+    fn performed(book: &[Experiment], times: u32) -> (Lab, usize) {
         let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("lab.json");
+        let json = folder.path().join("record.json");
+        let (mut lab, mut context) = (lab(), context(&folder, false));
+        lab.body.chapters.clear();
         let all: Vec<&Experiment> = book.iter().collect();
-        perform(&all, lab, context, |lab, _| save(lab, &json)).unwrap();
-        Lab::read(&json).unwrap()
+        for _ in 0..times {
+            lab.body.chapters.iter_mut().for_each(|chapter| chapter.seconds = 30.0);
+            perform(&all, &mut lab, &mut context, |lab, _| save(lab, &json)).unwrap();
+        }
+        (Lab::read(&json).unwrap(), context.store.len())
     }
 
     #[test]
     fn when_one_fails_the_others_go_on_and_what_is_missing_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut lab, mut context) = (lab(), context(&folder, false));
-        lab.body.chapters.clear();
         let book = [
             experiment("broken", breaks),
             experiment("divided", divides_by_nothing),
             experiment("fine", works),
         ];
-        let saved = performed(&mut lab, &book, &mut context);
+        let (saved, samples) = performed(&book, 1);
         let outcome = |name: &str| saved.body.chapter(name).unwrap().outcome.clone();
         assert_eq!(outcome("broken"), Status::Failed("a server died".into()));
         assert!(matches!(outcome("divided"), Status::Failed(why) if why.contains("no number")));
         assert_eq!(saved.body.chapter("fine").unwrap().findings.answer, "It is 7.");
-        assert_eq!(context.store.len(), 2, "what the broken one saw is kept");
+        assert_eq!(samples, 2, "what the broken one saw is kept");
         let error = fail_if_one_failed(&saved).unwrap_err().to_string();
         assert!(error.starts_with("experiments failed: broken: a server died; divided"), "{error}");
     }
 
     #[test]
     fn a_chapter_that_is_made_again_from_its_samples_took_as_long_as_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut lab, mut context) = (lab(), context(&folder, false));
-        lab.body.chapters.clear();
-        let book = [experiment("fine", works)];
-        performed(&mut lab, &book, &mut context);
-        lab.body.chapters[0].seconds = 30.0;
-        let again = performed(&mut lab, &book, &mut context);
-        assert_eq!(again.body.chapters.len(), 1);
+        let (again, samples) = performed(&[experiment("fine", works)], 2);
+        assert_eq!((again.body.chapters.len(), samples), (1, 1));
         assert!((30.0..40.0).contains(&again.body.chapters[0].seconds));
     }
 }

@@ -213,7 +213,6 @@ fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
 fn shortcoming(outcome: &Status) -> Option<String> {
     match outcome {
         Status::Done => None,
-        Status::Skipped(reason) => Some(format!("skipped: {reason}")),
         Status::Failed(reason) => Some(format!("failed: {reason}")),
     }
 }

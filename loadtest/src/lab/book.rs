@@ -70,16 +70,20 @@ pub fn names() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::page::items;
 
     #[test]
     fn every_experiment_has_its_page_and_the_file_of_its_name() {
         for experiment in &BOOK {
             let page = experiment.page().unwrap_or_else(|e| panic!("{}: {e}", experiment.name));
             assert!(page.question.ends_with('?'), "{}", page.question);
-            assert!(page.section("The criterion").len() > 40, "{}", experiment.name);
-            let (_, claims) = experiment.text.split_once("\n# Claims\n- ").unwrap();
-            for claim in claims.split("\n- ") {
+            for claim in items(experiment.text, "Claims").concat() {
                 assert_eq!(claim.matches('|').count(), 3, "{claim}");
+            }
+            for text in
+                ["Answer", "Advice"].map(|list| items(experiment.text, list)).concat().concat()
+            {
+                assert!(text.contains("| "), "{text}");
             }
         }
     }

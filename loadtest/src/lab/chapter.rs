@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::criterion::Criterion;
 pub use crate::lab::criterion::Verdict;
-use crate::lab::page::Page;
+use crate::lab::page::{Page, items, said};
 use crate::report::model::{Picture, Table};
 
 /// One experiment, done or not.
@@ -29,8 +29,6 @@ pub struct Chapter {
 pub enum Status {
     /// To its end.
     Done,
-    /// Not begun, since something is missing here.
-    Skipped(String),
     /// It went wrong.
     Failed(String),
 }
@@ -73,28 +71,46 @@ pub struct Claim {
     pub verdict: Verdict,
 }
 
-/// The claims that a page lists, each judged by its criterion. The word beside a criterion says why
-/// a figure of it may be missing; it may be empty.
-///
-/// A page lists its claims in the last section, an item each: who claims it, where it can be read (or
-/// nothing), what, and their figure.
-pub fn judged(page: &str, by: &[(&Criterion, &str)]) -> Vec<Claim> {
-    let listed = page.split("\n# Claims\n").nth(1).unwrap_or_default();
-    let items = listed.trim().trim_start_matches("- ").split("\n- ");
-    debug_assert_eq!(items.clone().count(), by.len(), "a criterion for each claim");
-    let claim = |(item, (criterion, missing)): (&str, &(&Criterion, &str))| {
-        let words = item.split_whitespace().collect::<Vec<_>>().join(" ") + " ";
-        let mut fields = words.split("| ").map(|field| field.trim().to_owned());
-        let mut next = || fields.next().unwrap_or_default();
-        Claim {
-            source: next(),
-            url: Some(next()).filter(|url| !url.is_empty()),
-            claim: next(),
-            theirs: next(),
-            ours: criterion.figures(),
-            limit: criterion.limits(),
-            verdict: criterion.verdict(missing),
+impl Findings {
+    /// The claims that a page lists, each judged by its criterion, and what the page says of them
+    /// with these figures. The word beside a criterion says why a figure of it may be missing; it may
+    /// be empty.
+    pub fn of(page: &str, by: &[(&Criterion, &str)], figures: &[(&str, String)]) -> Self {
+        let met: Vec<Option<bool>> = by.iter().map(|(criterion, _)| criterion.met()).collect();
+        let listed = items(page, "Claims").concat();
+        debug_assert_eq!(listed.len(), by.len(), "a criterion for each claim");
+        let claim = |(item, (criterion, missing)): (&String, &(&Criterion, &str))| {
+            let mut fields = item.split('|').map(|field| field.trim().to_owned());
+            let mut next = || fields.next().unwrap_or_default();
+            Claim {
+                source: next(),
+                url: Some(next()).filter(|url| !url.is_empty()),
+                claim: next(),
+                theirs: next(),
+                ours: criterion.figures(),
+                limit: criterion.limits(),
+                verdict: criterion.verdict(missing),
+            }
+        };
+        Self {
+            answer: said(page, "Answer", &met, figures),
+            claims: listed.iter().zip(by).map(claim).collect(),
+            advice: said(page, "Advice", &met, figures),
+            ..Self::default()
         }
-    };
-    items.zip(by).map(claim).collect()
+    }
+
+    /// Fails unless claims have these verdicts (`+` reproduced, `-` not, `?` not decidable), and all
+    /// these words are said.
+    #[cfg(test)]
+    pub fn expect(&self, verdicts: &str, words: &[&str]) {
+        let sign = |claim: &Claim| match claim.verdict {
+            Verdict::Reproduced => '+',
+            Verdict::NotReproduced => '-',
+            Verdict::NotDecidable(_) => '?',
+        };
+        assert_eq!(self.claims.iter().map(sign).collect::<String>(), verdicts, "{self:#?}");
+        let said = format!("{}\n{}\n{:?}", self.answer, self.advice, self.claims);
+        words.iter().for_each(|words| assert!(said.contains(words), "{words} is not in {said}"));
+    }
 }

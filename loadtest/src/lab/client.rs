@@ -1,10 +1,12 @@
-//! Single connections, opened by hand: for experiments that ask who gets *which* connection.
+//! Single connections and sockets, opened by hand: for experiments that ask who gets *which*
+//! connection.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Socket, Type};
 
 /// How long connecting, or an answer, may take: far longer than either does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,6 +52,17 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// A socket that is bound, with SO_REUSEPORT or without, and does not listen yet. Port 0 is any.
+///
+/// # Errors
+/// When somebody else has the port.
+pub fn bound(address: SocketAddr, flag: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(flag)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// Connects, asks, and closes: one connection, over by the time this comes back.

@@ -82,39 +82,24 @@ impl Context {
         if self.quick { quick } else { long }
     }
 
-    /// A sample of this experiment: the one that is in the store, or one that is made now.
-    ///
-    /// # Errors
-    /// Those of `make` and of the store, and after Ctrl-C.
-    pub fn sample<T: Serialize + DeserializeOwned>(
-        &mut self,
-        key: &str,
-        make: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let progress = &self.progress;
-        self.store.sample(&progress.key(key), || {
-            progress.show(key);
-            make()
-        })
-    }
-
-    /// Samples of several subjects, which take turns. `measure` is given a subject's place.
+    /// Samples of several subjects, each a name and what `measure` is given; they take turns.
     ///
     /// # Errors
     /// Those of `measure` and of the store, and after Ctrl-C.
-    pub fn in_turns<T: Serialize + DeserializeOwned>(
+    pub fn in_turns<N: AsRef<str>, C, T: Serialize + DeserializeOwned>(
         &mut self,
         part: &str,
-        subjects: &[&str],
         rounds: u32,
-        mut measure: impl FnMut(usize) -> Result<T>,
+        subjects: &[(N, C)],
+        mut measure: impl FnMut(&C) -> Result<T>,
     ) -> Result<Samples<T>> {
         let Self { store, progress, seed, .. } = self;
-        let all = interleave(store, &progress.key(part), subjects, rounds, *seed, |turn| {
-            progress.show(&format!("{part}, {}", subjects[turn.subject]));
-            measure(turn.subject)
+        let names: Vec<&str> = subjects.iter().map(|(name, _)| name.as_ref()).collect();
+        let all = interleave(store, &progress.key(part), &names, rounds, *seed, |turn| {
+            progress.show(&format!("{part}, {}", names[turn.subject]));
+            measure(&subjects[turn.subject].1)
         })?;
-        let names = subjects.iter().map(|&name| name.to_owned());
+        let names = names.into_iter().map(str::to_owned);
         Ok(Samples { groups: names.zip(all).collect(), seed: *seed })
     }
 }
@@ -185,23 +170,29 @@ pub mod tests {
         let measure = |context: &mut Context, begin: f64| {
             context.begin("post", Duration::from_secs(1));
             let mut next = begin;
-            let sample = |_| {
+            let sample = |_: &()| {
                 next += 1.0;
                 anyhow::ensure!(next < 3.0 || begin > 0.0, "the power failed");
                 Ok(next)
             };
-            context.in_turns("rates", &["shared", "own"], 2, sample).map(|found| found.groups)
+            context
+                .in_turns("rates", 2, &[("shared", ()), ("own", ())], sample)
+                .map(|found| found.groups)
+        };
+        let one = |context: &mut Context, value: Option<u64>| {
+            let made = |_: &()| value.ok_or_else(|| anyhow::anyhow!("made again"));
+            Ok::<_, anyhow::Error>(context.in_turns("one", 1, &[("it", ())], made)?.of("it")[0])
         };
         let mut context = context(&folder, false);
         assert!(measure(&mut context, 0.0).is_err());
-        assert_eq!(context.sample("one", || Ok(7)).unwrap(), 7);
+        assert_eq!(one(&mut context, Some(7)).unwrap(), 7);
         let mut resumed = tests::context(&folder, true);
         let mut all: Vec<f64> =
             measure(&mut resumed, 2.0).unwrap().into_iter().flat_map(|(_, found)| found).collect();
         all.sort_by(f64::total_cmp);
         assert_eq!(all, [1.0, 2.0, 3.0, 4.0], "two of before and two new ones");
-        assert_eq!(resumed.sample::<u64>("one", || anyhow::bail!("made again")).unwrap(), 7);
+        assert_eq!(one(&mut resumed, None).unwrap(), 7);
         resumed.begin("hash", Duration::from_secs(1));
-        assert_eq!(resumed.sample("one", || Ok(8)).unwrap(), 8);
+        assert_eq!(one(&mut resumed, Some(8)).unwrap(), 8);
     }
 }

@@ -23,31 +23,24 @@ pub enum Verdict {
     NotDecidable(String),
 }
 
-impl Verdict {
-    /// In words.
-    pub fn words(&self) -> String {
-        match self {
-            Self::Reproduced => "reproduced".into(),
-            Self::NotReproduced => "not reproduced".into(),
-            Self::NotDecidable(reason) => format!("not decidable here: {reason}"),
-        }
-    }
-}
-
 /// Where a figure must lie; with all of its interval, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // the names say it
 pub enum Limit {
-    /// Below a number.
     Below(f64),
-    /// At a number or above it.
     AtLeast(f64),
-    /// Above a number.
     Above(f64),
-    /// At a number or below it.
     AtMost(f64),
     /// A part of all: the figure itself at a number or above it. It does not hold if the whole
     /// interval lies below; a part that is nearly all has an interval that reaches down far.
     Nearly(f64),
+}
+
+/// How a figure is shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Digits(usize),
+    Percent,
 }
 
 /// A figure that is held against a limit.
@@ -56,9 +49,7 @@ pub struct Figure {
     /// What it is, with `{}` in place of the number.
     label: String,
     found: Estimate,
-    digits: usize,
-    is_part: bool,
-    is_exact: bool,
+    form: Form,
 }
 
 /// What must be so.
@@ -76,45 +67,56 @@ pub enum Criterion {
 
 /// A figure that was estimated, shown with two digits of the fraction.
 pub fn estimated(label: impl Into<String>, found: Estimate) -> Figure {
-    Figure { label: label.into(), found, digits: 2, is_part: false, is_exact: false }
+    Figure { label: label.into(), found, form: Form::Digits(2) }
 }
 
 /// A figure without an interval: a count, or what is judged without one.
 pub fn exact(label: impl Into<String>, value: f64) -> Figure {
-    let found = Estimate::exact(value);
-    Figure { label: label.into(), found, digits: 0, is_part: false, is_exact: true }
+    estimated(label, Estimate::exact(value)).digits(0)
 }
 
 impl Figure {
     /// With so many digits of the fraction.
     pub fn digits(self, digits: usize) -> Self {
-        Self { digits, ..self }
+        Self { form: Form::Digits(digits), ..self }
     }
 
     /// A part of the whole, in percent.
     pub fn in_percent(self) -> Self {
-        Self { is_part: true, ..self }
+        Self { form: Form::Percent, ..self }
     }
 
     /// The criterion that it lies where it must.
     pub fn must_be(self, limit: Limit) -> Criterion {
         Criterion::One(self, limit)
     }
+}
 
-    fn shown(&self) -> String {
-        let number = match self.is_part {
-            true => percent(self.found),
-            false => words(self.found, self.digits),
+impl Form {
+    fn show(self, Estimate { value, interval }: Estimate) -> String {
+        let (digits, scale, unit) = match self {
+            Self::Digits(digits) => (digits, 1.0, ""),
+            Self::Percent => (0, 100.0, " %"),
         };
-        self.label.replace("{}", &number)
+        let show = |number: f64| format!("{:.digits$}", number * scale);
+        match interval {
+            _ if value.is_nan() => "-".into(),
+            Some([low, high]) => {
+                format!("{}{unit} ({} to {})", show(value), show(low), show(high))
+            }
+            None => show(value) + unit,
+        }
     }
 }
 
 impl Limit {
-    fn number(self) -> f64 {
+    /// The limit in a word, and its number.
+    fn parts(self) -> (&'static str, f64) {
         match self {
-            Self::Below(at) | Self::AtLeast(at) | Self::Above(at) => at,
-            Self::AtMost(at) | Self::Nearly(at) => at,
+            Self::Below(at) => ("below", at),
+            Self::AtLeast(at) | Self::Nearly(at) => ("at least", at),
+            Self::Above(at) => ("above", at),
+            Self::AtMost(at) => ("at most", at),
         }
     }
 
@@ -129,24 +131,17 @@ impl Limit {
         }
     }
 
-    fn words(self, figure: &Figure) -> String {
-        let mut number = format!("{:.3}", self.number());
-        number.truncate(number.trim_end_matches('0').trim_end_matches('.').len());
-        if figure.is_part {
-            number = percent(Estimate::exact(self.number()));
-        }
-        let (of_interval, of_value) = match self {
-            Self::Below(_) => ("below", "below"),
-            Self::AtLeast(_) => ("from", "at least"),
-            Self::Above(_) => ("above", "above"),
-            Self::AtMost(_) => ("not above", "at most"),
-            Self::Nearly(_) => return format!("at least {number}"),
+    fn words(self, Figure { found, form, .. }: &Figure) -> String {
+        let (words, number) = self.parts();
+        let mut shown = match form {
+            Form::Digits(_) => format!("{number:.3}"),
+            Form::Percent => form.show(Estimate::exact(number)),
         };
-        match figure.is_exact {
-            true => format!("{of_value} {number}"),
-            false if matches!(self, Self::AtLeast(_)) => format!("whole interval from {number} on"),
-            false => format!("whole interval {of_interval} {number}"),
+        if shown.contains('.') {
+            shown.truncate(shown.trim_end_matches('0').trim_end_matches('.').len());
         }
+        let is_of_all = found.interval.is_some() && !matches!(self, Self::Nearly(_));
+        format!("{}{words} {shown}", if is_of_all { "whole interval " } else { "" })
     }
 }
 
@@ -154,7 +149,7 @@ impl Criterion {
     /// What was found, in words.
     pub fn figures(&self) -> String {
         match self {
-            Self::One(figure, _) => figure.shown(),
+            Self::One(figure, _) => figure.label.replace("{}", &figure.form.show(figure.found)),
             Self::All(all) | Self::Any(all) => joined(all, ", ", Self::figures),
             Self::Fact(found, ..) => found.clone(),
         }
@@ -172,13 +167,12 @@ impl Criterion {
         if all.iter().all(|one| one.limits() == first) {
             return format!("{of_them}: {first}");
         }
-        let named = |one: &Self| match one {
+        joined(all, between, |one| match one {
             Self::One(figure, limit) => {
                 format!("{}: {}", figure.label.replace("{}", "").trim(), limit.words(figure))
             }
             other => other.limits(),
-        };
-        joined(all, between, named)
+        })
     }
 
     /// Whether it is so; `None` if it cannot be told.
@@ -201,18 +195,21 @@ impl Criterion {
 
     /// The verdict; `missing` says why a figure is not there, or is empty.
     pub fn verdict(&self, missing: &str) -> Verdict {
+        let reason = match self.is_known() {
+            true => ACROSS,
+            false if missing.is_empty() => UNKNOWN,
+            false => missing,
+        };
         match self.met() {
             Some(true) => Verdict::Reproduced,
             Some(false) => Verdict::NotReproduced,
-            None if self.is_known() => Verdict::NotDecidable(ACROSS.into()),
-            None if missing.is_empty() => Verdict::NotDecidable(UNKNOWN.into()),
-            None => Verdict::NotDecidable(missing.into()),
+            None => Verdict::NotDecidable(reason.into()),
         }
     }
 
     fn is_known(&self) -> bool {
         match self {
-            Self::One(figure, limit) => !figure.found.value.is_nan() && !limit.number().is_nan(),
+            Self::One(figure, limit) => !figure.found.value.is_nan() && !limit.parts().1.is_nan(),
             Self::All(all) | Self::Any(all) => all.iter().all(Self::is_known),
             Self::Fact(_, _, met) => met.is_some(),
         }
@@ -223,25 +220,19 @@ fn joined(all: &[Criterion], between: &str, words: impl Fn(&Criterion) -> String
     all.iter().map(words).collect::<Vec<_>>().join(between)
 }
 
-/// In words, with so many digits of the fraction: `0.95 (0.93 to 0.97)`.
-pub fn words(Estimate { value, interval }: Estimate, digits: usize) -> String {
-    match interval {
-        _ if value.is_nan() => "-".into(),
-        Some([low, high]) => format!("{value:.digits$} ({low:.digits$} to {high:.digits$})"),
-        None => format!("{value:.digits$}"),
-    }
+/// In words, with so many digits of the fraction: `0.95 (0.93 to 0.97)`; a dash if it is not known.
+pub fn words(found: Estimate, digits: usize) -> String {
+    Form::Digits(digits).show(found)
 }
 
-/// A part in percent: `95 % (93 to 97)`.
-pub fn percent(Estimate { value, interval }: Estimate) -> String {
-    let [value, low, high] =
-        [value, interval.map_or(0.0, |i| i[0]), interval.map_or(0.0, |i| i[1])]
-            .map(|part| part * 100.0);
-    match interval {
-        _ if value.is_nan() => "-".into(),
-        Some(_) => format!("{value:.0} % ({low:.0} to {high:.0})"),
-        None => format!("{value:.0} %"),
-    }
+/// The figure without its interval.
+pub fn alone(found: Estimate, digits: usize) -> String {
+    words(Estimate::exact(found.value), digits)
+}
+
+/// A part in percent: `95 % (93 to 97)`; a dash if it is not known.
+pub fn percent(found: Estimate) -> String {
+    Form::Percent.show(found)
 }
 
 #[cfg(test)]
@@ -295,7 +286,7 @@ mod tests {
         let own = estimated("own {}", between(0.94, 0.96)).in_percent().must_be(AtLeast(0.5));
         let both = Criterion::All(vec![own, exact("{} lost", 3.0).must_be(AtMost(0.0))]);
         assert_eq!(both.figures(), "own 95 % (94 to 96), 3 lost");
-        assert_eq!(both.limits(), "own: whole interval from 50 % on; lost: at most 0");
+        assert_eq!(both.limits(), "own: whole interval at least 50 %; lost: at most 0");
         assert_eq!(both.verdict(""), Verdict::NotReproduced);
         let same = Criterion::Any(vec![narrow.clone(), narrow]);
         assert_eq!(same.limits(), "one of them: whole interval below 0.824");
@@ -304,13 +295,5 @@ mod tests {
         let missing = estimated("{}", NOTHING).must_be(Above(2.0));
         assert_eq!(missing.figures(), "-");
         assert_eq!(missing.verdict("needs root"), Verdict::NotDecidable("needs root".into()));
-    }
-
-    #[test]
-    fn a_verdict_that_was_saved_reads_back_with_its_reason() {
-        for verdict in [Verdict::Reproduced, Verdict::NotDecidable("one core".into())] {
-            let json = serde_json::to_string(&verdict).unwrap();
-            assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict, "{json}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The lab: what is claimed about shared sockets and SO_REUSEPORT, measured again here.
 //!
 //! - [`book`]: the experiments in their order, one file each in `chapters/`;
-//! - [`page`]: an experiment's page of the book, read from the heading of its file;
+//! - [`page`]: an experiment's page of the book, and what it says of the figures found;
 //! - [`context`]: what an experiment works with: policies, wrk, the store of samples;
 //! - [`interleaved`]: wrk asks several servers in turn; [`probing`]: the prober asks one;
 //! - [`client`]: a single connection, opened by hand;

@@ -1,8 +1,14 @@
 //! An experiment's page of the book: a Markdown file beside its source file.
 //!
 //! What decides a claim must stand beside the code that does it, and a reader of the report must see
-//! the same words. So there is only one text, which is the documentation of the module as well. Its
-//! last section lists the claims, which are no part of the page but of its findings.
+//! the same words. So there is only one text, which is the documentation of the module as well. At
+//! its end are three lists, which are no part of the page but say what is found:
+//!
+//! - **Answer** and **Advice**: items `condition | text`, in groups with a blank line between them.
+//!   Of each group the first item is taken whose condition holds and whose figures, such as `{own}`,
+//!   are all known. A condition names claims by their number with their verdict: `1+ 3-` where the
+//!   first is reproduced and the third is not, `2?` where the second cannot be decided.
+//! - **Claims**: items `source | url | claim | their figure`; the URL may be missing.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -26,31 +32,69 @@ impl Page {
     /// # Errors
     /// When a section is missing, empty or out of order: then the program is wrong, not its user.
     pub fn of(text: &str) -> Result<Self> {
-        let (text, _) = text.split_once("\n# Claims\n").context("a page without claims")?;
-        let mut lines = text.lines();
-        let question = lines.next().context("a page without a question")?.trim().to_owned();
-        let mut sections: Vec<(String, String)> = Vec::new();
-        for line in lines {
-            match (line.strip_prefix("# "), sections.last_mut()) {
-                (Some(name), _) => sections.push((name.trim().into(), String::new())),
-                (None, Some((_, text))) => *text += &format!("{line}\n"),
-                (None, None) => {}
-            }
-        }
-        for (_, text) in &mut sections {
-            *text = text.trim().to_owned();
-        }
+        let (text, _) = text.split_once("\n# Answer\n").context("a page without an answer")?;
+        let mut parts = text.split("\n# ");
+        let question = parts.next().unwrap_or_default().trim().to_owned();
+        let section = |part: &str| -> Option<(String, String)> {
+            let (name, words) = part.split_once('\n')?;
+            Some((name.trim().into(), words.trim().into()))
+        };
+        let sections: Vec<(String, String)> = parts.filter_map(section).collect();
         let names: Vec<&str> = sections.iter().map(|(name, _)| name.as_str()).collect();
         ensure!(names == SECTIONS, "'{question}' has the sections {names:?}, not {SECTIONS:?}");
         ensure!(sections.iter().all(|(_, text)| !text.is_empty()), "'{question}': empty section");
         Ok(Self { question, sections })
     }
+}
 
-    /// A section's text.
-    #[cfg(test)]
-    pub fn section(&self, name: &str) -> &str {
-        self.sections.iter().find(|(found, _)| found == name).map_or("", |(_, text)| text)
+/// The items of one of a page's lists, each in a line, in their groups.
+pub fn items(page: &str, list: &str) -> Vec<Vec<String>> {
+    let after = page.split(&format!("\n# {list}\n")).nth(1).unwrap_or_default();
+    let list = after.split("\n# ").next().unwrap_or_default().trim();
+    let in_a_line = |item: &str| item.split_whitespace().collect::<Vec<_>>().join(" ");
+    let group = |group: &str| {
+        group.trim_start_matches("- ").split("\n- ").map(in_a_line).collect::<Vec<String>>()
+    };
+    list.split("\n\n").filter(|group| !group.is_empty()).map(group).collect()
+}
+
+/// What a list says where claims are met like this, with these figures. One that is empty or a dash
+/// is not known. A text that goes on with a comma or the like follows without a space.
+pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &[(&str, String)]) -> String {
+    let holds = |condition: &str| {
+        let (number, verdict) = condition.split_at(condition.len() - 1);
+        let met = number.parse::<usize>().ok().and_then(|number| met.get(number - 1));
+        debug_assert!(met.is_some(), "there is no claim '{number}'");
+        met.is_some_and(|met| match verdict {
+            "+" => *met == Some(true),
+            "-" => *met == Some(false),
+            _ => met.is_none(),
+        })
+    };
+    let text = |item: &String| {
+        let (condition, text) = item.split_once('|')?;
+        condition.split_whitespace().all(holds).then(|| filled(text.trim(), figures))?
+    };
+    let mut all = String::new();
+    for text in items(page, list).iter().filter_map(|group| group.iter().find_map(text)) {
+        let goes_on = all.is_empty() || text.starts_with([',', ';', ':', '.']);
+        all = all + if goes_on { "" } else { " " } + &text;
     }
+    all
+}
+
+/// A text with its figures; nothing if one is not known.
+fn filled(text: &str, figures: &[(&str, String)]) -> Option<String> {
+    let mut parts = text.split('{');
+    let mut filled = parts.next()?.to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}')?;
+        let figure = figures.iter().find(|(found, _)| *found == name);
+        debug_assert!(figure.is_some(), "there is no figure '{name}'");
+        let (_, figure) = figure.filter(|(_, figure)| !["", "-"].contains(&figure.as_str()))?;
+        filled = filled + figure + rest;
+    }
+    Some(filled)
 }
 
 #[cfg(test)]
@@ -60,11 +104,24 @@ mod tests {
     #[test]
     fn a_text_becomes_a_question_and_its_sections() {
         let sections = SECTIONS.map(|name| format!("# {name}\nIt is.\n\nSo.\n"));
-        let source = format!("Why?\n\n{}\n# Claims\n- me | | so | 1\n", sections.join("\n"));
+        let source = format!("Why?\n\n{}\n# Answer\n- | So.\n", sections.join("\n"));
         let page = Page::of(&source).unwrap();
         assert_eq!(page.question, "Why?");
-        assert_eq!(page.section("Elsewhere"), "It is.\n\nSo.");
+        assert_eq!(page.sections[4], ("Elsewhere".into(), "It is.\n\nSo.".into()));
         assert!(Page::of(&source.replace("# Elsewhere", "# Here")).is_err());
         assert!(Page::of("Why?").is_err());
+    }
+
+    #[test]
+    fn of_each_group_the_first_text_is_said_that_fits_the_verdicts_and_has_its_figures() {
+        let page = "\n# Answer\n- 1+ 2- | It is {own}\n  and {one}.\n- 1? | Who knows?\n- | No.\n\n\
+                    - | ; {one}\n- | ; nothing.\n";
+        let said = |met: [Option<bool>; 2], one: &str| {
+            said(page, "Answer", &met, &[("own", "3".into()), ("one", one.into())])
+        };
+        assert_eq!(said([Some(true), Some(false)], "4"), "It is 3 and 4.; 4");
+        assert_eq!(said([Some(true), Some(false)], "-"), "No.; nothing.");
+        assert_eq!(said([Some(true), None], "4"), "No.; 4");
+        assert_eq!(said([None, None], ""), "Who knows?; nothing.");
     }
 }

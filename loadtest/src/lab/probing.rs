@@ -1,4 +1,4 @@
-//! The prober asks a server, perhaps while something is done to it; what it found can be saved.
+//! The prober asks a server, perhaps while something is done to it.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
+use crate::measure::comparison::Slice;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::drive::{Load, Until};
 use crate::probe::fault::Fault;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
-use crate::probe::outcome::Outcomes;
-use crate::probe::record::FaultRecord;
+use crate::probe::record::{ProbeBody, ProbeLoad};
 use crate::probe::target::Target;
-use crate::probe::timeline::Bucket;
 use crate::server::Server;
-use crate::statistics::latency::Latency;
+use crate::statistics::latency::{Latency, merged};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -47,38 +46,26 @@ pub const PROBING: Probing = Probing {
     faults: &[],
 };
 
-/// What was found.
+/// How fast good answers came, from the prober or from wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Probed {
-    /// Requests sent.
-    pub attempted: u64,
-    /// What became of them.
-    pub outcomes: Outcomes,
+pub struct Served {
     /// Good answers per second.
-    pub ok_per_second: f64,
-    /// Latencies of good answers, from when the request was due, in microseconds; 0 without any.
+    pub per_second: f64,
+    /// Their latencies in microseconds; all 0 if there were none.
     pub latency: Latency,
-    /// Answers and losses in each 100 ms.
-    pub timeline: Vec<Bucket>,
-    /// What was done to the server.
-    pub faults: Vec<FaultRecord>,
 }
 
-impl Probed {
-    /// Requests that got no good answer.
-    pub fn lost(&self) -> u64 {
-        self.attempted - self.outcomes.ok
+impl Served {
+    /// What the prober found.
+    pub fn of(probed: &ProbeBody) -> Self {
+        let latency = probed.latency_us.clone().unwrap_or_default();
+        Self { per_second: probed.ok_per_second, latency }
     }
 
-    fn of(FaultRun { counters, faults, .. }: FaultRun) -> Self {
-        Self {
-            attempted: counters.attempted,
-            outcomes: counters.outcomes,
-            ok_per_second: counters.ok_per_second(),
-            latency: Latency::of(&counters.latency).unwrap_or_default(),
-            timeline: counters.timeline.buckets().to_vec(),
-            faults,
-        }
+    /// What wrk found in a slice, with latencies as it corrects them.
+    pub fn of_slice(slice: &Slice) -> Self {
+        let latency = merged([&slice.latencies].into_iter()).ok().flatten().unwrap_or_default();
+        Self { per_second: slice.requests_per_second, latency }
     }
 }
 
@@ -90,12 +77,10 @@ pub fn probe(
     server: &mut Server,
     asked: &Probing,
     mut look: impl FnMut(Duration),
-) -> Result<Probed> {
+) -> Result<ProbeBody> {
     let parsed = asked.faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
     let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
-    let address = server.address();
-    let host = address.to_string();
-    let target = Target::new(address, &host, asked.path, asked.keep_alive, asked.answer_within);
+    let target = Target::of(server, asked.path, asked.keep_alive, asked.answer_within);
     let load = Load {
         connections: asked.clients,
         rate: asked.rate,
@@ -103,28 +88,25 @@ pub fn probe(
         keep_alive: asked.keep_alive,
         until: Until::Time(asked.time),
     };
-    let fault_run = run_with_faults(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
+    let described = ProbeLoad::of(server.url(asked.path), &load, &target);
+    let FaultRun { counters, faults: impact, warnings, .. } =
+        run_with_faults(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
-    if let Some(warning) = fault_run.warnings.first() {
+    if let Some(warning) = warnings.first() {
         anyhow::bail!("{warning}");
     }
-    ensure!(fault_run.counters.attempted > 0, "nothing was asked");
-    Ok(Probed::of(fault_run))
+    ensure!(counters.attempted > 0, "nothing was asked");
+    let probed = ProbeBody::of(server.name().into(), described, &counters, None)?;
+    Ok(ProbeBody { faults: impact, ..probed })
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
 
-    /// 100 requests that were all answered.
-    pub fn probed() -> Probed {
-        Probed {
-            attempted: 100,
-            outcomes: Outcomes { ok: 100, ..Outcomes::default() },
-            ok_per_second: 900.0,
-            latency: Latency { stdev: 2000.0, p99: 50_000, ..Latency::default() },
-            timeline: vec![],
-            faults: vec![],
-        }
+    /// With this standard deviation of latencies.
+    pub fn served(stdev: f64) -> Served {
+        let latency = Latency { stdev, p99: 50_000, ..Latency::default() };
+        Served { per_second: 900.0, latency }
     }
 }

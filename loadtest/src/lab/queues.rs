@@ -1,8 +1,10 @@
-//! What the kernel keeps waiting for a server, looked at again and again while the server is asked.
+//! Who listens, and what the kernel keeps waiting for a server while it is asked.
 
 use std::time::Duration;
 
 use crate::kernel::sock_diag::{Listener, listeners};
+use crate::lab::samples::Samples;
+use crate::report::model::{Cell, Table, Unit};
 use crate::server::Server;
 
 /// How often it looks. A look asks the kernel for the sockets of one port and costs microseconds.
@@ -45,6 +47,25 @@ impl Queues {
         let looks = within.map(|(_, sockets)| [queued(sockets, true), queued(sockets, false)]);
         looks.reduce(|longest, now| [0, 1].map(|place| longest[place].max(now[place])))
     }
+}
+
+/// The sockets of each subject that listen, as they were told with its first sample.
+pub fn who_listens<S>(all: &Samples<S>, of: fn(&S) -> &[Listener]) -> Table {
+    let columns = [
+        ("inode", Unit::Text),
+        ("made by user", Unit::Text),
+        ("queued", Unit::Count),
+        ("at most", Unit::Count),
+    ];
+    let mut table = Table::new("Who listens, by sock_diag", &columns);
+    for (name, samples) in &all.groups {
+        for Listener { inode, uid, queued, backlog, .. } in samples.iter().flat_map(of) {
+            let [queued, most] = [*queued, *backlog].map(|count| Cell::count(count.into()));
+            let [inode, user] = [inode.to_string(), uid.to_string()].map(Cell::text);
+            table.row(name, [inode, user, queued, most]);
+        }
+    }
+    table
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl LabBody {
 pub mod tests {
     use super::*;
 
-    /// A lab with a chapter of each kind of picture, one that failed and one that was skipped.
+    /// A lab with a chapter of each kind of picture, and two that failed.
     pub fn lab() -> Lab {
         let chapters = serde_json::from_str(include_str!("fixture.json")).unwrap();
         let matrix = Some(crate::matrix::expectations::tests::matrix());

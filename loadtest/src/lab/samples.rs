@@ -46,19 +46,28 @@ impl<S> Samples<S> {
         estimate(&ratios, geometric_mean, self.seed)
     }
 
-    /// A bar for each subject.
+    /// The same subjects with what is made of each sample.
+    pub fn map<T>(&self, make: impl Fn(&S) -> T) -> Samples<T> {
+        let group =
+            |(name, all): &(String, Vec<S>)| (name.clone(), all.iter().map(&make).collect());
+        Samples { groups: self.groups.iter().map(group).collect(), seed: self.seed }
+    }
+
+    /// A bar for each subject, and perhaps a line to compare them with.
     pub fn bars(
         &self,
         title: impl Into<String>,
         unit: Unit,
+        reference: Option<(f64, &str)>,
         of: impl Fn(&str) -> Estimate,
-    ) -> Picture {
+    ) -> Option<Picture> {
         let bar = |name: &str| {
             let Estimate { value, interval } = of(name);
             Bar { name: name.into(), value, interval }
         };
         let bars = self.names().map(bar).collect();
-        Picture::Bars { title: title.into(), unit, bars, reference: None }
+        let reference = reference.map(|(value, name)| (value, name.to_owned()));
+        Some(Picture::Bars { title: title.into(), unit, bars, reference })
     }
 
     /// A table with a row for each subject, and no columns yet.
@@ -107,21 +116,20 @@ impl<S> Grid<'_, S> {
     }
 
     /// Medians alone.
-    pub fn middles<R>(self, name: &str, unit: Unit, figure: impl Fn(&S) -> R) -> Self
-    where
-        R: Into<Option<f64>>,
-    {
+    pub fn middles<R: Into<Option<f64>>>(
+        self,
+        name: &str,
+        unit: Unit,
+        figure: impl Fn(&S) -> R,
+    ) -> Self {
         let samples = self.samples;
         self.cells(name, unit, |name, _| Cell::maybe(median(&samples.each(name, &figure))))
     }
 
-    /// Means alone.
-    pub fn means<R>(self, name: &str, unit: Unit, figure: impl Fn(&S) -> R) -> Self
-    where
-        R: Into<Option<f64>>,
-    {
+    /// Means alone, with one digit of the fraction.
+    pub fn means<R: Into<Option<f64>>>(self, name: &str, figure: impl Fn(&S) -> R) -> Self {
         let samples = self.samples;
-        self.cells(name, unit, |name, _| Cell::maybe(mean(&samples.each(name, &figure))))
+        self.cells(name, Unit::Mean, |name, _| Cell::maybe(mean(&samples.each(name, &figure))))
     }
 
     /// Sums of counts.
@@ -136,12 +144,11 @@ impl<S> Grid<'_, S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     fn samples() -> Samples<f64> {
-        let groups = vec![("one".into(), vec![50.0, 100.0]), ("two".into(), vec![100.0, 200.0])];
-        Samples { groups, seed: 1 }
+        samples_of([("one", vec![50.0, 100.0]), ("two", vec![100.0, 200.0])])
     }
 
     #[test]
@@ -154,12 +161,18 @@ mod tests {
         assert_eq!(cell(nobody), Cell::none());
     }
 
+    /// Samples of these subjects, for tests of what follows from them.
+    pub fn samples_of<S>(groups: impl IntoIterator<Item = (&'static str, Vec<S>)>) -> Samples<S> {
+        let groups = groups.into_iter().map(|(name, all)| (name.to_owned(), all)).collect();
+        Samples { groups, seed: 1 }
+    }
+
     #[test]
     fn columns_become_a_table_with_a_row_for_each_subject() {
         let table = samples()
             .table("Rates")
             .medians("rate", Unit::PerSecond, |&value| value)
-            .means("mean of some", Unit::Mean, |&value| (value > 50.0).then_some(value))
+            .means("mean of some", |&value| (value > 50.0).then_some(value))
             .sums("all", |&value| value as u64)
             .note("of two rounds");
         let values = |row: usize| table.rows[row].cells.iter().map(|cell| cell.value.unwrap());

@@ -109,7 +109,7 @@ impl Comparing {
 
         for (place, name) in names.iter().enumerate().filter(|_| warm_up) {
             bar.name(format!("warm-up of {name}"));
-            store.sample_if_any(&format!("warm-up/{name}"), || {
+            store.sample(&format!("warm-up/{name}"), || {
                 let slice = self.visit(place, |c| c.slice(place, 0, &bar))?;
                 Ok(slice.map(|slice| slice.requests_per_second))
             })?;

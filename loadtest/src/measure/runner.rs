@@ -72,7 +72,7 @@ pub fn take_turns<T: Serialize + DeserializeOwned>(
 ) -> Result<()> {
     for turn in turns(subjects.len(), rounds, seed) {
         let key = key(experiment, subjects[turn.subject], turn.round);
-        store.sample_if_any(&key, || measure(turn))?;
+        store.sample(&key, || measure(turn))?;
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ pub struct Store {
     path: PathBuf,
     file: File,
     samples: BTreeMap<String, Value>,
+    /// Whether a write failed. It may have left half a line, and the next one would be joined to it.
+    has_failed: bool,
 }
 
 impl Store {
@@ -67,7 +69,7 @@ impl Store {
         let to = || format!("cannot write {show}");
         std::fs::write(&path, &text).with_context(to)?;
         let file = OpenOptions::new().append(true).open(&path).with_context(to)?;
-        Ok(Self { path, file, samples })
+        Ok(Self { path, file, samples, has_failed: false })
     }
 
     /// Whether a sample is there already.
@@ -91,24 +93,13 @@ impl Store {
             .with_context(|| format!("the sample '{key}' in {} is damaged", self.path.display()))
     }
 
-    /// The sample that is there, or one that is made now and saved.
+    /// The sample that is there, or one that is made now and saved; `make` may find that there is
+    /// nothing to be sampled.
     ///
     /// # Errors
-    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none.
+    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none. Once a sample could not
+    /// be written, no other is made.
     pub fn sample<T: Serialize + DeserializeOwned>(
-        &mut self,
-        key: &str,
-        make: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let made = self.sample_if_any(key, || make().map(Some))?;
-        made.with_context(|| format!("no sample '{key}'"))
-    }
-
-    /// The same where `make` may find that there is nothing to be sampled; nothing is saved then.
-    ///
-    /// # Errors
-    /// As for [`sample`](Self::sample).
-    pub fn sample_if_any<T: Serialize + DeserializeOwned>(
         &mut self,
         key: &str,
         make: impl FnOnce() -> Result<Option<T>>,
@@ -116,6 +107,8 @@ impl Store {
         if let Some(found) = self.get(key)? {
             return Ok(Some(found));
         }
+        let show = self.path.display();
+        ensure!(!self.has_failed, "a sample before '{key}' could not be written to {show}");
         interrupt::check()?;
         let made = make()?;
         interrupt::check()?;
@@ -123,8 +116,10 @@ impl Store {
         let value = serde_json::to_value(&made).context("cannot make JSON of a sample")?;
         let line = Line { key: key.into(), value };
         let text = serde_json::to_string(&line).context("cannot make JSON of a sample")? + "\n";
-        self.file.write_all(text.as_bytes()).with_context(|| {
-            format!("the run ends here; all samples before this one are in {}", self.path.display())
+        let written = self.file.write_all(text.as_bytes());
+        self.has_failed = written.is_err();
+        written.with_context(|| {
+            format!("the run ends here; all samples before this one are in {show}")
         })?;
         self.samples.insert(line.key, line.value);
         Ok(Some(made))
@@ -180,13 +175,28 @@ pub mod tests {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("test.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        assert_eq!(store.sample("rate", || Ok(0.1_f64 + 0.2)).unwrap(), 0.1 + 0.2);
+        assert_eq!(store.sample("rate", || Ok(Some(0.1_f64 + 0.2))).unwrap(), Some(0.1 + 0.2));
         assert!(store.sample::<u64>("failed", || anyhow::bail!("no")).is_err());
         drop(store);
         let mut store = Store::open(&json, &header(1), true).unwrap();
         assert_eq!(store.len(), 1);
-        let again: f64 = store.sample("rate", || anyhow::bail!("made again")).unwrap();
-        assert_eq!(again, 0.1 + 0.2);
+        let again = store.sample("rate", || anyhow::bail!("made again")).unwrap();
+        assert_eq!(again, Some(0.1_f64 + 0.2));
+    }
+
+    #[test]
+    fn after_a_write_that_failed_no_sample_is_made_and_the_run_can_be_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("test.json");
+        let mut store = Store::open(&json, &header(1), false).unwrap();
+        store.sample("one", || Ok(Some(1_u64))).unwrap();
+        store.file = File::open(&store.path).unwrap(); // cannot be written
+        let failed = store.sample("two", || Ok(Some(2_u64))).unwrap_err();
+        assert!(format!("{failed:#}").contains("the run ends here"), "{failed:#}");
+        let refusal = store.sample::<u64>("three", || panic!("made")).unwrap_err().to_string();
+        assert!(refusal.contains("could not be written to"), "{refusal}");
+        assert_eq!(store.sample("one", || Ok(Some(9_u64))).unwrap(), Some(1));
+        assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 1);
     }
 
     #[test]
@@ -194,13 +204,13 @@ pub mod tests {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("test.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        store.sample("one", || Ok(1_u64)).unwrap();
+        store.sample("one", || Ok(Some(1_u64))).unwrap();
         store.file.write_all(b"{\"key\":\"two\",\"val").unwrap();
         drop(store);
         let refusal = Store::open(&json, &header(2), true).unwrap_err();
         assert!(format!("{refusal:#}").contains("other servers or options"), "{refusal:#}");
         let mut store = Store::open(&json, &header(1), true).unwrap();
-        assert_eq!(store.sample("two", || Ok(2_u64)).unwrap(), 2);
+        assert_eq!(store.sample("two", || Ok(Some(2_u64))).unwrap(), Some(2));
         drop(store);
         assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 2);
     }

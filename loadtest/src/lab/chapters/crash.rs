@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::netstat::TcpCounters;
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::context::{Context, start};
-use crate::lab::criterion::{Criterion, Limit, estimated, words};
+use crate::lab::criterion::{Criterion, Limit, alone, estimated, words};
 use crate::lab::network_namespace::Namespace;
 use crate::lab::probing::{PROBING, Probing, probe};
 use crate::lab::queues::Queues;
 use crate::lab::samples::Samples;
 use crate::probe::outcome::Outcomes;
-use crate::report::model::{Cell, Picture, Table, Unit};
+use crate::report::model::{Cell, Table, Unit};
 use crate::statistics::estimate::Estimate;
 
 /// The experiment's page.
@@ -23,24 +23,20 @@ const PAGE: &str = include_str!("crash.md");
 /// Who takes part; the hash without the sysctl and with it.
 const SHARED: &str = "shared/epoll";
 const HASH: &str = "reuseport/hash";
-const SHARED_LEAST: &str = "shared/least-conn";
 const OWN_LEAST: &str = "reuseport/least-conn";
+const POLICIES: [&str; 4] = [SHARED, HASH, "shared/least-conn", OWN_LEAST];
 const WITHOUT: &str = "reuseport/hash, tcp_migrate_req 0";
 const WITH: &str = "reuseport/hash, tcp_migrate_req 1";
 
-/// Everybody who asks.
+/// Everybody who asks; losing more than half of them with each death is losing the queue.
 const CLIENTS: u64 = 32;
-
-/// Losing more than this with each death is losing the queue.
 const QUEUE: f64 = CLIENTS as f64 / 2.0;
 
 /// With the sysctl at most this part of what is lost without it.
 const KEPT: f64 = 0.5;
 
-/// How long a worker hangs before it is killed, in milliseconds.
+/// How long a worker hangs before it is killed, and how long clients go on asking after that.
 const HUNG_MS: u64 = 700;
-
-/// How long after the last fault clients go on asking, in milliseconds.
 const AFTER_MS: u64 = 400;
 
 /// The two ways to die, and their place in a sample: at once, or after it was stopped for a while.
@@ -50,15 +46,12 @@ const HUNG: usize = 1;
 /// What came of one death.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Dead {
-    /// Requests without a good answer, and all.
-    lost: u64,
-    attempted: u64,
     /// How requests ended.
     outcomes: Outcomes,
     /// Who waited on the dead worker's socket when it was last looked at, and on all others.
     queued: Option<[u32; 2]>,
     /// The longest that a good answer took, in microseconds.
-    longest: f64,
+    longest: Option<f64>,
     /// What the kernel counted.
     counters: TcpCounters,
 }
@@ -68,7 +61,7 @@ type Deaths = [Dead; 2];
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (present, mut missing) = context.policies(&[SHARED, HASH, SHARED_LEAST, OWN_LEAST]);
+    let (present, mut missing) = context.policies(&POLICIES);
     let (namespaces, only_one) = Namespace::both();
     let apart = only_one.is_none();
     missing.extend(only_one);
@@ -77,16 +70,14 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         // Only where the hash chooses does the sysctl change anything: a shared socket is not
         // closed, and the steering program migrates without it.
         let of_hash =
-            namespaces.iter().map(|&it| (if it.migrates { WITH } else { WITHOUT }, server, it));
+            namespaces.iter().map(|&it| (if it.migrates { WITH } else { WITHOUT }, (server, it)));
         match policy {
             HASH => cases.extend(of_hash),
-            _ => cases.push((policy, server, namespaces[0])),
+            _ => cases.push((policy, (server, namespaces[0]))),
         }
     }
-    let names: Vec<&str> = cases.iter().map(|(name, ..)| *name).collect();
     let (rounds, first) = context.choose((7, 400), (2, 200));
-    let deaths = context.in_turns("deaths", &names, rounds, |place| {
-        let (_, server, namespace) = cases[place];
+    let deaths = context.in_turns("deaths", rounds, &cases, |&(server, namespace)| {
         let die = |death| namespace.within(|| die(server, death, first));
         Ok([die(KILLED)?, die(HUNG)?])
     })?;
@@ -112,97 +103,51 @@ fn die(server: &str, death: usize, first: u64) -> Result<Dead> {
     // The last look or two before it died.
     let since = at.saturating_sub(Duration::from_millis(120));
     Ok(Dead {
-        lost: probed.lost(),
-        attempted: probed.attempted,
         outcomes: probed.outcomes,
         queued: dead.pid.and_then(|pid| queues.longest(pid, since, at)),
-        longest: probed.latency.max as f64,
+        longest: probed.latency_us.map(|latency| latency.max as f64),
         counters: TcpCounters::now()?.since(&before),
     })
 }
 
 /// Requests lost for each death.
 fn lost(deaths: &Samples<Deaths>, case: &str, death: usize) -> Estimate {
-    deaths.mean(case, |both| both[death].lost as f64)
+    deaths.mean(case, |both| both[death].outcomes.lost() as f64)
 }
 
 fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Findings {
-    let [shared, without, with] = [SHARED, WITHOUT, WITH].map(|case| lost(deaths, case, HUNG));
+    let hung = |case: &str| lost(deaths, case, HUNG);
+    let [shared, without, with] = [SHARED, WITHOUT, WITH].map(hung);
+    let per_death = |label: &str, found| estimated(label, found).digits(1);
     let loses = Criterion::All(vec![
-        estimated("lost with a worker that hung: own sockets {}", without)
-            .digits(1)
+        per_death("lost with a worker that hung: own sockets {}", without)
             .must_be(Limit::Above(QUEUE)),
-        estimated("shared {}", shared).digits(1).must_be(Limit::AtMost(QUEUE)),
+        per_death("shared {}", shared).must_be(Limit::AtMost(QUEUE)),
     ]);
     let label = format!("lost with it {{}}, without it {}", words(without, 1));
-    let helps = estimated(label, with).digits(1).must_be(Limit::Below(without.value * KEPT));
+    let helps = per_death(&label, with).must_be(Limit::Below(without.value * KEPT));
     let only_one = "it needs a network namespace, where the sysctl can be set";
     let missing_why = if apart { "nothing was sampled" } else { only_one };
-    let advice = match loses.met() {
-        Some(true) => advice(deaths, helps.met()),
-        _ => String::new(),
-    };
-    let mut picture = deaths.bars(
-        format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients"),
-        Unit::Mean,
-        |case| lost(deaths, case, HUNG),
-    );
-    if let Picture::Bars { reference, .. } = &mut picture {
-        *reference = Some((CLIENTS as f64, "every client".into()));
-    }
+    let figures = [
+        ("shared", alone(shared, 1)),
+        ("without", alone(without, 1)),
+        ("with", alone(with, 1)),
+        ("own_least", alone(hung(OWN_LEAST), 1)),
+        ("killed", alone(lost(deaths, WITHOUT, KILLED), 1)),
+        ("shared_killed", alone(lost(deaths, SHARED, KILLED), 1)),
+    ];
     Findings {
-        answer: answer(deaths),
-        claims: judged(PAGE, &[(&loses, missing_why), (&helps, missing_why)]),
-        advice,
-        picture: Some(picture),
+        picture: deaths.bars(
+            format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients"),
+            Unit::Mean,
+            Some((CLIENTS as f64, "every client")),
+            hung,
+        ),
         tables: vec![table(deaths)],
         evidence: vec![evidence(deaths, apart)],
         missing,
+        ..Findings::of(PAGE, &[(&loses, missing_why), (&helps, missing_why)], &figures)
     }
-}
-
-fn answer(deaths: &Samples<Deaths>) -> String {
-    let one = |case: &str, death: usize| {
-        let lost = lost(deaths, case, death).value;
-        (!lost.is_nan()).then(|| format!("{lost:.1}"))
-    };
-    let [shared, without, with] = [SHARED, WITHOUT, WITH].map(|case| one(case, HUNG));
-    let (own, how) = match (&without, &with) {
-        (None, Some(with)) => (Some(with), " and the kernel migrates, as this machine does,"),
-        _ => (without.as_ref(), ""),
-    };
-    let (Some(own), Some(shared)) = (own, shared) else {
-        return "Here not both ways of listening could be compared.".into();
-    };
-    let mut answer = format!(
-        "A worker that hangs and is killed takes {own} of {CLIENTS} clients with it if it has a \
-         socket of its own{how}, and {shared} if all share one."
-    );
-    if let (Some(_), Some(with)) = (&without, &with) {
-        answer += &format!(" With tcp_migrate_req it is {with}.");
-    }
-    if let (Some(own), Some(shared)) = (one(WITHOUT, KILLED), one(SHARED, KILLED)) {
-        answer += &format!(
-            " Killed while it works it costs {own} with a socket of its own and {shared} with a shared \
-             one: what it had accepted is lost with either, and nothing can prevent that."
-        );
-    }
-    answer
-}
-
-fn advice(deaths: &Samples<Deaths>, helps: Option<bool>) -> String {
-    let lost = |case| lost(deaths, case, HUNG).value;
-    let mut ways = vec!["share the socket".to_owned()];
-    if helps == Some(true) {
-        ways.push(format!("set tcp_migrate_req ({:.1} lost)", lost(WITH)));
-    }
-    if !lost(OWN_LEAST).is_nan() {
-        let lost = lost(OWN_LEAST);
-        ways.push(format!(
-            "let --steer least-conn choose, which migrates by itself ({lost:.1} lost)"
-        ));
-    }
-    format!("To keep the queue of a dead worker: {}.", ways.join(", or "))
 }
 
 fn table(deaths: &Samples<Deaths>) -> Table {
@@ -217,7 +162,7 @@ fn table(deaths: &Samples<Deaths>) -> Table {
         .sums("timed out", sum(|all| all.timed_out_answering + all.timed_out_connecting))
         .sums("refused", sum(|outcomes| outcomes.refused))
         .cells("deaths", Unit::Count, |_, all| Cell::count(2 * all.len() as u64))
-        .sums("requests", |both| both.iter().map(|dead| dead.attempted).sum())
+        .sums("requests", sum(Outcomes::total))
         .note("of each death the mean; the outcomes of all deaths together")
 }
 
@@ -232,13 +177,11 @@ fn evidence(deaths: &Samples<Deaths>, apart: bool) -> Table {
     };
     deaths
         .table("What the kernel saw, for each worker that hung and was killed")
-        .means("waiting on its socket", Unit::Mean, |both| {
-            both[HUNG].queued.map(|queued| f64::from(queued[0]))
-        })
-        .means("TCPMigrateReqSuccess", Unit::Mean, counted(|all| all.migrate_success))
-        .means("TCPMigrateReqFailure", Unit::Mean, counted(|all| all.migrate_failure))
-        .means("ListenDrops", Unit::Mean, counted(|all| Some(all.listen_drops)))
-        .means("ListenOverflows", Unit::Mean, counted(|all| Some(all.listen_overflows)))
+        .means("waiting on its socket", |both| both[HUNG].queued.map(|queued| f64::from(queued[0])))
+        .means("TCPMigrateReqSuccess", counted(|all| all.migrate_success))
+        .means("TCPMigrateReqFailure", counted(|all| all.migrate_failure))
+        .means("ListenDrops", counted(|all| Some(all.listen_drops)))
+        .means("ListenOverflows", counted(|all| Some(all.listen_overflows)))
         .middles("longest answer", Unit::Microseconds, |both| both[HUNG].longest)
         .note(format!(
             "{whose}; the queue by sock_diag, just before; means, of the longest answer the median"
@@ -248,68 +191,44 @@ fn evidence(deaths: &Samples<Deaths>, apart: bool) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{self, NotDecidable, NotReproduced, Reproduced};
+    use crate::lab::samples::tests::samples_of;
 
-    fn deaths(case: &str, lost: &[u64]) -> (String, Vec<Deaths>) {
+    fn deaths(lost: &[u64]) -> Vec<Deaths> {
+        let counters = TcpCounters {
+            listen_overflows: 0,
+            listen_drops: 0,
+            migrate_success: Some(0),
+            migrate_failure: Some(0),
+        };
         let dead = |lost: u64| Dead {
-            lost,
-            attempted: 1000,
             outcomes: Outcomes { ok: 1000 - lost, reset: lost, ..Outcomes::default() },
             queued: Some([31, 0]),
-            longest: 1000.0,
-            counters: TcpCounters {
-                listen_overflows: 0,
-                listen_drops: 0,
-                migrate_success: Some(0),
-                migrate_failure: Some(0),
-            },
+            longest: Some(1000.0),
+            counters,
         };
-        (case.into(), lost.iter().map(|&lost| [dead(3), dead(lost)]).collect())
-    }
-
-    fn found(groups: Vec<(String, Vec<Deaths>)>, apart: bool) -> Findings {
-        findings(&Samples { groups, seed: 1 }, apart, vec![])
-    }
-
-    fn usual(own: &[u64], with: &[u64], shared: &[u64]) -> Findings {
-        let cases = [(SHARED, shared), (WITHOUT, own), (WITH, with), (OWN_LEAST, with)];
-        found(cases.map(|(case, lost)| deaths(case, lost)).into(), true)
-    }
-
-    fn verdicts(found: &Findings) -> Vec<Verdict> {
-        found.claims.iter().map(|claim| claim.verdict.clone()).collect()
+        lost.iter().map(|&lost| [dead(3), dead(lost)]).collect()
     }
 
     #[test]
-    fn a_queue_that_is_lost_and_is_kept_with_the_sysctl_reproduces_both_claims() {
-        let found = usual(&[32, 31, 33], &[2, 3, 1], &[2, 4, 3]);
-        assert_eq!(verdicts(&found), [Reproduced, Reproduced]);
-        for words in [
+    fn a_queue_is_lost_or_kept_or_it_cannot_be_told() {
+        let kept = [
             "takes 32.0 of 32 clients with it",
-            "With tcp_migrate_req it is 2.0.",
-            "costs 3.0 with a socket of its own and 3.0 with a shared one",
+            "With tcp_migrate_req it is 2.0,",
+            "costs 3.0 with a socket of its own and 3.0 with",
+            "migrates by itself (2.0 lost).",
+        ];
+        for (own, with, shared, verdicts, words) in [
+            (&[32, 31, 33][..], &[2, 3, 1][..], &[2, 4, 3][..], "++", &kept[..]),
+            (&[3, 2, 4], &[3, 2, 4], &[2, 4, 3], "--", &[]),
+            // If a shared socket loses as much, it is not the kind of socket.
+            (&[32, 31, 33], &[30, 31, 30], &[32, 31, 30], "--", &[]),
+            (&[32, 2, 32, 2], &[32, 1, 32, 1], &[2, 4, 3], "??", &[]),
         ] {
-            assert!(found.answer.contains(words), "{}", found.answer);
+            let cases = [(SHARED, shared), (WITHOUT, own), (WITH, with), (OWN_LEAST, with)];
+            let all = samples_of(cases.map(|(case, lost)| (case, deaths(lost))));
+            findings(&all, true, vec![]).expect(verdicts, words);
         }
-        assert!(found.advice.contains("migrates by itself (2.0 lost)"), "{}", found.advice);
-    }
-
-    #[test]
-    fn where_little_is_lost_nothing_is_reproduced() {
-        let little = usual(&[3, 2, 4], &[3, 2, 4], &[2, 4, 3]);
-        assert_eq!(verdicts(&little), [NotReproduced, NotReproduced]);
-        // If a shared socket loses as much, it is not the kind of socket.
-        let all = usual(&[32, 31, 33], &[30, 31, 30], &[32, 31, 30]);
-        assert_eq!(verdicts(&all), [NotReproduced, NotReproduced]);
-    }
-
-    #[test]
-    fn what_varies_too_much_or_cannot_be_set_is_not_decided() {
-        let all = verdicts(&usual(&[32, 2, 32, 2], &[32, 1, 32, 1], &[2, 4, 3]));
-        assert!(all.iter().all(|verdict| matches!(verdict, NotDecidable(_))), "{all:?}");
-        let found = found(vec![deaths(SHARED, &[2, 3]), deaths(WITHOUT, &[32, 31])], false);
-        assert_eq!(found.claims[0].verdict, Reproduced);
-        let words = found.claims[1].verdict.words();
-        assert!(words.contains("namespace"), "{words}");
+        let only_one = samples_of([(SHARED, deaths(&[2, 3])), (WITHOUT, deaths(&[32, 31]))]);
+        findings(&only_one, false, vec![]).expect("+?", &["namespace"]);
     }
 }

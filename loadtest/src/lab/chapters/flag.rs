@@ -3,15 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
 
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::{Findings, judged};
-use crate::lab::client::ask_once;
+use crate::lab::chapter::Findings;
+use crate::lab::client::{ask_once, bound};
 use crate::lab::context::{Context, start};
 use crate::lab::criterion::Criterion;
+use crate::lab::queues::who_listens;
 use crate::lab::samples::Samples;
 use crate::report::model::{Cell, Table, Unit};
 use crate::server::{Server, ours};
@@ -25,10 +25,8 @@ const SHARED: &str = "shared";
 const FLAG: &str = "flag, then fork";
 const OWN: &str = "own sockets";
 
-/// Connections that are opened.
+/// Connections that are opened, and that may wait.
 const CONNECTIONS: usize = 40;
-
-/// Connections that may wait.
 const BACKLOG: i32 = 1024;
 
 /// What was seen of a server.
@@ -46,31 +44,26 @@ struct Seen {
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let shared = context.sample(SHARED, || on_one_socket(false))?;
-    let flag = context.sample(FLAG, || on_one_socket(true))?;
-    let own = context.sample(OWN, || look(start("reuseport")?, None))?;
-    Ok(findings(shared, flag, own))
+    let servers = [(SHARED, Some(false)), (FLAG, Some(true)), (OWN, None)];
+    let seen = context.in_turns("seen", 1, &servers, |flag| match flag {
+        Some(flag) => on_one_socket(*flag),
+        None => look(start("reuseport")?, None),
+    })?;
+    Ok(findings(&seen))
 }
 
 /// One socket, bound here and inherited by workers that are forked.
 fn on_one_socket(flag: bool) -> Result<Seen> {
-    let socket = socket(flag)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), flag)?;
     socket.listen(BACKLOG)?;
     let flag = socket.reuse_port()?;
     look(ours::start_on(OwnedFd::from(socket), &[])?, Some(flag))
 }
 
-fn socket(flag: bool) -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("cannot make a socket")?;
-    socket.set_reuse_port(flag)?;
-    Ok(socket)
-}
-
 fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     let address = server.address();
     // Bound, and closed at once: since it never listens it gets no connection.
-    let lets_others_in = socket(true)?.bind(&address.into()).is_ok();
+    let lets_others_in = bound(address, true).is_ok();
     let listeners = listeners(address.port())?;
     for _ in 0..CONNECTIONS {
         ask_once(address)?;
@@ -80,47 +73,33 @@ fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     Ok(Seen { flag, lets_others_in, listeners, accepted })
 }
 
-fn findings(shared: Seen, flag: Seen, own: Seen) -> Findings {
-    let [one, sockets, many] = [&shared, &flag, &own].map(|seen| seen.listeners.len());
-    let workers = flag.accepted.len();
-    let others = match (shared.lets_others_in, flag.lets_others_in) {
-        (false, true) => {
-            " What the flag did is to open the port: another socket could be bound to it, which \
-             without the flag could not."
-        }
-        _ => "",
-    };
+fn findings(seen: &Samples<Seen>) -> Findings {
+    let of = |name: &str| &seen.of(name)[0];
+    let count = |name: &str| of(name).listeners.len();
+    let [one, sockets, own] = [SHARED, FLAG, OWN].map(count);
     let in_words = format!("{sockets} socket{}", if sockets == 1 { "" } else { "s" });
-    let answer = format!(
-        "{in_words}, for {workers} workers: with the flag set before the fork there {} as without it \
-         ({one}), while workers that bind for themselves have {many}.{others}",
-        if sockets == one { "are as many" } else { "are not as many" },
-    );
-    let without_effect = Criterion::Fact(in_words, "1 socket".into(), Some(sockets == 1));
-    let advice = format!(
-        "Have each worker bind a socket of its own, after it was started: then there are {many} \
-         for {} workers.",
-        own.accepted.len()
-    );
-    let groups = [(SHARED, shared), (FLAG, flag), (OWN, own)];
-    let seen =
-        Samples { groups: groups.map(|(name, seen)| (name.into(), vec![seen])).into(), seed: 0 };
-    let counted = |name: &str| {
-        let value = seen.of(name).iter().map(|seen| seen.listeners.len()).sum::<usize>() as f64;
-        Estimate::exact(value)
-    };
+    let without_effect = Criterion::Fact(in_words.clone(), "1 socket".into(), Some(sockets == 1));
+    let opened = of(FLAG).lets_others_in && !of(SHARED).lets_others_in;
+    let workers = of(FLAG).accepted.len();
+    let figures = [
+        ("sockets", in_words),
+        ("workers", workers.to_string()),
+        ("as_many", if sockets == one { "are as many" } else { "are not as many" }.into()),
+        ("one", one.to_string()),
+        ("own", own.to_string()),
+        ("own_workers", of(OWN).accepted.len().to_string()),
+        ("opened", if opened { "another socket could be bound to it" } else { "" }.into()),
+    ];
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&without_effect, "")]),
-        advice,
-        picture: Some(seen.bars(
+        picture: seen.bars(
             format!("Listening sockets of {workers} workers"),
             Unit::Count,
-            counted,
-        )),
-        tables: vec![table(&seen)],
-        evidence: vec![evidence(&seen)],
-        missing: vec![],
+            None,
+            |name| Estimate::exact(count(name) as f64),
+        ),
+        tables: vec![table(seen)],
+        evidence: vec![who_listens(seen, |seen| &seen.listeners)],
+        ..Findings::of(PAGE, &[(&without_effect, "")], &figures)
     }
 }
 
@@ -146,54 +125,39 @@ fn table(all: &Samples<Seen>) -> Table {
         ))
 }
 
-fn evidence(all: &Samples<Seen>) -> Table {
-    let columns = [("inode", Unit::Text), ("queued", Unit::Count), ("at most", Unit::Count)];
-    let mut table = Table::new("Who listens, by sock_diag", &columns);
-    for (name, seen) in &all.groups {
-        for Listener { inode, queued, backlog, .. } in seen.iter().flat_map(|seen| &seen.listeners)
-        {
-            let counts = [*queued, *backlog].map(|count| Cell::count(count.into()));
-            let [queued, backlog] = counts;
-            table.row(name, [Cell::text(inode.to_string()), queued, backlog]);
-        }
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict;
+    use crate::lab::samples::tests::samples_of;
 
-    fn with_flag(sockets: u64) -> Findings {
-        let seen = |flag: Option<bool>, lets_others_in: bool, sockets: u64| {
+    #[test]
+    fn one_socket_in_spite_of_the_flag_reproduces_the_claim_and_more_refute_it() {
+        let seen = |flag, lets_others_in, sockets: u64| {
             let address = ([127, 0, 0, 1], 1).into();
             let listener = |inode| Listener { address, inode, uid: 0, queued: 0, backlog: 8 };
             let listeners = (0..sockets).map(listener).collect();
-            Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }
+            vec![Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }]
         };
-        findings(seen(Some(false), false, 1), seen(Some(true), true, sockets), seen(None, true, 4))
-    }
-
-    #[test]
-    fn one_socket_in_spite_of_the_flag_reproduces_the_claim() {
-        let found = with_flag(1);
-        assert_eq!(found.claims[0].verdict, Verdict::Reproduced);
-        assert_eq!(found.claims[0].ours, "1 socket");
-        let start = "1 socket, for 4 workers: with the flag set before the fork there are as many \
-                     as without it (1), while workers that bind for themselves have 4. What the \
-                     flag did";
-        assert!(found.answer.starts_with(start), "{}", found.answer);
-        assert_eq!(found.evidence[0].rows.len(), 1 + 1 + 4);
-        // Of a socket that is not ours, the flag shows in who may bind.
-        let flags = found.tables[0].rows.iter().map(|row| row.cells[0].text.as_deref());
-        assert_eq!(flags.collect::<Vec<_>>(), [Some("no"), Some("yes"), Some("yes")]);
-    }
-
-    #[test]
-    fn a_kernel_that_made_more_of_it_would_refute_the_claim() {
-        let found = with_flag(4);
-        assert_eq!(found.claims[0].verdict, Verdict::NotReproduced);
-        assert!(found.answer.starts_with("4 sockets, for 4 workers"), "{}", found.answer);
+        for (sockets, verdict, words) in [
+            (
+                1,
+                "+",
+                "1 socket, for 4 workers: with the flag set before the fork there are as many as \
+                      without it (1), while workers that bind for themselves have 4. What the flag did \
+                      is to open the port: another socket",
+            ),
+            (4, "-", "4 sockets, for 4 workers"),
+        ] {
+            let found = findings(&samples_of([
+                (SHARED, seen(Some(false), false, 1)),
+                (FLAG, seen(Some(true), true, sockets)),
+                (OWN, seen(None, true, 4)),
+            ]));
+            found.expect(verdict, &[words]);
+            assert_eq!(found.evidence[0].rows.len() as u64, 1 + sockets + 4);
+            // Of a socket that is not ours, the flag shows in who may bind.
+            let flags = found.tables[0].rows.iter().map(|row| row.cells[0].text.as_deref());
+            assert_eq!(flags.collect::<Vec<_>>(), [Some("no"), Some("yes"), Some("yes")]);
+        }
     }
 }

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::interrupt;
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
+use crate::lab::client::bound;
 use crate::lab::context::Context;
 use crate::lab::criterion::{Criterion, Limit, estimated, words};
-use crate::lab::interleaved::{Interleaved, Subject, WrkSample};
+use crate::lab::interleaved::{Interleaved, Subject, cpu_us, switches_each};
 use crate::lab::samples::{Samples, estimate};
 use crate::matrix::workloads::POLICIES;
+use crate::measure::comparison::Slice;
 use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::median;
@@ -50,15 +52,14 @@ const SLICES: u32 = 3;
 const HERD: &str = "shared/epoll";
 
 /// What was served with so many workers.
-type Field = (u32, Samples<WrkSample>);
+type Field = (u32, Samples<Slice>);
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let names = SOCKETS.map(|sockets| plural(sockets, "socket"));
-    let names = names.each_ref().map(String::as_str);
+    let subjects = SOCKETS.map(|sockets| (plural(sockets, "socket"), sockets));
     let rounds = context.choose(ROUNDS, ROUNDS / 2);
-    let connect = |place: usize| connect_to_one_of(SOCKETS[place]);
-    let choices = context.in_turns("choice", &names, rounds, connect)?;
+    let choices =
+        context.in_turns("choice", rounds, &subjects, |&count| connect_to_one_of(count))?;
     let all = POLICIES.map(|(name, _)| name);
     let (policies, missing) = context.policies(context.choose(&all[..], &FEW_POLICIES[..]));
     let mut fields = Vec::new();
@@ -83,11 +84,9 @@ fn connect_to_one_of(sockets: u32) -> Result<f64> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
     let mut listeners = Vec::new();
     for number in 0..sockets {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+        let socket = bound(address, true)
             .with_context(|| format!("cannot open {sockets} sockets; raise `ulimit -Hn`"))?;
-        socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
         socket.listen(128)?;
         if number == 0 {
             address = socket.local_addr()?.as_socket().context("a TCP socket without address")?;
@@ -130,68 +129,37 @@ fn is_herd(slices: &[f64]) -> Criterion {
 }
 
 fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> Findings {
-    let many = of_one(choices, "256 sockets");
-    let longer = |label: &str, found, limit| {
+    let longer = |sockets: u32, limit| {
+        let label = format!("{sockets} sockets: {{}} times the time of one");
+        let found = of_one(choices, &plural(sockets, "socket"));
         estimated(label, found).digits(3).must_be(Limit::AtLeast(limit))
     };
-    let costs = longer("256 sockets: {} times the time of one", many, TOO_MUCH);
+    let (costs, scans) = (longer(256, TOO_MUCH), longer(1024, A_SCAN));
     let with = |workers: u32| fields.iter().find(|(found, _)| *found == workers);
-    let switches = with(256).map_or(vec![], |(_, all)| all.each(HERD, WrkSample::switches_each));
-    let scans =
-        longer("1024 sockets: {} times the time of one", of_one(choices, "1024 sockets"), A_SCAN);
+    let switches = with(256).map_or(vec![], |(_, all)| all.each(HERD, switches_each));
     let of_four = |policy: &str| {
         let rate = |workers| median(&with(workers)?.1.each(policy, |s| s.requests_per_second));
-        Some(rate(256)? / rate(4)?)
+        Some(format!("{:.2}", rate(256)? / rate(4)?))
     };
-    let part = |policy| of_four(policy).map_or("-".into(), |part| format!("{part:.2}"));
-    let answer = format!(
-        "A connection to one of 256 sockets takes {} times as long as to a single one: choosing costs \
-         {}. What does cost is to wake workers: with 256 of them instead of 4, a shared socket with epoll \
-         serves {} of the connections, own sockets with the hash {}.",
-        words(many, 3),
-        match costs.met() {
-            Some(true) => "something",
-            Some(false) => "next to nothing",
-            None => "no more than this machine's noise lets one see",
-        },
-        part(HERD),
-        part("reuseport/hash")
-    );
-    let better = [
-        ("shared/exclusive", "a shared socket with exclusive wake-ups serves"),
-        ("shared/least-conn", "with least-conn"),
-        ("reuseport/least-conn", "own sockets with least-conn"),
+    let better = ["shared/exclusive", "shared/least-conn", "reuseport/least-conn"];
+    let better = better.iter().filter_map(|name| Some(format!("{name} {}", of_four(name)?)));
+    let figures = [
+        ("many", words(of_one(choices, "256 sockets"), 3)),
+        ("herd", of_four(HERD).unwrap_or_default()),
+        ("hash", of_four("reuseport/hash").unwrap_or_default()),
+        ("better", better.collect::<Vec<_>>().join(", ")),
     ];
-    let better: Vec<String> = better
-        .into_iter()
-        .filter_map(|(policy, text)| Some(format!("{text} {:.2}", of_four(policy)?)))
-        .collect();
-    let advice = format!(
-        "Run as many workers as there are cores. Where there are many more: {} of what 4 workers do.",
-        better.join(", ")
-    );
+    let by_workers = |title, unit, figure| by_workers(fields, title, unit, figure);
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&costs, ""), (&scans, ""), (&is_herd(&switches), "")]),
-        advice: if better.is_empty() { String::new() } else { advice },
         picture: Some(picture(fields)),
         tables: vec![
             choice(choices),
-            by_workers(fields, "Connections/s", Unit::PerSecond, |s| s.requests_per_second),
-            by_workers(
-                fields,
-                "CPU per connection, all workers",
-                Unit::Microseconds,
-                WrkSample::cpu_us,
-            ),
+            by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second)),
+            by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us),
         ],
-        evidence: vec![by_workers(
-            fields,
-            "Context switches per connection",
-            Unit::Mean,
-            WrkSample::switches_each,
-        )],
+        evidence: vec![by_workers("Context switches per connection", Unit::Mean, switches_each)],
         missing,
+        ..Findings::of(PAGE, &[(&costs, ""), (&scans, ""), (&is_herd(&switches), "")], &figures)
     }
 }
 
@@ -221,12 +189,12 @@ fn by_workers(
     fields: &[Field],
     title: &str,
     unit: Unit,
-    figure: impl Fn(&WrkSample) -> f64,
+    figure: fn(&Slice) -> Option<f64>,
 ) -> Table {
     let Some((_, first)) = fields.first() else { return Table::new(title, &[]) };
     let mut grid = first.table(title);
     for (workers, all) in fields {
-        let cell = |name: &str, _: &[WrkSample]| Cell::maybe(median(&all.each(name, &figure)));
+        let cell = |name: &str, _: &[Slice]| Cell::maybe(median(&all.each(name, figure)));
         grid = grid.cells(&plural(*workers, "worker"), unit, cell);
     }
     grid.note(format!("medians of {SLICES} slices"))
@@ -245,40 +213,32 @@ fn choice(choices: &Samples<f64>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict;
-    use crate::lab::interleaved::tests::slice;
-
-    fn found(grows: f64, herd: u64) -> Findings {
-        let times = |sockets: u32| {
-            let time = 20.0 * (1.0 + grows * f64::from(sockets - 1) / 1023.0);
-            (0..12).map(|round| time * (1.0 + f64::from(round % 3) * 0.01)).collect()
-        };
-        let groups = SOCKETS.map(|sockets| (plural(sockets, "socket"), times(sockets))).into();
-        let field = |workers: u32, switches: u64| {
-            let slices = |rate| vec![WrkSample { switches, ..slice(rate, &[10; 4]) }; 3];
-            let groups = [(HERD, 20_000.0), ("reuseport/hash", 19_000.0)];
-            let groups = groups.map(|(name, rate)| (name.into(), slices(rate))).into();
-            (workers, Samples { groups, seed: 1 })
-        };
-        let fields = [field(4, 80), field(256, 40 * herd)];
-        findings(&Samples { groups, seed: 1 }, &fields, vec![])
-    }
-
-    fn verdicts(findings: &Findings) -> Vec<bool> {
-        findings.claims.iter().map(|claim| claim.verdict == Verdict::Reproduced).collect()
-    }
+    use crate::lab::samples::tests::samples_of;
+    use crate::measure::fixture::slice;
 
     #[test]
-    fn a_choice_that_costs_nothing_and_a_herd_are_told() {
-        let found = found(0.01, 200);
-        assert_eq!(verdicts(&found), [false, false, true]);
-        assert!(found.answer.contains("next to nothing"), "{}", found.answer);
-        assert_eq!(found.tables[1].rows[0].cells[1].value, Some(20_000.0));
-    }
-
-    #[test]
-    fn a_kernel_that_looks_at_every_socket_would_be_found() {
-        assert_eq!(verdicts(&found(5.0, 3)), [true, true, false]);
+    fn what_choosing_costs_a_scan_and_a_herd_are_told() {
+        for (grows, herd, verdicts, words) in
+            [(0.01, 200, "--+", "costs next to nothing. What does cost"), (5.0, 3, "++-", "")]
+        {
+            let times = |sockets: u32| {
+                let time = 20.0 * (1.0 + grows * f64::from(sockets - 1) / 1023.0);
+                (0..12).map(|round| time * (1.0 + f64::from(round % 3) * 0.01)).collect()
+            };
+            let groups = SOCKETS.map(|sockets| (plural(sockets, "socket"), times(sockets)));
+            let choices = Samples { groups: groups.into(), seed: 1 };
+            let field = |workers: u32, switches: u64| {
+                let slices = |rate| {
+                    let server_switches = Some(switches * rate);
+                    vec![Slice { server_switches, ..slice(0, rate, &[10; 4]) }; 3]
+                };
+                let groups = [(HERD, slices(20_000)), ("reuseport/hash", slices(19_000))];
+                (workers, samples_of(groups))
+            };
+            let found = findings(&choices, &[field(4, 2), field(256, herd)], vec![]);
+            found.expect(verdicts, &[words, "serves 1.00 of the connections"]);
+            assert_eq!(found.tables[1].rows[0].cells[1].value, Some(20_000.0));
+        }
     }
 
     #[test]

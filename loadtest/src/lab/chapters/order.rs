@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::client::ask_once;
 use crate::lab::context::{Context, start};
 use crate::lab::criterion::{Criterion, Limit, estimated, exact, percent};
@@ -60,8 +60,8 @@ enum Who {
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
     let (servers, trials) = context.choose((5, 8), (2, 4));
-    let seen =
-        context.in_turns("servers", &POLICIES, servers, |place| watch(POLICIES[place], trials))?;
+    let policies = POLICIES.map(|policy| (policy, policy));
+    let seen = context.in_turns("servers", servers, &policies, |policy| watch(policy, trials))?;
     Ok(findings(&seen))
 }
 
@@ -173,71 +173,40 @@ fn findings(seen: &Samples<Seen>) -> Findings {
         let turns = of.first().map_or(&[][..], |seen| &seen.turns);
         turns.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
     };
-    let nearly_all = |part: f64, label: String| {
+    let always = |part: f64, label: String| {
         exact(label, part).in_percent().must_be(Limit::AtLeast(NEARLY_ALL))
     };
+    let nearly = |part: Estimate, label: String| {
+        estimated(label, part).in_percent().must_be(Limit::Nearly(NEARLY_ALL))
+    };
+    let three = format!("{}; {{}} of the runs of three had three workers", turns(blocking));
     let takes_turns = Criterion::All(vec![
-        nearly_all(
-            differ(blocking),
-            format!("{}; {{}} of the runs of three had three workers", turns(blocking)),
-        ),
-        nearly_all(repeat(blocking), "{} went to the worker of three before".into()),
+        always(differ(blocking), three),
+        always(repeat(blocking), "{} went to the worker of three before".into()),
     ]);
     let one_takes = seen.median("exclusive", busiest);
-    let takes_all = nearly_all(
-        one_takes.value,
-        format!("{}; the busiest got {}", turns(exclusive), percent(one_takes)),
-    );
-    let lifo = format!("the last got {{}}, the first in order {}", percent(first));
-    let lifo = estimated(lifo, last).in_percent().must_be(Limit::Nearly(NEARLY_ALL));
-    let fixed = estimated("the first in order got {}", first);
-    let fixed = fixed.in_percent().must_be(Limit::Nearly(NEARLY_ALL));
-    let fifo = format!(
-        "Workers that sit in accept(2) {} ({}).",
-        if takes_turns.met() == Some(true) { "take turns" } else { "do not take turns here" },
-        turns(blocking)
-    );
-    let rule = match (lifo.met(), fixed.met()) {
-        (Some(true), _) => format!(
-            "With EPOLLEXCLUSIVE the worker that began to wait last got {} of the connections: it \
-             is LIFO.",
-            percent(last)
-        ),
-        (Some(false), Some(true)) => format!(
-            "With EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun \
-             to wait last, that one got {} of the connections, and the first in order {}. Where \
-             all are idle both rules look the same, as in Cloudflare's six connections.",
-            percent(last),
-            percent(first)
-        ),
-        _ => format!(
-            "With EPOLLEXCLUSIVE, the worker that began to wait last got {} of the connections, \
-             the first in order {}, and who had waited longest {}.",
-            percent(last),
-            percent(first),
-            percent(longest)
-        ),
-    };
-    let advice = format!(
-        "The order matters only where connections are kept: with EPOLLEXCLUSIVE they pile up \
-         in front. --accept least-conn waits in the same way, and its busiest worker gets {} \
-         of connections that are closed at once; but a worker with more open than another stands \
-         back (see spread).",
-        percent(seen.median("least-conn", busiest))
-    );
+    let busiest_got = format!("{}; the busiest got {}", turns(exclusive), percent(one_takes));
+    let takes_all = always(one_takes.value, busiest_got);
+    let lifo = nearly(last, format!("the last got {{}}, the first in order {}", percent(first)));
+    let fixed = nearly(first, "the first in order got {}".into());
+    let figures = [
+        ("turns", turns(blocking)),
+        ("first", percent(first)),
+        ("last", percent(last)),
+        ("longest", percent(longest)),
+        ("least", percent(seen.median("least-conn", busiest))),
+    ];
     let row =
         |(policy, seen): &(String, Vec<Seen>)| Some((policy.clone(), seen.first()?.turns.clone()));
+    let criteria = [&takes_turns, &takes_all, &lifo, &fixed].map(|criterion| (criterion, ""));
     Findings {
-        answer: format!("{fifo} {rule}"),
-        claims: judged(PAGE, &[(&takes_turns, ""), (&takes_all, ""), (&lifo, ""), (&fixed, "")]),
-        advice,
         picture: Some(Picture::Turns {
             title: "Who of three idle workers got each connection".into(),
             rows: seen.groups.iter().filter_map(row).collect(),
         }),
         tables: vec![one_at_a_time(seen), who_was_idle_last(seen)],
         evidence: vec![evidence(seen)],
-        missing: vec![],
+        ..Findings::of(PAGE, &criteria, &figures)
     }
 }
 
@@ -272,67 +241,40 @@ fn evidence(seen: &Samples<Seen>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{self, NotDecidable, NotReproduced, Reproduced};
-
-    fn all(blocking: &[usize], exclusive: &[usize], trials: &[Who]) -> Findings {
-        let seen = |turns: &[usize], trials: &[Who]| {
-            let (turns, trials) = (turns.into(), trials.into());
-            vec![Seen { turns, trials, woken_in_vain: 0.0, switches: 4.0 }; 3]
-        };
-        let groups = vec![
-            ("blocking".into(), seen(blocking, &[Who::Longest; 8])),
-            ("exclusive".into(), seen(exclusive, trials)),
-            ("least-conn".into(), seen(exclusive, trials)),
-        ];
-        findings(&Samples { groups, seed: 1 })
-    }
+    use crate::lab::samples::tests::samples_of;
+    use Who::{First, Last, Longest};
 
     const TURNS: [usize; 12] = [2, 1, 0, 2, 1, 0, 2, 1, 0, 2, 1, 0];
     const SAME: [usize; 12] = [0; 12];
-
-    fn verdicts(found: &Findings) -> Vec<Verdict> {
-        found.claims.iter().map(|claim| claim.verdict.clone()).collect()
-    }
+    const MIXED: [usize; 12] = [0, 0, 1, 2, 2, 1, 0, 1, 1, 2, 0, 0];
+    /// Different workers in each three, but in another order each time.
+    const SHUFFLED: [usize; 12] = [0, 1, 2, 2, 1, 0, 1, 0, 2, 0, 2, 1];
 
     #[test]
-    fn who_is_always_first_in_order_is_not_who_was_idle_last() {
-        let found = all(&TURNS, &SAME, &[Who::First; 8]);
-        assert_eq!(verdicts(&found), [Reproduced, Reproduced, NotReproduced, Reproduced]);
-        assert_eq!(
-            found.answer,
-            "Workers that sit in accept(2) take turns (2 1 0 2 1 0 2 1 0 2 1 0). With \
+    fn turns_favourites_and_who_was_idle_last_are_told_apart() {
+        let always_first = "Workers that sit in accept(2) take turns (2 1 0 2 1 0 2 1 0 2 1 0). With \
              EPOLLEXCLUSIVE it is a fixed order and not LIFO: when another worker had begun to \
              wait last, that one got 0 % (0 to 14) of the connections, and the first in order \
              100 % (86 to 100). Where all are idle both rules look the same, as in Cloudflare's \
-             six connections."
-        );
-    }
-
-    #[test]
-    fn who_was_idle_last_and_gets_it_is_lifo() {
-        let found = all(&TURNS, &SAME, &[Who::Last; 8]);
-        assert_eq!(verdicts(&found)[2..], [Reproduced, NotReproduced]);
-        assert!(found.answer.ends_with("it is LIFO."), "{}", found.answer);
-    }
-
-    #[test]
-    fn sometimes_this_and_sometimes_that_is_not_decidable_only_near_the_limit() {
-        let mut trials = vec![Who::Last; 6];
-        trials.push(Who::First);
-        assert!(matches!(verdicts(&all(&TURNS, &SAME, &trials))[2], NotDecidable(_)));
-        let found = all(&TURNS, &SAME, &[Who::First, Who::Last, Who::Longest]);
-        assert_eq!(verdicts(&found)[2], NotReproduced);
-        assert!(found.answer.contains("who had waited longest 33 %"), "{}", found.answer);
-    }
-
-    #[test]
-    fn no_turns_and_no_favourite_reproduce_nothing() {
-        let mixed = [0, 0, 1, 2, 2, 1, 0, 1, 1, 2, 0, 0];
-        let found = all(&mixed, &mixed, &[Who::First; 8]);
-        assert_eq!(verdicts(&found)[..2], [NotReproduced, NotReproduced]);
-        assert!(found.answer.contains("do not take turns here (0 0 1"), "{}", found.answer);
-        // Different workers in each three, but in another order each time.
-        let shuffled = [0, 1, 2, 2, 1, 0, 1, 0, 2, 0, 2, 1];
-        assert_eq!(verdicts(&all(&shuffled, &SAME, &[]))[0], NotReproduced);
+             six connections.";
+        for (blocking, exclusive, trials, verdicts, words) in [
+            (TURNS, SAME, &[First; 8][..], "++-+", always_first),
+            (TURNS, SAME, &[Last; 8], "+++-", "it is LIFO."),
+            (TURNS, SAME, &[Last, Last, Last, Last, Last, Last, First], "++?-", ""),
+            (TURNS, SAME, &[First, Last, Longest], "++--", "who had waited longest 33 %"),
+            (MIXED, MIXED, &[First; 8], "---+", "do not take turns here (0 0 1"),
+            (SHUFFLED, SAME, &[], "-+??", ""),
+        ] {
+            let seen = |turns: [usize; 12], trials: &[Who]| {
+                let (turns, trials) = (turns.into(), trials.into());
+                vec![Seen { turns, trials, woken_in_vain: 0.0, switches: 4.0 }; 3]
+            };
+            let found = findings(&samples_of([
+                ("blocking", seen(blocking, &[Longest; 8])),
+                ("exclusive", seen(exclusive, trials)),
+                ("least-conn", seen(exclusive, trials)),
+            ]));
+            found.expect(verdicts, &[words]);
+        }
     }
 }

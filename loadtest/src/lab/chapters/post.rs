@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use crate::environment::cores;
 use crate::kernel::affinity;
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::context::Context;
 use crate::lab::criterion::{Limit, estimated, words};
-use crate::lab::interleaved::{Interleaved, Subject, WrkSample};
+use crate::lab::interleaved::{self, Interleaved, Subject, cpu_us};
 use crate::lab::samples::Samples;
+use crate::measure::comparison::Slice;
 use crate::report::model::{Picture, Table, Unit};
 use crate::report::post;
 use crate::statistics::estimate::Estimate;
@@ -42,7 +43,7 @@ struct Setting {
 struct Found {
     cost: &'static str,
     words: String,
-    samples: Samples<WrkSample>,
+    samples: Samples<Slice>,
 }
 
 /// Runs the experiment.
@@ -122,52 +123,29 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
     let slow = Limit::Below((posts_ratio() + 1.0) / 2.0);
     let is_slow = |name| estimated("{}", main.of_shared(name)).digits(3).must_be(slow);
     let [hash, joined, first] = [HASH, JOINED, FIRST].map(is_slow);
-    let explained = hash.met() == Some(false) && first.met() == Some(true);
-    let advice = "On Linux choose by what follows, not by the post; on macOS, share the socket. (One worker \
-                  of four does not mean a quarter, since workers and wrk share two cores here: four workers \
-                  never had four.)";
-    let mut picture =
-        main.samples.bars("Requests/s, of those over a shared socket", Unit::Ratio, |name| {
-            main.of_shared(name)
-        });
-    if let Picture::Bars { bars, reference, .. } = &mut picture {
+    // With the cheaper handler the ratio is nearer to the post's: a worker that is alone leaves the
+    // other core to wrk, and the more wrk has to do for a request, the less that costs.
+    let cheap = found.iter().find(|found| found.cost == CHEAP);
+    let figures = [
+        ("hash", words(main.of_shared(HASH), 3)),
+        ("first", words(main.of_shared(FIRST), 3)),
+        ("cost", main.cost.into()),
+        ("cheap", cheap.map(|cheap| words(cheap.of_shared(FIRST), 3)).unwrap_or_default()),
+        ("post", format!("{:.3}", posts_ratio())),
+    ];
+    let reference = Some((posts_ratio(), "the post"));
+    let title = "Requests/s, of those over a shared socket";
+    let of_shared = |name: &str| main.of_shared(name);
+    let mut picture = main.samples.bars(title, Unit::Ratio, reference, of_shared);
+    if let Some(Picture::Bars { bars, .. }) = &mut picture {
         bars.retain(|bar| bar.name != BASELINE);
-        *reference = Some((posts_ratio(), "the post".into()));
     }
     Findings {
-        answer: answer(found, explained),
-        claims: judged(PAGE, &[(&hash, ""), (&joined, ""), (&first, "")]),
-        advice: if explained { advice.into() } else { String::new() },
-        picture: Some(picture),
+        picture,
         tables: found.iter().map(table).collect(),
         evidence: vec![evidence(&main.samples)],
         missing,
-    }
-}
-
-/// The question's answer. With the cheaper handler the ratio is nearer to the post's: a worker that is
-/// alone leaves the other core to wrk, and the more wrk has to do for a request, the less that costs.
-fn answer(found: &[Found], explained: bool) -> String {
-    let main = &found[0];
-    let [hash, first] = [HASH, FIRST].map(|name| words(main.of_shared(name), 3));
-    let cheap = found.iter().find(|found| found.cost == CHEAP).map(|found| {
-        format!(", and {} with a handler of {}", words(found.of_shared(FIRST), 3), found.cost)
-    });
-    let cheap = cheap.unwrap_or_default();
-    let load = format!("under the post's load, with a handler of {}", main.cost);
-    let post = posts_ratio();
-    match explained {
-        true => format!(
-            "Most likely because macOS gives every connection to one of the sockets (others measured that, \
-             nothing here ran on macOS), so that four workers were compared with one: with Linux made to do \
-             the same (--steer first), own sockets serve {first} of what a shared one does {load}{cheap}, and \
-             the post had {post:.3}. The hash that it suspects is not the cause: with that, own sockets \
-             serve {hash}."
-        ),
-        false => format!(
-            "Own sockets serve {hash} of what a shared one does here {load}, and {first} when one of \
-             them gets all connections{cheap}; the post had {post:.3}."
-        ),
+        ..Findings::of(PAGE, &[(&hash, ""), (&joined, ""), (&first, "")], &figures)
     }
 }
 
@@ -177,68 +155,56 @@ fn table(found: &Found) -> Table {
         .table(format!("Requests/s, {}", found.words))
         .medians("requests/s", Unit::PerSecond, |slice| slice.requests_per_second)
         .estimates("of shared", Unit::Ratio, |name| found.of_shared(name))
-        .middles("CPU per request", Unit::Microseconds, WrkSample::cpu_us)
+        .middles("CPU per request", Unit::Microseconds, cpu_us)
         .note("")
 }
 
 /// Who accepted and who left the CPU, from the scoreboard and from /proc.
-fn evidence(samples: &Samples<WrkSample>) -> Table {
+fn evidence(samples: &Samples<Slice>) -> Table {
     // wrk opens one connection before its load; whoever answers requests has more than that.
-    let busy = |slice: &WrkSample| slice.served.iter().filter(|&&requests| requests > 1).count();
-    samples
-        .table("What the kernel saw")
-        .means("workers that got connections", Unit::Mean, |slice| busy(slice) as f64)
-        .middles("busiest / average worker", Unit::Ratio, WrkSample::unevenness)
-        .middles("switches per request", Unit::Ratio, WrkSample::switches_each)
+    let busy = |slice: &Slice| {
+        slice.workers.iter().filter(|worker| worker.requests.unwrap_or(0) > 1).count() as f64
+    };
+    interleaved::evidence(samples, "What the kernel saw")
+        .means("workers that got connections", busy)
         .note("medians over the slices; of the workers the mean; of each server all processes")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{NotDecidable, NotReproduced, Reproduced};
-    use crate::lab::interleaved::tests::slice;
-
-    fn found(hash: f64, first: f64, spread: f64) -> Findings {
-        let even = [500; 4];
-        let rounds = |ratio: f64, spread: f64, served: &[u64]| {
-            let jitter = |round| if round % 2 == 0 { 1.0 + spread } else { 1.0 - spread };
-            (0..12).map(|round| slice(20_000.0 * ratio * jitter(round), served)).collect()
-        };
-        let groups = vec![
-            (BASELINE.into(), rounds(1.0, 0.0, &even)),
-            (HASH.into(), rounds(hash, spread, &even)),
-            (FIRST.into(), rounds(first, spread, &[2000, 0, 0, 0])),
-            (JOINED.into(), rounds(hash, spread, &even)),
-        ];
-        let words = "handler 70us, 2 cores".into();
-        findings(&[Found { cost: SANIC, words, samples: Samples { groups, seed: 1 } }], vec![])
-    }
+    use crate::lab::samples::tests::samples_of;
+    use crate::measure::fixture::slice;
 
     #[test]
-    fn the_hash_is_not_the_cause_where_only_one_worker_of_four_is_slow() {
-        let verdicts = found(0.97, 0.6, 0.02).claims.into_iter().map(|claim| claim.verdict);
-        assert_eq!(verdicts.collect::<Vec<_>>(), [NotReproduced, NotReproduced, Reproduced]);
-        let posts = posts().map(crate::report::format::count);
-        let theirs = format!("{:.3} ({} of {} requests/s)", posts_ratio(), posts[0], posts[1]);
-        assert_eq!(found(1.0, 1.0, 0.0).claims[0].theirs, theirs);
-        let answer = found(0.97, 0.6, 0.0).answer;
-        assert!(answer.contains("four workers were compared with one:"), "{answer}");
-        assert!(answer.contains("own sockets serve 0.600 (0.600 to 0.600) of"), "{answer}");
-    }
-
-    #[test]
-    fn a_hash_that_is_slow_is_found_and_too_much_noise_decides_nothing() {
-        let slow = found(0.65, 0.6, 0.02);
-        assert_eq!(slow.claims[0].verdict, Reproduced);
-        assert!(slow.answer.starts_with("Own sockets serve 0.65"), "{}", slow.answer);
-        assert!(matches!(found(0.84, 0.80, 0.5).claims[0].verdict, NotDecidable(_)));
-    }
-
-    #[test]
-    fn evidence_names_how_many_workers_had_anything_to_do() {
-        let table = found(1.0, 0.6, 0.0).evidence.remove(0);
-        let workers = |row: usize| table.rows[row].cells[0].value;
-        assert_eq!((workers(1), workers(2)), (Some(4.0), Some(1.0)));
+    fn the_hash_one_that_gets_all_or_too_much_noise_is_told() {
+        let mac =
+            ["four workers were compared with one:", "own sockets serve 0.600 (0.600 to 0.600) of"];
+        for (hash, first, spread, verdicts, words) in [
+            (0.97, 0.6, 0.0, "--+", &mac[..]),
+            (0.97, 0.6, 0.02, "--+", &["The hash that it suspects is not the cause"]),
+            (0.65, 0.6, 0.02, "+++", &["Own sockets serve 0.65"]),
+            (0.84, 0.80, 0.5, "???", &[]),
+        ] {
+            let rounds = |ratio: f64, spread: f64, served: &[u64]| {
+                let jitter = |round| if round % 2 == 0 { 1.0 + spread } else { 1.0 - spread };
+                let rate = |round| (20_000.0 * ratio * jitter(round)).round() as u64;
+                (0..12).map(|round| slice(round, rate(round), served)).collect()
+            };
+            let samples = samples_of([
+                (BASELINE, rounds(1.0, 0.0, &[1; 4])),
+                (HASH, rounds(hash, spread, &[1; 4])),
+                (FIRST, rounds(first, spread, &[1, 0, 0, 0])),
+                (JOINED, rounds(hash, spread, &[1; 4])),
+            ]);
+            let words_of_it = "handler 70us, 2 cores".into();
+            let found = findings(&[Found { cost: SANIC, words: words_of_it, samples }], vec![]);
+            found.expect(verdicts, words);
+            let posts = posts().map(crate::report::format::count);
+            let theirs = format!("{:.3} ({} of {} requests/s)", posts_ratio(), posts[0], posts[1]);
+            assert_eq!(found.claims[0].theirs, theirs);
+            let busy = |row: usize| found.evidence[0].rows[row].cells[2].value;
+            assert_eq!((busy(1), busy(2)), (Some(4.0), Some(1.0)));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::client::Client;
 use crate::lab::context::{Context, start};
 use crate::lab::criterion::{Criterion, Limit, estimated, exact, percent, words};
@@ -13,7 +13,6 @@ use crate::lab::samples::Samples;
 use crate::matrix::workloads::{LOAD_AWARE, POLICIES};
 use crate::report::model::{Cell, Picture, Table, Unit};
 use crate::server::Server;
-use crate::statistics::estimate::Estimate;
 use crate::statistics::significance::{Evenness, evenness};
 
 /// The experiment's page.
@@ -59,9 +58,8 @@ struct Counted {
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
     let (policies, missing) = context.policies(&POLICIES.map(|(name, _)| name));
-    let names: Vec<&str> = policies.iter().map(|(name, _)| *name).collect();
     let rounds = context.choose(40, 5);
-    let seen = context.in_turns("connections", &names, rounds, |place| round(policies[place].1))?;
+    let seen = context.in_turns("connections", rounds, &policies, |server| round(server))?;
     Ok(findings(&seen, missing))
 }
 
@@ -113,25 +111,16 @@ fn sorted(counts: &[u64]) -> Vec<f64> {
     counts
 }
 
-fn busiest_to_least(counts: &[f64]) -> f64 {
-    counts[0] / counts[counts.len() - 1].max(1.0)
-}
-
-fn busiest_to_average(counts: &[f64]) -> f64 {
-    counts[0] * counts.len() as f64 / total(counts)
-}
-
-fn two_busiest(counts: &[f64]) -> f64 {
-    (counts[0] + counts[1]) / total(counts)
-}
-
-fn difference(counts: &[f64]) -> f64 {
-    counts[0] - counts[counts.len() - 1]
-}
-
 fn total(counts: &[f64]) -> f64 {
     counts.iter().sum::<f64>().max(1.0)
 }
+
+/// The figures: the busiest over the one with fewest and over the average, their difference, and
+/// the part of the two busiest.
+const TO_LEAST: fn(&[f64]) -> f64 = |counts| counts[0] / counts[counts.len() - 1].max(1.0);
+const TO_AVERAGE: fn(&[f64]) -> f64 = |counts| counts[0] * counts.len() as f64 / total(counts);
+const DIFFERENCE: fn(&[f64]) -> f64 = |counts| counts[0] - counts[counts.len() - 1];
+const TWO_BUSIEST: fn(&[f64]) -> f64 = |counts| (counts[0] + counts[1]) / total(counts);
 
 /// Each place's part of all connections, over all rounds: the busiest of each round first.
 fn parts(rounds: &[Round], way: usize) -> Vec<f64> {
@@ -153,11 +142,11 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
     let either =
         |of_way: &dyn Fn(usize) -> Criterion| Criterion::Any(vec![of_way(BURST), of_way(TRICKLE)]);
     let to_least = either(&|way| {
-        let found = seen.median(SITS_IN_ACCEPT, of(way, busiest_to_least));
+        let found = seen.median(SITS_IN_ACCEPT, of(way, TO_LEAST));
         let label = format!("{} {{}}:1", WAYS[way]);
         estimated(label, found).digits(1).must_be(Limit::AtLeast(THREE_TO_ONE))
     });
-    let of_two = |way| seen.median(TOKIO, of(way, two_busiest));
+    let of_two = |way| seen.median(TOKIO, of(way, TWO_BUSIEST));
     let most = either(&|way| {
         let label = format!("the two busiest of a {} {{}}", WAYS[way]);
         estimated(label, of_two(way)).in_percent().must_be(Limit::AtLeast(MOST))
@@ -170,39 +159,24 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
     };
     let even = exact(hash.map_or("-".into(), in_words), hash.map_or(f64::NAN, |h| h.as_uneven))
         .must_be(Limit::AtLeast(UNLIKELY));
-    let answer = format!(
-        "The kernel's hash is {}: of {CONNECTIONS} connections its busiest worker of {WORKERS} \
-         gets {} times the average. On a shared socket, as tokio waits for it, the two busiest \
-         workers get {} of a burst and {} of a trickle.",
-        match even.met() {
-            Some(true) => "as even as chance",
-            Some(false) => "not as even as chance here",
-            None => "not judged",
-        },
-        words(seen.median(HASH, of(BURST, busiest_to_average)), 2),
-        percent(of_two(BURST)),
-        percent(of_two(TRICKLE)),
-    );
     let apart = |policy: &str| {
-        let [trickle, burst]: [Estimate; 2] =
-            [TRICKLE, BURST].map(|way| seen.median(policy, of(way, difference)));
+        let [trickle, burst] = [TRICKLE, BURST].map(|way| seen.median(policy, of(way, DIFFERENCE)));
         format!("burst {}, trickle {}", words(burst, 0), words(trickle, 0))
     };
-    let aware = LOAD_AWARE.iter().filter(|policy| !seen.of(policy).is_empty());
+    let took_part = |policy: &&str| !seen.of(policy).is_empty();
+    let aware = LOAD_AWARE.into_iter().filter(took_part);
     let aware: Vec<String> = aware.map(|name| format!("{name}: {}", apart(name))).collect();
-    let advice = format!(
-        "Where connections are kept, use least-conn: the busiest worker then has only so many \
-         connections more than the one with fewest: {}. With the hash: {}.",
-        aware.join("; "),
-        apart(HASH)
-    );
+    let figures = [
+        ("hash", words(seen.median(HASH, of(BURST, TO_AVERAGE)), 2)),
+        ("two_burst", percent(of_two(BURST))),
+        ("two_trickle", percent(of_two(TRICKLE))),
+        ("aware", aware.join("; ")),
+        ("apart", if took_part(&HASH) { apart(HASH) } else { String::new() }),
+    ];
     let rows = seen.groups.iter().flat_map(|(policy, rounds)| {
         [TRICKLE, BURST].map(|way| (format!("{policy}, {}", WAYS[way]), parts(rounds, way)))
     });
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&to_least, ""), (&most, ""), (&even, "")]),
-        advice: if aware.is_empty() { String::new() } else { advice },
         picture: Some(Picture::Shares {
             title: format!("Who got {CONNECTIONS} connections: the busiest worker first"),
             rows: rows.collect(),
@@ -213,6 +187,7 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
         ],
         evidence: vec![evidence(seen)],
         missing,
+        ..Findings::of(PAGE, &[(&to_least, ""), (&most, ""), (&even, "")], &figures)
     }
 }
 
@@ -228,8 +203,8 @@ fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {
         })
     };
     seen.table(title)
-        .medians("busiest / average", Unit::Ratio, of(way, busiest_to_average))
-        .medians("busiest / fewest", Unit::Mean, of(way, busiest_to_least))
+        .medians("busiest / average", Unit::Ratio, of(way, TO_AVERAGE))
+        .medians("busiest / fewest", Unit::Mean, of(way, TO_LEAST))
         .cells("chi-square / df", Unit::Mean, |_, all| Cell::maybe(over_degrees(all)))
         .cells("spread", Unit::Text, |_, all| judged(all))
         .note(format!(
@@ -250,65 +225,56 @@ fn evidence(seen: &Samples<Round>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{self, NotDecidable, NotReproduced, Reproduced};
+    use crate::lab::samples::tests::samples_of;
 
-    const EVEN: [u64; 4] = [50; 4];
     const CHANCE: [u64; 4] = [55, 44, 57, 44];
     const TURNS: [u64; 4] = [51, 50, 50, 49];
-
-    fn rounds(trickle: &[u64], burst: &[u64]) -> Vec<Round> {
-        let counted = |accepted: &[u64]| Counted { accepted: accepted.into(), switches: 2.0 };
-        vec![[counted(trickle), counted(burst)]; 4]
-    }
-
-    fn samples(blocking: Vec<Round>, epoll: &[u64], hash: &[u64]) -> Samples<Round> {
-        let groups = vec![
-            (SITS_IN_ACCEPT.into(), blocking),
-            (TOKIO.into(), rounds(epoll, &CHANCE)),
-            (HASH.into(), rounds(hash, &CHANCE)),
-            (LOAD_AWARE[0].into(), rounds(&EVEN, &TURNS)),
-        ];
-        Samples { groups, seed: 1 }
-    }
-
-    fn all(blocking: &[u64], epoll: &[u64], hash: &[u64]) -> Findings {
-        findings(&samples(rounds(blocking, blocking), epoll, hash), vec![])
-    }
-
-    fn verdicts(found: &Findings) -> Vec<Verdict> {
-        found.claims.iter().map(|claim| claim.verdict.clone()).collect()
-    }
+    const LOPSIDED: [u64; 4] = [150, 40, 10, 0];
 
     #[test]
-    fn a_worker_with_three_times_as_much_and_two_with_nearly_all_reproduce_the_claims() {
-        let found = all(&[90, 60, 30, 20], &[150, 40, 10, 0], &CHANCE);
-        assert_eq!(verdicts(&found), [const { Reproduced }; 3]);
-        assert_eq!(
-            found.answer,
-            "The kernel's hash is as even as chance: of 200 connections its busiest worker of 4 gets \
-             1.14 (1.14 to 1.14) times the average. On a shared socket, as tokio waits for it, \
-             the two busiest workers get 56 % (56 to 56) of a burst and 95 % (95 to 95) of a trickle."
-        );
-        assert!(found.advice.contains("shared/least-conn: burst 2 (2 to 2)"), "{}", found.advice);
-    }
-
-    #[test]
-    fn turns_and_chance_reproduce_neither_and_a_lopsided_hash_is_found() {
-        let found = all(&TURNS, &CHANCE, &[120, 40, 30, 10]);
-        assert_eq!(verdicts(&found), [const { NotReproduced }; 3]);
-        assert!(found.answer.contains("not as even as chance"), "{}", found.answer);
-        let judged = |row: usize| found.tables[0].rows[row].cells[3].text.as_deref();
-        assert_eq!([judged(0), judged(1), judged(2)], ["evener", "as chance", "uneven"].map(Some));
-    }
-
-    #[test]
-    fn rounds_that_differ_much_decide_nothing() {
-        let mut blocking = rounds(&TURNS, &TURNS);
-        blocking[..2].clone_from_slice(&rounds(&[150, 40, 10, 0], &TURNS)[..2]);
-        let mut seen = samples(blocking, &CHANCE, &CHANCE);
-        seen.groups.pop();
-        let found = findings(&seen, vec![]);
-        assert!(matches!(verdicts(&found)[0], NotDecidable(_)));
-        assert_eq!(found.advice, "", "least-conn took no part");
+    fn a_busiest_worker_turns_and_chance_are_told_apart() {
+        let rounds = |trickle: &[u64], burst: &[u64]| {
+            let counted = |accepted: &[u64]| Counted { accepted: accepted.into(), switches: 2.0 };
+            vec![[counted(trickle), counted(burst)]; 4]
+        };
+        let steady = |counts: [u64; 4]| rounds(&counts, &counts);
+        let differ = [&steady(TURNS)[2..], &steady(LOPSIDED)[2..]].concat();
+        let even = "The kernel's hash is as even as chance: of 200 connections its busiest worker of 4 \
+             gets 1.14 (1.14 to 1.14) times the average. On a shared socket, as tokio waits for it, \
+             the two busiest workers get 56 % (56 to 56) of a burst and 95 % (95 to 95) of a trickle.";
+        for (blocking, epoll, hash, verdicts, words, judged) in [
+            (
+                steady([90, 60, 30, 20]),
+                LOPSIDED,
+                CHANCE,
+                "+++",
+                &[even, "shared/least-conn: burst 2 (2 to 2)"][..],
+                ["uneven", "uneven", "as chance"],
+            ),
+            (
+                steady(TURNS),
+                CHANCE,
+                [120, 40, 30, 10],
+                "---",
+                &["not as even as chance"],
+                ["evener", "as chance", "uneven"],
+            ),
+            (differ, CHANCE, CHANCE, "?-+", &[], ["uneven", "as chance", "as chance"]),
+        ] {
+            let found = findings(
+                &samples_of([
+                    (SITS_IN_ACCEPT, blocking),
+                    (TOKIO, rounds(&epoll, &CHANCE)),
+                    (HASH, rounds(&hash, &CHANCE)),
+                    (LOAD_AWARE[0], rounds(&[50; 4], &TURNS)),
+                ]),
+                vec![],
+            );
+            found.expect(verdicts, words);
+            let spread = |row: usize| found.tables[0].rows[row].cells[3].text.as_deref();
+            assert_eq!([0, 1, 2].map(spread), judged.map(Some));
+        }
+        let without = findings(&samples_of([(HASH, rounds(&CHANCE, &CHANCE))]), vec![]);
+        assert_eq!(without.advice, "", "least-conn took no part");
     }
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::environment::cores;
-use crate::lab::chapter::{Findings, judged};
+use crate::lab::chapter::Findings;
 use crate::lab::context::{Context, Policy, start};
-use crate::lab::criterion::{Criterion, Limit, estimated, words};
-use crate::lab::interleaved::{Interleaved, Subject, WrkSample};
-use crate::lab::probing::{PROBING, Probed, Probing, probe};
+use crate::lab::criterion::{Limit, estimated, words};
+use crate::lab::interleaved::{Interleaved, Subject, evidence};
+use crate::lab::probing::{PROBING, Probing, Served, probe};
 use crate::lab::samples::Samples;
+use crate::measure::comparison::Slice;
 use crate::report::model::{Table, Unit};
-use crate::statistics::estimate::Estimate;
-use crate::statistics::latency::Latency;
 
 /// The experiment's page.
 const PAGE: &str = include_str!("tail.md");
@@ -59,7 +58,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         Interleaved { part: "short", wrk, keep_alive: true, rounds, warm_up: false, cores: None };
     let short = course.run(context, &subjects)?;
     let closed = heavy(context, "closed", &policies, None)?;
-    let served = closed.median(SHARED, |probed| probed.ok_per_second).value;
+    let served = closed.median(SHARED, |served| served.per_second).value;
     let rate = (served * OPEN).max(1.0) as u64;
     let open = heavy(context, "open", &policies, Some(rate))?;
     Ok(findings(&short, &closed, &open, rate, missing))
@@ -71,7 +70,7 @@ fn heavy(
     part: &str,
     policies: &[Policy],
     rate: Option<u64>,
-) -> Result<Samples<Probed>> {
+) -> Result<Samples<Served>> {
     let workers = cores() as u64;
     let asked = Probing {
         path: HEAVY,
@@ -81,133 +80,103 @@ fn heavy(
         answer_within: Duration::from_secs(10),
         ..PROBING
     };
-    let names: Vec<&str> = policies.iter().map(|(name, _)| *name).collect();
-    context.in_turns(part, &names, ROUNDS, |place| {
-        let mut server = start(&format!("{} --lab --workers {workers}", policies[place].1))?;
+    context.in_turns(part, ROUNDS, policies, |server| {
+        let mut server = start(&format!("{server} --lab --workers {workers}"))?;
         let probed = probe(&mut server, &asked, |_| {})?;
         server.stop()?;
-        Ok(probed)
+        Ok(Served::of(&probed))
     })
 }
 
 fn findings(
-    short: &Samples<WrkSample>,
-    closed: &Samples<Probed>,
-    open: &Samples<Probed>,
+    slices: &Samples<Slice>,
+    closed: &Samples<Served>,
+    open: &Samples<Served>,
     rate: u64,
     missing: Vec<String>,
 ) -> Findings {
-    let nginx = short.ratio(OWN, SHARED, |slice| slice.latency.stdev);
-    let wider = |all: &Samples<Probed>, than| all.ratio(OWN, than, |probed| probed.latency.stdev);
-    let (cloudflare, tokio) = (wider(closed, ONE_BY_ONE), wider(closed, SHARED));
-    let must_be =
-        |found: Estimate, limit| -> Criterion { estimated("stdev {} times", found).must_be(limit) };
+    let short = &slices.map(Served::of_slice);
+    let wider = |all: &Samples<Served>, than| all.ratio(OWN, than, |served| served.latency.stdev);
+    let must_be = |found, limit| estimated("stdev {} times", found).must_be(limit);
+    let (nginx, cloudflare) = (wider(short, SHARED), wider(closed, ONE_BY_ONE));
     let narrows = must_be(nginx, Limit::Below(NARROW));
-    let [widens, of_tokio, opened] = [cloudflare, tokio, wider(open, ONE_BY_ONE)]
+    let [widens, of_tokio, opened] = [cloudflare, wider(closed, SHARED), wider(open, ONE_BY_ONE)]
         .map(|found| must_be(found, Limit::AtLeast(WIDE)));
-    let worst = |name: &str| open.median(name, |probed| probed.latency.p99 as f64);
-    let milliseconds = |name: &str| format!("{:.0} ms", worst(name).value / 1e3);
-    let answer = format!(
-        "Own sockets have {} times the standard deviation of a shared one with \
-         short requests on kept connections. With requests of 2 ms on new ones they have {} times that of a shared \
-         socket whose workers accept one at a time, and {} times where each takes all it finds, as with tokio. At 0.7 of what can \
-         be served, the slowest hundredth takes {} with own sockets, {} and {} with those shared ones.",
-        words(nginx, 2),
-        words(cloudflare, 2),
-        words(tokio, 2),
-        milliseconds(OWN),
-        milliseconds(ONE_BY_ONE),
-        milliseconds(SHARED)
-    );
+    let worst = |name: &str| open.median(name, |served| served.latency.p99 as f64);
+    let milliseconds = |name: &str| match worst(name).value {
+        unknown if unknown.is_nan() => String::new(),
+        worst => format!("{:.0} ms", worst / 1e3),
+    };
     // Whoever has the least, whoever it is: looking at the load helps only if the figures say so.
     let least = open.names().min_by(|a, b| worst(a).value.total_cmp(&worst(b).value));
-    let advice = least.map_or_else(String::new, |name| {
-        format!("The shortest tail at that rate has {name}: {}.", milliseconds(name))
-    });
+    let least = least.map(|name| format!("{name}: {}", milliseconds(name)));
+    let figures = [
+        ("short", words(nginx, 2)),
+        ("one_by_one", words(cloudflare, 2)),
+        ("all_found", words(wider(closed, SHARED), 2)),
+        ("own_p99", milliseconds(OWN)),
+        ("one_by_one_p99", milliseconds(ONE_BY_ONE)),
+        ("shared_p99", milliseconds(SHARED)),
+        ("shortest", least.unwrap_or_default()),
+    ];
+    let criteria = [&narrows, &widens, &of_tokio, &opened].map(|criterion| (criterion, ""));
     let title = format!("Slowest hundredth (p99) of heavy requests, {rate} requests/s");
-    let heavy = |title, all| {
-        let note = "medians over the rounds";
-        table(all, title, |probed: &Probed| probed.ok_per_second, |probed| &probed.latency, note)
-    };
+    let (closed_title, rounds) = ("Heavy requests, closed loop", "medians over the rounds");
+    let open_title = format!("Heavy requests, open loop, {rate} requests/s");
+    let corrected = "medians over the slices; wrk adds samples for waits";
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&narrows, ""), (&widens, ""), (&of_tokio, ""), (&opened, "")]),
-        advice,
-        picture: Some(open.bars(title, Unit::Microseconds, worst)),
+        picture: open.bars(title, Unit::Microseconds, None, worst),
         tables: vec![
-            table(
-                short,
-                "Short requests, kept connections (wrk)".into(),
-                |slice| slice.requests_per_second,
-                |slice| &slice.latency,
-                "medians over the slices; wrk adds samples for waits",
-            ),
-            heavy("Heavy requests, closed loop".into(), closed),
-            heavy(format!("Heavy requests, open loop, {rate} requests/s"), open),
+            table(short, "Short requests, kept connections (wrk)", corrected),
+            table(closed, closed_title, rounds),
+            table(open, &open_title, rounds),
         ],
-        evidence: vec![
-            short
-                .table("Short requests")
-                .middles("busiest / average worker", Unit::Ratio, WrkSample::unevenness)
-                .middles("switches per request", Unit::Ratio, WrkSample::switches_each)
-                .note(""),
-        ],
+        evidence: vec![evidence(slices, "Short requests").note("")],
         missing,
+        ..Findings::of(PAGE, &criteria, &figures)
     }
 }
 
 /// Requests/s and latencies; the standard deviation with its interval, since verdicts are about it.
-fn table<S>(
-    all: &Samples<S>,
-    title: String,
-    rate: fn(&S) -> f64,
-    latency: fn(&S) -> &Latency,
-    note: &str,
-) -> Table {
+fn table(all: &Samples<Served>, title: &str, note: &str) -> Table {
     all.table(title)
-        .middles("requests/s", Unit::PerSecond, rate)
-        .middles("mean", Unit::Microseconds, |one| latency(one).mean)
-        .middles("p50", Unit::Microseconds, |one| latency(one).p50 as f64)
-        .medians("stdev", Unit::Microseconds, |one| latency(one).stdev)
-        .middles("p99", Unit::Microseconds, |one| latency(one).p99 as f64)
-        .middles("max", Unit::Microseconds, |one| latency(one).max as f64)
+        .middles("requests/s", Unit::PerSecond, |one| one.per_second)
+        .middles("mean", Unit::Microseconds, |one| one.latency.mean)
+        .middles("p50", Unit::Microseconds, |one| one.latency.p50 as f64)
+        .medians("stdev", Unit::Microseconds, |one| one.latency.stdev)
+        .middles("p99", Unit::Microseconds, |one| one.latency.p99 as f64)
+        .middles("max", Unit::Microseconds, |one| one.latency.max as f64)
         .note(note)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict;
-    use crate::lab::interleaved::tests::slice;
-    use crate::lab::probing::tests::probed;
-
-    fn found(short: f64, heavy: f64) -> Findings {
-        let latency = |stdev| Latency { stdev, ..Latency::default() };
-        let slice = |stdev| WrkSample { latency: latency(stdev), ..slice(50_000.0, &[100; 4]) };
-        let slices = |stdev| vec![slice(stdev); 8];
-        let rounds = |times: f64| {
-            let stdev = |round| 2000.0 * times * (1.0 + 0.01 * f64::from(round));
-            (0..6).map(|round| Probed { latency: latency(stdev(round)), ..probed() }).collect()
-        };
-        let all = [(SHARED, 1.0), (OWN, heavy), (ONE_BY_ONE, 1.0)];
-        let heavy = Samples {
-            groups: all.map(|(name, times)| (name.into(), rounds(times))).into(),
-            seed: 1,
-        };
-        let groups = vec![(SHARED.into(), slices(900.0)), (OWN.into(), slices(900.0 * short))];
-        findings(&Samples { groups, seed: 1 }, &heavy, &heavy, 700, vec![])
-    }
+    use crate::lab::probing::tests::served;
+    use crate::lab::samples::tests::samples_of;
+    use crate::measure::fixture::slice;
+    use crate::statistics::latency::Distribution;
 
     #[test]
     fn both_claims_hold_where_short_requests_narrow_and_heavy_ones_widen() {
-        for (short, heavy, expected) in [(0.2, 9.0, [true; 4]), (0.9, 1.1, [false; 4])] {
-            let claims = found(short, heavy).claims.into_iter();
-            let reproduced = claims.map(|claim| claim.verdict == Verdict::Reproduced);
-            assert_eq!(reproduced.collect::<Vec<_>>(), expected);
-        }
-        let answer = found(0.2, 9.0).answer;
-        for figure in ["0.20 (0.20 to 0.20) times", "9.00 (9.00 to 9.00) times"] {
-            assert!(answer.contains(figure), "{answer}");
+        let holds =
+            ["Own sockets have 0.20 (0.20 to 0.20) times", "9.00 (9.00 to 9.00) times that of"];
+        for (short, heavy, verdicts, words) in
+            [(0.2, 9.0, "++++", &holds[..]), (0.9, 1.1, "----", &["shared/epoll: 50 ms."])]
+        {
+            let slices = |stdev: f64| {
+                let both = [(1000, 50), (1000 + (stdev * 2.0) as u64, 50)];
+                let latencies = Distribution::of(&both).unwrap();
+                vec![Slice { latencies, ..slice(0, 50_000, &[100; 4]) }; 8]
+            };
+            let rounds = |times: f64| {
+                let stdev = |round| 2000.0 * times * (1.0 + 0.01 * f64::from(round));
+                (0..6).map(|round| served(stdev(round))).collect::<Vec<Served>>()
+            };
+            let all = [(SHARED, 1.0), (OWN, heavy), (ONE_BY_ONE, 1.0)];
+            let heavy = samples_of(all.map(|(name, times)| (name, rounds(times))));
+            let slices = samples_of([(SHARED, slices(900.0)), (OWN, slices(900.0 * short))]);
+            findings(&slices, &heavy, &heavy, 700, vec![]).expect(verdicts, words);
         }
     }
 }

@@ -7,16 +7,18 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
 
 use crate::interrupt;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::{Findings, judged};
-use crate::lab::client::{Client, ask_once};
+use crate::lab::chapter::Findings;
+use crate::lab::client::{Client, ask_once, bound};
 use crate::lab::context::{Context, start};
-use crate::lab::criterion::{Criterion, Limit, exact};
+use crate::lab::criterion::{Criterion, Limit, alone, exact};
+use crate::lab::queues::who_listens;
+use crate::lab::samples::Samples;
 use crate::report::model::{Cell, Picture, Table, Unit};
 use crate::server::{Server, Strategy, ours};
+use crate::statistics::estimate::Estimate;
 
 /// The experiment's page.
 const PAGE: &str = include_str!("twice.md");
@@ -49,27 +51,39 @@ struct Tried {
     listeners: Vec<Listener>,
 }
 
+/// Who starts, and who after that.
+enum Case {
+    /// A server, and the same again with an option.
+    Again(&'static str, &'static str),
+    /// A bare socket with the flag or without, and one with it.
+    Bare(bool),
+    /// A server, and another user's.
+    OtherUser,
+}
+
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let mut tried = Vec::new();
-    for (name, server, option) in [
-        (SHARED, "shared --workers 2", ""),
-        (OWN, "reuseport --workers 2", ""),
-        (JOIN, "reuseport --workers 2", "--join"),
-    ] {
-        let second = |port| start(&format!("{server} --port {port} {option}"));
-        tried.push((name, context.sample(name, || twice(server, second))?));
-    }
-    for (name, first) in [(BARE, true), (FIRST_WITHOUT, false)] {
-        tried.push((name, context.sample(name, || bare(first))?));
-    }
+    let mut cases = vec![
+        (SHARED, Case::Again("shared --workers 2", "")),
+        (OWN, Case::Again("reuseport --workers 2", "")),
+        (JOIN, Case::Again("reuseport --workers 2", "--join")),
+        (BARE, Case::Bare(true)),
+        (FIRST_WITHOUT, Case::Bare(false)),
+    ];
     let mut missing = Vec::new();
     // Whether this program may become another user.
     match Command::new("true").uid(NOBODY).gid(NOBODY).status() {
-        Ok(_) => tried.push((USER, context.sample(USER, as_another_user)?)),
+        Ok(_) => cases.push((USER, Case::OtherUser)),
         Err(error) => missing
             .push(format!("{USER}, takes no part: to become another user needs root ({error})")),
     }
+    let tried = context.in_turns("tried", 1, &cases, |case| match case {
+        Case::Again(server, option) => {
+            twice(server, |port| start(&format!("{server} --port {port} {option}")))
+        }
+        Case::Bare(first_has_flag) => bare(*first_has_flag),
+        Case::OtherUser => as_another_user(),
+    })?;
     Ok(findings(&tried, missing))
 }
 
@@ -120,9 +134,7 @@ fn bare(first_has_flag: bool) -> Result<Tried> {
 }
 
 fn listen(address: SocketAddr, flag: bool) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_port(flag)?;
-    socket.bind(&address.into())?;
+    let socket = bound(address, flag)?;
     socket.listen(CONNECTIONS as i32)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
@@ -150,8 +162,8 @@ fn as_another_user() -> Result<Tried> {
     twice("reuseport --workers 2", |port| start(&["--join", "--port", &port.to_string()]))
 }
 
-fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
-    let of = |name: &str| tried.iter().find(|(found, _)| *found == name).map(|(_, tried)| tried);
+fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
+    let of = |name: &str| tried.of(name).first();
     let outcome = |name: &str| match of(name) {
         Some(Tried { refusal: Some(refusal), .. }) => format!("refused: {refusal}"),
         Some(Tried { got: [first, second], .. }) => {
@@ -159,10 +171,10 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         }
         None => "-".into(),
     };
+    let got = of(BARE).map_or([f64::NAN; 2], |bare| bare.got.map(|count| count as f64));
     // One that is refused gets none.
-    let least = of(BARE).map_or(f64::NAN, |bare| bare.got.iter().min().map_or(0, |n| *n) as f64);
-    let shared =
-        exact(format!("{}: {{}} at least", outcome(BARE)), least).must_be(Limit::AtLeast(SHARE));
+    let shared = exact(format!("{}: {{}} at least", outcome(BARE)), got[0].min(got[1]))
+        .must_be(Limit::AtLeast(SHARE));
     let refused = |name: &str| of(name).map(|tried| tried.refusal.is_some());
     // What it said in refusing stands below the table.
     let brief = |name: &str| match refused(name) {
@@ -174,130 +186,87 @@ fn findings(tried: &[(&str, Tried)], missing: Vec<String>) -> Findings {
         "the same user starts, another is refused".into(),
         refused(USER).zip(refused(JOIN)).map(|(other, same)| other && !same),
     );
-    let mut answer = match (of(BARE), shared.met()) {
-        (Some(Tried { got: [first, second], .. }), Some(true)) => format!(
-            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of {CONNECTIONS} connections the two got {first} and {second}."
-        ),
-        (Some(_), _) => format!("The kernel does not share out here: {}.", outcome(BARE)),
-        (None, _) => String::new(),
-    };
-    if refused(SHARED) == Some(true) {
-        answer += " Without the flag a second start is refused.";
-    }
-    answer += match users.met() {
-        Some(true) => " With it, another user's is refused, whose server would else join.",
-        Some(false) => " With it, users are not kept apart here.",
-        None => "",
-    };
-    let guarded = of(OWN).and_then(|own| own.refusal.as_ref());
-    let advice = guarded.map_or_else(String::new, |refusal| {
-        format!(
-            "Bind the port once without the flag before workers bind it with the flag, as \
-             reuseport-server does unless told to --join: then a second start says \"{refusal}\"."
-        )
-    });
-    let row = |(name, tried): &(&str, Tried)| {
-        let total = tried.got.iter().sum::<u64>().max(1) as f64;
-        let mut parts: Vec<f64> = tried.got.iter().map(|&got| got as f64 / total).collect();
+    let guarded = of(OWN).and_then(|own| own.refusal.clone());
+    let is_refused = refused(SHARED) == Some(true);
+    let figures = [
+        ("first", alone(Estimate::exact(got[0]), 0)),
+        ("second", alone(Estimate::exact(got[1]), 0)),
+        ("bare", outcome(BARE)),
+        ("refused", if is_refused { "refused" } else { "" }.into()),
+        ("guarded", guarded.unwrap_or_default()),
+    ];
+    let row = |name: &str| {
+        let got = of(name).map_or([0; 2], |tried| tried.got);
+        let total = got.iter().sum::<u64>().max(1) as f64;
+        let mut parts: Vec<f64> = got.iter().map(|&got| got as f64 / total).collect();
         parts.sort_by(|a, b| b.total_cmp(a));
-        ((*name).to_owned(), parts)
+        (name.to_owned(), parts)
     };
+    let no_root = "to become another user needs root";
     Findings {
-        answer,
-        claims: judged(PAGE, &[(&shared, ""), (&users, "to become another user needs root")]),
-        advice,
         picture: Some(Picture::Shares {
             title: format!("Who got {CONNECTIONS} connections: one server, or two"),
-            rows: tried.iter().map(row).collect(),
+            rows: tried.names().map(row).collect(),
         }),
         tables: vec![table(tried)],
-        evidence: vec![evidence(tried)],
+        evidence: vec![Table {
+            note: "reuseport-server has a socket for each of its two workers".into(),
+            ..who_listens(tried, |tried| &tried.listeners)
+        }],
         missing,
+        ..Findings::of(PAGE, &[(&shared, ""), (&users, no_root)], &figures)
     }
 }
 
-fn table(tried: &[(&str, Tried)]) -> Table {
-    let columns = [("starts", Unit::Text), ("first got", Unit::Count), ("second got", Unit::Count)];
-    let mut table = Table::new("The second start", &columns);
-    for (name, tried) in tried {
-        let [first, second] = tried.got.map(Cell::count);
-        table.row(
-            *name,
-            match tried.refusal {
-                Some(_) => [Cell::text("refused"), first, Cell::none()],
-                None => [Cell::text("yes"), first, second],
-            },
-        );
-    }
-    let refusals = tried
-        .iter()
-        .filter_map(|(name, tried)| Some(format!("{name}: \"{}\"", tried.refusal.as_ref()?)));
-    table.note = refusals.collect::<Vec<_>>().join("; ");
-    table
-}
-
-fn evidence(tried: &[(&str, Tried)]) -> Table {
-    let columns = [("inode", Unit::Text), ("made by user", Unit::Text)];
-    let mut table = Table::new("Who listens, by sock_diag", &columns);
-    for (name, tried) in tried {
-        for Listener { inode, uid, .. } in &tried.listeners {
-            table.row(*name, [Cell::text(inode.to_string()), Cell::text(uid.to_string())]);
-        }
-    }
-    table.note = "reuseport-server has a socket for each of its two workers".into();
-    table
+fn table(all: &Samples<Tried>) -> Table {
+    let is_refused = |all: &[Tried]| all.iter().any(|tried| tried.refusal.is_some());
+    let refusal = |name: &str| Some(format!("{name}: \"{}\"", all.of(name)[0].refusal.as_ref()?));
+    let second = |_: &str, all: &[Tried]| match is_refused(all) {
+        true => Cell::none(),
+        false => Cell::count(all.iter().map(|tried| tried.got[1]).sum()),
+    };
+    all.table("The second start")
+        .cells("starts", Unit::Text, |_, all| {
+            Cell::text(if is_refused(all) { "refused" } else { "yes" })
+        })
+        .sums("first got", |tried| tried.got[0])
+        .cells("second got", Unit::Count, second)
+        .note(all.names().filter_map(refusal).collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::chapter::Verdict::{NotDecidable, NotReproduced, Reproduced};
+    use crate::lab::samples::tests::samples_of;
 
     fn tried(refused: bool, got: [u64; 2]) -> Tried {
         let refusal = refused.then(|| "x listens there".to_owned());
         Tried { refusal, got, listeners: vec![] }
     }
 
-    fn all(bare: Tried, user: Option<Tried>) -> Findings {
-        let mut all = vec![
-            (SHARED, tried(true, [200, 0])),
-            (OWN, tried(true, [200, 0])),
-            (JOIN, tried(false, [104, 96])),
-            (BARE, bare),
-        ];
-        all.extend(user.map(|user| (USER, user)));
-        findings(&all, vec![])
-    }
-
     #[test]
-    fn two_that_both_get_connections_are_silently_shared() {
-        let found = all(tried(false, [90, 110]), Some(tried(true, [200, 0])));
-        assert!(found.claims.iter().all(|claim| claim.verdict == Reproduced), "{:?}", found.claims);
-        assert_eq!(
-            found.answer,
-            "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port is \
-             let in, and of 200 connections the two got 90 and 110. Without the flag a second \
-             start is refused. With it, another user's is refused, whose server would else join."
-        );
-        assert!(found.advice.ends_with("says \"x listens there\"."), "{}", found.advice);
-    }
-
-    #[test]
-    fn one_that_gets_them_all_or_is_refused_shares_nothing() {
-        for bare in [tried(false, [0, 200]), tried(true, [200, 0])] {
-            let found = all(bare, None);
-            assert_eq!(found.claims[0].verdict, NotReproduced);
-            assert!(found.answer.starts_with("The kernel does not share out"), "{}", found.answer);
+    fn who_shares_who_is_refused_and_who_is_let_in_is_told() {
+        let silent = "With SO_REUSEPORT the kernel shares out silently: a second socket on the same port \
+             is let in, and of 200 connections the two got 90 and 110. Without the flag a second \
+             start is refused. With it, another user's is refused, whose server would else join.";
+        let apart = "The kernel does not share out";
+        for (bare, user, verdicts, words) in [
+            (tried(false, [90, 110]), Some(tried(true, [200, 0])), "++", silent),
+            (tried(false, [0, 200]), None, "-?", apart),
+            (tried(true, [200, 0]), None, "-?", apart),
+            (tried(false, [100, 100]), Some(tried(false, [100, 100])), "+-", "not kept apart"),
+            (tried(false, [100, 100]), None, "+?", "needs root"),
+        ] {
+            let mut all = vec![
+                (SHARED, tried(true, [200, 0])),
+                (OWN, tried(true, [200, 0])),
+                (JOIN, tried(false, [104, 96])),
+                (BARE, bare),
+            ];
+            all.extend(user.map(|user| (USER, user)));
+            let all = samples_of(all.into_iter().map(|(name, tried)| (name, vec![tried])));
+            findings(&all, vec![]).expect(verdicts, &[words, "says \"x listens there\"."]);
         }
-    }
-
-    #[test]
-    fn another_user_who_is_let_in_refutes_the_manual_and_without_root_nobody_knows() {
-        let bare = || tried(false, [100, 100]);
-        let found = all(bare(), Some(tried(false, [100, 100])));
-        assert_eq!(found.claims[1].verdict, NotReproduced);
-        assert!(matches!(all(bare(), None).claims[1].verdict, NotDecidable(_)));
     }
 
     #[test]
