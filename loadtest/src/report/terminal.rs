@@ -85,7 +85,7 @@ fn block(block: &Block, width: usize) -> String {
                 .map(|(name, what)| hanging(&format!("  {name:longest$}  "), what, width));
             lines.collect()
         }
-        Block::Table(of) if of.rows.is_empty() => String::new(),
+        _ if block.is_empty() => String::new(),
         Block::Table(of) => format!("\n{}", table(of, width)),
         Block::Picture(_) | Block::Warnings(_) => String::new(),
         Block::Details(title, inner) => format!("\n{}{}", bold(title), self::blocks(inner, width)),
