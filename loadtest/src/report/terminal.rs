@@ -80,9 +80,10 @@ fn block(block: &Block, width: usize) -> String {
         Block::Verdict(text) => bold(text),
         Block::Facts(facts) => {
             let longest = facts.iter().map(|(name, _)| room(name)).max().unwrap_or(0);
-            let lines = facts
-                .iter()
-                .map(|(name, what)| hanging(&format!("  {name:longest$}  "), what, width));
+            let lines = facts.iter().map(|(name, what)| match longest * 2 <= width {
+                true => hanging(&format!("  {name:longest$}  "), what, width),
+                false => hanging("  ", name, width) + &hanging("    ", what, width),
+            });
             lines.collect()
         }
         _ if block.is_empty() => String::new(),

@@ -89,7 +89,7 @@ fn bench_quotes_the_posts_figure_for_its_two_strategies_only_and_a_policys_own_c
     record.workers[1].steered = Some(49);
     let report = plain(&bench::document(&record));
     assert!(!report.contains("34 492"), "{report}");
-    assert!(report.contains("steered to it") && report.contains("48"), "{report}");
+    assert!(report.contains("steered") && report.contains("  48"), "{report}");
 }
 
 #[test]

@@ -81,13 +81,13 @@ impl Rows<'_> {
                 div.bar {
                     svg.picture aria-hidden="true" width="100%" height=(AXIS) {
                         line.grid x1="0%" x2="100%" y1="1" y2="1" {}
-                        (self.line(26.0))
                         @for at in self.scale.ticks() {
                             line.grid x1=(self.at(at)) x2=(self.at(at)) y1="1" y2="6" {}
                             text.tick text-anchor=(anchor(self.scale.place(at), 0.02))
                                 x=(self.at(at)) y="19" { (tick(at, self.unit)) }
                         }
                         @if let Some((value, name)) = self.reference.as_ref().filter(|at| !at.1.is_empty()) {
+                            (self.line(26.0))
                             text.label text-anchor=(anchor(self.scale.place(*value), 0.4))
                                 x=(self.at(*value)) y="40" { (name) " " (number(*value, self.unit)) }
                         }
