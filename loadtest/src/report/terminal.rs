@@ -60,7 +60,7 @@ pub fn render(document: &Document, width: usize) -> String {
 /// All blocks; a heading with nothing to show below it, such as a picture, is left out.
 fn blocks(blocks: &[Block], width: usize) -> String {
     let (mut report, mut heading) = (String::new(), String::new());
-    for one in blocks {
+    for one in blocks.iter().filter(|one| !one.is_empty()) {
         let shown = block(one, width);
         match one {
             Block::Heading(_) => heading = shown,
@@ -86,7 +86,6 @@ fn block(block: &Block, width: usize) -> String {
             });
             lines.collect()
         }
-        _ if block.is_empty() => String::new(),
         Block::Table(of) => format!("\n{}", table(of, width)),
         Block::Picture(_) | Block::Warnings(_) => String::new(),
         Block::Details(title, inner) => format!("\n{}{}", bold(title), self::blocks(inner, width)),
