@@ -8,7 +8,7 @@ use crate::documents::{circumstances, command, context, duration, machine, matri
 use crate::lab::book::Experiment;
 use crate::lab::chapter::{Chapter, Claim, Status, Verdict};
 use crate::lab::record::Lab;
-use crate::report::model::{Block, Cell, Document, Mark, Table, Unit, escaped};
+use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 
 /// What is true of every figure of a short run.
 pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, wider intervals, \
@@ -19,6 +19,23 @@ pub const ABOUT_INTERVALS: &str = "In brackets: 95 % intervals.";
 
 /// What stands above the kernel's view.
 const THE_KERNEL: &str = "What the kernel saw";
+
+const CLAIM: [Field<Claim>; 6] = [
+    ("claim", Unit::Text, |claim| Cell::text(&claim.claim)),
+    ("source", Unit::Text, |claim| Cell::text(&claim.source).link(claim.url.as_deref())),
+    ("theirs", Unit::Text, |claim| Cell::text(&claim.theirs)),
+    // The reason stands beside what was found, where it is looked for.
+    ("here", Unit::Text, |claim| match &claim.verdict {
+        Verdict::NotDecidable(reason) => Cell::text(format!("{} ({reason})", claim.ours).trim()),
+        _ => Cell::text(claim.ours.trim()),
+    }),
+    ("holds if", Unit::Text, |claim| Cell::text(&claim.limit)),
+    ("verdict", Unit::Text, |claim| match claim.verdict {
+        Verdict::Reproduced => Cell::text("reproduced").mark(Mark::Good),
+        Verdict::NotReproduced => Cell::text("not reproduced").mark(Mark::Bad),
+        Verdict::NotDecidable(_) => Cell::text("not decidable").mark(Mark::Undecided),
+    }),
+];
 
 /// What there is to run.
 ///
@@ -58,25 +75,18 @@ pub fn chapter(chapter: &Chapter, quick: bool) -> Document {
 
 /// Every claim, and what is missing.
 pub fn summary(lab: &Lab) -> Document {
-    let mut blocks = Vec::new();
-    if lab.body.chapters.is_empty() {
-        blocks.push(Block::Text("There is no chapter yet.".into()));
-    }
+    let nothing = if lab.body.chapters.is_empty() { "There is no chapter yet." } else { "" };
+    let chapters = lab.body.chapters.iter();
+    let lacks = chapters.filter_map(|one| Some((one.name.clone(), shortcoming(&one.outcome)?)));
+    let mut blocks = vec![Block::Text(nothing.into())];
     blocks.extend(all_claims(lab));
-    let shortcomings = lab
-        .chapters
-        .iter()
-        .filter_map(|chapter| Some((chapter.name.clone(), shortcoming(&chapter.outcome)?)));
-    let shortcomings: Vec<(String, String)> = shortcomings.collect();
-    if !shortcomings.is_empty() {
-        blocks.push(Block::Facts(shortcomings));
-    }
+    blocks.push(Block::Facts(lacks.collect()));
     Document { title: String::new(), blocks }
 }
 
 /// All of it, with the pages of the experiments.
 pub fn book(lab: &Lab) -> Document {
-    let mut blocks = opening(lab);
+    let mut blocks = opening(lab).to_vec();
     blocks.extend(body(lab, Page::Whole));
     blocks.extend(context(&lab.environment, &lab.arguments, &lab.warnings));
     Document { title: "One socket or many? What others claim, measured again".into(), blocks }
@@ -107,22 +117,17 @@ enum Page {
 }
 
 /// The post's question with its answer.
-fn opening(lab: &Lab) -> Vec<Block> {
-    let mut blocks = vec![answer(lab).map_or_else(
-        || {
-            Block::Text(
-                "Why did the post see what it saw? That was not measured: its chapter, `post`, is \
-                 missing or has no answer."
-                    .into(),
-            )
-        },
-        |(question, answer)| Block::Verdict(format!("{question}: {answer}")),
-    )];
-    blocks.push(Block::Text(ABOUT_INTERVALS.into()));
-    if lab.body.quick {
-        blocks.push(Block::Text(ABOUT_QUICK.into()));
-    }
-    blocks
+fn opening(lab: &Lab) -> [Block; 3] {
+    let missing = "Why did the post see what it saw? That was not measured: its chapter, `post`, is \
+                   missing or has no answer.";
+    [
+        answer(lab).map_or_else(
+            || Block::Text(missing.into()),
+            |(question, answer)| Block::Verdict(format!("{question}: {answer}")),
+        ),
+        Block::Text(ABOUT_INTERVALS.into()),
+        Block::Text(if lab.body.quick { ABOUT_QUICK } else { "" }.into()),
+    ]
 }
 
 /// The post's question and its answer, if there is one.
@@ -132,79 +137,66 @@ pub fn answer(lab: &Lab) -> Option<(&str, &str)> {
 }
 
 fn body(lab: &Lab, page: Page) -> Vec<Block> {
-    let mut blocks = all_claims(lab);
+    let mut blocks = all_claims(lab).to_vec();
     match &lab.body.matrix {
         Some(found) => {
-            let mut found = matrix::body(found);
+            blocks.extend(matrix::body(found));
             let taken = "Taken over from a run of its own, by `make matrix`.";
-            found.push(Block::Text(taken.into()));
-            blocks.extend(found);
+            blocks.push(Block::Text(taken.into()));
         }
-        None => {
-            blocks.push(Block::Heading("Every policy in every workload".into()));
-            blocks.push(Block::Text("It was not measured: `make matrix` does that.".into()));
-        }
+        None => blocks.extend([
+            Block::Heading("Every policy in every workload".into()),
+            Block::Text("It was not measured: `make matrix` does that.".into()),
+        ]),
     }
-    let chapters = lab.body.chapters.iter().flat_map(|one| of_chapter(one, lab.body.quick, page));
-    blocks.extend(chapters);
+    blocks.extend(lab.body.chapters.iter().flat_map(|one| of_chapter(one, lab.body.quick, page)));
     blocks
 }
 
 /// One experiment. Its heading is its name alone, so that it can be linked to.
 fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
-    let findings = &chapter.findings;
+    let (name, findings) = (&chapter.name, &chapter.findings);
+    let tables = |all: &[Table]| all.iter().cloned().map(Block::Table).collect::<Vec<_>>();
+    let lacks = shortcoming(&chapter.outcome).map(|lacks| format!("{}.", escaped(&lacks)));
+    let no_names = findings.claims.iter().map(|_| "");
+    let advice = match findings.advice.is_empty() {
+        true => String::new(),
+        false => format!("**What to do:** {}", escaped(&findings.advice)),
+    };
+    let missing = findings.missing.iter().map(|one| format!("- Missing: {}\n", escaped(one)));
     let mut blocks = vec![
-        Block::Heading(chapter.name.clone()),
+        Block::Heading(name.clone()),
         Block::Text(format!("**{}**", escaped(&chapter.page.question))),
+        Block::Text(lacks.unwrap_or_default()),
     ];
-    if let Some(sentence) = shortcoming(&chapter.outcome) {
-        blocks.push(Block::Text(format!("{}.", escaped(&sentence))));
-    }
     blocks.extend(findings.picture.clone().map(Block::Picture));
-    if !findings.answer.is_empty() {
-        blocks.push(Block::Verdict(findings.answer.clone()));
-    }
-    if !findings.claims.is_empty() {
-        let mut table = claims_table();
-        findings.claims.iter().for_each(|claim| table.row("", row(claim)));
-        blocks.push(Block::Table(table));
-    }
-    blocks.extend(findings.tables.iter().cloned().map(Block::Table));
-    if !findings.evidence.is_empty() {
-        let tables = findings.evidence.iter().cloned().map(Block::Table);
-        blocks.push(Block::Details(THE_KERNEL.into(), tables.collect()));
-    }
-    if !findings.advice.is_empty() {
-        blocks.push(Block::Text(format!("**What to do:** {}", escaped(&findings.advice))));
-    }
-    if !findings.missing.is_empty() {
-        let missing = findings.missing.iter().map(|one| format!("- Missing: {}\n", escaped(one)));
-        blocks.push(Block::Text(missing.collect()));
-    }
+    blocks.extend([
+        Block::Verdict(findings.answer.clone()),
+        Block::Table(Table::of("", no_names).with("", &CLAIM, &findings.claims)),
+    ]);
+    blocks.extend(tables(&findings.tables));
+    blocks.extend([
+        Block::Details(THE_KERNEL.into(), tables(&findings.evidence)),
+        Block::Text(advice),
+        Block::Text(missing.collect()),
+    ]);
     match page {
         Page::None => {}
         Page::Whole => {
             let sections = chapter.page.sections.iter();
             let sections = sections.map(|(name, words)| format!("### {name}\n\n{words}\n\n"));
-            blocks.push(Block::Details(
-                "How it was measured".into(),
-                vec![Block::Text(sections.collect())],
-            ));
+            let sections = Block::Text(sections.collect());
+            blocks.push(Block::Details("How it was measured".into(), vec![sections]));
         }
         Page::Link => {
-            let name = &chapter.name;
-            let text = format!("Its page: [{name}.rs](src/lab/chapters/{name}.rs).");
-            blocks.push(Block::Text(text));
+            blocks.push(Block::Text(format!("Its page: [{name}.rs](src/lab/chapters/{name}.rs).")));
         }
     }
-    let mut again = vec!["lab".to_owned(), chapter.name.clone()];
+    let mut again = vec!["lab".to_owned(), name.clone()];
     again.extend(quick.then(|| "--quick".to_owned()));
-    let took = match chapter.outcome {
-        Status::Done => {
-            format!("  # took {}", duration(Duration::from_secs_f64(chapter.seconds.max(0.0))))
-        }
-        _ => String::new(),
-    };
+    let took = duration(Duration::from_secs_f64(chapter.seconds.max(0.0)));
+    let is_done = chapter.outcome == Status::Done;
+    let took = if is_done { format!("  # took {took}") } else { String::new() };
     blocks.push(Block::Reproduce(vec![command(&again) + &took]));
     blocks
 }
@@ -217,48 +209,15 @@ fn shortcoming(outcome: &Status) -> Option<String> {
     }
 }
 
-/// Every claim in a table, with its chapter; nothing where there is none.
-fn all_claims(lab: &Lab) -> Vec<Block> {
-    let table = claims(lab);
-    match table.rows.is_empty() {
-        true => Vec::new(),
-        false => vec![Block::Heading("All claims".into()), Block::Table(table)],
-    }
+fn all_claims(lab: &Lab) -> [Block; 2] {
+    [Block::Heading("All claims".into()), Block::Table(claims(lab))]
 }
 
 /// Every claim with its chapter.
 pub fn claims(lab: &Lab) -> Table {
-    let mut table = claims_table();
-    for chapter in &lab.body.chapters {
-        for claim in &chapter.findings.claims {
-            table.row(&chapter.name, row(claim));
-        }
-    }
-    table
-}
-
-fn claims_table() -> Table {
-    let names = ["claim", "source", "theirs", "here", "holds if", "verdict"];
-    Table::new("", &names.map(|name| (name, Unit::Text)))
-}
-
-fn row(claim: &Claim) -> [Cell; 6] {
-    let (verdict, mark) = match &claim.verdict {
-        Verdict::Reproduced => ("reproduced", Mark::Good),
-        Verdict::NotReproduced => ("not reproduced", Mark::Bad),
-        Verdict::NotDecidable(_) => ("not decidable", Mark::Undecided),
-    };
-    // The reason stands beside what was found, where it is looked for.
-    let here = match &claim.verdict {
-        Verdict::NotDecidable(reason) => format!("{} ({reason})", claim.ours),
-        _ => claim.ours.clone(),
-    };
-    [
-        Cell::text(&claim.claim),
-        Cell::text(&claim.source).link(claim.url.as_deref()),
-        Cell::text(&claim.theirs),
-        Cell::text(here.trim()),
-        Cell::text(&claim.limit),
-        Cell::text(verdict).mark(mark),
-    ]
+    let chapters = lab.body.chapters.iter();
+    let claims =
+        chapters.flat_map(|one| one.findings.claims.iter().map(|claim| (&one.name, claim)));
+    let (names, claims): (Vec<&String>, Vec<&Claim>) = claims.unzip();
+    Table::of("", names).with("", &CLAIM, claims)
 }

@@ -1,11 +1,11 @@
 //! `matrix`: every policy in every workload.
 
-use crate::documents::{context, list};
+use crate::documents::{context, estimate, list};
 use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{AtLoad, Column, Expectation, Figure, Kind, Matrix, Verdict};
 use crate::matrix::workloads::STOPPED;
 use crate::report::format::number;
-use crate::report::model::{self, Block, Cell, Document, Mark, Table, Unit, escaped};
+use crate::report::model::{self, Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::estimate::Estimate;
 
 /// What the cells of the map say.
@@ -14,13 +14,31 @@ const ABOUT: &str = "Requests/s over those of the best policy in that workload, 
     p99 as a multiple of what one queue before all workers would give. In brackets: 95 % intervals.";
 
 /// Requests/s of the best that are as bad as it gets in a map, and as good.
-pub const RATE_HEAT: [f64; 2] = [0.5, 1.0];
+const RATE_HEAT: [f64; 2] = [0.5, 1.0];
 
 /// The same of p99.
-pub const P99_HEAT: [f64; 2] = [2.0, 1.0];
+const P99_HEAT: [f64; 2] = [2.0, 1.0];
 
 /// The same of multiples of the ideal.
 const IDEAL_HEAT: [f64; 2] = [10.0, 1.0];
+
+const EXPECTATION: [Field<Expectation>; 3] = [
+    ("what must come out", Unit::Text, |expected| Cell::text(&expected.text)),
+    ("found", Unit::Text, |expected| Cell::text(&expected.figures)),
+    ("verdict", Unit::Text, |expected| match expected.met {
+        Some(true) => Cell::text("met").mark(Mark::Good),
+        Some(false) => Cell::text("NOT MET").mark(Mark::Bad),
+        None => Cell::text("not told").mark(Mark::Undecided),
+    }),
+];
+
+/// A column of a workload, and what stands in it for each policy. Without a name it has the workload's.
+struct Of {
+    name: String,
+    unit: Unit,
+    heat: Option<[f64; 2]>,
+    cell: Box<dyn Fn(&Figure) -> Cell>,
+}
 
 /// The document.
 pub fn document(matrix: &Matrix) -> Document {
@@ -32,22 +50,29 @@ pub fn document(matrix: &Matrix) -> Document {
 
 /// The document without what stands around it, for the lab's book.
 pub fn body(matrix: &Matrix) -> Vec<Block> {
-    let workloads = matrix.columns.iter().map(|one| (one.name.clone(), one.words.clone()));
     let missing = matrix.missing.iter().map(|missing| {
         let (policy, reason) = (escaped(&missing.policy), escaped(&missing.reason));
         Block::Text(format!("{policy} takes no part: {reason}"))
     });
+    let expected = Table::of("", matrix.expectations.iter().map(|_| ""));
     let mut blocks = vec![
         Block::Heading("Every policy in every workload".into()),
         Block::Table(overview(matrix)),
-        Block::Facts(workloads.collect()),
+        Block::Facts(workloads(matrix)),
     ];
     blocks.extend(missing);
-    blocks.push(Block::Heading("What must come out".into()));
-    blocks.push(Block::Table(expectations(matrix)));
-    blocks.push(Block::Heading("Figures of the matrix".into()));
-    blocks.extend(figures(matrix).into_iter().flatten().map(Block::Table));
+    blocks.extend([
+        Block::Heading("What must come out".into()),
+        Block::Table(expected.with("", &EXPECTATION, &matrix.expectations)),
+        Block::Heading("Figures of the matrix".into()),
+    ]);
+    blocks.extend(figures(matrix).map(Block::Table));
     blocks
+}
+
+/// What the workloads are.
+pub fn workloads(matrix: &Matrix) -> Vec<(String, String)> {
+    matrix.columns.iter().map(|one| (one.name.clone(), one.words.clone())).collect()
 }
 
 /// Who is good everywhere, in a sentence.
@@ -79,157 +104,114 @@ fn mark(figure: &Figure) -> Option<Mark> {
     })
 }
 
-/// One figure of a workload in the map.
-pub struct Shown {
-    /// What it is.
-    pub name: String,
-    /// The values that are as bad and as good as it gets.
-    pub heat: [f64; 2],
-    /// The figure, and the absolute one that it was made of.
-    pub cell: fn(&Figure, usize) -> Option<(Estimate, String)>,
-    /// Which of the loads it is of.
-    load: usize,
-}
-
-impl Shown {
-    /// A policy's cell.
-    pub fn of(&self, figure: &Figure) -> Option<(Estimate, String)> {
-        (self.cell)(figure, self.load)
+/// A row for each policy, with these columns of each workload, as far as they are known.
+fn table(matrix: &Matrix, title: &str, of: impl Fn(&Column) -> Vec<Of>) -> Table {
+    let mut table = Table::of(title, &matrix.policies);
+    for column in &matrix.columns {
+        for Of { name, unit, heat, cell } in of(column) {
+            let cells = matrix
+                .policies
+                .iter()
+                .map(|policy| matrix.figure(&column.name, policy).map_or_else(Cell::none, &cell));
+            let (name, group) = match name.is_empty() {
+                true => (column.name.clone(), String::new()),
+                false => (name, column.name.clone()),
+            };
+            table.column(model::Column { name, unit, group, heat }, cells);
+        }
     }
+    table.keep_known_columns();
+    table
 }
 
-/// What a workload has in the map: requests/s and p99 side by side or, where handlers block, p99 at
-/// each rate.
-pub fn shown(column: &Column) -> Vec<Shown> {
-    let loads = || column.cells.iter().map(|cell| cell.latencies.as_slice());
-    let most: &[AtLoad] = loads().max_by_key(|loads| loads.len()).unwrap_or_default();
-    if column.kind == Kind::Blocking {
-        let each = most.iter().enumerate().map(|(load, at)| Shown {
-            name: format!("p99 at {:.0} %", at.share * 100.0),
-            heat: IDEAL_HEAT,
-            cell: |figure, load| {
-                let at = figure.latencies.get(load)?;
-                Some((at.latencies.p99_of_ideal?, time(at.latencies.p99)))
-            },
-            load,
-        });
-        return each.collect();
-    }
-    let rate = Shown {
-        name: "requests/s".into(),
-        heat: RATE_HEAT,
-        cell: |figure, _| {
-            let rate = figure.requests_per_second?;
-            Some((figure.of_best?, format!("{}/s", number(rate.value, Unit::PerSecond))))
-        },
-        load: 0,
-    };
-    let p99 = most.iter().enumerate().next_back().map(|(load, at)| Shown {
-        name: format!("p99 at {:.0} %", at.share * 100.0),
-        heat: P99_HEAT,
-        cell: |figure, load| {
-            let at = figure.latencies.get(load)?;
-            Some((at.p99_of_best?, time(at.latencies.p99)))
-        },
-        load,
-    });
-    std::iter::once(rate).chain(p99).collect()
+/// The rates of a workload, with their places among the latencies of a policy.
+fn loads(column: &Column) -> impl DoubleEndedIterator<Item = (usize, &AtLoad)> {
+    let loads = column.cells.iter().map(|figure| &figure.latencies);
+    loads.max_by_key(|loads| loads.len()).map_or(&[][..], |all| all).iter().enumerate()
 }
 
-fn time(us: Option<Estimate>) -> String {
-    us.map_or_else(String::new, |us| number(us.value, Unit::Microseconds))
-}
-
-/// The matrix itself.
+/// The matrix itself: requests/s and p99 side by side or, where handlers block, p99 at each rate.
 pub fn overview(matrix: &Matrix) -> Table {
-    let mut table = Table { heat: true, ..Table::default() };
-    let shown: Vec<(&Column, Shown)> = matrix
-        .columns
-        .iter()
-        .flat_map(|one| shown(one).into_iter().map(move |s| (one, s)))
-        .collect();
-    table.columns = shown
-        .iter()
-        .map(|(column, shown)| model::Column {
-            name: shown.name.clone(),
+    let part = |figure: &Figure, part: Option<Estimate>, whole: Option<Estimate>, unit| {
+        let cell = estimate(part).mark(part.and(mark(figure)));
+        match whole.filter(|_| part.is_some()) {
+            Some(whole) => cell.note(number(whole.value, unit)),
+            None => cell,
+        }
+    };
+    let p99 = move |(load, at): (usize, &AtLoad), heat, of: fn(&AtLoad) -> Option<Estimate>| Of {
+        name: format!("p99 at {:.0} %", at.share * 100.0),
+        unit: Unit::Times,
+        heat: Some(heat),
+        cell: Box::new(move |figure| {
+            let at = figure.latencies.get(load);
+            part(figure, at.and_then(of), at.and_then(|at| at.latencies.p99), Unit::Microseconds)
+        }),
+    };
+    let mut table = table(matrix, "", |column| {
+        if column.kind == Kind::Blocking {
+            return loads(column)
+                .map(|load| p99(load, IDEAL_HEAT, |at| at.latencies.p99_of_ideal))
+                .collect();
+        }
+        let rate = Of {
+            name: "requests/s".into(),
             unit: Unit::Times,
-            group: column.name.clone(),
-            heat: Some(shown.heat),
-        })
-        .collect();
-    for policy in &matrix.policies {
-        let cells = shown.iter().map(|(column, shown)| {
-            let figure = column.cells.iter().find(|figure| &figure.policy == policy);
-            let found = figure.and_then(|figure| Some((figure, shown.of(figure)?)));
-            found.map_or_else(Cell::none, |(figure, (part, absolute))| {
-                Cell::sure(part.value, part.interval).note(absolute).mark(mark(figure))
-            })
-        });
-        table.row(policy, cells);
-    }
+            heat: Some(RATE_HEAT),
+            cell: Box::new(move |figure| {
+                let cell =
+                    part(figure, figure.of_best, figure.requests_per_second, Unit::PerSecond);
+                Cell { text: cell.text.map(|rate| format!("{rate}/s")), ..cell }
+            }),
+        };
+        let p99 = loads(column).next_back().map(|load| p99(load, P99_HEAT, |at| at.p99_of_best));
+        std::iter::once(rate).chain(p99).collect()
+    });
+    table.heat = true;
     table.note = format!(
-        "{ABOUT} `!` is not good, `?` undecided: an interval crosses a limit. Good is at least {GOOD} \
-         of the best requests/s, at most 1.25 times the best p99, and nothing lost; the post's load is \
+        "{ABOUT} `!` is not good, `?` undecided: an interval crosses a limit. Good is at least {GOOD} of \
+         the best requests/s, at most 1.25 times the best p99, and nothing lost; the post's load is \
          not judged."
     );
     table
 }
 
-fn expectations(matrix: &Matrix) -> Table {
-    let columns = ["what must come out", "found", "verdict"].map(|name| (name, Unit::Text));
-    let mut table = Table::new("", &columns);
-    for expectation in &matrix.expectations {
-        let Expectation { text, met, figures } = expectation;
-        let (word, mark) = match met {
-            Some(true) => ("met", Mark::Good),
-            Some(false) => ("NOT MET", Mark::Bad),
-            None => ("not told", Mark::Undecided),
-        };
-        table.row("", [Cell::text(text), Cell::text(figures), Cell::text(word).mark(mark)]);
-    }
-    table
-}
-
-/// Everything in absolute numbers, tables that have figures.
-fn figures(matrix: &Matrix) -> [Option<Table>; 6] {
-    let estimate = |found: Option<Estimate>| {
-        found.map_or_else(Cell::none, |found| Cell::sure(found.value, found.interval))
+/// Everything in absolute numbers.
+fn figures(matrix: &Matrix) -> [Table; 6] {
+    let one = |name: &str, unit, cell: fn(&Figure) -> Cell| {
+        vec![Of { name: name.into(), unit, heat: None, cell: Box::new(cell) }]
     };
+    let each = |title, unit, cell| table(matrix, title, |_| one("", unit, cell));
     [
-        by_workload(matrix, "Requests/s, median", Unit::PerSecond, &|figure| {
-            estimate(figure.requests_per_second)
+        each("Requests/s, median", Unit::PerSecond, |at| estimate(at.requests_per_second)),
+        each("Server CPU per request", Unit::Microseconds, |at| estimate(at.cpu_us_per_request)),
+        each("Context switches of the workers per request", Unit::Times, |at| {
+            Cell::maybe(at.switches_per_request)
         }),
-        by_workload(matrix, "Server CPU per request", Unit::Microseconds, &|figure| {
-            estimate(figure.cpu_us_per_request)
-        }),
-        by_workload(
-            matrix,
-            "Context switches of the workers per request",
-            Unit::Times,
-            &|figure| Cell::maybe(figure.switches_per_request),
-        ),
         latencies(matrix, "p50", |at| at.latencies.p50, |at| at.latencies.p50_of_ideal),
         latencies(matrix, "p99", |at| at.latencies.p99, |at| at.latencies.p99_of_ideal),
-        stopped(matrix),
+        table(matrix, "Connections, and a worker lost", |column| match &*column.name {
+            "post" => [
+                one("busiest / average", Unit::Times, |at| {
+                    Cell::maybe(at.connections_max_over_mean)
+                }),
+                one("busiest - idlest", Unit::Count, |at| {
+                    Cell::maybe(at.connections_max_less_min.map(|all| all as f64))
+                }),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            STOPPED => [
+                one("served meanwhile, of before", Unit::Times, |at| Cell::maybe(at.while_stopped)),
+                one("lost when it is killed", Unit::Mean, |at| Cell::maybe(at.lost_when_killed)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            _ => Vec::new(),
+        }),
     ]
-}
-
-fn by_workload(
-    matrix: &Matrix,
-    title: &str,
-    unit: Unit,
-    cell: &dyn Fn(&Figure) -> Cell,
-) -> Option<Table> {
-    let columns = matrix.columns.iter();
-    let has = |column: &&Column| column.cells.iter().any(|figure| cell(figure).value.is_some());
-    let columns: Vec<&Column> = columns.filter(has).collect();
-    let names: Vec<(&str, Unit)> = columns.iter().map(|one| (one.name.as_str(), unit)).collect();
-    let mut table = Table::new(title, &names);
-    for policy in &matrix.policies {
-        let figures = columns.iter().map(|column| matrix.figure(&column.name, policy));
-        table.row(policy, figures.map(|figure| figure.map_or_else(Cell::none, cell)));
-    }
-    (!columns.is_empty()).then_some(table)
 }
 
 /// Latencies at every rate of every workload, with the multiple of the ideal and what was lost.
@@ -238,62 +220,24 @@ fn latencies(
     name: &str,
     of: fn(&AtLoad) -> Option<Estimate>,
     of_ideal: fn(&AtLoad) -> Option<Estimate>,
-) -> Option<Table> {
-    let mut table = Table::new(&format!("Latency at fixed rates: {name}"), &[]);
-    let mut places: Vec<(&Column, usize)> = Vec::new();
-    for column in &matrix.columns {
-        let loads = column.cells.iter().map(|figure| &figure.latencies);
-        for (load, at) in loads.max_by_key(|loads| loads.len()).into_iter().flatten().enumerate() {
-            places.push((column, load));
-            table.columns.push(model::Column {
-                name: format!("{:.0} %, {}/s", at.share * 100.0, at.rate),
-                unit: Unit::Microseconds,
-                group: column.name.clone(),
-                heat: None,
-            });
-        }
-    }
-    for policy in &matrix.policies {
-        let cells = places.iter().map(|(column, load)| {
-            let at = matrix.figure(&column.name, policy).and_then(|one| one.latencies.get(*load));
-            let Some((at, us)) = at.and_then(|at| Some((at, of(at)?))) else { return Cell::none() };
-            let ideal = of_ideal(at).map(|times| format!("{:.2} x ideal", times.value));
-            let lost = (at.lost > 0).then(|| format!("{} lost", at.lost));
-            let late =
-                (at.late_slices > 0).then(|| format!("{} slices not judged", at.late_slices));
-            let notes: Vec<String> = [ideal, lost, late].into_iter().flatten().collect();
-            let cell = Cell::sure(us.value, us.interval);
-            if notes.is_empty() { cell } else { cell.note(notes.join(", ")) }
-        });
-        table.row(policy, cells);
-    }
-    (!places.is_empty()).then_some(table)
-}
-
-/// Who got the connections, and what is served and lost without a worker.
-fn stopped(matrix: &Matrix) -> Option<Table> {
-    let mut table = Table::new(
-        "Connections, and a worker lost",
-        &[
-            ("post: busiest / average", Unit::Times),
-            ("post: busiest - idlest", Unit::Count),
-            ("served while one is stopped, of before", Unit::Times),
-            ("lost when it is killed", Unit::Mean),
-        ],
-    );
-    for policy in &matrix.policies {
-        let post = matrix.figure("post", policy);
-        let stopped = matrix.figure(STOPPED, policy);
-        table.row(
-            policy,
-            [
-                Cell::maybe(post.and_then(|figure| figure.connections_max_over_mean)),
-                Cell::maybe(post.and_then(|f| f.connections_max_less_min).map(|all| all as f64)),
-                Cell::maybe(stopped.and_then(|figure| figure.while_stopped)),
-                Cell::maybe(stopped.and_then(|figure| figure.lost_when_killed)),
-            ],
-        );
-    }
-    let is_known = table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.value.is_some()));
-    is_known.then_some(table)
+) -> Table {
+    table(matrix, &format!("Latency at fixed rates: {name}"), |column| {
+        let of_load = |(load, at): (usize, &AtLoad)| Of {
+            name: format!("{:.0} %, {}/s", at.share * 100.0, at.rate),
+            unit: Unit::Microseconds,
+            heat: None,
+            cell: Box::new(move |figure| {
+                let Some(at) = figure.latencies.get(load) else { return Cell::none() };
+                let late = at.late_slices;
+                let notes = [
+                    of_ideal(at).map(|times| format!("{:.2} x ideal", times.value)),
+                    (at.lost > 0).then(|| format!("{} lost", at.lost)),
+                    (late > 0).then(|| format!("{late} slices not judged")),
+                ];
+                let notes: Vec<String> = notes.into_iter().flatten().collect();
+                Cell { text: (!notes.is_empty()).then(|| notes.join(", ")), ..estimate(of(at)) }
+            }),
+        };
+        loads(column).map(of_load).collect()
+    })
 }

@@ -13,12 +13,32 @@ pub mod show;
 use std::time::Duration;
 
 use crate::environment::Environment;
-use crate::report::model::Block;
+use crate::report::model::{Block, Cell, Field, Unit};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::latency::Latency;
 use crate::types::Errors;
 
 /// What is true of all of wrk's latencies.
 const ABOUT_LATENCIES: &str = "Latencies are as wrk corrects them for coordinated omission: samples \
                                are added for waits.";
+
+/// The figures of a distribution.
+const LATENCY: [Field<Latency>; 9] = [
+    ("mean", Unit::Microseconds, |of| Cell::number(of.mean)),
+    ("stdev", Unit::Microseconds, |of| Cell::number(of.stdev)),
+    ("p50", Unit::Microseconds, |of| Cell::count(of.p50)),
+    ("p75", Unit::Microseconds, |of| Cell::count(of.p75)),
+    ("p90", Unit::Microseconds, |of| Cell::count(of.p90)),
+    ("p99", Unit::Microseconds, |of| Cell::count(of.p99)),
+    ("p99.9", Unit::Microseconds, |of| Cell::count(of.p99_9)),
+    ("p99.99", Unit::Microseconds, |of| Cell::count(of.p99_99)),
+    ("max", Unit::Microseconds, |of| Cell::count(of.max)),
+];
+
+/// An estimate in a table.
+fn estimate(found: Option<Estimate>) -> Cell {
+    found.map_or_else(Cell::none, |found| Cell::sure(found.value, found.interval))
+}
 
 /// Where it ran, in a line.
 pub fn machine(environment: &Environment) -> String {

@@ -1,11 +1,12 @@
 //! One result of `probe`: what became of every request, second by second, and what faults cost.
 
-use crate::documents::{connections, context};
+use crate::documents::{LATENCY, connections, context};
 use crate::probe::drive::AFTER_REFUSAL;
 use crate::probe::record::{FaultRecord, ProbeRecord as Probe};
 use crate::probe::timeline::Bucket;
 use crate::report::format::{count, microseconds};
-use crate::report::model::{Axis, Block, Cell, Document, Picture, Series, Table, Unit};
+use crate::report::model::{Axis, Block, Cell, Document, Field, Picture, Series, Table, Unit};
+use crate::statistics::mean;
 
 /// Buckets in a line of the timeline: a second, in a run that is not too long.
 const IN_A_LINE: usize = 10;
@@ -13,33 +14,59 @@ const IN_A_LINE: usize = 10;
 /// Lines of a timeline; a longer run gets longer buckets.
 const MOST_LINES: usize = 60;
 
+fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
+    [
+        ("pid", Unit::Id, |group| match (group.len(), group[0].pid) {
+            (1, Some(pid)) => Cell::count(pid.into()),
+            (1, None) => Cell::text("nobody"),
+            _ => Cell::text(""),
+        }),
+        ("lost", Unit::Count, |group| Cell::count(group.iter().map(|fault| fault.lost).sum())),
+        ("within", Unit::Microseconds, |group| worst(group, |fault| fault.lost_within_ms)),
+        ("answers/s before", Unit::PerSecond, |group| average(group, |fault| fault.rate_before)),
+        ("answers/s after", Unit::PerSecond, |group| average(group, |fault| fault.rate_after)),
+        ("full strength after", Unit::Microseconds, |group| {
+            match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
+                true => worst(group, |fault| fault.full_strength_after_ms),
+                false => Cell::text("not reached"),
+            }
+        }),
+    ]
+}
+
+fn worst(group: &[&FaultRecord], ms: fn(&FaultRecord) -> Option<u64>) -> Cell {
+    Cell::maybe(group.iter().filter_map(|fault| ms(fault)).max().map(|ms| ms as f64 * 1e3))
+}
+
+fn average(group: &[&FaultRecord], rate: fn(&FaultRecord) -> Option<f64>) -> Cell {
+    Cell::maybe(mean(&group.iter().filter_map(|fault| rate(fault)).collect::<Vec<_>>()))
+}
+
 /// The document.
 pub fn document(record: &Probe) -> Document {
+    let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
+    let refused = record.outcomes.refused > 0 && record.load.rate.is_none();
+    let answered = record.answered_by_server.map(|answered| {
+        format!(
+            "The server counts {} answers: it may exceed `ok` only by answers that were lost on the way.",
+            count(answered)
+        )
+    });
+    let refused =
+        refused.then(|| format!("A client that was refused waits {pause} before it asks again."));
     let mut blocks = vec![
         Block::Facts(facts(record)),
         Block::Heading("Requests".into()),
         Block::Table(outcomes(record)),
+        Block::Text(refused.unwrap_or_default()),
+        Block::Text(answered.unwrap_or_default()),
+        Block::Table(latency(record)),
+        Block::Heading("Timeline".into()),
+        Block::Picture(picture(record)),
+        Block::Table(timeline(&record.timeline, &record.faults)),
+        Block::Heading("Faults".into()),
+        Block::Table(faults(&record.faults)),
     ];
-    if record.outcomes.refused > 0 && record.load.rate.is_none() {
-        let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
-        blocks.push(Block::Text(format!(
-            "A client that was refused waits {pause} before it asks again."
-        )));
-    }
-    if let Some(answered) = record.answered_by_server {
-        blocks.push(Block::Text(format!(
-            "The server counts {} answers: it may exceed `ok` only by answers that were lost on the way.",
-            count(answered)
-        )));
-    }
-    blocks.extend(latency(record).map(Block::Table));
-    blocks.push(Block::Heading("Timeline".into()));
-    blocks.push(Block::Picture(picture(record)));
-    blocks.push(Block::Table(timeline(&record.timeline, &record.faults)));
-    if !record.faults.is_empty() {
-        blocks.push(Block::Heading("Faults".into()));
-        blocks.push(Block::Table(faults(&record.faults)));
-    }
     blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
     Document { title: record.server.clone(), blocks }
 }
@@ -82,32 +109,33 @@ fn outcomes(record: &Probe) -> Table {
     table
 }
 
-fn latency(record: &Probe) -> Option<Table> {
-    let latency = record.latency_us.as_ref()?;
-    let names = ["mean", "p50", "p90", "p99", "p99.9", "max"];
-    let mut table = Table::new("Latency", &names.map(|name| (name, Unit::Microseconds)));
-    let whole = [latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max];
-    let values = std::iter::once(Cell::number(latency.mean)).chain(whole.map(Cell::count));
-    table.row("good answers", values);
-    if let (Some(ideal), Some(times)) = (&record.ideal, &record.of_ideal) {
-        let [p50, p99] = [ideal.p50, ideal.p99].map(Cell::count);
-        let none = Cell::none;
-        table.row("the ideal", [none(), p50, none(), p99, none(), none()]);
-        let [p50, p99] = [times.p50, times.p99].map(|times| Cell::number(times).of(Unit::Times));
-        table.row("times the ideal", [none(), p50, none(), p99, none(), none()]);
-    }
+fn latency(record: &Probe) -> Table {
+    let names = record.latency_us.as_ref().map(|_| "good answers");
+    let mut table = Table::of("Latency", names).with("", &LATENCY, &record.latency_us);
     table.note = match record.load.rate {
         Some(_) => "From when the request was due.".into(),
         None => "From when the client asked, which a stalled server delays: see --rate.".into(),
     };
-    if let Some(ideal) = &record.ideal {
+    if let (Some(ideal), Some(times)) = (&record.ideal, &record.of_ideal) {
+        let [p50, p99] = [ideal.p50, ideal.p99].map(Cell::count);
+        let [p50_times, p99_times] =
+            [times.p50, times.p99].map(|times| Cell::number(times).of(Unit::Times));
+        for (name, p50, p99) in [("the ideal", p50, p99), ("times the ideal", p50_times, p99_times)]
+        {
+            let cells = LATENCY.map(|(column, ..)| match column {
+                "p50" => p50.clone(),
+                "p99" => p99.clone(),
+                _ => Cell::none(),
+            });
+            table.row(name, cells);
+        }
         table.note += &format!(
             " The ideal: one queue before {} servers, {} each, no overhead.",
             count(ideal.servers as u64),
             microseconds(ideal.service_us as f64)
         );
     }
-    Some(table)
+    table
 }
 
 /// Answers over time, with the faults.
@@ -220,58 +248,18 @@ fn faults(faults: &[FaultRecord]) -> Table {
             None => groups.push(vec![fault]),
         }
     }
-    let columns = [
-        ("pid", Unit::Id),
-        ("lost", Unit::Count),
-        ("within", Unit::Microseconds),
-        ("answers/s before", Unit::PerSecond),
-        ("answers/s after", Unit::PerSecond),
-        ("full strength after", Unit::Microseconds),
-    ];
-    let mut table = Table::new("", &columns);
-    let mut several = String::new();
-    for group in &groups {
-        let first = group[0];
+    let names = groups.iter().map(|group| {
         let times = if group.len() > 1 { format!(" x{}", group.len()) } else { String::new() };
-        let name = format!("{:.1} s {}{times}", first.at_ms as f64 / 1e3, first.what);
-        table.row(name, fault_row(group));
-        if let [_, _, ..] = group[..] {
-            several += &spread(group);
-        }
-    }
+        format!("{:.1} s {}{times}", group[0].at_ms as f64 / 1e3, group[0].what)
+    });
+    let mut table = Table::of("", names).with("", &of_faults(), &groups);
+    let repeated = groups.iter().filter(|group| group.len() > 1).map(|group| spread(group));
     table.note = format!(
-        "{several}Lost until the next fault, and within what time; full strength: 90 % of the rate \
-         before the fault (or before a worker was stopped) in 100 ms, until another fault."
+        "{}Lost until the next fault, and within what time; full strength: 90 % of the rate before \
+         the fault (or before a worker was stopped) in 100 ms, until another fault.",
+        repeated.collect::<String>()
     );
     table
-}
-
-fn fault_row(group: &[&FaultRecord]) -> [Cell; 6] {
-    let worst = |of: fn(&FaultRecord) -> Option<u64>| -> Cell {
-        let worst = group.iter().filter_map(|fault| of(fault)).max();
-        worst.map_or_else(Cell::none, |ms| Cell::count(ms * 1000))
-    };
-    let mean = |of: fn(&FaultRecord) -> Option<f64>| {
-        let rates: Vec<f64> = group.iter().filter_map(|fault| of(fault)).collect();
-        Cell::number(rates.iter().sum::<f64>() / rates.len() as f64)
-    };
-    let back = match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
-        true => worst(|fault| fault.full_strength_after_ms),
-        false => Cell::text("not reached"),
-    };
-    let pid = match (group.len(), group[0].pid) {
-        (1, Some(pid)) => Cell::count(pid.into()),
-        (1, None) => Cell::text("nobody"),
-        _ => Cell::text(""),
-    };
-    [
-        pid,
-        Cell::count(group.iter().map(|fault| fault.lost).sum()),
-        worst(|fault| fault.lost_within_ms),
-        mean(|fault| fault.rate_before),
-        mean(|fault| fault.rate_after),
-        back,
-    ]
 }
 
 /// How far the losses of a repeated fault lie apart.

@@ -4,13 +4,14 @@
 use crate::documents::lab::{ABOUT_INTERVALS, ABOUT_QUICK, answer as posts_answer, claims};
 use crate::documents::{list, machine, matrix as matrices};
 use crate::environment::Environment;
+use crate::lab::chapter::Chapter;
 use crate::lab::record::Lab;
 use crate::matrix::expectations::{GOOD, others_at_their_worst};
-use crate::matrix::record::{Figure, Matrix, Verdict};
+use crate::matrix::record::{Column, Figure, Matrix, Verdict};
 use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
-use crate::report::markdown;
-use crate::report::model::{Block, Table, escaped};
-use crate::report::svg;
+use crate::report::format::number;
+use crate::report::model::{Block, Table, Unit, escaped};
+use crate::report::{markdown, svg};
 
 const SHARED: &str = LOAD_AWARE[0];
 const OWN: &str = LOAD_AWARE[1];
@@ -33,90 +34,89 @@ pub fn answer(lab: &Lab) -> String {
         || "**Why did the post see what it saw?** It was not measured yet.".into(),
         |(question, answer)| format!("**{question}** {}", escaped(answer)),
     );
-    let mut text = format!("\n## The answer\n\n{answer}\n\n");
-    text += &lab.body.matrix.as_ref().map(in_short).unwrap_or_default();
-    let mut claims = markdown::blocks(&[Block::Table(claims(lab))], 2);
-    for chapter in &lab.body.chapters {
-        let name = &chapter.name;
-        let link = format!("\n| [{name}](loadtest/RESULTS.md#{name}) | ");
-        claims = claims.replace(&format!("\n| {name} | "), &link);
-    }
-    text += &format!(
-        "What others say of the two, and what was found here:\n\n{claims}\n{ABOUT_INTERVALS}\n\n\
-         Every [policy](#run-the-servers) of who gets the next connection, in every workload:\n\n"
-    );
-    text += &match &lab.body.matrix {
-        Some(matrix) => format!(
-            "![{TITLE}](loadtest/results.svg)\n\n{}\n{}",
-            markdown::blocks(&[Block::Table(in_brief(matrix))], 2),
-            legend(matrix)
-        ),
-        None => "it was not measured yet.\n".into(),
-    };
+    let matrix = lab.body.matrix.as_ref();
     let date = |environment: &Environment| -> String {
         environment.started_at.chars().take_while(|&c| c != 'T').collect()
     };
-    let matrix = lab.body.matrix.as_ref().map(|matrix| date(&matrix.environment));
-    let matrix = matrix.map(|date| format!(", the matrix by `make matrix` on {date}"));
-    text += &format!(
-        "\nMeasured by `make lab` on {}{} ({}); everything else it found is in \
-         [RESULTS.md](loadtest/RESULTS.md).{}{}\n\n",
+    let measured = format!(
+        "Measured by `make lab` on {}{} ({}); everything else it found is in \
+         [RESULTS.md](loadtest/RESULTS.md).{}{}\n",
         date(&lab.environment),
-        matrix.unwrap_or_default(),
+        matrix.map_or_else(String::new, |matrix| {
+            format!(", the matrix by `make matrix` on {}", date(&matrix.environment))
+        }),
         escaped(&machine(&lab.environment)),
         if lab.body.quick { format!(" {ABOUT_QUICK}") } else { String::new() },
         if lab.warnings.is_empty() { "" } else { " Its warnings stand there, too." }
     );
-    text
+    let mut blocks = vec![
+        Block::Heading("The answer".into()),
+        Block::Text(answer),
+        Block::Text(matrix.map(in_short).unwrap_or_default()),
+        Block::Text("What others say of the two, and what was found here:".into()),
+        Block::Table(claims(lab)),
+        Block::Text(ABOUT_INTERVALS.into()),
+        Block::Text(
+            "Every [policy](#run-the-servers) of who gets the next connection, in every workload:"
+                .into(),
+        ),
+    ];
+    blocks.extend(match matrix {
+        Some(matrix) => vec![
+            Block::Text(format!("![{TITLE}](loadtest/results.svg)")),
+            Block::Table(in_brief(matrix)),
+            Block::Facts(matrices::workloads(matrix)),
+        ],
+        None => vec![Block::Text("it was not measured yet.".into())],
+    });
+    blocks.push(Block::Text(measured));
+    let mut text = markdown::blocks(&blocks, 2);
+    for Chapter { name, .. } in &lab.body.chapters {
+        let link = format!("\n| [{name}](loadtest/RESULTS.md#{name}) | ");
+        text = text.replace(&format!("\n| {name} | "), &link);
+    }
+    format!("\n{text}\n")
 }
 
 /// What the names mean; where each socket loses as it comes, what looking at the load improves and
 /// what it costs, and where it is not good even then.
 fn in_short(matrix: &Matrix) -> String {
-    let rows = [
-        ("A shared socket", "shared/epoll", "--accept", SHARED, ""),
-        ("Own sockets", "reuseport/hash", "--steer", OWN, " (needs CAP_BPF and CAP_PERFMON)"),
-    ];
-    let mut text = String::from(
+    let socket = |name, plain, option, aware| {
+        let parts = |column: &Column| {
+            let part = |policy| Some(matrix.figure(&column.name, policy)?.part());
+            let (plain, aware) = (part(plain)?, part(aware)?);
+            (plain.is_finite() && aware.is_finite()).then(|| (column.name.clone(), plain, aware))
+        };
+        let judged = matrix.columns.iter().filter(|column| column.judged);
+        let mut parts: Vec<(String, f64, f64)> = judged.filter_map(parts).collect();
+        let listed = |parts: &[(String, f64, f64)], wanted: fn(f64, f64) -> bool| {
+            let parts = parts.iter().filter(|(_, plain, aware)| wanted(*plain, aware - plain));
+            let each =
+                parts.map(|(name, plain, aware)| format!("*{name}* {plain:.2} to {aware:.2}"));
+            let each: Vec<String> = each.collect();
+            if each.is_empty() { "nothing".into() } else { each.join(", ") }
+        };
+        let worse = listed(&parts, |_, change| change <= -DIFFERS);
+        parts.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let better = listed(&parts, |plain, change| change >= DIFFERS && plain < GOOD);
+        let short = match &not_good(matrix, aware)[..] {
+            [] => "It is good everywhere".into(),
+            short => format!("It is not good in {}", list(short)),
+        };
+        format!(
+            "- **{name}** (`{plain}`): `{option}` improves {better}, and costs {worse}. {short}.\n"
+        )
+    };
+    format!(
         "In short. `epoll` wakes all workers, and the fastest gets the connection; `hash` is the \
          kernel's choice, blind to load; `least-conn` looks at how many connections each worker has. \
          *keep*: connections are kept; *close*: each request has a new one; *mixed*: some requests \
-         block their worker. Figures are parts of the requests/s of the best policy:\n\n",
-    );
-    for (socket, plain, option, aware, needs) in rows {
-        let judged = matrix.columns.iter().filter(|column| column.judged);
-        let pairs = judged.filter_map(|column| {
-            let [plain, aware] = [plain, aware].map(|policy| matrix.figure(&column.name, policy));
-            let [plain, aware] = [plain?.part(), aware?.part()];
-            (plain.is_finite() && aware.is_finite()).then_some((&*column.name, plain, aware))
-        });
-        let (mut better, mut worse) = (Vec::new(), Vec::new());
-        for pair @ (_, plain, aware) in pairs {
-            match aware - plain {
-                change if change <= -DIFFERS => worse.push(pair),
-                change if change >= DIFFERS && plain < GOOD => better.push(pair),
-                _ => {}
-            }
-        }
-        better.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let each = |pairs: &[(&str, f64, f64)]| {
-            let pair = |(name, plain, aware): &(&str, f64, f64)| {
-                format!("*{name}* {plain:.2} to {aware:.2}")
-            };
-            let pairs: Vec<_> = pairs.iter().map(pair).collect();
-            if pairs.is_empty() { "nothing".into() } else { pairs.join(", ") }
-        };
-        let short = not_good(matrix, aware);
-        text += &format!(
-            "- **{socket}** (`{plain}`): `{option} least-conn`{needs} improves {}, and costs {}. It is \
-             not good {}.\n",
-            each(&better),
-            each(&worse),
-            if short.is_empty() { "nowhere".into() } else { format!("in {}", list(&short)) }
-        );
-    }
-    text = text.replace("It is not good nowhere", "It is good everywhere");
-    text + "- What to use, and why: [Which should I use?](#which-should-i-use)\n\n"
+         block their worker. Figures are parts of the requests/s of the best policy:\n\n{}{}\
+         - `--steer least-conn` needs CAP_BPF and CAP_PERFMON\n\
+         - What to use, and why: [Which should I use?](#which-should-i-use)\n",
+        socket("A shared socket", "shared/epoll", "--accept least-conn", SHARED),
+        socket("Own sockets", "reuseport/hash", "--steer least-conn", OWN)
+    )
 }
 
 /// Where a policy is not good, with its figures.
@@ -153,13 +153,6 @@ fn in_brief(matrix: &Matrix) -> Table {
     table
 }
 
-/// What the workloads are.
-fn legend(matrix: &Matrix) -> String {
-    let each = matrix.columns.iter();
-    each.map(|column| format!("- {}: {}\n", escaped(&column.name), escaped(&column.words)))
-        .collect()
-}
-
 /// What the README says of each case, between its marks.
 pub fn cases(matrix: Option<&Matrix>) -> String {
     let Some(matrix) = matrix else { return "\nThis was not measured yet.\n\n".into() };
@@ -193,8 +186,8 @@ fn in_how_many(matrix: &Matrix) -> String {
 fn with_many(matrix: &Matrix) -> String {
     let part = |policy: &str| {
         let rate = |column| Some(matrix.figure(column, policy)?.rate());
-        let part = rate(MANY).zip(rate("close")).map(|(many, few)| many / few);
-        format!("`{policy}` {}", number(part))
+        let part = rate(MANY).zip(rate("close")).map_or(f64::NAN, |(many, few)| many / few);
+        format!("`{policy}` {}", number(part, Unit::Times))
     };
     let policies = ["shared/epoll", "shared/exclusive", SHARED, "reuseport/hash", OWN].map(part);
     format!(
@@ -203,95 +196,89 @@ fn with_many(matrix: &Matrix) -> String {
     )
 }
 
+/// Cases that are one or several workloads each.
+const MEASURED: [(&str, &[&str]); 10] = [
+    ("all requests block, connections are new", &["blocking, new connections"]),
+    ("all requests block, connections are kept", &["blocking, kept"]),
+    ("some requests block, connections are kept", &["mixed keep"]),
+    ("some requests block, connections are new", &["mixed close"]),
+    ("requests that take CPU time", &["heavy"]),
+    ("many more workers than cores (64, 256)", &["close, 64 workers", MANY]),
+    ("fewer connections than workers", &["2 connections", "3 connections"]),
+    ("short requests, all alike, kept connections", &["keep"]),
+    ("short requests, all alike, new connections", &["close"]),
+    ("the same, clients on other machines", &["keep, client elsewhere", "close, client elsewhere"]),
+];
+
+/// Cases of which it takes words to say who is good and who is worse. In braces: a figure, and whose.
+const IN_WORDS: [[&str; 3]; 4] = [
+    [
+        "a worker may hang or stop",
+        "a shared socket: {served shared/} of the rate before, one of four stopped; own `least-conn` \
+         {served reuseport/least-conn}",
+        "own `hash` {served reuseport/hash}, since each of the 32 clients waits for its answer, and so \
+         soon for that worker; of clients that do not wait, about every fourth connection would (not \
+         measured)",
+    ],
+    [
+        "a worker hangs and is then killed",
+        "a shared socket loses {lost shared/} requests, own `least-conn` {lost reuseport/least-conn} (or \
+         `tcp_migrate_req=1`, see [crash](loadtest/RESULTS.md#crash))",
+        "own `hash` {lost reuseport/hash}: all clients who wait for it",
+    ],
+    [
+        "connections that are kept for long",
+        "`least-conn`: the busiest worker has {uneven shared/least-conn} (shared) or {uneven \
+         reuseport/least-conn} times (own) the average's connections",
+        "shared `epoll` {uneven shared/epoll} times, own `hash` {uneven reuseport/hash}",
+    ],
+    [
+        "a reload must lose nothing",
+        "either, if sockets are [handed over](loadtest/RESULTS.md#reload), as both servers do",
+        "closing a socket of one's own, as most servers do",
+    ],
+];
+
 fn table(matrix: &Matrix) -> String {
-    let figure = |column: &str, policy: &str| matrix.figure(column, policy);
-    let stopped = |policy: &str| number(figure(STOPPED, policy).and_then(|f| f.while_stopped));
-    let lost = |policy: &str| one(figure(STOPPED, policy).and_then(|f| f.lost_when_killed));
-    let uneven = |policy| number(figure("post", policy).and_then(|f| f.connections_max_over_mean));
-    let shared = |of: fn(&Figure) -> Option<f64>| -> Vec<f64> {
-        let is_shared = |policy: &&String| policy.starts_with("shared/");
-        let figures = matrix.policies.iter().filter(is_shared).filter_map(|p| figure(STOPPED, p));
-        figures.filter_map(of).collect()
-    };
-    let by_hand = [
-        [
-            "a worker may hang or stop".into(),
-            format!(
-                "a shared socket: {} of the rate before, one of four stopped; own `least-conn` {}",
-                range(&shared(|figure| figure.while_stopped), number),
-                stopped(OWN)
-            ),
-            format!(
-                "own `hash` {}, since each of the 32 clients waits for its answer, and so soon for \
-                 that worker; of clients that do not wait, about every fourth connection would (not \
-                 measured)",
-                stopped("reuseport/hash")
-            ),
-        ],
-        [
-            "a worker hangs and is then killed".into(),
-            format!(
-                "a shared socket loses {} requests, own `least-conn` {} (or `tcp_migrate_req=1`, see \
-                 [crash](loadtest/RESULTS.md#crash))",
-                range(&shared(|figure| figure.lost_when_killed), one),
-                lost(OWN)
-            ),
-            format!("own `hash` {}: all clients who wait for it", lost("reuseport/hash")),
-        ],
-        [
-            "connections that are kept for long".into(),
-            format!(
-                "`least-conn`: the busiest worker has {} (shared) or {} times (own) the average's \
-                 connections",
-                uneven(SHARED),
-                uneven(OWN)
-            ),
-            format!(
-                "shared `epoll` {} times, own `hash` {}",
-                uneven("shared/epoll"),
-                uneven("reuseport/hash")
-            ),
-        ],
-        [
-            "a reload must lose nothing".into(),
-            "either, if sockets are [handed over](loadtest/RESULTS.md#reload), as both servers do"
-                .into(),
-            "closing a socket of one's own, as most servers do".into(),
-        ],
-    ];
-    let measured = [
-        ("all requests block, connections are new", &["blocking, new connections"][..]),
-        ("all requests block, connections are kept", &["blocking, kept"]),
-        ("some requests block, connections are kept", &["mixed keep"]),
-        ("some requests block, connections are new", &["mixed close"]),
-        ("requests that take CPU time", &["heavy"]),
-        ("many more workers than cores (64, 256)", &["close, 64 workers", MANY]),
-        ("fewer connections than workers", &["few connections"]),
-        ("short requests, all alike, kept connections", &["keep"]),
-        ("short requests, all alike, new connections", &["close"]),
-        (
-            "the same, clients on other machines",
-            &["keep, client elsewhere", "close, client elsewhere"],
-        ),
-    ];
-    let measured = measured.into_iter().filter_map(|(case, names)| served(matrix, case, names));
-    let rows: String =
-        measured.chain(by_hand).map(|row| format!("| {} |\n", row.join(" | "))).collect();
-    format!("| your case | good | worse |\n|---|---|---|\n{rows}")
+    let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
+    let in_words = IN_WORDS.map(|words| words.map(|text| with_figures(matrix, text)));
+    let rows = measured.chain(in_words).map(|row| format!("| {} |\n", row.join(" | ")));
+    format!("| your case | good | worse |\n|---|---|---|\n{}", rows.collect::<String>())
 }
 
-/// The row of a case that these workloads are: which policies are good in all of them, and which are
-/// not, the best first. A workload's name may go on: "keep" is not "keep, pinned", but "few" is all of
-/// those that begin with it if there is none of that name.
-fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
-    let known = |name: &&str| matrix.columns.iter().any(|column| column.name == **name);
-    let names: Vec<&str> = match names.iter().all(|name| known(&name)) {
-        true => names.to_vec(),
-        false => {
-            let begins = |column: &&str| names.iter().any(|name| column.starts_with(name));
-            matrix.columns.iter().map(|column| &*column.name).filter(begins).collect()
-        }
+/// The text with the figures that it names, of a policy or from the least to the most of all those
+/// whose names begin so.
+fn with_figures(matrix: &Matrix, text: &str) -> String {
+    let figure = |name: &str| -> String {
+        let (what, whose) = name.split_once(' ').unwrap_or((name, ""));
+        let (column, of): (_, fn(&Figure) -> Option<f64>) = match what {
+            "served" => (STOPPED, |figure| figure.while_stopped),
+            "lost" => (STOPPED, |figure| figure.lost_when_killed),
+            _ => ("post", |figure| figure.connections_max_over_mean),
+        };
+        let policies = matrix.policies.iter().filter(|policy| policy.starts_with(whose));
+        let values: Vec<f64> =
+            policies.filter_map(|policy| of(matrix.figure(column, policy)?)).collect();
+        let unit = if what == "lost" { Unit::Mean } else { Unit::Times };
+        let ends =
+            [values.iter().copied().reduce(f64::min), values.iter().copied().reduce(f64::max)];
+        let [least, most] = ends.map(|end| end.map_or("–".into(), |end| number(end, unit)));
+        if whose.ends_with('/') { format!("{least} to {most}") } else { least }
     };
+    let mut parts = text.split('{');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for (name, words) in parts.filter_map(|part| part.split_once('}')) {
+        shown += &figure(name);
+        shown += words;
+    }
+    shown
+}
+
+/// The row of a case that these workloads are, as far as they were run: which policies are good in all
+/// of them, and which are not, the best first.
+fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
+    let known = |name: &&&str| matrix.columns.iter().any(|column| column.name == ***name);
+    let names: Vec<&&str> = names.iter().filter(known).collect();
     if names.is_empty() {
         return None;
     }
@@ -319,20 +306,4 @@ fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
         policies.collect::<Vec<_>>().join("; ")
     };
     Some([case.into(), row(good), row(bad)])
-}
-
-/// A part, to two places; a dash where there is none.
-fn number(value: Option<f64>) -> String {
-    value.filter(|value| value.is_finite()).map_or("–".into(), |value| format!("{value:.2}"))
-}
-
-/// A count that is an average.
-fn one(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.1}"))
-}
-
-fn range(values: &[f64], show: fn(Option<f64>) -> String) -> String {
-    let least = values.iter().copied().reduce(f64::min);
-    let most = values.iter().copied().reduce(f64::max);
-    format!("{} to {}", show(least), show(most))
 }

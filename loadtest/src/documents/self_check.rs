@@ -2,86 +2,77 @@
 
 use crate::documents::context;
 use crate::measure::self_check::{Check, SelfCheck};
-use crate::report::model::{Block, Cell, Document, Mark, Table, Unit, escaped};
+use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::verdict::{Ratio, Verdict};
+
+/// Ratios of the same kind of pair, and whether there is a difference to be found.
+type Known<'a> = (&'a [Ratio], bool);
+
+fn columns<'a>() -> [Field<Known<'a>>; 7] {
+    [
+        ("verdicts", Unit::Count, |(ratios, _)| Cell::count(ratios.len() as u64)),
+        ("better", Unit::Count, |known| judged(known, |v| v.is_better() == Some(true), true)),
+        ("worse", Unit::Count, |known| judged(known, |v| v.is_better() == Some(false), !known.1)),
+        ("no difference", Unit::Count, |known| {
+            judged(known, |v| v == Verdict::NoDifference, false)
+        }),
+        ("too noisy", Unit::Count, |known| judged(known, |v| v == Verdict::TooNoisy, false)),
+        ("ratios", Unit::Text, |(ratios, _)| {
+            let each = || ratios.iter().map(|ratio| ratio.ratio);
+            let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(0.0, f64::max));
+            Cell::text(format!("{low:.3} to {high:.3}"))
+        }),
+        ("deviation of a round", Unit::Part, |(ratios, _)| {
+            let sum: f64 = ratios.iter().map(|ratio| ratio.deviation).sum();
+            Cell::number(sum / ratios.len() as f64)
+        }),
+    ]
+}
+
+/// How many verdicts are so, which may be wrong.
+fn judged((ratios, _): &Known, wanted: fn(Verdict) -> bool, is_wrong: bool) -> Cell {
+    let number = ratios.iter().filter(|ratio| wanted(ratio.verdict)).count() as u64;
+    Cell::count(number).mark((is_wrong && number > 0).then_some(Mark::Bad))
+}
 
 /// The document.
 pub fn document(record: &SelfCheck) -> Document {
-    let mut blocks = Vec::new();
     let checks = [("throughput", &record.throughput), ("p99", &record.p99)];
-    for (name, check) in checks {
-        let calibrated = if check.is_calibrated() { "" } else { "; the calibration missed" };
-        blocks.push(Block::Verdict(format!(
-            "{name}: nothing found between equal servers in {} of {}, the planted difference found \
-             in {} of {}{calibrated}",
-            check.quiet(),
-            check.same.len(),
-            check.found(),
-            check.different.len()
-        )));
-    }
+    let mut blocks = checks.map(|(name, check)| Block::Verdict(verdict(name, check))).to_vec();
     blocks.push(Block::Facts(vec![
         ("server".into(), record.server.clone()),
         ("rounds".into(), format!("{} for each verdict", record.rounds)),
     ]));
     for (name, check) in checks {
-        blocks.push(Block::Heading(format!("Verdicts on the {name}")));
-        blocks.push(Block::Table(verdicts(check)));
-        blocks.push(Block::Text(planted(check)));
+        let known: [Known; 2] = [(&check.same, false), (&check.different, true)];
+        let table = Table::of("", ["equal servers", "slow and fast"]).with("", &columns(), &known);
+        let [low, high] = check.accepted;
+        let planted = format!(
+            "The slow form: {}. Slow over fast: {:.3}, wanted {:.3} ({low:.3} to {high:.3} count), \
+             found in {} trial rounds.",
+            escaped(&check.planted),
+            check.measured,
+            check.wanted,
+            check.trial_rounds
+        );
+        blocks.extend([
+            Block::Heading(format!("Verdicts on the {name}")),
+            Block::Table(table),
+            Block::Text(planted),
+        ]);
     }
     blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
     Document { title: "Can the comparison be relied on?".into(), blocks }
 }
 
-fn planted(check: &Check) -> String {
-    let [low, high] = check.accepted;
+fn verdict(name: &str, check: &Check) -> String {
     format!(
-        "The slow form: {}. Slow over fast: {:.3}, wanted {:.3} ({low:.3} to {high:.3} count), found \
-         in {} trial rounds.",
-        escaped(&check.planted),
-        check.measured,
-        check.wanted,
-        check.trial_rounds
+        "{name}: nothing found between equal servers in {} of {}, the planted difference found in {} \
+         of {}{}",
+        check.quiet(),
+        check.same.len(),
+        check.found(),
+        check.different.len(),
+        if check.is_calibrated() { "" } else { "; the calibration missed" }
     )
-}
-
-fn verdicts(check: &Check) -> Table {
-    let mut table = Table::new(
-        "",
-        &[
-            ("verdicts", Unit::Count),
-            ("better", Unit::Count),
-            ("worse", Unit::Count),
-            ("no difference", Unit::Count),
-            ("too noisy", Unit::Count),
-            ("ratios", Unit::Text),
-            ("deviation of a round", Unit::Part),
-        ],
-    );
-    for (name, ratios, is_different) in
-        [("equal servers", &check.same, false), ("slow and fast", &check.different, true)]
-    {
-        let count = |wanted: &dyn Fn(Verdict) -> bool| {
-            ratios.iter().filter(|ratio| wanted(ratio.verdict)).count() as u64
-        };
-        let better = count(&|verdict| verdict.is_better() == Some(true));
-        let worse = count(&|verdict| verdict.is_better() == Some(false));
-        let wrong = |number: u64| Cell::count(number).mark((number > 0).then_some(Mark::Bad));
-        let each = || ratios.iter().map(|ratio| ratio.ratio);
-        let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(0.0, f64::max));
-        let deviation = |ratio: &Ratio| ratio.deviation;
-        table.row(
-            name,
-            [
-                Cell::count(ratios.len() as u64),
-                wrong(better),
-                if is_different { Cell::count(worse) } else { wrong(worse) },
-                Cell::count(count(&|verdict| verdict == Verdict::NoDifference)),
-                Cell::count(count(&|verdict| verdict == Verdict::TooNoisy)),
-                Cell::text(format!("{low:.3} to {high:.3}")),
-                Cell::number(ratios.iter().map(deviation).sum::<f64>() / ratios.len() as f64),
-            ],
-        );
-    }
-    table
 }

@@ -1,60 +1,53 @@
 //! Several results of `bench` in one table, a column each.
 
-use crate::documents::bench::latencies;
-use crate::documents::{ABOUT_LATENCIES, connections, errors, machine};
-use crate::measure::bench::Bench;
-use crate::report::model::{Block, Cell, Document, Table, Unit};
+use crate::documents::{ABOUT_LATENCIES, LATENCY, connections, errors, machine};
+use crate::measure::bench::{Bench, Worker};
+use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
 
-/// A row of the table: its name, the unit of its figures, and the figure of each record.
-type Row = (&'static str, Unit, fn(&Bench) -> Option<f64>);
-
-const ROWS: [Row; 14] = [
+const LOAD: [Field<Bench>; 2] = [
+    ("requests/s", Unit::PerSecond, |r| Cell::number(r.result.requests_per_second)),
     ("the post's", Unit::PerSecond, |r| {
-        Some(post::figure_for(&r.server)?.requests_per_second as f64)
-    }),
-    ("latency mean", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[0])),
-    ("latency stdev", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[1])),
-    ("latency p50", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[2])),
-    ("latency p75", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[3])),
-    ("latency p90", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[4])),
-    ("latency p99", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[5])),
-    ("latency p99.9", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[6])),
-    ("latency max", Unit::Microseconds, |r| Some(latencies(&r.result.latency_us)[7])),
-    ("workers", Unit::Count, |r| known(r, r.workers.len() as f64)),
-    ("busiest / average", Unit::Times, |r| Some(r.spread?.max_over_mean)),
-    ("idle workers", Unit::Count, |r| Some(r.spread?.idle_workers as f64)),
-    ("wake-ups for nothing", Unit::Count, |r| {
-        let empty = r.workers.iter().map(|w| w.wakeups_without_connection);
-        known(r, empty.sum::<Option<u64>>()? as f64)
-    }),
-    ("server CPU per request", Unit::Microseconds, |r| {
-        let seconds: f64 = r.workers.iter().map(|w| w.cpu_seconds.total()).sum();
-        known(r, seconds * 1e6 / r.result.requests as f64)
+        let quoted = post::figure_for(&r.server).map(|quoted| quoted.requests_per_second);
+        Cell::maybe(quoted.map(|rate| rate as f64))
     }),
 ];
 
+const WORKERS: [Field<Bench>; 6] = [
+    ("workers", Unit::Count, |r| known(r, |workers| Some(workers.len() as f64))),
+    ("busiest / average", Unit::Times, |r| Cell::maybe(r.spread.map(|all| all.max_over_mean))),
+    ("idle workers", Unit::Count, |r| Cell::maybe(r.spread.map(|all| all.idle_workers as f64))),
+    ("wake-ups for nothing", Unit::Count, |r| {
+        let empty = |worker: &Worker| Some(worker.wakeups_without_connection? as f64);
+        known(r, |workers| workers.iter().map(empty).sum())
+    }),
+    ("server CPU per request", Unit::Microseconds, |r| {
+        known(r, |workers| {
+            let seconds: f64 = workers.iter().map(|one| one.cpu_seconds.total()).sum();
+            Some(seconds * 1e6 / r.result.requests as f64)
+        })
+    }),
+    ("errors", Unit::Text, |r| Cell::text(errors(&r.result.errors))),
+];
+
 /// What only a server whose workers can be seen has.
-fn known(record: &Bench, value: f64) -> Option<f64> {
-    (!record.workers.is_empty()).then_some(value)
+fn known(record: &Bench, figure: impl Fn(&[Worker]) -> Option<f64>) -> Cell {
+    Cell::maybe(figure(&record.workers).filter(|_| !record.workers.is_empty()))
 }
 
 /// The table, and below it what its figures are of.
 pub fn document(records: &[Bench]) -> Document {
-    let columns: Vec<(&str, Unit)> =
-        records.iter().map(|record| (record.server.as_str(), Unit::PerSecond)).collect();
-    let mut table = Table::new("", &columns);
-    let rate = |record: &Bench| record.result.requests_per_second;
-    table.row("requests/s", records.iter().map(|record| Cell::number(rate(record))));
+    let mut table = Table::of("", records.iter().map(|record| &record.server))
+        .with("", &LOAD, records)
+        .with("latency", &LATENCY, records.iter().map(|record| &record.result.latency_us))
+        .with("", &WORKERS, records)
+        .turned();
     if let Some(first) = records.first() {
-        let of_first = |r: &Bench| Cell::number(rate(r) / rate(first)).of(Unit::Ratio);
-        table.row("of the first", records.iter().map(of_first));
+        let part = |r: &Bench| r.result.requests_per_second / first.result.requests_per_second;
+        table.row("of the first", records.iter().map(|r| Cell::number(part(r)).of(Unit::Ratio)));
+        let last = table.rows.len() - 1;
+        table.rows[1..=last].rotate_right(1);
     }
-    for (name, unit, figure) in ROWS {
-        table.row(name, records.iter().map(|record| Cell::maybe(figure(record)).of(unit)));
-    }
-    let errors = |record: &Bench| Cell::text(errors(&record.result.errors));
-    table.row("errors", records.iter().map(errors));
     table.note = format!("{ABOUT_LATENCIES} The post's: {}; {}.", post::CONDITIONS, post::SOURCE);
     let facts = records.iter().map(|record| {
         let load = &record.load;

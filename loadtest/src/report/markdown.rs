@@ -1,7 +1,7 @@
 //! A document as Markdown, for a pull request or a file of results.
 
 use crate::report::format;
-use crate::report::model::{Block, Cell, Document, Table, Unit, escaped};
+use crate::report::model::{Block, Cell, Document, Table, Unit, escaped, with_code};
 
 /// The whole text.
 pub fn render(document: &Document) -> String {
@@ -15,7 +15,7 @@ pub fn render(document: &Document) -> String {
 /// The blocks alone, with headings of this level: for a part of another file.
 pub fn blocks(blocks: &[Block], level: usize) -> String {
     let (mut shown, mut heading) = (Vec::new(), None);
-    for one in blocks {
+    for one in blocks.iter().filter(|one| !one.is_empty()) {
         let text = block(one, level);
         match one {
             // A heading with nothing to show below it, such as a picture, is left out.
@@ -38,7 +38,6 @@ fn block(block: &Block, level: usize) -> String {
         Block::Facts(facts) => list(
             &mut facts.iter().map(|(name, what)| format!("{}: {}", escaped(name), escaped(what))),
         ),
-        Block::Table(of) if of.rows.is_empty() => String::new(),
         Block::Table(of) => table(of),
         Block::Picture(_) => String::new(),
         Block::Details(title, inner) => {
@@ -69,7 +68,7 @@ fn table(of: &Table) -> String {
     }
     match of.note.is_empty() {
         true => text,
-        false => format!("{text}\n{}\n", escaped(&of.note)),
+        false => format!("{text}\n{}\n", with_code(&of.note)),
     }
 }
 

@@ -11,6 +11,3 @@ pub mod progress;
 pub mod svg;
 pub mod terminal;
 pub mod wrap;
-
-#[cfg(test)]
-mod tests;

@@ -89,7 +89,7 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The rows.
     pub rows: Vec<Row>,
-    /// What to know to read it; may be empty.
+    /// What to know to read it, with code between backticks; may be empty.
     pub note: String,
     /// Whether HTML shows it as a heat map.
     #[serde(default)]
@@ -142,6 +142,30 @@ pub struct Cell {
     pub link: Option<String>,
 }
 
+/// A column of a table that is made of records: its name, its unit, and what stands in it.
+pub type Field<T> = (&'static str, Unit, fn(&T) -> Cell);
+
+impl Block {
+    /// Whether there is nothing to show.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Heading(_) => false,
+            Self::Text(text) | Self::Verdict(text) => text.is_empty(),
+            Self::Facts(facts) => facts.is_empty(),
+            Self::Table(table) => table.rows.is_empty() || table.columns.is_empty(),
+            Self::Picture(picture) => match picture {
+                Picture::Bars { bars, .. } => bars.is_empty(),
+                Picture::Lines { series, .. } => series.is_empty(),
+                Picture::Shares { rows, .. } => rows.is_empty(),
+                Picture::Turns { rows, .. } => rows.is_empty(),
+                Picture::Points { rows, .. } => rows.is_empty(),
+            },
+            Self::Details(_, inner) => inner.iter().all(Self::is_empty),
+            Self::Warnings(lines) | Self::Reproduce(lines) => lines.is_empty(),
+        }
+    }
+}
+
 impl Table {
     /// A table without rows yet.
     pub fn new(title: &str, columns: &[(&str, Unit)]) -> Self {
@@ -149,6 +173,51 @@ impl Table {
             |&(name, unit): &(&str, Unit)| Column { name: name.into(), unit, ..Column::default() };
         let columns = columns.iter().map(column).collect();
         Self { title: title.into(), columns, ..Self::default() }
+    }
+
+    /// A row for each name, without columns yet.
+    pub fn of<N: Into<String>>(title: &str, names: impl IntoIterator<Item = N>) -> Self {
+        let rows = names.into_iter().map(|name| Row { name: name.into(), cells: Vec::new() });
+        Self { title: title.into(), rows: rows.collect(), ..Self::default() }
+    }
+
+    /// The same with more columns, of a record for each row.
+    pub fn with<'a, T: 'a>(
+        mut self,
+        group: &str,
+        fields: &[Field<T>],
+        records: impl IntoIterator<Item = &'a T>,
+    ) -> Self {
+        let records: Vec<&T> = records.into_iter().collect();
+        for &(name, unit, cell) in fields {
+            let column = Column { name: name.into(), unit, group: group.into(), heat: None };
+            self.column(column, records.iter().map(|record| cell(record)));
+        }
+        self
+    }
+
+    /// Adds a column, with a cell for each row.
+    pub fn column(&mut self, column: Column, cells: impl IntoIterator<Item = Cell>) {
+        self.columns.push(column);
+        self.rows.iter_mut().zip(cells).for_each(|(row, cell)| row.cells.push(cell));
+    }
+
+    /// The same with a row for each column and a column for each row.
+    pub fn turned(self) -> Self {
+        let row = |(place, column): (usize, &Column)| Row {
+            name: [&*column.group, &*column.name].join(" ").trim().into(),
+            cells: (self.rows.iter())
+                .map(|row| row.cells[place].clone())
+                .map(|cell| Cell { unit: cell.unit.or(Some(column.unit)), ..cell })
+                .collect(),
+        };
+        let rows = self.columns.iter().enumerate().map(row).collect();
+        let column = |row: &Row| Column {
+            name: row.name.clone(),
+            unit: Unit::Count, // of most, and each cell has its own
+            ..Column::default()
+        };
+        Self { columns: self.rows.iter().map(column).collect(), rows, ..self }
     }
 
     /// Takes away the columns in which nobody has anything: what cannot be known is left out.
@@ -226,100 +295,60 @@ impl Cell {
 /// A picture that answers a question at a glance.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[allow(missing_docs)] // titles say what is to be seen
 pub enum Picture {
     /// A bar for each number.
     Bars {
-        /// What is to be seen.
         title: String,
         /// Of all bars.
         unit: Unit,
-        /// The bars.
         bars: Vec<Bar>,
         /// A line to compare them with, such as the post's figure, and its name.
         reference: Option<(f64, String)>,
     },
     /// Lines over a common axis: time, or a number of workers.
     Lines {
-        /// What is to be seen.
         title: String,
         /// The axis along the page.
         x: Axis,
         /// The axis up the page.
         y: Axis,
-        /// The lines.
         series: Vec<Series>,
         /// Parts of the x axis with a name, such as the time in which a worker was stopped.
         spans: Vec<(f64, f64, String)>,
     },
     /// How something was shared out: each row's parts, one for each worker, the greatest first.
     Shares {
-        /// What is to be seen.
         title: String,
         /// Names and parts; the parts of a row add up to 1.
         rows: Vec<(String, Vec<f64>)>,
     },
     /// Who came when: each row has a worker's number for each turn.
     Turns {
-        /// What is to be seen.
         title: String,
         /// Names and turns.
         rows: Vec<(String, Vec<usize>)>,
     },
-    /// Single measurements, round by round, a column for each subject.
+    /// Figures with their intervals, a row for each, and the single measurements that they are made of.
     Points {
-        /// What is to be seen.
         title: String,
         /// Of all points.
         unit: Unit,
-        /// The subjects.
-        columns: Vec<Points>,
-        /// A line to compare them with, and its name.
+        rows: Vec<Points>,
+        /// A line to compare them with, and its name, which may be empty.
         reference: Option<(f64, String)>,
-    },
-    /// Figures with their intervals around a value at which nothing differs.
-    Intervals {
-        /// What is to be seen.
-        title: String,
-        /// The figures.
-        rows: Vec<Bar>,
-        /// Where nothing differs.
-        centre: f64,
-        /// What is not worth calling a difference, on either side.
+        /// What is not worth calling a difference from the reference, on either side.
         noise: f64,
-    },
-    /// How the work was spread: a panel for each subject, its parts by rank.
-    Ranks {
-        /// What is to be seen.
-        title: String,
-        /// The subjects.
-        panels: Vec<Ranks>,
     },
 }
 
 /// What one subject did, round by round.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Points {
-    /// Whose.
-    pub name: String,
-    /// Rounds, counted from 1, and what was measured in them.
+    /// Whose, and the median or mean; not a number where there is none.
+    pub of: Bar,
+    /// Rounds, counted from 1, and what was measured in them; may be empty.
     pub points: Vec<(u32, f64)>,
-    /// Their median.
-    pub median: Option<f64>,
-    /// Its 95 % interval.
-    pub interval: Option<[f64; 2]>,
-}
-
-/// The parts that workers had of the work of a slice, averaged by rank, the busiest first.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Ranks {
-    /// Whose.
-    pub name: String,
-    /// What to say above it.
-    pub note: String,
-    /// Parts of the requests; empty where they are not known.
-    pub requests: Vec<f64>,
-    /// Parts of the connections.
-    pub connections: Vec<f64>,
 }
 
 /// A bar.
@@ -356,4 +385,14 @@ pub fn escaped(name: &str) -> String {
     let is_special = |letter: char| "\\`*_[]<>#|&".contains(letter);
     let escape = |letter| is_special(letter).then_some('\\').into_iter().chain([letter]);
     name.chars().flat_map(escape).collect()
+}
+
+/// Markdown of a note: plain text, but for code between backticks.
+pub fn with_code(note: &str) -> String {
+    let parts = note.split('`').enumerate();
+    let part = |(place, part): (usize, &str)| match place % 2 {
+        0 => escaped(part),
+        _ => format!("`{part}`"),
+    };
+    parts.map(part).collect()
 }

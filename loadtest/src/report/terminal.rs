@@ -60,7 +60,7 @@ pub fn render(document: &Document, width: usize) -> String {
 /// All blocks; a heading with nothing to show below it, such as a picture, is left out.
 fn blocks(blocks: &[Block], width: usize) -> String {
     let (mut report, mut heading) = (String::new(), String::new());
-    for one in blocks {
+    for one in blocks.iter().filter(|one| !one.is_empty()) {
         let shown = block(one, width);
         match one {
             Block::Heading(_) => heading = shown,
@@ -80,12 +80,12 @@ fn block(block: &Block, width: usize) -> String {
         Block::Verdict(text) => bold(text),
         Block::Facts(facts) => {
             let longest = facts.iter().map(|(name, _)| room(name)).max().unwrap_or(0);
-            let lines = facts
-                .iter()
-                .map(|(name, what)| hanging(&format!("  {name:longest$}  "), what, width));
+            let lines = facts.iter().map(|(name, what)| match longest * 2 <= width {
+                true => hanging(&format!("  {name:longest$}  "), what, width),
+                false => hanging("  ", name, width) + &hanging("    ", what, width),
+            });
             lines.collect()
         }
-        Block::Table(of) if of.rows.is_empty() => String::new(),
         Block::Table(of) => format!("\n{}", table(of, width)),
         Block::Picture(_) | Block::Warnings(_) => String::new(),
         Block::Details(title, inner) => format!("\n{}{}", bold(title), self::blocks(inner, width)),

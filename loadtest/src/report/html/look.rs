@@ -36,26 +36,6 @@ pub fn mark(index: usize, x: &str, y: &str) -> Markup {
     html! { svg.at x=(x) y=(y) { path.mark d=(MARKS[index % MARKS.len()]) {} } }
 }
 
-/// A subject's name beside its mark.
-pub fn name(index: usize, name: &str) -> Markup {
-    html! {
-        span class={ "name " (colour(index)) } {
-            svg.key aria-hidden="true" viewBox="-7 -7 14 14" width="14" height="14" {
-                path.mark d=(MARKS[index % MARKS.len()]) {}
-            }
-            span { (name) }
-        }
-    }
-}
-
-/// At most so many letters of a name, where a picture has no room for more.
-pub fn shortened(name: &str, most: usize) -> String {
-    if name.chars().count() <= most {
-        return name.into();
-    }
-    name.chars().take(most - 1).chain(['…']).collect()
-}
-
 /// Who is who, with lines as they are drawn.
 pub fn legend<'a>(names: impl Iterator<Item = &'a str>) -> Markup {
     html! {

@@ -1,17 +1,13 @@
 //! A document as a page to look at: one file that loads nothing, not even a script.
 //!
 //! - [`table`], [`prose`]: figures and words;
-//! - [`picture`]: what answers at a glance: rows of bars, strips and chips, and the pictures over axes:
-//!   [`lines`], [`points`] and [`ranks`];
-//! - [`plot`], [`scale`], [`look`]: what pictures have in common.
+//! - [`picture`]: what answers at a glance: rows of bars, points, strips and chips, and [`lines`];
+//! - [`scale`], [`look`]: what pictures have in common.
 
 mod lines;
 mod look;
 mod picture;
-mod plot;
-mod points;
 mod prose;
-mod ranks;
 mod scale;
 pub mod table;
 
@@ -40,8 +36,9 @@ pub fn render(document: &Document, raw: Option<&str>) -> String {
         .map(|(place, _)| place)
         .collect();
     let ends = begins.iter().skip(1).copied().chain([document.blocks.len()]);
+    let sections = begins.iter().zip(ends).map(|(&begin, end)| &document.blocks[begin..end]);
     let sections: Vec<&[Block]> =
-        begins.iter().zip(ends).map(|(&begin, end)| &document.blocks[begin..end]).collect();
+        sections.filter(|section| section[1..].iter().any(|block| !block.is_empty())).collect();
     let first = begins.first().copied().unwrap_or(document.blocks.len());
     let opening = &document.blocks[..first];
     let ids = ids(&sections);
@@ -60,12 +57,12 @@ pub fn render(document: &Document, raw: Option<&str>) -> String {
             body {
                 header {
                     h1 { (document.title) }
-                    div.many[verdicts > 2] { (blocks(opening, "top", "verdict")) }
+                    div.many[verdicts > 2] { (blocks(opening, "verdict")) }
                 }
                 main {
                     @if sections.len() > FEW_SECTIONS { (contents(&sections, &ids)) }
                     @for (section, id) in sections.iter().zip(&ids) {
-                        section id=(id) { (blocks(section, id, "answer")) }
+                        section id=(id) { (blocks(section, "answer")) }
                     }
                     @if let Some(raw) = raw { p { "Raw data, with every sample: " (link(raw)) } }
                 }
@@ -151,16 +148,12 @@ fn judgements(section: &[Block]) -> Vec<(&str, &'static str, usize)> {
     found
 }
 
-/// `id` is a name for what is within, `verdict` how verdicts look.
-fn blocks(blocks: &[Block], id: &str, verdict: &str) -> Markup {
-    html! {
-        @for (place, one) in blocks.iter().enumerate() {
-            (block(one, &format!("{id}-{place}"), verdict))
-        }
-    }
+/// `verdict` is how verdicts look.
+fn blocks(blocks: &[Block], verdict: &str) -> Markup {
+    html! { @for one in blocks.iter().filter(|one| !one.is_empty()) { (block(one, verdict)) } }
 }
 
-fn block(block: &Block, id: &str, verdict: &str) -> Markup {
+fn block(block: &Block, verdict: &str) -> Markup {
     html! {
         @match block {
             Block::Heading(text) => h2 { (text) },
@@ -171,12 +164,12 @@ fn block(block: &Block, id: &str, verdict: &str) -> Markup {
                 @for (name, what) in facts { div { dt { (name) } dd { (what) } } }
             },
             Block::Table(of) => (table::draw(of)),
-            Block::Picture(of) => (picture::draw(id, of)),
+            Block::Picture(of) => (picture::draw(of)),
             Block::Details(title, inner) => details {
                 summary { (title) }
-                (blocks(inner, id, "answer"))
+                (blocks(inner, "answer"))
             },
-            Block::Warnings(warnings) => @if !warnings.is_empty() {
+            Block::Warnings(warnings) => {
                 h2 { "Warnings" }
                 ul.notice { @for warning in warnings { li { (warning) } } }
             },

@@ -1,108 +1,177 @@
-//! Pictures: bars, shares and turns are rows of text with something drawn beside or below them, so
-//! that names and figures can be read on any width; the others lie over axes.
+//! Pictures. Most are rows of text with something drawn beside or below them, so that names and
+//! figures can be read on any width; [`lines`] lie over axes.
 
 use maud::{Markup, html};
 
 use crate::report::format::{number, tick};
+use crate::report::html::lines;
 use crate::report::html::look::colour;
-use crate::report::html::plot::across;
-use crate::report::html::scale::Scale;
+use crate::report::html::scale::{Scale, across, anchor};
 use crate::report::html::table::{figure, with_interval};
-use crate::report::html::{lines, points, ranks};
-use crate::report::model::{Bar, Picture, Unit};
+use crate::report::model::{Bar, Picture, Points, Unit};
 
-/// Height of a bar's row, and of the axis below all of them, in pixels.
+/// Height of a row with a bar, of one with points, and of the axis below all of them, in pixels.
 const BAR: f64 = 26.0;
+const POINTS: f64 = 84.0;
 const AXIS: f64 = 46.0;
 
 /// From this part on a strip has room for its figure, on a phone.
 const ROOM: f64 = 0.14;
 
-/// Draws it. `id` is its name within the page.
-pub fn draw(id: &str, picture: &Picture) -> Markup {
+/// Draws it.
+pub fn draw(picture: &Picture) -> Markup {
     let (title, drawn) = match picture {
         Picture::Bars { title, unit, bars, reference } => {
-            (title, bars_of(*unit, bars, reference.as_ref()))
+            let ends =
+                bars.iter().flat_map(|bar| [bar.value, bar.interval.map_or(0.0, |at| at[1])]);
+            let ends = ends.chain([0.0]).chain(reference.as_ref().map(|(value, _)| *value));
+            let axis = Rows { unit: *unit, scale: Scale::linear(ends), reference, noise: 0.0 };
+            (title, axis.draw(bars.iter().map(|bar| (bar, axis.bar(bar), BAR))))
+        }
+        Picture::Points { title, unit, rows, reference, noise } => {
+            let ends = rows.iter().flat_map(|row| {
+                let interval = row.of.interval.into_iter().flatten();
+                row.points.iter().map(|at| at.1).chain(interval).chain([row.of.value])
+            });
+            let around = |(value, _): &(f64, String)| [value - 1.5 * noise, value + 1.5 * noise];
+            let ends = ends.chain(reference.iter().flat_map(around));
+            let axis = Rows { unit: *unit, scale: Scale::linear(ends), reference, noise: *noise };
+            let rows = rows.iter().enumerate().map(|(place, row)| {
+                let height = if row.points.is_empty() { BAR } else { POINTS };
+                (&row.of, axis.points(place, row, height), height)
+            });
+            (title, html! { (axis.draw(rows)) (axis.caption()) })
         }
         Picture::Lines { title, x, y, series, spans } => {
-            (title, lines::draw(&lines::Lines { id, title, x, y, series, spans }))
+            (title, lines::draw(title, [x, y], series, spans))
         }
         Picture::Shares { title, rows } => (title, shares(rows)),
         Picture::Turns { title, rows } => (title, turns(rows)),
-        Picture::Points { title, unit, columns, reference } => {
-            (title, points::draw(id, title, *unit, columns, reference.as_ref()))
-        }
-        Picture::Intervals { title, rows, centre, noise } => {
-            (title, points::intervals(id, title, rows, *centre, *noise))
-        }
-        Picture::Ranks { title, panels } => (title, ranks::draw(id, panels)),
     };
     html! { figure { figcaption { (title) } (drawn) } }
 }
 
-fn bars_of(unit: Unit, bars: &[Bar], reference: Option<&(f64, String)>) -> Markup {
-    let ends = bars.iter().flat_map(|bar| [Some(bar.value), bar.interval.map(|ends| ends[1])]);
-    let ends = ends.flatten().chain([0.0]).chain(reference.map(|(value, _)| *value));
-    let scale = Scale::linear(ends);
-    let line = |height: f64| {
+/// What the tracks of all rows have in common.
+struct Rows<'a> {
+    unit: Unit,
+    scale: Scale,
+    reference: &'a Option<(f64, String)>,
+    /// What counts as noise, on either side of the reference.
+    noise: f64,
+}
+
+impl Rows<'_> {
+    fn at(&self, value: f64) -> String {
+        across(self.scale.place(value))
+    }
+
+    /// Names, figures and tracks of so much height, and below them the axis.
+    fn draw<'a>(&self, rows: impl Iterator<Item = (&'a Bar, Markup, f64)>) -> Markup {
         html! {
-            @if let Some((value, _)) = reference {
-                @let x = across(scale.place(*value));
-                line.reference x1=(x) x2=(x) y1="0" y2=(height) {}
-            }
-        }
-    };
-    html! {
-        div.bars {
-            @for bar in bars {
+            div.bars {
+                @for (bar, track, height) in rows {
+                    div.bar {
+                        span.bar-name { (bar.name) }
+                        span.bar-figure { (with_interval(bar.value, bar.interval, self.unit)) }
+                        svg.picture aria-hidden="true" width="100%" height=(height) {
+                            (self.line(height)) (track)
+                        }
+                    }
+                }
                 div.bar {
-                    span.bar-name { (bar.name) }
-                    span.bar-figure { (with_interval(bar.value, bar.interval, unit)) }
-                    svg.picture aria-hidden="true" width="100%" height=(BAR) {
-                        rect.body width=(across(scale.place(bar.value))) y="4" height=(BAR - 8.0) {}
-                        (line(BAR))
-                        @if let Some(ends) = bar.interval {
-                            @let [low, high] = ends.map(|end| across(scale.place(end)));
-                            line.ends x1=(low) x2=(high) y1=(BAR / 2.0) y2=(BAR / 2.0) {}
-                            @for x in [low, high] {
-                                line.ends x1=(x) x2=(x) y1=(BAR / 2.0 - 4.0) y2=(BAR / 2.0 + 4.0) {}
-                            }
+                    svg.picture aria-hidden="true" width="100%" height=(AXIS) {
+                        line.grid x1="0%" x2="100%" y1="1" y2="1" {}
+                        @for at in self.scale.ticks() {
+                            line.grid x1=(self.at(at)) x2=(self.at(at)) y1="1" y2="6" {}
+                            text.tick text-anchor=(anchor(self.scale.place(at), 0.02))
+                                x=(self.at(at)) y="19" { (tick(at, self.unit)) }
                         }
-                    }
-                }
-            }
-            div.bar {
-                svg.picture aria-hidden="true" width="100%" height=(AXIS) {
-                    line.grid x1="0%" x2="100%" y1="1" y2="1" {}
-                    (line(26.0))
-                    @for at in scale.ticks() {
-                        @let x = across(scale.place(at));
-                        line.grid x1=(x) x2=(x) y1="1" y2="6" {}
-                        text.tick text-anchor=(anchor(scale.place(at), 0.02)) x=(x) y="19" {
-                            (tick(at, unit))
-                        }
-                    }
-                    @if let Some((value, name)) = reference {
-                        @let place = scale.place(*value);
-                        text.label text-anchor=(anchor(place, 0.2)) x=(across(place)) y="40" {
-                            (name) " " (number(*value, unit))
+                        @if let Some((value, name)) = self.reference.as_ref().filter(|at| !at.1.is_empty()) {
+                            (self.line(26.0))
+                            text.label text-anchor=(anchor(self.scale.place(*value), 0.4))
+                                x=(self.at(*value)) y="40" { (name) " " (number(*value, self.unit)) }
                         }
                     }
                 }
             }
         }
     }
-}
 
-/// Keeps a label within the picture: it is moved if it lies within this part of an end.
-pub fn anchor(place: f64, margin: f64) -> &'static str {
-    match place {
-        _ if place < margin => "start",
-        _ if place >= 1.0 - margin => "end",
-        _ => "middle",
+    /// What to compare with.
+    fn line(&self, height: f64) -> Markup {
+        html! {
+            @if let Some((value, _)) = self.reference {
+                @if self.noise > 0.0 {
+                    @let [low, high] = [-self.noise, self.noise].map(|off| self.scale.place(value + off));
+                    rect.noise x=(across(low)) width=(across(high - low)) y="0" height=(height) {}
+                }
+                line.reference x1=(self.at(*value)) x2=(self.at(*value)) y1="0" y2=(height) {}
+            }
+        }
+    }
+
+    fn bar(&self, bar: &Bar) -> Markup {
+        html! {
+            rect.body width=(self.at(bar.value)) y="4" height=(BAR - 8.0) {}
+            @if let Some(ends) = bar.interval {
+                @let [low, high] = ends.map(|end| self.at(end));
+                line.ends x1=(low) x2=(high) y1=(BAR / 2.0) y2=(BAR / 2.0) {}
+                @for x in [low, high] {
+                    line.ends x1=(x) x2=(x) y1=(BAR / 2.0 - 4.0) y2=(BAR / 2.0 + 4.0) {}
+                }
+            }
+        }
+    }
+
+    /// Every point, from the first round above to the last below; or the figure alone.
+    fn points(&self, place: usize, row: &Points, height: f64) -> Markup {
+        let Bar { value, interval, .. } = row.of;
+        let last = row.points.iter().map(|at| at.0).max().unwrap_or(1);
+        let down = |round: u32| (height - 8.0) * (f64::from(round) - 0.5) / f64::from(last) + 4.0;
+        let ends = interval.map(|ends| ends.map(|end| self.scale.place(end)));
+        html! {
+            @if row.points.is_empty() && value.is_finite() {
+                @if let Some([low, high]) = ends {
+                    line.whisker x1=(across(low)) x2=(across(high)) y1="50%" y2="50%" {}
+                }
+                circle.estimate r="5" cx=(self.at(value)) cy="50%" data-value=(value) {}
+            } @else {
+                g class=(colour(place)) {
+                    @if let Some([low, high]) = ends {
+                        rect.interval x=(across(low)) width=(across(high - low)) y="2"
+                            height=(height - 4.0) {}
+                    }
+                    @if value.is_finite() {
+                        line.median x1=(self.at(value)) x2=(self.at(value)) y1="2" y2=(height - 2.0) {}
+                    }
+                    @for &(round, value) in row.points.iter().filter(|at| at.1.is_finite()) {
+                        circle.point r="3" cx=(self.at(value)) cy=(format!("{:.1}", down(round)))
+                            data-value=(value)
+                        {
+                            title { "round " (round) ": " (number(value, self.unit)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn caption(&self) -> Markup {
+        html! {
+            p.caption {
+                @if self.noise > 0.0 {
+                    "The mark is the mean ratio, the bar its 95 % interval. Inside the grey band, "
+                    (number(self.noise, Unit::Part)) " to either side, is what counts as noise: there \
+                     is a difference only if the whole bar lies outside of it."
+                } @else {
+                    "Each point is a slice, the first round above and the last below. The thick line \
+                     is the median, the box its 95 % interval."
+                    @if !self.scale.begins_at_zero() { " The axis does not begin at 0." }
+                }
+            }
+        }
     }
 }
-
 /// Each row's parts side by side, the greatest first; a colour is a place in that order.
 fn shares(rows: &[(String, Vec<f64>)]) -> Markup {
     html! {

@@ -1,5 +1,21 @@
 //! From values to places on an axis.
 
+/// A place across the page. Along the page places are percentages and down the page pixels, so that a
+/// picture is as wide as the window lets it be while letters and marks keep their size: a picture that
+/// is scaled as a whole cannot be read on a phone.
+pub fn across(place: f64) -> String {
+    format!("{:.2}%", place * 100.0)
+}
+
+/// Keeps a label within the picture: it is moved if it lies within this part of an end.
+pub fn anchor(place: f64, margin: f64) -> &'static str {
+    match place {
+        _ if place < margin => "start",
+        _ if place >= 1.0 - margin => "end",
+        _ => "middle",
+    }
+}
+
 /// Axes that begin and end at round numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::report::format::{self, number};
-use crate::report::html::prose::is_of_the_web;
-use crate::report::model::{Cell, Column, Mark, Table, Unit};
+use crate::report::html::prose::{self, is_of_the_web};
+use crate::report::model::{Cell, Column, Mark, Table, Unit, with_code};
 
 /// The table with its title and note.
 pub fn draw(of: &Table) -> Markup {
@@ -43,7 +43,7 @@ pub fn draw(of: &Table) -> Markup {
                 }
             }
         }
-        @if !of.note.is_empty() { p.caption { (of.note) } }
+        @if !of.note.is_empty() { div.caption { (prose::markup(&with_code(&of.note))) } }
     }
 }
 

@@ -1,0 +1,398 @@
+//! `compare` and, where the cost of a request is judged, `cost`: the verdicts first, then what they
+//! rest on.
+
+use crate::documents::{ABOUT_LATENCIES, LATENCY, context, errors, estimate, opened};
+use crate::load::perf::Unit as CostUnit;
+use crate::measure::comparison::{AtRate, Comparison, FixedRate, Pair, Plan, Subject, Summary};
+use crate::report::format::{count, rounded};
+use crate::report::model::{
+    Axis, Bar, Block, Cell, Document, Field, Mark, Picture, Points, Series, Table, Unit, escaped,
+};
+use crate::report::post;
+use crate::statistics::verdict::{Figure, Ratio, Verdict};
+
+/// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
+const ALL_PAIRS_UPTO: usize = 3;
+
+/// Of more pairs than this, only those with the baseline are in the picture.
+const MOST_INTERVALS: usize = 10;
+
+/// What to know of a comparison whose servers never wait for each other.
+const ONE_AT_A_TIME: &str = "Each server was started for its slice and ended after it.";
+
+/// What a closed loop cannot see.
+const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it asks again (a closed loop), so \
+     a server that stalls is asked less just then, and its worst moments are hardly in wrk's \
+     latencies. At a fixed rate (an open loop) a request is due whether or not the others are \
+     answered, and its latency counts from when it was due. Slices in which the client itself was \
+     late are not judged.";
+
+/// What to know of costs without a counter of instructions.
+const ABOUT_CPU_TIME: &str = "The limits are for instructions. CPU time also counts waiting for \
+     memory, and user and system are sampled by the clock tick, so these ratios are a hint and no \
+     verdict.";
+
+/// What is shown of a subject.
+type Shown<'a> = (&'a Subject, &'a Summary);
+
+fn main_figures<'a>() -> [Field<Shown<'a>>; 3] {
+    [
+        ("requests/s, median", Unit::PerSecond, |(_, s)| estimate(Some(s.requests_per_second))),
+        ("server CPU per request", Unit::Microseconds, |(_, s)| estimate(s.cpu_us_per_request)),
+        ("context switches per request", Unit::Times, |(_, s)| Cell::maybe(s.switches_per_request)),
+    ]
+}
+
+fn other_figures<'a>() -> [Field<Shown<'a>>; 12] {
+    [
+        ("busiest / average worker", Unit::Times, |(_, s)| {
+            Cell::maybe(s.spread.as_ref().map(|one| one.max_over_mean))
+        }),
+        ("best attainable", Unit::Times, |(_, s)| {
+            Cell::maybe(s.spread.as_ref().map(|one| one.best_attainable))
+        }),
+        ("in the worst slice", Unit::Times, |(_, s)| {
+            Cell::maybe(s.spread.as_ref().map(|one| one.worst_max_over_mean))
+        }),
+        ("idle workers", Unit::Times, |(_, s)| {
+            Cell::maybe(s.spread.as_ref().map(|one| one.idle_workers))
+        }),
+        ("cores used by the server", Unit::Times, |(_, s)| {
+            Cell::maybe(s.limit.as_ref().map(|one| one.server_cores))
+        }),
+        ("by wrk", Unit::Times, |(_, s)| Cell::maybe(s.limit.as_ref().map(|one| one.wrk_cores))),
+        ("errors", Unit::Text, |(_, s)| Cell::text(errors(&s.errors))),
+        ("slices", Unit::Count, |(_, s)| Cell::count(s.slices as u64)),
+        ("requests", Unit::Count, |(_, s)| Cell::count(s.requests)),
+        ("requests/s, least to greatest", Unit::Text, |(subject, _)| {
+            let rates = || subject.slices.iter().map(|slice| slice.requests_per_second);
+            let (least, most) =
+                (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
+            Cell::text(format!("{} to {}", rounded(least), rounded(most)))
+        }),
+        ("workers", Unit::Count, |(one, _)| Cell::maybe(one.workers.map(|all| all as f64))),
+        ("server", Unit::Text, |(subject, _)| Cell::text(&subject.server)),
+    ]
+}
+
+const PAIR: [Field<Pair>; 3] = [
+    ("ratio", Unit::Ratio, |pair| pair.result.as_ref().map_or_else(Cell::none, ratio)),
+    ("deviation of a round", Unit::Part, |pair| {
+        Cell::maybe(pair.result.as_ref().map(|result| result.deviation))
+    }),
+    ("verdict", Unit::Text, |pair| {
+        let Some(result) = &pair.result else { return Cell::text("too few rounds") };
+        let needed = result.rounds_needed.map_or_else(String::new, |rounds| {
+            format!("; about {} rounds would", count(rounds.into()))
+        });
+        let verdict = match result.verdict {
+            Verdict::Faster => "faster",
+            Verdict::Slower => "slower",
+            Verdict::Higher => "higher",
+            Verdict::Lower => "lower",
+            Verdict::NoDifference => "no difference detected",
+            Verdict::TooNoisy => "too noisy to tell",
+        };
+        Cell::text(format!("{verdict}{needed}"))
+    }),
+];
+
+const AT_RATE: [Field<AtRate>; 10] = [
+    ("p50", Unit::Microseconds, |at| estimate(at.latencies.p50)),
+    ("p99", Unit::Microseconds, |at| estimate(at.latencies.p99)),
+    ("p99.9", Unit::Microseconds, |at| estimate(at.latencies.p99_9)),
+    ("max", Unit::Microseconds, |at| {
+        Cell::maybe(at.latency_us.as_ref().map(|latency| latency.max as f64))
+    }),
+    ("answered", Unit::Part, |at| Cell::number(at.answered())),
+    ("lost", Unit::Count, |at| Cell::count(at.lost)),
+    ("not sent", Unit::Count, |at| Cell::count(at.not_sent)),
+    ("slices not judged", Unit::Count, |at| {
+        Cell::count(at.late_slices as u64).mark((at.late_slices > 0).then_some(Mark::Undecided))
+    }),
+    ("p50, times the ideal", Unit::Times, |at| estimate(at.latencies.p50_of_ideal)),
+    ("p99, times the ideal", Unit::Times, |at| estimate(at.latencies.p99_of_ideal)),
+];
+
+/// What a request costs a subject, and over the yardstick's, where that is a verdict and no hint.
+type Costly<'a> = (&'a Subject, &'a Summary, Option<&'a Ratio>, bool);
+
+fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
+    [
+        ("user", Unit::Count, |(_, s, ..)| Cell::maybe(s.cost.map(|cost| cost.user))),
+        ("system", Unit::Count, |(_, s, ..)| Cell::maybe(s.cost.map(|cost| cost.system))),
+        ("total", Unit::Count, |(_, s, ..)| estimate(s.cost_per_request)),
+        ("of the yardstick", Unit::Times, |(_, _, found, _)| found.map_or_else(Cell::none, ratio)),
+        ("limit", Unit::Times, |(subject, ..)| Cell::maybe(subject.cost_limit)),
+        ("", Unit::Text, |(subject, _, found, is_verdict)| {
+            // Compared as it is shown, to two digits.
+            let hundredths = |value: f64| (value * 100.0).round();
+            match subject.cost_limit.zip(*found).filter(|_| *is_verdict) {
+                None => Cell::text(""),
+                Some((limit, found)) if hundredths(found.ratio) <= hundredths(limit) => {
+                    Cell::text("within").mark(Mark::Good)
+                }
+                Some(_) => Cell::text("OVER").mark(Mark::Bad),
+            }
+        }),
+    ]
+}
+
+fn ratio(found: &Ratio) -> Cell {
+    Cell::sure(found.ratio, Some(found.interval))
+}
+
+/// The document.
+pub fn document(comparison: &Comparison) -> Document {
+    let all = comparison.subjects.len() <= ALL_PAIRS_UPTO;
+    let is_shown = |pair: &&Pair| all || pair.baseline == comparison.plan.baseline;
+    let verdicts = comparison.pairs.iter().filter(is_shown);
+    let mut blocks: Vec<Block> =
+        verdicts.map(|pair| Block::Verdict(pair.sentence.clone())).collect();
+    blocks.push(Block::Facts(load(&comparison.plan)));
+    blocks.extend(shortcomings(comparison));
+    if comparison.plan.judged == Figure::CostPerRequest {
+        blocks.extend(costs(comparison));
+    }
+    let judged = comparison.plan.judged.name();
+    let pairs = if comparison.pairs.len() > 1 { &comparison.pairs[..] } else { &[] };
+    blocks.extend([
+        Block::Heading("Requests per second, slice by slice".into()),
+        Block::Picture(slices(comparison)),
+        Block::Heading(format!("Ratios of {judged}")),
+        Block::Picture(ratios(comparison, judged)),
+        Block::Table(table_of_pairs("All pairs", pairs)),
+        Block::Heading("Latency by percentile".into()),
+        Block::Picture(latencies(comparison)),
+    ]);
+    if !comparison.fixed_rates.is_empty() {
+        blocks.push(Block::Heading("Latency at a fixed rate".into()));
+        blocks.extend(comparison.fixed_rates.iter().flat_map(at_rate));
+        blocks.push(Block::Text(ABOUT_FIXED_RATES.into()));
+    }
+    let odd = comparison.anomalies.iter().map(|odd| format!("- {}\n", escaped(odd)));
+    blocks.extend([
+        Block::Heading("Who did the work".into()),
+        Block::Picture(spread(comparison)),
+        Block::Heading("All figures".into()),
+        Block::Table(figures(comparison)),
+        Block::Heading("What was the limit".into()),
+        Block::Facts(limits(comparison)),
+        Block::Heading("Anomalies".into()),
+        Block::Text(odd.collect()),
+    ]);
+    blocks.extend(context(&comparison.environment, &comparison.arguments, &comparison.warnings));
+    let names: Vec<&str> = comparison.subjects.iter().map(|one| one.name.as_str()).collect();
+    Document { title: format!("Compared under load: {}", names.join(", ")), blocks }
+}
+
+/// What was asked of all of them, in words.
+fn load(plan: &Plan) -> Vec<(String, String)> {
+    let mode = match plan.keep_alive {
+        true => "kept alive within a slice",
+        false => "a new one for each request",
+    };
+    let paths = match &plan.paths[..] {
+        [share] => format!("GET {}", share.path),
+        shares => {
+            let sum: f64 = shares.iter().map(|share| share.weight).sum();
+            let each = shares.iter().map(|s| format!("{:.1} % {}", s.weight * 100.0 / sum, s.path));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let rounds = format!(
+        "{} of {} s for each subject, taken in turn, seed {}",
+        plan.rounds, plan.slice_seconds, plan.seed
+    );
+    let opened = opened(plan.connections_opened, plan.connections_asked);
+    let wrk = format!("{} threads, {opened} connections, {mode}", plan.threads);
+    let noise = format!(
+        "with {}; differences up to {:.1} % count as noise",
+        plan.baseline,
+        plan.threshold * 100.0
+    );
+    let once = plan.one_at_a_time.then(|| ("servers", ONE_AT_A_TIME.to_owned()));
+    let facts = [("rounds", rounds), ("load", wrk), ("paths", paths), ("compared", noise)];
+    facts.into_iter().chain(once).map(|(name, words)| (name.into(), words)).collect()
+}
+
+/// What is missing, and why; nothing where all went well.
+fn shortcomings(comparison: &Comparison) -> Vec<Block> {
+    let slices = |subject: &Subject| match subject.slices.len() {
+        0 => "none".into(),
+        number => number.to_string(),
+    };
+    let mut texts = Vec::new();
+    if !comparison.complete {
+        let each = comparison.subjects.iter().map(|one| format!("{} {}", one.name, slices(one)));
+        texts.push(format!(
+            "**This run is not complete.** Of {} slices each there are: {}.",
+            comparison.plan.rounds,
+            escaped(&each.collect::<Vec<_>>().join(", "))
+        ));
+    }
+    for subject in &comparison.subjects {
+        if let Some(reason) = &subject.failed {
+            let (name, reason) = (escaped(&subject.name), escaped(reason));
+            texts.push(format!("**{name} failed:** {reason}. Slices kept: {}.", slices(subject)));
+        }
+    }
+    texts.into_iter().map(Block::Text).collect()
+}
+
+/// Who has slices; one that has none has no figures.
+fn shown(comparison: &Comparison) -> Vec<Shown<'_>> {
+    comparison.subjects.iter().filter_map(|one| Some((one, one.summary.as_ref()?))).collect()
+}
+
+/// Everything in numbers.
+fn figures(comparison: &Comparison) -> Table {
+    let subjects = shown(comparison);
+    let mut table = Table::of("", subjects.iter().map(|(subject, _)| &subject.name))
+        .with("", &main_figures(), &subjects)
+        .with("latency", &LATENCY, subjects.iter().map(|(_, summary)| &summary.latency_us))
+        .with("", &other_figures(), &subjects)
+        .turned();
+    table.note = format!("In brackets: 95 % intervals. {ABOUT_LATENCIES}");
+    table
+}
+
+/// What a request costs each server, a table for each kind of connections.
+fn costs(comparison: &Comparison) -> Vec<Block> {
+    let instructions = comparison.plan.cost_unit == Some(CostUnit::Instructions);
+    let what = match instructions {
+        true => "instructions per request, counted by perf",
+        false => "ns of CPU time per request",
+    };
+    let excuse = comparison.plan.cost_excuse.as_ref();
+    let excuse = excuse.map(|excuse| format!("CPU time, since {}.", escaped(excuse)));
+    let mut blocks = vec![
+        Block::Heading(format!("Cost of a request to the whole server: {what}")),
+        Block::Text(excuse.unwrap_or_default()),
+    ];
+    for (keep_alive, mode) in [(true, "kept alive"), (false, "a new connection for each request")] {
+        let of_mode = shown(comparison).into_iter().filter(|(one, _)| one.keep_alive == keep_alive);
+        let subjects = of_mode.map(|(subject, summary)| -> Costly {
+            let pair = comparison.pairs.iter().find(|pair| pair.other == subject.name);
+            (subject, summary, pair.and_then(|pair| pair.result.as_ref()), instructions)
+        });
+        let subjects: Vec<Costly> = subjects.collect();
+        let names = subjects.iter().map(|(subject, ..)| &subject.name);
+        blocks.push(Block::Table(Table::of(mode, names).with("", &of_cost(), &subjects)));
+    }
+    blocks.push(Block::Text(if instructions { String::new() } else { ABOUT_CPU_TIME.into() }));
+    blocks
+}
+
+/// Requests/s of every slice.
+fn slices(comparison: &Comparison) -> Picture {
+    let rows = comparison.subjects.iter().map(|subject| {
+        let rate = subject.summary.as_ref().map(|summary| summary.requests_per_second);
+        let points = subject.slices.iter().map(|at| (at.round + 1, at.requests_per_second));
+        Points {
+            of: Bar {
+                name: subject.name.clone(),
+                value: rate.map_or(f64::NAN, |rate| rate.value),
+                interval: rate.and_then(|rate| rate.interval),
+            },
+            points: points.collect(),
+        }
+    });
+    // Where the post's other server would be; only beside the server that the post compares it with.
+    let baseline = comparison.subjects.iter().find(|one| one.name == comparison.plan.baseline);
+    let plain = baseline.filter(|one| one.server.trim() == "shared");
+    let median = plain.and_then(|one| Some(one.summary.as_ref()?.requests_per_second.value));
+    let name = format!("the post's ratio: {:.3} of {}:", post::ratio(), comparison.plan.baseline);
+    Picture::Points {
+        title: "Requests/s of every slice".into(),
+        unit: Unit::PerSecond,
+        rows: rows.collect(),
+        reference: median.map(|median| (median * post::ratio(), name)),
+        noise: 0.0,
+    }
+}
+
+/// Each pair's ratio; nothing of a pair without the rounds for one.
+fn ratios(comparison: &Comparison, judged: &str) -> Picture {
+    let with_result = || comparison.pairs.iter().filter(|pair| pair.result.is_some());
+    let crowded = with_result().count() > MOST_INTERVALS;
+    let pairs = with_result().filter(|pair| !crowded || pair.baseline == comparison.plan.baseline);
+    let rows = pairs.filter_map(|pair| {
+        let Ratio { ratio, interval, .. } = *pair.result.as_ref()?;
+        let name = format!("{} / {}", pair.other, pair.baseline);
+        Some(Points { of: Bar { name, value: ratio, interval: Some(interval) }, points: vec![] })
+    });
+    Picture::Points {
+        title: format!("Times the {judged}"),
+        unit: Unit::Ratio,
+        rows: rows.collect(),
+        reference: Some((1.0, String::new())),
+        noise: comparison.plan.threshold,
+    }
+}
+
+/// Pairs with their ratios and verdicts.
+fn table_of_pairs(title: &str, pairs: &[Pair]) -> Table {
+    let names = pairs.iter().map(|pair| {
+        let figure = pair.result.as_ref().map(|result| result.figure);
+        let figure = figure.filter(|figure| Figure::LATENCIES.contains(figure));
+        let figure = figure.map_or_else(String::new, |figure| format!("{} ", figure.name()));
+        format!("{figure}{} / {}", pair.other, pair.baseline)
+    });
+    Table::of(title, names).with("", &PAIR, pairs)
+}
+
+/// Latencies under full load, by percentile.
+fn latencies(comparison: &Comparison) -> Picture {
+    let series = shown(comparison).into_iter().map(|(subject, summary)| {
+        let curve = summary.latency_us.curve.iter();
+        let points = curve.map(|&(percentile, value)| (percentile, value as f64)).collect();
+        Series { name: subject.name.clone(), points }
+    });
+    let axis = |name: &str, unit| Axis { name: name.into(), unit, logarithmic: true };
+    Picture::Lines {
+        title: "Latency under full load".into(),
+        x: axis("percentile", Unit::Percentile),
+        y: axis("latency", Unit::Microseconds),
+        series: series.collect(),
+        spans: Vec::new(),
+    }
+}
+
+/// Latencies at a rate that does not depend on the answers, and every verdict on them.
+fn at_rate(at: &FixedRate) -> [Block; 2] {
+    let share = at.share.map_or_else(String::new, |share| {
+        format!(", {:.0} % of what the best serves to the same client", share * 100.0)
+    });
+    let title = format!("{} requests/s{share}", count(at.rate));
+    let names = at.results.iter().map(|result| &result.subject);
+    let mut table = Table::of(&title, names).with("", &AT_RATE, &at.results);
+    table.keep_known_columns();
+    [Block::Table(table), Block::Table(table_of_pairs("", &at.pairs))]
+}
+
+/// Which workers did the work, where that can be seen.
+fn spread(comparison: &Comparison) -> Picture {
+    let rows = shown(comparison).into_iter().flat_map(|(subject, summary)| {
+        let parts = summary.spread.iter().flat_map(|spread| {
+            [("requests", &spread.requests_by_rank), ("connections", &spread.connections_by_rank)]
+        });
+        let known = parts.filter(|(_, parts)| !parts.is_empty());
+        known.map(|(what, parts)| (format!("{}: {what}", subject.name), parts.clone()))
+    });
+    Picture::Shares {
+        title:
+            "Work by rank: workers are ranked in each slice, the busiest first, and ranks averaged"
+                .into(),
+        rows: rows.collect(),
+    }
+}
+
+/// What each was limited by.
+fn limits(comparison: &Comparison) -> Vec<(String, String)> {
+    let limits = shown(comparison).into_iter().filter_map(|(subject, summary)| {
+        Some((subject.name.clone(), summary.limit.as_ref()?.sentence()))
+    });
+    let pinned = comparison.plan.pinned.as_ref();
+    limits.chain(pinned.map(|cores| ("cores".to_owned(), cores.sentence()))).collect()
+}
