@@ -127,8 +127,8 @@ pub enum Warning {
     )]
     NoWorkers,
     #[error(
-        "{who} keeps no counts of its own: requests per worker are not known, and its connections \
-         are averages of what was seen open a few times a second"
+        "{who} keeps no counts of its own: requests of each worker are not known, and its \
+         connections are averages of what was seen open a few times a second"
     )]
     KernelView { who: String },
     #[error(
