@@ -30,12 +30,12 @@ pub struct Publish {
     #[arg(long, value_name = "FILE")]
     lab: Option<PathBuf>,
 
-    /// The result of `loadtest matrix`, made on the same machine; if nothing is said, the one that the
-    /// lab took over
+    /// The result of `loadtest matrix`, made on the same machine; by default the one that the lab
+    /// included
     #[arg(long, value_name = "FILE", conflicts_with = "from_results")]
     matrix: Option<PathBuf>,
 
-    /// Measure nothing new: make all other files from loadtest/RESULTS.json as it is
+    /// Take no new result: regenerate all other files from loadtest/RESULTS.json
     #[arg(long)]
     from_results: bool,
 
@@ -70,7 +70,7 @@ pub fn run(asked: &Publish) -> Result<()> {
     };
     let files = checkout.publish(&lab)?.join(", ");
     terminal::print(&format!(
-        "Rewritten, though tracked by git: {files}; `git diff` shows what changed\n"
+        "rewritten (tracked by git): {files}; `git diff` shows what changed\n"
     ))
 }
 
@@ -89,21 +89,29 @@ const README: &str = "README.md";
 /// A part's name, and what writes it.
 type Part = (&'static str, fn(&Lab) -> String);
 
-/// What in the README is generated, between marks with its name, in this order.
+/// What in the README is generated, between marks with its name.
 const PARTS: [Part; 2] =
     [("answer", readme::answer), ("cases", |lab| readme::cases(lab.body.matrix.as_ref()))];
 
-/// The marks around a part.
-fn marks(part: &str) -> [String; 2] {
-    [format!("<!-- {part}, generated -->\n"), format!("<!-- end of {part} -->")]
+/// The README with one part generated anew.
+fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
+    let begin = format!("<!-- {part}, generated -->\n");
+    let end = format!("<!-- end of {part} -->");
+    let split = readme.split_once(&begin);
+    let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
+    let (before, after) = split.with_context(|| {
+        let begin = begin.trim_end();
+        format!("README.md has no place for the {part}: a line '{begin}' and, below it, '{end}'")
+    })?;
+    Ok([before, &begin, text, &end, after].concat())
 }
 
 /// A checkout of this repository, into which can be written.
 #[derive(Debug)]
 pub struct Checkout {
     root: PathBuf,
-    /// The README before, between and after the parts that are generated.
-    readme: [String; PARTS.len() + 1],
+    /// The README as it is.
+    readme: String,
 }
 
 impl Checkout {
@@ -121,23 +129,10 @@ impl Checkout {
         ensure!(is_ours().is_some(), "{show} is no checkout of this repository; {remedy}");
         let readme = fs::read_to_string(root.join(README))
             .with_context(|| format!("{show} has no README.md; {remedy}"))?;
-        let mut around: [String; PARTS.len() + 1] = Default::default();
-        let mut rest = &readme[..];
-        for (place, (part, _)) in PARTS.iter().enumerate() {
-            let [begin, end] = marks(part);
-            let split = rest.split_once(&begin);
-            let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
-            let (before, after) = split.with_context(|| {
-                format!(
-                    "{show}/README.md has no place for the {part}: a line '{}' and, below it, '{end}'",
-                    begin.trim_end()
-                )
-            })?;
-            around[place] = before.into();
-            rest = after;
+        for (part, _) in PARTS {
+            with_part(&readme, part, "").with_context(|| format!("cannot publish to {show}"))?;
         }
-        around[PARTS.len()] = rest.into();
-        let checkout = Self { root: root.into(), readme: around };
+        let checkout = Self { root: root.into(), readme };
         for name in [README, RECORD, RESULTS, PICTURE] {
             AtomicFile::reserve("ROOT", &checkout.root.join(name))?;
         }
@@ -161,10 +156,9 @@ impl Checkout {
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
         let json = serde_json::to_string_pretty(lab).context("cannot make JSON of it")?;
         let picture = lab.body.matrix.as_ref().map(readme::picture).unwrap_or_default();
-        let mut readme = self.readme[0].clone();
-        for ((part, text), after) in PARTS.iter().zip(&self.readme[1..]) {
-            let [begin, end] = marks(part);
-            readme += &[&begin, &text(lab), &end, after].map(String::as_str).concat();
+        let mut readme = self.readme.clone();
+        for (part, text) in PARTS {
+            readme = with_part(&readme, part, &text(lab))?;
         }
         Ok([
             (README, readme),
@@ -186,7 +180,7 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
     let lacks = lacks(lab, book);
     ensure!(
         lacks.is_empty(),
-        "only a whole book is published, and this one lacks something: {}",
+        "only a complete lab is published, and this one is not: {}",
         lacks.join("; ")
     );
     Ok(())
@@ -195,10 +189,10 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
 fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     let mut lacks = Vec::new();
     if lab.body.quick {
-        lacks.push("it is the short form (leave --quick out)".into());
+        lacks.push("it is the short form (run it without --quick)".into());
     }
     if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
-        lacks.push("it is of a debug build (`make lab` builds with --release)".into());
+        lacks.push("it was made by a debug build (`make lab` builds with --release)".into());
     }
     match &lab.body.matrix {
         None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
@@ -215,7 +209,7 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     let absent: Vec<&str> =
         book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
     if !absent.is_empty() {
-        lacks.push(format!("these were not run: {} (--resume runs them)", absent.join(", ")));
+        lacks.push(format!("not run: {} (--resume runs them)", absent.join(", ")));
     }
     for chapter in &lab.body.chapters {
         if let Status::Failed(reason) = &chapter.outcome {

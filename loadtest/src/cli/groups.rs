@@ -14,16 +14,16 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: u64,
 
-    /// Connections that wrk keeps open, shared out evenly among its threads.
+    /// Connections of wrk, divided evenly among its threads.
     ///
-    /// What does not divide evenly is not opened: 12 threads make 96 connections of 100.
+    /// A remainder is not opened: with 12 threads, 100 becomes 96.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub connections: u64,
 
     /// Open a new connection for every request, instead of keeping connections alive.
     ///
-    /// Choose it to compare how connections are accepted; with keep-alive they are accepted once,
-    /// at the start.
+    /// Use it to compare how connections are accepted; with keep-alive they are accepted once, at
+    /// the start.
     #[arg(long)]
     pub close: bool,
 }
@@ -39,20 +39,19 @@ pub struct TargetArgs {
     #[arg(required_unless_present = "url")]
     pub server: Option<String>,
 
-    /// Ask a server that runs already, on another machine perhaps: http://host:port/path.
+    /// Load a server that is already running, possibly on another machine: http://host:port/path.
     ///
-    /// It is not known then which worker did the work, and the only count of requests is the
-    /// client's.
+    /// Which worker did the work is then unknown, and the only count of requests is the client's.
     #[arg(long, conflicts_with_all = ["server", "server_options", "url_path"], value_parser = http_url)]
     pub url: Option<String>,
 
-    /// What to ask for; of our servers, others than / need their --lab
+    /// The path to request; our servers need their option --lab for others than /
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
     pub url_path: String,
 
     /// Options for the server, after `--`, such as `-- --workers 8 --handler-cost 70us`.
     ///
-    /// Its port is one that is free, unless --port says otherwise.
+    /// It gets a free port, unless --port is given.
     #[arg(last = true, value_name = "SERVER OPTIONS")]
     pub server_options: Vec<String>,
 }
@@ -64,11 +63,11 @@ pub struct OutputArgs {
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,
 
-    /// Also write a report to look at in a browser
+    /// Also write the report to this file, as HTML
     #[arg(long, value_name = "PATH")]
     pub html: Option<PathBuf>,
 
-    /// Print the report as Markdown, for a pull request say
+    /// Print the report as Markdown, for example for a pull request
     #[arg(long)]
     pub markdown: bool,
 }
@@ -88,7 +87,7 @@ impl OutputArgs {
 /// What makes random choices repeatable.
 #[derive(Args)]
 pub struct SeedArg {
-    /// The seed of all random choices: the order of turns, arrivals, resampling for intervals
+    /// The seed of all random choices: order of turns, arrivals, resampling for intervals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
@@ -96,9 +95,9 @@ pub struct SeedArg {
 /// When the requests of an open loop are due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Arrivals {
-    /// At random, as independent clients ask: exponential gaps
+    /// Exponential gaps, as of independent clients
     #[default]
     Poisson,
-    /// All gaps alike
+    /// Equal gaps
     Even,
 }

@@ -16,9 +16,9 @@ pub use self::with_wrk::{Bench, Compare, Cost, Matrix, SelfCheck};
 use crate::lab::book;
 use crate::probe::fault::Fault;
 
-/// The help of `--json`: the result is saved in any case.
-const JSON_OF_LAB: &str = "Save the result in this file after each sample, as JSON; if nothing is \
-    said, as lab.json in the folder `loadtest` beside that of this program";
+/// The help of `--json` where a result is saved in any case.
+const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; by \
+    default COMMAND.json in the folder `loadtest` beside that of this program";
 
 /// Puts load on servers and shows who did the work.
 #[derive(Parser)]
@@ -34,44 +34,45 @@ pub struct Cli {
 pub enum Command {
     /// How fast is it, and which worker did the work? One wrk run against one server.
     Bench(Bench),
-    /// Is one faster here, by how much, and how sure are we? wrk visits several servers in turn.
+    /// Which server is faster here, by how much, and how certain is that? wrk loads them in turn.
     Compare(Compare),
-    /// Every policy in every workload: who is good in which, and is anybody good in all?
+    /// Every policy in every workload: which is good where, and is one good in all? About 60 minutes.
     Matrix(Matrix),
-    /// What others claim about shared sockets and SO_REUSEPORT: is it so on this machine?
+    /// What others claim about shared sockets and SO_REUSEPORT: does it hold on this machine?
     Lab(Lab),
-    /// Can `compare` be trusted here? Verdicts on what is known beforehand. Takes about half an hour.
+    /// Can `compare` be trusted here? It judges differences known beforehand. About 30 minutes.
     #[command(visible_alias = "trust")]
     SelfCheck(SelfCheck),
-    /// What does a request cost the server, beside nginx?
+    /// What does a request cost a server, in instructions or CPU time, compared with nginx?
     Cost(Cost),
     /// What is lost when a worker stalls, dies or is replaced? The outcome of every single request.
     ///
-    /// It is no benchmark: one thread asks, and its rate says nothing about the server's limit.
+    /// This is not a benchmark: one thread sends the requests, so its rate says nothing about the
+    /// server's limit.
     Probe(Probe),
-    /// Show saved results again: some of `bench` side by side, or one of `compare`, `matrix` or `lab`.
+    /// Show saved results again: several of `bench` side by side, or one of another command.
     Show(Show),
-    /// Who serves what, just now? A live view of a running server, in the manner of `top`.
+    /// Which worker serves what right now? A live view of a running server, like `top`.
     ///
-    /// In a terminal it stays until q is pressed or the server ends; ? says which keys there are.
-    /// Without a terminal it prints one reading and ends. It only reads, and asks the server nothing.
+    /// In a terminal it runs until q is pressed or the server ends; ? lists the keys. Without a
+    /// terminal it prints one reading and ends. It only reads, and sends the server nothing.
     Watch(Watch),
 }
 
 /// `loadtest lab`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(JSON_OF_LAB)))]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Lab {
-    /// The experiments to run; all, if none is named
+    /// The experiments to run; by default all
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(book::names()),
           hide_possible_values = true)]
     pub names: Vec<String>,
 
-    /// The short form of each: under three minutes for all, with wide intervals
+    /// Run the short form of each: under three minutes for all, with wide intervals
     #[arg(long)]
     pub quick: bool,
 
-    /// Say which experiments there are and how long they take, and run none
+    /// List the experiments and how long they take, and run none
     #[arg(long)]
     pub list: bool,
 
@@ -79,8 +80,8 @@ pub struct Lab {
     #[command(flatten)]
     pub random: SeedArg,
 
-    /// Take over this result of `matrix`; if nothing is said, the one in the folder `loadtest` beside
-    /// that of this program, if it is there and was made on this machine
+    /// Include this result of `matrix`; by default the one in the folder `loadtest` beside that of
+    /// this program, if there is one that was made on this machine
     #[arg(long, value_name = "PATH")]
     pub matrix: Option<PathBuf>,
 
@@ -88,8 +89,7 @@ pub struct Lab {
     #[command(flatten)]
     pub output: OutputArgs,
 
-    /// Go on with the run that is saved, from the sample after its last; experiments that had
-    /// failed are done again
+    /// Continue the saved run after its last sample; experiments that failed are repeated
     #[arg(long)]
     pub resume: bool,
 
@@ -107,19 +107,19 @@ pub struct Probe {
 
     /// Clients, each with one request at a time; with --rate, the most requests under way.
     ///
-    /// 32 clients if nothing is said; with --rate 10000, or fewer where too few files may be open.
-    /// What is due beyond that is not sent, and counted.
+    /// By default 32; with --rate 10000, or fewer where the limit of open files is lower. Requests
+    /// due beyond that are not sent, but counted.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub connections: Option<u64>,
 
-    /// Ask so many times a second, whether or not earlier requests are answered (an open loop).
+    /// Send this many requests a second, whether or not earlier ones are answered (an open loop).
     ///
-    /// Without it each client waits for its answer before it asks again (a closed loop), and a
-    /// stalled server is asked less. Choose it for latencies.
+    /// Without it each client waits for an answer before its next request (a closed loop), so a
+    /// stalled server gets fewer requests. Use it to measure latencies.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: Option<u64>,
 
-    /// When requests are due, with --rate
+    /// The gaps between requests, with --rate
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,
 
@@ -129,41 +129,40 @@ pub struct Probe {
 
     /// Send many requests over each connection, instead of opening one for each.
     ///
-    /// With --rate, at least 64 connections take turns.
+    /// With --rate, at least 64 connections are used in turn.
     #[arg(long)]
     pub keep_alive: bool,
 
-    /// How long requests are sent, such as 5s or 1500ms; 5s if nothing is said
+    /// How long to send requests, such as 5s or 1500ms; by default 5s
     #[arg(long, conflicts_with = "requests", value_parser = some_time)]
     pub duration: Option<Duration>,
 
-    /// How many requests are sent, instead of for how long
+    /// How many requests to send, instead of for how long
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub requests: Option<u64>,
 
-    /// How long a connection may take to open, and then the answer to come
+    /// How long opening a connection may take, and then the answer
     #[arg(long, default_value = "2s", value_parser = some_time)]
     pub timeout: Duration,
 
-    /// The text that must be the whole answer; others count as wrong.
+    /// The body that every answer must have; others count as wrong.
     ///
-    /// If nothing is said, our servers are to answer `hello` at /, and anything elsewhere; other
-    /// servers may answer anything.
+    /// By default `hello` at / of our servers, and any body otherwise.
     #[arg(long, value_name = "TEXT")]
     pub expect: Option<String>,
 
-    /// Do this to the server, so long after the start; can be repeated.
+    /// Inject this fault, this long after the start; can be repeated.
     ///
     /// stop-worker@2s, continue-worker@3s (SIGSTOP, SIGCONT), kill-worker@3s (SIGKILL; a stopped
     /// one if there is any), reload@4s (SIGHUP), add-worker@4s, remove-worker@5s (SIGTTIN, SIGTTOU),
-    /// term@5s, quit@5s, kill-parent@5s. Of the workers, it is the one that has answered most.
-    /// reload@1s*20/250ms does it 20 times, every 250 ms.
+    /// term@5s, quit@5s, kill-parent@5s. The worker is the one that has answered most requests.
+    /// reload@1s*20/250ms repeats it 20 times, every 250 ms.
     #[arg(long = "fault", value_name = "FAULT@TIME", conflicts_with = "url")]
     pub faults: Vec<Fault>,
 
-    /// The signal that a fault sends to a server of another kind; can be repeated.
+    /// The signal for a fault on a server of another kind, such as reload=USR2; can be repeated.
     ///
-    /// Such as reload=USR2. Known programs (nginx, gunicorn, puma and others) have defaults.
+    /// Known programs (nginx, gunicorn, puma and others) have defaults.
     #[arg(long = "signal", value_name = "FAULT=SIGNAL")]
     pub signals: Vec<String>,
 
@@ -175,11 +174,11 @@ pub struct Probe {
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
-    /// Files that `loadtest bench --json` wrote, or one that `compare`, `matrix` or `lab` did
+    /// Results saved by `bench`, or one saved by `compare`, `cost`, `matrix` or `lab`
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Also write a report to look at in a browser
+    /// Also write the report to this file, as HTML
     #[arg(long, value_name = "PATH")]
     pub html: Option<PathBuf>,
 
@@ -196,16 +195,15 @@ pub struct Watch {
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
 
-    /// A running server's process, the parent; or the one that started it, such as a loadtest that
-    /// runs
+    /// The parent process of a running server, or the process that started it, such as a loadtest
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
     pub pid: Option<u32>,
 
-    /// The time between two readings, such as 1s or 250ms; rates are averages over it
+    /// The time between readings, such as 1s or 250ms; rates are averages over it
     #[arg(long, default_value = "1s", value_parser = values::interval)]
     pub interval: Duration,
 
-    /// Print so many readings as text and end, in a terminal too
+    /// Print this many readings as text and end, in a terminal as well
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }

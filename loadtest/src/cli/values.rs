@@ -6,7 +6,7 @@ use crate::statistics::verdict::FEWEST_ROUNDS;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// wrk takes whole seconds; rounding in silence would be another load than the one asked for.
+/// wrk takes whole seconds; silent rounding would give another load than the one asked for.
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.subsec_nanos() != 0 || duration.is_zero() {
@@ -22,7 +22,7 @@ pub fn whole_seconds(text: &str) -> Result<Duration, String> {
 pub fn some_time(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration < Duration::from_millis(1) || duration > DAY {
-        return Err("choose something from 1ms to 24h".into());
+        return Err("choose a time from 1ms to 24h".into());
     }
     Ok(duration)
 }
@@ -31,7 +31,7 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
 pub fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
     if interval < Duration::from_millis(100) || interval > Duration::from_secs(60 * 60) {
-        return Err("choose something from 100ms to 1h".into());
+        return Err("choose a time from 100ms to 1h".into());
     }
     Ok(interval)
 }
@@ -41,8 +41,8 @@ pub fn rounds(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(rounds) if (FEWEST_ROUNDS..=100_000).contains(&rounds) => Ok(rounds),
         Ok(0..FEWEST_ROUNDS) => Err(format!(
-            "a 95 % interval needs at least {FEWEST_ROUNDS} rounds: fewer all lean to the same side \
-             by chance more often than 1 time in 20"
+            "a 95 % interval needs at least {FEWEST_ROUNDS} rounds: with fewer, all ratios lie on the \
+             same side by chance more often than 1 time in 20"
         )),
         _ => Err(format!("expected a number from {FEWEST_ROUNDS} to 100000")),
     }
@@ -56,11 +56,11 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `lab --publish` was an option once; whoever still gives it is told where it went.
+/// `lab --publish` was an option once: names the program that replaced it.
 pub fn moved_to_publish(root: &str) -> Result<std::path::PathBuf, String> {
     Err(format!(
-        "this is a program of its own now, run after the lab (`make lab` does): cargo run --release \
-         --package loadtest --bin publish -- --lab FILE {root}"
+        "this is a program of its own now, to be run after the lab (`make lab` does it): cargo run \
+         --release --package loadtest --bin publish -- --lab FILE {root}"
     ))
 }
 

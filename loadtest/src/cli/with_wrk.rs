@@ -5,15 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::SAVED_ANYWAY;
 use crate::cli::groups::{LoadArgs, OutputArgs, SeedArg, TargetArgs};
 use crate::cli::values::{percent, rounds, whole_seconds};
 use crate::types::url_path;
-
-/// The help of `--json` where a result is saved in any case.
-const JSON_OF_COMPARE: &str = "Save the result in this file after each slice, as JSON; if nothing is \
-    said, as compare.json in the folder `loadtest` beside that of this program";
-const JSON_OF_MATRIX: &str = "Save the result in this file, as JSON, and the slices of each workload \
-    beside it; if nothing is said, as matrix.json in the folder `loadtest` beside that of this program";
 
 /// `loadtest bench`.
 #[derive(Args)]
@@ -26,7 +21,7 @@ pub struct Bench {
     #[command(flatten)]
     pub load: LoadArgs,
 
-    /// How long the load lasts, in whole seconds, such as 10s or 2m
+    /// How long the load lasts, in whole seconds: 10s or 2m, for example
     #[arg(long, default_value = "10s", value_parser = whole_seconds)]
     pub duration: Duration,
 
@@ -37,14 +32,14 @@ pub struct Bench {
 
 /// `loadtest compare`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(JSON_OF_COMPARE)))]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Compare {
     /// A server with its options in one quoted string, such as "shared --exec"; two or more.
     ///
-    /// A name of your own goes before it: "four=reuseport --workers 4". Any other server is given by its
-    /// command, with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
-    /// or, if it runs already, by its URL: "other=http://host:port/path". The same server given twice
-    /// (or more often), and nothing else, checks the comparison itself: it must find no difference.
+    /// A name can be put before it: "four=reuseport --workers 4". Any other server is given by its
+    /// command with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
+    /// or, if it is already running, by its URL: "other=http://host:port/path". The same server given
+    /// twice or more, and no other, checks the comparison itself, which must find no difference.
     #[arg(value_name = "SERVER", default_values = ["shared", "reuseport"])]
     pub servers: Vec<String>,
 
@@ -60,11 +55,11 @@ pub struct Compare {
     #[command(flatten)]
     pub load: LoadArgs,
 
-    /// What to ask for; others than / need the server's --lab
+    /// The path to request; our servers need their option --lab for others than /
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
     pub path: String,
 
-    /// Ask for several paths: a file with a weight and a path in each line.
+    /// Request several paths: a file with a weight and a path in each line.
     ///
     /// Such as "199 /" and "1 /block/20000": one request in 200 blocks its worker for 20 ms.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
@@ -74,11 +69,11 @@ pub struct Compare {
     #[command(flatten)]
     pub random: SeedArg,
 
-    /// The server that others are compared with, by its name; the first if nothing is said
+    /// The name of the server that others are compared with; by default the first
     #[arg(long, value_name = "NAME")]
     pub baseline: Option<String>,
 
-    /// Differences up to so many percent count as noise
+    /// Differences up to this many percent count as noise
     #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
     pub threshold: f64,
 
@@ -86,14 +81,14 @@ pub struct Compare {
     #[arg(long)]
     pub pin: bool,
 
-    /// Start each server for its slice and end it afterwards, instead of having all of them up.
+    /// Start each server for its slice and stop it afterwards, instead of keeping all of them up.
     ///
-    /// For many workers: a server that nobody asks costs next to nothing with 4 of them, but each
-    /// looks after itself four times a second, and 2 000 that wait take a few percent of two cores.
+    /// For many workers: each idle worker wakes four times a second, so that 2 000 of them take a
+    /// few percent of two cores.
     #[arg(long)]
     pub one_at_a_time: bool,
 
-    /// How long each server is asked at each fixed rate, for latencies; 0s: not at all
+    /// How long each server is loaded at each fixed rate, for latencies; 0s: not at all
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub fixed_rate: Duration,
 
@@ -101,9 +96,9 @@ pub struct Compare {
     #[arg(long = "rate", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rates: Vec<u64>,
 
-    /// The text that must be the whole answer; others count as wrong.
+    /// The body that every answer must have; others count as wrong.
     ///
-    /// Nothing is expected if nothing is said, but of our servers `hello` at /.
+    /// By default `hello` at / of our servers, and any body otherwise.
     #[arg(long, value_name = "TEXT")]
     pub expect: Option<String>,
 
@@ -111,7 +106,7 @@ pub struct Compare {
     #[command(flatten)]
     pub output: OutputArgs,
 
-    /// Go on with the run that is saved, from the slice after its last
+    /// Continue the saved run after its last slice
     #[arg(long)]
     pub resume: bool,
 }
@@ -132,7 +127,7 @@ impl Compare {
 
 /// `loadtest matrix`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(JSON_OF_MATRIX)))]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Matrix {
     /// Slices of each policy in each workload
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
@@ -142,8 +137,8 @@ pub struct Matrix {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub stops: u32,
 
-    /// The short form: four workloads, both load-aware policies and one rival for each server; about
-    /// 10 minutes instead of 60
+    /// Run the short form: four workloads, both load-aware policies and one rival for each server;
+    /// about 10 minutes instead of 60
     #[arg(long)]
     pub quick: bool,
 
@@ -159,7 +154,7 @@ pub struct Matrix {
     #[command(flatten)]
     pub output: OutputArgs,
 
-    /// Go on with the workloads that are saved, from the slice after their last
+    /// Continue the saved workloads after their last slice
     #[arg(long)]
     pub resume: bool,
 }
@@ -171,11 +166,11 @@ pub struct SelfCheck {
     #[arg(value_name = "SERVER", default_value = "reuseport")]
     pub server: String,
 
-    /// Verdicts on the same server twice, and as many on one that is 5 % slower
+    /// Verdicts on two equal servers, and as many on one that is about 5 % slower
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub verdicts: u32,
 
-    /// Slices of 1 s that each verdict on requests/s rests on; on p99 it is 10 of them
+    /// Rounds, with a slice of 1 s of each server, for each verdict on requests/s; 10 for each on p99
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
     pub rounds: u32,
 
@@ -190,6 +185,7 @@ pub struct SelfCheck {
 
 /// `loadtest cost`.
 #[derive(Args)]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Cost {
     /// A server to measure, with its options in one quoted string; can be repeated.
     ///
@@ -213,7 +209,7 @@ pub struct Cost {
     #[arg(long, default_value = "2s", value_parser = whole_seconds)]
     pub duration: Duration,
 
-    /// Runs of each server in each mode; they are interleaved. Fewer than 6 give no interval
+    /// Interleaved runs of each server in each mode; fewer than 6 give no interval
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 

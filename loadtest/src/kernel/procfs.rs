@@ -224,4 +224,20 @@ mod tests {
         child.wait().unwrap();
         assert!(!runs(child.id(), started));
     }
+
+    #[test]
+    fn processes_that_were_started_by_those_it_started_belong_to_it() {
+        let mut child = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let is_grandchild = |relative: &Relative| relative.parent == child.id();
+        let grandchild = loop {
+            if let Some(found) = family(std::process::id()).unwrap().into_iter().find(is_grandchild)
+            {
+                break found;
+            }
+        };
+        assert!(family(child.id()).unwrap().contains(&grandchild));
+        let pid = nix::unistd::Pid::from_raw(grandchild.pid as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+    }
 }

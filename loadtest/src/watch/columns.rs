@@ -1,88 +1,180 @@
-//! Which columns there is room for, and what stands in them.
+//! The table of columns: what stands in each, what sorts by it and explains it, and which find a
+//! place. Screen, plain text, keys and help all go by [`COLUMNS`].
+
+use std::cmp::Reverse;
 
 use crate::report::format::{bar, rounded};
-use crate::watch::view::{Rates, Row, Sort, View};
+use crate::watch::reading::Worker;
+use crate::watch::view::{Row, View};
 
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// A bar is no shorter than this, or there is none,
+/// A bar is no shorter than this, or there is none, and no longer than [`LONGEST_BAR`].
 const SHORTEST_BAR: usize = 5;
 
-/// nor longer than this: more would show no more.
+/// More would show no more.
 const LONGEST_BAR: usize = 20;
 
-/// What stands in a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The worker's number.
-    Worker,
-    /// Its process.
-    Pid,
-    /// How it is.
-    State,
-    /// Connections open.
-    Open,
-    /// Requests each second.
-    Requests,
-    /// CPU time, percent of a core.
-    Cpu,
-    /// Its accept queue.
-    Queue,
-    /// Connections accepted each second.
-    Accepted,
-    /// How often it was replaced.
-    Replaced,
-    /// Wake-ups without a connection, each second.
-    Empty,
-    /// Times it stood back, each second.
-    Gated,
-    /// Connections steered to it, each second.
-    Steered,
-    /// Connections migrated to it.
-    Migrated,
+/// A number to sort and draw by, and its text; `None` where it is not known.
+type Cell = Option<(f64, String)>;
+
+/// What is to be known of a column.
+#[derive(Clone, Copy)]
+pub struct Column {
+    /// What stands above it.
+    pub heading: &'static str,
+    /// The key that sorts rows by it, and what the help calls that.
+    pub sort: Option<(char, &'static str)>,
+    /// What the help says of it.
+    pub help: Option<&'static str>,
+    /// Words begin at the left, numbers end at the right.
+    pub is_word: bool,
+    cell: fn(&Row) -> Cell,
+    /// Which texts and bars find a place first, 0 before all.
+    rank: u8,
+    /// The same for its bar, and what the longest bar means at least.
+    bar: Option<(u8, f64)>,
+    /// Room for usual texts, so that columns do not jump about.
+    usual: usize,
+    /// Policies that are not used, and a queue that all share, are not shown.
+    is_of_use: fn(&View) -> bool,
 }
 
-use Kind::*;
-
 /// From left to right.
-const ORDER: [Kind; 13] = [
-    Worker, Pid, State, Open, Requests, Cpu, Queue, Accepted, Replaced, Empty, Gated, Steered,
-    Migrated,
+pub static COLUMNS: [Column; 13] = [
+    column(0, "worker", |row| whole(row.now.index as u64)).sorted_by('i', "worker"),
+    column(8, "pid", |row| whole(row.now.pid?.into())).usually(7),
+    Column { is_word: true, ..column(1, "state", |row| Some((0.0, row.now.condition.text()))) }
+        .usually("draining".len()),
+    column(2, "open", |row| whole(row.now.open))
+        .sorted_by('c', "connections")
+        .explained("connections open")
+        .usually(5)
+        .with_bar(4, 0.0),
+    column(3, "req/s", |row| rate(row, |worker| worker.requests as f64))
+        .sorted_by('r', "requests/s")
+        .usually(6)
+        .with_bar(5, 0.0),
+    // A worker with nothing to do is to look like it, even if none has more.
+    column(6, "CPU %", |row| rate(row, Worker::cpu_percent))
+        .sorted_by('u', "CPU use")
+        .with_bar(9, 100.0),
+    column(7, "queue", |row| {
+        row.now
+            .queue
+            .map(|queue| (queue.waiting.into(), format!("{}/{}", queue.waiting, queue.most)))
+    })
+    .sorted_by('a', "accept queue")
+    .explained("connections waiting/at most")
+    .only_if(|view| !view.is_shared),
+    column(10, "new/s", |row| rate(row, |worker| worker.accepted as f64))
+        .explained("connections accepted"),
+    column(11, "replaced", |row| whole(row.replaced)),
+    column(15, "empty/s", |row| rate(row, |worker| worker.empty as f64))
+        .explained("woken without a connection"),
+    column(12, "gated/s", |row| rate(row, |worker| worker.gated as f64))
+        .explained("stood back for another")
+        .only_if(|view| view.rows.iter().any(|row| row.now.gated > 0)),
+    column(13, "steered/s", |row| rate(row, |worker| worker.steered as f64))
+        .explained("given by a policy")
+        .only_if(|view| view.rows.iter().any(|row| row.now.steered > 0)),
+    column(14, "migrated", |row| whole(row.now.migrated))
+        .explained("came from a dead worker")
+        .only_if(|view| view.rows.iter().any(|row| row.now.migrated > 0)),
 ];
 
-/// What is to find a place, the most important first.
-const PRIORITY: [Wish; 16] = [
-    Wish::Text(Worker),
-    Wish::Text(State),
-    Wish::Text(Open),
-    Wish::Text(Requests),
-    Wish::Bar(Open),
-    Wish::Bar(Requests),
-    Wish::Text(Cpu),
-    Wish::Text(Queue),
-    Wish::Text(Pid),
-    Wish::Bar(Cpu),
-    Wish::Text(Accepted),
-    Wish::Text(Replaced),
-    Wish::Text(Gated),
-    Wish::Text(Steered),
-    Wish::Text(Migrated),
-    Wish::Text(Empty),
-];
+/// The last rank in [`COLUMNS`].
+const LAST_RANK: u8 = 15;
 
-/// A column's text, or the bar beside it.
-#[derive(Clone, Copy)]
-enum Wish {
-    Text(Kind),
-    Bar(Kind),
+const fn column(rank: u8, heading: &'static str, cell: fn(&Row) -> Cell) -> Column {
+    Column {
+        heading,
+        sort: None,
+        help: None,
+        is_word: false,
+        cell,
+        rank,
+        bar: None,
+        usual: 0,
+        is_of_use: |_| true,
+    }
+}
+
+impl Column {
+    const fn sorted_by(self, key: char, name: &'static str) -> Self {
+        Self { sort: Some((key, name)), ..self }
+    }
+
+    const fn explained(self, help: &'static str) -> Self {
+        Self { help: Some(help), ..self }
+    }
+
+    const fn usually(self, usual: usize) -> Self {
+        Self { usual, ..self }
+    }
+
+    const fn with_bar(self, rank: u8, whole: f64) -> Self {
+        Self { bar: Some((rank, whole)), ..self }
+    }
+
+    const fn only_if(self, is_of_use: fn(&View) -> bool) -> Self {
+        Self { is_of_use, ..self }
+    }
+
+    fn number(&self, row: &Row) -> Option<f64> {
+        Some((self.cell)(row)?.0)
+    }
+
+    /// What a worker has in it.
+    pub fn text(&self, row: &Row) -> String {
+        (self.cell)(row).map_or("–".into(), |(_, text)| text)
+    }
+
+    /// A worker's bar, beside which all others in the column are.
+    pub fn bar(&self, row: &Row, view: &View, length: usize) -> String {
+        let value = |row: &Row| self.number(row).unwrap_or(0.0).round() as u64;
+        let whole = self.bar.map_or(0, |(_, whole)| whole as u64);
+        bar(value(row), view.rows.iter().map(value).max().unwrap_or(0).max(whole), length)
+    }
+
+    fn width(&self, view: &View) -> usize {
+        let cells = view.rows.iter().map(|row| self.text(row).chars().count());
+        cells.max().unwrap_or(0).max(self.heading.len()).max(self.usual)
+    }
+}
+
+fn whole(number: u64) -> Cell {
+    Some((number as f64, number.to_string()))
+}
+
+fn rate(row: &Row, of: fn(&Worker) -> f64) -> Cell {
+    row.rate(of).map(|rate| (rate, rounded(rate)))
+}
+
+/// Sorts the rows by the column of this index: workers by their number, all else with the most on top
+/// and equal ones in the order of their numbers.
+pub fn sort(view: &mut View, by: usize) {
+    view.rows.sort_by_key(|row| row.now.index);
+    if by > 0 {
+        // No number below 0 occurs, so its bits are in its order.
+        view.rows.sort_by_cached_key(|row| Reverse(COLUMNS[by].number(row).map(f64::to_bits)));
+    }
+}
+
+/// The next column to sort by, to the right or to the left; behind the last comes the first.
+pub fn beside(index: usize, is_right: bool) -> usize {
+    let sorting = (0..COLUMNS.len()).filter(|&index| COLUMNS[index].sort.is_some());
+    let all: Vec<usize> = sorting.collect();
+    let place = all.iter().position(|&sorting| sorting == index).unwrap_or(0);
+    all[(place + if is_right { 1 } else { all.len() - 1 }) % all.len()]
 }
 
 /// A column that has found its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// What stands in it.
-    pub kind: Kind,
+pub struct Placed {
+    /// Which of [`COLUMNS`].
+    pub index: usize,
     /// Where it begins, counted from 0.
     pub left: usize,
     /// How wide its text is.
@@ -91,152 +183,55 @@ pub struct Column {
     pub bar: usize,
 }
 
-impl Column {
+impl Placed {
+    /// What it is.
+    pub fn column(&self) -> &'static Column {
+        &COLUMNS[self.index]
+    }
+
     /// Text and bar together.
-    pub fn width(&self) -> usize {
+    fn width(&self) -> usize {
         self.text + if self.bar > 0 { 1 + self.bar } else { 0 }
     }
 }
 
+/// What columns side by side take, and the gap behind the last.
+fn used(columns: &[Placed]) -> usize {
+    columns.iter().map(|placed| placed.width() + GAP).sum()
+}
+
 /// The columns that find a place in so many characters.
-pub fn choose(view: &View, width: usize) -> Vec<Column> {
-    let mut chosen: Vec<Column> = Vec::new();
-    for wish in PRIORITY {
-        let used: usize = chosen.iter().map(|column| column.width() + GAP).sum();
-        let left = width.saturating_sub(used);
-        match wish {
-            Wish::Text(kind) => {
-                let text = kind.width(view);
-                if kind.says_something(view) && text <= left {
-                    chosen.push(Column { kind, left: 0, text, bar: 0 });
-                }
-            }
-            Wish::Bar(kind) => {
-                // The last column needs no gap behind it, but a bar one blank before.
-                let room = left + GAP > SHORTEST_BAR;
-                let column = chosen.iter_mut().find(|column| column.kind == kind);
-                if let Some(column) = column.filter(|_| room) {
-                    column.bar = SHORTEST_BAR;
-                }
+pub fn choose(view: &View, width: usize) -> Vec<Placed> {
+    let mut chosen: Vec<Placed> = Vec::new();
+    for rank in 0..=LAST_RANK {
+        let left = width.saturating_sub(used(&chosen));
+        let is_next = |column: &Column| column.rank == rank && (column.is_of_use)(view);
+        if let Some(index) = COLUMNS.iter().position(is_next) {
+            let text = COLUMNS[index].width(view);
+            if text <= left {
+                chosen.push(Placed { index, left: 0, text, bar: 0 });
             }
         }
+        // The last column needs no gap behind it, but a bar one blank before.
+        let has_bar = |placed: &&mut Placed| placed.column().bar.is_some_and(|bar| bar.0 == rank);
+        if let Some(placed) = chosen.iter_mut().find(has_bar).filter(|_| left + GAP > SHORTEST_BAR)
+        {
+            placed.bar = SHORTEST_BAR;
+        }
     }
-    chosen.sort_by_key(|column| ORDER.iter().position(|&kind| kind == column.kind));
-    stretch(&mut chosen, width);
-    let mut left = 0;
-    for column in &mut chosen {
-        column.left = left;
-        left += column.width() + GAP;
+    chosen.sort_by_key(|placed| placed.index);
+    // What is left of the width is for the bars, as much for each.
+    let left = (width + GAP).saturating_sub(used(&chosen));
+    let bars = chosen.iter().filter(|placed| placed.bar > 0).count();
+    let mut next = 0;
+    for placed in &mut chosen {
+        if placed.bar > 0 {
+            placed.bar = (placed.bar + left / bars).min(LONGEST_BAR);
+        }
+        placed.left = next;
+        next += placed.width() + GAP;
     }
     chosen
-}
-
-/// Gives what is left of the width to the bars, each as much.
-fn stretch(columns: &mut [Column], width: usize) {
-    let used: usize = columns.iter().map(|column| column.width() + GAP).sum();
-    let bars: Vec<&mut Column> = columns.iter_mut().filter(|column| column.bar > 0).collect();
-    let more = (width + GAP).saturating_sub(used).checked_div(bars.len()).unwrap_or(0);
-    for column in bars {
-        column.bar = (column.bar + more).min(LONGEST_BAR);
-    }
-}
-
-impl Kind {
-    /// What stands above it.
-    pub fn heading(self) -> &'static str {
-        match self {
-            Worker => "worker",
-            Pid => "pid",
-            State => "state",
-            Open => "open",
-            Requests => "req/s",
-            Cpu => "CPU %",
-            Queue => "queue",
-            Accepted => "new/s",
-            Replaced => "replaced",
-            Empty => "empty/s",
-            Gated => "gated/s",
-            Steered => "steered/s",
-            Migrated => "migrated",
-        }
-    }
-
-    /// What it sorts the rows by, if it does.
-    pub fn sort(self) -> Option<Sort> {
-        match self {
-            Worker => Some(Sort::Worker),
-            Open => Some(Sort::Open),
-            Requests => Some(Sort::Requests),
-            Cpu => Some(Sort::Cpu),
-            Queue => Some(Sort::Queue),
-            _ => None,
-        }
-    }
-
-    /// Words begin at the left, numbers end at the right.
-    pub fn is_word(self) -> bool {
-        self == State
-    }
-
-    /// What a worker has in it.
-    pub fn cell(self, row: &Row) -> String {
-        let rate =
-            |of: fn(Rates) -> f64| row.rates.map_or("–".into(), |rates| rounded(of(rates)));
-        match self {
-            Worker => row.now.index.to_string(),
-            Pid => row.now.pid.map_or("–".into(), |pid| pid.to_string()),
-            State => row.now.condition.text(),
-            Open => row.now.open.to_string(),
-            Requests => rate(|rates| rates.requests),
-            Cpu => rate(|rates| rates.cpu),
-            Queue => row.now.queue.map_or("–".into(), |q| format!("{}/{}", q.waiting, q.most)),
-            Accepted => rate(|rates| rates.accepted),
-            Replaced => row.replaced.to_string(),
-            Empty => rate(|rates| rates.empty),
-            Gated => rate(|rates| rates.gated),
-            Steered => rate(|rates| rates.steered),
-            Migrated => row.now.migrated.to_string(),
-        }
-    }
-
-    /// A worker's bar, beside which all others in the column are.
-    pub fn bar(self, row: &Row, view: &View, length: usize) -> String {
-        let value = |row: &Row| match self {
-            Open => row.now.open,
-            Requests => row.rates.map_or(0, |rates| rates.requests.round() as u64),
-            Cpu => row.rates.map_or(0, |rates| rates.cpu.round() as u64),
-            _ => 0,
-        };
-        // A worker with nothing to do is to look like it, even if none has more.
-        let whole = if self == Cpu { 100 } else { 0 };
-        let most = view.rows.iter().map(value).max().unwrap_or(0).max(whole);
-        bar(value(row), most, length)
-    }
-
-    /// Room for every worker's text, and some more, so that columns do not jump about.
-    fn width(self, view: &View) -> usize {
-        let usual = match self {
-            Pid => 7,
-            State => "draining".len(),
-            Open => 5,
-            Requests => 6,
-            _ => 0,
-        };
-        let cells = view.rows.iter().map(|row| self.cell(row).chars().count());
-        cells.max().unwrap_or(0).max(self.heading().len()).max(usual)
-    }
-
-    /// Whether it is of use: policies that are not used, and a queue that all share, are not shown.
-    fn says_something(self, view: &View) -> bool {
-        let some = |of: fn(&Row) -> u64| view.rows.iter().any(|row| of(row) > 0);
-        match self {
-            Queue => !view.is_shared,
-            Gated => some(|row| row.now.gated),
-            Steered => some(|row| row.now.steered),
-            Migrated => some(|row| row.now.migrated),
-            _ => true,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -244,38 +239,72 @@ mod tests {
     use super::*;
     use crate::watch::view::tests::{view, worker};
 
-    fn kinds(width: usize) -> Vec<Kind> {
+    fn headings(view: &View, width: usize) -> String {
+        let chosen = choose(view, width);
+        assert!(used(&chosen) <= width + GAP, "{width}: {chosen:?}");
+        let headings: Vec<&str> = chosen.iter().map(|placed| placed.column().heading).collect();
+        headings.join(" ")
+    }
+
+    #[test]
+    fn what_matters_most_stays_when_there_is_little_room_and_no_width_is_exceeded() {
         let view = view(vec![], vec![worker(0, 10), worker(1, 20_000)]);
-        let columns = choose(&view, width);
-        let end = columns.last().map_or(0, |column| column.left + column.width());
-        assert!(end <= width, "{end} characters of {width}: {columns:?}");
-        columns.iter().map(|column| column.kind).collect()
-    }
-
-    #[test]
-    fn what_matters_most_stays_when_there_is_little_room() {
-        assert_eq!(kinds(0), []);
-        assert_eq!(kinds(16), [Worker, State]);
-        assert_eq!(kinds(60), [Worker, State, Open, Requests, Cpu, Queue]);
-        assert_eq!(kinds(80)[..7], [Worker, Pid, State, Open, Requests, Cpu, Queue]);
-        assert_eq!(
-            kinds(120),
-            [Worker, Pid, State, Open, Requests, Cpu, Queue, Accepted, Replaced, Empty]
-        );
-    }
-
-    #[test]
-    fn no_width_is_exceeded() {
-        (0..200).for_each(|width| drop(kinds(width)));
+        let full = "worker pid state open req/s CPU % queue new/s replaced empty/s";
+        for (width, expected) in [
+            (0, ""),
+            (16, "worker state"),
+            (60, "worker state open req/s CPU % queue"),
+            (80, "worker pid state open req/s CPU % queue"),
+            (120, full),
+        ] {
+            let found = headings(&view, width);
+            assert!(found == expected || width == 80 && found.starts_with(expected), "{found}");
+        }
+        (0..200).for_each(|width| drop(headings(&view, width)));
     }
 
     #[test]
     fn policies_have_a_column_as_soon_as_they_do_something() {
-        let mut steered = worker(0, 0);
-        steered.steered = 5;
-        steered.migrated = 1;
-        let view = view(vec![], vec![steered]);
-        let kinds: Vec<Kind> = choose(&view, 200).iter().map(|column| column.kind).collect();
-        assert!(kinds.contains(&Steered) && kinds.contains(&Migrated) && !kinds.contains(&Gated));
+        let steered = Worker { steered: 5, migrated: 1, ..worker(0, 0) };
+        let found = headings(&view(vec![], vec![steered]), 200);
+        assert!(found.ends_with("steered/s migrated") && !found.contains("gated"), "{found}");
+    }
+
+    #[test]
+    fn every_rank_is_given_once() {
+        let bars = COLUMNS.iter().filter_map(|column| column.bar);
+        let mut ranks: Vec<u8> = COLUMNS.iter().map(|column| column.rank).collect();
+        ranks.extend(bars.map(|(rank, _)| rank));
+        ranks.sort_unstable();
+        assert_eq!(ranks, (0..=LAST_RANK).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn rows_are_sorted_with_the_most_on_top_and_equals_by_number() {
+        let with = |index, open, requests, cpu| Worker { open, cpu, ..worker(index, requests) };
+        let start = vec![worker(0, 0), worker(1, 0), worker(2, 0), worker(3, 0)];
+        let end =
+            vec![with(0, 5, 9, 0.1), with(1, 7, 9, 0.3), with(2, 5, 20, 0.2), with(3, 1, 0, 0.0)];
+        let mut view = view(start, end);
+        for (heading, expected) in [
+            ("open", [1, 0, 2, 3]),
+            ("req/s", [2, 0, 1, 3]),
+            ("CPU %", [1, 2, 0, 3]),
+            ("queue", [3, 2, 1, 0]),
+            ("worker", [0, 1, 2, 3]),
+        ] {
+            sort(&mut view, COLUMNS.iter().position(|column| column.heading == heading).unwrap());
+            let order: Vec<usize> = view.rows.iter().map(|row| row.now.index).collect();
+            assert_eq!(order, expected, "{heading}");
+        }
+    }
+
+    #[test]
+    fn the_columns_to_sort_by_go_round() {
+        let mut found = vec![0];
+        (0..5).for_each(|place| found.push(beside(found[place], true)));
+        let names: Vec<&str> = found.iter().map(|&index| COLUMNS[index].heading).collect();
+        assert_eq!(names, ["worker", "open", "req/s", "CPU %", "queue", "worker"]);
+        assert_eq!(beside(0, false), found[4]);
     }
 }

@@ -2,8 +2,20 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::watch::screen::Look;
-use crate::watch::view::Sort;
+use crate::watch::columns::{COLUMNS, beside};
+
+/// What was chosen with keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Which of [`COLUMNS`] rows are sorted by.
+    pub sort: usize,
+    /// How many rows are to be scrolled past; the last page is a full one all the same.
+    pub skipped: usize,
+    /// Whether the view stands still.
+    pub is_paused: bool,
+    /// Whether to explain.
+    pub is_explained: bool,
+}
 
 /// What a key asks for that is more than another look.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,20 +33,21 @@ pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked 
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     let last_page = rows.saturating_sub(room);
     let skipped = look.skipped.min(last_page);
+    let sorts =
+        |by| COLUMNS.iter().position(|column| column.sort.is_some_and(|(key, _)| key == by));
     match key.code {
         // In a terminal that is read key by key, Ctrl-C is no signal.
         KeyCode::Char('c') if control => return Asked::Quit,
         _ if control => return Asked::Nothing,
         KeyCode::Char('q') | KeyCode::Esc => return Asked::Quit,
-        KeyCode::Char('c') => look.sort = Sort::Open,
-        KeyCode::Char('r') => look.sort = Sort::Requests,
-        KeyCode::Char('u') => look.sort = Sort::Cpu,
-        KeyCode::Char('a') => look.sort = Sort::Queue,
-        KeyCode::Char('i') => look.sort = Sort::Worker,
-        KeyCode::Left => look.sort = look.sort.beside(-1),
-        KeyCode::Right => look.sort = look.sort.beside(1),
         KeyCode::Char(' ') => look.is_paused = !look.is_paused,
         KeyCode::Char('?') => look.is_explained = !look.is_explained,
+        KeyCode::Char(key) => match sorts(key) {
+            Some(column) => look.sort = column,
+            None => return Asked::Nothing,
+        },
+        KeyCode::Left => look.sort = beside(look.sort, false),
+        KeyCode::Right => look.sort = beside(look.sort, true),
         KeyCode::Up => look.skipped = skipped.saturating_sub(1),
         KeyCode::Down => look.skipped = (skipped + 1).min(last_page),
         KeyCode::PageUp => look.skipped = skipped.saturating_sub(room),
@@ -63,30 +76,28 @@ mod tests {
             assert_eq!(press(key, look, 10, 10), Asked::Quit);
         }
         assert_eq!(press(plain(KeyCode::Char('c')), look, 10, 10), Asked::Look);
-        assert_eq!(look.sort, Sort::Open);
+        assert_eq!(COLUMNS[look.sort].heading, "open");
         assert_eq!(press(plain(KeyCode::Char('x')), look, 10, 10), Asked::Nothing);
     }
 
     #[test]
     fn scrolling_ends_with_a_full_page() {
         let look = &mut Look::default();
-        for (code, expected) in [
-            (KeyCode::Up, 0),
-            (KeyCode::Down, 1),
-            (KeyCode::PageDown, 11),
-            (KeyCode::PageDown, 21),
-            (KeyCode::PageDown, 25),
-            (KeyCode::Down, 25),
-            (KeyCode::PageUp, 15),
-            (KeyCode::Home, 0),
+        for (code, rows, expected) in [
+            (KeyCode::Up, 35, 0),
+            (KeyCode::Down, 35, 1),
+            (KeyCode::PageDown, 35, 11),
+            (KeyCode::PageDown, 35, 21),
+            (KeyCode::PageDown, 35, 25),
+            (KeyCode::Down, 35, 25),
+            (KeyCode::PageUp, 35, 15),
+            (KeyCode::Home, 35, 0),
+            (KeyCode::End, 35, usize::MAX),
+            (KeyCode::Up, 35, 24),     // one above the last page
+            (KeyCode::PageDown, 4, 0), // all is seen
         ] {
-            press(plain(code), look, 10, 35);
+            press(plain(code), look, 10, rows);
             assert_eq!(look.skipped, expected, "{code:?}");
         }
-        press(plain(KeyCode::End), look, 10, 35);
-        press(plain(KeyCode::Up), look, 10, 35);
-        assert_eq!(look.skipped, 24, "one above the last page");
-        press(plain(KeyCode::PageDown), look, 10, 4);
-        assert_eq!(look.skipped, 0, "all is seen");
     }
 }

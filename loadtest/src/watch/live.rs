@@ -12,9 +12,10 @@ use ratatui::crossterm::event::{self, Event};
 
 use crate::interrupt;
 use crate::watch::End;
-use crate::watch::keys::{Asked, press};
+use crate::watch::columns;
+use crate::watch::keys::{Asked, Look, press};
 use crate::watch::reading::Reading;
-use crate::watch::screen::{Look, draw};
+use crate::watch::screen::draw;
 use crate::watch::target::Target;
 use crate::watch::view::{History, View};
 
@@ -95,13 +96,13 @@ struct Screen(ManuallyDrop<DefaultTerminal>);
 impl Screen {
     fn enter() -> Result<Self> {
         let entered = ratatui::try_init().inspect_err(|_| drop(ratatui::try_restore()));
-        let terminal = entered.context("cannot use this terminal; choose --count 1 for text")?;
+        let terminal = entered.context("cannot use this terminal; use --count 1 for text")?;
         Ok(Self(ManuallyDrop::new(terminal)))
     }
 
     /// Shows the view. Gives how many rows there is room for.
     fn show(&mut self, view: &mut View, look: &Look) -> io::Result<usize> {
-        view.sort(look.sort);
+        columns::sort(view, look.sort);
         let mut room = 0;
         self.0.draw(|frame| room = draw(view, look, frame.area(), frame.buffer_mut()))?;
         Ok(room)

@@ -3,8 +3,8 @@
 //! - [`target`]: finds the scoreboard of a running server, by its file or a process;
 //! - [`reading`]: what scoreboard, /proc and the kernel say at one moment;
 //! - [`view`]: what is to be seen, from two readings;
-//! - [`columns`], [`screen`]: how it looks in a given number of columns and rows;
-//! - [`plain`]: the same as text;
+//! - [`columns`]: the table of columns, by which all of these go:
+//! - [`screen`]: how it looks in a given number of columns and rows, or as text;
 //! - [`live`], [`keys`]: a terminal that follows.
 //!
 //! It only looks. The scoreboard is mapped for reading alone and never locked, so a server cannot
@@ -13,21 +13,31 @@
 mod columns;
 mod keys;
 mod live;
-mod plain;
 mod reading;
 mod screen;
 mod target;
 mod view;
 
 use std::io::{IsTerminal, stdin, stdout};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ratatui::crossterm::terminal;
 
 use crate::cli;
+use crate::interrupt;
 use crate::report::terminal::print;
 use crate::watch::reading::Reading;
+use crate::watch::screen::text;
 use crate::watch::target::Target;
+use crate::watch::view::History;
+
+/// How wide text is: a pipe does not say.
+const WIDTH: u16 = 100;
+
+/// How often Ctrl-C is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How watching came to its end.
 enum End {
@@ -47,12 +57,34 @@ pub fn run(asked: &cli::Watch) -> Result<()> {
     let name = Reading::take(target.scoreboard()).names();
     let end = match asked.count {
         None if is_terminal() => live::run(&target, asked.interval)?,
-        count => plain::run(&target, asked.interval, count.unwrap_or(1))?,
+        count => print_readings(&target, asked.interval, count.unwrap_or(1))?,
     };
     if let End::ServerEnded = end {
         print(&format!("the server has ended: {name}\n"))?;
     }
     Ok(())
+}
+
+/// Prints so many readings as text, each over one interval: for where nobody can look at a terminal
+/// or press a key.
+fn print_readings(target: &Target, interval: Duration, times: u64) -> Result<End> {
+    let mut history = History::default();
+    history.take(Reading::take(target.scoreboard()));
+    let mut next = Instant::now();
+    for time in 0..times {
+        next += interval;
+        while Instant::now() < next {
+            interrupt::check()?;
+            sleep(LOOK_EVERY.min(next.saturating_duration_since(Instant::now())));
+        }
+        let reading = Reading::take(target.scoreboard());
+        if reading.has_ended() {
+            return Ok(End::ServerEnded);
+        }
+        let blank = if time > 0 { "\n" } else { "" };
+        print(&format!("{blank}{}", text(&history.take(reading), WIDTH)))?;
+    }
+    Ok(End::Asked)
 }
 
 /// Whether somebody sits there who can look and press keys. A serial line may not know its size.

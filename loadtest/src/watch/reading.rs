@@ -1,6 +1,6 @@
 //! What the scoreboard, /proc and the kernel say at one moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,6 +10,7 @@ use common::scoreboard::{Scoreboard, Slot, State};
 use procfs::FromRead;
 use procfs::process::Stat;
 
+use crate::kernel::procfs::started;
 use crate::kernel::sock_diag::listeners;
 
 /// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
@@ -112,14 +113,12 @@ impl Reading {
         let queues: HashMap<u64, Queue> = found
             .map(|found| (found.inode, Queue { waiting: found.queued, most: found.backlog }))
             .collect();
-        let mut owners: Vec<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        owners.retain(|&owner| owner != 0); // a slot that became free just now
-        let servers = owners.into_iter().map(|pid| Server {
+        let owners: BTreeSet<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
+        let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it became free just now
+        let servers = owners.map(|pid| Server {
             pid,
             command: command_of(pid),
-            is_there: is_there(pid),
+            is_there: started(pid).is_some(),
         });
         Self {
             address,
@@ -141,20 +140,45 @@ impl Reading {
 
     /// The servers, as a line can name them.
     pub fn names(&self) -> String {
-        let names: Vec<String> = self
-            .servers
-            .iter()
-            .filter(|server| server.is_there)
-            .map(|server| format!("{} (pid {})", server.command, server.pid))
-            .collect();
-        names.join(", ")
+        let servers = self.servers.iter().filter(|server| server.is_there);
+        servers.map(Server::name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Server {
+    /// Its command line, if that can be read, and its process.
+    pub fn name(&self) -> String {
+        let pid = format!("pid {}{}", self.pid, if self.is_there { "" } else { ", gone" });
+        if self.command.is_empty() { pid } else { format!("{} ({pid})", self.command) }
+    }
+}
+
+impl Condition {
+    /// In a word or two.
+    pub fn text(self) -> String {
+        match self {
+            Self::Starting => "starting".into(),
+            Self::Serving => "serving".into(),
+            Self::Draining => "draining".into(),
+            Self::Silent(time) if time.as_secs() < 1000 => format!("silent {} s", time.as_secs()),
+            Self::Silent(_) => "silent".into(),
+            Self::Stopped => "stopped".into(),
+            Self::Gone => "gone".into(),
+        }
     }
 }
 
 impl Worker {
+    /// CPU time since it started, such that its rate is in percent of one core.
+    pub fn cpu_percent(&self) -> f64 {
+        100.0 * self.cpu
+    }
+
     fn read(index: usize, slot: &Slot, queues: &HashMap<u64, Queue>) -> Self {
         let pid = slot.pid();
-        let stat = pid.and_then(stat_of);
+        // One file for each process. Its threads have the time to the nanosecond, but they would be
+        // as many files again, every second, for up to a thousand workers.
+        let stat = pid.and_then(|pid| Stat::from_file(format!("/proc/{pid}/stat")).ok());
         let socket = slot.socket_inode.load(Relaxed);
         let condition = match (pid, &stat, slot.state(), slot.silence()) {
             (None, ..) => Condition::Starting,
@@ -183,17 +207,6 @@ impl Worker {
             migrated: slot.migrated.load(Relaxed),
         }
     }
-}
-
-/// One file for each process. Its threads have the time to the nanosecond, but a worker's threads
-/// would be as many files again, every second, for up to a thousand workers.
-fn stat_of(pid: u32) -> Option<Stat> {
-    Stat::from_file(format!("/proc/{pid}/stat")).ok()
-}
-
-/// Whether a process is there and has not ended: a zombie has.
-pub fn is_there(pid: u32) -> bool {
-    pid != 0 && stat_of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 /// What a process was started as, in characters that do nothing to a terminal.
@@ -230,10 +243,8 @@ mod tests {
             }
         };
         assert_eq!(shown, "sh -c read line x?[2J");
-        assert!(is_there(child.id()));
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(!is_there(child.id()));
     }
 
     #[test]

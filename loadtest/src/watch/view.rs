@@ -1,27 +1,24 @@
 //! What is to be seen, from two readings.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::report::format::{count, rounded};
-use crate::watch::reading::{Condition, Queue, Reading, Worker};
+use crate::watch::reading::{Queue, Reading, Worker};
 
 /// Readings one after the other, and what must be remembered of earlier ones.
 #[derive(Default)]
 pub struct History {
     last: Option<Reading>,
-    /// How often each slot's worker was seen to be another than before.
-    replaced: HashMap<usize, u64>,
-    /// The process last seen in each slot.
-    pids: HashMap<usize, u32>,
+    /// The process last seen in each slot, and how often that was another than before.
+    slots: HashMap<usize, (u32, u64)>,
 }
 
 /// What is to be seen.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Facts about the whole, each to be kept on one line; the first of each group begins a line.
-    pub facts: Vec<Vec<String>>,
+    pub facts: [Vec<String>; 4],
     /// A row for each worker.
     pub rows: Vec<Row>,
     /// Whether all workers accept from one socket, whose queue is a fact about the whole.
@@ -33,43 +30,18 @@ pub struct View {
 pub struct Row {
     /// As it was read.
     pub now: Worker,
-    /// What it did each second since the reading before; `None` in the first.
-    pub rates: Option<Rates>,
+    /// As it was at the reading before, and the time since then; `None` in the first.
+    pub before: Option<(Worker, Duration)>,
     /// How often the worker of this slot was replaced while it was watched.
     pub replaced: u64,
 }
 
-/// What a worker did, each second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
-    /// Requests answered.
-    pub requests: f64,
-    /// Connections accepted.
-    pub accepted: f64,
-    /// CPU time, percent of one core.
-    pub cpu: f64,
-    /// Wake-ups that found no connection.
-    pub empty: f64,
-    /// Times it stood back for another.
-    pub gated: f64,
-    /// Connections that a policy gave to it.
-    pub steered: f64,
-}
-
-/// What rows are sorted by: workers by their number, all else with the most on top.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// The worker's number.
-    #[default]
-    Worker,
-    /// Connections open.
-    Open,
-    /// Requests answered each second.
-    Requests,
-    /// CPU time.
-    Cpu,
-    /// Connections that wait in its accept queue.
-    Queue,
+impl Row {
+    /// What was added each second since the reading before; `None` in the first.
+    pub fn rate(&self, of: fn(&Worker) -> f64) -> Option<f64> {
+        let (before, passed) = self.before.as_ref()?;
+        Some(each_second(of(&self.now) - of(before), *passed))
+    }
 }
 
 impl History {
@@ -77,9 +49,9 @@ impl History {
     pub fn take(&mut self, reading: Reading) -> View {
         for worker in &reading.workers {
             let Some(pid) = worker.pid else { continue };
-            let before = self.pids.insert(worker.index, pid);
-            if before.is_some_and(|before| before != pid) {
-                *self.replaced.entry(worker.index).or_default() += 1;
+            let (last, replaced) = self.slots.entry(worker.index).or_insert((pid, 0));
+            if *last != pid {
+                (*last, *replaced) = (pid, *replaced + 1);
             }
         }
         let view = self.view(&reading);
@@ -91,72 +63,48 @@ impl History {
         let passed = self.last.as_ref().map(|last| reading.at.saturating_duration_since(last.at));
         let rows = reading.workers.iter().map(|now| Row {
             now: now.clone(),
-            rates: passed.map(|passed| self.before(now).rates_until(now, passed)),
-            replaced: self.replaced.get(&now.index).copied().unwrap_or(0),
+            before: passed.map(|passed| (self.before(now), passed)),
+            replaced: self.slots.get(&now.index).map_or(0, |(_, replaced)| *replaced),
         });
         let rows: Vec<Row> = rows.collect();
-        let mut sockets: Vec<u64> = rows.iter().map(|row| row.now.socket).collect();
-        sockets.retain(|&socket| socket != 0);
-        let served = sockets.len();
-        sockets.sort_unstable();
-        sockets.dedup();
-        let is_shared = served > 1 && sockets.len() == 1;
-        let facts = vec![
-            servers(reading),
-            self.load(reading, &rows, passed),
-            self.queues(&rows, &sockets, is_shared),
-            self.events(&rows),
-        ];
+        let mut sockets = rows.iter().map(|row| row.now.socket).filter(|&socket| socket != 0);
+        let first = sockets.next();
+        let is_shared = sockets.clone().count() > 0 && sockets.all(|socket| Some(socket) == first);
+        let queues = if first.is_some() { queues(&rows, is_shared) } else { Vec::new() };
+        let facts =
+            [servers(reading), self.load(reading, &rows, passed), queues, self.events(&rows)];
         View { facts, rows, is_shared }
     }
 
     /// A worker as it was before; one that was not there, or another, had counted nothing.
     fn before(&self, now: &Worker) -> Worker {
-        let workers = self.last.iter().flat_map(|last| &last.workers);
+        let mut workers = self.last.iter().flat_map(|last| &last.workers);
         let same = |then: &&Worker| then.index == now.index && then.pid == now.pid;
-        workers.clone().find(same).cloned().unwrap_or_default()
+        workers.find(same).cloned().unwrap_or_default()
     }
 
     fn load(&self, reading: &Reading, rows: &[Row], passed: Option<Duration>) -> Vec<String> {
         let open: u64 = rows.iter().map(|row| row.now.open).sum();
-        let mut facts = vec![
+        // In the first reading as much room is taken, so that the table does not move.
+        let requests = self.last.as_ref().zip(passed).map_or("–".into(), |(last, passed)| {
+            rounded(each_second(reading.requests as f64 - last.requests as f64, passed))
+        });
+        let cpu: Option<f64> = rows.iter().map(|row| row.rate(Worker::cpu_percent)).sum();
+        let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
+        vec![
             plural(rows.len() as u64, "worker"),
             format!("{} open", plural(open, "connection")),
             format!("{} accepted", count(reading.connections)),
-        ];
-        // In the first reading as much room is taken, so that the table does not move.
-        let requests = self.last.as_ref().zip(passed).map_or("–".into(), |(last, passed)| {
-            rounded(each_second(reading.requests.saturating_sub(last.requests), passed))
-        });
-        let cpu: Option<f64> = rows.iter().map(|row| Some(row.rates?.cpu)).sum();
-        let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
-        facts.extend([format!("{requests} requests/s"), format!("CPU {cpu} %")]);
-        facts
-    }
-
-    fn queues(&self, rows: &[Row], sockets: &[u64], is_shared: bool) -> Vec<String> {
-        if sockets.is_empty() {
-            return Vec::new();
-        }
-        let mut queues: HashMap<u64, Queue> = HashMap::new();
-        queues.extend(rows.iter().filter_map(|row| Some((row.now.socket, row.now.queue?))));
-        if queues.is_empty() {
-            return vec!["accept queues cannot be seen from this network namespace".into()];
-        }
-        let waiting: u64 = queues.values().map(|queue| u64::from(queue.waiting)).sum();
-        let most: u64 = queues.values().map(|queue| u64::from(queue.most)).sum();
-        let which = match is_shared {
-            true => "the shared socket's accept queue".to_owned(),
-            false => plural(queues.len() as u64, "accept queue"),
-        };
-        vec![format!("{} of {} waiting in {which}", count(waiting), count(most))]
+            format!("{requests} requests/s"),
+            format!("CPU {cpu} %"),
+        ]
     }
 
     /// What is no part of every server's life, so only what has happened.
     fn events(&self, rows: &[Row]) -> Vec<String> {
         let sum = |of: fn(&Worker) -> u64| rows.iter().map(|row| of(&row.now)).sum::<u64>();
         let events = [
-            (self.replaced.values().sum(), "replaced"),
+            (self.slots.values().map(|(_, replaced)| replaced).sum(), "replaced"),
             (sum(|worker| worker.empty), "empty wake-ups"),
             (sum(|worker| worker.gated), "gated"),
             (sum(|worker| worker.steered), "steered"),
@@ -167,88 +115,33 @@ impl History {
     }
 }
 
-impl Worker {
-    /// What it did each second until it was as `now`.
-    fn rates_until(&self, now: &Self, passed: Duration) -> Rates {
-        let rate = |of: fn(&Self) -> u64| each_second(of(now).saturating_sub(of(self)), passed);
-        Rates {
-            requests: rate(|worker| worker.requests),
-            accepted: rate(|worker| worker.accepted),
-            cpu: 100.0 * ((now.cpu - self.cpu) / seconds(passed)).max(0.0),
-            empty: rate(|worker| worker.empty),
-            gated: rate(|worker| worker.gated),
-            steered: rate(|worker| worker.steered),
-        }
-    }
-}
-
-impl View {
-    /// Sorts the rows; equal ones stay in the order of their numbers.
-    pub fn sort(&mut self, by: Sort) {
-        let rates = |row: &Row| row.rates.unwrap_or_default();
-        let requests = |row: &Row| rates(row).requests;
-        let cpu = |row: &Row| rates(row).cpu;
-        let waiting = |row: &Row| row.now.queue.map(|queue| queue.waiting);
-        self.rows.sort_by_key(|row| row.now.index);
-        match by {
-            Sort::Worker => {}
-            Sort::Open => self.rows.sort_by_key(|row| Reverse(row.now.open)),
-            Sort::Requests => self.rows.sort_by(|a, b| requests(b).total_cmp(&requests(a))),
-            Sort::Cpu => self.rows.sort_by(|a, b| cpu(b).total_cmp(&cpu(a))),
-            Sort::Queue => self.rows.sort_by_key(|row| Reverse(waiting(row))),
-        }
-    }
-}
-
-impl Sort {
-    /// In the order in which the columns stand.
-    pub const ALL: [Self; 5] = [Self::Worker, Self::Open, Self::Requests, Self::Cpu, Self::Queue];
-
-    /// The one so many columns further to the right, or to the left; behind the last comes the first.
-    pub fn beside(self, columns: isize) -> Self {
-        let place = Self::ALL.iter().position(|&sort| sort == self).unwrap_or(0) as isize;
-        Self::ALL[(place + columns).rem_euclid(Self::ALL.len() as isize) as usize]
-    }
-}
-
-impl Condition {
-    /// In a word or two.
-    pub fn text(self) -> String {
-        match self {
-            Self::Starting => "starting".into(),
-            Self::Serving => "serving".into(),
-            Self::Draining => "draining".into(),
-            Self::Silent(time) if time.as_secs() < 1000 => format!("silent {} s", time.as_secs()),
-            Self::Silent(_) => "silent".into(),
-            Self::Stopped => "stopped".into(),
-            Self::Gone => "gone".into(),
-        }
-    }
-}
-
 fn servers(reading: &Reading) -> Vec<String> {
-    let mut facts = vec![format!("http://{}/", reading.address)];
-    for server in &reading.servers {
-        let gone = if server.is_there { "" } else { ", gone" };
-        facts.push(match server.command.as_str() {
-            "" => format!("pid {}{gone}", server.pid),
-            command => format!("{command} (pid {}{gone})", server.pid),
-        });
+    let address = format!("http://{}/", reading.address);
+    [address].into_iter().chain(reading.servers.iter().map(|server| server.name())).collect()
+}
+
+fn queues(rows: &[Row], is_shared: bool) -> Vec<String> {
+    let queues = rows.iter().filter_map(|row| Some((row.now.socket, row.now.queue?)));
+    let queues: HashMap<u64, Queue> = queues.collect(); // a shared one once
+    if queues.is_empty() {
+        return vec!["accept queues cannot be seen from this network namespace".into()];
     }
-    facts
+    let waiting: u64 = queues.values().map(|queue| u64::from(queue.waiting)).sum();
+    let most: u64 = queues.values().map(|queue| u64::from(queue.most)).sum();
+    let which = match is_shared {
+        true => "the shared socket's accept queue".to_owned(),
+        false => plural(queues.len() as u64, "accept queue"),
+    };
+    vec![format!("{} of {} waiting in {which}", count(waiting), count(most))]
 }
 
 fn plural(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-fn each_second(number: u64, passed: Duration) -> f64 {
-    number as f64 / seconds(passed)
-}
-
-/// Never 0, by which a rate would be divided.
-fn seconds(passed: Duration) -> f64 {
-    passed.as_secs_f64().max(1e-3)
+/// Never of less than nothing, nor over no time at all.
+fn each_second(added: f64, passed: Duration) -> f64 {
+    added.max(0.0) / passed.as_secs_f64().max(1e-3)
 }
 
 #[cfg(test)]
@@ -256,7 +149,7 @@ pub mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::watch::reading::Server;
+    use crate::watch::reading::{Condition, Server};
 
     /// A reading of workers that have nothing in common but their server.
     pub fn reading(at: Instant, workers: Vec<Worker>) -> Reading {
@@ -308,9 +201,11 @@ pub mod tests {
             vec![worker(0, 100), Worker { cpu: 2.0, ..worker(1, 300) }],
             vec![worker(0, 120), busy],
         );
-        let rates: Vec<Rates> = view.rows.iter().map(|row| row.rates.unwrap()).collect();
-        assert_eq!((rates[0].requests, rates[0].cpu), (10.0, 0.0));
-        assert_eq!((rates[1].requests, rates[1].cpu, rates[1].empty), (500.0, 50.0, 25.0));
+        let requests = view.rows.iter().map(|row| row.rate(|worker| worker.requests as f64));
+        assert_eq!(requests.collect::<Vec<_>>(), [Some(10.0), Some(500.0)]);
+        assert_eq!(view.rows[0].rate(Worker::cpu_percent), Some(0.0));
+        assert_eq!(view.rows[1].rate(Worker::cpu_percent), Some(50.0));
+        assert_eq!(view.rows[1].rate(|worker| worker.empty as f64), Some(25.0));
         for fact in ["2 workers", "20 connections open", "510 requests/s", "CPU 50 %"] {
             assert!(has_fact(&view, fact), "{fact}: {view:?}");
         }
@@ -319,7 +214,7 @@ pub mod tests {
     #[test]
     fn the_first_reading_has_no_rates() {
         let view = History::default().take(reading(Instant::now(), vec![worker(0, 100)]));
-        assert_eq!(view.rows[0].rates, None);
+        assert_eq!(view.rows[0].rate(|worker| worker.requests as f64), None);
         assert!(has_fact(&view, "– requests/s") && has_fact(&view, "CPU – %"), "{view:?}");
     }
 
@@ -327,7 +222,7 @@ pub mod tests {
     fn a_worker_that_took_anothers_slot_counts_from_nothing_and_as_replaced() {
         let new = Worker { pid: Some(999), ..worker(0, 40) };
         let view = view(vec![worker(0, 1_000_000), worker(1, 0)], vec![new, worker(1, 0)]);
-        assert_eq!(view.rows[0].rates.unwrap().requests, 20.0);
+        assert_eq!(view.rows[0].rate(|worker| worker.requests as f64), Some(20.0));
         assert_eq!((view.rows[0].replaced, view.rows[1].replaced), (1, 0));
         assert!(has_fact(&view, "1 replaced"));
     }
@@ -366,32 +261,5 @@ pub mod tests {
         let elsewhere = Worker { queue: None, ..worker(0, 0) };
         let view = view(vec![], vec![elsewhere]);
         assert!(has_fact(&view, "accept queues cannot be seen from this network namespace"));
-    }
-
-    #[test]
-    fn rows_are_sorted_with_the_most_on_top_and_equals_by_number() {
-        let with = |index, open, requests, cpu| Worker { open, cpu, ..worker(index, requests) };
-        let start = vec![worker(0, 0), worker(1, 0), worker(2, 0), worker(3, 0)];
-        let end =
-            vec![with(0, 5, 9, 0.1), with(1, 7, 9, 0.3), with(2, 5, 20, 0.2), with(3, 1, 0, 0.0)];
-        let mut view = view(start, end);
-        for (by, expected) in [
-            (Sort::Open, [1, 0, 2, 3]),
-            (Sort::Requests, [2, 0, 1, 3]),
-            (Sort::Cpu, [1, 2, 0, 3]),
-            (Sort::Queue, [3, 2, 1, 0]),
-            (Sort::Worker, [0, 1, 2, 3]),
-        ] {
-            view.sort(by);
-            let order: Vec<usize> = view.rows.iter().map(|row| row.now.index).collect();
-            assert_eq!(order, expected, "{by:?}");
-        }
-    }
-
-    #[test]
-    fn the_columns_to_sort_by_go_round() {
-        assert_eq!(Sort::Worker.beside(1), Sort::Open);
-        assert_eq!(Sort::Worker.beside(-1), Sort::Queue);
-        assert_eq!(Sort::Queue.beside(1), Sort::Worker);
     }
 }
