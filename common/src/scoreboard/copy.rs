@@ -11,11 +11,11 @@
 //! lock (flock(2)) is held for moments, by whoever claims or releases slots.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::mem::offset_of;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +25,9 @@ use nix::libc;
 use nix::unistd::geteuid;
 
 use super::{CAPACITY, Header, SIZE, Scoreboard, Slot};
+
+/// Of a scoreboard's file: a file that somebody else may write to is one that somebody else controls.
+const MODE: u32 = 0o600;
 
 /// The byte of server 0, which does not exist: others follow.
 const LOCKS: i64 = 1 << 40;
@@ -40,8 +43,8 @@ pub struct NamedCopy {
 impl NamedCopy {
     /// Makes a copy of `memory` at `path`, or with `join` takes part in the one that is there.
     ///
-    /// The file is created with mode 0600 and never through a symbolic link: a file that somebody else
-    /// may write to is a file that somebody else controls.
+    /// The file is created with mode 0600, or given it if it is there already, and never opened through a
+    /// symbolic link.
     ///
     /// # Errors
     /// When the path cannot be created or opened, there is no space for it, or what is there is not this
@@ -82,6 +85,19 @@ impl NamedCopy {
         }
     }
 
+    /// Gives a file that was there already the mode that a new one has.
+    fn mend_mode(&self) -> Result<()> {
+        let mode = self.file.metadata()?.mode() & 0o7777;
+        let show = self.path.display();
+        if mode & !MODE != 0 {
+            self.file
+                .set_permissions(Permissions::from_mode(MODE))
+                .with_context(|| format!("cannot change the mode of --scoreboard {show}"))?;
+            tracing::warn!("--scoreboard {show} had mode {mode:04o}, and has {MODE:04o} now");
+        }
+        Ok(())
+    }
+
     /// Looks who uses the file, and begins to.
     fn enter(&mut self, address: SocketAddr, join: bool, memory: &File) -> Result<()> {
         let show = self.path.display();
@@ -90,6 +106,7 @@ impl NamedCopy {
             let board = Scoreboard::from_file(self.file.try_clone()?).with_context(|| {
                 format!("--scoreboard {show} is somebody else's file; name another path")
             })?;
+            self.mend_mode()?;
             let is_in_use = self.is_locked(LOCKS, CAPACITY as i64 * 2)?;
             let mut used = self.slots()?.into_iter();
             let user = used.find(|it| it.server != 0 && self.is_alive(it.server));
@@ -110,6 +127,7 @@ impl NamedCopy {
                 return Ok(());
             }
         } else {
+            self.mend_mode()?; // somebody may have made an empty file
             self.server = self.take_number()?;
         }
         // All of it now, so that there is space for it later.
@@ -184,7 +202,8 @@ impl NamedCopy {
         self.locked(|copy| copy.retire(index, counted))
     }
 
-    /// Writes these slots, as they are in the memory.
+    /// Writes these slots, which are this server's, as they are in the memory; but whose they are is not
+    /// for a worker to say.
     ///
     /// # Errors
     /// As for [`claim`](Self::claim).
@@ -193,6 +212,12 @@ impl NamedCopy {
         let mut slot = [0; size_of::<Slot>()];
         for &index in used {
             memory.read_exact_at(&mut slot, place(index))?;
+            for (offset, value) in [
+                (offset_of!(Slot, owner), std::process::id()),
+                (offset_of!(Slot, server), self.server),
+            ] {
+                slot[offset..offset + size_of::<u32>()].copy_from_slice(&value.to_ne_bytes());
+            }
             self.file.write_all_at(&slot, place(index))?;
         }
         Ok(())
@@ -299,7 +324,7 @@ fn open(path: &Path, new: bool) -> std::io::Result<File> {
         .read(true)
         .write(true)
         .create_new(new)
-        .mode(0o600)
+        .mode(MODE)
         // O_NONBLOCK: a FIFO that somebody put there must not block us before we can refuse it.
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -125,4 +125,30 @@ fn the_file_is_readable_by_its_owner_alone_and_says_what_the_memory_says() {
     assert_eq!(copied.address(), port(80));
     assert_eq!(copied.slot(index).owner(), own.owner());
     assert_eq!(copied.slot(index).requests.load(Relaxed), own.requests.load(Relaxed));
+}
+
+#[test]
+fn the_mode_of_a_file_that_is_there_already_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let mode = || path.metadata().unwrap().mode() & 0o7777;
+    for (left, mended) in [(0o666, 0o600), (0o640, 0o600), (0o4755, 0o600), (0o600, 0o600)] {
+        drop(ScoreboardOwner::at(&path, port(80), false).unwrap()); // as if killed
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(left)).unwrap();
+        let _owner = ScoreboardOwner::at(&path, port(80), false).unwrap();
+        assert_eq!(mode(), mended, "{left:o}");
+    }
+}
+
+#[test]
+fn whose_slots_are_whose_in_the_file_is_not_for_a_worker_to_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let mut owner = ScoreboardOwner::at(&path, port(80), false).unwrap();
+    assert_eq!(owner.claim().unwrap(), 0);
+    owner.board().slot(0).owner.store(0, Relaxed);
+    owner.board().slot(0).server.store(77, Relaxed);
+    owner.publish();
+    assert_eq!(read(&path).slot(0).owner(), std::process::id());
+    assert_eq!(owner.claim().unwrap(), 1, "the first is in use still");
 }

@@ -166,14 +166,14 @@ impl Scoreboard {
 
     /// Connections accepted by all workers, those that are gone included.
     pub fn total_connections(&self) -> u64 {
-        let now: u64 = self.workers().map(|(_, s)| s.connections_accepted.load(Relaxed)).sum();
-        now + self.header().retired_connections.load(Relaxed)
+        let now = self.workers().map(|(_, s)| s.connections_accepted.load(Relaxed));
+        now.fold(0, u64::wrapping_add).wrapping_add(self.header().retired_connections.load(Relaxed))
     }
 
     /// Requests answered by all workers, those that are gone included.
     pub fn total_requests(&self) -> u64 {
-        let now: u64 = self.workers().map(|(_, s)| s.requests.load(Relaxed)).sum();
-        now + self.header().retired_requests.load(Relaxed)
+        let now = self.workers().map(|(_, s)| s.requests.load(Relaxed));
+        now.fold(0, u64::wrapping_add).wrapping_add(self.header().retired_requests.load(Relaxed))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The parent's side of the scoreboard, and its workers': they write.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -20,6 +21,9 @@ pub struct ScoreboardOwner {
     board: Scoreboard,
     /// Kept open for `/proc/PID/fd`, and to be handed to workers started by exec.
     file: File,
+    /// The slots that are claimed. Workers can write to all of the memory, so what it says of that is for
+    /// readers alone.
+    claimed: BTreeSet<usize>,
     /// The copy in a file with a name, until it is lost.
     copy: Option<NamedCopy>,
 }
@@ -40,7 +44,7 @@ impl ScoreboardOwner {
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("cannot seal the scoreboard")?;
         let map = MmapOptions::new().len(SIZE).map_raw(&file);
         let map = map.context("cannot map the scoreboard")?;
-        let owner = Self { board: Scoreboard { map }, file, copy: None };
+        let owner = Self { board: Scoreboard { map }, file, claimed: BTreeSet::new(), copy: None };
         owner.format(address);
         Ok(owner)
     }
@@ -86,11 +90,13 @@ impl ScoreboardOwner {
     /// When all slots are taken.
     pub fn claim(&mut self) -> Result<usize> {
         let free = self.with_copy(NamedCopy::claim).flatten();
-        let is_free = |&index: &usize| self.board.slot(index).owner() == 0;
+        let is_free = |index: &usize| !self.claimed.contains(index);
         let free = free.filter(is_free).or_else(|| (0..CAPACITY).find(is_free));
         let index =
             free.with_context(|| format!("all {CAPACITY} slots of the scoreboard are taken"))?;
         let server = self.copy.as_ref().map_or(0, NamedCopy::server);
+        self.claimed.insert(index);
+        self.board.slot(index).clear(); // of whatever another worker may have written there
         self.board.slot(index).server.store(server, Relaxed);
         self.board.slot(index).owner.store(std::process::id(), Relaxed);
         Ok(index)
@@ -103,6 +109,7 @@ impl ScoreboardOwner {
         header.retired_connections.add(counted[0]);
         header.retired_requests.add(counted[1]);
         slot.clear();
+        self.claimed.remove(&index);
         self.with_copy(|copy| copy.release(index, counted));
     }
 
@@ -111,7 +118,7 @@ impl ScoreboardOwner {
         if self.copy.is_some()
             && let Ok(file) = self.file.try_clone()
         {
-            let used: Vec<usize> = self.board.workers().map(|(index, _)| index).collect();
+            let used: Vec<usize> = self.claimed.iter().copied().collect();
             self.with_copy(|copy| copy.write(&file, &used));
         }
     }
@@ -123,7 +130,7 @@ impl ScoreboardOwner {
 
     /// Gives back all slots; the last to leave a scoreboard with a name removes it.
     pub fn leave(&mut self) {
-        let used: Vec<usize> = self.board.workers().map(|(index, _)| index).collect();
+        let used: Vec<usize> = self.claimed.iter().copied().collect();
         used.into_iter().for_each(|index| self.release(index));
         self.copy.take().map(|mut copy| copy.leave());
     }
@@ -151,14 +158,15 @@ impl ScoreboardOwner {
 pub struct Slots(&'static MmapRaw);
 
 impl Slots {
-    /// Maps the memory that a parent made, in a worker that it started by exec.
+    /// Maps the memory that a parent made, in a worker that it started by exec. That parent is this very
+    /// program, so its size is enough to know it by; what its header says, other workers could have written.
     ///
     /// # Errors
     /// When it is not a scoreboard of this program's version.
     pub fn map(file: File) -> Result<Self> {
+        ensure!(file.metadata()?.len() == SIZE as u64, "it has not the size of a scoreboard");
         let map = MmapOptions::new().len(SIZE).map_raw(&file);
-        let board = Scoreboard::of_this_version(map.context("cannot map the scoreboard")?)?;
-        Ok(Self(Box::leak(Box::new(board.map))))
+        Ok(Self(Box::leak(Box::new(map.context("cannot map the scoreboard")?))))
     }
 
     /// The slot with this index, for reading.
@@ -196,6 +204,25 @@ mod tests {
         assert_eq!(owner.board().workers().count(), 0);
         assert_eq!(owner.claim().unwrap(), index);
         assert_eq!(owner.board().slot(index).requests.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn whatever_a_worker_writes_the_parent_knows_whose_the_slots_are() {
+        let mut owner = board();
+        assert_eq!(owner.claim().unwrap(), 0);
+        // A worker maps all of it, and could have written anything anywhere.
+        for index in 0..CAPACITY {
+            owner.board.slot(index).owner.store(if index == 0 { 0 } else { 7 }, Relaxed);
+            owner.board.slot(index).requests.store(u64::MAX);
+        }
+        owner.board.header().magic.store(0, Relaxed);
+        assert_eq!(owner.claim().unwrap(), 1, "0 is in use, 1 is not");
+        assert_eq!(owner.board.slot(1).requests.load(Relaxed), 0);
+        assert!(Slots::map(owner.file.try_clone().unwrap()).is_ok(), "the next worker can start");
+        owner.release(0);
+        owner.release(1);
+        assert_eq!(owner.claim().unwrap(), 0);
+        let _ = owner.board.total_requests(); // no overflow in there
     }
 
     #[test]
