@@ -189,14 +189,20 @@ impl Channel {
             Some((b'A', _)) => Message::Adopt,
             Some((b'R', _)) => Message::Ready,
             Some((b'a', _)) => Message::Adopted,
-            Some((b'n', text)) => Message::NotAdopted(String::from_utf8_lossy(text).into()),
+            Some((b'n', text)) => Message::NotAdopted(shown(text)),
             Some((b's', _)) => Message::Socket,
             Some((b'.', _)) => Message::Done,
-            Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),
+            Some((b'F', text)) => Message::Failed(shown(text)),
             Some((kind, _)) => bail!("unknown message {kind:#x} between parent and worker"),
         };
         Ok(Some((message, descriptors)))
     }
+}
+
+/// A text that another process has sent, fit for a log and a terminal: control characters would begin
+/// another line there, or do worse.
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).replace(char::is_control, " ")
 }
 
 impl AsFd for Channel {
@@ -276,6 +282,23 @@ mod tests {
         let (message, descriptors) = worker.try_receive().unwrap().unwrap().unwrap();
         assert_eq!((message, descriptors.len()), (Message::Adopt, 1));
         assert_eq!(worker.try_receive().unwrap().unwrap().unwrap().0, Message::Drain);
+    }
+
+    #[test]
+    fn a_text_has_no_control_characters_and_ends_somewhere() {
+        let (parent, worker) = Channel::pair().unwrap();
+        let text = format!("no\n\u{1b}[2Jluck{}", "!".repeat(3 * LONGEST));
+        worker.send(&Message::Failed(text), &[]).unwrap();
+        let Some((Message::Failed(text), _)) = parent.receive().unwrap() else { panic!() };
+        assert!(text.starts_with("no  [2Jluck!"), "{text}");
+        assert_eq!(text.len(), LONGEST);
+    }
+
+    #[test]
+    fn more_descriptors_than_any_message_has_are_refused() {
+        let (parent, worker) = Channel::pair().unwrap();
+        worker.send(&Message::Ready, &[worker.as_fd(); 9]).unwrap();
+        assert!(parent.try_receive().is_err());
     }
 
     #[test]
