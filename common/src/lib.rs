@@ -23,7 +23,7 @@
 //!
 //! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
 //! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), when ([`schedule`])
-//! and where ([`affinity`]); limits of the machine ([`limits`]), others there ([`port_owner`], [`systemd`]).
+//! and where ([`affinity`]); limits ([`limits`], [`rights`]), others there ([`port_owner`], [`systemd`]).
 
 pub mod accept_error;
 pub mod affinity;
@@ -44,6 +44,7 @@ pub mod orders;
 pub mod parent;
 pub mod parking;
 pub mod port_owner;
+pub mod rights;
 pub mod schedule;
 pub mod scoreboard;
 pub mod socket;

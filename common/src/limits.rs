@@ -1,6 +1,10 @@
-//! Limits of the machine that a server runs into first: open files, and the backlog's cap.
+//! Limits that a server runs into first: open files, the backlog's cap, and CPUs.
+
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::affinity;
 
 /// Raises the soft limit of open files to the hard one. Every connection is a file, and the usual
 /// soft limit of 1024 is there for programs that use select(2), which these do not.
@@ -39,5 +43,87 @@ pub fn warn_of_capped_backlog(backlog: i32) {
             "--backlog {backlog} is capped at {cap} by net.core.somaxconn; \
              `sysctl net.core.somaxconn={backlog}` raises it"
         );
+    }
+}
+
+/// How many CPUs this process may use at the same time: those that it may run on, or fewer if the quota of
+/// its control group, or of one above, comes to fewer. A quota of one and a half is two: with one worker a
+/// third of it could not be used.
+pub fn usable_cpus() -> usize {
+    let cpus = affinity::cpus().map(|cpus| cpus.len()).ok();
+    let cpus = cpus.or_else(|| std::thread::available_parallelism().map(usize::from).ok());
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let quota = quota(&groups, Path::new("/sys/fs/cgroup"));
+    cpus.into_iter().chain(quota).min().unwrap_or(1).max(1)
+}
+
+/// The smallest quota of these control groups (as in /proc/PID/cgroup) and those above, in whole CPUs,
+/// rounded up. Where their names are those of the host, as in some containers, only what is mounted as
+/// the root is found: that is the container's.
+fn quota(groups: &str, root: &Path) -> Option<usize> {
+    let whole = |quota: &str, period: &str| {
+        let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
+        (period > 0).then(|| quota.div_ceil(period) as usize)
+    };
+    let of_version_2 = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("cpu.max")).ok()?;
+        text.split_once(' ').and_then(|(quota, period)| whole(quota, period)) // or "max"
+    };
+    let of_version_1 = |folder: &Path| {
+        let read = |name| std::fs::read_to_string(folder.join(name)).ok();
+        whole(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?) // or -1
+    };
+    let quotas = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let path = Path::new(path.trim_start_matches('/'));
+        let all = |mounted: &str, of: &dyn Fn(&Path) -> Option<usize>| {
+            let mounted = root.join(mounted);
+            path.ancestors().filter_map(|group| of(&mounted.join(group))).min()
+        };
+        if controllers.is_empty() {
+            all("", &of_version_2).into_iter().chain(all("unified", &of_version_2)).min()
+        } else if controllers.split(',').any(|controller| controller == "cpu") {
+            all("cpu", &of_version_1).into_iter().chain(all(controllers, &of_version_1)).min()
+        } else {
+            None
+        }
+    });
+    quotas.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_quota_on_the_way_up_counts_and_is_rounded_up() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let quota = |groups: &str| quota(groups, root.path());
+        assert_eq!(quota("0::/system.slice/hello.service\n"), None);
+        write("system.slice/hello.service/cpu.max", "max 100000\n");
+        assert_eq!(quota("0::/system.slice/hello.service\n"), None);
+        write("system.slice/cpu.max", "250000 100000\n");
+        assert_eq!(quota("0::/system.slice/hello.service\n"), Some(3), "of the one above");
+        write("system.slice/hello.service/cpu.max", "150000 100000\n");
+        assert_eq!(quota("0::/system.slice/hello.service\n"), Some(2));
+        write("unified/box/cpu.max", "1000 100000\n");
+        assert_eq!(quota("0::/box\n"), Some(1), "beside controllers of version 1");
+
+        let groups = "4:memory:/x\n1:cpu,cpuacct:/docker/123\n0::/\n";
+        write("cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+        write("cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+        assert_eq!(quota(groups), None);
+        write("cpu,cpuacct/cpu.cfs_quota_us", "400000\n");
+        assert_eq!(quota(groups), Some(4), "the root is the container's");
+        write("cpu/docker/123/cpu.cfs_quota_us", "300001\n");
+        write("cpu/docker/123/cpu.cfs_period_us", "100000\n");
+        assert_eq!(quota("1:cpu,cpuacct:/docker/123\n"), Some(4));
+        assert_eq!(quota("1:cpu:/docker/123\n"), Some(4));
+        assert_eq!(quota("nonsense\n1:cpu\n"), None);
     }
 }

@@ -8,6 +8,9 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use crate::affinity::Affinity;
+use crate::limits;
+use crate::parent::state::MOST_WORKERS;
+use crate::rights::User;
 use crate::schedule::Schedule;
 
 /// Options of both servers. Each can also be set through the environment variable its help names;
@@ -27,9 +30,12 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "SERVER_PORT", default_value_t = 8080)]
     pub port: u16,
 
-    /// Worker processes, 1 to 1024
+    /// Worker processes, 1 to 1024; auto is one for each CPU that this server may use.
+    ///
+    /// Those are the CPUs of its affinity mask, or fewer, if the quota of its control group comes to
+    /// less (rounded up).
     #[arg(long, value_name = "N", env = "SERVER_WORKERS", default_value_t = 4,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+          value_parser = parse_workers)]
     pub workers: u16,
 
     /// Connections that may wait in the accept queue of one listening socket.
@@ -105,6 +111,23 @@ pub struct Options {
     /// least as many workers as CPUs; free otherwise
     #[arg(long, value_name = "WAY", env = "SERVER_AFFINITY")]
     pub affinity: Option<Affinity>,
+
+    /// Serve as this user, NAME or NAME:GROUP. The parent, which binds the port, stays root.
+    ///
+    /// Workers become that user before they accept anything. Without it they stay who they are, and
+    /// keep no capability either way.
+    #[arg(long, value_name = "NAME", env = "SERVER_USER", value_parser = User::parse)]
+    pub user: Option<User>,
+}
+
+fn parse_workers(text: &str) -> Result<u16, String> {
+    let number = match text {
+        "auto" => Ok(limits::usable_cpus().min(MOST_WORKERS)),
+        number => number.parse(),
+    };
+    let number = number.ok().filter(|number| (1..=MOST_WORKERS).contains(number));
+    let number = number.and_then(|number| u16::try_from(number).ok());
+    number.ok_or_else(|| format!("neither a number from 1 to {MOST_WORKERS} nor auto"))
 }
 
 /// An IP address. A link-local one of IPv6 (fe80::1%eth0) means something on one interface only, and so
@@ -172,6 +195,7 @@ impl Options {
             hang_timeout: Duration::from_secs(30),
             schedule: None,
             affinity: None,
+            user: None,
         }
     }
 }
@@ -213,6 +237,13 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_as_many_workers_as_cpus() {
+        let workers = parse(&["--workers", "auto"]).unwrap().workers;
+        assert_eq!(usize::from(workers), limits::usable_cpus());
+        assert_eq!(parse(&["--workers", "1024"]).unwrap().workers, 1024);
+    }
+
+    #[test]
     fn a_link_local_address_names_its_interface() {
         let scope = |host: &str| match parse(&["--host", host]).unwrap().address() {
             SocketAddr::V6(address) => (address.ip().to_string(), address.scope_id()),
@@ -228,6 +259,8 @@ mod tests {
         for bad in [
             ["--workers", "0"],
             ["--workers", "1025"],
+            ["--workers", "all"],
+            ["--user", "no-such-user"],
             ["--port", "65536"],
             ["--backlog", "0"],
             ["--host", "localhost"],

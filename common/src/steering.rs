@@ -9,9 +9,12 @@
 //! The parent closes the socket again at once. If it held it, the queue of a worker that crashed
 //! would live on with nobody to answer it.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use caps::Capability;
+use socket2::{SockRef, Type};
 
 use crate::lane::Lanes;
 use crate::parent::channel::{Channel, Message};
@@ -32,6 +35,22 @@ pub fn report(parent: &Channel, socket: impl AsFd) -> Result<()> {
     ours.receive().map(drop)
 }
 
+/// In the parent: whether a socket that a worker has sent is what it should be, a TCP socket that
+/// listens on the server's address. What is attached to any other would not be this server's business.
+///
+/// # Errors
+/// When it is something else.
+pub fn ensure_listens_on(socket: &impl AsFd, address: SocketAddr) -> Result<()> {
+    let socket = SockRef::from(socket);
+    let is_listening = socket.r#type()? == Type::STREAM && socket.is_listener()?;
+    let where_to = socket.local_addr()?.as_socket().map(|own| (own.ip(), own.port()));
+    ensure!(
+        is_listening && where_to == Some((address.ip(), address.port())),
+        "has sent a socket that does not listen on {address}"
+    );
+    Ok(())
+}
+
 /// A policy.
 pub trait Steering {
     /// Has new connections steered, now that a worker listens on this socket. `sockets` listen in all,
@@ -44,6 +63,35 @@ pub trait Steering {
     /// Has nothing more steered to the socket of this lane: another worker has adopted it.
     fn leave(&self, lane: usize);
 
+    /// The capabilities that it needs after the start, whenever a worker comes or goes.
+    fn keeps(&self) -> &[Capability] {
+        &[]
+    }
+
     /// What the policy knows of the workers' load, if that matters to it.
     fn lanes(&self) -> Option<&Lanes>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_that_listens_on_the_servers_address_is_steered_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        ensure_listens_on(&listener, address).unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(ensure_listens_on(&elsewhere, address).is_err());
+        let _client = TcpStream::connect(address).unwrap();
+        let accepted = listener.accept().unwrap().0; // the same address, but it does not listen
+        assert!(ensure_listens_on(&accepted, address).is_err());
+        let datagrams = UdpSocket::bind(address).unwrap();
+        assert!(ensure_listens_on(&datagrams, address).is_err());
+        assert!(ensure_listens_on(&UnixDatagram::unbound().unwrap(), address).is_err());
+        assert!(ensure_listens_on(&std::fs::File::open("/dev/null").unwrap(), address).is_err());
+    }
 }

@@ -50,6 +50,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
     context.slot.occupy();
     options.schedule.map_or(Ok(()), |way| way.set())?;
     context.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
+    context.give_up_rights(options.user.as_ref())?; // it has its sockets
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),

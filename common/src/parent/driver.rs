@@ -22,8 +22,13 @@ use super::state::{Action, Event, Generation, Settings, State};
 use super::step::step;
 use crate::lane::Lanes;
 use crate::options::Options;
+use crate::rights::{self, Needs};
 use crate::scoreboard::ScoreboardOwner;
 use crate::{limits, systemd};
+
+/// How many messages a worker may send that are no answer to an order. It has a few things to say of
+/// itself; one that goes on and on would keep the parent from everybody else.
+pub(super) const UNASKED: u32 = 64;
 
 /// Between two copies of the scoreboard into its file.
 const COPY_EVERY: Duration = Duration::from_millis(250);
@@ -36,6 +41,7 @@ const COPY_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When a worker cannot serve at the first start.
 pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> Result<()> {
+    options.user.as_ref().map_or(Ok(()), rights::ensure_can_become)?;
     limits::raise_open_files();
     limits::warn_of_capped_backlog(options.backlog);
     limits::warn_of_too_many_connections(options.max_connections);
@@ -43,6 +49,11 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         Some(path) => ScoreboardOwner::at(path, address, join)?,
         None => ScoreboardOwner::anonymous(address)?,
     };
+    rights::keep_only(&Needs {
+        user: options.user.as_ref(),
+        binds: start.listener.is_none().then_some(address.port()),
+        steering: start.steering.as_ref().map_or(&[], |steering| steering.keeps()),
+    })?;
     let settings = Settings {
         workers: options.workers.into(),
         drain_timeout: options.drain_timeout,
@@ -105,6 +116,8 @@ pub(super) struct Process {
     pub(super) is_heard: bool,
     /// The end of the line over which another worker is to send it sockets, until that one is asked.
     pub(super) line: Option<OwnedFd>,
+    /// How many messages it may send yet.
+    pub(super) allowance: u32,
     /// Why it could not go on, if it had the time to say.
     pub(super) last_words: Option<String>,
 }
@@ -195,7 +208,11 @@ impl Driver<'_> {
                 process.is_heard = false;
                 Event::Closed(worker)
             }
+            Ok(Some(Some(_))) if process.allowance == 0 => {
+                process.is_unusable(worker, "has sent more than it was asked for".into())
+            }
             Ok(Some(Some((message, along)))) => {
+                process.allowance -= 1;
                 self.along = along;
                 match message {
                     Message::Socket => Event::Socket(worker),
@@ -318,6 +335,7 @@ impl Driver<'_> {
     ) -> Option<Event> {
         let process = self.processes.get_mut(&worker)?;
         let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
+        process.allowance = process.allowance.saturating_add(1); // for the answer
         let error = process.channel.try_send(message, &along).err()?;
         let is_full = error.downcast_ref() == Some(&Errno::EAGAIN);
         is_full.then(|| process.is_unusable(worker, "does not read its orders".into()))

@@ -6,10 +6,11 @@ use anyhow::{Result, anyhow};
 use nix::unistd::Pid;
 
 use super::channel::Channel;
-use super::driver::{Driver, Process};
+use super::driver::{Driver, Process, UNASKED};
 use super::start::{How, by_exec, by_fork};
 use super::state::{Event, Generation};
 use crate::affinity::{self, Affinity};
+use crate::steering;
 
 impl Driver<'_> {
     /// Starts a worker's process. Gives the CPU that it is pinned to, if it is.
@@ -34,8 +35,15 @@ impl Driver<'_> {
         };
         match self.start_process(index, theirs, lane, cpu) {
             Ok((pid, channel)) => {
-                let process =
-                    Process { pid, index, channel, is_heard: true, line, last_words: None };
+                let process = Process {
+                    pid,
+                    index,
+                    channel,
+                    is_heard: true,
+                    line,
+                    allowance: UNASKED,
+                    last_words: None,
+                };
                 self.processes.insert(worker, process);
                 Ok(cpu)
             }
@@ -72,7 +80,8 @@ impl Driver<'_> {
                 let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
                 let ours = ours.as_ref().expect("it is taken in forked children alone");
                 let lane = lane.zip(self.lanes().map(AsFd::as_fd));
-                by_exec(ours, theirs, index, self.scoreboard(), lane, cpu, inheritance)?
+                let board = self.scoreboard();
+                by_exec(ours, theirs, index, self.address, board, lane, cpu, inheritance)?
             }
         };
         Ok((pid, ours.expect("a forked child does not come back")))
@@ -84,7 +93,8 @@ impl Driver<'_> {
         let steering = self.start.steering.as_ref()?;
         let (lane, _) = self.state.lane_of(worker)?;
         let entered = match self.along.first() {
-            Some(socket) => steering.enter(lane, socket.as_fd(), sockets),
+            Some(socket) => steering::ensure_listens_on(socket, self.address)
+                .and_then(|()| steering.enter(lane, socket.as_fd(), sockets)),
             None => Err(anyhow!("has sent no socket")),
         };
         let process = self.processes.get_mut(&worker)?;

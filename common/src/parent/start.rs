@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::channel::{Channel, Message};
 use super::signals;
 use crate::lane::{Lane, Lanes};
+use crate::rights::{self, User};
 use crate::scoreboard::{OwnSlot, ScoreboardOwner, Slots};
 use crate::steering::Steering;
 
@@ -61,6 +62,17 @@ pub struct WorkerContext {
     pub cpu: Option<usize>,
 }
 
+impl WorkerContext {
+    /// Becomes the user that was asked for, if any, and gives up every right for good.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the parent is gone.
+    pub fn give_up_rights(&self, user: Option<&User>) -> Result<()> {
+        rights::give_up(user)?;
+        go_with_parent(&self.channel) // to become another user clears it
+    }
+}
+
 /// Forks a worker. In the child `take_over` closes what is the parent's alone, and gives the slots
 /// and the socket.
 pub fn by_fork(
@@ -90,10 +102,12 @@ pub fn by_fork(
 ///
 /// `/proc/self/exe` is the very file this process was started from, even if another one has been
 /// put in its place since.
+#[allow(clippy::too_many_arguments)]
 pub fn by_exec(
     ours: &Channel,
     theirs: Channel,
     index: usize,
+    address: SocketAddr,
     scoreboard: &ScoreboardOwner,
     lane: Option<(usize, BorrowedFd)>,
     cpu: Option<usize>,
@@ -105,7 +119,7 @@ pub fn by_exec(
         .arg0(name)
         .args(std::env::args_os().skip(1))
         // The last one wins: where --port 0 was asked for, workers get the port that it became.
-        .arg(format!("--port={}", scoreboard.board().address().port()))
+        .arg(format!("--port={}", address.port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()

@@ -41,7 +41,9 @@ mod program;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Error, Result, bail};
+use caps::Capability;
 use common::lane::{Lanes, Line};
+use common::rights;
 use common::steering::Steering;
 use nix::errno::Errno;
 
@@ -53,6 +55,8 @@ pub struct LeastConn {
     lanes: Lanes,
     sockets: OwnedFd,
     program: OwnedFd,
+    /// What the kernel wants to see for sockets to enter and leave the map.
+    keeps: Vec<Capability>,
 }
 
 impl LeastConn {
@@ -87,7 +91,13 @@ impl LeastConn {
             .context("cannot load the program")?;
         let lanes = Lanes::map(loads)?;
         lanes.close_all();
-        Ok(Self { lanes, sockets, program })
+        // Since Linux 5.19 whoever has a map open may write to it. CAP_PERFMON is for loading alone.
+        let without = rights::can_do_without(|| {
+            let nothing_there = bpf::remove(sockets.as_fd(), 0).err();
+            nothing_there.is_none_or(|error| error.raw_os_error() == Some(Errno::ENOENT as i32))
+        })?;
+        let keeps = if without { Vec::new() } else { vec![Capability::CAP_BPF] };
+        Ok(Self { lanes, sockets, program, keeps })
     }
 }
 
@@ -102,6 +112,10 @@ impl Steering for LeastConn {
     fn leave(&self, lane: usize) {
         // Empty already if the socket has been closed meanwhile.
         let _ = bpf::remove(self.sockets.as_fd(), lane as u32);
+    }
+
+    fn keeps(&self) -> &[Capability] {
+        &self.keeps
     }
 
     fn lanes(&self) -> Option<&Lanes> {
