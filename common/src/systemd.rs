@@ -1,6 +1,7 @@
 //! Being started by systemd: a listening socket may come along, and readiness is told.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
@@ -43,19 +44,44 @@ pub fn refuse_sockets() -> Result<()> {
     Ok(())
 }
 
-/// Tells systemd, if it wants to know (NOTIFY_SOCKET), that all workers serve.
-pub fn ready() {
-    tell(NotifyState::Ready);
+/// Tells systemd, if it wants to know (NOTIFY_SOCKET), that all workers serve: after the start, and after a
+/// reload. The status is a line for whoever asks `systemctl status`.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells systemd that a reload begins, which ends when the server is [`ready`] again. With
+/// `Type=notify-reload` it takes this for an answer to its SIGHUP if the time is that of after it.
+pub fn reloading(status: &str) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
+        Err(error) => tracing::warn!("cannot tell systemd of a reload: {error}"),
+    }
+}
+
+/// Tells systemd what is going on.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
 }
 
 /// Tells systemd that the server ends.
-pub fn stopping() {
-    tell(NotifyState::Stopping);
+pub fn stopping(status: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-fn tell(state: NotifyState) {
-    let told = format!("{state:?}");
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!("cannot tell systemd ({told}): {error}");
+/// How often systemd is to be told that the parent is [`alive`]: twice as often as it asks for
+/// (WATCHDOG_USEC); `None` if it does not ask.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|half| !half.is_zero())
+}
+
+/// Tells systemd that the parent is alive: it hears signals and workers. What workers do it watches itself.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+fn tell(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell systemd ({state:?}): {error}");
     }
 }

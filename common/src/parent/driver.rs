@@ -68,6 +68,8 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         claimed: VecDeque::new(),
         along: Vec::new(),
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
+        next_sign: systemd::watchdog().map(|_| Instant::now()),
+        told: String::new(),
         address,
         options,
         start,
@@ -94,6 +96,10 @@ pub(super) struct Driver<'a> {
     pub(super) along: Vec<OwnedFd>,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
+    /// When systemd is next told that the parent is alive, if it wants to know.
+    next_sign: Option<Instant>,
+    /// What systemd was told last of what is going on; nothing before the server is ready.
+    pub(super) told: String,
     pub(super) address: SocketAddr,
     pub(super) options: &'a Options,
     pub(super) start: Start<'a>,
@@ -136,6 +142,10 @@ impl Driver<'_> {
                 self.scoreboard_mut().publish();
                 self.next_copy = self.scoreboard().has_copy().then(|| now + COPY_EVERY);
             }
+            if self.next_sign.is_some_and(|time| time <= now) {
+                systemd::alive();
+                self.next_sign = systemd::watchdog().map(|interval| now + interval);
+            }
             if self.state.deadline().is_some_and(|deadline| deadline <= now) {
                 self.handle(Event::Time(self.silences()))?;
             } else {
@@ -153,6 +163,13 @@ impl Driver<'_> {
                 actions.extend(step(&mut self.state, event, Instant::now()));
             }
         }
+        let status = self.status();
+        if self.state.announced && status != self.told {
+            if !self.told.is_empty() && !self.state.ending {
+                systemd::status(&status);
+            }
+            self.told = status;
+        }
         Ok(())
     }
 
@@ -165,7 +182,8 @@ impl Driver<'_> {
             })
             .unzip();
         watched.push(PollFd::new(self.parent_only().signals.as_fd(), PollFlags::POLLIN));
-        let deadline = self.state.deadline().into_iter().chain(self.next_copy).min();
+        let deadline =
+            self.state.deadline().into_iter().chain(self.next_copy).chain(self.next_sign).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, or the last millisecond would be spent spinning.
             let left = deadline.saturating_duration_since(now).as_millis() + 1;
@@ -310,7 +328,7 @@ impl Driver<'_> {
                 self.announce();
             }
             Action::StopListening => {
-                systemd::stopping();
+                systemd::stopping(&self.status());
                 // Held open here, a shared socket would go on queueing connections that nobody accepts.
                 self.start.listener = None;
             }
@@ -320,7 +338,10 @@ impl Driver<'_> {
                     None => anyhow!(why),
                 });
             }
-            Action::Note(note) => self.log(note),
+            Action::Note(note) => {
+                self.tell_systemd(&note);
+                self.log(note);
+            }
         }
         Ok(None)
     }

@@ -19,7 +19,29 @@ impl Driver<'_> {
         let all: Vec<Announced> = self.processes.values().map(announced).collect();
         // A closed stdout is no reason to stop serving.
         let _ = announce(self.address, &all);
-        systemd::ready();
+        systemd::ready(&self.status());
+    }
+
+    /// What is going on, and where.
+    pub(super) fn status(&self) -> String {
+        format!("http://{}/: {}", self.address, self.state.status())
+    }
+
+    /// Tells systemd what it wants to know at once: when a reload begins and how it ends.
+    pub(super) fn tell_systemd(&mut self, note: &Note) {
+        if !self.state.announced || self.state.ending {
+            return; // the start is not over yet, or the end has begun: that is all there is to know
+        }
+        let status = self.status();
+        match note {
+            Note::Reloading => systemd::reloading(&status),
+            Note::Reloaded(_) => systemd::ready(&status),
+            Note::ReloadGivenUp(_, _, why) => {
+                systemd::ready(&format!("{status}; the reload was given up: {why}"));
+            }
+            _ => return,
+        }
+        self.told = status;
     }
 
     pub(super) fn log(&self, note: Note) {

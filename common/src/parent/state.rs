@@ -264,6 +264,22 @@ impl State {
         self.ending && self.workers.is_empty()
     }
 
+    /// What is going on, for a person.
+    pub fn status(&self) -> String {
+        let serving = self.count(|worker| worker.state == WorkerState::Serving);
+        if self.ending {
+            "ending: what is under way is answered".into()
+        } else if self.reloading {
+            let before = self.to_replace.iter().filter(|&&old| self.worker(old).is_some()).count();
+            let now = self.count(|worker| worker.replaces.is_some());
+            format!("reloading: {} of {} workers to be replaced", before + now, self.wanted)
+        } else if serving < self.wanted {
+            format!("{serving} of {} workers serve", self.wanted)
+        } else {
+            format!("{serving} worker{}", if serving == 1 { " serves" } else { "s serve" })
+        }
+    }
+
     /// The workers that serve.
     pub fn serving(&self) -> impl Iterator<Item = Generation> {
         let serving = self.workers.iter().filter(|worker| worker.state == WorkerState::Serving);

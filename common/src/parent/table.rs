@@ -265,3 +265,22 @@ fn an_event_loop_that_stands_still_is_seen_to_do_so_twice_before_its_worker_is_k
     assert_eq!(look(32), [Action::Note(Note::Hangs(W(1))), Action::Kill(W(1))]);
     assert_eq!(look(33), [], "once");
 }
+
+#[test]
+fn a_line_says_what_is_going_on() {
+    let mut parent = Parent::serving(2, false);
+    assert_eq!(parent.state.status(), "2 workers serve");
+    parent.dies(1);
+    assert_eq!(parent.state.status(), "1 of 2 workers serve");
+    parent.starts(3);
+    parent.take(Event::Reload);
+    assert_eq!(parent.state.status(), "reloading: 2 of 2 workers to be replaced");
+    parent.starts(4);
+    assert_eq!(parent.state.status(), "reloading: 1 of 2 workers to be replaced");
+    parent.starts(5);
+    assert_eq!(parent.state.status(), "2 workers serve");
+    parent.take(Event::Fewer);
+    assert_eq!(parent.state.status(), "1 worker serves");
+    parent.take(Event::Stop);
+    assert_eq!(parent.state.status(), "ending: what is under way is answered");
+}
