@@ -290,7 +290,7 @@ fn both_sockets_of_a_worker_are_served_while_one_is_busy() {
 
 /// A descriptor of another process, as one of ours (pidfd_getfd(2)); `None` where that is not allowed.
 #[allow(unsafe_code)]
-fn descriptor_of(pid: u32, number: i32) -> Option<OwnedFd> {
+pub fn descriptor_of(pid: u32, number: i32) -> Option<OwnedFd> {
     use nix::libc::{SYS_pidfd_getfd, SYS_pidfd_open, syscall};
     let owned = |descriptor: i64| {
         // SAFETY: the kernel has just made this descriptor for this process, and nobody else knows it.

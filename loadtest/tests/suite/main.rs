@@ -21,6 +21,7 @@ mod matrix;
 mod probe;
 mod readme;
 mod report;
+mod rights;
 mod soak;
 mod steer;
 mod stopping;
