@@ -1,9 +1,8 @@
 //! What the servers may do, and what they give up: capabilities, `--user`, and what they tell systemd.
 
-use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -17,7 +16,8 @@ use nix::sys::socket::MsgFlags;
 use crate::faults::descriptor_of;
 use crate::load::Load;
 use crate::support::{
-    SERVERS, Server, ask, assert_refused, children_of, program, runs, send, skip, wait_for,
+    SERVERS, Server, ask, assert_refused, children_of, copy_for_all, program, runs, send, skip,
+    wait_for,
 };
 
 /// A user and a group that exist nowhere.
@@ -165,16 +165,6 @@ fn the_rights_to_load_a_program_are_given_up_once_it_is_loaded() {
     let _kept: Vec<_> =
         (0..10).map(|_| std::net::TcpStream::connect(server.address()).unwrap()).collect();
     wait_for("two connections for each worker", || (accepted() == [2; 5]).then_some(()));
-}
-
-/// A copy of a program that any user can start.
-fn copy_for_all(folder: &Path, name: &str) -> std::path::PathBuf {
-    let copy = folder.join(name);
-    std::fs::copy(program(name), &copy).unwrap();
-    for path in [folder, &copy] {
-        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
-    }
-    copy
 }
 
 #[test]

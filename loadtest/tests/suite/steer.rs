@@ -1,9 +1,7 @@
 //! Who gets the next connection: the policies of reuseport-server.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -16,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::load::{Load, request};
 use crate::support::{
-    Server, ask, assert_refused, listening_sockets, program, run, runs, send, skip, wait_for,
+    Server, ask, assert_refused, copy_for_all, listening_sockets, run, runs, send, skip, wait_for,
 };
 
 const NAME: &str = "reuseport-server";
@@ -415,10 +413,9 @@ fn a_thousand_and_twenty_four_workers_are_steered() {
 
 /// A copy of the server that another user can run, with these capabilities alone.
 fn as_nobody(folder: &tempfile::TempDir, rights: &str) -> Command {
-    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let copy = folder.path().join(NAME);
     if !copy.exists() {
-        std::fs::copy(program(NAME), &copy).unwrap();
+        copy_for_all(folder.path(), NAME);
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);

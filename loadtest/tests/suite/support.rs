@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -27,6 +29,18 @@ pub fn program(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name(name);
     assert!(path.exists(), "{} is missing: `cargo build` first", path.display());
     path
+}
+
+/// A copy of a program, in a folder of its own, that any user can start.
+pub fn copy_for_all(folder: &Path, name: &str) -> PathBuf {
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.join(name);
+    // Not written by this process: one that another test starts meanwhile would have it open for
+    // writing, and nobody could execute it (ETXTBSY).
+    let copied = Command::new("cp").arg(program(name)).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    copy
 }
 
 /// Says on the terminal why a test did nothing; where everything must be there, that is a failure.
