@@ -1,8 +1,8 @@
 //! The line between the parent and one worker: a pair of Unix sockets.
 //!
 //! Orders and reports go this way and not by signals, because a terminal sends its signals to the
-//! whole process group: a worker that listened to them would stop before its parent could decide
-//! anything. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
+//! whole process group: a worker that obeyed them would stop before its parent could decide
+//! anything. A worker that is sent SIGTERM reports that here. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
 //! end dies, however it dies, so both sides notice.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -47,6 +47,8 @@ pub enum Message {
     Adopted,
     /// Worker to parent: the sockets did not come, none of them is kept, and why.
     NotAdopted(String),
+    /// Worker to parent: somebody has sent it SIGTERM, which it leaves to the parent to judge.
+    Terminated,
     /// Worker to worker, or to the parent: here is a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
@@ -102,6 +104,7 @@ impl Channel {
             Message::Ready => (b'R', ""),
             Message::Adopted => (b'a', ""),
             Message::NotAdopted(reason) => (b'n', reason.as_str()),
+            Message::Terminated => (b't', ""),
             Message::Socket => (b's', ""),
             Message::Done => (b'.', ""),
             Message::Failed(reason) => (b'F', reason.as_str()),
@@ -190,6 +193,7 @@ impl Channel {
             Some((b'R', _)) => Message::Ready,
             Some((b'a', _)) => Message::Adopted,
             Some((b'n', text)) => Message::NotAdopted(String::from_utf8_lossy(text).into()),
+            Some((b't', _)) => Message::Terminated,
             Some((b's', _)) => Message::Socket,
             Some((b'.', _)) => Message::Done,
             Some((b'F', text)) => Message::Failed(String::from_utf8_lossy(text).into()),

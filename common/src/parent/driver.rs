@@ -201,6 +201,7 @@ impl Driver<'_> {
                     Message::Socket => Event::Socket(worker),
                     Message::Ready => Event::Ready(worker),
                     Message::Adopted => Event::Adopted(worker),
+                    Message::Terminated => Event::Terminated(worker),
                     Message::NotAdopted(why) => Event::NotAdopted(worker, why),
                     Message::Failed(why) => {
                         process.last_words = Some(why); // it is about to exit

@@ -306,7 +306,8 @@ impl World {
             }
             91..94 => self.take(Event::Reload),
             94..97 if self.state.wanted < 8 => self.take(Event::More),
-            94..99 => self.take(Event::Fewer),
+            94..98 => self.take(Event::Fewer),
+            98 => self.take(Event::Terminated(worker)),
             _ => {
                 self.take(Event::Unusable(worker));
             }
@@ -325,7 +326,10 @@ impl World {
             }
             self.pass(Duration::from_millis(100));
             let state = &self.state;
-            let is_at_rest = state.serving().count() == state.wanted && !state.reloading;
+            let is_at_rest = state.serving().count() == state.wanted
+                && !state.reloading
+                && state.to_replace.is_empty()
+                && state.count(|worker| worker.terminated.is_some()) == 0;
             let is_idle = |it: &Process| it.is_alive && it.orders.is_empty() && it.said.is_empty();
             let all_idle = self.processes.values().all(is_idle);
             if is_at_rest && all_idle && state.workers.len() == state.wanted {
@@ -340,7 +344,7 @@ impl World {
         let state = &self.state;
         assert_eq!(state.serving().count(), state.wanted, "{state:?}");
         assert_eq!(state.workers.len(), state.wanted, "{state:?}");
-        assert!(!state.reloading, "{state:?}");
+        assert!(!state.reloading && state.to_replace.is_empty(), "{state:?}");
         let mut all: Vec<Socket> = Vec::new();
         for worker in &state.workers {
             let process = &self.processes[&worker.generation];

@@ -50,8 +50,9 @@ pub struct State {
     pub(super) workers: Vec<Worker>,
     pub(super) next_generation: u64,
     pub(super) next_socket: u64,
-    /// Whether a reload is under way, and who is still to be replaced.
+    /// Whether a reload is under way.
     pub(super) reloading: bool,
+    /// Who is still to be replaced, in a reload or without one.
     pub(super) to_replace: VecDeque<Generation>,
     pub(super) backoff: Backoff,
     /// Whether all workers have served once.
@@ -91,6 +92,8 @@ pub(super) struct Worker {
     pub closed: Option<Instant>,
     /// Until when it is not asked again to give or to adopt sockets, after that has failed.
     pub rests_until: Option<Instant>,
+    /// When it was sent SIGTERM, until it is decided what that means.
+    pub terminated: Option<Instant>,
 }
 
 /// Where a worker is in its life.
@@ -137,6 +140,8 @@ pub enum Event {
     NotAdopted(Generation, String),
     /// A worker is of no use: what it said makes no sense, or nothing can be steered to it.
     Unusable(Generation),
+    /// A worker was sent SIGTERM: it is to be replaced, unless the whole server was told to end.
+    Terminated(Generation),
     /// A worker's end of the channel is closed.
     Closed(Generation),
     /// A worker has ended; why, in its own words or the kernel's.
@@ -227,6 +232,10 @@ pub enum Note {
     Reloaded(Vec<Generation>),
     /// It is given up: this worker stays, since that one could not replace it.
     ReloadGivenUp(Generation, Generation, String),
+    /// A worker is replaced, since it alone was sent SIGTERM.
+    Terminated(Generation),
+    /// The first worker, which was sent SIGTERM, stays, since the second could not replace it.
+    NotReplaced(Generation, Generation, String),
     /// A worker has died; how long the next start waits, if it does.
     Died(Generation, String, Option<Duration>),
     /// A worker has died that was about to end.

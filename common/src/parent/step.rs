@@ -13,6 +13,7 @@
 //! | a worker dies while its successor starts | the successor becomes its replacement |
 //! | a start fails | as the death of what was started; nobody has been asked for a socket yet |
 //! | the channel of a living worker closes | it is killed, unless it exits within a second |
+//! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
 //! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
 //! | a drain's time is over, an event loop stands still | that worker is killed |
 //!
@@ -31,6 +32,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a worker that has closed its channel may take to exit.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long to wait for a signal to the parent, when a worker was sent SIGTERM. Whoever stops the whole
+/// process group or control group (a terminal, systemd) sends it to parent and workers one by one, in any
+/// order; then the server ends, and nobody is to be replaced.
+const ALONE_AFTER: Duration = Duration::from_millis(100);
+
 /// For how long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
 
@@ -46,6 +52,11 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Adopted(heir) => state.on_adopted(heir, now, &mut actions),
         Event::NotAdopted(heir, why) => state.on_not_adopted(heir, why, now, &mut actions),
         Event::Unusable(worker) => state.fail(worker, &mut actions),
+        Event::Terminated(worker) => {
+            if let Some(worker) = state.worker_mut(worker) {
+                worker.terminated.get_or_insert(now);
+            }
+        }
         Event::Closed(worker) => {
             if let Some(worker) = state.worker_mut(worker) {
                 worker.closed.get_or_insert(now);
@@ -230,7 +241,10 @@ impl State {
         why: String,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
+        actions.push(Action::Note(match self.reloading {
+            true => Note::ReloadGivenUp(old, failed, why),
+            false => Note::NotReplaced(old, failed, why),
+        }));
         self.to_replace.clear();
         self.reloading = false;
     }
@@ -305,6 +319,7 @@ impl State {
         for worker in &mut self.workers {
             worker.rests_until = worker.rests_until.filter(|&time| time > now);
         }
+        self.replace_terminated(now, actions);
         let is_over = |worker: &Worker| matches!(worker.state, WorkerState::Draining { until: Some(until) } if until <= now);
         for worker in self.workers.iter_mut().filter(|worker| is_over(worker)) {
             worker.state = WorkerState::Killed;
@@ -320,6 +335,21 @@ impl State {
             silences.iter().for_each(|&(worker, silence)| {
                 self.look_whether_it_hangs(worker, silence, now, actions);
             });
+        }
+    }
+
+    /// Has the workers replaced that were sent SIGTERM, if it was meant for them alone.
+    fn replace_terminated(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for worker in &mut self.workers {
+            if worker.terminated.is_none_or(|since| now < since + ALONE_AFTER) {
+                continue;
+            }
+            worker.terminated = None;
+            let generation = worker.generation;
+            if !self.ending && !worker.ends() && !self.to_replace.contains(&generation) {
+                self.to_replace.push_back(generation);
+                actions.push(Action::Note(Note::Terminated(generation)));
+            }
         }
     }
 
@@ -359,6 +389,7 @@ impl State {
                 _ => times.push(worker.rests_until),
             }
             times.push(worker.closed.map(|since| since + EXIT_WITHIN));
+            times.push(worker.terminated.map(|since| since + ALONE_AFTER));
         }
         if self.count(Worker::stays) < self.wanted && !self.ending {
             times.push(self.backoff.next_start());

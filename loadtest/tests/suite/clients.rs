@@ -344,7 +344,9 @@ fn a_worker_holds_its_socket_its_line_to_the_parent_and_what_its_event_loop_need
                     FDTarget::Socket(inode) if listening.contains(inode) => listeners += 1,
                     FDTarget::Socket(_) => lines += 1,
                     FDTarget::AnonInode(kind)
-                        if kind.contains("eventpoll") || kind.contains("eventfd") => {}
+                        if ["eventpoll", "eventfd", "signalfd"]
+                            .iter()
+                            .any(|it| kind.contains(it)) => {}
                     _ if inherited.contains(&format!("{descriptor:?}")) => {}
                     _ => other.push(descriptor),
                 }
