@@ -48,6 +48,11 @@ pub fn ready() {
     tell(NotifyState::Ready);
 }
 
+/// Tells systemd that the server is another process from now on.
+pub fn main_process(pid: i32) {
+    tell(NotifyState::MainPid(pid.unsigned_abs()));
+}
+
 /// Tells systemd that the server ends.
 pub fn stopping() {
     tell(NotifyState::Stopping);

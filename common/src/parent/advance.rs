@@ -18,6 +18,9 @@ impl State {
             self.start_one_more(now, actions);
             staying += 1;
         }
+        if self.is_succeeded() {
+            return; // nobody else comes or goes meanwhile
+        }
         while staying > self.wanted && self.let_one_go(now, actions) {
             staying -= 1;
         }
@@ -30,6 +33,7 @@ impl State {
             self.announced = true;
             actions.push(Action::Announce);
         }
+        self.begin_succession(now, actions);
     }
 
     /// Starts an additional worker. Where workers have sockets of their own it opens a new one, unless

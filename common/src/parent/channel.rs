@@ -30,6 +30,9 @@ pub enum Message {
         /// The CPU that it is pinned to, if it is.
         cpu: Option<usize>,
     },
+    /// Parent to the server that is to succeed it: what comes along is bound, and so many workers are
+    /// wanted.
+    Succeed(u16),
     /// Parent to worker: answer what there is, then end.
     Drain,
     /// Parent to worker: send all your listening sockets over the line that comes along. They stay in
@@ -95,6 +98,10 @@ impl Channel {
             Message::Start { lane, cpu } => {
                 numbers = [lane, cpu].map(|it| it.map_or("-".into(), |n| n.to_string())).join(" ");
                 (b'S', numbers.as_str())
+            }
+            Message::Succeed(workers) => {
+                numbers = workers.to_string();
+                (b'U', numbers.as_str())
             }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
@@ -185,6 +192,7 @@ impl Channel {
                 let mut next = || numbers.next().flatten();
                 Message::Start { lane: next(), cpu: next() }
             }
+            Some((b'U', number)) => Message::Succeed(str::from_utf8(number)?.parse()?),
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -234,6 +242,10 @@ mod tests {
         {
             parent.send(&Message::Start { lane, cpu }, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start { lane, cpu });
+        }
+        for message in [Message::Succeed(1024), Message::Terminated, Message::Done] {
+            parent.send(&message, &[]).unwrap();
+            assert_eq!(worker.receive().unwrap().unwrap().0, message);
         }
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Ready);
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Failed("no luck".into()));

@@ -46,6 +46,13 @@ impl Driver<'_> {
                 };
                 tracing::error!("reload given up, worker {} stays: {why}", index(old));
             }
+            Note::Succeeding => tracing::info!("starting another server to succeed this one"),
+            Note::NotSucceeded(why) => {
+                tracing::error!("this server goes on, as no other could succeed it: {why}");
+            }
+            Note::RefusedMeanwhile => {
+                tracing::warn!("not done: another server is being started to succeed this one");
+            }
             Note::Terminated(worker) => {
                 tracing::info!("{} was sent SIGTERM, and is replaced", name(worker));
             }

@@ -9,14 +9,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 
 /// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once.
-/// SIGHUP: replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer. SIGCHLD: one died.
-const OURS: [Signal; 7] = [
+/// SIGHUP: replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer. SIGUSR2:
+/// replace the program. SIGCHLD: one died.
+const OURS: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGQUIT,
     Signal::SIGHUP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
+    Signal::SIGUSR2,
     Signal::SIGCHLD,
 ];
 

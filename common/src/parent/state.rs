@@ -59,8 +59,22 @@ pub struct State {
     pub(super) announced: bool,
     /// Whether the server is told to end.
     pub(super) ending: bool,
+    /// Another program in this one's place: how far that is.
+    pub(super) succession: Succession,
     /// When to look next whether a worker hangs; `None` if nobody looks.
     pub(super) next_look: Option<Instant>,
+}
+
+/// How far the start of another program in this one's place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Succession {
+    /// Nobody has asked for it.
+    None,
+    /// It begins when no worker is starting, being replaced or giving sockets away.
+    Wanted,
+    /// It is to serve until then. Meanwhile workers stay as they are, but for those that die: others would
+    /// have sockets that it does not get.
+    Starting { until: Instant },
 }
 
 /// A worker as the state machine knows it.
@@ -152,6 +166,12 @@ pub enum Event {
     StopNow,
     /// SIGHUP: replace every worker.
     Reload,
+    /// SIGUSR2: start the program anew, which may be another by now, and let it take over.
+    Succeed,
+    /// The new server serves.
+    Succeeded,
+    /// It could not be started, or has ended.
+    NotSucceeded(String),
     /// SIGTTIN: one worker more.
     More,
     /// SIGTTOU: one fewer.
@@ -211,6 +231,13 @@ pub enum Action {
     LeaveLane(usize),
     /// Close a lane that nobody has any more.
     CloseLane(usize),
+    /// Start the server that is to succeed this one; these workers give it their sockets, if they have some
+    /// of their own. Leads to [`Event::NotSucceeded`] if that fails.
+    StartSuccessor(Vec<Generation>),
+    /// Tell it to end: it has taken too long, or this server is told to end.
+    EndSuccessor,
+    /// It serves: it is the server from now on.
+    NameSuccessor,
     /// Tell everybody that all workers serve.
     Announce,
     /// Close the shared listening socket here: the server ends.
@@ -236,6 +263,12 @@ pub enum Note {
     Terminated(Generation),
     /// The first worker, which was sent SIGTERM, stays, since the second could not replace it.
     NotReplaced(Generation, Generation, String),
+    /// Another server is started, to succeed this one.
+    Succeeding,
+    /// This one goes on, and why.
+    NotSucceeded(String),
+    /// The order is refused while a server is started that is to succeed this one.
+    RefusedMeanwhile,
     /// A worker has died; how long the next start waits, if it does.
     Died(Generation, String, Option<Duration>),
     /// A worker has died that was about to end.
@@ -264,6 +297,7 @@ impl State {
             backoff: Backoff::default(),
             announced: false,
             ending: false,
+            succession: Succession::None,
             next_look: None,
         }
     }

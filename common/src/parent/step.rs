@@ -14,6 +14,9 @@
 //! | a start fails | as the death of what was started; nobody has been asked for a socket yet |
 //! | the channel of a living worker closes | it is killed, unless it exits within a second |
 //! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
+//! | SIGUSR2 | when no worker comes, goes or is replaced, another server is started and gets the sockets |
+//! | that server serves | everybody drains |
+//! | it ends before, or a minute passes | this server goes on |
 //! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
 //! | a drain's time is over, an event loop stands still | that worker is killed |
 //!
@@ -23,7 +26,8 @@
 use std::time::{Duration, Instant};
 
 use super::state::{
-    Action, Event, Generation, MOST_WORKERS, Note, Settings, State, Transfer, Worker, WorkerState,
+    Action, Event, Generation, MOST_WORKERS, Note, Settings, State, Succession, Transfer, Worker,
+    WorkerState,
 };
 
 /// How often the parent looks whether a worker hangs, at least.
@@ -36,6 +40,9 @@ const EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// process group or control group (a terminal, systemd) sends it to parent and workers one by one, in any
 /// order; then the server ends, and nobody is to be replaced.
 const ALONE_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a server that is to succeed this one may take until it serves.
+const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// For how long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
@@ -65,6 +72,20 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
         Event::Stop if !state.ending => state.end(now, &mut actions),
         Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
+        Event::Succeed if state.succession == Succession::None && !state.ending => {
+            state.succession = Succession::Wanted;
+        }
+        Event::Succeed => {}
+        Event::Succeeded => state.on_succeeded(now, &mut actions),
+        Event::NotSucceeded(why) => {
+            if let Succession::Starting { .. } = state.succession {
+                state.succession = Succession::None;
+                actions.push(Action::Note(Note::NotSucceeded(why)));
+            }
+        }
+        Event::Reload | Event::More | Event::Fewer if state.is_succeeded() => {
+            actions.push(Action::Note(Note::RefusedMeanwhile));
+        }
         Event::Reload => {
             actions.push(Action::Note(Note::Reloading));
             state.reloading = true;
@@ -254,14 +275,38 @@ impl State {
         self.wanted = workers;
     }
 
+    /// Ends, as another server serves from now on.
+    fn on_succeeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.ending || !self.is_succeeded() {
+            return;
+        }
+        self.succession = Succession::None;
+        actions.push(Action::NameSuccessor);
+        self.end(now, actions);
+    }
+
+    /// Whether another server is started now.
+    pub(super) fn is_succeeded(&self) -> bool {
+        matches!(self.succession, Succession::Starting { .. })
+    }
+
+    fn end_successor(&mut self, actions: &mut Vec<Action>) {
+        if self.is_succeeded() {
+            actions.push(Action::EndSuccessor);
+        }
+        self.succession = Succession::None;
+    }
+
     fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.ending = true;
+        self.end_successor(actions);
         actions.push(Action::StopListening);
         let all: Vec<Generation> = self.workers.iter().map(|worker| worker.generation).collect();
         all.into_iter().for_each(|worker| self.drain(worker, now, actions));
     }
 
     fn end_at_once(&mut self, actions: &mut Vec<Action>) {
+        self.end_successor(actions);
         if !std::mem::replace(&mut self.ending, true) {
             actions.push(Action::StopListening);
         }
@@ -320,6 +365,11 @@ impl State {
             worker.rests_until = worker.rests_until.filter(|&time| time > now);
         }
         self.replace_terminated(now, actions);
+        if matches!(self.succession, Succession::Starting { until } if until <= now) {
+            self.end_successor(actions);
+            let why = format!("it did not serve within {SUCCEEDS_WITHIN:?}");
+            actions.push(Action::Note(Note::NotSucceeded(why)));
+        }
         let is_over = |worker: &Worker| matches!(worker.state, WorkerState::Draining { until: Some(until) } if until <= now);
         for worker in self.workers.iter_mut().filter(|worker| is_over(worker)) {
             worker.state = WorkerState::Killed;
@@ -382,6 +432,9 @@ impl State {
     /// now or earlier: whatever was due has been done.
     pub fn deadline(&self) -> Option<Instant> {
         let mut times: Vec<Option<Instant>> = vec![self.next_look.filter(|_| !self.ending)];
+        if let Succession::Starting { until } = self.succession {
+            times.push(Some(until));
+        }
         for worker in &self.workers {
             match worker.state {
                 WorkerState::Draining { until } => times.push(until),
@@ -395,6 +448,28 @@ impl State {
             times.push(self.backoff.next_start());
         }
         times.into_iter().flatten().min()
+    }
+}
+
+impl State {
+    /// Starts a server to succeed this one, if that is wanted and all workers just serve.
+    pub(super) fn begin_succession(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let serves = |worker: &Worker| {
+            worker.state == WorkerState::Serving
+                && worker.closed.is_none()
+                && worker.adopting.is_none()
+                && worker.terminated.is_none()
+        };
+        let is_calm = self.announced
+            && !self.reloading
+            && self.to_replace.is_empty()
+            && self.serving().count() == self.wanted
+            && self.workers.iter().all(|worker| worker.ends() || serves(worker));
+        if self.succession == Succession::Wanted && is_calm {
+            self.succession = Succession::Starting { until: now + SUCCEEDS_WITHIN };
+            actions.push(Action::Note(Note::Succeeding));
+            actions.push(Action::StartSuccessor(self.serving().collect()));
+        }
     }
 }
 

@@ -25,5 +25,6 @@ mod soak;
 mod steer;
 mod stopping;
 mod support;
+mod upgrade;
 mod watch;
 mod who;
