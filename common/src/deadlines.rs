@@ -9,11 +9,12 @@
 //! hyper has one timer for a request's head and for the idle time before it. These are two steps
 //! here, told apart by the first byte that arrives.
 
+use std::cmp::Reverse;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use slab::Slab;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::at_limit::is_readable;
 use crate::guard::Lengths;
 use crate::options::Options;
 
@@ -31,6 +33,11 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// client's next request, which then is lost; a client that has been silent for this long is not
 /// likely to speak up in the very moment.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_millis(500);
+
+/// How long a connection has been idle, at least, that is closed to make room for another; and how many
+/// are closed at a time, at most. One is found by a look at all.
+const IDLE_AT_LIMIT: Duration = Duration::from_secs(1);
+const AT_ONCE: usize = 32;
 
 /// How long a client that was refused may take to notice, see [`ConnectionPhase::Linger`].
 const LINGER: Duration = Duration::from_secs(2);
@@ -75,6 +82,9 @@ pub struct Deadlines {
     limits: [u32; PHASES.len()],
     now: AtomicU32,
     draining: AtomicBool,
+    /// The tick at which nobody was found who could be closed to make room; before the next it is in vain
+    /// to look again.
+    looked_in_vain: AtomicU32,
     /// Locked for moments, by one thread: it is there because a task may be sent between threads
     /// for all that tokio knows.
     connections: Mutex<Slab<Watched>>,
@@ -84,6 +94,8 @@ struct Watched {
     progress: Arc<Progress>,
     /// `None` for the moment between entering the list and being started.
     task: Option<AbortHandle>,
+    /// Has the task look at its connection; there once it has waited for the client.
+    waker: Option<Waker>,
 }
 
 /// How far a connection is.
@@ -95,12 +107,19 @@ pub struct Progress {
     in_head: AtomicBool,
     /// Whether the head had a Content-Length, see [`Lengths`].
     has_length: AtomicBool,
+    /// Whether it is to be closed, if it is idle still, to make room for another.
+    is_in_the_way: AtomicBool,
 }
 
 impl Progress {
     fn new(step: ConnectionPhase, now: u32) -> Self {
         let no = AtomicBool::new;
-        let progress = Self { step: AtomicU64::new(0), in_head: no(false), has_length: no(false) };
+        let progress = Self {
+            step: AtomicU64::new(0),
+            in_head: no(false),
+            has_length: no(false),
+            is_in_the_way: no(false),
+        };
         progress.set(step, now);
         progress
     }
@@ -129,6 +148,7 @@ impl Deadlines {
             limits,
             now: AtomicU32::new(0),
             draining: AtomicBool::new(false),
+            looked_in_vain: AtomicU32::new(u32::MAX),
             connections: Mutex::new(Slab::new()),
         }
     }
@@ -139,7 +159,7 @@ impl Deadlines {
         F: Future<Output = ()> + Send + 'static,
     {
         let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now()));
-        let watched = Watched { progress: progress.clone(), task: None };
+        let watched = Watched { progress: progress.clone(), task: None, waker: None };
         let key = self.connections().insert(watched);
         let task = tokio::spawn(serve(Timed {
             stream,
@@ -150,6 +170,7 @@ impl Deadlines {
             lengths: Lengths::default(),
             may_have_more: false,
             half_closed: false,
+            has_waited: false,
         }));
         // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
         self.connections()[key].task = Some(task.abort_handle());
@@ -159,7 +180,7 @@ impl Deadlines {
     pub fn tick(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         let draining = self.is_draining();
-        for (_, Watched { progress, task }) in self.connections().iter() {
+        for (_, Watched { progress, task, .. }) in self.connections().iter() {
             let (step, since) = progress.get();
             let limit = match step {
                 ConnectionPhase::Idle | ConnectionPhase::Silent if draining => {
@@ -174,6 +195,39 @@ impl Deadlines {
                 task.abort();
             }
         }
+    }
+
+    /// Closes connections that have been idle for over a second, to make room for others: an eighth of them,
+    /// those that have been idle for longest. False if there are none.
+    pub fn close_idlest(&self) -> bool {
+        let now = self.now();
+        if self.looked_in_vain.load(Relaxed) == now {
+            return false;
+        }
+        let connections = self.connections();
+        let mut idle: Vec<(u32, usize)> = Vec::new();
+        for (key, Watched { progress, .. }) in connections.iter() {
+            let (step, since) = progress.get();
+            let idle_for = now.wrapping_sub(since);
+            if step == ConnectionPhase::Idle && idle_for >= ticks(IDLE_AT_LIMIT) {
+                if progress.is_in_the_way.load(Relaxed) {
+                    return true; // it is about to end
+                }
+                idle.push((idle_for, key));
+            }
+        }
+        if idle.is_empty() {
+            self.looked_in_vain.store(now, Relaxed);
+            return false;
+        }
+        let count = (idle.len() / 8).clamp(1, AT_ONCE);
+        idle.select_nth_unstable_by_key(count - 1, |&(idle_for, _)| Reverse(idle_for));
+        for &(_, key) in &idle[..count] {
+            let Watched { progress, waker, .. } = &connections[key];
+            progress.is_in_the_way.store(true, Relaxed);
+            waker.as_ref().inspect(|waker| waker.wake_by_ref());
+        }
+        true
     }
 
     /// From now on idle connections are closed soon.
@@ -213,6 +267,8 @@ pub struct Timed {
     /// Whether the last read stopped for want of space, so that more may be there.
     may_have_more: bool,
     half_closed: bool,
+    /// Whether its task's waker is on the list.
+    has_waited: bool,
 }
 
 impl Timed {
@@ -223,6 +279,24 @@ impl Timed {
 
     fn now_at(&self, step: ConnectionPhase) {
         self.progress.set(step, self.clock.now());
+    }
+
+    /// Nothing has come yet. If the connection is to make room for another, that is its end; but first
+    /// the kernel is asked, as the event loop may not have heard yet of a request that is there.
+    fn poll_nothing(&mut self, context: &Context) -> Poll<io::Result<()>> {
+        if !self.has_waited {
+            self.has_waited = true;
+            self.clock.connections()[self.key].waker = Some(context.waker().clone());
+        }
+        if self.progress.is_in_the_way.load(Relaxed) {
+            let is_idle = self.progress.get().0 == ConnectionPhase::Idle;
+            if is_idle && !is_readable(&self.stream) {
+                tracing::debug!("an idle connection makes room for another");
+                return Poll::Ready(Ok(())); // to hyper, as if the client had closed it
+            }
+            self.progress.is_in_the_way.store(false, Relaxed);
+        }
+        Poll::Pending
     }
 
     /// Notes whether these bytes end a head, that is with an empty line.
@@ -276,7 +350,10 @@ impl AsyncRead for Timed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if polled.is_ready() && buffer.filled().len() > before {
+        if polled.is_pending() {
+            return self.poll_nothing(context);
+        }
+        if buffer.filled().len() > before {
             self.may_have_more = buffer.remaining() == 0;
             let (step, since) = self.progress.get();
             if step != ConnectionPhase::Body {
@@ -291,6 +368,7 @@ impl AsyncRead for Timed {
             }
             // Only the first byte starts the clock; or a byte a minute would keep it going.
             if step == ConnectionPhase::Idle {
+                self.progress.is_in_the_way.store(false, Relaxed);
                 self.now_at(ConnectionPhase::Head);
             }
             // There it has run since the accept.

@@ -12,7 +12,7 @@
 //! Those lines call the rest, which can be left closed at a first reading.
 //!
 //! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]);
-//! flood, until descriptors run out ([`accept_error`]). What a server survives is decided in its
+//! flood, until descriptors run out ([`accept_error`]) or all are kept ([`at_limit`]). What a server survives is decided in its
 //! [`parent`], which starts workers, watches, restarts, reloads and stops them. What a worker is told by
 //! it in [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
 //! served ([`drain_accept_queue`](mod@drain_accept_queue)).
@@ -28,6 +28,7 @@
 pub mod accept_error;
 pub mod affinity;
 pub mod announce;
+pub mod at_limit;
 pub mod burn;
 pub mod cli;
 pub mod connection;

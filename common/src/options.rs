@@ -65,7 +65,8 @@ pub struct Options {
     #[arg(long, env = "SERVER_LAB", value_parser = BoolishValueParser::new())]
     pub lab: bool,
 
-    /// Connections a worker has open at most; beyond that they wait in the accept queue
+    /// Connections a worker has open at most; beyond that new ones wait in the accept queue, and for
+    /// them those are closed that have been idle for over a second, the longest idle first
     #[arg(long, value_name = "N", env = "SERVER_MAX_CONNECTIONS", default_value_t = 8192,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::handover;
 use crate::parent::channel::{Channel, Message};
+use crate::parent::signals::Signals;
 
 /// An order.
 pub enum Order {
@@ -88,6 +89,8 @@ impl HowMany {
 pub struct Orders<'a> {
     channel: &'a Channel,
     ready: AsyncFd<BorrowedFd<'a>>,
+    /// SIGTERM to this worker, which is the parent's to judge: it may be for the whole server.
+    signals: AsyncFd<Signals>,
     /// Keeps room for the descriptor that an order may bring, when connections use up all others.
     reserve: Option<OwnedFd>,
 }
@@ -99,7 +102,8 @@ impl<'a> Orders<'a> {
     /// The orders that come over this channel.
     pub fn of(channel: &'a Channel) -> Result<Self> {
         let ready = channel.watch().context("cannot watch the channel to the parent")?;
-        Ok(Self { channel, ready, reserve: None })
+        let signals = Signals::of_worker()?.watch().context("cannot watch signals")?;
+        Ok(Self { channel, ready, signals, reserve: None })
     }
 
     /// Waits for the next order.
@@ -109,7 +113,16 @@ impl<'a> Orders<'a> {
             if self.reserve.is_none() && !wants_room {
                 self.reserve = self.channel.as_fd().try_clone_to_owned().ok();
             }
-            let mut ready = self.ready.readable().await?;
+            let mut ready = tokio::select! {
+                ready = self.ready.readable() => ready?,
+                signalled = self.signals.readable() => {
+                    signalled?.clear_ready();
+                    while self.signals.get_ref().next()?.is_some() {
+                        self.channel.send(&Message::Terminated, &[])?;
+                    }
+                    continue;
+                }
+            };
             let received = match self.channel.try_receive() {
                 Ok(Some(received)) => received,
                 Ok(None) => {

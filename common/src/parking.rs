@@ -26,6 +26,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener as StdTcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -35,6 +36,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::accept_error;
+use crate::at_limit::make_room;
 use crate::connection::ConnectionGuard;
 use crate::deadlines::TICK;
 use crate::waiter::accept;
@@ -192,6 +194,8 @@ impl Parking {
         // While it is being got over an error, tokio's timers count.
         while !self.is_in_trouble && !worker.deadlines.is_draining() {
             let woken = match worker.is_full() {
+                // Then the loop has something to do: to end connections.
+                true if self.make_room() => return,
                 true => self.wait_for_loop(),
                 false => self.park.wait(&self.place),
             };
@@ -206,6 +210,10 @@ impl Parking {
         }
     }
 
+    fn make_room(&self) -> bool {
+        make_room(self.place.worker, slice::from_ref(&self.place.listener))
+    }
+
     fn wait_for_loop(&self) -> io::Result<Woken> {
         self.place.poll([self.place.events.as_fd()], self.place.time()).map(|_| Woken::Loop)
     }
@@ -214,6 +222,9 @@ impl Parking {
     fn look(&mut self) {
         if std::mem::take(&mut self.has_rested) {
             return;
+        }
+        if self.place.worker.is_full() {
+            self.make_room();
         }
         for _ in 0..AT_ONCE {
             let may_not = self.is_in_trouble || self.place.worker.is_full();

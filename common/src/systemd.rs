@@ -64,6 +64,11 @@ pub fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
+/// Tells systemd that the server is another process from now on.
+pub fn main_process(pid: i32) {
+    tell(&[NotifyState::MainPid(pid.unsigned_abs())]);
+}
+
 /// Tells systemd that the server ends.
 pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);

@@ -24,14 +24,12 @@
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::os::unix::thread::JoinHandleExt;
+use std::slice;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::SockFlag;
@@ -42,6 +40,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::accept_error;
+use crate::at_limit::is_readable;
 use crate::connection::ConnectionGuard;
 use crate::drain_accept_queue;
 use crate::parking;
@@ -240,11 +239,12 @@ pub struct Post {
 impl Post {
     fn stand(&self, policy: &mut dyn Policy) -> io::Result<()> {
         while !self.is_relieved() {
-            self.turn(self.worker.room(), || policy.next(self))?;
+            let room = self.worker.room(slice::from_ref(&self.listener));
+            self.turn(room, || policy.next(self))?;
         }
         // Several workers may see the same last connection. Those who come too late are refused,
         // or blocked until they are interrupted, depending on the socket.
-        while self.has_connection() {
+        while is_readable(&self.listener) {
             self.turn(drain_accept_queue::room(self.worker), || match self.accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
                 accepted => accepted.map(Some),
@@ -281,17 +281,6 @@ impl Post {
     /// [`accept`] from the socket.
     pub fn accept(&self) -> io::Result<std::net::TcpStream> {
         accept(&self.listener)
-    }
-
-    /// Whether a connection waits in the accept queue now.
-    fn has_connection(&self) -> bool {
-        loop {
-            let queue = PollFd::new(self.listener.as_fd(), PollFlags::POLLIN);
-            match poll(&mut [queue], PollTimeout::ZERO) {
-                Err(Errno::EINTR) => {}
-                ready => return ready.is_ok_and(|ready| ready > 0),
-            }
-        }
     }
 }
 

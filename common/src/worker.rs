@@ -35,7 +35,7 @@ pub struct Worker {
     pub lane: Option<&'static Lane>,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
-    max_connections: u64,
+    pub(crate) max_connections: u64,
     /// Told when a connection has ended that somebody may be waiting for.
     pub(crate) ended: Notify,
 }
@@ -99,7 +99,7 @@ impl Worker {
     async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
         let mut turn = 0;
         loop {
-            self.room().await;
+            self.room(listeners).await;
             match accept(listeners, &mut turn, self.slot).await {
                 Ok(stream) => self.serve(stream, ConnectionGuard::new(self)),
                 Err(error) => {
@@ -109,18 +109,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Beyond the limit connections wait in the accept queue, where they cost nothing.
-    pub async fn room(&self) {
-        while self.is_full() && !self.deadlines.is_draining() {
-            self.ended.notified().await;
-        }
-    }
-
-    /// Whether it has as many connections as it may.
-    pub fn is_full(&self) -> bool {
-        self.slot.connections_open.load(Relaxed) >= self.max_connections
     }
 
     /// Serves a connection that is accepted and counted.
@@ -145,20 +133,13 @@ impl Worker {
         }
     }
 
-    /// Tells who waits for a connection to end: at the limit, or while draining.
-    pub fn tell_if_awaited(&self) {
-        let open = self.slot.connections_open.load(Relaxed);
-        if open + 1 >= self.max_connections || self.deadlines.is_draining() {
-            self.ended.notify_one();
-        }
-    }
-
     /// Four times a second: a heartbeat, and a look at stalled clients.
     async fn tick(&'static self) -> Infallible {
         loop {
             self.slot.beat();
             self.lane.inspect(|lane| lane.tick(self.slot));
             self.deadlines.tick();
+            self.look_who_waits();
             // Not an interval: that makes up for a late tick with an early one, and whatever began
             // just before the late one would have that much less than its limit.
             sleep(TICK).await;

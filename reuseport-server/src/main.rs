@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use common::options::Options;
 use common::parent::start::{How, Start, as_worker};
+use common::parent::succession::inherit;
 use common::socket::{self, Sharing};
 use common::{cli, handover, log, parent, steering, systemd, worker};
 
@@ -68,8 +69,13 @@ fn run(mut cli: Cli) -> Result<()> {
     );
     let steering = cli.steer.steering()?;
     // Held, not listening, for as long as the server runs.
-    let reservation = socket::reserve(options.address(), cli.join)?;
+    let inherited = inherit()?;
+    let reservation = match &inherited {
+        Some(inherited) => inherited.bound.try_clone()?,
+        None => socket::reserve(options.address(), cli.join)?,
+    };
     let address = reservation.local_addr()?;
-    let start = Start { how: How::Exec, listener: None, steering };
+    let reservation = Some(reservation);
+    let start = Start { how: How::Exec, listener: None, reservation, inherited, steering };
     parent::run(options, address, cli.join, start)
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::options::Options;
 use common::parent::start::{How, Start, WorkerContext, as_worker};
+use common::parent::succession::inherit;
 use common::socket::{self, Sharing};
 use common::{cli, log, parent, systemd, worker};
 
@@ -58,12 +59,18 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
-    let listener = match systemd::listening_socket()? {
+    let inherited = inherit()?;
+    let listener = match &inherited {
+        Some(inherited) => Some(inherited.bound.try_clone()?),
+        None => systemd::listening_socket()?,
+    };
+    let listener = match listener {
         Some(listener) => listener,
         None => socket::listen(options.address(), options.backlog, Sharing::OneSocket)?,
     };
     let address = listener.local_addr()?;
     let how = if cli.exec { How::Exec } else { How::Fork(&live) };
-    let start = Start { how, listener: Some(listener), steering: None };
+    let listener = Some(listener);
+    let start = Start { how, listener, reservation: None, inherited, steering: None };
     parent::run(options, address, false, start)
 }

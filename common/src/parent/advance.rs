@@ -18,10 +18,14 @@ impl State {
             self.start_one_more(now, actions);
             staying += 1;
         }
+        if self.is_succeeded() {
+            return; // nobody else comes or goes meanwhile
+        }
         while staying > self.wanted && self.let_one_go(now, actions) {
             staying -= 1;
         }
-        if self.reloading && self.count(|worker| worker.replaces.is_some()) == 0 {
+        let has_somebody_to_replace = self.reloading || !self.to_replace.is_empty();
+        if has_somebody_to_replace && self.count(|worker| worker.replaces.is_some()) == 0 {
             self.replace_next(now, actions);
         }
         let serving = self.count(|worker| worker.state == WorkerState::Serving);
@@ -29,6 +33,7 @@ impl State {
             self.announced = true;
             actions.push(Action::Announce);
         }
+        self.begin_succession(now, actions);
     }
 
     /// Starts an additional worker. Where workers have sockets of their own it opens a new one, unless
@@ -43,7 +48,7 @@ impl State {
         self.start(None, inherits, lane.flatten(), now, actions);
     }
 
-    /// One step of a reload. Workers that died meanwhile have been replaced already, and those that end
+    /// One step of a reload, or the replacement of one worker. Workers that died meanwhile have been replaced already, and those that end
     /// need not be; those that are busy, or not there yet, have their turn later.
     fn replace_next(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let is_left = |old: &Generation| self.worker(*old).is_some_and(|worker| !worker.ends());
@@ -60,7 +65,7 @@ impl State {
             let inherits =
                 sockets(self).filter(|_| own).map(|sockets| Transfer { giver: old, sockets });
             self.start(Some(old), inherits, lane, now, actions);
-        } else if self.to_replace.is_empty() {
+        } else if self.to_replace.is_empty() && self.reloading {
             self.reloading = false;
             actions.push(Action::Note(Note::Reloaded(self.serving().collect())));
         }
@@ -95,6 +100,7 @@ impl State {
             suspected: None,
             closed: None,
             rests_until: None,
+            terminated: None,
         });
     }
 

@@ -1,8 +1,8 @@
 //! The line between the parent and one worker: a pair of Unix sockets.
 //!
 //! Orders and reports go this way and not by signals, because a terminal sends its signals to the
-//! whole process group: a worker that listened to them would stop before its parent could decide
-//! anything. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
+//! whole process group: a worker that obeyed them would stop before its parent could decide
+//! anything. A worker that is sent SIGTERM reports that here. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
 //! end dies, however it dies, so both sides notice.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -30,6 +30,9 @@ pub enum Message {
         /// The CPU that it is pinned to, if it is.
         cpu: Option<usize>,
     },
+    /// Parent to the server that is to succeed it: what comes along is bound, and so many workers are
+    /// wanted.
+    Succeed(u16),
     /// Parent to worker: answer what there is, then end.
     Drain,
     /// Parent to worker: send all your listening sockets over the line that comes along. They stay in
@@ -47,6 +50,8 @@ pub enum Message {
     Adopted,
     /// Worker to parent: the sockets did not come, none of them is kept, and why.
     NotAdopted(String),
+    /// Worker to parent: somebody has sent it SIGTERM, which it leaves to the parent to judge.
+    Terminated,
     /// Worker to worker, or to the parent: here is a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
@@ -94,6 +99,10 @@ impl Channel {
                 numbers = [lane, cpu].map(|it| it.map_or("-".into(), |n| n.to_string())).join(" ");
                 (b'S', numbers.as_str())
             }
+            Message::Succeed(workers) => {
+                numbers = workers.to_string();
+                (b'U', numbers.as_str())
+            }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
             Message::GiveOne => (b'1', ""),
@@ -102,6 +111,7 @@ impl Channel {
             Message::Ready => (b'R', ""),
             Message::Adopted => (b'a', ""),
             Message::NotAdopted(reason) => (b'n', reason.as_str()),
+            Message::Terminated => (b't', ""),
             Message::Socket => (b's', ""),
             Message::Done => (b'.', ""),
             Message::Failed(reason) => (b'F', reason.as_str()),
@@ -182,6 +192,7 @@ impl Channel {
                 let mut next = || numbers.next().flatten();
                 Message::Start { lane: next(), cpu: next() }
             }
+            Some((b'U', number)) => Message::Succeed(str::from_utf8(number)?.parse()?),
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -190,6 +201,7 @@ impl Channel {
             Some((b'R', _)) => Message::Ready,
             Some((b'a', _)) => Message::Adopted,
             Some((b'n', text)) => Message::NotAdopted(shown(text)),
+            Some((b't', _)) => Message::Terminated,
             Some((b's', _)) => Message::Socket,
             Some((b'.', _)) => Message::Done,
             Some((b'F', text)) => Message::Failed(shown(text)),
@@ -236,6 +248,10 @@ mod tests {
         {
             parent.send(&Message::Start { lane, cpu }, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start { lane, cpu });
+        }
+        for message in [Message::Succeed(1024), Message::Terminated, Message::Done] {
+            parent.send(&message, &[]).unwrap();
+            assert_eq!(worker.receive().unwrap().unwrap().0, message);
         }
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Ready);
         assert_eq!(parent.receive().unwrap().unwrap().0, Message::Failed("no luck".into()));

@@ -20,6 +20,7 @@ use super::signals::Signals;
 use super::start::Start;
 use super::state::{Action, Event, Generation, Settings, State};
 use super::step::step;
+use super::succession::Successor;
 use crate::lane::Lanes;
 use crate::options::Options;
 use crate::rights::{self, Needs};
@@ -46,7 +47,8 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
     limits::warn_of_capped_backlog(options.backlog);
     limits::warn_of_too_many_connections(options.max_connections);
     let scoreboard = match &options.scoreboard {
-        Some(path) => ScoreboardOwner::at(path, address, join)?,
+        // The server that this one succeeds counts there still.
+        Some(path) => ScoreboardOwner::at(path, address, join || start.inherited.is_some())?,
         None => ScoreboardOwner::anonymous(address)?,
     };
     rights::keep_only(&Needs {
@@ -55,7 +57,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         steering: start.steering.as_ref().map_or(&[], |steering| steering.keeps()),
     })?;
     let settings = Settings {
-        workers: options.workers.into(),
+        workers: start.inherited.as_ref().map_or(options.workers, |it| it.workers).into(),
         drain_timeout: options.drain_timeout,
         hang_timeout: options.hang_timeout,
         own_sockets: start.listener.is_none(),
@@ -67,6 +69,8 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         processes: BTreeMap::new(),
         claimed: VecDeque::new(),
         along: Vec::new(),
+        successor: None,
+        is_succeeded: false,
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         next_sign: systemd::watchdog().map(|_| Instant::now()),
         told: String::new(),
@@ -75,10 +79,16 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         start,
     };
     let served = driver.serve();
-    // However it went, nothing is left behind.
+    // However it went, nothing is left behind. (A successor that serves is none any more.)
+    if let Some(successor) = &driver.successor {
+        let _ = kill(successor.pid, Signal::SIGKILL);
+    }
     for process in driver.processes.values() {
         let _ = kill(process.pid, Signal::SIGKILL);
         let _ = waitpid(process.pid, None);
+    }
+    if let Err(error) = &served {
+        driver.tell_predecessor(&Message::Failed(format!("{error:#}")));
     }
     driver.scoreboard_mut().leave();
     served
@@ -94,6 +104,10 @@ pub(super) struct Driver<'a> {
     /// The descriptors that came with the message in hand. The parent keeps none of them: if it held a
     /// worker's socket, its queue would live on with nobody to answer it when that worker crashes.
     pub(super) along: Vec<OwnedFd>,
+    /// The server that is to succeed this one, while it starts.
+    pub(super) successor: Option<Successor>,
+    /// Whether it serves: then it is the server.
+    is_succeeded: bool,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
     /// When systemd is next told that the parent is alive, if it wants to know.
@@ -131,7 +145,7 @@ pub(super) struct Process {
 impl Driver<'_> {
     fn serve(&mut self) -> Result<()> {
         // All slots first: a reader who sees one worker serve sees that the others do not yet.
-        for _ in 0..self.options.workers {
+        for _ in 0..self.state.settings.workers {
             let slot = self.scoreboard_mut().claim()?;
             self.claimed.push_back(slot);
         }
@@ -181,6 +195,10 @@ impl Driver<'_> {
                 (worker, PollFd::new(process.channel.as_fd(), PollFlags::POLLIN))
             })
             .unzip();
+        let successor = self.successor.as_ref().filter(|it| it.is_heard);
+        let has_successor = successor.is_some();
+        let line = successor.map(|it| PollFd::new(it.channel.as_fd(), PollFlags::POLLIN));
+        watched.extend(line);
         watched.push(PollFd::new(self.parent_only().signals.as_fd(), PollFlags::POLLIN));
         let deadline =
             self.state.deadline().into_iter().chain(self.next_copy).chain(self.next_sign).min();
@@ -197,6 +215,9 @@ impl Driver<'_> {
         if ready.pop() == Some(true) {
             self.on_signal()?;
         }
+        if has_successor && ready.pop() == Some(true) {
+            self.on_successors_message()?;
+        }
         for (worker, _) in workers.into_iter().zip(ready).filter(|&(_, ready)| ready) {
             self.on_message(worker)?;
         }
@@ -209,6 +230,7 @@ impl Driver<'_> {
             Some(Signal::SIGINT | Signal::SIGTERM) => Event::Stop,
             Some(Signal::SIGQUIT) => Event::StopNow,
             Some(Signal::SIGHUP) => Event::Reload,
+            Some(Signal::SIGUSR2) => Event::Succeed,
             Some(Signal::SIGTTIN) => Event::More,
             Some(Signal::SIGTTOU) => Event::Fewer,
             _ => return Ok(()),
@@ -236,6 +258,7 @@ impl Driver<'_> {
                     Message::Socket => Event::Socket(worker),
                     Message::Ready => Event::Ready(worker),
                     Message::Adopted => Event::Adopted(worker),
+                    Message::Terminated => Event::Terminated(worker),
                     Message::NotAdopted(why) => Event::NotAdopted(worker, why),
                     Message::Failed(why) => {
                         process.last_words = Some(why); // it is about to exit
@@ -251,6 +274,36 @@ impl Driver<'_> {
         handled
     }
 
+    /// Receives what the server says that is to succeed this one.
+    fn on_successors_message(&mut self) -> Result<()> {
+        let Some(successor) = &mut self.successor else { return Ok(()) };
+        match successor.channel.try_receive() {
+            Ok(None) => Ok(()),
+            Ok(Some(Some((Message::Ready, _)))) => self.handle(Event::Succeeded),
+            Ok(Some(Some((Message::Failed(why), _)))) => {
+                successor.last_words = Some(why);
+                Ok(())
+            }
+            // What is wrong with it, or that it has ended, its exit tells.
+            _ => {
+                successor.is_heard = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that the server has ended that was to succeed this one, if it was that.
+    fn reap_successor(&mut self, pid: Pid, how: &str) -> Result<()> {
+        if self.successor.as_ref().is_none_or(|it| it.pid != pid) {
+            return Ok(());
+        }
+        if self.successor.as_ref().is_some_and(|it| it.is_heard) {
+            self.on_successors_message()?; // its last words
+        }
+        let last_words = self.successor.take().and_then(|it| it.last_words);
+        self.handle(Event::NotSucceeded(last_words.unwrap_or_else(|| format!("it {how}"))))
+    }
+
     /// Takes the workers that have ended off the list.
     fn reap(&mut self) -> Result<()> {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -259,6 +312,7 @@ impl Driver<'_> {
                 WaitStatus::Signaled(pid, signal, _) => (pid, format!("was killed by {signal}")),
                 _ => break,
             };
+            self.reap_successor(pid, &how)?;
             let found = self.processes.iter_mut().find(|(_, process)| process.pid == pid);
             if let Some((&worker, dead)) = found {
                 // What it said last may still be in the channel. Nothing else in there matters any more:
@@ -310,6 +364,21 @@ impl Driver<'_> {
                 let process = self.processes.get(&worker);
                 process.inspect(|process| _ = kill(process.pid, Signal::SIGKILL));
             }
+            Action::StartSuccessor(givers) => {
+                let failed = self.start_successor(&givers).err();
+                return Ok(failed.map(|error| Event::NotSucceeded(format!("{error:#}"))));
+            }
+            Action::EndSuccessor => {
+                // Its first workers may have accepted something already, which they answer.
+                self.successor.as_ref().inspect(|it| _ = kill(it.pid, Signal::SIGTERM));
+            }
+            Action::NameSuccessor => {
+                self.is_succeeded = true;
+                if let Some(successor) = self.successor.take() {
+                    tracing::info!("the server with pid {} serves; this one ends", successor.pid);
+                    systemd::main_process(successor.pid.as_raw());
+                }
+            }
             Action::Steer { worker, sockets } => return Ok(self.steer(worker, sockets)),
             Action::OpenLane(worker) => {
                 if let (Some(lanes), Some(process)) = (self.lanes(), self.processes.get(&worker))
@@ -326,9 +395,13 @@ impl Driver<'_> {
                 // Who reads that all serve, and then the copy, sees them serve there too.
                 self.scoreboard_mut().publish();
                 self.announce();
+                self.tell_predecessor(&Message::Ready);
+                self.start.inherited = None;
             }
             Action::StopListening => {
-                systemd::stopping(&self.status());
+                if !self.is_succeeded {
+                    systemd::stopping(&self.status());
+                }
                 // Held open here, a shared socket would go on queueing connections that nobody accepts.
                 self.start.listener = None;
             }
@@ -348,7 +421,7 @@ impl Driver<'_> {
 
     /// Sends an order. A worker that is dying does not hear it any more, which its exit tells; one that has
     /// not read for so long that the channel is full is of no use.
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         worker: Generation,
         message: &Message,
@@ -360,6 +433,11 @@ impl Driver<'_> {
         let error = process.channel.try_send(message, &along).err()?;
         let is_full = error.downcast_ref() == Some(&Errno::EAGAIN);
         is_full.then(|| process.is_unusable(worker, "does not read its orders".into()))
+    }
+
+    /// Tells the server that this one succeeds, if there is one. It may be gone, which is no reason to end.
+    fn tell_predecessor(&self, message: &Message) {
+        self.start.inherited.as_ref().inspect(|it| _ = it.channel.try_send(message, &[]));
     }
 
     pub(super) fn lanes(&self) -> Option<&Lanes> {

@@ -21,6 +21,7 @@
 //!   `processes`, its words for the log in `notes`;
 //! - [`start`]: the two ways to start a worker, fork and exec;
 //! - [`channel`]: the line between parent and worker, and what is told over it;
+//! - [`succession`]: another program in this one's place;
 //! - [`signals`]: what an administrator tells the parent.
 
 pub mod backoff;
@@ -30,6 +31,7 @@ pub mod signals;
 pub mod start;
 pub mod state;
 pub mod step;
+pub mod succession;
 
 mod advance;
 mod notes;

@@ -68,6 +68,23 @@ impl Driver<'_> {
                 };
                 tracing::error!("reload given up, worker {} stays: {why}", index(old));
             }
+            Note::Succeeding => tracing::info!("starting another server to succeed this one"),
+            Note::NotSucceeded(why) => {
+                tracing::error!("this server goes on, as no other could succeed it: {why}");
+            }
+            Note::RefusedMeanwhile => {
+                tracing::warn!("not done: another server is being started to succeed this one");
+            }
+            Note::Terminated(worker) => {
+                tracing::info!("{} was sent SIGTERM, and is replaced", name(worker));
+            }
+            Note::NotReplaced(old, failed, why) => {
+                let why = match known(failed) {
+                    Some(process) => format!("worker {} cannot serve: {why}", process.index),
+                    None => why,
+                };
+                tracing::error!("{} stays, though it was sent SIGTERM: {why}", name(old));
+            }
             Note::Died(worker, why, pause) => put_off(&format!("{} {why}", name(worker)), pause),
             Note::DiedLeaving(worker, why) => {
                 tracing::error!("{} {why}; it was about to end", name(worker));

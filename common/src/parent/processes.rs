@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::Pid;
 
-use super::channel::Channel;
+use super::channel::{Channel, Message};
 use super::driver::{Driver, Process, UNASKED};
 use super::start::{How, by_exec, by_fork};
 use super::state::{Event, Generation};
+use super::succession::Successor;
 use crate::affinity::{self, Affinity};
 use crate::steering;
 
@@ -27,7 +28,8 @@ impl Driver<'_> {
         };
         let (line, theirs) = match inherits.then(Channel::pair).transpose()? {
             Some((giver, taker)) => (Some(giver.into()), Some(OwnedFd::from(taker))),
-            None => (None, None),
+            // From a worker of the server that this one succeeds, if it is one of the first.
+            None => (None, self.start.inherited.as_mut().and_then(|it| it.lines.pop_front())),
         };
         let index = match self.claimed.pop_front() {
             Some(index) => index,
@@ -69,6 +71,8 @@ impl Driver<'_> {
                     // In the child: its copies of what is the parent's are closed, or taken.
                     ours = None;
                     self.processes.clear();
+                    self.start.inherited = None;
+                    self.successor = None;
                     let parent_only = self.parent_only.take().expect("every child takes it once");
                     let listener = self.start.listener.take().expect("so it does this");
                     (parent_only.scoreboard.into_slots(), listener)
@@ -85,6 +89,28 @@ impl Driver<'_> {
             }
         };
         Ok((pid, ours.expect("a forked child does not come back")))
+    }
+
+    /// Starts the server that is to succeed this one, and has these workers give it their sockets.
+    pub(super) fn start_successor(&mut self, givers: &[Generation]) -> Result<()> {
+        ensure!(
+            self.lanes().is_none(),
+            "not with --steer least-conn, whose program in the kernel knows the workers of one server; stop \
+             this server, then start the other"
+        );
+        let bound = self.start.listener.as_ref().or(self.start.reservation.as_ref());
+        let bound = bound.context("nothing is bound")?;
+        let workers = u16::try_from(givers.len())?;
+        let count = if self.start.listener.is_none() { givers.len() } else { 0 };
+        let lines: Vec<_> = (0..count).map(|_| Channel::pair()).collect::<Result<_>>()?;
+        let (ours, theirs): (Vec<Channel>, Vec<Channel>) = lines.into_iter().unzip();
+        let theirs = theirs.into_iter().map(OwnedFd::from).collect();
+        self.successor = Some(Successor::start(bound, workers, theirs)?);
+        // Only now: what is given would lie in a line that nobody reads.
+        for (&giver, line) in givers.iter().zip(ours) {
+            self.tell(giver, &Message::GiveAll, Some(&line.into()));
+        }
+        Ok(())
     }
 
     /// Has new connections steered to a worker that listens on a new socket. If that fails the worker is

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::state::{Action, Event, Generation, Settings, Socket, State, Worker, WorkerState};
+use super::state::{
+    Action, Event, Generation, Settings, Socket, State, Succession, Worker, WorkerState,
+};
 use super::step::step;
 
 const DRAIN: Duration = Duration::from_secs(10);
@@ -48,6 +50,8 @@ struct World {
     may_fail: bool,
     processes: BTreeMap<Generation, Process>,
     lines: Vec<Line>,
+    /// Whether another server is being started. Here it never serves: that would be the end.
+    has_successor: bool,
 }
 
 impl World {
@@ -68,6 +72,7 @@ impl World {
             may_fail: false,
             processes: BTreeMap::new(),
             lines: Vec::new(),
+            has_successor: false,
         };
         world.take(Event::Begin);
         world.settle();
@@ -161,6 +166,19 @@ impl World {
                 self.tell(worker, Order::Drain);
             }
             Action::Kill(worker) => self.kill(worker),
+            Action::StartSuccessor(givers) => {
+                assert!(!self.has_successor);
+                if self.may_fail && self.rng.u8(0..4) == 0 {
+                    return Some(Event::NotSucceeded("no memory".into()));
+                }
+                assert_eq!(givers.len(), self.state.wanted);
+                self.has_successor = true;
+                for giver in givers {
+                    let line = self.line();
+                    self.tell(giver, Order::Give { line, all: true });
+                }
+            }
+            Action::EndSuccessor => self.has_successor = false,
             Action::Abort(worker, why) => panic!("given up over {worker}: {why}"),
             _ => {}
         }
@@ -284,6 +302,12 @@ impl World {
         }
     }
 
+    fn fail_successor(&mut self) {
+        if std::mem::take(&mut self.has_successor) {
+            self.take(Event::NotSucceeded("it exited".into()));
+        }
+    }
+
     fn any(&mut self) -> Option<Generation> {
         let all: Vec<Generation> = self.processes.keys().copied().collect();
         self.rng.choice(all)
@@ -299,14 +323,17 @@ impl World {
                 let time = Duration::from_millis(self.rng.u64(0..500));
                 self.pass(time);
             }
+            85 if self.rng.bool() => self.fail_successor(),
             85..88 => self.kill(worker),
             88..91 => {
                 let process = self.processes.get_mut(&worker).unwrap();
                 process.is_stalled = !process.is_stalled;
             }
-            91..94 => self.take(Event::Reload),
+            91..93 => self.take(Event::Reload),
+            93 => self.take(Event::Succeed),
             94..97 if self.state.wanted < 8 => self.take(Event::More),
-            94..99 => self.take(Event::Fewer),
+            94..98 => self.take(Event::Fewer),
+            98 => self.take(Event::Terminated(worker)),
             _ => {
                 self.take(Event::Unusable(worker));
             }
@@ -324,8 +351,13 @@ impl World {
                 self.read(worker);
             }
             self.pass(Duration::from_millis(100));
+            self.fail_successor();
             let state = &self.state;
-            let is_at_rest = state.serving().count() == state.wanted && !state.reloading;
+            let is_at_rest = state.serving().count() == state.wanted
+                && !state.reloading
+                && state.to_replace.is_empty()
+                && state.succession == Succession::None
+                && state.count(|worker| worker.terminated.is_some()) == 0;
             let is_idle = |it: &Process| it.is_alive && it.orders.is_empty() && it.said.is_empty();
             let all_idle = self.processes.values().all(is_idle);
             if is_at_rest && all_idle && state.workers.len() == state.wanted {
@@ -340,7 +372,7 @@ impl World {
         let state = &self.state;
         assert_eq!(state.serving().count(), state.wanted, "{state:?}");
         assert_eq!(state.workers.len(), state.wanted, "{state:?}");
-        assert!(!state.reloading, "{state:?}");
+        assert!(!state.reloading && state.to_replace.is_empty(), "{state:?}");
         let mut all: Vec<Socket> = Vec::new();
         for worker in &state.workers {
             let process = &self.processes[&worker.generation];

@@ -1,21 +1,24 @@
 //! What an administrator or a terminal tells the parent. The names are those of nginx, gunicorn,
 //! unicorn and puma.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::unix::AsyncFd;
 
 /// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once.
-/// SIGHUP: replace every worker. SIGTTIN, SIGTTOU: one worker more, one fewer. SIGCHLD: one died.
-const OURS: [Signal; 7] = [
+/// SIGHUP: replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer. SIGUSR2:
+/// replace the program. SIGCHLD: one died.
+const OURS: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGQUIT,
     Signal::SIGHUP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
+    Signal::SIGUSR2,
     Signal::SIGCHLD,
 ];
 
@@ -35,6 +38,26 @@ impl Signals {
         )
         .context("cannot make a signalfd")
         .map(Self)
+    }
+
+    /// In a worker: SIGTERM alone, of which it tells its parent. It stays blocked, as the parent's are.
+    ///
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub fn of_worker() -> Result<Self> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&Signal::SIGTERM.into(), flags);
+        signals.context("cannot make a signalfd").map(Self)
+    }
+
+    /// Lets the calling task wait for them, in a process that runs tokio.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch another descriptor.
+    #[allow(unsafe_code)]
+    pub fn watch(self) -> std::io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is its own, stays the same, and is closed with it.
+        Ok(unsafe { AsyncFd::register(self) }?)
     }
 
     /// The next signal, if there is one.
@@ -61,6 +84,12 @@ pub fn reset() -> Result<()> {
         unsafe { signal(ours, SigHandler::SigDfl) }.context("cannot reset a signal")?;
     }
     Ok(())
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 impl AsFd for Signals {

@@ -21,6 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::channel::{Channel, Message};
 use super::signals;
+use super::succession::Inherited;
 use crate::lane::{Lane, Lanes};
 use crate::rights::{self, User};
 use crate::scoreboard::{OwnSlot, ScoreboardOwner, Slots};
@@ -32,6 +33,11 @@ pub struct Start<'a> {
     pub how: How<'a>,
     /// The listening socket that all workers share; `None` where each has its own.
     pub listener: Option<TcpListener>,
+    /// What keeps the address for workers that have sockets of their own, see
+    /// [`reserve`](crate::socket::reserve).
+    pub reservation: Option<TcpListener>,
+    /// What this server got from the one that it succeeds, if it does.
+    pub inherited: Option<Inherited>,
     /// Who gets the next connection, where each has its own; `None` leaves it to the kernel's hash.
     pub steering: Option<Box<dyn Steering>>,
 }

@@ -50,16 +50,31 @@ pub struct State {
     pub(super) workers: Vec<Worker>,
     pub(super) next_generation: u64,
     pub(super) next_socket: u64,
-    /// Whether a reload is under way, and who is still to be replaced.
+    /// Whether a reload is under way.
     pub(super) reloading: bool,
+    /// Who is still to be replaced, in a reload or without one.
     pub(super) to_replace: VecDeque<Generation>,
     pub(super) backoff: Backoff,
     /// Whether all workers have served once.
     pub(super) announced: bool,
     /// Whether the server is told to end.
     pub(super) ending: bool,
+    /// Another program in this one's place: how far that is.
+    pub(super) succession: Succession,
     /// When to look next whether a worker hangs; `None` if nobody looks.
     pub(super) next_look: Option<Instant>,
+}
+
+/// How far the start of another program in this one's place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Succession {
+    /// Nobody has asked for it.
+    None,
+    /// It begins when no worker is starting, being replaced or giving sockets away.
+    Wanted,
+    /// It is to serve until then. Meanwhile workers stay as they are, but for those that die: others would
+    /// have sockets that it does not get.
+    Starting { until: Instant },
 }
 
 /// A worker as the state machine knows it.
@@ -91,6 +106,8 @@ pub(super) struct Worker {
     pub closed: Option<Instant>,
     /// Until when it is not asked again to give or to adopt sockets, after that has failed.
     pub rests_until: Option<Instant>,
+    /// When it was sent SIGTERM, until it is decided what that means.
+    pub terminated: Option<Instant>,
 }
 
 /// Where a worker is in its life.
@@ -137,6 +154,8 @@ pub enum Event {
     NotAdopted(Generation, String),
     /// A worker is of no use: what it said makes no sense, or nothing can be steered to it.
     Unusable(Generation),
+    /// A worker was sent SIGTERM: it is to be replaced, unless the whole server was told to end.
+    Terminated(Generation),
     /// A worker's end of the channel is closed.
     Closed(Generation),
     /// A worker has ended; why, in its own words or the kernel's.
@@ -147,6 +166,12 @@ pub enum Event {
     StopNow,
     /// SIGHUP: replace every worker.
     Reload,
+    /// SIGUSR2: start the program anew, which may be another by now, and let it take over.
+    Succeed,
+    /// The new server serves.
+    Succeeded,
+    /// It could not be started, or has ended.
+    NotSucceeded(String),
     /// SIGTTIN: one worker more.
     More,
     /// SIGTTOU: one fewer.
@@ -206,6 +231,13 @@ pub enum Action {
     LeaveLane(usize),
     /// Close a lane that nobody has any more.
     CloseLane(usize),
+    /// Start the server that is to succeed this one; these workers give it their sockets, if they have some
+    /// of their own. Leads to [`Event::NotSucceeded`] if that fails.
+    StartSuccessor(Vec<Generation>),
+    /// Tell it to end: it has taken too long, or this server is told to end.
+    EndSuccessor,
+    /// It serves: it is the server from now on.
+    NameSuccessor,
     /// Tell everybody that all workers serve.
     Announce,
     /// Close the shared listening socket here: the server ends.
@@ -227,6 +259,16 @@ pub enum Note {
     Reloaded(Vec<Generation>),
     /// It is given up: this worker stays, since that one could not replace it.
     ReloadGivenUp(Generation, Generation, String),
+    /// A worker is replaced, since it alone was sent SIGTERM.
+    Terminated(Generation),
+    /// The first worker, which was sent SIGTERM, stays, since the second could not replace it.
+    NotReplaced(Generation, Generation, String),
+    /// Another server is started, to succeed this one.
+    Succeeding,
+    /// This one goes on, and why.
+    NotSucceeded(String),
+    /// The order is refused while a server is started that is to succeed this one.
+    RefusedMeanwhile,
     /// A worker has died; how long the next start waits, if it does.
     Died(Generation, String, Option<Duration>),
     /// A worker has died that was about to end.
@@ -255,6 +297,7 @@ impl State {
             backoff: Backoff::default(),
             announced: false,
             ending: false,
+            succession: Succession::None,
             next_look: None,
         }
     }

@@ -13,6 +13,10 @@
 //! | a worker dies while its successor starts | the successor becomes its replacement |
 //! | a start fails | as the death of what was started; nobody has been asked for a socket yet |
 //! | the channel of a living worker closes | it is killed, unless it exits within a second |
+//! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
+//! | SIGUSR2 | when no worker comes, goes or is replaced, another server is started and gets the sockets |
+//! | that server serves | everybody drains |
+//! | it ends before, or a minute passes | this server goes on |
 //! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
 //! | a drain's time is over, an event loop stands still | that worker is killed |
 //!
@@ -22,7 +26,8 @@
 use std::time::{Duration, Instant};
 
 use super::state::{
-    Action, Event, Generation, MOST_WORKERS, Note, Settings, State, Transfer, Worker, WorkerState,
+    Action, Event, Generation, MOST_WORKERS, Note, Settings, State, Succession, Transfer, Worker,
+    WorkerState,
 };
 
 /// How often the parent looks whether a worker hangs, at least.
@@ -30,6 +35,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a worker that has closed its channel may take to exit.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long to wait for a signal to the parent, when a worker was sent SIGTERM. Whoever stops the whole
+/// process group or control group (a terminal, systemd) sends it to parent and workers one by one, in any
+/// order; then the server ends, and nobody is to be replaced.
+const ALONE_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a server that is to succeed this one may take until it serves.
+const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// For how long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
@@ -46,6 +59,11 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Adopted(heir) => state.on_adopted(heir, now, &mut actions),
         Event::NotAdopted(heir, why) => state.on_not_adopted(heir, why, now, &mut actions),
         Event::Unusable(worker) => state.fail(worker, &mut actions),
+        Event::Terminated(worker) => {
+            if let Some(worker) = state.worker_mut(worker) {
+                worker.terminated.get_or_insert(now);
+            }
+        }
         Event::Closed(worker) => {
             if let Some(worker) = state.worker_mut(worker) {
                 worker.closed.get_or_insert(now);
@@ -54,6 +72,20 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
         Event::Stop if !state.ending => state.end(now, &mut actions),
         Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
+        Event::Succeed if state.succession == Succession::None && !state.ending => {
+            state.succession = Succession::Wanted;
+        }
+        Event::Succeed => {}
+        Event::Succeeded => state.on_succeeded(now, &mut actions),
+        Event::NotSucceeded(why) => {
+            if let Succession::Starting { .. } = state.succession {
+                state.succession = Succession::None;
+                actions.push(Action::Note(Note::NotSucceeded(why)));
+            }
+        }
+        Event::Reload | Event::More | Event::Fewer if state.is_succeeded() => {
+            actions.push(Action::Note(Note::RefusedMeanwhile));
+        }
         Event::Reload => {
             actions.push(Action::Note(Note::Reloading));
             state.reloading = true;
@@ -230,7 +262,10 @@ impl State {
         why: String,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
+        actions.push(Action::Note(match self.reloading {
+            true => Note::ReloadGivenUp(old, failed, why),
+            false => Note::NotReplaced(old, failed, why),
+        }));
         self.to_replace.clear();
         self.reloading = false;
     }
@@ -240,14 +275,38 @@ impl State {
         self.wanted = workers;
     }
 
+    /// Ends, as another server serves from now on.
+    fn on_succeeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.ending || !self.is_succeeded() {
+            return;
+        }
+        self.succession = Succession::None;
+        actions.push(Action::NameSuccessor);
+        self.end(now, actions);
+    }
+
+    /// Whether another server is started now.
+    pub(super) fn is_succeeded(&self) -> bool {
+        matches!(self.succession, Succession::Starting { .. })
+    }
+
+    fn end_successor(&mut self, actions: &mut Vec<Action>) {
+        if self.is_succeeded() {
+            actions.push(Action::EndSuccessor);
+        }
+        self.succession = Succession::None;
+    }
+
     fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.ending = true;
+        self.end_successor(actions);
         actions.push(Action::StopListening);
         let all: Vec<Generation> = self.workers.iter().map(|worker| worker.generation).collect();
         all.into_iter().for_each(|worker| self.drain(worker, now, actions));
     }
 
     fn end_at_once(&mut self, actions: &mut Vec<Action>) {
+        self.end_successor(actions);
         if !std::mem::replace(&mut self.ending, true) {
             actions.push(Action::StopListening);
         }
@@ -305,6 +364,12 @@ impl State {
         for worker in &mut self.workers {
             worker.rests_until = worker.rests_until.filter(|&time| time > now);
         }
+        self.replace_terminated(now, actions);
+        if matches!(self.succession, Succession::Starting { until } if until <= now) {
+            self.end_successor(actions);
+            let why = format!("it did not serve within {SUCCEEDS_WITHIN:?}");
+            actions.push(Action::Note(Note::NotSucceeded(why)));
+        }
         let is_over = |worker: &Worker| matches!(worker.state, WorkerState::Draining { until: Some(until) } if until <= now);
         for worker in self.workers.iter_mut().filter(|worker| is_over(worker)) {
             worker.state = WorkerState::Killed;
@@ -320,6 +385,21 @@ impl State {
             silences.iter().for_each(|&(worker, silence)| {
                 self.look_whether_it_hangs(worker, silence, now, actions);
             });
+        }
+    }
+
+    /// Has the workers replaced that were sent SIGTERM, if it was meant for them alone.
+    fn replace_terminated(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for worker in &mut self.workers {
+            if worker.terminated.is_none_or(|since| now < since + ALONE_AFTER) {
+                continue;
+            }
+            worker.terminated = None;
+            let generation = worker.generation;
+            if !self.ending && !worker.ends() && !self.to_replace.contains(&generation) {
+                self.to_replace.push_back(generation);
+                actions.push(Action::Note(Note::Terminated(generation)));
+            }
         }
     }
 
@@ -352,6 +432,9 @@ impl State {
     /// now or earlier: whatever was due has been done.
     pub fn deadline(&self) -> Option<Instant> {
         let mut times: Vec<Option<Instant>> = vec![self.next_look.filter(|_| !self.ending)];
+        if let Succession::Starting { until } = self.succession {
+            times.push(Some(until));
+        }
         for worker in &self.workers {
             match worker.state {
                 WorkerState::Draining { until } => times.push(until),
@@ -359,11 +442,34 @@ impl State {
                 _ => times.push(worker.rests_until),
             }
             times.push(worker.closed.map(|since| since + EXIT_WITHIN));
+            times.push(worker.terminated.map(|since| since + ALONE_AFTER));
         }
         if self.count(Worker::stays) < self.wanted && !self.ending {
             times.push(self.backoff.next_start());
         }
         times.into_iter().flatten().min()
+    }
+}
+
+impl State {
+    /// Starts a server to succeed this one, if that is wanted and all workers just serve.
+    pub(super) fn begin_succession(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let serves = |worker: &Worker| {
+            worker.state == WorkerState::Serving
+                && worker.closed.is_none()
+                && worker.adopting.is_none()
+                && worker.terminated.is_none()
+        };
+        let is_calm = self.announced
+            && !self.reloading
+            && self.to_replace.is_empty()
+            && self.serving().count() == self.wanted
+            && self.workers.iter().all(|worker| worker.ends() || serves(worker));
+        if self.succession == Succession::Wanted && is_calm {
+            self.succession = Succession::Starting { until: now + SUCCEEDS_WITHIN };
+            actions.push(Action::Note(Note::Succeeding));
+            actions.push(Action::StartSuccessor(self.serving().collect()));
+        }
     }
 }
 

@@ -228,6 +228,117 @@ fn a_worker_that_closes_its_channel_and_does_not_exit_is_killed() {
 }
 
 #[test]
+fn a_worker_that_alone_is_sent_sigterm_is_replaced_after_100_ms() {
+    let mut parent = Parent::serving(2, true);
+    assert_eq!(parent.take(Event::Terminated(W(2))), [], "the parent may be told to end, too");
+    assert_eq!(parent.state.deadline(), Some(parent.now + SECOND / 10));
+    let said = Action::Note(Note::Terminated(W(2)));
+    assert_eq!(parent.passes(SECOND / 10), [said, start(3, true, Some(2))]);
+    let give = Action::Give { giver: W(2), taker: W(3), all: true };
+    assert_eq!(parent.take(Event::Started(W(3), None)), [give]);
+    parent.take(Event::Terminated(W(2)));
+    let said = Action::Note(Note::Terminated(W(2)));
+    assert_eq!(parent.passes(SECOND / 10), [said], "once more, and it is on its way");
+    let actions = parent.take(Event::Ready(W(3)));
+    assert_eq!(actions, [Action::OpenLane(W(3)), Action::Drain(W(2))], "no reload has ended");
+    assert_eq!(parent.dies(2), []);
+    assert_eq!(parent.wanted(), (2, 2));
+}
+
+#[test]
+fn a_sigterm_to_everybody_is_an_ordinary_stop_whoever_hears_of_it_first() {
+    for first in [Event::Stop, Event::Terminated(W(1))] {
+        let mut parent = Parent::serving(2, false);
+        let drained = [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))];
+        let actions = parent.take(first);
+        assert!(actions.is_empty() || actions == drained);
+        parent.take(Event::Terminated(W(2)));
+        if actions.is_empty() {
+            assert_eq!(parent.take(Event::Stop), drained);
+        }
+        parent.take(Event::Terminated(W(1)));
+        assert_eq!(parent.passes(SECOND / 10), [], "nobody is replaced");
+        parent.dies(1);
+        parent.dies(2);
+        assert!(parent.state.is_over());
+    }
+}
+
+#[test]
+fn a_worker_that_is_sent_sigterm_stays_if_it_cannot_be_replaced() {
+    let mut parent = Parent::serving(2, false);
+    parent.take(Event::Terminated(W(1)));
+    parent.passes(SECOND / 10);
+    let actions = parent.take(Event::StartFailed(W(3), "no memory".into()));
+    assert_eq!(actions, [Action::Note(Note::NotReplaced(W(1), W(3), "no memory".into()))]);
+    assert_eq!(parent.wanted(), (2, 2));
+    let mut parent = Parent::serving(2, false);
+    parent.take(Event::Reload);
+    parent.take(Event::Terminated(W(2)));
+    assert_eq!(parent.passes(SECOND / 10), [], "it has its turn in the reload");
+}
+
+const SUCCEEDING: Action = Action::Note(Note::Succeeding);
+
+fn not_succeeded(why: &str) -> Action {
+    Action::Note(Note::NotSucceeded(why.into()))
+}
+
+#[test]
+fn sigusr2_starts_another_server_and_this_one_ends_when_that_one_serves() {
+    let mut parent = Parent::serving(2, true);
+    let actions = parent.take(Event::Succeed);
+    assert_eq!(actions, [SUCCEEDING, Action::StartSuccessor(vec![W(1), W(2)])]);
+    assert_eq!(parent.take(Event::Succeed), [], "one at a time");
+    let refused = Action::Note(Note::RefusedMeanwhile);
+    for event in [Event::Reload, Event::More, Event::Fewer] {
+        assert_eq!(parent.take(event), [refused.clone()]);
+    }
+    let drained = [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))];
+    let actions = parent.take(Event::Succeeded);
+    assert_eq!(actions[0], Action::NameSuccessor);
+    assert_eq!(actions[1..], drained);
+    parent.dies(1);
+    parent.dies(2);
+    assert!(parent.state.is_over());
+}
+
+#[test]
+fn sigusr2_waits_until_a_reload_is_over() {
+    let mut parent = Parent::serving(2, true);
+    parent.take(Event::Reload);
+    assert_eq!(parent.take(Event::Succeed), []);
+    parent.starts(3);
+    parent.take(Event::Started(W(4), None));
+    let actions = parent.take(Event::Ready(W(4)));
+    let [.., succeeding, start] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*succeeding, SUCCEEDING);
+    assert_eq!(*start, Action::StartSuccessor(vec![W(3), W(4)]));
+}
+
+#[test]
+fn a_server_whose_successor_does_not_come_up_goes_on() {
+    let mut parent = Parent::serving(2, false);
+    parent.take(Event::Succeed);
+    assert_eq!(parent.take(Event::NotSucceeded("exit".into())), [not_succeeded("exit")]);
+    assert_eq!(parent.take(Event::Succeeded), [], "too late");
+    assert_eq!(parent.take(Event::Succeed).len(), 2, "the next may come up");
+    let actions = parent.passes(60 * SECOND);
+    assert_eq!(actions, [Action::EndSuccessor, not_succeeded("it did not serve within 60s")]);
+    assert_eq!(parent.take(Event::NotSucceeded("killed".into())), [], "that is known");
+    assert_eq!(parent.wanted(), (2, 2));
+}
+
+#[test]
+fn a_worker_that_dies_meanwhile_is_replaced_and_sigterm_ends_both_servers() {
+    let mut parent = Parent::serving(2, false);
+    parent.take(Event::Succeed);
+    assert_eq!(parent.dies(1)[1..], [start(3, false, None)]);
+    let actions = parent.take(Event::Stop);
+    assert_eq!(actions[..2], [Action::EndSuccessor, Action::StopListening]);
+}
+
+#[test]
 fn sigterm_drains_everybody_and_the_second_one_kills() {
     let mut parent = Parent::serving(2, true);
     let actions = parent.take(Event::Stop);

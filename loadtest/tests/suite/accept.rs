@@ -291,6 +291,7 @@ fn beyond_their_limit_connections_wait_in_the_accept_queue_with_any_policy() {
         // In the order of the queue: the next one is answered once another has gone.
         for answered in 0..10 {
             assert_eq!(clients[answered].answer().unwrap().expect("an answer").status, 200);
+            clients[answered].send("GET / HTTP/1.1\r\n").unwrap(); // an idle one would be closed
             if answered >= 5 {
                 wait_for("both to be full", || {
                     let now = per_worker(&server, open);

@@ -246,6 +246,34 @@ fn a_server_that_stood_still_as_a_whole_kills_no_worker_when_it_goes_on() {
 }
 
 #[test]
+fn a_worker_that_alone_is_sent_sigterm_is_replaced_and_nothing_is_lost() {
+    for name in SERVERS {
+        for keep_alive in [false, true] {
+            let (server, log) = Server::start_with_log(name, &["--workers", "3"]);
+            let load = Load::on(server.address(), keep_alive);
+            for round in 1..=3 {
+                load.wait_for_more(200);
+                let before = server.workers();
+                let leaving = before[round % before.len()];
+                send(leaving, Signal::SIGTERM);
+                wait_for("another in its place", || {
+                    let now = server.workers();
+                    let is_whole = now.len() == 3 && server.scoreboard.is_serving();
+                    (is_whole && !now.contains(&leaving)).then_some(())
+                });
+                let stayed = before.iter().filter(|pid| server.workers().contains(pid)).count();
+                assert_eq!(stayed, 2, "{name}: {}", log.text());
+            }
+            load.wait_for_more(200);
+            assert_eq!(load.end(), Vec::<String>::new(), "{name}, kept: {keep_alive}");
+            let said = log.text();
+            assert_eq!(said.matches("was sent SIGTERM, and is replaced").count(), 3, "{said}");
+            assert_eq!(said.lines().count(), 3, "{said}");
+        }
+    }
+}
+
+#[test]
 fn sigterm_answers_what_is_under_way_and_what_waits_in_the_accept_queue() {
     for name in SERVERS {
         let mut server = Server::start(name, &[]);

@@ -26,5 +26,6 @@ mod soak;
 mod steer;
 mod stopping;
 mod support;
+mod upgrade;
 mod watch;
 mod who;

@@ -62,13 +62,26 @@ fn a_server_that_is_told_to_end_while_it_starts_ends_in_good_order() {
 }
 
 #[test]
+fn a_sigterm_to_the_whole_process_group_replaces_nobody() {
+    for name in SERVERS {
+        let (mut server, log) = Server::start_with_log(name, &[]);
+        let workers = server.workers();
+        killpg(Pid::from_raw(server.pid() as i32), Signal::SIGTERM).unwrap();
+        assert_eq!(server.ended().code(), Some(0), "{name}");
+        nobody_is_left(&workers);
+        assert_eq!(log.text(), "", "{name}");
+    }
+}
+
+#[test]
 fn workers_obey_only_their_parent() {
     for name in SERVERS {
         let server = Server::start(name, &[]);
         let workers = server.workers();
         for &worker in &workers {
-            send(worker, Signal::SIGINT);
-            send(worker, Signal::SIGTERM);
+            for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTTOU] {
+                send(worker, signal);
+            }
         }
         // Every worker answers still: one that had stopped would be off the scoreboard.
         for _ in 0..50 {

@@ -1,0 +1,117 @@
+//! Another program in this one's place, without losing a connection (SIGUSR2).
+//!
+//! The old server starts the program that its command names *now*, as it was started itself, and gives it
+//! what it has bound: the shared socket, or the reservation and, over a line from each worker, that worker's
+//! own sockets. Both serve side by side for a moment, from the same accept queues. When all workers of the
+//! new server serve, it says so, and the old one ends as after SIGTERM. If the new one ends before, or takes
+//! longer than a minute, the old one goes on as if nothing had been.
+//!
+//! ```text
+//!   old parent                          new parent
+//!   SIGUSR2 -> exec  ------------------>  reads its command line, its environment
+//!     Succeed(workers), what is bound -->
+//!     a line for each worker ---------->  starts as many workers, who take their sockets from the lines
+//!   <------------------------------ Ready  all of them serve
+//!   drains, ends                         goes on
+//! ```
+//!
+//! nginx and unicorn do the same upon the same signal, but leave it to the administrator to end the old
+//! server when the new one has shown that it works. The pid changes: the line that the new server prints
+//! names it, and systemd is told (MAINPID=). With a named scoreboard, both count in it for that moment.
+
+use std::collections::VecDeque;
+use std::io::stdin;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{Pid, dup2_stdin};
+
+use super::channel::{Channel, Message};
+
+/// Tells a server that its standard input is the line to the server that it is to succeed.
+const MARK: &str = "SERVER_SUCCEEDS";
+
+/// Lines that are sent in one message; there is room for as many descriptors.
+const AT_ONCE: usize = 4;
+
+/// What a server gets from the one that it succeeds.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The line to that server.
+    pub(super) channel: Channel,
+    /// What it had bound: the shared socket, or the reservation.
+    pub bound: TcpListener,
+    /// As many workers as it has.
+    pub workers: u16,
+    /// Lines over which its workers give their sockets away.
+    pub(super) lines: VecDeque<OwnedFd>,
+}
+
+/// What this server inherits, if it was started to succeed another.
+///
+/// # Errors
+/// When the other is gone, or is of another mind about what there is to say.
+pub fn inherit() -> Result<Option<Inherited>> {
+    if std::env::var_os(MARK).is_none() {
+        return Ok(None);
+    }
+    let channel = Channel::from(stdin().as_fd().try_clone_to_owned()?);
+    dup2_stdin(std::fs::File::open("/dev/null")?)?; // or the workers would have the line, too
+    let gone = "the server that is to be succeeded has ended";
+    let (first, mut along) = channel.receive()?.context(gone)?;
+    let (Message::Succeed(workers), Some(bound)) = (first, along.pop()) else {
+        bail!("expected to succeed another server");
+    };
+    let mut lines = VecDeque::new();
+    loop {
+        match channel.receive()?.context(gone)? {
+            (Message::Adopt, along) => lines.extend(along),
+            (Message::Done, _) => break,
+            (other, _) => bail!("expected to succeed another server, not {other:?}"),
+        }
+    }
+    Ok(Some(Inherited { channel, bound: bound.into(), workers, lines }))
+}
+
+/// The server that is to succeed this one, while it starts.
+pub(super) struct Successor {
+    pub pid: Pid,
+    pub channel: Channel,
+    /// Whether it is listened to.
+    pub is_heard: bool,
+    /// Why it could not go on, if it had the time to say.
+    pub last_words: Option<String>,
+}
+
+impl Successor {
+    /// Starts the program that this one's command names now, with the same arguments.
+    ///
+    /// Not `/proc/self/exe`, as for workers: that is the very file that is to be replaced.
+    pub fn start(bound: &TcpListener, workers: u16, lines: Vec<OwnedFd>) -> Result<Self> {
+        let (ours, theirs) = Channel::pair()?;
+        // First, since it waits in the line: nobody need wait for the new server to read.
+        ours.try_send(&Message::Succeed(workers), &[bound.as_fd()])?;
+        for some in lines.chunks(AT_ONCE) {
+            let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            ours.try_send(&Message::Adopt, &some).context("too many workers to hand over")?;
+        }
+        ours.try_send(&Message::Done, &[])?;
+        let mut arguments = std::env::args_os();
+        let program =
+            arguments.next().context("the command that started this server is unknown")?;
+        let child = Command::new(&program)
+            .args(arguments)
+            .env(MARK, "1")
+            // What systemd said to this process. Of the watchdog it is to hear from that one.
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS")
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let pid = Pid::from_raw(child.id() as i32);
+        Ok(Self { pid, channel: ours, is_heard: true, last_words: None })
+    }
+}

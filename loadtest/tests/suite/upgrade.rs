@@ -1,0 +1,158 @@
+//! Another program in a server's place (SIGUSR2), without losing a connection.
+
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::load::Load;
+use crate::support::{
+    Log, SERVERS, Server, ask, children_of, listening_sockets, program, runs, send, wait_for,
+};
+
+/// A server's program under a name that can be made to mean another. A link, since a program that is
+/// written here may be refused as busy, while another test starts a process that has it open.
+struct Replaceable {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    log: Log,
+}
+
+impl Replaceable {
+    fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        symlink(program(name), &path).unwrap();
+        Self { _folder: folder, path, log: Log::new() }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(["--port", "0"]).args(arguments).stderr(self.log.file());
+        command
+    }
+
+    /// Has the name mean another program, as an installation may.
+    fn replace(&self, program: impl AsRef<Path>) {
+        let new = self.path.with_extension("new");
+        symlink(program, &new).unwrap();
+        std::fs::rename(&new, &self.path).unwrap();
+    }
+}
+
+/// Waits for the server that succeeds this one.
+fn successor(server: &Server, log: &Log) -> u32 {
+    wait_for("another server", || {
+        let said = log.text();
+        let pid = said.split("the server with pid ").nth(1)?.split(' ').next()?.parse().ok()?;
+        (pid != server.pid()).then_some(pid)
+    })
+}
+
+/// Ends a server that nobody here has started.
+struct Adopted(u32);
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        if runs(self.0) {
+            send(self.0, Signal::SIGQUIT);
+        }
+    }
+}
+
+#[test]
+fn sigusr2_replaces_the_program_without_losing_a_connection() {
+    for name in SERVERS {
+        for keep_alive in [false, true] {
+            let installed = Replaceable::new(name);
+            let mut server = Server::from(installed.command(&["--workers", "3"]));
+            let (address, old) = (server.address(), server.workers());
+            let sockets: Vec<_> = old.iter().map(|&worker| listening_sockets(worker)).collect();
+            let load = Load::on(address, keep_alive);
+            load.wait_for_more(200);
+            installed.replace(program(name));
+            server.signal(Signal::SIGUSR2);
+            let new = successor(&server, &installed.log);
+            let _ends = Adopted(new);
+            assert_eq!(server.ended().code(), Some(0), "{name}");
+            assert!(old.iter().all(|&worker| !runs(worker)));
+            load.wait_for_more(500);
+            assert_eq!(load.end(), Vec::<String>::new(), "{name}, kept: {keep_alive}");
+            let workers = children_of(new);
+            assert_eq!(workers.len(), 3, "{name}");
+            let mut taken: Vec<_> = workers.iter().map(|&it| listening_sockets(it)).collect();
+            taken.sort();
+            let mut given = sockets;
+            given.sort();
+            assert_eq!(taken, given, "{name}: the very sockets");
+            send(new, Signal::SIGTERM);
+            wait_for("its end", || (!runs(new)).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn a_server_goes_on_when_the_other_does_not_come_up() {
+    for name in SERVERS {
+        let installed = Replaceable::new(name);
+        let server = Server::from(installed.command(&["--workers", "2"]));
+        let workers = server.workers();
+        let load = Load::on(server.address(), false);
+        let told = |what: &str| {
+            wait_for("the line", || installed.log.text().contains(what).then_some(()));
+            load.wait_for_more(100);
+            assert_eq!(server.workers(), workers, "{name}");
+        };
+        installed.replace("/bin/false");
+        server.signal(Signal::SIGUSR2);
+        told("this server goes on, as no other could succeed it: it exited with status 1");
+        installed.replace("/dev/null/no-program");
+        server.signal(Signal::SIGUSR2);
+        told("cannot start ");
+        assert_eq!(load.end(), Vec::<String>::new(), "{name}");
+        server.signal(Signal::SIGHUP);
+        wait_for("a reload", || installed.log.text().contains("reloaded").then_some(()));
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+        server.stop();
+    }
+}
+
+#[test]
+fn the_number_of_workers_and_the_scoreboard_go_with_it_and_systemd_is_told() {
+    for name in SERVERS {
+        let installed = Replaceable::new(name);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let notified = UnixDatagram::bind(&path).unwrap();
+        notified.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let board = folder.path().join("board");
+        let mut command =
+            installed.command(&["--workers", "1", "--scoreboard", board.to_str().unwrap()]);
+        command.env("NOTIFY_SOCKET", &path);
+        let mut server = Server::from(command);
+        server.signal(Signal::SIGTTIN);
+        wait_for("two workers", || {
+            (server.workers().len() == 2 && server.scoreboard.is_serving()).then_some(())
+        });
+        server.signal(Signal::SIGUSR2);
+        let new = successor(&server, &installed.log);
+        let _ends = Adopted(new);
+        assert_eq!(server.ended().code(), Some(0), "{name}");
+        assert_eq!(children_of(new).len(), 2, "{name}");
+        let mut told = String::new();
+        let main = format!("MAINPID={new}");
+        while !told.contains(&main) {
+            let mut text = [0; 200];
+            let length = notified.recv(&mut text).unwrap();
+            told += &String::from_utf8_lossy(&text[..length]);
+        }
+        assert!(!told.contains("STOPPING"), "{told}");
+        assert!(board.exists(), "{name}");
+        assert!(ask(server.address(), "GET /").ends_with("hello"));
+        send(new, Signal::SIGTERM);
+        wait_for("its end", || (!runs(new)).then_some(()));
+    }
+}
