@@ -2,7 +2,7 @@
 //!
 //! | process | keeps |
 //! |---|---|
-//! | the parent, from before the first worker starts | what it will need for further workers, and nothing else: see [`needed`] |
+//! | the parent, from before the first worker starts | what it will need for further workers, and nothing else: see `needed` |
 //! | a worker, from before its first connection | nothing, and no program that it runs can have more (NO_NEW_PRIVS) |
 //!
 //! With `--user` workers also become another user, once they have their listening sockets. The parent
