@@ -16,6 +16,9 @@
 //! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
 //! - [`warnings`]: what a reader of a result must know before believing it.
 
+// The map above is for those who read the source; its documentation is made with the private items.
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod atomic_file;
 mod cli;
 mod commands;
