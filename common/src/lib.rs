@@ -53,7 +53,3 @@ pub mod steering;
 pub mod systemd;
 pub mod waiter;
 pub mod worker;
-
-/// The allocator of both servers, see the workspace's table of versions for why.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
