@@ -107,7 +107,7 @@ test: wrk ## all tests; what this machine lacks is skipped, and said
 	cargo test --locked --workspace
 
 .PHONY: test-all
-test-all: wrk nginx perf strace setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
+test-all: wrk nginx perf strace python3 setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
 	cargo build --locked --workspace
 	NO_SKIPS=1 cargo test --locked --workspace
 
@@ -127,7 +127,7 @@ clean: ## remove what was built and measured
 	cargo clean
 
 # Programs from the system. The package's name where it is not the command's: apt-get, others.
-.PHONY: wrk nginx perf strace setpriv systemd-socket-activate chromium
+.PHONY: wrk nginx perf strace python3 setpriv systemd-socket-activate chromium
 wrk:
 	@.ci/need wrk wrk wrk
 nginx:
@@ -136,6 +136,8 @@ perf:
 	@.ci/need perf linux-perf perf
 strace:
 	@.ci/need strace strace strace
+python3:
+	@.ci/need python3 python3 python3
 setpriv:
 	@.ci/need setpriv util-linux util-linux
 systemd-socket-activate:
