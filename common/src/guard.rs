@@ -10,6 +10,7 @@
 use std::net::Ipv6Addr;
 
 use axum::http::{HeaderMap, StatusCode, Version, header};
+use memchr::memchr;
 
 /// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
 /// that names no host.
@@ -70,24 +71,39 @@ const LENGTH: &[u8] = b"content-length:";
 
 impl Lengths {
     /// Looks at the next bytes.
+    ///
+    /// A line that is there as a whole, which is the rule, is looked at where it lies. To copy each
+    /// line's beginning first costs about 300 instructions more per request, one in twenty.
     pub fn look(&mut self, mut bytes: &[u8]) {
-        while !self.is_over && !bytes.is_empty() {
-            let end = bytes.iter().position(|&byte| byte == b'\n');
-            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            let fits = line.len().min(LENGTH.len() - self.begun);
-            self.line[self.begun..self.begun + fits].copy_from_slice(&line[..fits]);
-            self.begun += fits;
-            if end.is_none() {
-                return;
+        while !self.is_over
+            && let Some(end) = memchr(b'\n', bytes)
+        {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if self.begun == 0 {
+                self.end_of_line(line);
+            } else {
+                self.begin(line);
+                let (line, begun) = (self.line, std::mem::take(&mut self.begun));
+                self.end_of_line(&line[..begun]);
             }
-            let begun = &self.line[..self.begun];
-            self.found |= begun.eq_ignore_ascii_case(LENGTH);
-            let is_empty = matches!(begun, [] | [b'\r']);
-            self.is_over = is_empty && self.has_line; // there may be empty lines before the first
-            self.has_line |= !is_empty;
-            self.begun = 0;
-            bytes = &rest[1..];
+            bytes = rest;
         }
+        self.begin(bytes);
+    }
+
+    /// Keeps what came of a line, as far as it fits.
+    fn begin(&mut self, bytes: &[u8]) {
+        let fits = bytes.len().min(LENGTH.len() - self.begun);
+        self.line[self.begun..self.begun + fits].copy_from_slice(&bytes[..fits]);
+        self.begun += fits;
+    }
+
+    fn end_of_line(&mut self, line: &[u8]) {
+        let begun = &line[..line.len().min(LENGTH.len())];
+        self.found |= begun.eq_ignore_ascii_case(LENGTH);
+        let is_empty = matches!(line, [] | [b'\r']);
+        self.is_over = is_empty && self.has_line; // there may be empty lines before the first
+        self.has_line |= !is_empty;
     }
 }
 
