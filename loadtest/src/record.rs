@@ -4,7 +4,7 @@
 //! which file is whose, which fields it has, and how it is read again.
 
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -74,6 +74,11 @@ impl<T> DerefMut for Record<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.body
     }
+}
+
+/// Where the samples lie that a saved result was made of: `compare.json` has `compare.samples.jsonl`.
+pub fn samples_of(json: &Path) -> PathBuf {
+    json.with_extension("samples.jsonl")
 }
 
 /// Which schema a file says it has, if it says so.

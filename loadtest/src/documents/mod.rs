@@ -19,8 +19,8 @@ use crate::statistics::latency::Latency;
 use crate::types::Errors;
 
 /// What is true of all of wrk's latencies.
-const ABOUT_LATENCIES: &str = "Latencies are as wrk corrects them for coordinated omission: samples \
-                               are added for waits.";
+const ABOUT_LATENCIES: &str = "Latencies are of the requests that wrk made, without the samples that \
+                               it adds for coordinated omission.";
 
 /// The figures of a distribution.
 const LATENCY: [Field<Latency>; 9] = [

@@ -4,30 +4,22 @@
 -- The line that `wrk.rs` looks for among the text that wrk prints itself.
 local MARK = "loadtest-json "
 
--- latency(i) counts through the microseconds from the fastest answer on, for each i anew. All
--- values together take about this many steps; at a nanosecond each, half a billion are half a second.
-local MOST_STEPS = 5e8
+-- Latencies are a counter for each microsecond, `stats` in wrk's src/stats.h. latency(i) looks for the
+-- i-th of them that is not 0 from the first on, for each i anew, which takes seconds where they are many;
+-- so they are read where they lie.
+local ffi = require("ffi")
+ffi.cdef [[ typedef struct { uint64_t count, limit, min, max, data[]; } stats; ]]
 
--- Where that is too many, the distribution is told by so many percentiles.
-local PERCENTILES = 500
-
--- Appends "[value,count]" for every latency that occurred, in microseconds.
-local function whole_distribution(latency, values)
-  for i = 1, #latency do
-    local value, count = latency(i)
-    values[#values + 1] = string.format("[%d,%d]", value, count)
+-- "[value,count]" for every latency that occurred, in microseconds.
+local function distribution(latency)
+  local stats, values = ffi.cast("stats **", latency)[0], {}
+  assert(stats.min == latency.min and stats.max == latency.max, "wrk has other latencies than thought")
+  for value = latency.min, latency.max do
+    if stats.data[value] > 0 then
+      values[#values + 1] = string.format("[%d,%d]", value, tonumber(stats.data[value]))
+    end
   end
-end
-
--- Appends "[value,count]" for evenly spaced percentiles, each with its part of the answers.
-local function outline(latency, answers, values)
-  local told = 0
-  for i = 1, PERCENTILES do
-    local upto = math.floor(answers * i / PERCENTILES)
-    local value = latency:percentile(100 * i / PERCENTILES)
-    values[#values + 1] = string.format("[%d,%d]", value, upto - told)
-    told = upto
-  end
+  return table.concat(values, ",")
 end
 
 function done(summary, latency, requests)
@@ -38,16 +30,8 @@ function done(summary, latency, requests)
     kinds[#kinds + 1] = string.format('"%s":%d', kind, summary.errors[kind])
   end
 
-  local values = {}
-  if #latency > 0 then
-    if #latency * (latency.max - latency.min) / 2 < MOST_STEPS then
-      whole_distribution(latency, values)
-    else
-      outline(latency, summary.requests, values)
-    end
-  end
-
   io.write(MARK, string.format(
     '{"duration_us":%d,"requests":%d,"cpu_seconds":%.6f,"errors":{%s},"distribution":[%s]}\n',
-    summary.duration, summary.requests, cpu, table.concat(kinds, ","), table.concat(values, ",")))
+    summary.duration, summary.requests, cpu, table.concat(kinds, ","),
+    #latency > 0 and distribution(latency) or ""))
 end

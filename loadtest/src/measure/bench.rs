@@ -56,7 +56,7 @@ pub struct Totals {
     /// Answers received, whatever their status.
     pub requests: u64,
     pub requests_per_second: f64,
-    /// Corrected by wrk for coordinated omission.
+    /// Of the requests that were made, without what wrk adds for coordinated omission.
     pub latency_us: Latency,
     pub errors: Errors,
 }

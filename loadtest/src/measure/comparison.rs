@@ -187,7 +187,8 @@ pub struct Slice {
     pub wrk_wait_seconds: f64,
     /// CPU time of loadtest itself meanwhile.
     pub own_cpu_seconds: f64,
-    /// Latencies as wrk corrects them for coordinated omission: `[microseconds, samples]`.
+    /// Of the requests that were made, without what wrk adds for coordinated omission:
+    /// `[microseconds, samples]`.
     pub latencies: Distribution,
     pub workers: Vec<Worker>,
 }

@@ -7,8 +7,8 @@ use crate::load::Load;
 use crate::load::wrk::Measured;
 use crate::warnings::Warning;
 
-/// So far may requests under way, by Little's law, differ from the connections that are open: wrk
-/// adds samples for requests that a stalled connection would have sent, which raises the mean.
+/// So far may requests under way, by Little's law, differ from the connections that are open: wrk sends
+/// the next request one turn of its event loop after an answer, and that time is no latency.
 const TOLERANCE: f64 = 0.25;
 
 /// Compares wrk's count of requests with the server's own, `served`, if it has one. A run without any

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::interrupt;
+use crate::record::samples_of;
 
 /// What must be the same for samples of two runs to belong together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -55,7 +56,7 @@ impl Store {
     /// When there is nothing to resume, it is of another run, machine or program, or it cannot be
     /// written.
     pub fn open(json: &Path, header: &Header, resume: bool) -> Result<Self> {
-        let path = json.with_extension("samples.jsonl");
+        let path = samples_of(json);
         let show = path.display();
         let mut samples = BTreeMap::new();
         let mut text =

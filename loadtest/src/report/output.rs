@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::atomic_file::AtomicFile;
+use crate::record::samples_of;
 use crate::report::model::{Block, Document};
 use crate::report::{html, markdown, terminal, wrap};
 
@@ -49,7 +50,12 @@ pub fn finish(document: &Document, output: Output) -> Result<()> {
     if output.markdown {
         return Ok(());
     }
-    let files = [("Every sample:", output.json), ("The report:", output.html)];
+    let samples = output.json.map(samples_of).filter(|path| path.is_file());
+    let files = [
+        ("The result:", output.json),
+        ("Every sample:", samples.as_deref()),
+        ("The report:", output.html),
+    ];
     let lines = files
         .into_iter()
         .filter_map(|(what, path)| Some(format!("{what:14}{}\n", path?.display())));

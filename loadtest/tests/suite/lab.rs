@@ -128,7 +128,9 @@ fn ctrl_c_reports_and_saves_and_resume_goes_on_without_repeating() {
     let output = interrupted_after(2, started(&json, &[]), &json);
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("The lab") && shown.contains("There is no chapter yet"), "{shown}");
-    assert!(shown.contains("Every sample:"), "{shown}");
+    assert!(shown.contains(&format!("The result:   {}", json.display())), "{shown}");
+    let samples_lie = json.with_extension("samples.jsonl");
+    assert!(shown.contains(&format!("Every sample: {}", samples_lie.display())), "{shown}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
 
     let before = samples(&json).unwrap();
@@ -274,7 +276,7 @@ fn a_saved_lab_shows_the_same_again_in_60_columns_as_markdown_and_to_a_reader_wh
         let shown = show(&[], columns);
         let fits = |line: &&str| line.chars().count() <= most || line.contains("://");
         let too_long: Vec<&str> = shown.lines().filter(|line| !fits(line)).collect();
-        let is_path = |line: &&str| line.starts_with("Every sample:");
+        let is_path = |line: &&str| line.starts_with("The result:");
         assert!(too_long.iter().all(is_path), "{too_long:?}");
         assert!(shown.contains("All claims"), "{shown}");
     }

@@ -41,8 +41,8 @@ fn every_policy_has_a_figure_and_only_the_blind_one_with_own_sockets_stands_stil
     assert!(shown.contains("What must come out"), "{shown}");
     let again = run("loadtest", &["show", json_path]);
     assert_eq!(
-        shown.split("Every sample:").next(),
-        String::from_utf8_lossy(&again.stdout).split("Every sample:").next(),
+        shown.split("The result:").next(),
+        String::from_utf8_lossy(&again.stdout).split("The result:").next(),
         "what was saved shows the same again"
     );
     assert!(std::fs::read_to_string(&page).unwrap().contains("reuseport/hash"));

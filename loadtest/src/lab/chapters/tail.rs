@@ -123,11 +123,11 @@ fn findings(
     let title = format!("Slowest hundredth (p99) of heavy requests, {rate} requests/s");
     let (closed_title, rounds) = ("Heavy requests, closed loop", "medians over the rounds");
     let open_title = format!("Heavy requests, open loop, {rate} requests/s");
-    let corrected = "medians over the slices; wrk adds samples for waits";
+    let over_slices = "medians over the slices";
     Findings {
         picture: open.bars(title, Unit::Microseconds, None, worst),
         tables: vec![
-            table(short, "Short requests, kept connections (wrk)", corrected),
+            table(short, "Short requests, kept connections (wrk)", over_slices),
             table(closed, closed_title, rounds),
             table(open, &open_title, rounds),
         ],
