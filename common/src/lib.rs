@@ -1,55 +1,38 @@
 //! Everything that `shared-fd-server` and `reuseport-server` have in common, which is everything
 //! but where a worker's listening socket comes from.
 //!
-//! In the order in which to read it:
+//! In the order in which to read it, [`lesson`]:
 //!
-//! 1. [`handler`]: the web app, `GET /` -> `hello`;
-//! 2. [`socket`]: how a listening socket is made, and [`socket::Sharing`], the one variable;
-//! 3. [`worker`]: one worker's life: a runtime, the accept loop;
-//! 4. [`connection`]: one connection's life;
-//! 5. the two `main.rs`, side by side.
+//! 1. [`lesson::app`]: the web app, `GET /` -> `hello`;
+//! 2. [`lesson::socket`]: how a listening socket is made, and [`lesson::socket::Sharing`], the one
+//!    variable;
+//! 3. [`lesson::worker`]: one worker's life: a runtime, the accept loop;
+//! 4. [`lesson::connection`]: one connection's life;
+//! 5. the two `main.rs`, side by side; and [`parent::start`], by fork and by exec.
 //!
-//! Those lines call the rest, which can be left closed at a first reading.
+//! Those lines call the rest, which can be left closed at a first reading:
 //!
-//! What clients cannot do: stall ([`deadlines`]); confuse, with what HTTP forbids ([`guard`]);
-//! flood, until descriptors run out ([`accept_error`]) or all are kept ([`at_limit`]). What a server survives is decided in its
-//! [`parent`], which starts workers, watches, restarts, reloads and stops them. What a worker is told by
-//! it in [`orders`]; how a worker's own socket outlives it in [`handover`], and what its queue holds is
-//! served ([`drain_accept_queue`](mod@drain_accept_queue)).
-//!
-//! Who waits for connections where tokio cannot: a thread ([`waiter`]), or the event loop itself
-//! ([`parking`]). Who gets the next one: the parent's part in [`steering`], how loaded each worker is
-//! in [`lane`]. The policies themselves are the two servers'.
-//!
-//! The rest: who accepted what, in shared memory ([`scoreboard`]); what goes in and what comes out
-//! ([`options`], [`cli`], [`announce`], [`log`]); CPU time to order ([`burn`]), when ([`schedule`])
-//! and where ([`affinity`]); limits ([`limits`], [`rights`]), others there ([`port_owner`], [`systemd`]).
+//! | room | what is in it |
+//! |---|---|
+//! | [`accept`] | who waits for connections where tokio cannot: a thread, or the event loop itself; what to do without descriptors, and with all connections that a worker may have |
+//! | [`http`] | what clients cannot do: stall, and confuse with what HTTP forbids |
+//! | [`parent`] | starts workers, watches, restarts, reloads and stops them |
+//! | [`handover`] | what a worker is told by its parent, and how a worker's own socket outlives it |
+//! | [`steering`] | who gets the next connection where each has a socket of its own: the parent's part, and how loaded each worker is. The policies themselves are the two servers' |
+//! | [`scoreboard`] | who accepted what, in shared memory |
+//! | [`platform`] | rights, limits, CPUs and how the kernel schedules a process, systemd |
+//! | [`kernel`] | what the kernel tells of others |
+//! | [`cli`] | what goes in and what comes out: options, announcement, log |
+//! | [`lab`] | CPU time to order |
 
-pub mod accept_error;
-pub mod affinity;
-pub mod announce;
-pub mod at_limit;
-pub mod burn;
+pub mod accept;
 pub mod cli;
-pub mod connection;
-pub mod deadlines;
-pub mod drain_accept_queue;
-pub mod guard;
-pub mod handler;
 pub mod handover;
-pub mod lane;
-pub mod limits;
-pub mod log;
-pub mod options;
-pub mod orders;
+pub mod http;
+pub mod kernel;
+pub mod lab;
+pub mod lesson;
 pub mod parent;
-pub mod parking;
-pub mod port_owner;
-pub mod rights;
-pub mod schedule;
+pub mod platform;
 pub mod scoreboard;
-pub mod socket;
 pub mod steering;
-pub mod systemd;
-pub mod waiter;
-pub mod worker;

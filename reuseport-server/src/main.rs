@@ -7,11 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use common::options::Options;
+use common::cli::options::Options;
+use common::lesson::socket::{self, Sharing};
+use common::lesson::worker;
 use common::parent::start::{How, Start, as_worker};
 use common::parent::succession::inherit;
-use common::socket::{self, Sharing};
-use common::{cli, handover, log, parent, steering, systemd, worker};
+use common::platform::systemd;
+use common::{cli, handover, parent, steering};
 
 use steer::Steer;
 
@@ -37,7 +39,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli: Cli = cli::parse();
-    log::to_stderr();
+    cli::log::to_stderr();
     cli::main("reuseport-server", || run(cli))
 }
 

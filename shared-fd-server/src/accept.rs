@@ -4,11 +4,11 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use common::affinity::Affinity;
-use common::options::Options;
+use common::accept::waiter::{Sockets, Way};
+use common::cli::options::Options;
 use common::parent::start::WorkerContext;
-use common::schedule::Schedule;
-use common::waiter::{Sockets, Way};
+use common::platform::affinity::Affinity;
+use common::platform::schedule::Schedule;
 
 use crate::blocking::Blocking;
 use crate::exclusive::Exclusive;

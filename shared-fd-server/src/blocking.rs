@@ -16,14 +16,14 @@
 //!
 //! Whether accept(2) waits is a status flag, O_NONBLOCK, of the open file, and that one is shared by
 //! parent and workers, as the socket is. So all workers wait like this, or none; a worker cannot
-//! make it non-blocking for its last look at the queue either (see [`common::waiter`] for what it
+//! make it non-blocking for its last look at the queue either (see [`common::accept::waiter`] for what it
 //! does instead). Not used: SO_RCVTIMEO, which accept(2) heeds. It is shared as well, and whoever
 //! comes back from a timeout goes to the end of the queue.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
 
-use common::waiter::{Policy, Post};
+use common::accept::waiter::{Policy, Post};
 
 /// Sits in accept(2).
 pub struct Blocking;

@@ -23,7 +23,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 
-use common::waiter::{Policy, Post};
+use common::accept::waiter::{Policy, Post};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 /// After how long to look at the queue without having been woken, in milliseconds.

@@ -6,9 +6,9 @@
 //! back. How many the others have it reads in the scoreboard, which is shared memory; no word is
 //! exchanged.
 //!
-//! Nobody waits but the event loop itself, when it has nothing else to do ([`common::parking`]). So who is
+//! Nobody waits but the event loop itself, when it has nothing else to do ([`common::accept::parking`]). So who is
 //! awake anyway accepts without having been woken for it, and a connection costs no change of threads.
-//! Workers are scheduled as SCHED_BATCH ([`common::schedule`]): one that is woken while a core is busy
+//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): one that is woken while a core is busy
 //! lets others finish, and finds more to do when it comes to run. With many more workers than cores only
 //! some of them wait in line ([`crew`](crate::crew)).
 //!
@@ -37,9 +37,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use common::deadlines::TICK;
+use common::accept::parking::{Enter, Park, Place, Woken};
+use common::http::deadlines::TICK;
 use common::parent::start::WorkerContext;
-use common::parking::{Enter, Park, Place, Woken};
 use common::scoreboard::{Slot, State};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 

@@ -14,11 +14,13 @@ use std::process::ExitCode;
 use accept::Accept;
 use anyhow::{Context, Result};
 use clap::Parser;
-use common::options::Options;
+use common::cli::options::Options;
+use common::lesson::socket::{self, Sharing};
+use common::lesson::worker;
 use common::parent::start::{How, Start, WorkerContext, as_worker};
 use common::parent::succession::inherit;
-use common::socket::{self, Sharing};
-use common::{cli, log, parent, systemd, worker};
+use common::platform::systemd;
+use common::{cli, parent};
 
 /// Serves `hello` from worker processes that accept on one shared listening socket.
 #[derive(Parser)]
@@ -43,7 +45,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli: Cli = cli::parse();
-    log::to_stderr();
+    cli::log::to_stderr();
     cli::main("shared-fd-server", || run(cli))
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::state::{Action, Generation, Note, Socket, State, Transfer, Worker, WorkerState};
-use crate::lane::LANES;
+use crate::steering::lane::LANES;
 
 impl State {
     /// Orders what is due.

@@ -264,7 +264,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         parent.send(&Message::Adopt, &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
-        assert_eq!(crate::socket::inode(&descriptors[0]), crate::socket::inode(&listener));
+        assert_eq!(
+            crate::lesson::socket::inode(&descriptors[0]),
+            crate::lesson::socket::inode(&listener)
+        );
     }
 
     #[test]

@@ -21,11 +21,11 @@ use super::start::Start;
 use super::state::{Action, Event, Generation, Settings, State};
 use super::step::step;
 use super::succession::Successor;
-use crate::lane::Lanes;
-use crate::options::Options;
-use crate::rights::{self, Needs};
+use crate::cli::options::Options;
+use crate::platform::rights::{self, Needs};
+use crate::platform::{limits, systemd};
 use crate::scoreboard::ScoreboardOwner;
-use crate::{limits, systemd};
+use crate::steering::lane::Lanes;
 
 /// How many messages a worker may send that are no answer to an order. It has a few things to say of
 /// itself; one that goes on and on would keep the parent from everybody else.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::driver::{Driver, Process};
 use super::state::Note;
-use crate::announce::{Announced, announce};
-use crate::systemd;
+use crate::cli::announce::{Announced, announce};
+use crate::platform::systemd;
 
 impl Driver<'_> {
     pub(super) fn announce(&self) {

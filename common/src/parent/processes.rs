@@ -10,7 +10,7 @@ use super::driver::{Driver, Process, UNASKED};
 use super::start::{How, by_exec, by_fork};
 use super::state::{Event, Generation};
 use super::succession::Successor;
-use crate::affinity::{self, Affinity};
+use crate::platform::affinity::{self, Affinity};
 use crate::steering;
 
 impl Driver<'_> {

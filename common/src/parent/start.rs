@@ -22,10 +22,10 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::channel::{Channel, Message};
 use super::signals;
 use super::succession::Inherited;
-use crate::lane::{Lane, Lanes};
-use crate::rights::{self, User};
+use crate::platform::rights::{self, User};
 use crate::scoreboard::{OwnSlot, ScoreboardOwner, Slots};
 use crate::steering::Steering;
+use crate::steering::lane::{Lane, Lanes};
 
 /// How a program starts its workers.
 pub struct Start<'a> {
@@ -34,7 +34,7 @@ pub struct Start<'a> {
     /// The listening socket that all workers share; `None` where each has its own.
     pub listener: Option<TcpListener>,
     /// What keeps the address for workers that have sockets of their own, see
-    /// [`reserve`](crate::socket::reserve).
+    /// [`reserve`](crate::lesson::socket::reserve).
     pub reservation: Option<TcpListener>,
     /// What this server got from the one that it succeeds, if it does.
     pub inherited: Option<Inherited>,

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::affinity;
 use crate::parent::backoff::Backoff;
+use crate::platform::affinity;
 
 /// As many workers as `--workers` allows; SIGTTIN does not go beyond it either.
 pub const MOST_WORKERS: usize = 1024;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 
-use common::affinity::{cpus, pin_to};
+use common::platform::affinity::{cpus, pin_to};
 use nix::sys::signal::Signal;
 use procfs::process::Process;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::limits::raise_open_files;
+use common::platform::limits::raise_open_files;
 use nix::sys::signal::Signal;
 use procfs::process::{FDTarget, Process};
 

@@ -1,8 +1,8 @@
 //! What RFC 9112 asks of a server, sections 2 to 7, in a table over raw sockets.
 //!
 //! A row expects what the RFC permits; where that is more than one thing, the row lists them all.
-//! `by` names who decides: hyper, the app's router (axum), or this project ([`common::guard`] and
-//! [`common::connection`]).
+//! `by` names who decides: hyper, the app's router (axum), or this project ([`common::http::guard`] and
+//! [`common::lesson::connection`]).
 
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

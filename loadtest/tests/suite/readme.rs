@@ -144,9 +144,9 @@ fn every_link_to_a_line_leads_to_the_code_that_it_names() {
 fn the_reading_path_is_short() {
     let files = [
         "common/src/lib.rs",
-        "common/src/handler.rs",
-        "common/src/socket.rs",
-        "common/src/worker.rs",
+        "common/src/lesson/app.rs",
+        "common/src/lesson/socket.rs",
+        "common/src/lesson/worker.rs",
         "shared-fd-server/src/main.rs",
         "reuseport-server/src/main.rs",
     ];

@@ -312,11 +312,11 @@ fn auto_is_a_worker_for_each_cpu_of_the_mask_and_no_more_than_the_quota() {
         command.arg(program(name)).args(["--port", "0", "--workers", "auto"]);
         Server::from(command).workers().len()
     };
-    let cpus = common::limits::usable_cpus();
+    let cpus = common::platform::limits::usable_cpus();
     for name in SERVERS {
         assert_eq!(workers(Command::new("env"), name), cpus);
         let mut one = Command::new("taskset");
-        one.args(["--cpu-list", &common::affinity::cpus().unwrap()[0].to_string()]);
+        one.args(["--cpu-list", &common::platform::affinity::cpus().unwrap()[0].to_string()]);
         assert_eq!(workers(one, name), 1);
     }
     // A control group with nine tenths of a CPU: one worker.

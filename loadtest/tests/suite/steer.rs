@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use common::lane::room;
 use common::scoreboard::{Counter, Slot, State};
+use common::steering::lane::room;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Protocol, Socket, Type};
 

@@ -18,8 +18,8 @@
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
-use common::lane::Lanes;
 use common::steering::Steering;
+use common::steering::lane::Lanes;
 use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 

@@ -2,7 +2,7 @@
 //!
 //! The program ([`program`]) runs in the kernel for every SYN (`bpf_run_sk_reuseport`, called by
 //! `reuseport_select_sock`; Linux 4.19, commit 2dbb9b9e6df6). It reads how loaded each worker is from
-//! memory that the workers map and write to ([`common::lane`]), chooses the least loaded, and counts
+//! memory that the workers map and write to ([`common::steering::lane`]), chooses the least loaded, and counts
 //! the connection there at once. The sockets it chooses from lie in a map of their own, by the
 //! worker's lane and not by the kernel's numbers, so that nothing is renumbered when one closes: a
 //! socket that closes leaves the map by itself.
@@ -13,10 +13,10 @@
 //! net.ipv4.tcp_migrate_req.
 //!
 //! To spread connections thinly is to wake a worker for nearly each of them. So workers are scheduled as
-//! SCHED_BATCH ([`common::schedule`]): who is woken while a core is busy waits for its turn, and finds more
+//! SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits for its turn, and finds more
 //! to do then.
 //!
-//! And they are pinned to CPUs ([`common::affinity`]), if each CPU gets one at least: of equals the program
+//! And they are pinned to CPUs ([`common::platform::affinity`]), if each CPU gets one at least: of equals the program
 //! chooses one of the CPU on which the connection's packets arrive. Both can be switched off.
 //!
 //! When it goes wrong:
@@ -42,9 +42,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Error, Result, bail};
 use caps::Capability;
-use common::lane::{Lanes, Line};
-use common::rights;
+use common::platform::rights;
 use common::steering::Steering;
+use common::steering::lane::{Lanes, Line};
 use nix::errno::Errno;
 
 use super::bpf::{self, Kind};

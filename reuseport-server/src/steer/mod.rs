@@ -22,9 +22,9 @@ mod random;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use common::affinity::Affinity;
-use common::options::Options;
-use common::schedule::Schedule;
+use common::cli::options::Options;
+use common::platform::affinity::Affinity;
+use common::platform::schedule::Schedule;
 use common::steering::Steering;
 
 use classic::Classic;

@@ -25,13 +25,13 @@
 //! might serve faster, but a rule of "always the first" would feed it as long as it is fast enough,
 //! and others would not be asked before it falls behind.
 //!
-//! But first of equals a worker of this CPU, if workers are pinned ([`common::affinity`]): that is where
+//! But first of equals a worker of this CPU, if workers are pinned ([`common::platform::affinity`]): that is where
 //! the connection's packets arrive, on loopback because its client runs here, and behind a network card
 //! because its queue for this connection interrupts here. So a request need not wake somebody on another
 //! CPU, nor its data move between two caches. Only of equals: to give the workers of this CPU more than
 //! others would be the policy `cpu`, and its trap.
 //!
-//! With many more workers than cores there is `room` ([`common::lane::room`]), and a worker that has
+//! With many more workers than cores there is `room` ([`common::steering::lane::room`]), and a worker that has
 //! accepted or ended a connection a moment ago is filled up to it before another is woken. It has a
 //! core, or is next in line for one; another would have to be woken, and would do nothing that this
 //! one could not. One that blocks does not stay awake by that measure, and is given no more. First
@@ -51,7 +51,7 @@
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use common::lane::{CLOSED, Header, LANES, Line};
+use common::steering::lane::{CLOSED, Header, LANES, Line};
 
 use crate::steer::assembler::Calculate::{
     Add, And, ExclusiveOr, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
@@ -309,7 +309,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
 mod tests {
     use super::*;
     use crate::steer::assembler::ADD_ATOMICALLY;
-    use common::lane::ANYWHERE;
+    use common::steering::lane::ANYWHERE;
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -15,7 +15,7 @@
 //! gets no answer to it. HTTP knows that: RFC 9112, section 9.3.1, has clients repeat such a request by
 //! themselves if it is idempotent. What can be done here is to keep the moment short. A connection is not
 //! ended where it is chosen, but by its own task, once that has asked the kernel and nothing has come
-//! ([`Timed`](crate::deadlines::Timed)); a request that waits is answered, and the connection stays. What
+//! ([`Timed`](crate::http::deadlines::Timed)); a request that waits is answered, and the connection stays. What
 //! remains is the time between that question and close(2), some microseconds, and the way to the client
 //! and back. `clients.rs` of the test suite measures it: of 320 requests that were sent in such moments, by
 //! clients that look first whether their connection has ended, 266 were answered, 54 clients saw that it
@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::worker::Worker;
+use crate::lesson::worker::Worker;
 
 impl Worker {
     /// Beyond the limit connections wait in the accept queue, where they cost nothing; for them those are

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use crate::affinity::Affinity;
-use crate::limits;
 use crate::parent::state::MOST_WORKERS;
-use crate::rights::User;
-use crate::schedule::Schedule;
+use crate::platform::affinity::Affinity;
+use crate::platform::limits;
+use crate::platform::rights::User;
+use crate::platform::schedule::Schedule;
 
 /// Options of both servers. Each can also be set through the environment variable its help names;
 /// the command line wins.

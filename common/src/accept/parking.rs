@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The other way round would not do: through tokio's instance watching ours, the kernel passes a
-//! wake-up on to everybody. A thread that waits, as [`waiter`](crate::waiter) has it, would do, at two more
+//! wake-up on to everybody. A thread that waits, as [`waiter`](crate::accept::waiter) has it, would do, at two more
 //! context switches for each connection: one to wake it, one to wake the event loop.
 //!
 //! - **Timers.** Those of tokio do not end the sleep here. The one that must, the worker's tick, is
@@ -35,12 +35,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::accept_error;
-use crate::at_limit::make_room;
-use crate::connection::ConnectionGuard;
-use crate::deadlines::TICK;
-use crate::waiter::accept;
-use crate::worker::Worker;
+use crate::accept::accept_error;
+use crate::accept::at_limit::make_room;
+use crate::accept::waiter::accept;
+use crate::http::deadlines::TICK;
+use crate::lesson::connection::ConnectionGuard;
+use crate::lesson::worker::Worker;
 
 /// How long a busy loop may go without a look at the accept queue.
 const LOOK: Duration = Duration::from_millis(5);

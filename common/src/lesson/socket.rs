@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result};
 use nix::sys::stat::fstat;
 use socket2::{Domain, Socket, Type};
 
-use crate::port_owner;
+use crate::kernel::port_owner;
 
 /// Who accepts from a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

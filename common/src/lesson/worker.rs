@@ -11,19 +11,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::accept_error;
-use crate::connection::{self, ConnectionGuard};
-use crate::deadlines::{Deadlines, TICK};
-use crate::drain_accept_queue::drain_accept_queue;
-use crate::handler::App;
-use crate::lane::Lane;
-use crate::options::Options;
-use crate::orders::{Order, Orders, watch};
+use crate::accept::accept_error;
+use crate::accept::drain_accept_queue::drain_accept_queue;
+use crate::accept::waiter::{self, Sockets, Waiter};
+use crate::cli::options::Options;
+use crate::handover::orders::{Order, Orders, watch};
+use crate::http::deadlines::{Deadlines, TICK};
+use crate::lesson::app::App;
+use crate::lesson::connection::{self, ConnectionGuard};
+use crate::lesson::socket;
 use crate::parent::channel::Message;
 use crate::parent::start::WorkerContext;
 use crate::scoreboard::{OwnSlot, State};
-use crate::socket;
-use crate::waiter::{self, Sockets, Waiter};
+use crate::steering::lane::Lane;
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
 pub struct Worker {
@@ -49,7 +49,7 @@ pub struct Worker {
 pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
     context.slot.occupy();
     options.schedule.map_or(Ok(()), |way| way.set())?;
-    context.cpu.map_or(Ok(()), crate::affinity::pin_to)?;
+    context.cpu.map_or(Ok(()), crate::platform::affinity::pin_to)?;
     context.give_up_rights(options.user.as_ref())?; // it has its sockets
     // Leaked, so that no request and no connection has to count a reference to it.
     let worker: &'static Worker = Box::leak(Box::new(Worker {

@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::at_limit::is_readable;
-use crate::guard::Lengths;
-use crate::options::Options;
+use crate::accept::at_limit::is_readable;
+use crate::cli::options::Options;
+use crate::http::guard::Lengths;
 
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(250);

@@ -14,6 +14,8 @@
 //! The parent only makes the line between the two. If it held the sockets itself, the queue of a
 //! worker that crashed would live on with nobody to answer it.
 
+pub mod orders;
+
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;

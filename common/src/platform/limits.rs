@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::affinity;
+use crate::platform::affinity;
 
 /// Raises the soft limit of open files to the hard one. Every connection is a file, and the usual
 /// soft limit of 1024 is there for programs that use select(2), which these do not.

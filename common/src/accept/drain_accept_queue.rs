@@ -6,9 +6,9 @@ use std::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
-use crate::accept_error;
-use crate::connection::ConnectionGuard;
-use crate::worker::Worker;
+use crate::accept::accept_error;
+use crate::lesson::connection::ConnectionGuard;
+use crate::lesson::worker::Worker;
 
 /// Connections that are accepted at a time, before those that are there have their turn.
 const AT_ONCE: usize = 16;

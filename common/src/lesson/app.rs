@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_service::Service;
 
-use crate::burn::burn;
-use crate::options::Options;
+use crate::cli::options::Options;
+use crate::lab::burn::burn;
 
 /// The longest a lab route may take: anyone who reaches the port can ask for it.
 const LAB_LIMIT: Duration = Duration::from_secs(1);

@@ -9,6 +9,8 @@
 //! The parent closes the socket again at once. If it held it, the queue of a worker that crashed
 //! would live on with nobody to answer it.
 
+pub mod lane;
+
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,8 +18,8 @@ use anyhow::{Context, Result, ensure};
 use caps::Capability;
 use socket2::{SockRef, Type};
 
-use crate::lane::Lanes;
 use crate::parent::channel::{Channel, Message};
+use crate::steering::lane::Lanes;
 
 /// In a worker: sends the parent its socket, and waits until the parent has done its part. So whoever
 /// sees a worker serve sees one that is steered to.

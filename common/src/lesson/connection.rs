@@ -14,9 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 
-use crate::deadlines::{ConnectionPhase, Notes, Timed};
-use crate::guard;
-use crate::worker::Worker;
+use crate::http::deadlines::{ConnectionPhase, Notes, Timed};
+use crate::http::guard;
+use crate::lesson::worker::Worker;
 
 /// A request's head may have so many bytes.
 const MAX_HEAD: usize = 16 * 1024;

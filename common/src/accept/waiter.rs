@@ -39,12 +39,12 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::accept_error;
-use crate::at_limit::is_readable;
-use crate::connection::ConnectionGuard;
-use crate::drain_accept_queue;
-use crate::parking;
-use crate::worker::Worker;
+use crate::accept::accept_error;
+use crate::accept::at_limit::is_readable;
+use crate::accept::drain_accept_queue;
+use crate::accept::parking;
+use crate::lesson::connection::ConnectionGuard;
+use crate::lesson::worker::Worker;
 
 /// Connections that may be on their way from the thread to the event loop.
 const HAND_OVER: usize = 1;

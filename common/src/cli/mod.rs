@@ -1,5 +1,9 @@
 //! The command line's manners: one clear line for every error, and a status that says so.
 
+pub mod announce;
+pub mod log;
+pub mod options;
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -1,0 +1,3 @@
+//! What the kernel tells of others.
+
+pub mod port_owner;
