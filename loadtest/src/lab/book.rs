@@ -78,7 +78,7 @@ mod tests {
             let page = experiment.page().unwrap_or_else(|e| panic!("{}: {e}", experiment.name));
             assert!(page.question.ends_with('?'), "{}", page.question);
             for claim in items(experiment.text, "Claims").concat() {
-                assert_eq!(claim.matches('|').count(), 3, "{claim}");
+                assert_eq!(claim.matches('|').count(), 4, "{claim}");
             }
             for text in
                 ["Answer", "Advice"].map(|list| items(experiment.text, list)).concat().concat()

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::criterion::Criterion;
 pub use crate::lab::criterion::Verdict;
+use crate::lab::criterion::judge;
+use crate::lab::figure::Figures;
 use crate::lab::page::{Page, items, said};
 use crate::report::model::{Picture, Table};
 
@@ -73,28 +74,28 @@ pub struct Claim {
 
 impl Findings {
     /// The claims that a page lists, each judged by its criterion, and what the page says of them
-    /// with these figures. The word beside a criterion says why a figure of it may be missing; it may
-    /// be empty.
-    pub fn of(page: &str, by: &[(&Criterion, &str)], figures: &[(&str, String)]) -> Self {
-        let met: Vec<Option<bool>> = by.iter().map(|(criterion, _)| criterion.met()).collect();
-        let listed = items(page, "Claims").concat();
-        debug_assert_eq!(listed.len(), by.len(), "a criterion for each claim");
-        let claim = |(item, (criterion, missing)): (&String, &(&Criterion, &str))| {
+    /// with these figures. `missing` says of the claims why a figure may be missing.
+    pub fn of(page: &str, figures: &Figures, missing: &[&str]) -> Self {
+        let (mut claims, mut met) = (Vec::new(), Vec::new());
+        for (place, item) in items(page, "Claims").concat().iter().enumerate() {
             let mut fields = item.split('|').map(|field| field.trim().to_owned());
             let mut next = || fields.next().unwrap_or_default();
-            Claim {
-                source: next(),
-                url: Some(next()).filter(|url| !url.is_empty()),
-                claim: next(),
-                theirs: next(),
-                ours: criterion.figures(),
-                limit: criterion.limits(),
-                verdict: criterion.verdict(missing),
-            }
-        };
+            let (source, url, claim, theirs) = (next(), next(), next(), next());
+            let judged = judge(&next(), figures, missing.get(place).unwrap_or(&""));
+            met.push(judged.met);
+            claims.push(Claim {
+                claim,
+                source,
+                url: Some(url).filter(|url| !url.is_empty()),
+                theirs,
+                ours: judged.figures,
+                limit: judged.limits,
+                verdict: judged.verdict,
+            });
+        }
         Self {
             answer: said(page, "Answer", &met, figures),
-            claims: listed.iter().zip(by).map(claim).collect(),
+            claims,
             advice: said(page, "Advice", &met, figures),
             ..Self::default()
         }

@@ -1,7 +1,18 @@
-//! What must be found for a claim to hold: one value gives the figure, the limit and the verdict.
+//! What must be found for a claim to hold, as the claim's page has it: what was found, and in brackets
+//! where that must lie.
+//!
+//! `own sockets {own} [below 0.5], shared {shared} [at least 0.7]` holds if the whole interval of each
+//! number, or a number without one, lies where it must. Where the second bracket says `or at least 0.7`
+//! one of them is enough. A bracket is about the first number before it, or about the one that it begins
+//! with: `[{p} at least 0.01]`. A limit is a number, a part (`90 %`) or a figure. There are also
+//!
+//! - `nearly 90 %`, for a part of all: the figure itself at the limit or above it. It does not hold if
+//!   the whole interval lies below; a part that is nearly all has an interval that reaches down far.
+//! - `is 1 socket`, for what is no number: in words what must be so.
 
 use serde::{Deserialize, Serialize};
 
+use crate::lab::figure::{Figures, emptied, filled, first_number};
 use crate::statistics::estimate::Estimate;
 
 /// The reason that nothing follows from a figure with an interval across its limit.
@@ -10,6 +21,9 @@ const ACROSS: &str = "the interval lies on both sides of the limit; more rounds,
 
 /// The reason that nothing follows from a figure that is not there.
 const UNKNOWN: &str = "it was not measured";
+
+/// What a limit begins with. `is` is about a fact, which is 1 if it is so.
+const WORDS: [&str; 6] = ["below ", "at least ", "above ", "at most ", "nearly ", "is "];
 
 /// Whether a claim holds here.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -23,277 +37,192 @@ pub enum Verdict {
     NotDecidable(String),
 }
 
-/// Where a figure must lie; with all of its interval, if it has one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)] // the names say it
-pub enum Limit {
-    Below(f64),
-    AtLeast(f64),
-    Above(f64),
-    AtMost(f64),
-    /// A part of all: the figure itself at a number or above it. It does not hold if the whole
-    /// interval lies below; a part that is nearly all has an interval that reaches down far.
-    Nearly(f64),
-}
-
-/// How a figure is shown.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
-    Digits(usize),
-    Percent,
-}
-
-/// A figure that is held against a limit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
-    /// What it is, with `{}` in place of the number.
-    label: String,
-    found: Estimate,
-    form: Form,
-}
-
-/// What must be so.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Criterion {
-    /// One figure lies where it must.
-    One(Figure, Limit),
-    /// All of these.
-    All(Vec<Criterion>),
-    /// One of these at least.
-    Any(Vec<Criterion>),
-    /// What is no figure: what was found, what is wanted, and whether it is so.
-    Fact(String, String, Option<bool>),
-}
-
-/// A figure that was estimated, shown with two digits of the fraction.
-pub fn estimated(label: impl Into<String>, found: Estimate) -> Figure {
-    Figure { label: label.into(), found, form: Form::Digits(2) }
-}
-
-/// A figure without an interval: a count, or what is judged without one.
-pub fn exact(label: impl Into<String>, value: f64) -> Figure {
-    estimated(label, Estimate::exact(value)).digits(0)
-}
-
-impl Figure {
-    /// With so many digits of the fraction.
-    pub fn digits(self, digits: usize) -> Self {
-        Self { form: Form::Digits(digits), ..self }
-    }
-
-    /// A part of the whole, in percent.
-    pub fn in_percent(self) -> Self {
-        Self { form: Form::Percent, ..self }
-    }
-
-    /// The criterion that it lies where it must.
-    pub fn must_be(self, limit: Limit) -> Criterion {
-        Criterion::One(self, limit)
-    }
-}
-
-impl Form {
-    fn show(self, Estimate { value, interval }: Estimate) -> String {
-        let (digits, scale, unit) = match self {
-            Self::Digits(digits) => (digits, 1.0, ""),
-            Self::Percent => (0, 100.0, " %"),
-        };
-        let show = |number: f64| format!("{:.digits$}", number * scale);
-        match interval {
-            _ if value.is_nan() => "-".into(),
-            Some([low, high]) => {
-                format!("{}{unit} ({} to {})", show(value), show(low), show(high))
-            }
-            None => show(value) + unit,
-        }
-    }
-}
-
-impl Limit {
-    /// The limit in a word, and its number.
-    fn parts(self) -> (&'static str, f64) {
-        match self {
-            Self::Below(at) => ("below", at),
-            Self::AtLeast(at) | Self::Nearly(at) => ("at least", at),
-            Self::Above(at) => ("above", at),
-            Self::AtMost(at) => ("at most", at),
-        }
-    }
-
-    fn met(self, found: Estimate) -> Option<bool> {
-        match self {
-            Self::Below(limit) => found.at_least(limit).map(|it| !it),
-            Self::AtLeast(limit) => found.at_least(limit),
-            Self::Above(limit) => found.at_most(limit).map(|it| !it),
-            Self::AtMost(limit) => found.at_most(limit),
-            Self::Nearly(limit) if found.value >= limit => Some(true),
-            Self::Nearly(limit) => found.at_least(limit).filter(|it| !it),
-        }
-    }
-
-    fn words(self, Figure { found, form, .. }: &Figure) -> String {
-        let (words, number) = self.parts();
-        let mut shown = match form {
-            Form::Digits(_) => format!("{number:.3}"),
-            Form::Percent => form.show(Estimate::exact(number)),
-        };
-        if shown.contains('.') {
-            shown.truncate(shown.trim_end_matches('0').trim_end_matches('.').len());
-        }
-        let is_of_all = found.interval.is_some() && !matches!(self, Self::Nearly(_));
-        format!("{}{words} {shown}", if is_of_all { "whole interval " } else { "" })
-    }
-}
-
-impl Criterion {
+/// What became of a criterion.
+#[derive(Debug)]
+pub struct Judged {
     /// What was found, in words.
-    pub fn figures(&self) -> String {
-        match self {
-            Self::One(figure, _) => figure.label.replace("{}", &figure.form.show(figure.found)),
-            Self::All(all) | Self::Any(all) => joined(all, ", ", Self::figures),
-            Self::Fact(found, ..) => found.clone(),
-        }
-    }
-
+    pub figures: String,
     /// What must be so, in words.
-    pub fn limits(&self) -> String {
-        let (all, between, of_them) = match self {
-            Self::One(figure, limit) => return limit.words(figure),
-            Self::Fact(_, wanted, _) => return wanted.clone(),
-            Self::All(all) => (all, "; ", "each of them"),
-            Self::Any(all) => (all, "; or ", "one of them"),
-        };
-        let first = all.first().map(Self::limits).unwrap_or_default();
-        if all.iter().all(|one| one.limits() == first) {
-            return format!("{of_them}: {first}");
-        }
-        joined(all, between, |one| match one {
-            Self::One(figure, limit) => {
-                format!("{}: {}", figure.label.replace("{}", "").trim(), limit.words(figure))
-            }
-            other => other.limits(),
-        })
-    }
-
+    pub limits: String,
     /// Whether it is so; `None` if it cannot be told.
-    pub fn met(&self) -> Option<bool> {
-        let among = |all: &[Self], decides: bool| {
-            let met: Vec<_> = all.iter().map(Self::met).collect();
-            match () {
-                () if met.contains(&Some(decides)) => Some(decides),
-                () if met.contains(&None) => None,
-                () => Some(!decides),
-            }
+    pub met: Option<bool>,
+    /// The same as a verdict.
+    pub verdict: Verdict,
+}
+
+/// One bracket.
+struct Condition {
+    /// What it is about.
+    label: String,
+    words: String,
+    met: Option<bool>,
+    is_known: bool,
+}
+
+/// Judges figures by a criterion; `missing` says why one is not there, or is empty.
+pub fn judge(criterion: &str, figures: &Figures, missing: &str) -> Judged {
+    let (mut found, mut all) = (String::new(), Vec::new());
+    let one_is_enough = criterion.contains("[or ");
+    for part in criterion.split_inclusive(']') {
+        let (text, limit) = part.trim_end_matches(']').split_once('[').unwrap_or((part, ""));
+        found += &filled(text.trim_end(), figures).0;
+        all.push(Condition::of(text, limit.trim_start_matches("or "), figures));
+    }
+    let (among, between) = if one_is_enough { ("one", "; or ") } else { ("each", "; ") };
+    let limits = match &all[..] {
+        [one] => one.words.clone(),
+        all if all.iter().all(|one| one.words == all[0].words) => {
+            format!("{among} of them: {}", all[0].words)
+        }
+        all => {
+            let each = all.iter().map(|Condition { label, words, .. }| format!("{label}: {words}"));
+            each.collect::<Vec<_>>().join(between)
+        }
+    };
+    let any = |met| all.iter().any(|one| one.met == met);
+    let met = match () {
+        () if any(Some(one_is_enough)) => Some(one_is_enough),
+        () if any(None) => None,
+        () => Some(!one_is_enough),
+    };
+    let reason = match all.iter().all(|one| one.is_known) {
+        true => ACROSS,
+        false if missing.is_empty() => UNKNOWN,
+        false => missing,
+    };
+    let verdict = match met {
+        Some(true) => Verdict::Reproduced,
+        Some(false) => Verdict::NotReproduced,
+        None => Verdict::NotDecidable(reason.into()),
+    };
+    Judged { figures: found, limits, met, verdict }
+}
+
+impl Condition {
+    fn of(text: &str, limit: &str, figures: &Figures) -> Self {
+        let (about, limit) = match limit.split_once("} ") {
+            Some((figure, limit)) => (figure, limit),
+            None => (text, limit),
         };
-        match self {
-            Self::One(figure, limit) => limit.met(figure.found),
-            Self::Fact(_, _, met) => *met,
-            Self::All(all) => among(all, false),
-            Self::Any(all) => among(all, true),
-        }
-    }
-
-    /// The verdict; `missing` says why a figure is not there, or is empty.
-    pub fn verdict(&self, missing: &str) -> Verdict {
-        let reason = match self.is_known() {
-            true => ACROSS,
-            false if missing.is_empty() => UNKNOWN,
-            false => missing,
+        let word = WORDS.into_iter().find(|word| limit.starts_with(word));
+        debug_assert!(word.is_some(), "'{text}' has no limit, but '{limit}'");
+        let (word, limit) = limit.split_at(word.unwrap_or_default().len());
+        let found = first_number(about, figures).unwrap_or(Estimate::exact(f64::NAN));
+        let (number, shown) = match limit.strip_suffix(" %") {
+            _ if word == "is " => (1.0, limit.to_owned()),
+            Some(part) => (part.parse().unwrap_or(f64::NAN) / 100.0, limit.to_owned()),
+            None => match first_number(limit, figures) {
+                Some(Estimate { value, .. }) => {
+                    let digits = format!("{value:.3}");
+                    (value, digits.trim_end_matches('0').trim_end_matches('.').to_owned())
+                }
+                None => (limit.parse().unwrap_or(f64::NAN), limit.to_owned()),
+            },
         };
-        match self.met() {
-            Some(true) => Verdict::Reproduced,
-            Some(false) => Verdict::NotReproduced,
-            None => Verdict::NotDecidable(reason.into()),
+        let whole = if found.interval.is_some() { "whole interval " } else { "" };
+        Self {
+            label: emptied(text).trim_matches([',', ' ']).into(),
+            words: match word {
+                "is " => shown,
+                "nearly " => format!("at least {shown}"),
+                word => format!("{whole}{word}{shown}"),
+            },
+            met: match word {
+                "below " => found.at_least(number).map(|it| !it),
+                "above " => found.at_most(number).map(|it| !it),
+                "at most " => found.at_most(number),
+                "nearly " if found.value >= number => Some(true),
+                "nearly " => found.at_least(number).filter(|it| !it),
+                _ => found.at_least(number),
+            },
+            is_known: !found.value.is_nan() && !number.is_nan(),
         }
     }
-
-    fn is_known(&self) -> bool {
-        match self {
-            Self::One(figure, limit) => !figure.found.value.is_nan() && !limit.parts().1.is_nan(),
-            Self::All(all) | Self::Any(all) => all.iter().all(Self::is_known),
-            Self::Fact(_, _, met) => met.is_some(),
-        }
-    }
-}
-
-fn joined(all: &[Criterion], between: &str, words: impl Fn(&Criterion) -> String) -> String {
-    all.iter().map(words).collect::<Vec<_>>().join(between)
-}
-
-/// In words, with so many digits of the fraction: `0.95 (0.93 to 0.97)`; a dash if it is not known.
-pub fn words(found: Estimate, digits: usize) -> String {
-    Form::Digits(digits).show(found)
-}
-
-/// The figure without its interval.
-pub fn alone(found: Estimate, digits: usize) -> String {
-    words(Estimate::exact(found.value), digits)
-}
-
-/// A part in percent: `95 % (93 to 97)`; a dash if it is not known.
-pub fn percent(found: Estimate) -> String {
-    Form::Percent.show(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Limit::{Above, AtLeast, AtMost, Below, Nearly};
     use super::*;
+    use crate::lab::figure::Figure;
 
-    const NOTHING: Estimate = Estimate { value: f64::NAN, interval: None };
+    const NOTHING: Figure = Figure::Number(Estimate { value: f64::NAN, interval: None });
 
-    fn between(low: f64, high: f64) -> Estimate {
-        Estimate { value: (low + high) / 2.0, interval: Some([low, high]) }
+    fn between(low: f64, high: f64) -> Figure {
+        Estimate { value: (low + high) / 2.0, interval: Some([low, high]) }.into()
     }
 
     #[test]
     fn an_interval_lies_on_one_side_of_a_limit_or_on_the_other_or_across() {
         for (limit, on_one, on_the_other, across) in [
-            (Below(0.8), [0.5, 0.7], [0.8, 1.1], [0.7, 0.9]),
-            (AtLeast(0.8), [0.8, 1.1], [0.5, 0.7], [0.7, 0.8]),
-            (Above(1.0), [1.1, 1.2], [0.8, 1.0], [1.0, 1.1]),
-            (AtMost(1.0), [0.8, 1.0], [1.1, 1.2], [0.8, 1.1]),
-            (Nearly(0.9), [0.85, 0.99], [0.2, 0.8], [0.7, 0.95]),
+            ("below 0.8", [0.5, 0.7], [0.8, 1.1], [0.7, 0.9]),
+            ("at least 0.8", [0.8, 1.1], [0.5, 0.7], [0.7, 0.8]),
+            ("above 1", [1.1, 1.2], [0.8, 1.0], [1.0, 1.1]),
+            ("at most 1", [0.8, 1.0], [1.1, 1.2], [0.8, 1.1]),
+            ("nearly 90 %", [0.85, 0.99], [0.2, 0.8], [0.7, 0.95]),
         ] {
-            let met = |[low, high]: [f64; 2]| limit.met(between(low, high));
-            assert_eq!(met(on_one), Some(true), "{limit:?}");
-            assert_eq!(met(on_the_other), Some(false), "{limit:?}");
-            assert_eq!(met(across), None, "{limit:?}");
-            assert_eq!(limit.met(NOTHING), None, "{limit:?}");
+            let met = |found| judge(&format!("{{it}} [{limit}]"), &[("it", found)], "").met;
+            assert_eq!(met(between(on_one[0], on_one[1])), Some(true), "{limit}");
+            assert_eq!(met(between(on_the_other[0], on_the_other[1])), Some(false), "{limit}");
+            assert_eq!(met(between(across[0], across[1])), None, "{limit}");
+            assert_eq!(met(NOTHING), None, "{limit}");
         }
-        assert_eq!(AtMost(0.0).met(Estimate::exact(0.0)), Some(true));
+        assert_eq!(judge("{it} [at most 0]", &[("it", 0.0.into())], "").met, Some(true));
     }
 
     #[test]
     fn all_must_be_so_and_of_any_one_is_enough() {
-        let one = |value| exact("", value).must_be(Above(0.0));
         for (values, all, any) in [
             ([1.0, 1.0], Some(true), Some(true)),
             ([f64::NAN, -1.0], Some(false), None),
             ([1.0, f64::NAN], None, Some(true)),
             ([-1.0, -1.0], Some(false), Some(false)),
         ] {
-            assert_eq!(Criterion::All(values.map(one).into()).met(), all, "{values:?}");
-            assert_eq!(Criterion::Any(values.map(one).into()).met(), any, "{values:?}");
+            let figures = [("a", values[0].into()), ("b", values[1].into())];
+            let met = |criterion| judge(criterion, &figures, "").met;
+            assert_eq!(met("{a} [above 0], {b} [above 0]"), all, "{values:?}");
+            assert_eq!(met("{a} [above 0], {b} [or above 0]"), any, "{values:?}");
         }
     }
 
     #[test]
-    fn figure_limit_and_verdict_come_from_one_value() {
-        let narrow = estimated("stdev {} times", between(0.4, 0.6)).must_be(Below(0.824));
-        assert_eq!(narrow.figures(), "stdev 0.50 (0.40 to 0.60) times");
-        assert_eq!(narrow.limits(), "whole interval below 0.824");
-        let own = estimated("own {}", between(0.94, 0.96)).in_percent().must_be(AtLeast(0.5));
-        let both = Criterion::All(vec![own, exact("{} lost", 3.0).must_be(AtMost(0.0))]);
-        assert_eq!(both.figures(), "own 95 % (94 to 96), 3 lost");
-        assert_eq!(both.limits(), "own: whole interval at least 50 %; lost: at most 0");
-        assert_eq!(both.verdict(""), Verdict::NotReproduced);
-        let same = Criterion::Any(vec![narrow.clone(), narrow]);
-        assert_eq!(same.limits(), "one of them: whole interval below 0.824");
-        let across = estimated("{}", between(1.0, 3.0)).must_be(Above(2.0));
-        assert_eq!(across.verdict("no"), Verdict::NotDecidable(ACROSS.into()));
-        let missing = estimated("{}", NOTHING).must_be(Above(2.0));
-        assert_eq!(missing.figures(), "-");
-        assert_eq!(missing.verdict("needs root"), Verdict::NotDecidable("needs root".into()));
+    fn figures_limits_and_verdict_come_from_one_text() {
+        let figures = [
+            ("narrow", between(0.4, 0.6)),
+            ("own", between(0.94, 0.96)),
+            ("lost", 3.0.into()),
+            ("wide", between(1.0, 3.0)),
+            ("half", 1.5.into()),
+            ("nothing", NOTHING),
+            ("sockets", "1 socket".to_owned().into()),
+            ("one", Some(true).into()),
+        ];
+        let across = Verdict::NotDecidable(ACROSS.into());
+        for (criterion, found, limits, verdict) in [
+            (
+                "stdev {narrow} times [below 0.824]",
+                "stdev 0.50 (0.40 to 0.60) times",
+                "whole interval below 0.824",
+                Verdict::Reproduced,
+            ),
+            (
+                "own {own:%} [at least 50 %], {lost:0} lost [at most 0]",
+                "own 95 % (94 to 96), 3 lost",
+                "own: whole interval at least 50 %; lost: at most 0",
+                Verdict::NotReproduced,
+            ),
+            (
+                "{narrow:1 alone} [below 0.824], {narrow:1} [or below 0.824]",
+                "0.5, 0.5 (0.4 to 0.6)",
+                "one of them: whole interval below 0.824",
+                Verdict::Reproduced,
+            ),
+            ("{wide:0} [above {half}]", "2 (1 to 3)", "whole interval above 1.5", across),
+            ("{nothing} [above 2]", "-", "above 2", Verdict::NotDecidable("needs root".into())),
+            ("{sockets} [{one} is 1 socket]", "1 socket", "1 socket", Verdict::Reproduced),
+        ] {
+            let judged = judge(criterion, &figures, "needs root");
+            assert_eq!((&*judged.figures, &*judged.limits), (found, limits));
+            assert_eq!(judged.verdict, verdict, "{criterion}");
+        }
     }
 }

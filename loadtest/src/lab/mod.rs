@@ -9,7 +9,7 @@
 //! - [`network_namespace`]: where a sysctl is set; [`queues`]: who waits in which accept queue;
 //! - [`replacing`]: servers that are reloaded, or replaced on their port;
 //! - [`samples`]: figures and tables that follow from samples;
-//! - [`criterion`]: what must be found for a claim to hold;
+//! - [`figure`]: those that a page names; [`criterion`]: where they must lie for a claim to hold;
 //! - [`chapter`]: what came of an experiment; [`record`]: all of that as it is saved.
 
 pub mod book;
@@ -18,6 +18,7 @@ mod chapters;
 pub mod client;
 pub mod context;
 pub mod criterion;
+pub mod figure;
 pub mod idle;
 pub mod interleaved;
 pub mod network_namespace;

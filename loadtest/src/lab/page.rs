@@ -6,12 +6,15 @@
 //!
 //! - **Answer** and **Advice**: items `condition | text`, in groups with a blank line between them.
 //!   Of each group the first item is taken whose condition holds and whose figures, such as `{own}`,
-//!   are all known. A condition names claims by their number with their verdict: `1+ 3-` where the
+//!   are all known (see [`figure`](crate::lab::figure)). A condition names claims by their number with their verdict: `1+ 3-` where the
 //!   first is reproduced and the third is not, `2?` where the second cannot be decided.
-//! - **Claims**: items `source | url | claim | their figure`; the URL may be missing.
+//! - **Claims**: items `source | url | claim | their figure | criterion`; the URL may be missing. For
+//!   the last see [`criterion`](crate::lab::criterion).
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::lab::figure::{Figures, filled};
 
 /// The sections that every page has, in this order.
 pub const SECTIONS: [&str; 5] =
@@ -58,9 +61,9 @@ pub fn items(page: &str, list: &str) -> Vec<Vec<String>> {
     list.split("\n\n").filter(|group| !group.is_empty()).map(group).collect()
 }
 
-/// What a list says where claims are met like this, with these figures. One that is empty or a dash
-/// is not known. A text that goes on with a comma or the like follows without a space.
-pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &[(&str, String)]) -> String {
+/// What a list says where claims are met like this, with these figures. A text that goes on with a
+/// comma or the like follows without a space.
+pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &Figures) -> String {
     let holds = |condition: &str| {
         let (number, verdict) = condition.split_at(condition.len() - 1);
         let met = number.parse::<usize>().ok().and_then(|number| met.get(number - 1));
@@ -73,7 +76,8 @@ pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &[(&str, Stri
     };
     let text = |item: &String| {
         let (condition, text) = item.split_once('|')?;
-        condition.split_whitespace().all(holds).then(|| filled(text.trim(), figures))?
+        let said = condition.split_whitespace().all(holds).then(|| filled(text.trim(), figures));
+        said.filter(|(_, known)| *known).map(|(text, _)| text)
     };
     let mut all = String::new();
     for text in items(page, list).iter().filter_map(|group| group.iter().find_map(text)) {
@@ -81,20 +85,6 @@ pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &[(&str, Stri
         all = all + if goes_on { "" } else { " " } + &text;
     }
     all
-}
-
-/// A text with its figures; nothing if one is not known.
-fn filled(text: &str, figures: &[(&str, String)]) -> Option<String> {
-    let mut parts = text.split('{');
-    let mut filled = parts.next()?.to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('}')?;
-        let figure = figures.iter().find(|(found, _)| *found == name);
-        debug_assert!(figure.is_some(), "there is no figure '{name}'");
-        let (_, figure) = figure.filter(|(_, figure)| !["", "-"].contains(&figure.as_str()))?;
-        filled = filled + figure + rest;
-    }
-    Some(filled)
 }
 
 #[cfg(test)]
@@ -117,7 +107,8 @@ mod tests {
         let page = "\n# Answer\n- 1+ 2- | It is {own}\n  and {one}.\n- 1? | Who knows?\n- | No.\n\n\
                     - | ; {one}\n- | ; nothing.\n";
         let said = |met: [Option<bool>; 2], one: &str| {
-            said(page, "Answer", &met, &[("own", "3".into()), ("one", one.into())])
+            let [own, one] = ["3", one].map(|words| words.to_owned().into());
+            said(page, "Answer", &met, &[("own", own), ("one", one)])
         };
         assert_eq!(said([Some(true), Some(false)], "4"), "It is 3 and 4.; 4");
         assert_eq!(said([Some(true), Some(false)], "-"), "No.; nothing.");

@@ -6,6 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
+use crate::kernel::netstat::TcpCounters;
+use crate::lab::context::start;
+use crate::lab::queues::Queues;
 use crate::measure::comparison::Slice;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::drive::{Load, Until};
@@ -56,17 +59,51 @@ pub struct Served {
 }
 
 impl Served {
-    /// What the prober found.
-    pub fn of(probed: &ProbeBody) -> Self {
-        let latency = probed.latency_us.clone().unwrap_or_default();
-        Self { per_second: probed.ok_per_second, latency }
-    }
-
     /// What wrk found in a slice, with latencies as it corrects them.
     pub fn of_slice(slice: &Slice) -> Self {
         let latency = merged([&slice.latencies].into_iter()).ok().flatten().unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }
     }
+}
+
+/// What came of faults.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Disturbed {
+    /// What the prober found.
+    pub found: ProbeBody,
+    /// The longest queues before the last fault: of the socket that its worker accepts from, and of
+    /// all others.
+    pub queued: Option<[u32; 2]>,
+    /// What the kernel counted.
+    pub counters: TcpCounters,
+}
+
+/// Starts a server, given with its options, asks it, and stops it.
+///
+/// # Errors
+/// When it does not start, and those of [`probe`].
+pub fn ask(server: &str, asked: &Probing) -> Result<Served> {
+    let mut server = start(server)?;
+    let probed = probe(&mut server, asked, |_| {})?;
+    server.stop()?;
+    let latency = probed.latency_us.unwrap_or_default();
+    Ok(Served { per_second: probed.ok_per_second, latency })
+}
+
+/// The same with faults, and a look at accept queues for so long before the last one.
+///
+/// # Errors
+/// As for [`ask`].
+pub fn disturb(server: &str, asked: &Probing, look_for: Duration) -> Result<Disturbed> {
+    let mut server = start(server)?;
+    let mut queues = Queues::of(&server);
+    let before = TcpCounters::now()?;
+    let found = probe(&mut server, asked, |now| queues.look(now))?;
+    server.stop()?;
+    let last = found.faults.last().context("no fault was done")?;
+    let at = Duration::from_millis(last.at_ms);
+    let queued = last.pid.and_then(|pid| queues.longest(pid, at.saturating_sub(look_for), at));
+    Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
 }
 
 /// Asks a server that is up. `look` is called every few milliseconds with the time that has passed.
@@ -108,5 +145,16 @@ pub mod tests {
     pub fn served(stdev: f64) -> Served {
         let latency = Latency { stdev, p99: 50_000, ..Latency::default() };
         Served { per_second: 900.0, latency }
+    }
+
+    /// This was found, and 31 connections waited.
+    pub fn disturbed(found: ProbeBody) -> Disturbed {
+        let counters = TcpCounters {
+            listen_overflows: 0,
+            listen_drops: 0,
+            migrate_success: Some(0),
+            migrate_failure: Some(0),
+        };
+        Disturbed { found, queued: Some([31, 0]), counters }
     }
 }

@@ -159,7 +159,7 @@ pub struct OfIdeal {
 }
 
 /// Something that was done to the server, and what came of it before the next was done.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct FaultRecord {
     /// When.
     pub at_ms: u64,

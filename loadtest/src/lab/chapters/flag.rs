@@ -1,24 +1,13 @@
 #![doc = include_str!("flag.md")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
-
+use super::*;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::chapter::Findings;
 use crate::lab::client::{ask_once, bound};
-use crate::lab::context::{Context, start};
-use crate::lab::criterion::Criterion;
 use crate::lab::queues::who_listens;
-use crate::lab::samples::Samples;
-use crate::report::model::{Cell, Table, Unit};
 use crate::server::{Server, ours};
-use crate::statistics::estimate::Estimate;
-
-/// The experiment's page.
-const PAGE: &str = include_str!("flag.md");
 
 /// The three servers.
 const SHARED: &str = "shared";
@@ -36,7 +25,6 @@ struct Seen {
     flag: Option<bool>,
     /// Whether somebody else could bind the port now, with the flag.
     lets_others_in: bool,
-    /// Who listens on the port.
     listeners: Vec<Listener>,
     /// Connections that each worker accepted.
     accepted: Vec<u64>,
@@ -45,19 +33,16 @@ struct Seen {
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
     let servers = [(SHARED, Some(false)), (FLAG, Some(true)), (OWN, None)];
-    let seen = context.in_turns("seen", 1, &servers, |flag| match flag {
-        Some(flag) => on_one_socket(*flag),
+    let seen = context.in_turns("seen", 1, &servers, |flag| match *flag {
+        Some(flag) => {
+            let socket = bound((Ipv4Addr::LOCALHOST, 0).into(), flag)?;
+            socket.listen(BACKLOG)?;
+            let flag = socket.reuse_port()?;
+            look(ours::start_on(OwnedFd::from(socket), &[])?, Some(flag))
+        }
         None => look(start("reuseport")?, None),
     })?;
     Ok(findings(&seen))
-}
-
-/// One socket, bound here and inherited by workers that are forked.
-fn on_one_socket(flag: bool) -> Result<Seen> {
-    let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), flag)?;
-    socket.listen(BACKLOG)?;
-    let flag = socket.reuse_port()?;
-    look(ours::start_on(OwnedFd::from(socket), &[])?, Some(flag))
 }
 
 fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
@@ -65,9 +50,7 @@ fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     // Bound, and closed at once: since it never listens it gets no connection.
     let lets_others_in = bound(address, true).is_ok();
     let listeners = listeners(address.port())?;
-    for _ in 0..CONNECTIONS {
-        ask_once(address)?;
-    }
+    (0..CONNECTIONS).try_for_each(|_| ask_once(address))?;
     let accepted = server.accepted();
     server.stop()?;
     Ok(Seen { flag, lets_others_in, listeners, accepted })
@@ -77,29 +60,25 @@ fn findings(seen: &Samples<Seen>) -> Findings {
     let of = |name: &str| &seen.of(name)[0];
     let count = |name: &str| of(name).listeners.len();
     let [one, sockets, own] = [SHARED, FLAG, OWN].map(count);
-    let in_words = format!("{sockets} socket{}", if sockets == 1 { "" } else { "s" });
-    let without_effect = Criterion::Fact(in_words.clone(), "1 socket".into(), Some(sockets == 1));
     let opened = of(FLAG).lets_others_in && !of(SHARED).lets_others_in;
     let workers = of(FLAG).accepted.len();
+    let words = |words: &str| words.to_owned().into();
     let figures = [
-        ("sockets", in_words),
-        ("workers", workers.to_string()),
-        ("as_many", if sockets == one { "are as many" } else { "are not as many" }.into()),
-        ("one", one.to_string()),
-        ("own", own.to_string()),
-        ("own_workers", of(OWN).accepted.len().to_string()),
-        ("opened", if opened { "another socket could be bound to it" } else { "" }.into()),
+        ("sockets", format!("{sockets} socket{}", if sockets == 1 { "" } else { "s" }).into()),
+        ("is_one", Some(sockets == 1).into()),
+        ("workers", (workers as f64).into()),
+        ("as_many", words(if sockets == one { "are as many" } else { "are not as many" })),
+        ("one", (one as f64).into()),
+        ("own", (own as f64).into()),
+        ("own_workers", (of(OWN).accepted.len() as f64).into()),
+        ("opened", words(if opened { "another socket could be bound to it" } else { "" })),
     ];
+    let title = format!("Listening sockets of {workers} workers");
     Findings {
-        picture: seen.bars(
-            format!("Listening sockets of {workers} workers"),
-            Unit::Count,
-            None,
-            |name| Estimate::exact(count(name) as f64),
-        ),
+        picture: seen.bars(title, Unit::Count, None, |name| Estimate::exact(count(name) as f64)),
         tables: vec![table(seen)],
         evidence: vec![who_listens(seen, |seen| &seen.listeners)],
-        ..Findings::of(PAGE, &[(&without_effect, "")], &figures)
+        ..Findings::of(include_str!("flag.md"), &figures, &[])
     }
 }
 
@@ -128,7 +107,6 @@ fn table(all: &Samples<Seen>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::samples::tests::samples_of;
 
     #[test]
     fn one_socket_in_spite_of_the_flag_reproduces_the_claim_and_more_refute_it() {
@@ -138,16 +116,10 @@ mod tests {
             let listeners = (0..sockets).map(listener).collect();
             vec![Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }]
         };
-        for (sockets, verdict, words) in [
-            (
-                1,
-                "+",
-                "1 socket, for 4 workers: with the flag set before the fork there are as many as \
-                      without it (1), while workers that bind for themselves have 4. What the flag did \
-                      is to open the port: another socket",
-            ),
-            (4, "-", "4 sockets, for 4 workers"),
-        ] {
+        let as_many = "1 socket, for 4 workers: with the flag set before the fork there are as many as \
+                       without it (1), while workers that bind for themselves have 4. What the flag \
+                       did is to open the port: another socket";
+        for (sockets, verdict, words) in [(1, "+", as_many), (4, "-", "4 sockets, for 4 workers")] {
             let found = findings(&samples_of([
                 (SHARED, seen(Some(false), false, 1)),
                 (FLAG, seen(Some(true), true, sockets)),

@@ -2,54 +2,30 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::SockRef;
 
+use super::*;
 use crate::interrupt;
-use crate::lab::chapter::Findings;
 use crate::lab::client::bound;
-use crate::lab::context::Context;
-use crate::lab::criterion::{Criterion, Limit, estimated, words};
 use crate::lab::interleaved::{Interleaved, Subject, cpu_us, switches_each};
-use crate::lab::samples::{Samples, estimate};
+use crate::lab::samples::estimate;
 use crate::matrix::workloads::POLICIES;
 use crate::measure::comparison::Slice;
-use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
-use crate::statistics::estimate::Estimate;
 use crate::statistics::median;
 
-/// The experiment's page.
-const PAGE: &str = include_str!("hash.md");
-
-/// Sockets on one port, without workers.
+/// Sockets on one port, without workers; connections to them in a round, and rounds.
 const SOCKETS: [u32; 4] = [1, 16, 256, 1024];
-
-/// Connections to them in a round, and rounds.
 const CONNECTIONS: u32 = 2000;
 const ROUNDS: u32 = 40;
 
-/// From here on, choosing costs too much; and from here on, it looks at every socket.
-const TOO_MUCH: f64 = 1.10;
-const A_SCAN: f64 = 2.0;
-
-/// Context switches of 256 workers for one connection from which on it is a herd: half of them.
-const A_HERD: f64 = 128.0;
-
-/// Workers of each policy, and in the short form.
+/// Workers and policies, also of the short form, and slices of each.
 const WORKERS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FEW_WORKERS: [u32; 2] = [4, 256];
-
-/// Policies of the short form.
-const FEW_POLICIES: [&str; 3] = ["shared/epoll", "reuseport/hash", "reuseport/least-conn"];
-
-/// Slices of each.
+const FEW_POLICIES: [&str; 3] = [EPOLL, HASH, OWN_LEAST];
 const SLICES: u32 = 3;
-
-/// The policy in which everybody is woken.
-const HERD: &str = "shared/epoll";
 
 /// What was served with so many workers.
 type Field = (u32, Samples<Slice>);
@@ -115,51 +91,48 @@ fn of_one(choices: &Samples<f64>, sockets: &str) -> Estimate {
     estimate(&ratios, median, choices.seed)
 }
 
-/// How often workers left the CPU for a connection: the median slice, between the least and the most.
-fn woken(slices: &[f64]) -> Estimate {
-    let least = slices.iter().copied().min_by(f64::total_cmp);
-    let most = slices.iter().copied().max_by(f64::total_cmp);
-    let interval = least.zip(most).map(|(least, most)| [least, most]);
+/// The median, between the least and the most.
+fn between_ends(slices: &[f64]) -> Estimate {
+    let ends = slices.iter().copied().map(|slice| [slice, slice]);
+    let interval = ends.reduce(|all, one| [all[0].min(one[0]), all[1].max(one[1])]);
     Estimate { value: median(slices).unwrap_or(f64::NAN), interval }
 }
 
-fn is_herd(slices: &[f64]) -> Criterion {
-    let label = "256 workers leave the CPU {} times for each, least and most of the slices";
-    estimated(label, woken(slices)).digits(0).must_be(Limit::AtLeast(A_HERD))
-}
-
 fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> Findings {
-    let longer = |sockets: u32, limit| {
-        let label = format!("{sockets} sockets: {{}} times the time of one");
-        let found = of_one(choices, &plural(sockets, "socket"));
-        estimated(label, found).digits(3).must_be(Limit::AtLeast(limit))
-    };
-    let (costs, scans) = (longer(256, TOO_MUCH), longer(1024, A_SCAN));
     let with = |workers: u32| fields.iter().find(|(found, _)| *found == workers);
-    let switches = with(256).map_or(vec![], |(_, all)| all.each(HERD, switches_each));
     let of_four = |policy: &str| {
         let rate = |workers| median(&with(workers)?.1.each(policy, |s| s.requests_per_second));
         Some(format!("{:.2}", rate(256)? / rate(4)?))
     };
-    let better = ["shared/exclusive", "shared/least-conn", "reuseport/least-conn"];
-    let better = better.iter().filter_map(|name| Some(format!("{name} {}", of_four(name)?)));
+    let better = [EXCLUSIVE, SHARED_LEAST, OWN_LEAST].iter();
+    let better = better.filter_map(|name| Some(format!("{name} {}", of_four(name)?)));
+    let switches = with(256).map_or(vec![], |(_, all)| all.each(EPOLL, switches_each));
     let figures = [
-        ("many", words(of_one(choices, "256 sockets"), 3)),
-        ("herd", of_four(HERD).unwrap_or_default()),
-        ("hash", of_four("reuseport/hash").unwrap_or_default()),
-        ("better", better.collect::<Vec<_>>().join(", ")),
+        ("many", of_one(choices, "256 sockets").into()),
+        ("most", of_one(choices, "1024 sockets").into()),
+        ("woken", between_ends(&switches).into()),
+        ("herd", of_four(EPOLL).unwrap_or_default().into()),
+        ("hash", of_four(HASH).unwrap_or_default().into()),
+        ("better", better.collect::<Vec<_>>().join(", ").into()),
     ];
     let by_workers = |title, unit, figure| by_workers(fields, title, unit, figure);
     Findings {
         picture: Some(picture(fields)),
         tables: vec![
-            choice(choices),
+            choices
+                .table("A connection without workers")
+                .medians("time", Unit::Microseconds, |&time| time)
+                .estimates("of one socket", Unit::Ratio, |sockets| of_one(choices, sockets))
+                .note(format!(
+                    "connect, find by epoll, accept, close; medians of rounds of {CONNECTIONS} \
+                     connections"
+                )),
             by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second)),
             by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us),
         ],
         evidence: vec![by_workers("Context switches per connection", Unit::Mean, switches_each)],
         missing,
-        ..Findings::of(PAGE, &[(&costs, ""), (&scans, ""), (&is_herd(&switches), "")], &figures)
+        ..Findings::of(include_str!("hash.md"), &figures, &[])
     }
 }
 
@@ -200,57 +173,46 @@ fn by_workers(
     grid.note(format!("medians of {SLICES} slices"))
 }
 
-fn choice(choices: &Samples<f64>) -> Table {
-    choices
-        .table("A connection without workers")
-        .medians("time", Unit::Microseconds, |&time| time)
-        .estimates("of one socket", Unit::Ratio, |sockets| of_one(choices, sockets))
-        .note(format!(
-            "connect, find by epoll, accept, close; medians of rounds of {CONNECTIONS} connections"
-        ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::samples::tests::samples_of;
     use crate::measure::fixture::slice;
 
     #[test]
     fn what_choosing_costs_a_scan_and_a_herd_are_told() {
-        for (grows, herd, verdicts, words) in
-            [(0.01, 200, "--+", "costs next to nothing. What does cost"), (5.0, 3, "++-", "")]
-        {
+        let told = [("--", "costs next to nothing. What does cost"), ("++", "")];
+        // What choosing among 1024 adds to one, and how often 256 workers leave the CPU in each slice.
+        for (grows, (choice, words), (herd, is_herd)) in [
+            (0.01, told[0], (&[200, 200, 200][..], "+")),
+            (5.0, told[1], (&[3, 3, 3], "-")),
+            // It is one only if every slice says so.
+            (0.01, told[0], (&[200, 140], "+")),
+            (0.01, told[0], (&[200, 100], "?")),
+            (0.01, told[0], (&[4, 100], "-")),
+        ] {
             let times = |sockets: u32| {
                 let time = 20.0 * (1.0 + grows * f64::from(sockets - 1) / 1023.0);
                 (0..12).map(|round| time * (1.0 + f64::from(round % 3) * 0.01)).collect()
             };
             let groups = SOCKETS.map(|sockets| (plural(sockets, "socket"), times(sockets)));
             let choices = Samples { groups: groups.into(), seed: 1 };
-            let field = |workers: u32, switches: u64| {
+            let field = |workers: u32, switches: &[u64]| {
                 let slices = |rate| {
-                    let server_switches = Some(switches * rate);
-                    vec![Slice { server_switches, ..slice(0, rate, &[10; 4]) }; 3]
+                    let one = |&switches: &u64| {
+                        let server_switches = Some(switches * rate);
+                        Slice { server_switches, ..slice(0, rate, &[10; 4]) }
+                    };
+                    switches.iter().map(one).collect::<Vec<_>>()
                 };
-                let groups = [(HERD, slices(20_000)), ("reuseport/hash", slices(19_000))];
-                (workers, samples_of(groups))
+                (workers, samples_of([(EPOLL, slices(20_000)), (HASH, slices(19_000))]))
             };
-            let found = findings(&choices, &[field(4, 2), field(256, herd)], vec![]);
-            found.expect(verdicts, &[words, "serves 1.00 of the connections"]);
+            let found = findings(&choices, &[field(4, &[2; 3]), field(256, herd)], vec![]);
+            let words = [words, "serves 1.00 of the connections"];
+            found.expect(&format!("{choice}{is_herd}"), &words);
             assert_eq!(found.tables[1].rows[0].cells[1].value, Some(20_000.0));
         }
-    }
-
-    #[test]
-    fn a_herd_is_one_only_if_every_slice_says_so() {
-        for (slices, expected) in [
-            (&[200.0, 140.0][..], Some(true)),
-            (&[200.0, 100.0], None),
-            (&[4.0, 100.0], Some(false)),
-            (&[], None),
-        ] {
-            assert_eq!(is_herd(slices).met(), expected, "{slices:?}");
-        }
+        let nothing = Samples { groups: vec![], seed: 1 };
+        findings(&nothing, &[], vec![]).expect("???", &[]);
     }
 
     #[test]

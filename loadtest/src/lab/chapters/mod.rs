@@ -1,7 +1,22 @@
 //! One file per experiment. Each begins with its page of the book, which reports show as it stands.
+//!
+//! What every one of them needs is named here, once.
 
 // A claim of a page names its source by a bare URL: pages are read by the program, too.
 #![allow(rustdoc::bare_urls)]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::lab::chapter::Findings;
+use crate::lab::context::{Context, start};
+use crate::lab::samples::Samples;
+#[cfg(test)]
+use crate::lab::samples::tests::samples_of;
+use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
+use crate::statistics::estimate::Estimate;
 
 pub mod crash;
 pub mod flag;
@@ -13,3 +28,13 @@ pub mod spread;
 pub mod stall;
 pub mod tail;
 pub mod twice;
+
+/// The policies that claims are about, as [`POLICIES`](crate::matrix::workloads::POLICIES) has them:
+/// tokio's way to accept, the same with one connection for each wake-up, blocking accept(2); the
+/// kernel's hash; and the two that look at the load.
+const EPOLL: &str = "shared/epoll";
+const EXCLUSIVE: &str = "shared/exclusive";
+const BLOCKING: &str = "shared/blocking";
+const HASH: &str = "reuseport/hash";
+const SHARED_LEAST: &str = "shared/least-conn";
+const OWN_LEAST: &str = "reuseport/least-conn";

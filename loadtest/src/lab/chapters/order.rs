@@ -1,21 +1,12 @@
 #![doc = include_str!("order.md")]
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{bail, ensure};
 
-use crate::lab::chapter::Findings;
+use super::*;
 use crate::lab::client::ask_once;
-use crate::lab::context::{Context, start};
-use crate::lab::criterion::{Criterion, Limit, estimated, exact, percent};
 use crate::lab::idle::{Stopped, settle, waiters};
-use crate::lab::samples::Samples;
-use crate::report::model::{Picture, Table, Unit};
 use crate::server::Server;
-use crate::statistics::estimate::Estimate;
 use crate::statistics::significance;
-
-/// The experiment's page.
-const PAGE: &str = include_str!("order.md");
 
 /// The ways to wait for a shared socket.
 const POLICIES: [&str; 4] = ["blocking", "exclusive", "epoll", "least-conn"];
@@ -25,9 +16,6 @@ const WORKERS: usize = 3;
 
 /// Connections, one at a time, to each server.
 const CONNECTIONS: usize = 12;
-
-/// What part counts as "always".
-const NEARLY_ALL: f64 = 0.9;
 
 /// How often a connection is tried again when a worker was not idle as it came.
 const ATTEMPTS: u32 = 50;
@@ -167,38 +155,26 @@ fn third(seen: &[Seen], who: Who) -> Estimate {
 
 fn findings(seen: &Samples<Seen>) -> Findings {
     let (blocking, exclusive) = (seen.of("blocking"), seen.of("exclusive"));
-    let [first, last, longest] =
-        [Who::First, Who::Last, Who::Longest].map(|who| third(exclusive, who));
+    let third = |who| third(exclusive, who).into();
     let turns = |of: &[Seen]| {
         let turns = of.first().map_or(&[][..], |seen| &seen.turns);
-        turns.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
+        turns.iter().map(usize::to_string).collect::<Vec<_>>().join(" ").into()
     };
-    let always = |part: f64, label: String| {
-        exact(label, part).in_percent().must_be(Limit::AtLeast(NEARLY_ALL))
-    };
-    let nearly = |part: Estimate, label: String| {
-        estimated(label, part).in_percent().must_be(Limit::Nearly(NEARLY_ALL))
-    };
-    let three = format!("{}; {{}} of the runs of three had three workers", turns(blocking));
-    let takes_turns = Criterion::All(vec![
-        always(differ(blocking), three),
-        always(repeat(blocking), "{} went to the worker of three before".into()),
-    ]);
     let one_takes = seen.median("exclusive", busiest);
-    let busiest_got = format!("{}; the busiest got {}", turns(exclusive), percent(one_takes));
-    let takes_all = always(one_takes.value, busiest_got);
-    let lifo = nearly(last, format!("the last got {{}}, the first in order {}", percent(first)));
-    let fixed = nearly(first, "the first in order got {}".into());
     let figures = [
         ("turns", turns(blocking)),
-        ("first", percent(first)),
-        ("last", percent(last)),
-        ("longest", percent(longest)),
-        ("least", percent(seen.median("least-conn", busiest))),
+        ("differ", differ(blocking).into()),
+        ("repeat", repeat(blocking).into()),
+        ("exclusive_turns", turns(exclusive)),
+        ("busiest", one_takes.into()),
+        ("median", one_takes.value.into()),
+        ("first", third(Who::First)),
+        ("last", third(Who::Last)),
+        ("longest", third(Who::Longest)),
+        ("least", seen.median("least-conn", busiest).into()),
     ];
     let row =
         |(policy, seen): &(String, Vec<Seen>)| Some((policy.clone(), seen.first()?.turns.clone()));
-    let criteria = [&takes_turns, &takes_all, &lifo, &fixed].map(|criterion| (criterion, ""));
     Findings {
         picture: Some(Picture::Turns {
             title: "Who of three idle workers got each connection".into(),
@@ -206,7 +182,7 @@ fn findings(seen: &Samples<Seen>) -> Findings {
         }),
         tables: vec![one_at_a_time(seen), who_was_idle_last(seen)],
         evidence: vec![evidence(seen)],
-        ..Findings::of(PAGE, &criteria, &figures)
+        ..Findings::of(include_str!("order.md"), &figures, &[])
     }
 }
 
@@ -241,7 +217,6 @@ fn evidence(seen: &Samples<Seen>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::samples::tests::samples_of;
     use Who::{First, Last, Longest};
 
     const TURNS: [usize; 12] = [2, 1, 0, 2, 1, 0, 2, 1, 0, 2, 1, 0];

@@ -1,27 +1,17 @@
 #![doc = include_str!("post.md")]
 
-use anyhow::Result;
-
+use super::*;
 use crate::environment::cores;
 use crate::kernel::affinity;
-use crate::lab::chapter::Findings;
-use crate::lab::context::Context;
-use crate::lab::criterion::{Limit, estimated, words};
 use crate::lab::interleaved::{self, Interleaved, Subject, cpu_us};
-use crate::lab::samples::Samples;
 use crate::measure::comparison::Slice;
-use crate::report::model::{Picture, Table, Unit};
 use crate::report::post;
-use crate::statistics::estimate::Estimate;
-
-/// The experiment's page.
-const PAGE: &str = include_str!("post.md");
 
 /// Everybody is compared with this one.
 const BASELINE: &str = "shared";
 
 /// The kernel's hash; a Mac on Linux; single servers on one port.
-const HASH: &str = "own";
+const KERNELS: &str = "own";
 const FIRST: &str = "own, one gets all";
 const JOINED: &str = "own, joined";
 
@@ -33,13 +23,9 @@ const CHEAP: &str = "20us";
 const FEW_CORES: usize = 2;
 
 /// One way to run them: what it is called, the handler's cost, and on which cores.
-struct Setting {
-    part: &'static str,
-    cost: &'static str,
-    cores: Vec<usize>,
-}
+type Setting = (&'static str, &'static str, Vec<usize>);
 
-/// A setting and what was sampled in it.
+/// What was sampled in a setting.
 struct Found {
     cost: &'static str,
     words: String,
@@ -49,13 +35,13 @@ struct Found {
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
     let rounds = context.choose(12, 6);
-    let (_, mut missing) = context.policies(&["shared/least-conn", "reuseport/least-conn"]);
+    let (_, mut missing) = context.policies(&[SHARED_LEAST, OWN_LEAST]);
     let with_least = missing.is_empty() && !context.quick;
     let mut found = Vec::new();
-    for Setting { part, cost, cores } in settings(context.quick)? {
+    for (part, cost, cores) in settings(context.quick)? {
         let is_main = part == "confined";
         let mut subjects = subjects(cost, with_least);
-        subjects.retain(|(name, _)| is_main || [BASELINE, HASH, FIRST].contains(&name.as_str()));
+        subjects.retain(|(name, _)| is_main || [BASELINE, KERNELS, FIRST].contains(&&**name));
         let rounds = if is_main { rounds } else { rounds.min(8) };
         let words = format!("handler {cost}, {} cores", cores.len());
         let cores = (part != "unconfined").then_some(cores);
@@ -75,20 +61,19 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 fn settings(quick: bool) -> Result<Vec<Setting>> {
     let own = affinity::own()?;
     let few: Vec<usize> = own.iter().copied().take(FEW_CORES).collect();
-    let mut settings = vec![Setting { part: "confined", cost: SANIC, cores: few.clone() }];
-    if own.len() > FEW_CORES {
-        settings.push(Setting { part: "unconfined", cost: SANIC, cores: own });
-    }
-    if !quick {
-        settings.push(Setting { part: "cheap", cost: CHEAP, cores: few });
-    }
-    Ok(settings)
+    let has_more = own.len() > FEW_CORES;
+    let all = [
+        (true, ("confined", SANIC, few.clone())),
+        (has_more, ("unconfined", SANIC, own)),
+        (!quick, ("cheap", CHEAP, few)),
+    ];
+    Ok(all.into_iter().filter_map(|(wanted, setting)| wanted.then_some(setting)).collect())
 }
 
 fn subjects(cost: &str, with_least: bool) -> Vec<Subject> {
     let all = [
         (BASELINE, "shared", 1),
-        (HASH, "reuseport", 1),
+        (KERNELS, "reuseport", 1),
         (FIRST, "reuseport --steer first", 1),
         (JOINED, "reuseport --workers 1", 4),
         ("shared, least-conn", "shared --accept least-conn", 1),
@@ -100,16 +85,6 @@ fn subjects(cost: &str, with_least: bool) -> Vec<Subject> {
     all[..if with_least { 6 } else { 4 }].iter().map(subject).collect()
 }
 
-/// What the post measured, requests/s: own sockets, and a shared one.
-fn posts() -> [u64; 2] {
-    [post::REUSEPORT, post::SHARED].map(|quotation| quotation.requests_per_second)
-}
-
-fn posts_ratio() -> f64 {
-    let [own, shared] = posts();
-    own as f64 / shared as f64
-}
-
 impl Found {
     /// Requests/s over those of the shared socket.
     fn of_shared(&self, name: &str) -> Estimate {
@@ -119,23 +94,23 @@ impl Found {
 
 fn findings(found: &[Found], missing: Vec<String>) -> Findings {
     let main = &found[0];
-    // Half the way from the post's ratio to none.
-    let slow = Limit::Below((posts_ratio() + 1.0) / 2.0);
-    let is_slow = |name| estimated("{}", main.of_shared(name)).digits(3).must_be(slow);
-    let [hash, joined, first] = [HASH, JOINED, FIRST].map(is_slow);
+    let of_shared = |name: &str| main.of_shared(name);
     // With the cheaper handler the ratio is nearer to the post's: a worker that is alone leaves the
     // other core to wrk, and the more wrk has to do for a request, the less that costs.
     let cheap = found.iter().find(|found| found.cost == CHEAP);
+    let cheap = cheap.map_or(Estimate::exact(f64::NAN), |cheap| cheap.of_shared(FIRST));
     let figures = [
-        ("hash", words(main.of_shared(HASH), 3)),
-        ("first", words(main.of_shared(FIRST), 3)),
-        ("cost", main.cost.into()),
-        ("cheap", cheap.map(|cheap| words(cheap.of_shared(FIRST), 3)).unwrap_or_default()),
-        ("post", format!("{:.3}", posts_ratio())),
+        ("hash", of_shared(KERNELS).into()),
+        ("joined", of_shared(JOINED).into()),
+        ("first", of_shared(FIRST).into()),
+        ("cost", main.cost.to_owned().into()),
+        ("cheap", cheap.into()),
+        ("post", post::ratio().into()),
+        // Half the way from the post's ratio to none.
+        ("slow", ((post::ratio() + 1.0) / 2.0).into()),
     ];
-    let reference = Some((posts_ratio(), "the post"));
+    let reference = Some((post::ratio(), "the post"));
     let title = "Requests/s, of those over a shared socket";
-    let of_shared = |name: &str| main.of_shared(name);
     let mut picture = main.samples.bars(title, Unit::Ratio, reference, of_shared);
     if let Some(Picture::Bars { bars, .. }) = &mut picture {
         bars.retain(|bar| bar.name != BASELINE);
@@ -145,7 +120,7 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
         tables: found.iter().map(table).collect(),
         evidence: vec![evidence(&main.samples)],
         missing,
-        ..Findings::of(PAGE, &[(&hash, ""), (&joined, ""), (&first, "")], &figures)
+        ..Findings::of(include_str!("post.md"), &figures, &[])
     }
 }
 
@@ -173,7 +148,6 @@ fn evidence(samples: &Samples<Slice>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::samples::tests::samples_of;
     use crate::measure::fixture::slice;
 
     #[test]
@@ -193,15 +167,16 @@ mod tests {
             };
             let samples = samples_of([
                 (BASELINE, rounds(1.0, 0.0, &[1; 4])),
-                (HASH, rounds(hash, spread, &[1; 4])),
+                (KERNELS, rounds(hash, spread, &[1; 4])),
                 (FIRST, rounds(first, spread, &[1, 0, 0, 0])),
                 (JOINED, rounds(hash, spread, &[1; 4])),
             ]);
             let words_of_it = "handler 70us, 2 cores".into();
             let found = findings(&[Found { cost: SANIC, words: words_of_it, samples }], vec![]);
             found.expect(verdicts, words);
-            let posts = posts().map(crate::report::format::count);
-            let theirs = format!("{:.3} ({} of {} requests/s)", posts_ratio(), posts[0], posts[1]);
+            let posts = [post::REUSEPORT, post::SHARED].map(|post| post.requests_per_second);
+            let [own, shared] = posts.map(crate::report::format::count);
+            let theirs = format!("{:.3} ({own} of {shared} requests/s)", post::ratio());
             assert_eq!(found.claims[0].theirs, theirs);
             let busy = |row: usize| found.evidence[0].rows[row].cells[2].value;
             assert_eq!((busy(1), busy(2)), (Some(4.0), Some(1.0)));

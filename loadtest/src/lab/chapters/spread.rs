@@ -1,43 +1,21 @@
 #![doc = include_str!("spread.md")]
 
-use std::time::Duration;
-
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
-
-use crate::lab::chapter::Findings;
+use super::*;
 use crate::lab::client::Client;
-use crate::lab::context::{Context, start};
-use crate::lab::criterion::{Criterion, Limit, estimated, exact, percent, words};
-use crate::lab::samples::Samples;
+use crate::lab::figure::filled;
 use crate::matrix::workloads::{LOAD_AWARE, POLICIES};
-use crate::report::model::{Cell, Picture, Table, Unit};
 use crate::server::Server;
 use crate::statistics::significance::{Evenness, evenness};
-
-/// The experiment's page.
-const PAGE: &str = include_str!("spread.md");
 
 /// Connections, and between how many workers.
 const CONNECTIONS: usize = 200;
 const WORKERS: usize = 4;
-
-/// The busiest worker's connections over those of the one with fewest, as Herbert saw it.
-const THREE_TO_ONE: f64 = 3.0;
-
-/// The part of all connections that is "most", for two of four workers.
-const MOST: f64 = 0.75;
 
 /// A probability below this is taken for more than chance.
 const UNLIKELY: f64 = 0.01;
 
 /// How long the server may take to notice that all connections are closed.
 const REST: Duration = Duration::from_secs(5);
-
-/// The policies that claims are about.
-const SITS_IN_ACCEPT: &str = "shared/blocking";
-const TOKIO: &str = "shared/epoll";
-const HASH: &str = "reuseport/hash";
 
 /// The two ways in which connections come, and their place in a round.
 const TRICKLE: usize = 0;
@@ -138,40 +116,31 @@ fn chance(rounds: &[Round], ways: &[usize]) -> Option<Evenness> {
 }
 
 fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
-    // It is claimed to happen, not to happen always: one of the two is enough.
-    let either =
-        |of_way: &dyn Fn(usize) -> Criterion| Criterion::Any(vec![of_way(BURST), of_way(TRICKLE)]);
-    let to_least = either(&|way| {
-        let found = seen.median(SITS_IN_ACCEPT, of(way, TO_LEAST));
-        let label = format!("{} {{}}:1", WAYS[way]);
-        estimated(label, found).digits(1).must_be(Limit::AtLeast(THREE_TO_ONE))
-    });
-    let of_two = |way| seen.median(TOKIO, of(way, TWO_BUSIEST));
-    let most = either(&|way| {
-        let label = format!("the two busiest of a {} {{}}", WAYS[way]);
-        estimated(label, of_two(way)).in_percent().must_be(Limit::AtLeast(MOST))
-    });
     let hash = chance(seen.of(HASH), &[TRICKLE, BURST]);
     let in_words = |hash: Evenness| {
         let Evenness { chi_square, degrees, as_uneven: p, .. } = hash;
         let p = if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") };
         format!("chi-square = {chi_square:.1}, df = {degrees:.0}, {p}")
     };
-    let even = exact(hash.map_or("-".into(), in_words), hash.map_or(f64::NAN, |h| h.as_uneven))
-        .must_be(Limit::AtLeast(UNLIKELY));
     let apart = |policy: &str| {
         let [trickle, burst] = [TRICKLE, BURST].map(|way| seen.median(policy, of(way, DIFFERENCE)));
-        format!("burst {}, trickle {}", words(burst, 0), words(trickle, 0))
+        let figures = [("burst", burst.into()), ("trickle", trickle.into())];
+        filled("burst {burst:0}, trickle {trickle:0}", &figures).0
     };
     let took_part = |policy: &&str| !seen.of(policy).is_empty();
     let aware = LOAD_AWARE.into_iter().filter(took_part);
     let aware: Vec<String> = aware.map(|name| format!("{name}: {}", apart(name))).collect();
+    let figure = |policy: &str, way, of_counts| seen.median(policy, of(way, of_counts)).into();
     let figures = [
-        ("hash", words(seen.median(HASH, of(BURST, TO_AVERAGE)), 2)),
-        ("two_burst", percent(of_two(BURST))),
-        ("two_trickle", percent(of_two(TRICKLE))),
-        ("aware", aware.join("; ")),
-        ("apart", if took_part(&HASH) { apart(HASH) } else { String::new() }),
+        ("burst", figure(BLOCKING, BURST, TO_LEAST)),
+        ("trickle", figure(BLOCKING, TRICKLE, TO_LEAST)),
+        ("two_burst", figure(EPOLL, BURST, TWO_BUSIEST)),
+        ("two_trickle", figure(EPOLL, TRICKLE, TWO_BUSIEST)),
+        ("chance", hash.map(in_words).unwrap_or_default().into()),
+        ("p", hash.map_or(f64::NAN, |hash| hash.as_uneven).into()),
+        ("hash", figure(HASH, BURST, TO_AVERAGE)),
+        ("aware", aware.join("; ").into()),
+        ("apart", if took_part(&HASH) { apart(HASH) } else { String::new() }.into()),
     ];
     let rows = seen.groups.iter().flat_map(|(policy, rounds)| {
         [TRICKLE, BURST].map(|way| (format!("{policy}, {}", WAYS[way]), parts(rounds, way)))
@@ -187,7 +156,7 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
         ],
         evidence: vec![evidence(seen)],
         missing,
-        ..Findings::of(PAGE, &[(&to_least, ""), (&most, ""), (&even, "")], &figures)
+        ..Findings::of(include_str!("spread.md"), &figures, &[])
     }
 }
 
@@ -225,7 +194,6 @@ fn evidence(seen: &Samples<Round>) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::samples::tests::samples_of;
 
     const CHANCE: [u64; 4] = [55, 44, 57, 44];
     const TURNS: [u64; 4] = [51, 50, 50, 49];
@@ -263,8 +231,8 @@ mod tests {
         ] {
             let found = findings(
                 &samples_of([
-                    (SITS_IN_ACCEPT, blocking),
-                    (TOKIO, rounds(&epoll, &CHANCE)),
+                    (BLOCKING, blocking),
+                    (EPOLL, rounds(&epoll, &CHANCE)),
                     (HASH, rounds(&hash, &CHANCE)),
                     (LOAD_AWARE[0], rounds(&[50; 4], &TURNS)),
                 ]),

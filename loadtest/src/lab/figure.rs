@@ -1,0 +1,107 @@
+//! What an experiment found, by the names that its page has for it, and how the page shows it.
+//!
+//! `{own}` stands for the figure `own`: words as they are, a number with two digits of the fraction and
+//! its interval, `0.95 (0.93 to 0.97)`. A form may follow: `{own:3}` has three digits, `{own:%}` is in
+//! percent, `{own:3 alone}` leaves the interval out. What is not known is a dash.
+
+use crate::statistics::estimate::Estimate;
+
+/// Figures with their names.
+pub type Figures<'a> = [(&'a str, Figure)];
+
+/// A number, perhaps with its interval, or words.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // the names say it
+pub enum Figure {
+    Number(Estimate),
+    Words(String),
+}
+
+impl From<Estimate> for Figure {
+    fn from(found: Estimate) -> Self {
+        Self::Number(found)
+    }
+}
+
+impl From<f64> for Figure {
+    fn from(value: f64) -> Self {
+        Estimate::exact(value).into()
+    }
+}
+
+/// What is so, is not so, or is not known: 1, 0 or no number.
+impl From<Option<bool>> for Figure {
+    fn from(is_so: Option<bool>) -> Self {
+        is_so.map_or(f64::NAN, |is_so| f64::from(u8::from(is_so))).into()
+    }
+}
+
+impl From<String> for Figure {
+    fn from(words: String) -> Self {
+        Self::Words(words)
+    }
+}
+
+impl Figure {
+    fn shown(&self, form: &str) -> String {
+        let Estimate { value, interval } = match self {
+            Self::Words(words) if words.is_empty() => return "-".into(),
+            Self::Words(words) => return words.clone(),
+            Self::Number(found) => *found,
+        };
+        let (digits, alone) = match form.strip_suffix(" alone") {
+            Some(form) => (form, true),
+            None => (form, false),
+        };
+        let (digits, scale, unit) = match digits.parse() {
+            Ok(digits) => (digits, 1.0, ""),
+            Err(_) => (0, 100.0, " %"),
+        };
+        let show = |number: f64| format!("{:.digits$}", number * scale);
+        match interval.filter(|_| !alone) {
+            _ if value.is_nan() => "-".into(),
+            Some([low, high]) => format!("{}{unit} ({} to {})", show(value), show(low), show(high)),
+            None => show(value) + unit,
+        }
+    }
+}
+
+/// A figure in a text: its name, its form, and what follows.
+fn references(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    text.split('{').skip(1).map(|part| {
+        let (reference, rest) = part.split_once('}').unwrap_or((part, ""));
+        let (name, form) = reference.split_once(':').unwrap_or((reference, "2"));
+        (name, form, rest)
+    })
+}
+
+fn find<'a>(figures: &'a Figures, wanted: &str) -> Option<&'a Figure> {
+    let found = figures.iter().find(|(name, _)| *name == wanted);
+    debug_assert!(found.is_some(), "there is no figure '{wanted}'");
+    found.map(|(_, figure)| figure)
+}
+
+/// A text with its figures, and whether all of them are known.
+pub fn filled(text: &str, figures: &Figures) -> (String, bool) {
+    let (mut filled, mut known) = (text.split('{').next().unwrap_or_default().to_owned(), true);
+    for (name, form, rest) in references(text) {
+        let shown = find(figures, name).map_or("-".into(), |figure| figure.shown(form));
+        known &= shown != "-";
+        filled = filled + &shown + rest;
+    }
+    (filled, known)
+}
+
+/// A text without its figures.
+pub fn emptied(text: &str) -> String {
+    let rest: String = references(text).map(|(.., rest)| rest).collect();
+    text.split('{').next().unwrap_or_default().to_owned() + &rest
+}
+
+/// The first number that a text names.
+pub fn first_number(text: &str, figures: &Figures) -> Option<Estimate> {
+    references(text).find_map(|(name, ..)| match find(figures, name) {
+        Some(Figure::Number(found)) => Some(*found),
+        _ => None,
+    })
+}
