@@ -229,8 +229,15 @@ mod tests {
 
     fn divides_by_nothing(_: &mut Context) -> Result<Findings> {
         use crate::report::model::{Bar, Picture, Unit};
-        let bars = vec![Bar { name: "x".into(), value: f64::NAN, interval: None }];
-        let picture = Picture::Bars { title: "x".into(), unit: Unit::Ratio, bars, reference: None };
+        use crate::statistics::estimate::Estimate;
+        let bars = vec![Bar::of("x", Estimate::exact(f64::NAN))];
+        let picture = Picture::Bars {
+            title: "x".into(),
+            unit: Unit::Ratio,
+            bars,
+            reference: None,
+            noise: None,
+        };
         Ok(Findings { picture: Some(picture), ..Findings::default() })
     }
 

@@ -6,9 +6,10 @@ use crate::load::perf::Unit as CostUnit;
 use crate::measure::comparison::{AtRate, Comparison, FixedRate, Pair, Plan, Subject, Summary};
 use crate::report::format::{count, rounded};
 use crate::report::model::{
-    Axis, Bar, Block, Cell, Document, Field, Mark, Picture, Points, Series, Table, Unit, escaped,
+    Axis, Bar, Block, Cell, Document, Field, Mark, Picture, Series, Table, Unit, escaped,
 };
 use crate::report::post;
+use crate::statistics::estimate::Estimate;
 use crate::statistics::verdict::{Figure, Ratio, Verdict};
 
 /// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
@@ -289,26 +290,20 @@ fn slices(comparison: &Comparison) -> Picture {
     let rows = comparison.subjects.iter().map(|subject| {
         let rate = subject.summary.as_ref().map(|summary| summary.requests_per_second);
         let points = subject.slices.iter().map(|at| (at.round + 1, at.requests_per_second));
-        Points {
-            of: Bar {
-                name: subject.name.clone(),
-                value: rate.map_or(f64::NAN, |rate| rate.value),
-                interval: rate.and_then(|rate| rate.interval),
-            },
-            points: points.collect(),
-        }
+        let rate = rate.unwrap_or(Estimate::exact(f64::NAN));
+        Bar { points: points.collect(), ..Bar::of(&subject.name, rate) }
     });
     // Where the post's other server would be; only beside the server that the post compares it with.
     let baseline = comparison.subjects.iter().find(|one| one.name == comparison.plan.baseline);
     let plain = baseline.filter(|one| one.server.trim() == "shared");
     let median = plain.and_then(|one| Some(one.summary.as_ref()?.requests_per_second.value));
     let name = format!("the post's ratio: {:.3} of {}:", post::ratio(), comparison.plan.baseline);
-    Picture::Points {
+    Picture::Bars {
         title: "Requests/s of every slice".into(),
         unit: Unit::PerSecond,
-        rows: rows.collect(),
+        bars: rows.collect(),
         reference: median.map(|median| (median * post::ratio(), name)),
-        noise: 0.0,
+        noise: None,
     }
 }
 
@@ -320,14 +315,14 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
     let rows = pairs.filter_map(|pair| {
         let Ratio { ratio, interval, .. } = *pair.result.as_ref()?;
         let name = format!("{} / {}", pair.other, pair.baseline);
-        Some(Points { of: Bar { name, value: ratio, interval: Some(interval) }, points: vec![] })
+        Some(Bar::of(name, Estimate { value: ratio, interval: Some(interval) }))
     });
-    Picture::Points {
+    Picture::Bars {
         title: format!("Times the {judged}"),
         unit: Unit::Ratio,
-        rows: rows.collect(),
+        bars: rows.collect(),
         reference: Some((1.0, String::new())),
-        noise: comparison.plan.threshold,
+        noise: Some(comparison.plan.threshold),
     }
 }
 

@@ -61,13 +61,9 @@ impl<S> Samples<S> {
         reference: Option<(f64, &str)>,
         of: impl Fn(&str) -> Estimate,
     ) -> Option<Picture> {
-        let bar = |name: &str| {
-            let Estimate { value, interval } = of(name);
-            Bar { name: name.into(), value, interval }
-        };
-        let bars = self.names().map(bar).collect();
+        let bars = self.names().map(|name| Bar::of(name, of(name))).collect();
         let reference = reference.map(|(value, name)| (value, name.to_owned()));
-        Some(Picture::Bars { title: title.into(), unit, bars, reference })
+        Some(Picture::Bars { title: title.into(), unit, bars, reference, noise: None })
     }
 
     /// A table with a row for each subject, and no columns yet.

@@ -1,7 +1,5 @@
 //! Figures as people read them: the one place where a number becomes a text, for all renderers.
 
-#[cfg(test)]
-use crate::report::model::{Block, Document, Table};
 use crate::report::model::{Cell, Mark, Unit};
 
 /// What stands where there is no figure.
@@ -54,45 +52,21 @@ pub fn figure(cell: &Cell, unit: Unit) -> Option<String> {
     cell.value.map(|value| number(value, cell.unit.unwrap_or(unit)))
 }
 
-/// A cell in a line, with a sign where it is not good.
-pub fn cell(cell: &Cell, unit: Unit) -> String {
-    let sign = match cell.mark {
-        Some(Mark::Bad) => "!",
-        Some(Mark::Undecided) => "?",
-        Some(Mark::Good) | None => "",
-    };
-    let Some(figure) = figure(cell, unit) else {
-        return cell.text.clone().unwrap_or_else(|| NONE.into());
-    };
-    let ends = cell.interval.map(|ends| interval(ends, cell.unit.unwrap_or(unit)));
-    let parts = [Some(figure + sign), ends, cell.text.clone()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+/// What stands in a cell: its figure, signed where it is not good, its interval, and its words.
+pub fn parts(of: &Cell, unit: Unit) -> Vec<String> {
+    let figure = figure(of, unit).map(|figure| figure + of.mark.map_or("", Mark::sign));
+    let ends = of.interval.map(|ends| interval(ends, of.unit.unwrap_or(unit)));
+    let parts = [figure, ends, of.text.clone()];
+    if parts == [const { None }; 3] {
+        vec![NONE.into()]
+    } else {
+        parts.into_iter().flatten().collect()
+    }
 }
 
-/// Every figure of a document's tables and facts, as every form of it must show it.
-#[cfg(test)]
-pub fn figures(document: &Document) -> Vec<String> {
-    let of_table = |table: &Table| -> Vec<String> {
-        let cells = table.rows.iter().flat_map(|row| row.cells.iter().zip(&table.columns));
-        let shown = cells.flat_map(|(cell, column)| {
-            let unit = cell.unit.unwrap_or(column.unit);
-            let ends = cell.interval.map(|ends| ends.map(|end| number(end, unit)));
-            figure(cell, unit).into_iter().chain(ends.into_iter().flatten())
-        });
-        shown.collect()
-    };
-    fn of(blocks: &[Block], of_table: &dyn Fn(&Table) -> Vec<String>, all: &mut Vec<String>) {
-        for block in blocks {
-            match block {
-                Block::Table(table) => all.extend(of_table(table)),
-                Block::Details(_, inner) => of(inner, of_table, all),
-                _ => {}
-            }
-        }
-    }
-    let mut all = Vec::new();
-    of(&document.blocks, &of_table, &mut all);
-    all
+/// A cell in a line.
+pub fn cell(of: &Cell, unit: Unit) -> String {
+    parts(of, unit).join(" ")
 }
 
 /// A part of the whole.
@@ -110,13 +84,11 @@ fn percent(part: f64) -> String {
 /// A whole number with its thousands apart: `34 492`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
-    let groups: Vec<&str> = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(|group| std::str::from_utf8(group).unwrap_or_default())
-        .collect();
-    groups.join(" ")
+    let starts_group = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    let letters = digits.chars().enumerate();
+    letters
+        .flat_map(|(place, digit)| starts_group(place).then_some(' ').into_iter().chain([digit]))
+        .collect()
 }
 
 /// The same, of a number that may have a fraction, which is rounded off.

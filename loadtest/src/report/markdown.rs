@@ -1,7 +1,7 @@
 //! A document as Markdown, for a pull request or a file of results.
 
 use crate::report::format;
-use crate::report::model::{Block, Cell, Document, Table, Unit, escaped, with_code};
+use crate::report::model::{Block, Cell, Column, Document, Table, Unit, escaped, shown, with_code};
 
 /// The whole text.
 pub fn render(document: &Document) -> String {
@@ -14,38 +14,27 @@ pub fn render(document: &Document) -> String {
 
 /// The blocks alone, with headings of this level: for a part of another file.
 pub fn blocks(blocks: &[Block], level: usize) -> String {
-    let (mut shown, mut heading) = (Vec::new(), None);
-    for one in blocks.iter().filter(|one| !one.is_empty()) {
-        let text = block(one, level);
-        match one {
-            // A heading with nothing to show below it, such as a picture, is left out.
-            Block::Heading(_) => heading = Some(text),
-            _ if text.is_empty() => {}
-            _ => shown.extend(heading.take().into_iter().chain([text])),
-        }
-    }
-    shown.join("\n")
+    let shown = shown(blocks, |block| !matches!(block, Block::Picture(_)));
+    shown.into_iter().map(|one| block(one, level)).collect::<Vec<_>>().join("\n")
 }
 
 fn block(block: &Block, level: usize) -> String {
-    let list = |items: &mut dyn Iterator<Item = String>| -> String {
-        items.map(|item| format!("- {item}\n")).collect()
-    };
+    let heading = |text, level| format!("{} {}\n", "#".repeat(level), escaped(text));
     match block {
-        Block::Heading(text) => format!("{} {}\n", "#".repeat(level), escaped(text)),
+        Block::Heading(text) => heading(text, level),
         Block::Text(text) => format!("{}\n", text.trim_end()),
         Block::Verdict(text) => format!("**{}**\n", escaped(text)),
-        Block::Facts(facts) => list(
-            &mut facts.iter().map(|(name, what)| format!("{}: {}", escaped(name), escaped(what))),
-        ),
+        Block::Facts(facts) => {
+            let items = facts.iter();
+            items.map(|(name, what)| format!("- {}: {}\n", escaped(name), escaped(what))).collect()
+        }
         Block::Table(of) => table(of),
         Block::Picture(_) => String::new(),
         Block::Details(title, inner) => {
-            let heading = format!("{} {}\n", "#".repeat(level + 1), escaped(title));
-            format!("{heading}\n{}", blocks(inner, level + 2))
+            format!("{}\n{}", heading(title, level + 1), blocks(inner, level + 2))
         }
         Block::Warnings(warnings) => {
-            list(&mut warnings.iter().map(|warning| format!("warning: {}", escaped(warning))))
+            warnings.iter().map(|warning| format!("- warning: {}\n", escaped(warning))).collect()
         }
         Block::Reproduce(commands) => {
             format!("Reproduce:\n\n```sh\n{}\n```\n", commands.join("\n"))
@@ -55,16 +44,12 @@ fn block(block: &Block, level: usize) -> String {
 
 /// A table: words to the left, figures to the right.
 fn table(of: &Table) -> String {
-    let names = of
-        .columns
-        .iter()
-        .map(|column| escaped([column.group.as_str(), &column.name].join(" ").trim()));
-    let mut text = line(std::iter::once(escaped(&of.title)).chain(names));
-    let side = |unit| if unit == Unit::Text { "---|" } else { "---:|" };
-    text += &format!("|---|{}\n", of.columns.iter().map(|one| side(one.unit)).collect::<String>());
+    let side = |column: &Column| if column.unit == Unit::Text { "---|" } else { "---:|" };
+    let names = of.columns.iter().map(|column| escaped(&column.full_name()));
+    let mut text = line(&of.title, names);
+    text += &format!("|---|{}\n", of.columns.iter().map(side).collect::<String>());
     for row in &of.rows {
-        let cells = row.cells.iter().zip(&of.columns).map(|(one, column)| cell(one, column.unit));
-        text += &line(std::iter::once(escaped(&row.name)).chain(cells));
+        text += &line(&row.name, row.cells.iter().zip(&of.columns).map(cell));
     }
     match of.note.is_empty() {
         true => text,
@@ -72,13 +57,13 @@ fn table(of: &Table) -> String {
     }
 }
 
-fn line(cells: impl Iterator<Item = String>) -> String {
-    let cells: Vec<String> = cells.map(|cell| cell.replace('\n', " ")).collect();
-    format!("| {} |\n", cells.join(" | "))
+fn line(name: &str, cells: impl Iterator<Item = String>) -> String {
+    let cells: Vec<String> = std::iter::once(escaped(name)).chain(cells).collect();
+    format!("| {} |\n", cells.join(" | ").replace('\n', " "))
 }
 
-fn cell(cell: &Cell, unit: Unit) -> String {
-    let text = escaped(&format::cell(cell, unit));
+fn cell((cell, column): (&Cell, &Column)) -> String {
+    let text = escaped(&format::cell(cell, column.unit));
     match &cell.link {
         Some(url) => format!("[{text}]({})", url.replace(')', "%29").replace('|', "%7C")),
         None if cell.value.is_none() && cell.mark.is_some() => format!("**{text}**"),

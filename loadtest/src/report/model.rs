@@ -3,7 +3,11 @@
 //! Figures are numbers with a unit and, where they are compared, an interval; a renderer (terminal,
 //! Markdown, HTML) decides how they look, and none of them knows which command it shows.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
+
+use crate::statistics::estimate::Estimate;
 
 /// What a command has to say: the same for every form it is shown in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -153,16 +157,47 @@ impl Block {
             Self::Text(text) | Self::Verdict(text) => text.is_empty(),
             Self::Facts(facts) => facts.is_empty(),
             Self::Table(table) => table.rows.is_empty() || table.columns.is_empty(),
-            Self::Picture(picture) => match picture {
-                Picture::Bars { bars, .. } => bars.is_empty(),
-                Picture::Lines { series, .. } => series.is_empty(),
-                Picture::Shares { rows, .. } => rows.is_empty(),
-                Picture::Turns { rows, .. } => rows.is_empty(),
-                Picture::Points { rows, .. } => rows.is_empty(),
-            },
+            Self::Picture(Picture::Bars { bars, .. }) => bars.is_empty(),
+            Self::Picture(Picture::Lines { series, .. }) => series.is_empty(),
+            Self::Picture(Picture::Shares { rows, .. }) => rows.is_empty(),
+            Self::Picture(Picture::Turns { rows, .. }) => rows.is_empty(),
             Self::Details(_, inner) => inner.iter().all(Self::is_empty),
             Self::Warnings(lines) | Self::Reproduce(lines) => lines.is_empty(),
         }
+    }
+}
+
+/// The blocks that a form shows, which may leave out some kinds; headings with nothing below them are
+/// left out, too.
+pub fn shown(blocks: &[Block], has: fn(&Block) -> bool) -> Vec<&Block> {
+    let is_heading = |block: &&Block| matches!(block, Block::Heading(_));
+    let has_heading = |block: &&Block| matches!(block, Block::Heading(_) | Block::Warnings(_));
+    let mut shown: Vec<&Block> = Vec::new();
+    for block in blocks.iter().filter(|block| has(block) && !block.is_empty()) {
+        if has_heading(&block) {
+            shown.pop_if(|last| is_heading(last));
+        }
+        shown.push(block);
+    }
+    shown.pop_if(|last| is_heading(last));
+    shown
+}
+
+impl Mark {
+    /// What stands after a figure that is not good.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Good => "",
+            Self::Bad => "!",
+            Self::Undecided => "?",
+        }
+    }
+}
+
+impl Column {
+    /// Its name with that of its group.
+    pub fn full_name(&self) -> String {
+        format!("{} {}", self.group, self.name).trim().into()
     }
 }
 
@@ -205,7 +240,7 @@ impl Table {
     /// The same with a row for each column and a column for each row.
     pub fn turned(self) -> Self {
         let row = |(place, column): (usize, &Column)| Row {
-            name: [&*column.group, &*column.name].join(" ").trim().into(),
+            name: column.full_name(),
             cells: (self.rows.iter())
                 .map(|row| row.cells[place].clone())
                 .map(|cell| Cell { unit: cell.unit.or(Some(column.unit)), ..cell })
@@ -218,6 +253,23 @@ impl Table {
             ..Column::default()
         };
         Self { columns: self.rows.iter().map(column).collect(), rows, ..self }
+    }
+
+    /// Whether it is one of words, which may take as much room as there is.
+    pub fn is_of_words(&self) -> bool {
+        self.columns.len() > 2 && self.columns.iter().all(|column| column.unit == Unit::Text)
+    }
+
+    /// The places of neighbouring columns of the same group.
+    pub fn groups(&self) -> Vec<Range<usize>> {
+        let together = |a: &Column, b: &Column| !a.group.is_empty() && a.group == b.group;
+        let groups = self.columns.chunk_by(together).map(<[Column]>::len);
+        groups
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end - length..*end)
+            })
+            .collect()
     }
 
     /// Takes away the columns in which nobody has anything: what cannot be known is left out.
@@ -240,35 +292,53 @@ impl Table {
     }
 }
 
+/// Cells of whatever a record has.
+macro_rules! cells {
+    ($($of:ty: $value:ident => $cell:expr),* $(,)?) => {
+        $(impl From<$of> for Cell {
+            fn from($value: $of) -> Self {
+                $cell
+            }
+        })*
+    };
+}
+
+cells! {
+    f64: value => Self { value: Some(value), ..Self::default() },
+    u64: value => (value as f64).into(),
+    u32: value => f64::from(value).into(),
+    usize: value => (value as f64).into(),
+    Estimate: found => Self { interval: found.interval, ..found.value.into() },
+    String: text => Self { text: Some(text), ..Self::default() },
+    &String: text => text.clone().into(),
+    &str: text => text.to_owned().into(),
+}
+
+/// Nothing is shown as a dash.
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(known: Option<T>) -> Self {
+        known.map_or_else(Self::default, T::into)
+    }
+}
+
 impl Cell {
-    /// Nothing, shown as a dash.
     pub fn none() -> Self {
         Self::default()
     }
-
-    /// A number.
     pub fn number(value: impl Into<f64>) -> Self {
-        Self { value: Some(value.into()), ..Self::default() }
+        value.into().into()
     }
-
-    /// A whole number.
     pub fn count(value: u64) -> Self {
-        Self::number(value as f64)
+        value.into()
     }
-
-    /// A number with its 95 % interval.
     pub fn sure(value: f64, interval: Option<[f64; 2]>) -> Self {
-        Self { value: Some(value), interval, ..Self::default() }
+        Estimate { value, interval }.into()
     }
-
-    /// A number, if there is one.
     pub fn maybe(value: Option<f64>) -> Self {
-        Self { value, ..Self::default() }
+        value.into()
     }
-
-    /// Words.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), ..Self::default() }
+        text.into().into()
     }
 
     /// The same in another unit than its column's.
@@ -277,8 +347,8 @@ impl Cell {
     }
 
     /// The same with words after its number.
-    pub fn note(self, text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), ..self }
+    pub fn note(self, text: impl Into<Option<String>>) -> Self {
+        Self { text: text.into(), ..self }
     }
 
     /// The same, judged.
@@ -297,14 +367,17 @@ impl Cell {
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[allow(missing_docs)] // titles say what is to be seen
 pub enum Picture {
-    /// A bar for each number.
+    /// A row for each figure: a bar or, where there are any, the measurements that it is made of.
     Bars {
         title: String,
-        /// Of all bars.
+        /// Of all rows.
         unit: Unit,
         bars: Vec<Bar>,
-        /// A line to compare them with, such as the post's figure, and its name.
+        /// A line to compare them with, such as the post's figure, and its name, which may be empty.
         reference: Option<(f64, String)>,
+        /// For ratios: what is not worth calling a difference from the reference, on either side.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noise: Option<f64>,
     },
     /// Lines over a common axis: time, or a number of workers.
     Lines {
@@ -329,35 +402,27 @@ pub enum Picture {
         /// Names and turns.
         rows: Vec<(String, Vec<usize>)>,
     },
-    /// Figures with their intervals, a row for each, and the single measurements that they are made of.
-    Points {
-        title: String,
-        /// Of all points.
-        unit: Unit,
-        rows: Vec<Points>,
-        /// A line to compare them with, and its name, which may be empty.
-        reference: Option<(f64, String)>,
-        /// What is not worth calling a difference from the reference, on either side.
-        noise: f64,
-    },
 }
 
-/// What one subject did, round by round.
+/// A figure of one subject.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Points {
-    /// Whose, and the median or mean; not a number where there is none.
-    pub of: Bar,
+pub struct Bar {
+    /// Whose.
+    pub name: String,
+    /// The median or mean; not a number where there is none.
+    pub value: f64,
+    /// Its 95 % interval.
+    pub interval: Option<[f64; 2]>,
     /// Rounds, counted from 1, and what was measured in them; may be empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<(u32, f64)>,
 }
 
-/// A bar.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
-pub struct Bar {
-    pub name: String,
-    pub value: f64,
-    pub interval: Option<[f64; 2]>,
+impl Bar {
+    /// A figure without single measurements.
+    pub fn of(name: impl Into<String>, Estimate { value, interval }: Estimate) -> Self {
+        Self { name: name.into(), value, interval, points: Vec::new() }
+    }
 }
 
 /// An axis.

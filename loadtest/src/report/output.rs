@@ -37,18 +37,15 @@ pub fn publish_to(document: &Document, output: Output) -> Result<()> {
 /// # Errors
 /// When something cannot be written.
 pub fn finish(document: &Document, output: Output) -> Result<()> {
-    let warnings = document.blocks.iter().filter_map(|block| match block {
-        Block::Warnings(warnings) => Some(warnings),
-        _ => None,
-    });
-    terminal::warn(warnings.flatten().cloned());
-    if let Some(path) = output.html {
-        let raw = output.json.and_then(|json| link(path, json));
-        let page = html::render(document, raw.as_deref());
-        AtomicFile::reserve("--html", path)?.save_text(&page)?;
+    for block in &document.blocks {
+        if let Block::Warnings(warnings) = block {
+            terminal::warn(warnings);
+        }
     }
-    if output.markdown {
-        return Ok(());
+    if let Some(path) = output.html {
+        let raw = output.json.filter(|json| folder(json) == folder(path));
+        let raw = raw.and_then(|json| Some(json.file_name()?.to_string_lossy()));
+        AtomicFile::reserve("--html", path)?.save_text(&html::render(document, raw.as_deref()))?;
     }
     let samples = output.json.map(samples_of).filter(|path| path.is_file());
     let files = [
@@ -56,18 +53,16 @@ pub fn finish(document: &Document, output: Output) -> Result<()> {
         ("Every sample:", samples.as_deref()),
         ("The report:", output.html),
     ];
-    let lines = files
-        .into_iter()
-        .filter_map(|(what, path)| Some(format!("{what:14}{}\n", path?.display())));
-    let lines: String = lines.collect();
-    if lines.is_empty() { Ok(()) } else { terminal::print(&format!("\n{lines}")) }
+    let lines = files.map(|(what, path)| {
+        path.map_or_else(String::new, |path| format!("{what:14}{}\n", path.display()))
+    });
+    match lines.concat() {
+        lines if lines.is_empty() || output.markdown => Ok(()),
+        lines => terminal::print(&format!("\n{lines}")),
+    }
 }
 
-/// How a page names the raw data: by the file's name alone, where both lie in one folder.
-fn link(page: &Path, json: &Path) -> Option<String> {
-    let folder = |path: &Path| path.canonicalize().ok()?.parent().map(Path::to_owned);
-    let here = page.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let here = here.unwrap_or(Path::new(".")).canonicalize().ok();
-    let name = json.file_name()?.to_string_lossy().into_owned();
-    (folder(json) == here).then_some(name)
+/// The folder of a file that may not be there yet.
+fn folder(file: &Path) -> Option<std::path::PathBuf> {
+    std::path::absolute(file).ok()?.parent()?.canonicalize().ok()
 }

@@ -30,13 +30,7 @@ const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } \
 
 /// The picture of a table with heat.
 pub fn heat(of: &Table, title: &str) -> String {
-    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
-    for (place, column) in of.columns.iter().enumerate() {
-        match groups.last_mut() {
-            Some((name, places)) if *name == column.group => places.push(place),
-            _ => groups.push((&column.group, vec![place])),
-        }
-    }
+    let groups = of.groups();
     let notes = textwrap::wrap(&of.note, LETTERS);
     let width = EDGE * 2.0 + NAMES + CELL[0] * of.rows.len() as f64;
     let foot = HEAD + CELL[1] * groups.len() as f64 + 24.0;
@@ -51,13 +45,17 @@ pub fn heat(of: &Table, title: &str) -> String {
             rect.ground width=(width) height=(height) rx="8" {}
             text.title x=(EDGE) y="30" { (title) }
             @for (place, row) in of.rows.iter().enumerate() { (head(left(place), row)) }
-            @for (line, (name, places)) in groups.iter().enumerate() {
+            @for (line, group) in groups.into_iter().enumerate() {
                 @let y = HEAD + CELL[1] * line as f64;
-                text x=(EDGE) y=(y + 15.0) { (name) }
-                @let parts: Vec<&str> = places.iter().map(|&place| &*of.columns[place].name).collect();
+                @let columns = &of.columns[group.clone()];
+                @let parts: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+                text x=(EDGE) y=(y + 15.0) { (columns[0].group) }
                 text.quiet.small x=(EDGE) y=(y + 28.0) { (parts.join(" | ")) }
                 @for (place, row) in of.rows.iter().enumerate() {
-                    (cells(left(place), y, of, row, places))
+                    @let width = (CELL[0] - 4.0) / columns.len() as f64;
+                    @for (number, (one, column)) in row.cells[group.clone()].iter().zip(columns).enumerate() {
+                        (cell(left(place) + 2.0 + width * number as f64, y + 2.0, width - 2.0, one, column))
+                    }
                 }
             }
             @for (line, note) in notes.iter().enumerate() {
@@ -78,18 +76,8 @@ fn head(left: f64, row: &Row) -> Markup {
     }
 }
 
-/// The figures of one group, side by side.
-fn cells(left: f64, y: f64, of: &Table, row: &Row, places: &[usize]) -> Markup {
-    let width = (CELL[0] - 4.0) / places.len() as f64;
-    html! {
-        @for (number, &place) in places.iter().enumerate() {
-            (cell(left + 2.0 + width * number as f64, y + 2.0, width, &row.cells[place], &of.columns[place]))
-        }
-    }
-}
-
 fn cell(x: f64, y: f64, width: f64, cell: &Cell, column: &Column) -> Markup {
-    let (width, height) = (width - 2.0, CELL[1] - 4.0);
+    let height = CELL[1] - 4.0;
     let middle = x + width / 2.0;
     let figure = format::figure(cell, column.unit);
     // From the worst over no colour in the middle to the best.

@@ -4,26 +4,37 @@
 //! columns in parts below each other. Words are wrapped within their columns, or stand as a list.
 
 use std::io::{ErrorKind, Write as _};
-use std::ops::Range;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Width};
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
-use crate::report::format::{self, figure, interval};
-use crate::report::model::{Block, Cell, Document, Mark, Table, Unit};
-use crate::report::wrap::{self, hanging, room};
+use crate::report::format::parts;
+use crate::report::model::{Block, Cell, Document, Table, Unit, shown};
+use crate::report::wrap::{hanging, room};
 
 /// For headings.
-pub const BOLD: Style = Style::new().bold();
+const BOLD: Style = Style::new().bold();
 
 /// For the word "warning".
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Narrower than this, words that belong together are a list and no table.
 const ROOM_FOR_WORDS: usize = 88;
+
+/// A word in a table that is longer may be broken.
+const LONG_WORD: usize = 16;
+
+/// Between words in a table that stay together.
+const NO_BREAK: &str = "\u{a0}";
+
+/// What stands for the colours of good, bad and undecided while a table is laid out, and for their end:
+/// letters that take no room.
+const COLOURS: [(&str, AnsiColor); 3] =
+    [("\u{200b}", AnsiColor::Green), ("\u{200c}", AnsiColor::Red), ("\u{200d}", AnsiColor::Yellow)];
+const END: &str = "\u{2060}";
 
 /// Puts a report on stdout, with its colours if they are wanted there.
 ///
@@ -40,7 +51,7 @@ pub fn print(report: &str) -> Result<()> {
 }
 
 /// Puts warnings on stderr, one line each.
-pub fn warn(warnings: impl IntoIterator<Item = String>) {
+pub fn warn(warnings: &[String]) {
     let mut err = anstream::stderr().lock();
     for warning in warnings {
         // Nobody is left to be told that nobody reads this.
@@ -53,48 +64,49 @@ pub fn render(document: &Document, width: usize) -> String {
     let body = blocks(&document.blocks, width);
     match document.title.is_empty() {
         true => body.trim_start_matches('\n').to_owned(),
-        false => hanging("", &format!("{BOLD}{}{BOLD:#}", document.title), width) + &body,
+        false => bold(&document.title, width) + &body,
     }
 }
 
-/// All blocks; a heading with nothing to show below it, such as a picture, is left out.
+fn bold(text: &str, width: usize) -> String {
+    hanging("", &format!("{BOLD}{text}{BOLD:#}"), width)
+}
+
 fn blocks(blocks: &[Block], width: usize) -> String {
-    let (mut report, mut heading) = (String::new(), String::new());
-    for one in blocks.iter().filter(|one| !one.is_empty()) {
-        let shown = block(one, width);
-        match one {
-            Block::Heading(_) => heading = shown,
-            _ if shown.is_empty() => {}
-            _ if heading.is_empty() => report += &shown,
-            _ => report += &(std::mem::take(&mut heading) + shown.trim_start_matches('\n')),
-        }
+    let (mut report, mut after_heading) = (String::new(), false);
+    for one in shown(blocks, |one| !matches!(one, Block::Picture(_) | Block::Warnings(_))) {
+        let text = block(one, width);
+        report += if after_heading { text.trim_start_matches('\n') } else { &text };
+        after_heading = matches!(one, Block::Heading(_));
     }
     report
 }
 
 fn block(block: &Block, width: usize) -> String {
-    let bold = |text: &str| hanging("", &format!("{BOLD}{text}{BOLD:#}"), width);
     match block {
-        Block::Heading(text) => format!("\n{}", bold(text)),
+        Block::Heading(text) => format!("\n{}", bold(text, width)),
         Block::Text(text) => paragraphs(text, width),
-        Block::Verdict(text) => bold(text),
-        Block::Facts(facts) => {
-            let longest = facts.iter().map(|(name, _)| room(name)).max().unwrap_or(0);
-            let lines = facts.iter().map(|(name, what)| match longest * 2 <= width {
-                true => hanging(&format!("  {name:longest$}  "), what, width),
-                false => hanging("  ", name, width) + &hanging("    ", what, width),
-            });
-            lines.collect()
-        }
+        Block::Verdict(text) => bold(text, width),
+        Block::Facts(all) => facts(all.iter().map(|(name, what)| (&**name, what.clone())), width),
         Block::Table(of) => format!("\n{}", table(of, width)),
         Block::Picture(_) | Block::Warnings(_) => String::new(),
-        Block::Details(title, inner) => format!("\n{}{}", bold(title), self::blocks(inner, width)),
+        Block::Details(title, inner) => format!("\n{}{}", bold(title, width), blocks(inner, width)),
         Block::Reproduce(commands) => {
             let first = |place| if place == 0 { "Reproduce  " } else { "           " };
             let lines = commands.iter().enumerate();
             lines.map(|(place, command)| hanging(first(place), command, width)).collect()
         }
     }
+}
+
+/// Names, and beside or below them what they stand for.
+fn facts<'a>(facts: impl Iterator<Item = (&'a str, String)> + Clone, width: usize) -> String {
+    let longest = facts.clone().map(|(name, _)| room(name)).max().unwrap_or(0);
+    let lines = facts.map(|(name, what)| match longest * 2 <= width {
+        true => hanging(&format!("  {name:longest$}  "), &what, width),
+        false => hanging("  ", name, width) + &hanging("    ", &what, width),
+    });
+    lines.collect()
 }
 
 /// Markdown as plain text, a paragraph or an item in lines of its own.
@@ -124,173 +136,111 @@ fn paragraphs(text: &str, width: usize) -> String {
     report
 }
 
-/// How much room a table may take.
-#[derive(Clone, Copy)]
-struct Form {
-    /// Whether intervals stand below their figures.
-    below: bool,
-    /// Columns for the name of a row, the name of a column, and words.
-    row: usize,
-    column: usize,
-    words: usize,
-}
-
-const WIDE: Form = Form { below: false, row: 34, column: 20, words: 40 };
-const TALL: Form = Form { below: true, row: 26, column: 14, words: 30 };
-const NARROW: Form = Form { below: true, row: 18, column: 12, words: 22 };
-
 /// A table with its title and note.
 fn table(of: &Table, width: usize) -> String {
     let mut report = String::new();
     if !of.title.is_empty() {
-        report += &hanging("", &format!("{BOLD}{}{BOLD:#}", of.title), width);
+        report += &bold(&of.title, width);
     }
-    let fits = |drawn: &String| drawn.lines().all(|line| room(line) <= width);
-    let are_words = of.columns.len() > 2 && of.columns.iter().all(|one| one.unit == Unit::Text);
-    report += &match are_words {
-        true if width >= ROOM_FOR_WORDS => words(of, width),
+    report += &match of.is_of_words() && width < ROOM_FOR_WORDS {
         true => list(of, width),
-        false => {
-            let whole = [WIDE, TALL, NARROW].map(|form| drawn(of, 0..of.columns.len(), form));
-            whole.into_iter().find(fits).unwrap_or_else(|| parts(of, width))
-        }
+        false => side_by_side(of, width),
     };
     if !of.note.is_empty() {
         report += &hanging("", &of.note, width);
     }
-    report
-}
-
-/// As many columns as fit, and below them the others; at least one at a time.
-fn parts(of: &Table, width: usize) -> String {
-    let fits = |drawn: &str| drawn.lines().all(|line| room(line) <= width);
-    let mut parts = Vec::new();
-    let mut from = 0;
-    while from < of.columns.len() {
-        let more = (from + 1..=of.columns.len()).rev().map(|upto| from..upto);
-        let mut more = more.map(|range| (range.end, drawn(of, range, NARROW)));
-        let (upto, part) = more
-            .find(|(upto, part)| *upto == from + 1 || fits(part))
-            .unwrap_or((of.columns.len(), String::new()));
-        parts.push(part);
-        from = upto;
-    }
-    parts.join("\n")
-}
-
-/// Some columns of a table of figures.
-fn drawn(of: &Table, columns: Range<usize>, form: Form) -> String {
-    let header = of.columns[columns.clone()].iter().map(|column| {
-        let side =
-            if column.unit == Unit::Text { CellAlignment::Left } else { CellAlignment::Right };
-        let name = [column.group.as_str(), &column.name].join(" ");
-        (wrap::cell(name.trim(), form.column), side)
-    });
-    let mut grid = grid(2, std::iter::once((String::new(), CellAlignment::Left)).chain(header));
-    for row in &of.rows {
-        let name = wrap::cell(&row.name, form.row);
-        let cells = row.cells.iter().zip(&of.columns).skip(columns.start).take(columns.len());
-        let cells = cells.map(|(cell, column)| show_in(cell, column.unit, form));
-        grid.add_row(std::iter::once(name).chain(cells));
-    }
-    text(&grid)
-}
-
-fn show_in(cell: &Cell, unit: Unit, form: Form) -> String {
-    match (figure(cell, unit), cell.interval) {
-        (Some(_), Some(ends)) if form.below => {
-            let first = format::cell(&Cell { interval: None, ..cell.clone() }, unit);
-            format!("{first}\n{}", interval(ends, cell.unit.unwrap_or(unit)))
-        }
-        (None, _) => wrap::cell(&format::cell(cell, unit), form.words),
-        _ => format::cell(cell, unit),
-    }
-}
-
-/// A table of words, which share what room there is.
-fn words(of: &Table, width: usize) -> String {
-    let names = of.columns.iter().map(|column| column.name.clone());
-    let header = std::iter::once(String::new()).chain(names);
-    let mut grid = grid(2, header.map(|name| (name, CellAlignment::Left)));
-    grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(width as u16);
-    for (place, _) in of.columns.iter().enumerate() {
-        let is_marked = of.rows.iter().any(|row| row.cells[place].mark.is_some());
-        if let Some(column) = grid.column_mut(place + 1).filter(|_| is_marked) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    let mut last = "";
-    for row in &of.rows {
-        let name = if row.name == last { "" } else { &row.name };
-        last = &row.name;
-        let cells = row.cells.iter().map(|cell| format::cell(cell, Unit::Text));
-        grid.add_row(std::iter::once(name.to_owned()).chain(cells));
-    }
-    // Coloured afterwards: a table counts escape sequences as room.
-    let cells = || of.rows.iter().flat_map(|row| &row.cells).filter(|cell| cell.mark.is_some());
-    let drawn = text(&grid);
-    let coloured = drawn.lines().map(|line| {
-        let ends = |cell: &&Cell| {
-            cell.text.as_deref().is_some_and(|text| line.ends_with(&format!("  {text}")))
-        };
-        let end = cells()
-            .find(ends)
-            .and_then(|cell| Some((cell, line.strip_suffix(cell.text.as_deref()?)?)));
-        match end {
-            Some((cell, begin)) => format!("{begin}{}\n", in_colour(cell)),
-            None => format!("{line}\n"),
-        }
-    });
-    coloured.collect()
+    report = report.replace(NO_BREAK, " ").replace(END, &format!("{BOLD:#}"));
+    COLOURS.iter().fold(report, |report, (letter, colour)| {
+        report.replace(letter, &colour.on_default().bold().to_string())
+    })
 }
 
 /// A table of words where there is no room for one: each row a paragraph.
 fn list(of: &Table, width: usize) -> String {
-    let mut report = String::new();
-    let longest = of.columns.iter().map(|column| room(&column.name)).max().unwrap_or(0);
-    for row in &of.rows {
-        if !row.name.is_empty() {
-            report += &hanging("", &format!("{BOLD}{}{BOLD:#}", row.name), width);
-        }
-        for (cell, column) in row.cells.iter().zip(&of.columns) {
-            report += &hanging(&format!("  {:longest$}  ", column.name), &in_colour(cell), width);
-        }
+    let rows = of.rows.iter().map(|row| {
+        let name = if row.name.is_empty() { String::new() } else { bold(&row.name, width) };
+        let cells = of.columns.iter().zip(&row.cells);
+        name + &facts(cells.map(|(column, cell)| (&*column.name, words(cell, Unit::Text))), width)
+    });
+    rows.collect()
+}
+
+/// What stands in a cell, in its colour; a figure, an interval and a judgement are not broken.
+fn words(cell: &Cell, unit: Unit) -> String {
+    let mut parts = parts(cell, unit);
+    let breakable = cell.text.is_some() && cell.mark.is_none();
+    let whole = parts.len() - usize::from(breakable);
+    parts[..whole].iter_mut().for_each(|part| *part = part.replace(' ', NO_BREAK));
+    match cell.mark.filter(|_| cell.value.is_none()) {
+        None => parts.join(" "),
+        Some(mark) => [COLOURS[mark as usize].0, &parts.join(" "), END].concat(),
     }
-    report
 }
 
-/// Words in the colour of their mark.
-fn in_colour(cell: &Cell) -> String {
-    let text = format::cell(cell, Unit::Text);
-    let colour = match cell.mark {
-        None => return text,
-        Some(Mark::Good) => AnsiColor::Green,
-        Some(Mark::Bad) => AnsiColor::Red,
-        Some(Mark::Undecided) => AnsiColor::Yellow,
-    };
-    let style = colour.on_default().bold();
-    format!("{style}{text}{style:#}")
+/// A column as it is laid out.
+struct Column {
+    side: CellAlignment,
+    /// The header first.
+    cells: Vec<String>,
+    /// What it takes at least.
+    narrowest: usize,
 }
 
-/// An empty table: no boxes, a rule under the header.
-fn grid(gap: u16, columns: impl Iterator<Item = (String, CellAlignment)>) -> comfy_table::Table {
-    let (names, sides): (Vec<_>, Vec<_>) = columns.unzip();
-    let mut table = comfy_table::Table::new();
+impl Column {
+    fn new(unit: Unit, header: String, cells: impl Iterator<Item = String>) -> Self {
+        let cells: Vec<String> = std::iter::once(header).chain(cells).collect();
+        let longest = cells.iter().flat_map(|cell| cell.split([' ', '\n'])).map(room).max();
+        let (side, most) = match unit {
+            Unit::Text => (CellAlignment::Left, LONG_WORD),
+            _ => (CellAlignment::Right, usize::MAX),
+        };
+        Self { side, cells, narrowest: longest.unwrap_or(0).min(most) }
+    }
+}
+
+/// As many columns as fit, and below them the others; at least one at a time. A name that is that of
+/// the row above is not said again.
+fn side_by_side(of: &Table, width: usize) -> String {
+    let mut above = "";
+    let names = of.rows.iter().map(|row| match std::mem::replace(&mut above, &row.name) {
+        above if above == row.name => String::new(),
+        _ => row.name.clone(),
+    });
+    let names = Column::new(Unit::Text, String::new(), names);
+    let columns = of.columns.iter().enumerate().map(|(place, column)| {
+        let cells = of.rows.iter().map(|row| words(&row.cells[place], column.unit));
+        Column::new(column.unit, column.full_name(), cells)
+    });
+    let columns: Vec<Column> = columns.collect();
+    let (mut parts, mut rest) = (Vec::new(), &columns[..]);
+    while !rest.is_empty() {
+        let mut room = names.narrowest;
+        let fit = rest.iter().take_while(|column| {
+            room += 2 + column.narrowest;
+            room <= width
+        });
+        let (part, others) = rest.split_at(fit.count().max(1));
+        parts.push(grid(std::iter::once(&names).chain(part).collect(), width));
+        rest = others;
+    }
+    parts.join("\n")
+}
+
+/// These columns: no boxes, a rule under the header.
+fn grid(columns: Vec<&Column>, width: usize) -> String {
+    let line = |place| columns.iter().map(move |column| &column.cells[place]);
     let rule = LineStyle::none().fill('─').junction('─');
-    table
-        .load_style(NOTHING.header_separator(rule))
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(names);
-    for (index, side) in sides.into_iter().enumerate() {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(side);
-            column.set_padding((0, gap.saturating_sub(1)));
-        }
+    let mut grid = comfy_table::Table::new();
+    grid.load_style(NOTHING.header_separator(rule))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width as u16)
+        .set_header(line(0))
+        .add_rows((1..columns[0].cells.len()).map(line));
+    for (place, (of, column)) in columns.iter().zip(grid.column_iter_mut()).enumerate() {
+        let gap = u16::from(place + 1 < columns.len());
+        let least = Width::Fixed(of.narrowest as u16 + gap);
+        column.set_padding((0, gap)).set_cell_alignment(of.side);
+        column.set_constraint(ColumnConstraint::LowerBoundary(least));
     }
-    table
-}
-
-/// The table as text, without the blanks that fill its last column.
-fn text(table: &comfy_table::Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    grid.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

@@ -34,30 +34,6 @@ pub fn hanging(first: &str, text: &str, width: usize) -> String {
     textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The same for cells of a table, where a word that is too long would push the others aside: it is
-/// broken too, after a mark if there is one.
-pub fn cell(text: &str, width: usize) -> String {
-    let after_marks = |word: &str| -> Vec<usize> {
-        let places = word.char_indices().filter(|(_, letter)| "/-_,:".contains(*letter));
-        places.map(|(place, _)| place + 1).filter(|place| *place < word.len()).collect()
-    };
-    // Words that fit into a line are not broken.
-    let splitter = WordSplitter::NoHyphenation;
-    let mut lines: Vec<String> = Vec::new();
-    for line in textwrap::wrap(text, Options::new(width).word_splitter(splitter).break_words(false))
-    {
-        let mut rest: &str = &line;
-        while room(rest) > width {
-            let most = rest.char_indices().nth(width).map_or(rest.len(), |(place, _)| place);
-            let at = after_marks(rest).into_iter().rfind(|place| *place <= most).unwrap_or(most);
-            lines.push(rest[..at].into());
-            rest = &rest[at..];
-        }
-        lines.push(rest.into());
-    }
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,20 +45,6 @@ mod tests {
         let word = "x".repeat(50);
         assert_eq!(hanging("", &format!("see {word} there"), 20), format!("see\n{word}\nthere\n"));
         assert_eq!(hanging("", "", 20), "\n");
-    }
-
-    #[test]
-    fn in_a_cell_a_long_word_is_broken_after_a_mark_or_anywhere() {
-        assert_eq!(
-            cell("of heroku/python-getting-started#248", 18),
-            "of\nheroku/python-\ngetting-\nstarted#248"
-        );
-        assert_eq!(cell("0123456789", 4), "0123\n4567\n89");
-        assert_eq!(cell("one two three", 8), "one two\nthree");
-    }
-
-    #[test]
-    fn colours_take_no_room() {
-        assert_eq!(room("\u{1b}[1mfour\u{1b}[0m"), 4);
+        assert_eq!(room("\u{1b}[1mfour\u{1b}[0m"), 4, "colours take no room");
     }
 }

@@ -14,7 +14,8 @@ pub mod table;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::report::model::{Block, Document, Mark};
+use crate::report::html::table::class;
+use crate::report::model::{Block, Document, shown};
 
 /// Colours, sizes, and what becomes of them on phones, in the dark and on paper.
 const STYLE: &str = include_str!("page.css");
@@ -29,19 +30,24 @@ const FEW_SECTIONS: usize = 9;
 const NOT_IN_A_LINK: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
+/// A heading and what is below it.
+struct Section<'a> {
+    heading: &'a str,
+    id: String,
+    blocks: &'a [&'a Block],
+}
+
 /// The page. `raw` is the file with the record, relative to the page, to be linked.
 pub fn render(document: &Document, raw: Option<&str>) -> String {
-    let begins: Vec<usize> = (document.blocks.iter().enumerate())
-        .filter(|(_, block)| matches!(block, Block::Heading(_)))
-        .map(|(place, _)| place)
-        .collect();
-    let ends = begins.iter().skip(1).copied().chain([document.blocks.len()]);
-    let sections = begins.iter().zip(ends).map(|(&begin, end)| &document.blocks[begin..end]);
-    let sections: Vec<&[Block]> =
-        sections.filter(|section| section[1..].iter().any(|block| !block.is_empty())).collect();
-    let first = begins.first().copied().unwrap_or(document.blocks.len());
-    let opening = &document.blocks[..first];
-    let ids = ids(&sections);
+    let all = shown(&document.blocks, |_| true);
+    let first = all.iter().position(|block| matches!(block, Block::Heading(_)));
+    let (opening, rest) = all.split_at(first.unwrap_or(all.len()));
+    let mut sections: Vec<Section> = Vec::new();
+    for blocks in rest.chunk_by(|_, next| !matches!(next, Block::Heading(_))) {
+        let Block::Heading(heading) = blocks[0] else { continue };
+        let id = id(heading, &sections);
+        sections.push(Section { heading, id, blocks });
+    }
     let verdicts = opening.iter().filter(|block| matches!(block, Block::Verdict(_))).count();
     let page = html! {
         (DOCTYPE)
@@ -57,12 +63,12 @@ pub fn render(document: &Document, raw: Option<&str>) -> String {
             body {
                 header {
                     h1 { (document.title) }
-                    div.many[verdicts > 2] { (blocks(opening, "verdict")) }
+                    div.many[verdicts > 2] { @for one in opening { (block(one, true)) } }
                 }
                 main {
-                    @if sections.len() > FEW_SECTIONS { (contents(&sections, &ids)) }
-                    @for (section, id) in sections.iter().zip(&ids) {
-                        section id=(id) { (blocks(section, "answer")) }
+                    @if sections.len() > FEW_SECTIONS { (contents(&sections)) }
+                    @for one in &sections {
+                        section id=(one.id) { @for one in one.blocks { (block(one, false)) } }
                     }
                     @if let Some(raw) = raw { p { "Raw data, with every sample: " (link(raw)) } }
                 }
@@ -78,41 +84,30 @@ fn link(file: &str) -> Markup {
     html! { a href={ "./" (utf8_percent_encode(file, NOT_IN_A_LINK)) } { (file) } }
 }
 
-/// A name for each section that is its own: the heading's letters, and a number where it is another's.
-fn ids(sections: &[&[Block]]) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    for section in sections {
-        let letters = heading(section).chars().map(|letter| match letter {
-            'a'..='z' | '0'..='9' => letter,
-            'A'..='Z' => letter.to_ascii_lowercase(),
-            _ => '-',
-        });
-        let mut id: String = letters.take(60).collect();
-        if id.is_empty() || ids.contains(&id) || id == "top" {
-            id = format!("{id}-{}", ids.len());
-        }
-        ids.push(id);
-    }
-    ids
-}
-
-fn heading(section: &[Block]) -> &str {
-    match section.first() {
-        Some(Block::Heading(text)) => text,
-        _ => "",
+/// A name for a section that is its own: the heading's letters, and a number where it is another's.
+fn id(heading: &str, others: &[Section]) -> String {
+    let letters = heading.chars().map(|letter| match letter {
+        'a'..='z' | '0'..='9' => letter,
+        'A'..='Z' => letter.to_ascii_lowercase(),
+        _ => '-',
+    });
+    let id: String = letters.take(60).collect();
+    match id.is_empty() || id == "top" || others.iter().any(|other| other.id == id) {
+        true => format!("{id}-{}", others.len()),
+        false => id,
     }
 }
 
 /// The sections with the judgements in them.
-fn contents(sections: &[&[Block]], ids: &[String]) -> Markup {
+fn contents(sections: &[Section]) -> Markup {
     html! {
         nav aria-label="Contents" {
             ol.contents {
-                @for (section, id) in sections.iter().zip(ids) {
+                @for section in sections {
                     li {
-                        a href={ "#" (id) } { (heading(section)) }
+                        a href={ "#" (section.id) } { (section.heading) }
                         span.badges {
-                            @for (text, class, number) in judgements(section) {
+                            @for (text, class, number) in judgements(section.blocks) {
                                 span.badge.(class) { (text) @if number > 1 { " × " (number) } } " "
                             }
                         }
@@ -124,42 +119,30 @@ fn contents(sections: &[&[Block]], ids: &[String]) -> Markup {
 }
 
 /// Each judgement in words within a section, and how often it is there.
-fn judgements(section: &[Block]) -> Vec<(&str, &'static str, usize)> {
+fn judgements<'a>(section: &[&'a Block]) -> Vec<(&'a str, &'static str, usize)> {
     let mut found: Vec<(&str, &str, usize)> = Vec::new();
-    let tables = section.iter().filter_map(|block| match block {
-        Block::Table(table) => Some(table),
-        _ => None,
-    });
-    let cells = tables.flat_map(|table| &table.rows).flat_map(|row| &row.cells);
-    for (text, mark) in cells
-        .filter(|cell| cell.value.is_none())
-        .filter_map(|cell| Some((cell.text.as_deref()?, cell.mark?)))
-    {
-        let class = match mark {
-            Mark::Good => "yes",
-            Mark::Bad => "no",
-            Mark::Undecided => "open",
-        };
-        match found.iter_mut().find(|(known, ..)| *known == text) {
-            Some((.., number)) => *number += 1,
-            None => found.push((text, class, 1)),
+    for block in section {
+        let Block::Table(table) = block else { continue };
+        let cells = table.rows.iter().flat_map(|row| &row.cells);
+        for cell in cells.filter(|cell| cell.value.is_none() && cell.mark.is_some()) {
+            let text = cell.text.as_deref().unwrap_or_default();
+            match found.iter_mut().find(|(known, ..)| *known == text) {
+                Some((.., number)) => *number += 1,
+                None => found.push((text, class(cell.mark), 1)),
+            }
         }
     }
     found
 }
 
-/// `verdict` is how verdicts look.
-fn blocks(blocks: &[Block], verdict: &str) -> Markup {
-    html! { @for one in blocks.iter().filter(|one| !one.is_empty()) { (block(one, verdict)) } }
-}
-
-fn block(block: &Block, verdict: &str) -> Markup {
+/// In the opening of a page, verdicts are what is seen first.
+fn block(of: &Block, opening: bool) -> Markup {
     html! {
-        @match block {
+        @match of {
             Block::Heading(text) => h2 { (text) },
             Block::Text(text) => (prose::markup(text)),
-            Block::Verdict(text) if verdict == "answer" => p.answer { (text) },
-            Block::Verdict(text) => (answer(text)),
+            Block::Verdict(text) if opening => (answer(text)),
+            Block::Verdict(text) => p.answer { (text) },
             Block::Facts(facts) => dl {
                 @for (name, what) in facts { div { dt { (name) } dd { (what) } } }
             },
@@ -167,7 +150,7 @@ fn block(block: &Block, verdict: &str) -> Markup {
             Block::Picture(of) => (picture::draw(of)),
             Block::Details(title, inner) => details {
                 summary { (title) }
-                (blocks(inner, "answer"))
+                @for one in shown(inner, |_| true) { (block(one, false)) }
             },
             Block::Warnings(warnings) => {
                 h2 { "Warnings" }

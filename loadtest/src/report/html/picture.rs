@@ -7,8 +7,8 @@ use crate::report::format::{number, tick};
 use crate::report::html::lines;
 use crate::report::html::look::colour;
 use crate::report::html::scale::{Scale, across, anchor};
-use crate::report::html::table::{figure, with_interval};
-use crate::report::model::{Bar, Picture, Points, Unit};
+use crate::report::html::table::{figure, interval};
+use crate::report::model::{Bar, Picture, Unit};
 
 /// Height of a row with a bar, of one with points, and of the axis below all of them, in pixels.
 const BAR: f64 = 26.0;
@@ -21,26 +21,8 @@ const ROOM: f64 = 0.14;
 /// Draws it.
 pub fn draw(picture: &Picture) -> Markup {
     let (title, drawn) = match picture {
-        Picture::Bars { title, unit, bars, reference } => {
-            let ends =
-                bars.iter().flat_map(|bar| [bar.value, bar.interval.map_or(0.0, |at| at[1])]);
-            let ends = ends.chain([0.0]).chain(reference.as_ref().map(|(value, _)| *value));
-            let axis = Rows { unit: *unit, scale: Scale::linear(ends), reference, noise: 0.0 };
-            (title, axis.draw(bars.iter().map(|bar| (bar, axis.bar(bar), BAR))))
-        }
-        Picture::Points { title, unit, rows, reference, noise } => {
-            let ends = rows.iter().flat_map(|row| {
-                let interval = row.of.interval.into_iter().flatten();
-                row.points.iter().map(|at| at.1).chain(interval).chain([row.of.value])
-            });
-            let around = |(value, _): &(f64, String)| [value - 1.5 * noise, value + 1.5 * noise];
-            let ends = ends.chain(reference.iter().flat_map(around));
-            let axis = Rows { unit: *unit, scale: Scale::linear(ends), reference, noise: *noise };
-            let rows = rows.iter().enumerate().map(|(place, row)| {
-                let height = if row.points.is_empty() { BAR } else { POINTS };
-                (&row.of, axis.points(place, row, height), height)
-            });
-            (title, html! { (axis.draw(rows)) (axis.caption()) })
+        Picture::Bars { title, unit, bars, reference, noise } => {
+            (title, Rows::new(*unit, bars, reference.as_ref(), *noise).draw(bars))
         }
         Picture::Lines { title, x, y, series, spans } => {
             (title, lines::draw(title, [x, y], series, spans))
@@ -55,26 +37,51 @@ pub fn draw(picture: &Picture) -> Markup {
 struct Rows<'a> {
     unit: Unit,
     scale: Scale,
-    reference: &'a Option<(f64, String)>,
-    /// What counts as noise, on either side of the reference.
-    noise: f64,
+    reference: Option<&'a (f64, String)>,
+    noise: Option<f64>,
+    /// Whether rows have points; otherwise they are compared with the reference, or are bars.
+    points: bool,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    fn new(
+        unit: Unit,
+        bars: &[Bar],
+        reference: Option<&'a (f64, String)>,
+        noise: Option<f64>,
+    ) -> Self {
+        let points = bars.iter().any(|bar| !bar.points.is_empty());
+        let figures = bars.iter().flat_map(|bar| {
+            let points = bar.points.iter().map(|at| at.1);
+            points.chain(bar.interval.into_iter().flatten()).chain([bar.value])
+        });
+        let around = reference
+            .into_iter()
+            .flat_map(|(value, _)| [-1.5, 1.5].map(|times| value + times * noise.unwrap_or(0.0)));
+        // A bar begins at 0.
+        let zero = (!points && noise.is_none()).then_some(0.0);
+        let scale = Scale::linear(figures.chain(around).chain(zero));
+        Self { unit, scale, reference, noise, points }
+    }
+
     fn at(&self, value: f64) -> String {
         across(self.scale.place(value))
     }
 
-    /// Names, figures and tracks of so much height, and below them the axis.
-    fn draw<'a>(&self, rows: impl Iterator<Item = (&'a Bar, Markup, f64)>) -> Markup {
+    /// Names, figures and tracks, and below them the axis.
+    fn draw(&self, bars: &[Bar]) -> Markup {
         html! {
             div.bars {
-                @for (bar, track, height) in rows {
+                @for (place, bar) in bars.iter().enumerate() {
+                    @let height = if bar.points.is_empty() { BAR } else { POINTS };
                     div.bar {
                         span.bar-name { (bar.name) }
-                        span.bar-figure { (with_interval(bar.value, bar.interval, self.unit)) }
+                        span.bar-figure { (figure(bar.value, self.unit)) (interval(bar.interval, self.unit)) }
                         svg.picture aria-hidden="true" width="100%" height=(height) {
-                            (self.line(height)) (track)
+                            (self.line(height))
+                            @if self.points { g class=(colour(place)) { (self.measurements(bar, height)) } }
+                            @else if self.noise.is_some() { (self.estimate(bar)) }
+                            @else { (self.bar(bar)) }
                         }
                     }
                 }
@@ -86,7 +93,7 @@ impl Rows<'_> {
                             text.tick text-anchor=(anchor(self.scale.place(at), 0.02))
                                 x=(self.at(at)) y="19" { (tick(at, self.unit)) }
                         }
-                        @if let Some((value, name)) = self.reference.as_ref().filter(|at| !at.1.is_empty()) {
+                        @if let Some((value, name)) = self.reference.filter(|at| !at.1.is_empty()) {
                             (self.line(26.0))
                             text.label text-anchor=(anchor(self.scale.place(*value), 0.4))
                                 x=(self.at(*value)) y="40" { (name) " " (number(*value, self.unit)) }
@@ -94,6 +101,7 @@ impl Rows<'_> {
                     }
                 }
             }
+            (self.caption())
         }
     }
 
@@ -101,18 +109,23 @@ impl Rows<'_> {
     fn line(&self, height: f64) -> Markup {
         html! {
             @if let Some((value, _)) = self.reference {
-                @if self.noise > 0.0 {
-                    @let [low, high] = [-self.noise, self.noise].map(|off| self.scale.place(value + off));
-                    rect.noise x=(across(low)) width=(across(high - low)) y="0" height=(height) {}
+                @if let Some(noise) = self.noise {
+                    (self.span("noise", [value - noise, value + noise], 0.0, height))
                 }
                 line.reference x1=(self.at(*value)) x2=(self.at(*value)) y1="0" y2=(height) {}
             }
         }
     }
 
+    /// A box from one value to another.
+    fn span(&self, class: &str, ends: [f64; 2], y: f64, height: f64) -> Markup {
+        let [low, high] = ends.map(|end| self.scale.place(end));
+        html! { rect.(class) x=(across(low)) width=(across(high - low)) y=(y) height=(height) {} }
+    }
+
     fn bar(&self, bar: &Bar) -> Markup {
         html! {
-            rect.body width=(self.at(bar.value)) y="4" height=(BAR - 8.0) {}
+            (self.span("body", [0.0, bar.value], 4.0, BAR - 8.0))
             @if let Some(ends) = bar.interval {
                 @let [low, high] = ends.map(|end| self.at(end));
                 line.ends x1=(low) x2=(high) y1=(BAR / 2.0) y2=(BAR / 2.0) {}
@@ -123,34 +136,28 @@ impl Rows<'_> {
         }
     }
 
-    /// Every point, from the first round above to the last below; or the figure alone.
-    fn points(&self, place: usize, row: &Points, height: f64) -> Markup {
-        let Bar { value, interval, .. } = row.of;
-        let last = row.points.iter().map(|at| at.0).max().unwrap_or(1);
-        let down = |round: u32| (height - 8.0) * (f64::from(round) - 0.5) / f64::from(last) + 4.0;
-        let ends = interval.map(|ends| ends.map(|end| self.scale.place(end)));
+    fn estimate(&self, Bar { value, interval, .. }: &Bar) -> Markup {
         html! {
-            @if row.points.is_empty() && value.is_finite() {
-                @if let Some([low, high]) = ends {
-                    line.whisker x1=(across(low)) x2=(across(high)) y1="50%" y2="50%" {}
-                }
-                circle.estimate r="5" cx=(self.at(value)) cy="50%" data-value=(value) {}
-            } @else {
-                g class=(colour(place)) {
-                    @if let Some([low, high]) = ends {
-                        rect.interval x=(across(low)) width=(across(high - low)) y="2"
-                            height=(height - 4.0) {}
-                    }
-                    @if value.is_finite() {
-                        line.median x1=(self.at(value)) x2=(self.at(value)) y1="2" y2=(height - 2.0) {}
-                    }
-                    @for &(round, value) in row.points.iter().filter(|at| at.1.is_finite()) {
-                        circle.point r="3" cx=(self.at(value)) cy=(format!("{:.1}", down(round)))
-                            data-value=(value)
-                        {
-                            title { "round " (round) ": " (number(value, self.unit)) }
-                        }
-                    }
+            @if let Some([low, high]) = interval.map(|ends| ends.map(|end| self.at(end))) {
+                line.whisker x1=(low) x2=(high) y1="50%" y2="50%" {}
+            }
+            circle.estimate r="5" cx=(self.at(*value)) cy="50%" data-value=(value) {}
+        }
+    }
+
+    /// Every point, from the first round above to the last below.
+    fn measurements(&self, bar: &Bar, height: f64) -> Markup {
+        let last = bar.points.iter().map(|at| at.0).max().unwrap_or(1);
+        let down = |round: u32| (height - 8.0) * (f64::from(round) - 0.5) / f64::from(last) + 4.0;
+        html! {
+            @if let Some(ends) = bar.interval { (self.span("interval", ends, 2.0, height - 4.0)) }
+            @if bar.value.is_finite() {
+                @let x = self.at(bar.value);
+                line.median x1=(x) x2=(x) y1="2" y2=(height - 2.0) {}
+            }
+            @for &(round, value) in bar.points.iter().filter(|at| at.1.is_finite()) {
+                circle.point r="3" cx=(self.at(value)) cy=(format!("{:.1}", down(round))) data-value=(value) {
+                    title { "round " (round) ": " (number(value, self.unit)) }
                 }
             }
         }
@@ -158,12 +165,14 @@ impl Rows<'_> {
 
     fn caption(&self) -> Markup {
         html! {
-            p.caption {
-                @if self.noise > 0.0 {
+            @if let Some(noise) = self.noise {
+                p.caption {
                     "The mark is the mean ratio, the bar its 95 % interval. Inside the grey band, "
-                    (number(self.noise, Unit::Part)) " to either side, is what counts as noise: there \
+                    (number(noise, Unit::Part)) " to either side, is what counts as noise: there \
                      is a difference only if the whole bar lies outside of it."
-                } @else {
+                }
+            } @else if self.points {
+                p.caption {
                     "Each point is a slice, the first round above and the last below. The thick line \
                      is the median, the box its 95 % interval."
                     @if !self.scale.begins_at_zero() { " The axis does not begin at 0." }
@@ -172,6 +181,7 @@ impl Rows<'_> {
         }
     }
 }
+
 /// Each row's parts side by side, the greatest first; a colour is a place in that order.
 fn shares(rows: &[(String, Vec<f64>)]) -> Markup {
     html! {

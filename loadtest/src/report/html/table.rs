@@ -8,8 +8,7 @@ use crate::report::model::{Cell, Column, Mark, Table, Unit, with_code};
 
 /// The table with its title and note.
 pub fn draw(of: &Table) -> Markup {
-    let are_words = of.columns.len() > 2 && of.columns.iter().all(|one| one.unit == Unit::Text);
-    let class = match (of.heat, are_words) {
+    let class = match (of.heat, of.is_of_words()) {
         (true, _) => "heat sticky",
         (false, true) => "claims",
         (false, false) => "sticky found",
@@ -19,7 +18,14 @@ pub fn draw(of: &Table) -> Markup {
         div.scroll tabindex="0" role="region" aria-label=(of.title) {
             table class=(class) {
                 thead {
-                    @if of.columns.iter().any(|column| !column.group.is_empty()) { (groups(of)) }
+                    @if of.columns.iter().any(|column| !column.group.is_empty()) {
+                        tr.groups {
+                            th {}
+                            @for group in of.groups() {
+                                th colspan=(group.len()) scope="colgroup" { (of.columns[group.start].group) }
+                            }
+                        }
+                    }
                     tr {
                         th {}
                         @for column in &of.columns {
@@ -31,36 +37,13 @@ pub fn draw(of: &Table) -> Markup {
                     @for row in &of.rows {
                         tr {
                             th scope="row" { (row.name) }
-                            @for (one, column) in row.cells.iter().zip(&of.columns) {
-                                @if of.heat { (warm(one, column)) } @else {
-                                    td class=(side(column.unit)) data-label=(column.name) {
-                                        (cell(one, column.unit))
-                                    }
-                                }
-                            }
+                            @for (one, column) in row.cells.iter().zip(&of.columns) { (cell(one, column)) }
                         }
                     }
                 }
             }
         }
         @if !of.note.is_empty() { div.caption { (prose::markup(&with_code(&of.note))) } }
-    }
-}
-
-/// What neighbouring columns have in common.
-fn groups(of: &Table) -> Markup {
-    let mut groups: Vec<(&str, usize)> = Vec::new();
-    for column in &of.columns {
-        match groups.last_mut() {
-            Some((name, width)) if *name == column.group && !name.is_empty() => *width += 1,
-            _ => groups.push((&column.group, 1)),
-        }
-    }
-    html! {
-        tr.groups {
-            th {}
-            @for (name, width) in groups { th colspan=(width) scope="colgroup" { (name) } }
-        }
     }
 }
 
@@ -77,66 +60,47 @@ pub fn figure(value: f64, unit: Unit) -> Markup {
     }
 }
 
-/// A number, perhaps with its interval.
-pub fn with_interval(value: f64, ends: Option<[f64; 2]>, unit: Unit) -> Markup {
+/// The ends of an interval, if there is one.
+pub fn interval(ends: Option<[f64; 2]>, unit: Unit) -> Markup {
     html! {
-        (figure(value, unit))
         @if let Some([low, high]) = ends {
-            " " span.ends { "(" (figure(low, unit)) " to " (figure(high, unit)) ")" }
+            " " small.ends { "(" (figure(low, unit)) " to " (figure(high, unit)) ")" }
         }
     }
 }
 
-fn cell(of: &Cell, unit: Unit) -> Markup {
-    let unit = of.unit.unwrap_or(unit);
-    let class = match of.mark {
-        Some(Mark::Good) => "badge yes",
-        Some(Mark::Bad) => "badge no",
-        Some(Mark::Undecided) => "badge open",
-        None => "",
-    };
-    html! {
-        @match (of.value, &of.text) {
-            (Some(value), text) => {
-                (with_interval(value, of.interval, unit))
-                @if of.mark.is_some() { " " (sign(of.mark)) }
-                @if let Some(text) = text { " " small { (text) } }
-            }
-            (None, Some(text)) if of.mark.is_some() => span class=(class) { (text) },
-            (None, Some(text)) => @match of.link.as_deref().filter(|url| is_of_the_web(url)) {
-                Some(url) => a href=(url) rel="noreferrer" { (text) },
-                None => (text),
-            },
-            (None, None) => (format::NONE),
-        }
-    }
-}
-
-fn sign(mark: Option<Mark>) -> &'static str {
+/// What a judgement looks like.
+pub fn class(mark: Option<Mark>) -> &'static str {
     match mark {
-        Some(Mark::Bad) => "!",
-        Some(Mark::Undecided) => "?",
-        Some(Mark::Good) | None => "",
+        Some(Mark::Good) => "yes",
+        Some(Mark::Bad) => "no",
+        Some(Mark::Undecided) => "open",
+        None => "",
     }
 }
 
-/// A cell of a heat map: its colour lies between those of the worst and the best value.
-fn warm(of: &Cell, column: &Column) -> Markup {
+/// In a heat map its colour lies between those of the worst and the best value.
+fn cell(of: &Cell, column: &Column) -> Markup {
     let unit = of.unit.unwrap_or(column.unit);
-    let Some(value) = of.value else { return html! { td.none { (cell(of, unit)) } } };
-    let good = column.heat.map(|ends| warmth(value, ends) * 100.0);
-    let class = match of.mark {
-        Some(Mark::Bad) => "bad",
-        Some(Mark::Undecided) => "undecided",
-        _ => "good",
-    };
+    let good = of.value.zip(column.heat).map(|(value, ends)| warmth(value, ends) * 100.0);
+    let judged = if of.value.is_some() { class(of.mark) } else { "none" };
     html! {
-        td class=(class) style=[good.map(|good| format!("--good: {good:.0}%"))] {
-            strong { (figure(value, unit)) @if of.mark.is_some() { (sign(of.mark)) } }
-            @if let Some([low, high]) = of.interval {
-                small { "(" (figure(low, unit)) " to " (figure(high, unit)) ")" }
+        td class={ (side(column.unit)) " " (judged) } style=[good.map(|good| format!("--good: {good:.0}%"))]
+            data-label=(column.name)
+        {
+            @match (of.value, of.text.as_ref()) {
+                (Some(value), text) => {
+                    span.figure { (figure(value, unit)) (of.mark.map_or("", Mark::sign)) }
+                    (interval(of.interval, unit))
+                    @if let Some(text) = text { " " small { (text) } }
+                }
+                (None, Some(text)) if of.mark.is_some() => span.badge.(class(of.mark)) { (text) },
+                (None, Some(text)) => @match of.link.as_deref().filter(|url| is_of_the_web(url)) {
+                    Some(url) => a href=(url) rel="noreferrer" { (text) },
+                    None => (text),
+                },
+                (None, None) => (format::NONE),
             }
-            @if let Some(text) = &of.text { small { (text) } }
         }
     }
 }
