@@ -14,11 +14,12 @@ use crate::environment::Environment;
 use crate::interrupt;
 use crate::lab::book::{BOOK, Experiment};
 use crate::lab::chapter::{Chapter, Findings, Status};
-use crate::lab::context::Context;
+use crate::lab::context::{Context, available};
 use crate::lab::record::{Lab, LabBody};
 use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::record::Matrix;
+use crate::matrix::workloads::POLICIES;
 use crate::measure::store::{Header, Store};
 use crate::report::model::Document;
 use crate::report::output::{self, Output};
@@ -48,8 +49,8 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
         plan: json!({"quick": quick, "seed": seed}),
         environment: lab.environment.clone(),
     };
-    let mut context = Context::new(Store::open(&json, &header, asked.resume)?, quick, seed);
-    context.find_policies()?;
+    let store = Store::open(&json, &header, asked.resume)?;
+    let mut context = Context::new(store, quick, seed, available(&POLICIES)?);
     if !asked.output.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
         print(&documents::lab::header(&lab, wanted.len(), expected))?;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::lab::criterion::Verdict;
-use crate::lab::criterion::judge;
-use crate::lab::figure::Figures;
+use crate::lab::criterion::{Judged, judge};
+use crate::lab::figure::{Figures, filled};
 use crate::lab::page::{Page, items, said};
 use crate::report::model::{Picture, Table};
 
@@ -73,32 +73,35 @@ pub struct Claim {
 }
 
 impl Findings {
-    /// The claims that a page lists, each judged by its criterion, and what the page says of them
-    /// with these figures. `missing` says of the claims why a figure may be missing.
-    pub fn of(page: &str, figures: &Figures, missing: &[&str]) -> Self {
-        let (mut claims, mut met) = (Vec::new(), Vec::new());
+    /// Adds what a page has to say with these figures: the claims that it lists, each judged by its
+    /// criterion, answer and advice, and notes below tables. `missing` says of the claims, in their
+    /// order, why a figure of theirs may be missing.
+    pub fn told_by(mut self, page: &str, figures: &Figures, missing: &[&str]) -> Self {
+        let mut met = Vec::new();
         for (place, item) in items(page, "Claims").concat().iter().enumerate() {
             let mut fields = item.split('|').map(|field| field.trim().to_owned());
             let mut next = || fields.next().unwrap_or_default();
             let (source, url, claim, theirs) = (next(), next(), next(), next());
-            let judged = judge(&next(), figures, missing.get(place).unwrap_or(&""));
-            met.push(judged.met);
-            claims.push(Claim {
-                claim,
-                source,
-                url: Some(url).filter(|url| !url.is_empty()),
-                theirs,
-                ours: judged.figures,
-                limit: judged.limits,
-                verdict: judged.verdict,
-            });
+            let url = Some(url).filter(|url| !url.is_empty());
+            let Judged { figures: ours, limits: limit, verdict, met: is_met } =
+                judge(&next(), figures, missing.get(place).unwrap_or(&""));
+            met.push(is_met);
+            self.claims.push(Claim { claim, source, url, theirs, ours, limit, verdict });
         }
-        Self {
-            answer: said(page, "Answer", &met, figures),
-            claims,
-            advice: said(page, "Advice", &met, figures),
-            ..Self::default()
+        for item in items(page, "Notes").concat() {
+            let (titles, note) = item.split_once(" | ").unwrap_or_default();
+            for title in titles.split(" / ") {
+                let mut tables = self.tables.iter_mut().chain(&mut self.evidence);
+                debug_assert!(tables.any(|table| table.title.starts_with(title)), "{title}");
+                let tables = self.tables.iter_mut().chain(&mut self.evidence);
+                let (note, is_known) = filled(note, figures);
+                let noted = tables.filter(|table| is_known && table.title.starts_with(title));
+                noted.for_each(|table| table.note.clone_from(&note));
+            }
         }
+        self.answer = said(page, "Answer", &met, figures);
+        self.advice = said(page, "Advice", &met, figures);
+        self
     }
 
     /// Fails unless claims have these verdicts (`+` reproduced, `-` not, `?` not decidable), and all

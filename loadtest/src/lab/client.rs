@@ -19,9 +19,6 @@ pub struct Client(TcpStream);
 
 impl Client {
     /// Connects. The kernel does so by itself: the server need not have accepted.
-    ///
-    /// # Errors
-    /// When nobody listens there, or the accept queue is full.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let connected = TcpStream::connect_timeout(&address, PATIENCE);
         let stream = connected.with_context(|| format!("cannot connect to {address}"))?;
@@ -31,17 +28,11 @@ impl Client {
     }
 
     /// Sends a request.
-    ///
-    /// # Errors
-    /// When the connection is gone.
     pub fn send(&mut self) -> Result<()> {
         self.0.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").context("cannot send a request")
     }
 
-    /// Waits for the answer.
-    ///
-    /// # Errors
-    /// When another one, or none, comes within 5 s.
+    /// Waits for the answer. It is an error when another one, or none, comes within 5 s.
     pub fn answered(&mut self) -> Result<()> {
         let mut answer = Vec::new();
         while !answer.ends_with(ANSWER) {
@@ -52,27 +43,27 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Connects, asks, and has its answer.
+    pub fn served(address: SocketAddr) -> Result<Self> {
+        let mut client = Self::connect(address)?;
+        client.send()?;
+        client.answered()?;
+        Ok(client)
+    }
+}
+
+/// So many connections one after the other, each with a request and over before the next.
+pub fn ask(address: SocketAddr, connections: usize) -> Result<()> {
+    (0..connections).try_for_each(|_| Client::served(address).map(drop))
 }
 
 /// A socket that is bound, with SO_REUSEPORT or without, and does not listen yet. Port 0 is any.
-///
-/// # Errors
-/// When somebody else has the port.
 pub fn bound(address: SocketAddr, flag: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(flag)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Connects, asks, and closes: one connection, over by the time this comes back.
-///
-/// # Errors
-/// When no good answer comes within 5 s.
-pub fn ask_once(address: SocketAddr) -> Result<()> {
-    let mut client = Client::connect(address)?;
-    client.send()?;
-    client.answered()
 }
 
 #[cfg(test)]
@@ -81,24 +72,23 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// Gives this answer to one client.
-    fn answer_with(answer: &'static str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        thread::spawn(move || {
-            let mut stream = listener.accept().unwrap().0;
-            let mut request = [0; 64];
-            let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET / HTTP/1.1\r\n"));
-            stream.write_all(answer.as_bytes()).unwrap();
-        });
-        address
-    }
-
     #[test]
     fn an_answer_is_read_to_its_end_and_half_of_one_is_an_error() {
-        ask_once(answer_with("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")).unwrap();
-        let refusal = ask_once(answer_with("HTTP/1.1 500 No\r\n\r\nhell")).unwrap_err();
+        // Gives an answer to one client.
+        let asked = |answer: &'static str| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            thread::spawn(move || {
+                let mut stream = listener.accept().unwrap().0;
+                let mut request = [0; 64];
+                let length = stream.read(&mut request).unwrap();
+                assert!(request[..length].starts_with(b"GET / HTTP/1.1\r\n"));
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            ask(address, 1)
+        };
+        asked("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+        let refusal = asked("HTTP/1.1 500 No\r\n\r\nhell").unwrap_err();
         assert!(refusal.to_string().contains("half an answer"), "{refusal:#}");
     }
 }

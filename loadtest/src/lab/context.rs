@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use crate::interrupt;
 use crate::lab::samples::Samples;
 use crate::matrix::record::Missing;
-use crate::matrix::workloads::POLICIES;
 use crate::measure::runner::interleave;
 use crate::measure::store::Store;
 use crate::report::progress;
@@ -26,52 +25,40 @@ pub struct Context {
     pub seed: u64,
     /// Where samples are kept.
     pub store: Store,
-    /// Policies that can be run here.
-    present: Vec<Policy>,
-    /// Those that cannot, and why.
-    absent: Vec<Missing>,
-    progress: Progress,
-}
-
-/// The experiment under way and its progress bar.
-struct Progress {
+    /// Policies that can be run here, and those that cannot, and why.
+    policies: (Vec<Policy>, Vec<Missing>),
+    /// What is under way.
     experiment: String,
-    bar: Option<progress::Bar>,
-    begun: Instant,
+    bar: Option<(progress::Bar, Instant)>,
 }
 
 impl Context {
-    /// For a run whose samples are kept in this store; all policies are taken to be present.
-    pub fn new(store: Store, quick: bool, seed: u64) -> Self {
-        let progress = Progress { experiment: String::new(), bar: None, begun: Instant::now() };
-        Self { quick, seed, store, present: POLICIES.into(), absent: Vec::new(), progress }
-    }
-
-    /// Finds out which policies can be run here.
-    ///
-    /// # Errors
-    /// After Ctrl-C.
-    pub fn find_policies(&mut self) -> Result<()> {
-        (self.present, self.absent) = available(&POLICIES)?;
-        Ok(())
+    /// For a run whose samples are kept in this store, with the policies that are [`available`].
+    pub fn new(
+        store: Store,
+        quick: bool,
+        seed: u64,
+        policies: (Vec<Policy>, Vec<Missing>),
+    ) -> Self {
+        Self { quick, seed, store, policies, experiment: String::new(), bar: None }
     }
 
     /// Begins an experiment that is expected to take so long.
     pub fn begin(&mut self, experiment: &str, expected: Duration) {
-        let bar = Some(progress::slices(expected));
-        self.progress = Progress { experiment: experiment.into(), bar, begun: Instant::now() };
+        self.experiment = experiment.into();
+        self.bar = Some((progress::slices(expected), Instant::now()));
     }
 
     /// Ends the experiment.
     pub fn end(&mut self) {
-        self.progress.bar = None;
+        self.bar = None;
     }
 
     /// Which of these policies can be run here, and a sentence for each that cannot.
     pub fn policies(&self, wanted: &[&str]) -> (Vec<Policy>, Vec<String>) {
-        let is_wanted = |name: &str| wanted.contains(&name);
-        let present = self.present.iter().copied().filter(|(name, _)| is_wanted(name)).collect();
-        let absent = self.absent.iter().filter(|missing| is_wanted(&missing.policy));
+        let (present, absent) = &self.policies;
+        let present = present.iter().copied().filter(|(name, _)| wanted.contains(name)).collect();
+        let absent = absent.iter().filter(|missing| wanted.contains(&&*missing.policy));
         let sentence =
             |missing: &Missing| format!("{} takes no part: {}", missing.policy, missing.reason);
         (present, absent.map(sentence).collect())
@@ -83,9 +70,6 @@ impl Context {
     }
 
     /// Samples of several subjects, each a name and what `measure` is given; they take turns.
-    ///
-    /// # Errors
-    /// Those of `measure` and of the store, and after Ctrl-C.
     pub fn in_turns<N: AsRef<str>, C, T: Serialize + DeserializeOwned>(
         &mut self,
         part: &str,
@@ -93,10 +77,14 @@ impl Context {
         subjects: &[(N, C)],
         mut measure: impl FnMut(&C) -> Result<T>,
     ) -> Result<Samples<T>> {
-        let Self { store, progress, seed, .. } = self;
+        let Self { store, experiment, bar, seed, .. } = self;
         let names: Vec<&str> = subjects.iter().map(|(name, _)| name.as_ref()).collect();
-        let all = interleave(store, &progress.key(part), &names, rounds, *seed, |turn| {
-            progress.show(&format!("{part}, {}", names[turn.subject]));
+        let key = format!("{experiment}/{part}");
+        let all = interleave(store, &key, &names, rounds, *seed, |turn| {
+            if let Some((bar, begun)) = bar {
+                bar.name(format!("{experiment}: {part}, {}", names[turn.subject]));
+                bar.show(begun.elapsed());
+            }
             measure(&subjects[turn.subject].1)
         })?;
         let names = names.into_iter().map(str::to_owned);
@@ -104,31 +92,12 @@ impl Context {
     }
 }
 
-impl Progress {
-    fn key(&self, key: &str) -> String {
-        format!("{}/{key}", self.experiment)
-    }
-
-    fn show(&self, what: &str) {
-        if let Some(bar) = &self.bar {
-            bar.name(format!("{}: {what}", self.experiment));
-            bar.show(self.begun.elapsed());
-        }
-    }
-}
-
 /// Starts a server, given with its options, such as `shared --accept epoll`.
-///
-/// # Errors
-/// When it does not start, with its own reason.
 pub fn start(server: &str) -> Result<Server> {
     Server::start(&Spec::parse(server)?, &[])
 }
 
 /// Starts each policy once: those that can be run here, and those that cannot, with the reason.
-///
-/// # Errors
-/// After Ctrl-C.
 pub fn available(policies: &[Policy]) -> Result<(Vec<Policy>, Vec<Missing>)> {
     let (mut present, mut missing) = (Vec::new(), Vec::new());
     for &(name, server) in policies {
@@ -149,10 +118,12 @@ pub fn available(policies: &[Policy]) -> Result<(Vec<Policy>, Vec<Missing>)> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use anyhow::Context as _;
+
     use crate::environment::Environment;
     use crate::measure::store::Header;
 
-    /// A context with a store in this folder.
+    /// A context with a store in this folder, and without policies.
     pub fn context(folder: &tempfile::TempDir, resume: bool) -> Context {
         let header = Header {
             schema: "loadtest-test/1".into(),
@@ -161,38 +132,29 @@ pub mod tests {
             environment: Environment::now(None).unwrap(),
         };
         let store = Store::open(&folder.path().join("lab.json"), &header, resume).unwrap();
-        Context::new(store, true, 1)
+        Context::new(store, true, 1, (vec![], vec![]))
     }
 
     #[test]
     fn samples_belong_to_their_experiment_and_a_run_that_is_resumed_gives_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let measure = |context: &mut Context, begin: f64| {
-            context.begin("post", Duration::from_secs(1));
-            let mut next = begin;
-            let sample = |_: &()| {
-                next += 1.0;
-                anyhow::ensure!(next < 3.0 || begin > 0.0, "the power failed");
-                Ok(next)
-            };
-            context
-                .in_turns("rates", 2, &[("shared", ()), ("own", ())], sample)
-                .map(|found| found.groups)
-        };
-        let one = |context: &mut Context, value: Option<u64>| {
-            let made = |_: &()| value.ok_or_else(|| anyhow::anyhow!("made again"));
-            Ok::<_, anyhow::Error>(context.in_turns("one", 1, &[("it", ())], made)?.of("it")[0])
+        let subjects = [("shared", ()), ("own", ())];
+        // Gives these in turn, until there are no more.
+        let measure = |context: &mut Context, experiment: &str, values: &[f64]| {
+            context.begin(experiment, Duration::from_secs(1));
+            let mut values = values.iter();
+            let next = |_: &()| values.next().copied().context("the power failed");
+            let found = context.in_turns("rates", 2, &subjects, next)?;
+            let mut all: Vec<f64> = found.groups.into_iter().flat_map(|(_, all)| all).collect();
+            all.sort_by(f64::total_cmp);
+            anyhow::Ok(all)
         };
         let mut context = context(&folder, false);
-        assert!(measure(&mut context, 0.0).is_err());
-        assert_eq!(one(&mut context, Some(7)).unwrap(), 7);
+        assert!(measure(&mut context, "post", &[1.0, 2.0]).is_err());
         let mut resumed = tests::context(&folder, true);
-        let mut all: Vec<f64> =
-            measure(&mut resumed, 2.0).unwrap().into_iter().flat_map(|(_, found)| found).collect();
-        all.sort_by(f64::total_cmp);
+        let all = measure(&mut resumed, "post", &[3.0, 4.0]).unwrap();
         assert_eq!(all, [1.0, 2.0, 3.0, 4.0], "two of before and two new ones");
-        assert_eq!(one(&mut resumed, None).unwrap(), 7);
-        resumed.begin("hash", Duration::from_secs(1));
-        assert_eq!(one(&mut resumed, Some(8)).unwrap(), 8);
+        assert_eq!(measure(&mut resumed, "post", &[]).unwrap(), all);
+        assert_eq!(measure(&mut resumed, "hash", &[8.0; 4]).unwrap(), [8.0; 4]);
     }
 }

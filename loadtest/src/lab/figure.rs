@@ -11,7 +11,6 @@ pub type Figures<'a> = [(&'a str, Figure)];
 
 /// A number, perhaps with its interval, or words.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // the names say it
 pub enum Figure {
     Number(Estimate),
     Words(String),
@@ -49,16 +48,12 @@ impl Figure {
             Self::Words(words) => return words.clone(),
             Self::Number(found) => *found,
         };
-        let (digits, alone) = match form.strip_suffix(" alone") {
-            Some(form) => (form, true),
-            None => (form, false),
-        };
-        let (digits, scale, unit) = match digits.parse() {
+        let (digits, scale, unit) = match form.trim_end_matches(" alone").parse() {
             Ok(digits) => (digits, 1.0, ""),
             Err(_) => (0, 100.0, " %"),
         };
         let show = |number: f64| format!("{:.digits$}", number * scale);
-        match interval.filter(|_| !alone) {
+        match interval.filter(|_| !form.ends_with("alone")) {
             _ if value.is_nan() => "-".into(),
             Some([low, high]) => format!("{}{unit} ({} to {})", show(value), show(low), show(high)),
             None => show(value) + unit,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::ProcResult;
 use procfs::process::{Process, Task};
 
 use crate::interrupt;
@@ -23,53 +24,51 @@ pub struct Stopped(u32);
 
 impl Stopped {
     /// Stops it and waits until all its threads stand.
-    ///
-    /// # Errors
-    /// When it cannot be seen, or goes on for 10 s.
     pub fn new(worker: u32) -> Result<Self> {
         let stopped = Self(worker);
-        stopped.send(Signal::SIGSTOP);
-        let is_stopped = || Ok(threads(worker)?.iter().all(|thread| thread.state == 'T'));
-        wait_for("a worker to stop", is_stopped)?;
+        stopped.send(Signal::SIGSTOP, "a worker to stop", |state| state == 'T')?;
         Ok(stopped)
     }
 
-    fn send(&self, signal: Signal) {
+    fn send(&self, signal: Signal, what: &str, is_so: fn(char) -> bool) -> Result<()> {
         // If it has died meanwhile, what follows fails and says so.
         let _ = kill(Pid::from_raw(self.0 as i32), signal);
+        wait_for(what, || Ok(threads(self.0)?.iter().all(|thread| is_so(thread.state))))
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        self.send(Signal::SIGCONT);
         // It goes on in its own time: until then it shows as stopped, and so as quiet.
-        let goes_on = || Ok(threads(self.0)?.iter().all(|thread| thread.state != 'T'));
-        let _ = wait_for("a worker to go on", goes_on);
+        let _ = self.send(Signal::SIGCONT, "a worker to go on", |state| state != 'T');
     }
 }
 
 /// Waits until no connection is open, and all threads of all workers sleep, or are stopped, and
-/// none has run between two looks.
-///
-/// # Errors
-/// When that takes more than 10 s, and after Ctrl-C.
+/// none has run between two looks. That may take 10 s.
 pub fn settle(server: &mut Server) -> Result<()> {
     server.wait_until_idle(PATIENCE);
-    let look = |server: &mut Server| -> Result<Vec<Thread>> {
-        Ok(server.worker_pids().into_iter().map(threads).collect::<Result<Vec<_>>>()?.concat())
-    };
-    let mut before = look(server)?;
+    let mut before = Vec::new();
     wait_for("all workers to sleep", || {
-        let now = look(server)?;
-        let is_quiet = now == before && now.iter().all(|thread| "ST".contains(thread.state));
+        let now: Vec<_> = server.worker_pids().into_iter().map(threads).collect::<Result<_>>()?;
+        let mut all = now.iter().flatten();
+        let is_quiet = now == before && all.all(|thread| "ST".contains(thread.state));
         before = now;
         Ok(is_quiet)
     })
 }
 
+/// How often the waiting thread of each worker has left the CPU. With epoll and least-conn there is
+/// none: there the event loop itself waits.
+pub fn waiters(server: &mut Server) -> Result<Vec<Option<u64>>> {
+    let waiter = |pid| -> Result<Option<u64>> {
+        Ok(threads(pid)?.iter().find(|thread| thread.name == "waiter").map(|thread| thread.left))
+    };
+    server.worker_pids().into_iter().map(waiter).collect()
+}
+
 /// A worker's thread.
-#[derive(Clone, PartialEq)]
+#[derive(PartialEq)]
 struct Thread {
     name: String,
     /// As ps(1) names it: R, S, T.
@@ -78,29 +77,15 @@ struct Thread {
     left: u64,
 }
 
-/// How often the waiting thread of each worker has left the CPU. With epoll and least-conn there is none:
-/// there the event loop itself waits.
-///
-/// # Errors
-/// When a worker cannot be seen.
-pub fn waiters(server: &mut Server) -> Result<Vec<Option<u64>>> {
-    let waiter = |pid| -> Result<Option<u64>> {
-        Ok(threads(pid)?.iter().find(|thread| thread.name == "waiter").map(|thread| thread.left))
-    };
-    server.worker_pids().into_iter().map(waiter).collect()
-}
-
-/// A process's threads.
 fn threads(pid: u32) -> Result<Vec<Thread>> {
-    let read = || -> procfs::ProcResult<Vec<Thread>> {
-        let thread = |task: Task| -> procfs::ProcResult<Thread> {
-            let (stat, status) = (task.stat()?, task.status()?);
-            let switches = [status.voluntary_ctxt_switches, status.nonvoluntary_ctxt_switches];
-            let left = switches.into_iter().flatten().sum();
-            Ok(Thread { name: stat.comm, state: stat.state, left })
-        };
-        Process::new(pid as i32)?.tasks()?.map(|task| thread(task?)).collect()
+    let thread = |task: ProcResult<Task>| {
+        let task = task?;
+        let (stat, status) = (task.stat()?, task.status()?);
+        let switches = [status.voluntary_ctxt_switches, status.nonvoluntary_ctxt_switches];
+        let left = switches.into_iter().flatten().sum();
+        Ok(Thread { name: stat.comm, state: stat.state, left })
     };
+    let read = || Process::new(pid as i32)?.tasks()?.map(thread).collect::<ProcResult<_>>();
     read().with_context(|| format!("cannot see what worker {pid} does"))
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::interrupt;
 use crate::kernel::affinity;
 use crate::lab::context::{Context, start};
 use crate::lab::samples::{Grid, Samples};
@@ -47,19 +48,23 @@ pub fn switches_each(slice: &Slice) -> Option<f64> {
 /// What the kernel saw of workers: how evenly they were busy, and how often they left the CPU.
 pub fn evidence<'a>(samples: &'a Samples<Slice>, title: &str) -> Grid<'a, Slice> {
     let unevenness = |slice: &Slice| slice.unevenness(|worker| worker.requests);
-    samples.table(title).middles("busiest / average worker", Unit::Ratio, unevenness).middles(
-        "switches per request",
-        Unit::Ratio,
-        switches_each,
-    )
+    let grid = samples.table(title).middles("busiest / average worker", Unit::Ratio, unevenness);
+    grid.middles("switches per request", Unit::Ratio, switches_each)
 }
+
+/// Kept connections on all cores, without a warm-up, as many as the post had.
+pub const WRK: Interleaved = Interleaved {
+    part: "",
+    wrk: [12, 100],
+    keep_alive: true,
+    rounds: 0,
+    warm_up: false,
+    cores: None,
+};
 
 impl Interleaved<'_> {
     /// Has wrk ask everybody, round by round. Servers are started before the first slice that is
     /// not in the store yet, and are up until the last.
-    ///
-    /// # Errors
-    /// When a server does not start or dies, and after Ctrl-C.
     pub fn run(&self, context: &mut Context, subjects: &[Subject]) -> Result<Samples<Slice>> {
         let wrk = Wrk::find()?;
         let begin = Instant::now();
@@ -67,11 +72,11 @@ impl Interleaved<'_> {
         let duration = Duration::from_secs(1);
         let load = Load { threads, connections, duration, keep_alive: self.keep_alive };
         load.check()?;
+        let cores = self.cores.as_deref();
         let slice = |visited: &mut Visited| {
-            crate::interrupt::check()?;
-            let cores = self.cores.as_deref();
-            let slice =
-                affinity::on(cores, || visited.slice(&wrk, &load, None, 0, begin, &mut |_| {}))?;
+            interrupt::check()?;
+            let visit = || visited.slice(&wrk, &load, None, 0, begin, &mut |_| {});
+            let slice = affinity::on(cores, visit)?;
             ensure!(slice.requests > 0, "nothing was answered");
             Ok(slice)
         };
@@ -79,7 +84,7 @@ impl Interleaved<'_> {
         let places = subjects.iter().enumerate().map(|(place, (name, _))| (name, place));
         context.in_turns(self.part, self.rounds, &places.collect::<Vec<_>>(), |&place| {
             if up.is_empty() {
-                let start = |subject| affinity::on(self.cores.as_deref(), || start_all(subject));
+                let start = |subject| affinity::on(cores, || start_all(subject));
                 up = subjects.iter().map(start).collect::<Result<_>>()?;
                 if self.warm_up {
                     up.iter_mut().try_for_each(|visited| slice(visited).map(drop))?;
@@ -91,8 +96,7 @@ impl Interleaved<'_> {
 }
 
 fn start_all((name, servers): &Subject) -> Result<Visited> {
-    let mut up = Vec::new();
-    let mut join = String::new();
+    let (mut up, mut join) = (Vec::new(), String::new());
     for server in servers {
         let started = start(&format!("{server}{join}"));
         let started = started.with_context(|| format!("'{name}' takes no part"))?;

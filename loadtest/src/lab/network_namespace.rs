@@ -20,26 +20,18 @@ pub struct Namespace {
 impl Namespace {
     /// One with the sysctl off and one with it on; or the machine as it is, and why.
     pub fn both() -> (Vec<Self>, Option<String>) {
-        let namespace = |migrates| Self { migrates, apart: true };
-        match netns::within(&[(MIGRATE, "1")], || Ok(())) {
-            Ok(()) => (vec![namespace(false), namespace(true)], None),
-            Err(error) => {
-                let setting = std::fs::read_to_string(format!("/proc/sys/{MIGRATE}"));
-                // Linux before 5.14 has no such sysctl, and does not migrate.
-                let migrates = setting.is_ok_and(|setting| setting.trim() == "1");
-                let sentence = format!(
-                    "tcp_migrate_req stays {} here, as this machine has it: {error:#}",
-                    u8::from(migrates)
-                );
-                (vec![Self { migrates, apart: false }], Some(sentence))
-            }
-        }
+        let Err(error) = netns::within(&[(MIGRATE, "1")], || Ok(())) else {
+            return ([false, true].map(|migrates| Self { migrates, apart: true }).into(), None);
+        };
+        let setting = std::fs::read_to_string(format!("/proc/sys/{MIGRATE}"));
+        // Linux before 5.14 has no such sysctl, and does not migrate.
+        let migrates = setting.is_ok_and(|setting| setting.trim() == "1");
+        let number = u8::from(migrates);
+        let why = format!("tcp_migrate_req stays {number} here, as this machine has it: {error:#}");
+        (vec![Self { migrates, apart: false }], Some(why))
     }
 
     /// Does something there. What it starts must end there.
-    ///
-    /// # Errors
-    /// Those of `action`, and when the namespace cannot be made.
     pub fn within<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         match self.apart {
             true => netns::within(&[(MIGRATE, if self.migrates { "1" } else { "0" })], action),

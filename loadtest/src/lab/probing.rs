@@ -79,9 +79,6 @@ pub struct Disturbed {
 }
 
 /// Starts a server, given with its options, asks it, and stops it.
-///
-/// # Errors
-/// When it does not start, and those of [`probe`].
 pub fn ask(server: &str, asked: &Probing) -> Result<Served> {
     let mut server = start(server)?;
     let probed = probe(&mut server, asked, |_| {})?;
@@ -91,9 +88,6 @@ pub fn ask(server: &str, asked: &Probing) -> Result<Served> {
 }
 
 /// The same with faults, and a look at accept queues for so long before the last one.
-///
-/// # Errors
-/// As for [`ask`].
 pub fn disturb(server: &str, asked: &Probing, look_for: Duration) -> Result<Disturbed> {
     let mut server = start(server)?;
     let mut queues = Queues::of(&server);
@@ -106,10 +100,8 @@ pub fn disturb(server: &str, asked: &Probing, look_for: Duration) -> Result<Dist
     Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
 }
 
-/// Asks a server that is up. `look` is called every few milliseconds with the time that has passed.
-///
-/// # Errors
-/// When a fault was not done or had nobody to be done to, and after Ctrl-C.
+/// Asks a server that is up. `look` is called every few milliseconds with the time that has passed. It
+/// is an error when a fault was not done or had nobody to be done to.
 pub fn probe(
     server: &mut Server,
     asked: &Probing,
@@ -125,7 +117,6 @@ pub fn probe(
         keep_alive: asked.keep_alive,
         until: Until::Time(asked.time),
     };
-    let described = ProbeLoad::of(server.url(asked.path), &load, &target);
     let FaultRun { counters, faults: impact, warnings, .. } =
         run_with_faults(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
@@ -133,7 +124,7 @@ pub fn probe(
         anyhow::bail!("{warning}");
     }
     ensure!(counters.attempted > 0, "nothing was asked");
-    let probed = ProbeBody::of(server.name().into(), described, &counters, None)?;
+    let probed = ProbeBody::of(server.name().into(), ProbeLoad::default(), &counters, None)?;
     Ok(ProbeBody { faults: impact, ..probed })
 }
 

@@ -26,13 +26,9 @@ impl Queues {
 
     /// Looks, if it is time to.
     pub fn look(&mut self, now: Duration) {
-        if self.seen.last().is_some_and(|(last, _)| now < *last + EVERY) {
-            return;
-        }
+        let is_due = self.seen.last().is_none_or(|(last, _)| now >= *last + EVERY);
         // A kernel that does not tell leaves the table of evidence empty, and the rest as it is.
-        if let Ok(found) = listeners(self.port) {
-            self.seen.push((now, found));
-        }
+        self.seen.extend(is_due.then(|| Some((now, listeners(self.port).ok()?))).flatten());
     }
 
     /// The longest queues that were seen from one time to another: of the socket that this worker
@@ -69,28 +65,27 @@ pub fn who_listens<S>(all: &Samples<S>, of: fn(&S) -> &[Listener]) -> Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// A socket with so many connections in its queue.
+    pub fn listener(inode: u64, queued: u32) -> Listener {
+        Listener { address: ([127, 0, 0, 1], 80).into(), inode, uid: 0, queued, backlog: 1024 }
+    }
 
     #[test]
     fn the_longest_queue_is_told_of_a_worker_and_of_the_others() {
         let ms = Duration::from_millis;
-        let look = |queued: [u32; 2]| {
-            let socket = |inode: usize| Listener {
-                address: ([127, 0, 0, 1], 80).into(),
-                inode: inode as u64,
-                uid: 0,
-                queued: queued[inode],
-                backlog: 1024,
-            };
-            vec![socket(0), socket(1)]
-        };
-        let seen = vec![(ms(10), look([1, 2])), (ms(60), look([5, 0])), (ms(110), look([9, 9]))];
+        let looks = [(10, [1, 2]), (60, [5, 0]), (110, [9, 9])];
+        let seen = looks.map(|(at, [a, b])| (ms(at), vec![listener(0, a), listener(1, b)])).into();
         let queues = Queues { port: 80, sockets: vec![(7, 0), (8, 1)], seen };
-        let longest = |pid| queues.longest(pid, ms(0), ms(100));
-        assert_eq!(longest(7), Some([5, 2]));
-        assert_eq!(longest(8), Some([2, 5]));
-        assert_eq!(longest(9), None);
-        assert_eq!(queues.longest(7, ms(20), ms(30)), None);
+        for (pid, from, to, expected) in [
+            (7, 0, 100, Some([5, 2])),
+            (8, 0, 100, Some([2, 5])),
+            (9, 0, 100, None),
+            (7, 20, 30, None),
+        ] {
+            assert_eq!(queues.longest(pid, ms(from), ms(to)), expected);
+        }
     }
 }

@@ -20,16 +20,11 @@ use crate::probe::outcome::Outcomes;
 use crate::probe::target::Target;
 use crate::server::Server;
 
-/// Everybody who asks.
-pub const CLIENTS: u64 = 32;
-
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Time from one reload to the next; all workers are replaced in it.
+/// Time from one reload to the next; all workers are replaced in it. Time between two servers that join.
 const EVERY_MS: u64 = 250;
-
-/// Time between two servers that join.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it looks whether a server is gone.
@@ -57,23 +52,15 @@ pub struct Row {
     pub migrated: Option<u64>,
 }
 
-/// A view of its own of a server's scoreboard.
-fn scoreboard(server: &Server) -> Result<Scoreboard> {
-    Scoreboard::of_process(server.pid().context("it was not started here")?)
-}
-
 /// Reloads a server again and again while it is asked.
-///
-/// # Errors
-/// When it does not start or dies, and after Ctrl-C.
 pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
     let mut server = start(server)?;
-    let fault = [format!("reload@300ms*{reloads}/{EVERY_MS}ms")];
+    let faults = &[format!("reload@300ms*{reloads}/{EVERY_MS}ms")];
     let mut seen = Seen::default();
     let scoreboard = scoreboard(&server)?;
     let before = TcpCounters::now()?;
     let time = Duration::from_millis(300 + reloads * EVERY_MS + 200);
-    let asked = Probing { clients: CLIENTS, keep_alive, time, faults: &fault, ..PROBING };
+    let asked = Probing { keep_alive, time, faults, ..PROBING };
     let probed = probe(&mut server, &asked, |_| seen.look(&scoreboard))?;
     server.stop()?;
     seen.row(reloads, probed.outcomes, &before)
@@ -81,39 +68,40 @@ pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
 
 /// Has one server take the place of another on the same port again and again, while they are asked.
 /// They end at once and with full queues, or drain theirs first.
-///
-/// # Errors
-/// When one does not start, and after Ctrl-C.
 pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
     let server = if at_once { BUSY } else { CALM };
     let first = start(server)?;
     let address = first.address();
     let joining = format!("{server} --join --port {}", address.port());
     let before = TcpCounters::now()?;
-    let (over, begin) = (AtomicBool::new(false), Instant::now());
-    let mut outcomes = Outcomes::default();
+    let begin = Instant::now();
+    let over = AtomicBool::new(false);
+    let ask = || -> Result<Outcomes> {
+        let mut outcomes = Outcomes::default();
+        while !over.load(Relaxed) {
+            interrupt::check()?;
+            let target = Target::new(address, &address.to_string(), "/", false, PATIENCE);
+            let load = Load {
+                connections: PROBING.clients,
+                rate: None,
+                arrivals: Arrivals::Even,
+                keep_alive: false,
+                until: Until::Time(begin.elapsed() + STRETCH),
+            };
+            outcomes = outcomes.plus(&drive::run(target, &load, begin, |_, _| {})?.outcomes);
+        }
+        Ok(outcomes)
+    };
     let (asked, done) = thread::scope(|scope| {
         let replacing = scope.spawn(|| {
             let replaced = replace(first, &joining, reloads, at_once);
             over.store(true, Relaxed);
             replaced
         });
-        let mut ask = || -> Result<()> {
-            while !over.load(Relaxed) {
-                interrupt::check()?;
-                let target = Target::new(address, &address.to_string(), "/", false, PATIENCE);
-                let until = Until::Time(begin.elapsed() + STRETCH);
-                let (rate, arrivals) = (None, Arrivals::Even);
-                let load = Load { connections: CLIENTS, rate, arrivals, keep_alive: false, until };
-                outcomes = outcomes.plus(&drive::run(target, &load, begin, |_, _| {})?.outcomes);
-            }
-            Ok(())
-        };
-        let asked = ask();
-        (asked, replacing.join())
+        (ask(), replacing.join())
     });
     let (seen, last) = done.map_err(|_| anyhow!("the thread that replaces servers panicked"))??;
-    asked?;
+    let outcomes = asked?;
     last.stop()?;
     seen.row(reloads, outcomes, &before)
 }
@@ -138,6 +126,11 @@ fn replace(first: Server, joining: &str, reloads: u64, at_once: bool) -> Result<
         ending.stop()?;
     }
     Ok((seen, old))
+}
+
+/// A view of its own of a server's scoreboard.
+fn scoreboard(server: &Server) -> Result<Scoreboard> {
+    Scoreboard::of_process(server.pid().context("it was not started here")?)
 }
 
 /// Processes and sockets that were seen on a scoreboard.

@@ -1,6 +1,6 @@
 //! What was sampled of several subjects, and the figures, tables and bars that follow from it.
 
-use crate::report::model::{Bar, Cell, Column, Picture, Row, Table, Unit};
+use crate::report::model::{Bar, Cell, Column, Picture, Table, Unit};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{geometric_mean, mean, median};
 
@@ -41,16 +41,27 @@ impl<S> Samples<S> {
 
     /// How a figure compares round by round with another subject's: the geometric mean of ratios.
     pub fn ratio(&self, name: &str, to: &str, figure: impl Fn(&S) -> f64) -> Estimate {
+        self.ratio_by(geometric_mean, name, to, figure)
+    }
+
+    /// The same with another average.
+    pub fn ratio_by(
+        &self,
+        average: fn(&[f64]) -> Option<f64>,
+        name: &str,
+        to: &str,
+        figure: impl Fn(&S) -> f64,
+    ) -> Estimate {
         let (of, to) = (self.each(name, &figure), self.each(to, &figure));
         let ratios: Vec<f64> = of.iter().zip(&to).map(|(of, to)| of / to).collect();
-        estimate(&ratios, geometric_mean, self.seed)
+        estimate(&ratios, average, self.seed)
     }
 
     /// The same subjects with what is made of each sample.
     pub fn map<T>(&self, make: impl Fn(&S) -> T) -> Samples<T> {
-        let group =
-            |(name, all): &(String, Vec<S>)| (name.clone(), all.iter().map(&make).collect());
-        Samples { groups: self.groups.iter().map(group).collect(), seed: self.seed }
+        let all = self.groups.iter();
+        let groups = all.map(|(name, all)| (name.clone(), all.iter().map(&make).collect()));
+        Samples { groups: groups.collect(), seed: self.seed }
     }
 
     /// A bar for each subject, and perhaps a line to compare them with.
@@ -67,42 +78,38 @@ impl<S> Samples<S> {
     }
 
     /// A table with a row for each subject, and no columns yet.
-    pub fn table(&self, title: impl Into<String>) -> Grid<'_, S> {
-        let row = |name: &str| Row { name: name.into(), cells: Vec::new() };
-        let rows = self.names().map(row).collect();
-        Grid { samples: self, table: Table { title: title.into(), rows, ..Table::default() } }
+    pub fn table(&self, title: &str) -> Grid<'_, S> {
+        Grid { samples: self, table: Table::of(title, self.names()) }
     }
 }
 
 /// An average of some values with its bootstrap interval; of none it is unknown.
-pub fn estimate(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Estimate {
+fn estimate(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Estimate {
     Estimate::of(values, average, seed).unwrap_or(Estimate::exact(f64::NAN))
-}
-
-/// As it stands in a table.
-pub fn cell(Estimate { value, interval }: Estimate) -> Cell {
-    if value.is_nan() { Cell::none() } else { Cell::sure(value, interval) }
 }
 
 /// A table that is filled column by column.
 pub struct Grid<'a, S> {
     samples: &'a Samples<S>,
-    table: Table,
+    /// As it is so far. Notes below it are the page's.
+    pub table: Table,
 }
 
 impl<S> Grid<'_, S> {
     /// A column of any cells, each of the subject's name and samples.
     pub fn cells(mut self, name: &str, unit: Unit, cell: impl Fn(&str, &[S]) -> Cell) -> Self {
-        self.table.columns.push(Column { name: name.into(), unit, ..Column::default() });
-        for (row, (name, samples)) in self.table.rows.iter_mut().zip(&self.samples.groups) {
-            row.cells.push(cell(name, samples));
-        }
+        let column = Column { name: name.into(), unit, ..Column::default() };
+        let groups = self.samples.groups.iter();
+        self.table.column(column, groups.map(|(name, samples)| cell(name, samples)));
         self
     }
 
     /// Estimates.
     pub fn estimates(self, name: &str, unit: Unit, of: impl Fn(&str) -> Estimate) -> Self {
-        self.cells(name, unit, |name, _| cell(of(name)))
+        self.cells(name, unit, |name, _| match of(name) {
+            Estimate { value, .. } if value.is_nan() => Cell::none(),
+            Estimate { value, interval } => Cell::sure(value, interval),
+        })
     }
 
     /// Medians with their intervals.
@@ -132,16 +139,17 @@ impl<S> Grid<'_, S> {
     pub fn sums(self, name: &str, figure: impl Fn(&S) -> u64) -> Self {
         self.cells(name, Unit::Count, |_, all| Cell::count(all.iter().map(&figure).sum()))
     }
-
-    /// The table, with what to know to read it.
-    pub fn note(self, note: impl Into<String>) -> Table {
-        Table { note: note.into(), ..self.table }
-    }
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+
+    /// Samples of these subjects, for tests of what follows from them.
+    pub fn samples_of<S>(groups: impl IntoIterator<Item = (&'static str, Vec<S>)>) -> Samples<S> {
+        let groups = groups.into_iter().map(|(name, all)| (name.to_owned(), all)).collect();
+        Samples { groups, seed: 1 }
+    }
 
     fn samples() -> Samples<f64> {
         samples_of([("one", vec![50.0, 100.0]), ("two", vec![100.0, 200.0])])
@@ -154,13 +162,8 @@ pub mod tests {
         assert_eq!(samples.ratio("one", "two", |&value| value), half);
         let nobody = samples.median("nobody", |&value| value);
         assert!(nobody.value.is_nan() && nobody.interval.is_none());
-        assert_eq!(cell(nobody), Cell::none());
-    }
-
-    /// Samples of these subjects, for tests of what follows from them.
-    pub fn samples_of<S>(groups: impl IntoIterator<Item = (&'static str, Vec<S>)>) -> Samples<S> {
-        let groups = groups.into_iter().map(|(name, all)| (name.to_owned(), all)).collect();
-        Samples { groups, seed: 1 }
+        let table = samples.table("").estimates("", Unit::Mean, |_| nobody).table;
+        assert_eq!(table.rows[0].cells, [Cell::none()]);
     }
 
     #[test]
@@ -170,7 +173,7 @@ pub mod tests {
             .medians("rate", Unit::PerSecond, |&value| value)
             .means("mean of some", |&value| (value > 50.0).then_some(value))
             .sums("all", |&value| value as u64)
-            .note("of two rounds");
+            .table;
         let values = |row: usize| table.rows[row].cells.iter().map(|cell| cell.value.unwrap());
         assert_eq!(values(0).collect::<Vec<_>>(), [75.0, 100.0, 150.0]);
         assert_eq!(values(1).collect::<Vec<_>>(), [150.0, 150.0, 300.0]);

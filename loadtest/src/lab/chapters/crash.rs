@@ -60,6 +60,12 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
         deaths.mean(case, |both: &Deaths| both[death].found.outcomes.lost() as f64)
     };
     let hung = |case: &str| lost(case, HUNG);
+    let only_one = "it needs a network namespace, where the sysctl can be set";
+    let why = if apart { "nothing was sampled" } else { only_one };
+    let whose = match apart {
+        true => "counted in the server's own network namespace",
+        false => "counted on the whole machine, where others may have added to it",
+    };
     let figures = [
         ("shared", hung(EPOLL).into()),
         ("without", hung(WITHOUT).into()),
@@ -68,9 +74,8 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
         ("own_least", hung(OWN_LEAST).into()),
         ("killed", lost(WITHOUT, KILLED).into()),
         ("shared_killed", lost(EPOLL, KILLED).into()),
+        ("whose", whose.to_owned().into()),
     ];
-    let only_one = "it needs a network namespace, where the sysctl can be set";
-    let why = if apart { "nothing was sampled" } else { only_one };
     let sum = |of: fn(&Outcomes) -> u64| {
         move |both: &Deaths| both.iter().map(|dead| of(&dead.found.outcomes)).sum()
     };
@@ -84,7 +89,7 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
         .sums("refused", sum(|outcomes| outcomes.refused))
         .cells("deaths", Unit::Count, |_, all| Cell::count(2 * all.len() as u64))
         .sums("requests", sum(Outcomes::total))
-        .note("of each death the mean; the outcomes of all deaths together");
+        .table;
     Findings {
         picture: deaths.bars(
             format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients"),
@@ -93,21 +98,18 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
             hung,
         ),
         tables: vec![table],
-        evidence: vec![evidence(deaths, apart)],
+        evidence: vec![evidence(deaths)],
         missing,
-        ..Findings::of(include_str!("crash.md"), &figures, &[why, why])
+        ..Findings::default()
     }
+    .told_by(include_str!("crash.md"), &figures, &[why, why])
 }
 
-fn evidence(deaths: &Samples<Deaths>, apart: bool) -> Table {
+fn evidence(deaths: &Samples<Deaths>) -> Table {
     let counted = |of: fn(&TcpCounters) -> Option<u64>| {
         move |both: &Deaths| of(&both[HUNG].counters).map(|count| count as f64)
     };
     let longest = |both: &Deaths| Some(both[HUNG].found.latency_us.as_ref()?.max as f64);
-    let whose = match apart {
-        true => "counted in the server's own network namespace",
-        false => "counted on the whole machine, where others may have added to it",
-    };
     deaths
         .table("What the kernel saw, for each worker that hung and was killed")
         .means("waiting on its socket", |both| both[HUNG].queued.map(|queued| f64::from(queued[0])))
@@ -116,9 +118,7 @@ fn evidence(deaths: &Samples<Deaths>, apart: bool) -> Table {
         .means("ListenDrops", counted(|all| Some(all.listen_drops)))
         .means("ListenOverflows", counted(|all| Some(all.listen_overflows)))
         .middles("longest answer", Unit::Microseconds, longest)
-        .note(format!(
-            "{whose}; the queue by sock_diag, just before; means, of the longest answer the median"
-        ))
+        .table
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::client::{ask_once, bound};
+use crate::lab::client::{ask, bound};
 use crate::lab::queues::who_listens;
 use crate::server::{Server, ours};
 
@@ -50,7 +50,7 @@ fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
     // Bound, and closed at once: since it never listens it gets no connection.
     let lets_others_in = bound(address, true).is_ok();
     let listeners = listeners(address.port())?;
-    (0..CONNECTIONS).try_for_each(|_| ask_once(address))?;
+    ask(address, CONNECTIONS)?;
     let accepted = server.accepted();
     server.stop()?;
     Ok(Seen { flag, lets_others_in, listeners, accepted })
@@ -78,8 +78,9 @@ fn findings(seen: &Samples<Seen>) -> Findings {
         picture: seen.bars(title, Unit::Count, None, |name| Estimate::exact(count(name) as f64)),
         tables: vec![table(seen)],
         evidence: vec![who_listens(seen, |seen| &seen.listeners)],
-        ..Findings::of(include_str!("flag.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("flag.md"), &figures, &[])
 }
 
 fn table(all: &Samples<Seen>) -> Table {
@@ -98,22 +99,18 @@ fn table(all: &Samples<Seen>) -> Table {
         .sums("workers", |seen| seen.accepted.len() as u64)
         .cells("another may bind", Unit::Text, yes_or_no(|seen| seen.lets_others_in))
         .cells("accepted by each", Unit::Text, accepted)
-        .note(format!(
-            "sockets are counted by their inodes; a listening socket has one accept queue; of \
-             {CONNECTIONS} connections, one after the other"
-        ))
+        .table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::queues::tests::listener;
 
     #[test]
     fn one_socket_in_spite_of_the_flag_reproduces_the_claim_and_more_refute_it() {
         let seen = |flag, lets_others_in, sockets: u64| {
-            let address = ([127, 0, 0, 1], 1).into();
-            let listener = |inode| Listener { address, inode, uid: 0, queued: 0, backlog: 8 };
-            let listeners = (0..sockets).map(listener).collect();
+            let listeners = (0..sockets).map(|inode| listener(inode, 0)).collect();
             vec![Seen { flag, lets_others_in, listeners, accepted: vec![10; 4] }]
         };
         let as_many = "1 socket, for 4 workers: with the flag set before the fork there are as many as \

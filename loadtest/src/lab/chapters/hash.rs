@@ -10,8 +10,7 @@ use socket2::SockRef;
 use super::*;
 use crate::interrupt;
 use crate::lab::client::bound;
-use crate::lab::interleaved::{Interleaved, Subject, cpu_us, switches_each};
-use crate::lab::samples::estimate;
+use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, switches_each};
 use crate::matrix::workloads::POLICIES;
 use crate::measure::comparison::Slice;
 use crate::statistics::median;
@@ -44,10 +43,8 @@ pub fn run(context: &mut Context) -> Result<Findings> {
             (name.to_owned(), vec![format!("{server} --workers {workers}")])
         };
         let subjects: Vec<Subject> = policies.iter().map(subject).collect();
-        let part = &plural(workers, "worker");
-        let (wrk, rounds) = ([2, 64], SLICES);
-        let course =
-            Interleaved { part, wrk, keep_alive: false, rounds, warm_up: false, cores: None };
+        let (part, wrk) = (&plural(workers, "worker"), [2, 64]);
+        let course = Interleaved { part, wrk, keep_alive: false, rounds: SLICES, ..WRK };
         fields.push((workers, course.run(context, &subjects)?));
     }
     Ok(findings(&choices, &fields, missing))
@@ -86,9 +83,7 @@ fn connect_to_one_of(sockets: u32) -> Result<f64> {
 /// How much longer it takes than with one socket: the median of the rounds' ratios. A round lasts some
 /// 60 ms, so whoever takes the CPU for a moment spoils a whole one, and would rule a mean.
 fn of_one(choices: &Samples<f64>, sockets: &str) -> Estimate {
-    let (times, alone) = (choices.of(sockets), choices.of(&plural(1, "socket")));
-    let ratios: Vec<f64> = times.iter().zip(alone).map(|(time, alone)| time / alone).collect();
-    estimate(&ratios, median, choices.seed)
+    choices.ratio_by(median, sockets, "1 socket", |&time| time)
 }
 
 /// The median, between the least and the most.
@@ -123,17 +118,15 @@ fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> F
                 .table("A connection without workers")
                 .medians("time", Unit::Microseconds, |&time| time)
                 .estimates("of one socket", Unit::Ratio, |sockets| of_one(choices, sockets))
-                .note(format!(
-                    "connect, find by epoll, accept, close; medians of rounds of {CONNECTIONS} \
-                     connections"
-                )),
+                .table,
             by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second)),
             by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us),
         ],
         evidence: vec![by_workers("Context switches per connection", Unit::Mean, switches_each)],
         missing,
-        ..Findings::of(include_str!("hash.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("hash.md"), &figures, &[])
 }
 
 fn plural(count: u32, what: &str) -> String {
@@ -170,7 +163,7 @@ fn by_workers(
         let cell = |name: &str, _: &[Slice]| Cell::maybe(median(&all.each(name, figure)));
         grid = grid.cells(&plural(*workers, "worker"), unit, cell);
     }
-    grid.note(format!("medians of {SLICES} slices"))
+    grid.table
 }
 
 #[cfg(test)]

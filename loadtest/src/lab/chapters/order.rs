@@ -3,18 +3,15 @@
 use anyhow::{bail, ensure};
 
 use super::*;
-use crate::lab::client::ask_once;
+use crate::lab::client::ask;
 use crate::lab::idle::{Stopped, settle, waiters};
 use crate::server::Server;
+use crate::server::telemetry::WorkerUsage;
 use crate::statistics::significance;
 
-/// The ways to wait for a shared socket.
+/// The ways to wait for a shared socket, workers of each server, and connections to it, one at a time.
 const POLICIES: [&str; 4] = ["blocking", "exclusive", "epoll", "least-conn"];
-
-/// Workers of each server.
 const WORKERS: usize = 3;
-
-/// Connections, one at a time, to each server.
 const CONNECTIONS: usize = 12;
 
 /// How often a connection is tried again when a worker was not idle as it came.
@@ -33,15 +30,13 @@ struct Seen {
     switches: f64,
 }
 
-/// Who got a connection, by when it had become idle and by who else was there.
+/// Who got a connection: A, who is first when all have been idle; B, who came back to wait last; or C,
+/// who has waited longest.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Who {
-    /// A: who is first when all have been idle.
     First,
-    /// B: who came back to wait last.
     Last,
-    /// C: who has waited longest.
     Longest,
 }
 
@@ -59,10 +54,11 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
     let before = server.read()?;
     let turns = (0..CONNECTIONS).map(|_| who_gets_one(&mut server)).collect::<Result<_>>()?;
     let workers = server.read()?.since(&before)?;
-    let each = |count: u64| count as f64 / CONNECTIONS as f64;
-    let woken_in_vain =
-        each(workers.iter().map(|worker| worker.wakeups_without_connection.unwrap_or(0)).sum());
-    let switches = each(workers.iter().map(|worker| worker.context_switches.voluntary).sum());
+    let each = |count: fn(&WorkerUsage) -> u64| {
+        workers.iter().map(count).sum::<u64>() as f64 / CONNECTIONS as f64
+    };
+    let woken_in_vain = each(|worker| worker.wakeups_without_connection.unwrap_or(0));
+    let switches = each(|worker| worker.context_switches.voluntary);
     let trials = (0..trials).map(|_| who_of_three(&mut server)).collect::<Result<_>>()?;
     server.stop()?;
     Ok(Seen { turns, trials, woken_in_vain, switches })
@@ -73,7 +69,7 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
 /// looked by itself, as each does now and then, and so was not idle when the connection came.
 fn one_connection(server: &mut Server) -> Result<Option<usize>> {
     let (before, waiters_before) = (server.accepted(), waiters(server)?);
-    ask_once(server.address())?;
+    ask(server.address(), 1)?;
     settle(server)?;
     let (after, waiters_after) = (server.accepted(), waiters(server)?);
     let mut more = after.iter().zip(&before).map(|(after, before)| after.wrapping_sub(*before));
@@ -155,7 +151,7 @@ fn third(seen: &[Seen], who: Who) -> Estimate {
 
 fn findings(seen: &Samples<Seen>) -> Findings {
     let (blocking, exclusive) = (seen.of("blocking"), seen.of("exclusive"));
-    let third = |who| third(exclusive, who).into();
+    let of_third = |who| third(exclusive, who).into();
     let turns = |of: &[Seen]| {
         let turns = of.first().map_or(&[][..], |seen| &seen.turns);
         turns.iter().map(usize::to_string).collect::<Vec<_>>().join(" ").into()
@@ -168,11 +164,27 @@ fn findings(seen: &Samples<Seen>) -> Findings {
         ("exclusive_turns", turns(exclusive)),
         ("busiest", one_takes.into()),
         ("median", one_takes.value.into()),
-        ("first", third(Who::First)),
-        ("last", third(Who::Last)),
-        ("longest", third(Who::Longest)),
+        ("first", of_third(Who::First)),
+        ("last", of_third(Who::Last)),
+        ("longest", of_third(Who::Longest)),
         ("least", seen.median("least-conn", busiest).into()),
     ];
+    let part = |of: fn(&[Seen]) -> f64| move |name: &str| Estimate::exact(of(seen.of(name)));
+    let got = |who| move |name: &str| third(seen.of(name), who);
+    let one_at_a_time = seen
+        .table("One at a time")
+        .estimates("three in a row differ", Unit::Part, part(differ))
+        .estimates("as three before", Unit::Part, part(repeat))
+        .medians("the busiest got", Unit::Part, busiest);
+    let who_was_idle_last = seen
+        .table("Who gets it")
+        .estimates("first in order (A)", Unit::Part, got(Who::First))
+        .estimates("idle last (B)", Unit::Part, got(Who::Last))
+        .estimates("idle longest (C)", Unit::Part, got(Who::Longest));
+    let wake_ups = seen
+        .table("Wake-ups, for each connection")
+        .middles("a thread slept and woke", Unit::Mean, |seen| seen.switches)
+        .middles("found nothing in accept", Unit::Mean, |seen| seen.woken_in_vain);
     let row =
         |(policy, seen): &(String, Vec<Seen>)| Some((policy.clone(), seen.first()?.turns.clone()));
     Findings {
@@ -180,38 +192,11 @@ fn findings(seen: &Samples<Seen>) -> Findings {
             title: "Who of three idle workers got each connection".into(),
             rows: seen.groups.iter().filter_map(row).collect(),
         }),
-        tables: vec![one_at_a_time(seen), who_was_idle_last(seen)],
-        evidence: vec![evidence(seen)],
-        ..Findings::of(include_str!("order.md"), &figures, &[])
+        tables: vec![one_at_a_time.table, who_was_idle_last.table],
+        evidence: vec![wake_ups.table],
+        ..Findings::default()
     }
-}
-
-fn one_at_a_time(seen: &Samples<Seen>) -> Table {
-    let part = |of: fn(&[Seen]) -> f64| move |name: &str| Estimate::exact(of(seen.of(name)));
-    seen.table("One at a time")
-        .estimates("three in a row differ", Unit::Part, part(differ))
-        .estimates("as three before", Unit::Part, part(repeat))
-        .medians("the busiest got", Unit::Part, busiest)
-        .note(format!("{CONNECTIONS} connections to each server, {WORKERS} idle workers"))
-}
-
-fn who_was_idle_last(seen: &Samples<Seen>) -> Table {
-    let got = |who| move |name: &str| third(seen.of(name), who);
-    seen.table("Who gets it")
-        .estimates("first in order (A)", Unit::Part, got(Who::First))
-        .estimates("idle last (B)", Unit::Part, got(Who::Last))
-        .estimates("idle longest (C)", Unit::Part, got(Who::Longest))
-        .note("a fixed order says A, LIFO says B, FIFO says C")
-}
-
-fn evidence(seen: &Samples<Seen>) -> Table {
-    seen.table("Wake-ups, for each connection")
-        .middles("a thread slept and woke", Unit::Mean, |seen| seen.switches)
-        .middles("found nothing in accept", Unit::Mean, |seen| seen.woken_in_vain)
-        .note(
-            "voluntary context switches of all workers, from /proc, heartbeats included; with \
-             epoll all workers are woken, and most go back to sleep inside epoll_wait(2)",
-        )
+    .told_by(include_str!("order.md"), &figures, &[])
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::environment::cores;
 use crate::kernel::affinity;
-use crate::lab::interleaved::{self, Interleaved, Subject, cpu_us};
+use crate::lab::interleaved::{self, Interleaved, Subject, WRK, cpu_us};
 use crate::measure::comparison::Slice;
 use crate::report::post;
 
@@ -45,8 +45,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         let rounds = if is_main { rounds } else { rounds.min(8) };
         let words = format!("handler {cost}, {} cores", cores.len());
         let cores = (part != "unconfined").then_some(cores);
-        let wrk = [12, 100];
-        let course = Interleaved { part, wrk, keep_alive: true, rounds, warm_up: true, cores };
+        let course = Interleaved { part, rounds, warm_up: true, cores, ..WRK };
         found.push(Found { cost, words, samples: course.run(context, &subjects)? });
     }
     if cores() <= FEW_CORES {
@@ -120,18 +119,19 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
         tables: found.iter().map(table).collect(),
         evidence: vec![evidence(&main.samples)],
         missing,
-        ..Findings::of(include_str!("post.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("post.md"), &figures, &[])
 }
 
 fn table(found: &Found) -> Table {
     found
         .samples
-        .table(format!("Requests/s, {}", found.words))
+        .table(&format!("Requests/s, {}", found.words))
         .medians("requests/s", Unit::PerSecond, |slice| slice.requests_per_second)
         .estimates("of shared", Unit::Ratio, |name| found.of_shared(name))
         .middles("CPU per request", Unit::Microseconds, cpu_us)
-        .note("")
+        .table
 }
 
 /// Who accepted and who left the CPU, from the scoreboard and from /proc.
@@ -142,7 +142,7 @@ fn evidence(samples: &Samples<Slice>) -> Table {
     };
     interleaved::evidence(samples, "What the kernel saw")
         .means("workers that got connections", busy)
-        .note("medians over the slices; of the workers the mean; of each server all processes")
+        .table
 }
 
 #[cfg(test)]

@@ -98,45 +98,37 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>, missing: Vec<String>) ->
     let why = [no_namespace, no_figure, &too_few, "no server could be reloaded"];
     let mut ways = handed;
     ways.groups.extend(joined.groups);
-    Findings {
-        picture: ways
-            .bars("Requests lost for each reload", Unit::Mean, None, |way| each(&ways, way)),
-        tables: vec![table(&ways)],
-        evidence: vec![evidence(&ways)],
-        missing,
-        ..Findings::of(include_str!("reload.md"), &figures, &why)
-    }
-}
-
-fn table(ways: &Samples<Row>) -> Table {
     let other = |row: &Row| row.outcomes.lost() - row.outcomes.reset - row.outcomes.refused;
     let of_10_000 = |_: &str, rows: &[Row]| {
         let [lost, asked, _] = sums(rows);
         Cell::number(lost as f64 * 10_000.0 / asked.max(1) as f64)
     };
-    ways.table("Requests lost")
+    let table = ways
+        .table("Requests lost")
         .sums("reloads", |row| row.reloads)
         .sums("requests", |row| row.outcomes.total())
         .sums("lost", |row| row.outcomes.lost())
-        .estimates("for each reload", Unit::Mean, |name| each(ways, name))
+        .estimates("for each reload", Unit::Mean, |name| each(&ways, name))
         .cells("of 10 000", Unit::Mean, of_10_000)
         .sums("reset", |row| row.outcomes.reset)
         .sums("refused", |row| row.outcomes.refused)
-        .sums("other", other)
-        .note("joined: another server joins on the port, then the first ends; the others: SIGHUP")
-}
-
-/// Whether sockets stayed while processes went, from the scoreboard; and what the kernel migrated.
-fn evidence(ways: &Samples<Row>) -> Table {
-    ways.table("Processes and sockets, for each server or row of servers")
+        .sums("other", other);
+    // Whether sockets stayed while processes went, from the scoreboard; and what the kernel migrated.
+    let evidence = ways
+        .table("Processes and sockets, for each server or row of servers")
         .means("reloads", |row| row.reloads as f64)
         .means("worker processes", |row| row.workers as f64)
         .means("listening sockets", |row| row.sockets as f64)
-        .means("TCPMigrateReqSuccess", |row| row.migrated.map(|count| count as f64))
-        .note(
-            "processes and the inodes of their sockets as the scoreboard showed them, looked at \
-             every 10 ms: a worker that lived for less is not among them",
-        )
+        .means("TCPMigrateReqSuccess", |row| row.migrated.map(|count| count as f64));
+    Findings {
+        picture: ways
+            .bars("Requests lost for each reload", Unit::Mean, None, |way| each(&ways, way)),
+        tables: vec![table.table],
+        evidence: vec![evidence.table],
+        missing,
+        ..Findings::default()
+    }
+    .told_by(include_str!("reload.md"), &figures, &why)
 }
 
 #[cfg(test)]

@@ -14,9 +14,6 @@ const WORKERS: usize = 4;
 /// A probability below this is taken for more than chance.
 const UNLIKELY: f64 = 0.01;
 
-/// How long the server may take to notice that all connections are closed.
-const REST: Duration = Duration::from_secs(5);
-
 /// The two ways in which connections come, and their place in a round.
 const TRICKLE: usize = 0;
 const BURST: usize = 1;
@@ -44,15 +41,9 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 fn round(server: &str) -> Result<Round> {
     let mut server = start(&format!("{server} --workers {WORKERS}"))?;
     let trickle = counted(&mut server, |server| {
-        let one = |_| {
-            let mut client = Client::connect(server.address())?;
-            client.send()?;
-            client.answered()?;
-            Ok(client)
-        };
-        (0..CONNECTIONS).map(one).collect()
+        (0..CONNECTIONS).map(|_| Client::served(server.address())).collect()
     })?;
-    server.wait_until_idle(REST);
+    server.wait_until_idle(Duration::from_secs(5));
     let burst = counted(&mut server, |server| {
         let clients = (0..CONNECTIONS).map(|_| Client::connect(server.address()));
         let mut clients = clients.collect::<Result<Vec<Client>>>()?;
@@ -80,32 +71,33 @@ fn counted(
 
 /// A figure of one way, made of the workers' counts, the greatest first.
 fn of(way: usize, figure: fn(&[f64]) -> f64) -> impl Fn(&Round) -> f64 {
-    move |round| figure(&sorted(&round[way].accepted))
+    move |round| figure(&round[way].sorted())
 }
 
-fn sorted(counts: &[u64]) -> Vec<f64> {
-    let mut counts: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
-    counts.sort_by(|a, b| b.total_cmp(a));
-    counts
+impl Counted {
+    fn sorted(&self) -> Vec<f64> {
+        let mut counts: Vec<f64> = self.accepted.iter().map(|&count| count as f64).collect();
+        counts.sort_by(|a, b| b.total_cmp(a));
+        counts
+    }
 }
 
-fn total(counts: &[f64]) -> f64 {
-    counts.iter().sum::<f64>().max(1.0)
-}
-
-/// The figures: the busiest over the one with fewest and over the average, their difference, and
-/// the part of the two busiest.
+/// The busiest over the one with fewest and over the average, their difference, and the part of the two
+/// busiest.
 const TO_LEAST: fn(&[f64]) -> f64 = |counts| counts[0] / counts[counts.len() - 1].max(1.0);
 const TO_AVERAGE: fn(&[f64]) -> f64 = |counts| counts[0] * counts.len() as f64 / total(counts);
 const DIFFERENCE: fn(&[f64]) -> f64 = |counts| counts[0] - counts[counts.len() - 1];
 const TWO_BUSIEST: fn(&[f64]) -> f64 = |counts| (counts[0] + counts[1]) / total(counts);
 
+fn total(counts: &[f64]) -> f64 {
+    counts.iter().sum::<f64>().max(1.0)
+}
+
 /// Each place's part of all connections, over all rounds: the busiest of each round first.
 fn parts(rounds: &[Round], way: usize) -> Vec<f64> {
     let mut sums = vec![0.0; WORKERS];
     for round in rounds {
-        let counts = sorted(&round[way].accepted);
-        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        sums.iter_mut().zip(round[way].sorted()).for_each(|(sum, count)| *sum += count);
     }
     let all = total(&sums);
     sums.into_iter().map(|sum| sum / all).collect()
@@ -140,6 +132,7 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
         ("p", hash.map_or(f64::NAN, |hash| hash.as_uneven).into()),
         ("hash", figure(HASH, BURST, TO_AVERAGE)),
         ("aware", aware.join("; ").into()),
+        ("rounds", (seen.groups.first().map_or(0, |(_, rounds)| rounds.len()) as f64).into()),
         ("apart", if took_part(&HASH) { apart(HASH) } else { String::new() }.into()),
     ];
     let rows = seen.groups.iter().flat_map(|(policy, rounds)| {
@@ -154,41 +147,32 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
             table(seen, "Trickle: one at a time", TRICKLE),
             table(seen, "Burst: all at once", BURST),
         ],
-        evidence: vec![evidence(seen)],
+        evidence: vec![
+            seen.table("A worker's thread slept and was woken, for each connection")
+                .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
+                .middles("burst", Unit::Mean, |round| round[BURST].switches)
+                .table,
+        ],
         missing,
-        ..Findings::of(include_str!("spread.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("spread.md"), &figures, &[])
 }
 
 fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {
     let over_degrees = |all: &[Round]| chance(all, &[way]).map(|c| c.chi_square / c.degrees);
-    let judged = |all: &[Round]| {
-        chance(all, &[way]).map_or_else(Cell::none, |chance| {
-            Cell::text(match chance {
-                Evenness { as_uneven, .. } if as_uneven < UNLIKELY => "uneven",
-                Evenness { as_even, .. } if as_even < UNLIKELY => "evener",
-                _ => "as chance",
-            })
-        })
+    let judged = |all: &[Round]| match chance(all, &[way]) {
+        None => Cell::none(),
+        Some(Evenness { as_uneven, .. }) if as_uneven < UNLIKELY => Cell::text("uneven"),
+        Some(Evenness { as_even, .. }) if as_even < UNLIKELY => Cell::text("evener"),
+        Some(_) => Cell::text("as chance"),
     };
     seen.table(title)
         .medians("busiest / average", Unit::Ratio, of(way, TO_AVERAGE))
         .medians("busiest / fewest", Unit::Mean, of(way, TO_LEAST))
         .cells("chi-square / df", Unit::Mean, |_, all| Cell::maybe(over_degrees(all)))
         .cells("spread", Unit::Text, |_, all| judged(all))
-        .note(format!(
-            "medians over {} rounds of {CONNECTIONS} connections to {WORKERS} workers; \"fewest\" \
-             counts as 1 where a worker got none; by chance chi-square / df is 1.0 on average; a \
-             policy that makes parts equal has far less",
-            seen.groups.first().map_or(0, |(_, rounds)| rounds.len())
-        ))
-}
-
-fn evidence(seen: &Samples<Round>) -> Table {
-    seen.table("A worker's thread slept and was woken, for each connection")
-        .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
-        .middles("burst", Unit::Mean, |round| round[BURST].switches)
-        .note("voluntary context switches of all workers, from /proc; medians over the rounds")
+        .table
 }
 
 #[cfg(test)]
@@ -210,37 +194,24 @@ mod tests {
         let even = "The kernel's hash is as even as chance: of 200 connections its busiest worker of 4 \
              gets 1.14 (1.14 to 1.14) times the average. On a shared socket, as tokio waits for it, \
              the two busiest workers get 56 % (56 to 56) of a burst and 95 % (95 to 95) of a trickle.";
+        let told = [even, "shared/least-conn: burst 2 (2 to 2)"];
+        let lopsided = [90, 60, 30, 20];
+        let (uneven, odd) = ([120, 40, 30, 10], "not as even as chance");
         for (blocking, epoll, hash, verdicts, words, judged) in [
-            (
-                steady([90, 60, 30, 20]),
-                LOPSIDED,
-                CHANCE,
-                "+++",
-                &[even, "shared/least-conn: burst 2 (2 to 2)"][..],
-                ["uneven", "uneven", "as chance"],
-            ),
-            (
-                steady(TURNS),
-                CHANCE,
-                [120, 40, 30, 10],
-                "---",
-                &["not as even as chance"],
-                ["evener", "as chance", "uneven"],
-            ),
-            (differ, CHANCE, CHANCE, "?-+", &[], ["uneven", "as chance", "as chance"]),
+            (steady(lopsided), LOPSIDED, CHANCE, "+++", &told[..], "uneven, uneven, as chance"),
+            (steady(TURNS), CHANCE, uneven, "---", &[odd], "evener, as chance, uneven"),
+            (differ, CHANCE, CHANCE, "?-+", &[], "uneven, as chance, as chance"),
         ] {
-            let found = findings(
-                &samples_of([
-                    (BLOCKING, blocking),
-                    (EPOLL, rounds(&epoll, &CHANCE)),
-                    (HASH, rounds(&hash, &CHANCE)),
-                    (LOAD_AWARE[0], rounds(&[50; 4], &TURNS)),
-                ]),
-                vec![],
-            );
+            let seen = samples_of([
+                (BLOCKING, blocking),
+                (EPOLL, rounds(&epoll, &CHANCE)),
+                (HASH, rounds(&hash, &CHANCE)),
+                (SHARED_LEAST, rounds(&[50; 4], &TURNS)),
+            ]);
+            let found = findings(&seen, vec![]);
             found.expect(verdicts, words);
             let spread = |row: usize| found.tables[0].rows[row].cells[3].text.as_deref();
-            assert_eq!([0, 1, 2].map(spread), judged.map(Some));
+            assert_eq!([0, 1, 2].map(spread).map(Option::unwrap).join(", "), judged);
         }
         let without = findings(&samples_of([(HASH, rounds(&CHANCE, &CHANCE))]), vec![]);
         assert_eq!(without.advice, "", "least-conn took no part");

@@ -6,19 +6,15 @@ use crate::matrix::workloads::QUICK_POLICIES;
 use crate::probe::timeline::BUCKET;
 use crate::statistics::mean;
 
-/// Clients while a worker is stopped, and where handlers block.
+/// Clients while a worker is stopped, and where each request blocks its worker for 100 ms.
 const CLIENTS: u64 = 32;
 const BLOCKED_CLIENTS: u64 = 12;
-
-/// A request that blocks its worker for 100 ms.
 const BLOCK: &str = "/block/100000";
-
-/// When a worker is stopped, when it goes on, and when all is over; milliseconds.
-type Times = [u64; 3];
 
 /// All that was seen: while a worker was stopped, and where handlers block.
 struct Seen {
-    times: Times,
+    /// When it is stopped, when it goes on, and when all is over; milliseconds.
+    times: [u64; 3],
     stopped: Samples<Disturbed>,
     blocked: Samples<Served>,
 }
@@ -76,13 +72,20 @@ fn findings(seen: &Seen, missing: Vec<String>) -> Findings {
         ("longer", seen.p90_ratio(HASH).into()),
         ("least_longer", seen.p90_ratio(OWN_LEAST).into()),
     ];
+    let queued = |place: usize| move |round: &Disturbed| round.queued.map(|q| f64::from(q[place]));
+    let queues = (seen.stopped)
+        .table("Accept queues while a worker was stopped")
+        .means("waiting on its socket", queued(0))
+        .means("on the others", queued(1))
+        .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS));
     Findings {
         picture: Some(picture(seen)),
         tables: vec![stopped_table(seen), blocked_table(seen)],
-        evidence: vec![evidence(&seen.stopped)],
+        evidence: vec![queues.table],
         missing,
-        ..Findings::of(include_str!("stall.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("stall.md"), &figures, &[])
 }
 
 fn picture(seen: &Seen) -> Picture {
@@ -117,17 +120,13 @@ fn stopped_table(seen: &Seen) -> Table {
         Some((Duration::from_millis(back) + BUCKET).as_micros() as f64)
     };
     seen.stopped
-        .table(format!("One worker stopped, {CLIENTS} clients"))
+        .table(&format!("One worker stopped, {CLIENTS} clients"))
         .estimates("answers/s before", Unit::PerSecond, each(before))
         .estimates("while stopped", Unit::PerSecond, each(during))
         .estimates("of before", Unit::Ratio, |name| seen.while_stopped(name))
         .middles("back within", Unit::Microseconds, back)
         .sums("requests lost", |round| round.found.outcomes.lost())
-        .note(
-            "means over the rounds; back: until the end of the first 100 ms with 90 % of the rate \
-             before, from when the worker went on, median; nothing is lost because clients wait \
-             for 5 s",
-        )
+        .table
 }
 
 fn blocked_table(seen: &Seen) -> Table {
@@ -136,30 +135,13 @@ fn blocked_table(seen: &Seen) -> Table {
     };
     let mean = |name: &str| seen.blocked.mean(name, |round| round.per_second);
     seen.blocked
-        .table(format!("Every request blocks its worker for 100 ms, {BLOCKED_CLIENTS} clients"))
+        .table(&format!("Every request blocks its worker for 100 ms, {BLOCKED_CLIENTS} clients"))
         .estimates("answers/s", Unit::PerSecond, |name| Estimate::exact(mean(name).value))
         .medians("p50", Unit::Microseconds, |round| round.latency.p50 as f64)
         .medians("p90", Unit::Microseconds, |round| round.latency.p90 as f64)
         .cells("longest", Unit::Microseconds, longest)
         .estimates("p90 of shared", Unit::Ratio, |name| seen.p90_ratio(name))
-        .note(
-            "of the percentiles medians over the rounds; 12 clients, 4 workers and 100 ms make \
-             300 ms if nobody is ever idle",
-        )
-}
-
-/// The accept queues, by sock_diag.
-fn evidence(stopped: &Samples<Disturbed>) -> Table {
-    let queued = |place: usize| move |round: &Disturbed| round.queued.map(|q| f64::from(q[place]));
-    stopped
-        .table("Accept queues while a worker was stopped")
-        .means("waiting on its socket", queued(0))
-        .means("on the others", queued(1))
-        .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS))
-        .note(
-            "the longest queue of each round by sock_diag, looked at every 50 ms, averaged; a \
-             shared socket is everybody's",
-        )
+        .table
 }
 
 #[cfg(test)]

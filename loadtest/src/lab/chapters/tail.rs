@@ -3,7 +3,7 @@
 use super::*;
 use crate::environment::cores;
 use crate::lab::context::Policy;
-use crate::lab::interleaved::{Interleaved, Subject, evidence};
+use crate::lab::interleaved::{Interleaved, Subject, WRK, evidence};
 use crate::lab::probing::{PROBING, Probing, Served, ask};
 use crate::measure::comparison::Slice;
 
@@ -11,16 +11,11 @@ use crate::measure::comparison::Slice;
 /// who is woken accepts one connection, and no more.
 const POLICIES: [&str; 5] = [EPOLL, HASH, EXCLUSIVE, SHARED_LEAST, OWN_LEAST];
 
-/// What a heavy request burns.
+/// What a heavy request burns, clients for each worker, the part of the closed loop's requests/s that is
+/// asked for in the open one, and rounds of everything.
 const HEAVY: &str = "/spin/2000";
-
-/// Clients for each worker.
 const CLIENTS: u64 = 16;
-
-/// The part of the closed loop's requests/s that is asked for in the open one.
 const OPEN: f64 = 0.7;
-
-/// Rounds of everything.
 const ROUNDS: u32 = 6;
 
 /// Runs the experiment.
@@ -30,10 +25,8 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let subjects = policies.iter().filter(|(name, _)| is_in(name));
     let subjects: Vec<Subject> =
         subjects.map(|&(name, server)| (name.into(), vec![server.into()])).collect();
-    let (wrk, rounds) = ([12, 100], context.choose(ROUNDS + 2, ROUNDS));
-    let course =
-        Interleaved { part: "short", wrk, keep_alive: true, rounds, warm_up: false, cores: None };
-    let short = course.run(context, &subjects)?;
+    let rounds = context.choose(ROUNDS + 2, ROUNDS);
+    let short = Interleaved { part: "short", rounds, ..WRK }.run(context, &subjects)?;
     let closed = heavy(context, "closed", &policies, None)?;
     let served = closed.median(EPOLL, |served| served.per_second).value;
     let rate = (served * OPEN).max(1.0) as u64;
@@ -91,24 +84,23 @@ fn findings(
         ("shortest", least.unwrap_or_default().into()),
     ];
     let title = format!("Slowest hundredth (p99) of heavy requests, {rate} requests/s");
-    let (closed_title, rounds) = ("Heavy requests, closed loop", "medians over the rounds");
     let open_title = format!("Heavy requests, open loop, {rate} requests/s");
-    let over_slices = "medians over the slices";
     Findings {
         picture: open.bars(title, Unit::Microseconds, None, worst),
         tables: vec![
-            table(short, "Short requests, kept connections (wrk)", over_slices),
-            table(closed, closed_title, rounds),
-            table(open, &open_title, rounds),
+            table(short, "Short requests, kept connections (wrk)"),
+            table(closed, "Heavy requests, closed loop"),
+            table(open, &open_title),
         ],
-        evidence: vec![evidence(slices, "Short requests").note("")],
+        evidence: vec![evidence(slices, "Short requests").table],
         missing,
-        ..Findings::of(include_str!("tail.md"), &figures, &[])
+        ..Findings::default()
     }
+    .told_by(include_str!("tail.md"), &figures, &[])
 }
 
 /// Requests/s and latencies; the standard deviation with its interval, since verdicts are about it.
-fn table(all: &Samples<Served>, title: &str, note: &str) -> Table {
+fn table(all: &Samples<Served>, title: &str) -> Table {
     all.table(title)
         .middles("requests/s", Unit::PerSecond, |one| one.per_second)
         .middles("mean", Unit::Microseconds, |one| one.latency.mean)
@@ -116,7 +108,7 @@ fn table(all: &Samples<Served>, title: &str, note: &str) -> Table {
         .medians("stdev", Unit::Microseconds, |one| one.latency.stdev)
         .middles("p99", Unit::Microseconds, |one| one.latency.p99 as f64)
         .middles("max", Unit::Microseconds, |one| one.latency.max as f64)
-        .note(note)
+        .table
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 #![doc = include_str!("twice.md")]
 
-use std::io::ErrorKind::{AddrInUse, WouldBlock};
+use std::io::ErrorKind::AddrInUse;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -10,7 +10,7 @@ use anyhow::ensure;
 use super::*;
 use crate::interrupt;
 use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::client::{Client, ask_once, bound};
+use crate::lab::client::{Client, ask, bound};
 use crate::lab::queues::who_listens;
 use crate::server::{Server, Strategy, ours};
 
@@ -22,10 +22,8 @@ const USER: &str = "--join, as another user";
 const BARE: &str = "bare sockets, both with the flag";
 const FIRST_WITHOUT: &str = "bare sockets, only the second with it";
 
-/// Connections that are opened.
-const CONNECTIONS: u64 = 200;
-
-/// Who has no files: "nobody" on most systems.
+/// Connections that are opened, and who has no files: "nobody" on most systems.
+const CONNECTIONS: usize = 200;
 const NOBODY: u32 = 65534;
 
 /// What came of a second start.
@@ -33,19 +31,16 @@ const NOBODY: u32 = 65534;
 struct Tried {
     /// What the second one said, if it was refused.
     refusal: Option<String>,
-    /// Connections that the first and the second got.
+    /// Connections of the first and the second.
     got: [u64; 2],
-    /// Who listened.
     listeners: Vec<Listener>,
 }
 
-/// Who starts, and who after that.
+/// Who starts, and who after that: a server, and the same again with an option; a bare socket with the
+/// flag or without, and one with it; a server, and another user's.
 enum Case {
-    /// A server, and the same again with an option.
     Again(&'static str, &'static str),
-    /// A bare socket with the flag or without, and one with it.
     Bare(bool),
-    /// A server, and another user's.
     OtherUser,
 }
 
@@ -82,9 +77,7 @@ fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Trie
     let second = second(address.port());
     interrupt::check()?; // before it is taken for a refusal
     let listeners = listeners(address.port())?;
-    for _ in 0..CONNECTIONS {
-        ask_once(address)?;
-    }
+    ask(address, CONNECTIONS)?;
     let sum = |server: &Server| server.accepted().iter().sum();
     let got = [sum(&first), second.as_ref().map_or(0, sum)];
     let refusal = second.err().map(|error| in_a_line(&error));
@@ -116,7 +109,8 @@ fn bare(first_has_flag: bool) -> Result<Tried> {
     // Connected is not accepted: nobody needs to serve them to see where they wait.
     let clients: Vec<Client> =
         (0..CONNECTIONS).map(|_| Client::connect(address)).collect::<Result<_>>()?;
-    let got = [accept_all(&first)?, second.as_ref().map_or(Ok(0), accept_all)?];
+    let accepted = |by: &TcpListener| by.incoming().map_while(Result::ok).count() as u64;
+    let got = [accepted(&first), second.as_ref().map_or(0, accepted)];
     drop(clients);
     Ok(Tried { refusal: second.err().map(|error| error.to_string()), got, listeners })
 }
@@ -128,26 +122,15 @@ fn listen(address: SocketAddr, flag: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn accept_all(listener: &TcpListener) -> Result<u64> {
-    let mut count = 0;
-    loop {
-        match listener.accept() {
-            Ok(_) => count += 1,
-            Err(error) if error.kind() == WouldBlock => return Ok(count),
-            Err(error) => return Err(error).context("cannot accept"),
-        }
-    }
-}
-
 fn as_another_user() -> Result<Tried> {
-    let start = |more: &[&str]| {
-        let options = [&["--workers", "2"], more].concat();
-        let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+    let start = |options: &str| {
+        let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
         ours::start_as(NOBODY, Strategy::Reuseport, &options)
     };
     // The control: on a port that nobody has, that user can start it.
-    start(&[]).context("as another user, even on a port of its own")?.stop()?;
-    twice("reuseport --workers 2", |port| start(&["--join", "--port", &port.to_string()]))
+    start("--workers 2").context("as another user, even on a port of its own")?.stop()?;
+    let second = |port| start(&format!("--workers 2 --join --port {port}"));
+    twice("reuseport --workers 2", second)
 }
 
 fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
@@ -167,8 +150,9 @@ fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
         _ => outcome(name),
     };
     let apart = refused(USER).zip(refused(JOIN)).map(|(other, same)| other && !same);
+    let refusal = |name: &str| Some(format!("{name}: \"{}\"", of(name)?.refusal.as_ref()?));
+    let refusals: Vec<String> = tried.names().filter_map(refusal).collect();
     let guarded = of(OWN).and_then(|own| own.refusal.clone());
-    let is_refused = refused(SHARED) == Some(true);
     let figures = [
         ("first", got[0].into()),
         ("second", got[1].into()),
@@ -178,49 +162,40 @@ fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
         ("join", brief(JOIN).into()),
         ("user", brief(USER).into()),
         ("apart", apart.into()),
-        ("refused", if is_refused { "refused".to_owned() } else { String::new() }.into()),
+        ("refused", refused(SHARED).filter(|&it| it).map_or("", |_| "refused").to_owned().into()),
+        ("refusals", refusals.join("; ").into()),
         ("guarded", guarded.unwrap_or_default().into()),
     ];
     let row = |name: &str| {
         let got = of(name).map_or([0; 2], |tried| tried.got);
         let total = got.iter().sum::<u64>().max(1) as f64;
-        let mut parts: Vec<f64> = got.iter().map(|&got| got as f64 / total).collect();
-        parts.sort_by(|a, b| b.total_cmp(a));
-        (name.to_owned(), parts)
+        let [first, second] = got.map(|got| got as f64 / total);
+        (name.to_owned(), vec![first.max(second), first.min(second)])
     };
+    let is_refused = |all: &[Tried]| all.iter().any(|tried| tried.refusal.is_some());
+    let starts =
+        |_: &str, all: &[Tried]| Cell::text(if is_refused(all) { "refused" } else { "yes" });
+    let second = |_: &str, all: &[Tried]| match is_refused(all) {
+        true => Cell::none(),
+        false => Cell::count(all.iter().map(|tried| tried.got[1]).sum()),
+    };
+    let table = tried
+        .table("The second start")
+        .cells("starts", Unit::Text, starts)
+        .sums("first got", |tried| tried.got[0])
+        .cells("second got", Unit::Count, second)
+        .table;
     Findings {
         picture: Some(Picture::Shares {
             title: format!("Who got {CONNECTIONS} connections: one server, or two"),
             rows: tried.names().map(row).collect(),
         }),
-        tables: vec![table(tried)],
-        evidence: vec![Table {
-            note: "reuseport-server has a socket for each of its two workers".into(),
-            ..who_listens(tried, |tried| &tried.listeners)
-        }],
+        tables: vec![table],
+        evidence: vec![who_listens(tried, |tried| &tried.listeners)],
         missing,
-        ..Findings::of(
-            include_str!("twice.md"),
-            &figures,
-            &["", "to become another user needs root"],
-        )
+        ..Findings::default()
     }
-}
-
-fn table(all: &Samples<Tried>) -> Table {
-    let is_refused = |all: &[Tried]| all.iter().any(|tried| tried.refusal.is_some());
-    let refusal = |name: &str| Some(format!("{name}: \"{}\"", all.of(name)[0].refusal.as_ref()?));
-    let second = |_: &str, all: &[Tried]| match is_refused(all) {
-        true => Cell::none(),
-        false => Cell::count(all.iter().map(|tried| tried.got[1]).sum()),
-    };
-    all.table("The second start")
-        .cells("starts", Unit::Text, |_, all| {
-            Cell::text(if is_refused(all) { "refused" } else { "yes" })
-        })
-        .sums("first got", |tried| tried.got[0])
-        .cells("second got", Unit::Count, second)
-        .note(all.names().filter_map(refusal).collect::<Vec<_>>().join("; "))
+    .told_by(include_str!("twice.md"), &figures, &["", "to become another user needs root"])
 }
 
 #[cfg(test)]
@@ -270,10 +245,10 @@ mod tests {
     #[test]
     fn the_kernel_lets_a_second_socket_in_only_if_both_have_the_flag() {
         let both = bare(true).unwrap();
-        assert_eq!((both.refusal, both.got.iter().sum()), (None, CONNECTIONS));
+        assert_eq!((both.refusal, both.got.iter().sum()), (None, CONNECTIONS as u64));
         assert_eq!(both.listeners.len(), 2);
         let one = bare(false).unwrap();
         assert!(one.refusal.is_some());
-        assert_eq!((one.got, one.listeners.len()), ([CONNECTIONS, 0], 1));
+        assert_eq!((one.got, one.listeners.len()), ([CONNECTIONS as u64, 0], 1));
     }
 }
