@@ -73,6 +73,17 @@ pub struct Claim {
 }
 
 impl Findings {
+    /// What there is to see, and what is missing.
+    pub fn shown<const N: usize, const M: usize>(
+        picture: Picture,
+        tables: [Table; N],
+        evidence: [Table; M],
+        missing: Vec<String>,
+    ) -> Self {
+        let (picture, tables, evidence) = (Some(picture), tables.into(), evidence.into());
+        Self { picture, tables, evidence, missing, ..Self::default() }
+    }
+
     /// Adds what a page has to say with these figures: the claims that it lists, each judged by its
     /// criterion, answer and advice, and notes below tables. `missing` says of the claims, in their
     /// order, why a figure of theirs may be missing.

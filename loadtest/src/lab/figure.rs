@@ -16,29 +16,26 @@ pub enum Figure {
     Words(String),
 }
 
-impl From<Estimate> for Figure {
-    fn from(found: Estimate) -> Self {
-        Self::Number(found)
-    }
+/// Figures are made of numbers, counts and words; of what is so, is not so, or is not known: 1, 0 or no
+/// number.
+macro_rules! figures_from {
+    ($($from:ty: $found:ident => $figure:expr),* $(,)?) => {
+        $(impl From<$from> for Figure {
+            fn from($found: $from) -> Self {
+                $figure
+            }
+        })*
+    };
 }
 
-impl From<f64> for Figure {
-    fn from(value: f64) -> Self {
-        Estimate::exact(value).into()
-    }
-}
-
-/// What is so, is not so, or is not known: 1, 0 or no number.
-impl From<Option<bool>> for Figure {
-    fn from(is_so: Option<bool>) -> Self {
-        is_so.map_or(f64::NAN, |is_so| f64::from(u8::from(is_so))).into()
-    }
-}
-
-impl From<String> for Figure {
-    fn from(words: String) -> Self {
-        Self::Words(words)
-    }
+figures_from! {
+    Estimate: found => Self::Number(found),
+    f64: value => Self::Number(Estimate::exact(value)),
+    usize: count => (count as f64).into(),
+    Option<bool>: is_so => is_so.map_or(f64::NAN, |is_so| f64::from(u8::from(is_so))).into(),
+    String: words => Self::Words(words),
+    &str: words => Self::Words(words.to_owned()),
+    Option<String>: words => Self::Words(words.unwrap_or_default()),
 }
 
 impl Figure {

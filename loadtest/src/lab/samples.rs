@@ -71,10 +71,10 @@ impl<S> Samples<S> {
         unit: Unit,
         reference: Option<(f64, &str)>,
         of: impl Fn(&str) -> Estimate,
-    ) -> Option<Picture> {
+    ) -> Picture {
         let bars = self.names().map(|name| Bar::of(name, of(name))).collect();
         let reference = reference.map(|(value, name)| (value, name.to_owned()));
-        Some(Picture::Bars { title: title.into(), unit, bars, reference, noise: None })
+        Picture::Bars { title: title.into(), unit, bars, reference, noise: None }
     }
 
     /// A table with a row for each subject, and no columns yet.

@@ -74,12 +74,12 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
         ("own_least", hung(OWN_LEAST).into()),
         ("killed", lost(WITHOUT, KILLED).into()),
         ("shared_killed", lost(EPOLL, KILLED).into()),
-        ("whose", whose.to_owned().into()),
+        ("whose", whose.into()),
     ];
     let sum = |of: fn(&Outcomes) -> u64| {
         move |both: &Deaths| both.iter().map(|dead| of(&dead.found.outcomes)).sum()
     };
-    let table = deaths
+    let requests_lost = deaths
         .table("Requests lost")
         .estimates("killed", Unit::Mean, |case| lost(case, KILLED))
         .estimates("hung, then killed", Unit::Mean, hung)
@@ -90,27 +90,11 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
         .cells("deaths", Unit::Count, |_, all| Cell::count(2 * all.len() as u64))
         .sums("requests", sum(Outcomes::total))
         .table;
-    Findings {
-        picture: deaths.bars(
-            format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients"),
-            Unit::Mean,
-            Some((CLIENTS as f64, "every client")),
-            hung,
-        ),
-        tables: vec![table],
-        evidence: vec![evidence(deaths)],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("crash.md"), &figures, &[why, why])
-}
-
-fn evidence(deaths: &Samples<Deaths>) -> Table {
     let counted = |of: fn(&TcpCounters) -> Option<u64>| {
         move |both: &Deaths| of(&both[HUNG].counters).map(|count| count as f64)
     };
     let longest = |both: &Deaths| Some(both[HUNG].found.latency_us.as_ref()?.max as f64);
-    deaths
+    let seen = deaths
         .table("What the kernel saw, for each worker that hung and was killed")
         .means("waiting on its socket", |both| both[HUNG].queued.map(|queued| f64::from(queued[0])))
         .means("TCPMigrateReqSuccess", counted(|all| all.migrate_success))
@@ -118,7 +102,12 @@ fn evidence(deaths: &Samples<Deaths>) -> Table {
         .means("ListenDrops", counted(|all| Some(all.listen_drops)))
         .means("ListenOverflows", counted(|all| Some(all.listen_overflows)))
         .middles("longest answer", Unit::Microseconds, longest)
-        .table
+        .table;
+    let title = format!("Requests lost when a worker hangs and is killed, of {CLIENTS} clients");
+    let every_client = Some((CLIENTS as f64, "every client"));
+    let picture = deaths.bars(title, Unit::Mean, every_client, hung);
+    let page = include_str!("crash.md");
+    Findings::shown(picture, [requests_lost], [seen], missing).told_by(page, &figures, &[why, why])
 }
 
 #[cfg(test)]

@@ -62,25 +62,21 @@ fn findings(seen: &Samples<Seen>) -> Findings {
     let [one, sockets, own] = [SHARED, FLAG, OWN].map(count);
     let opened = of(FLAG).lets_others_in && !of(SHARED).lets_others_in;
     let workers = of(FLAG).accepted.len();
-    let words = |words: &str| words.to_owned().into();
     let figures = [
         ("sockets", format!("{sockets} socket{}", if sockets == 1 { "" } else { "s" }).into()),
         ("is_one", Some(sockets == 1).into()),
-        ("workers", (workers as f64).into()),
-        ("as_many", words(if sockets == one { "are as many" } else { "are not as many" })),
-        ("one", (one as f64).into()),
-        ("own", (own as f64).into()),
-        ("own_workers", (of(OWN).accepted.len() as f64).into()),
-        ("opened", words(if opened { "another socket could be bound to it" } else { "" })),
+        ("workers", workers.into()),
+        ("as_many", if sockets == one { "are as many" } else { "are not as many" }.into()),
+        ("one", one.into()),
+        ("own", own.into()),
+        ("own_workers", of(OWN).accepted.len().into()),
+        ("opened", if opened { "another socket could be bound to it" } else { "" }.into()),
     ];
     let title = format!("Listening sockets of {workers} workers");
-    Findings {
-        picture: seen.bars(title, Unit::Count, None, |name| Estimate::exact(count(name) as f64)),
-        tables: vec![table(seen)],
-        evidence: vec![who_listens(seen, |seen| &seen.listeners)],
-        ..Findings::default()
-    }
-    .told_by(include_str!("flag.md"), &figures, &[])
+    let picture = seen.bars(title, Unit::Count, None, |name| Estimate::exact(count(name) as f64));
+    let who = who_listens(seen, |seen| &seen.listeners);
+    let page = include_str!("flag.md");
+    Findings::shown(picture, [table(seen)], [who], vec![]).told_by(page, &figures, &[])
 }
 
 fn table(all: &Samples<Seen>) -> Table {

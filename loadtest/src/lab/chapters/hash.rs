@@ -106,27 +106,24 @@ fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> F
         ("many", of_one(choices, "256 sockets").into()),
         ("most", of_one(choices, "1024 sockets").into()),
         ("woken", between_ends(&switches).into()),
-        ("herd", of_four(EPOLL).unwrap_or_default().into()),
-        ("hash", of_four(HASH).unwrap_or_default().into()),
+        ("herd", of_four(EPOLL).into()),
+        ("hash", of_four(HASH).into()),
         ("better", better.collect::<Vec<_>>().join(", ").into()),
     ];
+    let choice = choices
+        .table("A connection without workers")
+        .medians("time", Unit::Microseconds, |&time| time)
+        .estimates("of one socket", Unit::Ratio, |sockets| of_one(choices, sockets))
+        .table;
     let by_workers = |title, unit, figure| by_workers(fields, title, unit, figure);
-    Findings {
-        picture: Some(picture(fields)),
-        tables: vec![
-            choices
-                .table("A connection without workers")
-                .medians("time", Unit::Microseconds, |&time| time)
-                .estimates("of one socket", Unit::Ratio, |sockets| of_one(choices, sockets))
-                .table,
-            by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second)),
-            by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us),
-        ],
-        evidence: vec![by_workers("Context switches per connection", Unit::Mean, switches_each)],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("hash.md"), &figures, &[])
+    let rates = by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second));
+    let cpu = by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us);
+    let switches = by_workers("Context switches per connection", Unit::Mean, switches_each);
+    Findings::shown(picture(fields), [choice, rates, cpu], [switches], missing).told_by(
+        include_str!("hash.md"),
+        &figures,
+        &[],
+    )
 }
 
 fn plural(count: u32, what: &str) -> String {

@@ -187,16 +187,11 @@ fn findings(seen: &Samples<Seen>) -> Findings {
         .middles("found nothing in accept", Unit::Mean, |seen| seen.woken_in_vain);
     let row =
         |(policy, seen): &(String, Vec<Seen>)| Some((policy.clone(), seen.first()?.turns.clone()));
-    Findings {
-        picture: Some(Picture::Turns {
-            title: "Who of three idle workers got each connection".into(),
-            rows: seen.groups.iter().filter_map(row).collect(),
-        }),
-        tables: vec![one_at_a_time.table, who_was_idle_last.table],
-        evidence: vec![wake_ups.table],
-        ..Findings::default()
-    }
-    .told_by(include_str!("order.md"), &figures, &[])
+    let title = "Who of three idle workers got each connection".into();
+    let picture = Picture::Turns { title, rows: seen.groups.iter().filter_map(row).collect() };
+    let tables = [one_at_a_time.table, who_was_idle_last.table];
+    let page = include_str!("order.md");
+    Findings::shown(picture, tables, [wake_ups.table], vec![]).told_by(page, &figures, &[])
 }
 
 #[cfg(test)]

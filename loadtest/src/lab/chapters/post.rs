@@ -3,14 +3,12 @@
 use super::*;
 use crate::environment::cores;
 use crate::kernel::affinity;
-use crate::lab::interleaved::{self, Interleaved, Subject, WRK, cpu_us};
+use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence};
 use crate::measure::comparison::Slice;
 use crate::report::post;
 
-/// Everybody is compared with this one.
+/// Who is compared with the first: the kernel's hash; a Mac on Linux; single servers on one port.
 const BASELINE: &str = "shared";
-
-/// The kernel's hash; a Mac on Linux; single servers on one port.
 const KERNELS: &str = "own";
 const FIRST: &str = "own, one gets all";
 const JOINED: &str = "own, joined";
@@ -21,9 +19,6 @@ const CHEAP: &str = "20us";
 
 /// Cores that the post's machine had at least.
 const FEW_CORES: usize = 2;
-
-/// One way to run them: what it is called, the handler's cost, and on which cores.
-type Setting = (&'static str, &'static str, Vec<usize>);
 
 /// What was sampled in a setting.
 struct Found {
@@ -37,8 +32,15 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let rounds = context.choose(12, 6);
     let (_, mut missing) = context.policies(&[SHARED_LEAST, OWN_LEAST]);
     let with_least = missing.is_empty() && !context.quick;
+    let own = affinity::own()?;
+    let few: Vec<usize> = own.iter().copied().take(FEW_CORES).collect();
+    let settings = [
+        (true, "confined", SANIC, few.clone()),
+        (own.len() > FEW_CORES, "unconfined", SANIC, own),
+        (!context.quick, "cheap", CHEAP, few),
+    ];
     let mut found = Vec::new();
-    for (part, cost, cores) in settings(context.quick)? {
+    for (_, part, cost, cores) in settings.into_iter().filter(|(wanted, ..)| *wanted) {
         let is_main = part == "confined";
         let mut subjects = subjects(cost, with_least);
         subjects.retain(|(name, _)| is_main || [BASELINE, KERNELS, FIRST].contains(&&**name));
@@ -55,18 +57,6 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         ));
     }
     Ok(findings(&found, missing))
-}
-
-fn settings(quick: bool) -> Result<Vec<Setting>> {
-    let own = affinity::own()?;
-    let few: Vec<usize> = own.iter().copied().take(FEW_CORES).collect();
-    let has_more = own.len() > FEW_CORES;
-    let all = [
-        (true, ("confined", SANIC, few.clone())),
-        (has_more, ("unconfined", SANIC, own)),
-        (!quick, ("cheap", CHEAP, few)),
-    ];
-    Ok(all.into_iter().filter_map(|(wanted, setting)| wanted.then_some(setting)).collect())
 }
 
 fn subjects(cost: &str, with_least: bool) -> Vec<Subject> {
@@ -102,7 +92,7 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
         ("hash", of_shared(KERNELS).into()),
         ("joined", of_shared(JOINED).into()),
         ("first", of_shared(FIRST).into()),
-        ("cost", main.cost.to_owned().into()),
+        ("cost", main.cost.into()),
         ("cheap", cheap.into()),
         ("post", post::ratio().into()),
         // Half the way from the post's ratio to none.
@@ -111,17 +101,22 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
     let reference = Some((post::ratio(), "the post"));
     let title = "Requests/s, of those over a shared socket";
     let mut picture = main.samples.bars(title, Unit::Ratio, reference, of_shared);
-    if let Some(Picture::Bars { bars, .. }) = &mut picture {
+    if let Picture::Bars { bars, .. } = &mut picture {
         bars.retain(|bar| bar.name != BASELINE);
     }
-    Findings {
-        picture,
-        tables: found.iter().map(table).collect(),
-        evidence: vec![evidence(&main.samples)],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("post.md"), &figures, &[])
+    // wrk opens one connection before its load; whoever answers requests has more than that.
+    let busy = |slice: &Slice| {
+        slice.workers.iter().filter(|worker| worker.requests.unwrap_or(0) > 1).count() as f64
+    };
+    let evidence = evidence(&main.samples, "What the kernel saw")
+        .means("workers that got connections", busy)
+        .table;
+    let tables = found.iter().map(table).collect();
+    Findings { tables, ..Findings::shown(picture, [], [evidence], missing) }.told_by(
+        include_str!("post.md"),
+        &figures,
+        &[],
+    )
 }
 
 fn table(found: &Found) -> Table {
@@ -131,17 +126,6 @@ fn table(found: &Found) -> Table {
         .medians("requests/s", Unit::PerSecond, |slice| slice.requests_per_second)
         .estimates("of shared", Unit::Ratio, |name| found.of_shared(name))
         .middles("CPU per request", Unit::Microseconds, cpu_us)
-        .table
-}
-
-/// Who accepted and who left the CPU, from the scoreboard and from /proc.
-fn evidence(samples: &Samples<Slice>) -> Table {
-    // wrk opens one connection before its load; whoever answers requests has more than that.
-    let busy = |slice: &Slice| {
-        slice.workers.iter().filter(|worker| worker.requests.unwrap_or(0) > 1).count() as f64
-    };
-    interleaved::evidence(samples, "What the kernel saw")
-        .means("workers that got connections", busy)
         .table
 }
 

@@ -120,15 +120,13 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>, missing: Vec<String>) ->
         .means("worker processes", |row| row.workers as f64)
         .means("listening sockets", |row| row.sockets as f64)
         .means("TCPMigrateReqSuccess", |row| row.migrated.map(|count| count as f64));
-    Findings {
-        picture: ways
-            .bars("Requests lost for each reload", Unit::Mean, None, |way| each(&ways, way)),
-        tables: vec![table.table],
-        evidence: vec![evidence.table],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("reload.md"), &figures, &why)
+    let title = "Requests lost for each reload";
+    let picture = ways.bars(title, Unit::Mean, None, |way| each(&ways, way));
+    Findings::shown(picture, [table.table], [evidence.table], missing).told_by(
+        include_str!("reload.md"),
+        &figures,
+        &why,
+    )
 }
 
 #[cfg(test)]

@@ -128,35 +128,26 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
         ("trickle", figure(BLOCKING, TRICKLE, TO_LEAST)),
         ("two_burst", figure(EPOLL, BURST, TWO_BUSIEST)),
         ("two_trickle", figure(EPOLL, TRICKLE, TWO_BUSIEST)),
-        ("chance", hash.map(in_words).unwrap_or_default().into()),
+        ("chance", hash.map(in_words).into()),
         ("p", hash.map_or(f64::NAN, |hash| hash.as_uneven).into()),
         ("hash", figure(HASH, BURST, TO_AVERAGE)),
         ("aware", aware.join("; ").into()),
-        ("rounds", (seen.groups.first().map_or(0, |(_, rounds)| rounds.len()) as f64).into()),
-        ("apart", if took_part(&HASH) { apart(HASH) } else { String::new() }.into()),
+        ("rounds", seen.groups.first().map_or(0, |(_, rounds)| rounds.len()).into()),
+        ("apart", took_part(&HASH).then(|| apart(HASH)).into()),
     ];
     let rows = seen.groups.iter().flat_map(|(policy, rounds)| {
         [TRICKLE, BURST].map(|way| (format!("{policy}, {}", WAYS[way]), parts(rounds, way)))
     });
-    Findings {
-        picture: Some(Picture::Shares {
-            title: format!("Who got {CONNECTIONS} connections: the busiest worker first"),
-            rows: rows.collect(),
-        }),
-        tables: vec![
-            table(seen, "Trickle: one at a time", TRICKLE),
-            table(seen, "Burst: all at once", BURST),
-        ],
-        evidence: vec![
-            seen.table("A worker's thread slept and was woken, for each connection")
-                .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
-                .middles("burst", Unit::Mean, |round| round[BURST].switches)
-                .table,
-        ],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("spread.md"), &figures, &[])
+    let title = format!("Who got {CONNECTIONS} connections: the busiest worker first");
+    let picture = Picture::Shares { title, rows: rows.collect() };
+    let tables =
+        [table(seen, "Trickle: one at a time", TRICKLE), table(seen, "Burst: all at once", BURST)];
+    let woken = seen
+        .table("A worker's thread slept and was woken, for each connection")
+        .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
+        .middles("burst", Unit::Mean, |round| round[BURST].switches);
+    let page = include_str!("spread.md");
+    Findings::shown(picture, tables, [woken.table], missing).told_by(page, &figures, &[])
 }
 
 fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {

@@ -78,14 +78,12 @@ fn findings(seen: &Seen, missing: Vec<String>) -> Findings {
         .means("waiting on its socket", queued(0))
         .means("on the others", queued(1))
         .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS));
-    Findings {
-        picture: Some(picture(seen)),
-        tables: vec![stopped_table(seen), blocked_table(seen)],
-        evidence: vec![queues.table],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("stall.md"), &figures, &[])
+    let tables = [stopped_table(seen), blocked_table(seen)];
+    Findings::shown(picture(seen), tables, [queues.table], missing).told_by(
+        include_str!("stall.md"),
+        &figures,
+        &[],
+    )
 }
 
 fn picture(seen: &Seen) -> Picture {

@@ -81,22 +81,18 @@ fn findings(
         ("own_p99", milliseconds(HASH).into()),
         ("one_by_one_p99", milliseconds(EXCLUSIVE).into()),
         ("shared_p99", milliseconds(EPOLL).into()),
-        ("shortest", least.unwrap_or_default().into()),
+        ("shortest", least.into()),
     ];
     let title = format!("Slowest hundredth (p99) of heavy requests, {rate} requests/s");
     let open_title = format!("Heavy requests, open loop, {rate} requests/s");
-    Findings {
-        picture: open.bars(title, Unit::Microseconds, None, worst),
-        tables: vec![
-            table(short, "Short requests, kept connections (wrk)"),
-            table(closed, "Heavy requests, closed loop"),
-            table(open, &open_title),
-        ],
-        evidence: vec![evidence(slices, "Short requests").table],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("tail.md"), &figures, &[])
+    let tables = [
+        table(short, "Short requests, kept connections (wrk)"),
+        table(closed, "Heavy requests, closed loop"),
+        table(open, &open_title),
+    ];
+    let seen = evidence(slices, "Short requests").table;
+    Findings::shown(open.bars(title, Unit::Microseconds, None, worst), tables, [seen], missing)
+        .told_by(include_str!("tail.md"), &figures, &[])
 }
 
 /// Requests/s and latencies; the standard deviation with its interval, since verdicts are about it.

@@ -36,37 +36,30 @@ struct Tried {
     listeners: Vec<Listener>,
 }
 
-/// Who starts, and who after that: a server, and the same again with an option; a bare socket with the
-/// flag or without, and one with it; a server, and another user's.
-enum Case {
-    Again(&'static str, &'static str),
-    Bare(bool),
-    OtherUser,
-}
+/// Starts one, and another after that.
+type Case = Box<dyn Fn() -> Result<Tried>>;
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let mut cases = vec![
-        (SHARED, Case::Again("shared --workers 2", "")),
-        (OWN, Case::Again("reuseport --workers 2", "")),
-        (JOIN, Case::Again("reuseport --workers 2", "--join")),
-        (BARE, Case::Bare(true)),
-        (FIRST_WITHOUT, Case::Bare(false)),
+    let again = |server: &'static str, option: &'static str| -> Case {
+        let second = move |port| start(&format!("{server} --port {port} {option}"));
+        Box::new(move || twice(server, second))
+    };
+    let mut cases: Vec<(&str, Case)> = vec![
+        (SHARED, again("shared --workers 2", "")),
+        (OWN, again("reuseport --workers 2", "")),
+        (JOIN, again("reuseport --workers 2", "--join")),
+        (BARE, Box::new(|| bare(true))),
+        (FIRST_WITHOUT, Box::new(|| bare(false))),
     ];
     let mut missing = Vec::new();
     // Whether this program may become another user.
     match Command::new("true").uid(NOBODY).gid(NOBODY).status() {
-        Ok(_) => cases.push((USER, Case::OtherUser)),
+        Ok(_) => cases.push((USER, Box::new(as_another_user))),
         Err(error) => missing
             .push(format!("{USER}, takes no part: to become another user needs root ({error})")),
     }
-    let tried = context.in_turns("tried", 1, &cases, |case| match case {
-        Case::Again(server, option) => {
-            twice(server, |port| start(&format!("{server} --port {port} {option}")))
-        }
-        Case::Bare(first_has_flag) => bare(*first_has_flag),
-        Case::OtherUser => as_another_user(),
-    })?;
+    let tried = context.in_turns("tried", 1, &cases, |case| case())?;
     Ok(findings(&tried, missing))
 }
 
@@ -162,9 +155,9 @@ fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
         ("join", brief(JOIN).into()),
         ("user", brief(USER).into()),
         ("apart", apart.into()),
-        ("refused", refused(SHARED).filter(|&it| it).map_or("", |_| "refused").to_owned().into()),
+        ("refused", refused(SHARED).filter(|&it| it).map_or("", |_| "refused").into()),
         ("refusals", refusals.join("; ").into()),
-        ("guarded", guarded.unwrap_or_default().into()),
+        ("guarded", guarded.into()),
     ];
     let row = |name: &str| {
         let got = of(name).map_or([0; 2], |tried| tried.got);
@@ -185,17 +178,14 @@ fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
         .sums("first got", |tried| tried.got[0])
         .cells("second got", Unit::Count, second)
         .table;
-    Findings {
-        picture: Some(Picture::Shares {
-            title: format!("Who got {CONNECTIONS} connections: one server, or two"),
-            rows: tried.names().map(row).collect(),
-        }),
-        tables: vec![table],
-        evidence: vec![who_listens(tried, |tried| &tried.listeners)],
-        missing,
-        ..Findings::default()
-    }
-    .told_by(include_str!("twice.md"), &figures, &["", "to become another user needs root"])
+    let title = format!("Who got {CONNECTIONS} connections: one server, or two");
+    let picture = Picture::Shares { title, rows: tried.names().map(row).collect() };
+    let who = who_listens(tried, |tried| &tried.listeners);
+    Findings::shown(picture, [table], [who], missing).told_by(
+        include_str!("twice.md"),
+        &figures,
+        &["", "to become another user needs root"],
+    )
 }
 
 #[cfg(test)]
