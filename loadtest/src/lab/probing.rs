@@ -78,26 +78,30 @@ pub struct Disturbed {
     pub counters: TcpCounters,
 }
 
-/// Starts a server, given with its options, asks it, and stops it.
-pub fn ask(server: &str, asked: &Probing) -> Result<Served> {
-    let mut server = start(server)?;
-    let probed = probe(&mut server, asked, |_| {})?;
-    server.stop()?;
-    let latency = probed.latency_us.unwrap_or_default();
-    Ok(Served { per_second: probed.ok_per_second, latency })
-}
+impl Probing<'_> {
+    /// Starts a server, given with its options, asks it, and stops it.
+    pub fn served(&self, server: &str) -> Result<Served> {
+        let mut server = start(server)?;
+        let found = probe(&mut server, self, |_| {})?;
+        server.stop()?;
+        Ok(Served {
+            per_second: found.ok_per_second,
+            latency: found.latency_us.unwrap_or_default(),
+        })
+    }
 
-/// The same with faults, and a look at accept queues for so long before the last one.
-pub fn disturb(server: &str, asked: &Probing, look_for: Duration) -> Result<Disturbed> {
-    let mut server = start(server)?;
-    let mut queues = Queues::of(&server);
-    let before = TcpCounters::now()?;
-    let found = probe(&mut server, asked, |now| queues.look(now))?;
-    server.stop()?;
-    let last = found.faults.last().context("no fault was done")?;
-    let at = Duration::from_millis(last.at_ms);
-    let queued = last.pid.and_then(|pid| queues.longest(pid, at.saturating_sub(look_for), at));
-    Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
+    /// The same with faults, and a look at accept queues for so long before the last one.
+    pub fn disturbed(&self, server: &str, look_for: Duration) -> Result<Disturbed> {
+        let mut server = start(server)?;
+        let mut queues = Queues::of(&server);
+        let before = TcpCounters::now()?;
+        let found = probe(&mut server, self, |now| queues.look(now))?;
+        server.stop()?;
+        let last = found.faults.last().context("no fault was done")?;
+        let at = Duration::from_millis(last.at_ms);
+        let queued = last.pid.and_then(|pid| queues.longest(pid, at.saturating_sub(look_for), at));
+        Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
+    }
 }
 
 /// Asks a server that is up. `look` is called every few milliseconds with the time that has passed. It

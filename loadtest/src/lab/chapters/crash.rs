@@ -2,9 +2,6 @@
 
 use super::*;
 use crate::kernel::netstat::TcpCounters;
-use crate::lab::network_namespace::Namespace;
-use crate::lab::probing::{Disturbed, PROBING, Probing, disturb};
-use crate::matrix::workloads::QUICK_POLICIES;
 use crate::probe::outcome::Outcomes;
 
 /// The hash without the sysctl and with it.
@@ -48,7 +45,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
             let faults = &[faults, &[format!("kill-worker@{kill}ms")]].concat();
             let time = Duration::from_millis(kill + AFTER_MS);
             let asked = Probing { clients: CLIENTS, time, faults, ..PROBING };
-            namespace.within(|| disturb(server, &asked, LOOK_FOR))
+            namespace.within(|| asked.disturbed(server, LOOK_FOR))
         };
         Ok([die(&[], first)?, die(&[format!("stop-worker@{first}ms")], first + HUNG_MS)?])
     })?;

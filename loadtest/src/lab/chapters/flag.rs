@@ -4,10 +4,6 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use super::*;
-use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::client::{ask, bound};
-use crate::lab::queues::who_listens;
-use crate::server::{Server, ours};
 
 /// The three servers.
 const SHARED: &str = "shared";

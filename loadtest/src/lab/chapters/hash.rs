@@ -9,10 +9,6 @@ use socket2::SockRef;
 
 use super::*;
 use crate::interrupt;
-use crate::lab::client::bound;
-use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, switches_each};
-use crate::matrix::workloads::POLICIES;
-use crate::measure::comparison::Slice;
 use crate::statistics::median;
 
 /// Sockets on one port, without workers; connections to them in a round, and rounds.

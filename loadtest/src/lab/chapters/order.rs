@@ -3,9 +3,7 @@
 use anyhow::{bail, ensure};
 
 use super::*;
-use crate::lab::client::ask;
 use crate::lab::idle::{Stopped, settle, waiters};
-use crate::server::Server;
 use crate::server::telemetry::WorkerUsage;
 use crate::statistics::significance;
 

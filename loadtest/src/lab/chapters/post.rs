@@ -3,8 +3,6 @@
 use super::*;
 use crate::environment::cores;
 use crate::kernel::affinity;
-use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence};
-use crate::measure::comparison::Slice;
 use crate::report::post;
 
 /// Who is compared with the first: the kernel's hash; a Mac on Linux; single servers on one port.

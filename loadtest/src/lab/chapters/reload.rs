@@ -1,9 +1,7 @@
 #![doc = include_str!("reload.md")]
 
 use super::*;
-use crate::lab::network_namespace::Namespace;
 use crate::lab::replacing::{Row, join, reload};
-use crate::matrix::workloads::QUICK_POLICIES;
 use crate::report::format::count;
 
 /// HAProxy's rate: of so many connections, one is reset at a reload. So many must be expected for none

@@ -1,10 +1,8 @@
 #![doc = include_str!("spread.md")]
 
 use super::*;
-use crate::lab::client::Client;
 use crate::lab::figure::filled;
-use crate::matrix::workloads::{LOAD_AWARE, POLICIES};
-use crate::server::Server;
+use crate::matrix::workloads::LOAD_AWARE;
 use crate::statistics::significance::{Evenness, evenness};
 
 /// Connections, and between how many workers.

@@ -1,8 +1,6 @@
 #![doc = include_str!("stall.md")]
 
 use super::*;
-use crate::lab::probing::{Disturbed, PROBING, Probing, Served, ask, disturb};
-use crate::matrix::workloads::QUICK_POLICIES;
 use crate::probe::timeline::BUCKET;
 use crate::statistics::mean;
 
@@ -29,7 +27,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let (time, answer_within) = (ms(end), Duration::from_secs(5));
     let asked = Probing { clients: CLIENTS, time, answer_within, faults, ..PROBING };
     let stopped = context.in_turns("stopped", rounds, &present, |server| {
-        disturb(&format!("{server} --workers 4"), &asked, ms(go_on - stop))
+        asked.disturbed(&format!("{server} --workers 4"), ms(go_on - stop))
     })?;
     // In the short form, handlers block with two of them.
     let (some, _) = context.policies(context.choose(&QUICK_POLICIES, &[EPOLL, HASH]));
@@ -37,7 +35,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let time = ms(context.choose(1500, 1000));
     let asked = Probing { path: BLOCK, clients, time, answer_within, ..PROBING };
     let blocked = context.in_turns("blocked", rounds, &some, |server| {
-        ask(&format!("{server} --workers 4 --lab --max-connections 1"), &asked)
+        asked.served(&format!("{server} --workers 4 --lab --max-connections 1"))
     })?;
     Ok(findings(&Seen { times, stopped, blocked }, missing))
 }

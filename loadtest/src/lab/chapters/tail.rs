@@ -3,9 +3,6 @@
 use super::*;
 use crate::environment::cores;
 use crate::lab::context::Policy;
-use crate::lab::interleaved::{Interleaved, Subject, WRK, evidence};
-use crate::lab::probing::{PROBING, Probing, Served, ask};
-use crate::measure::comparison::Slice;
 
 /// Who is compared; the short form takes the first three. EXCLUSIVE is the shared socket that nginx had:
 /// who is woken accepts one connection, and no more.
@@ -51,7 +48,7 @@ fn heavy(
         ..PROBING
     };
     context.in_turns(part, ROUNDS, policies, |server| {
-        ask(&format!("{server} --lab --workers {workers}"), &asked)
+        asked.served(&format!("{server} --lab --workers {workers}"))
     })
 }
 

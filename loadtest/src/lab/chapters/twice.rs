@@ -9,10 +9,7 @@ use anyhow::ensure;
 
 use super::*;
 use crate::interrupt;
-use crate::kernel::sock_diag::{Listener, listeners};
-use crate::lab::client::{Client, ask, bound};
-use crate::lab::queues::who_listens;
-use crate::server::{Server, Strategy, ours};
+use crate::server::Strategy;
 
 /// What is tried.
 const SHARED: &str = "shared-fd-server, again";
