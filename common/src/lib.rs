@@ -7,7 +7,7 @@
 //! 2. [`lesson::socket`]: how a listening socket is made, and [`lesson::socket::Sharing`], the one
 //!    variable;
 //! 3. [`lesson::worker`]: one worker's life: a runtime, the accept loop;
-//! 4. [`lesson::connection`]: one connection's life;
+//! 4. [`lesson::connection`]: one connection's life; [`lesson::counters`]: who counts them;
 //! 5. the two `main.rs`, side by side; and [`parent::start`], by fork and by exec.
 //!
 //! Those lines call the rest, which can be left closed at a first reading:
@@ -21,9 +21,9 @@
 //! | [`steering`] | who gets the next connection where each has a socket of its own: the parent's part, and how loaded each worker is. The policies themselves are the two servers' |
 //! | [`scoreboard`] | who accepted what, in shared memory |
 //! | [`platform`] | rights, limits, CPUs and how the kernel schedules a process, systemd |
-//! | [`kernel`] | what the kernel tells of others |
+//! | [`kernel`] | what the kernel is asked: of sockets, and who has a port |
 //! | [`cli`] | what goes in and what comes out: options, announcement, log |
-//! | [`lab`] | CPU time to order |
+//! | [`lab`] | CPU time to order, and the routes of `--lab` |
 
 pub mod accept;
 pub mod cli;

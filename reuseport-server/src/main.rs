@@ -10,10 +10,11 @@ use clap::Parser;
 use common::cli::options::Options;
 use common::lesson::socket::{self, Sharing};
 use common::lesson::worker;
-use common::parent::start::{How, Start, as_worker};
+use common::parent::context::as_worker;
+use common::parent::setup::{How, Start};
 use common::parent::succession::inherit;
 use common::platform::systemd;
-use common::{cli, handover, parent, steering};
+use common::{cli, handover, parent};
 
 use steer::Steer;
 
@@ -56,7 +57,7 @@ fn run(mut cli: Cli) -> Result<()> {
                 }
             };
             if cli.steer != Steer::Hash {
-                steering::report(&context.channel, &listeners[0])?;
+                handover::report(&context.channel, &listeners[0])?;
             }
             worker::run(context, listeners, options)
         })? {}

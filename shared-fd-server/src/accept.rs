@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use common::accept::waiter::{Sockets, Way};
 use common::cli::options::Options;
-use common::parent::start::WorkerContext;
+use common::parent::context::WorkerContext;
 use common::platform::affinity::Affinity;
 use common::platform::schedule::Schedule;
 

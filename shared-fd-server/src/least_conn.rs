@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use common::accept::parking::{Enter, Park, Place, Woken};
 use common::http::deadlines::TICK;
-use common::parent::start::WorkerContext;
+use common::parent::context::WorkerContext;
 use common::scoreboard::{Slot, State};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 

@@ -15,19 +15,16 @@
 //! gets no answer to it. HTTP knows that: RFC 9112, section 9.3.1, has clients repeat such a request by
 //! themselves if it is idempotent. What can be done here is to keep the moment short. A connection is not
 //! ended where it is chosen, but by its own task, once that has asked the kernel and nothing has come
-//! ([`Timed`](crate::http::deadlines::Timed)); a request that waits is answered, and the connection stays. What
+//! ([`Timed`](crate::http::timed::Timed)); a request that waits is answered, and the connection stays. What
 //! remains is the time between that question and close(2), some microseconds, and the way to the client
 //! and back. `clients.rs` of the test suite measures it: of 320 requests that were sent in such moments, by
 //! clients that look first whether their connection has ended, 266 were answered, 54 clients saw that it
 //! had, and none was lost (2 cores, loopback, 64 connections with each of five policies).
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::Relaxed;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use crate::lesson::worker::Worker;
+use crate::kernel::sockets::is_readable;
+use crate::lesson::counters::Worker;
 
 impl Worker {
     /// Beyond the limit connections wait in the accept queue, where they cost nothing; for them those are
@@ -36,19 +33,6 @@ impl Worker {
         while self.is_full() && !self.deadlines.is_draining() {
             make_room(self, listeners);
             self.ended.notified().await;
-        }
-    }
-
-    /// Whether it has as many connections as it may.
-    pub fn is_full(&self) -> bool {
-        self.slot.connections_open.load(Relaxed) >= self.max_connections
-    }
-
-    /// Tells who waits for a connection to end: at the limit, or while draining.
-    pub fn tell_if_awaited(&self) {
-        let open = self.slot.connections_open.load(Relaxed);
-        if open + 1 >= self.max_connections || self.deadlines.is_draining() {
-            self.ended.notify_one();
         }
     }
 
@@ -63,15 +47,4 @@ impl Worker {
 /// Closes idle connections of a full worker if somebody waits for room. Whether it does.
 pub fn make_room(worker: &Worker, listeners: &[impl AsFd]) -> bool {
     listeners.iter().any(is_readable) && worker.deadlines.close_idlest()
-}
-
-/// Whether something waits here now: a connection in an accept queue, or bytes.
-pub fn is_readable(it: impl AsFd) -> bool {
-    loop {
-        let it = PollFd::new(it.as_fd(), PollFlags::POLLIN);
-        match poll(&mut [it], PollTimeout::ZERO) {
-            Err(Errno::EINTR) => {}
-            ready => return ready.is_ok_and(|ready| ready > 0),
-        }
-    }
 }

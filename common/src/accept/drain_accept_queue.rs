@@ -7,8 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use crate::accept::accept_error;
-use crate::lesson::connection::ConnectionGuard;
-use crate::lesson::worker::Worker;
+use crate::lesson::counters::{ConnectionGuard, Worker};
 
 /// Connections that are accepted at a time, before those that are there have their turn.
 const AT_ONCE: usize = 16;

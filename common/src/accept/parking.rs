@@ -37,10 +37,9 @@ use tokio::time::sleep;
 
 use crate::accept::accept_error;
 use crate::accept::at_limit::make_room;
-use crate::accept::waiter::accept;
 use crate::http::deadlines::TICK;
-use crate::lesson::connection::ConnectionGuard;
-use crate::lesson::worker::Worker;
+use crate::kernel::sockets::accept;
+use crate::lesson::counters::{ConnectionGuard, Worker};
 
 /// How long a busy loop may go without a look at the accept queue.
 const LOOK: Duration = Duration::from_millis(5);

@@ -32,19 +32,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::sys::socket::SockFlag;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::accept::accept_error;
-use crate::accept::at_limit::is_readable;
 use crate::accept::drain_accept_queue;
 use crate::accept::parking;
-use crate::lesson::connection::ConnectionGuard;
-use crate::lesson::worker::Worker;
+use crate::kernel::sockets::{accept, is_readable};
+use crate::lesson::counters::{ConnectionGuard, Worker};
 
 /// Connections that may be on their way from the thread to the event loop.
 const HAND_OVER: usize = 1;
@@ -282,14 +279,6 @@ impl Post {
     pub fn accept(&self) -> io::Result<std::net::TcpStream> {
         accept(&self.listener)
     }
-}
-
-/// accept(2): waits if the socket is a blocking one. Unlike the standard library's it comes back when it
-/// is interrupted.
-pub fn accept(listener: &TcpListener) -> io::Result<std::net::TcpStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK; // of the new socket
-    let (stream, _peer) = SockRef::from(listener).accept4(flags.bits())?;
-    Ok(stream.into())
 }
 
 /// Gives [`INTERRUPT`] a handler, without SA_RESTART, so that it ends a call with EINTR.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use crate::parent::state::MOST_WORKERS;
 use crate::platform::affinity::Affinity;
 use crate::platform::limits;
 use crate::platform::rights::User;
 use crate::platform::schedule::Schedule;
+
+/// As many workers as `--workers` allows; SIGTTIN does not go beyond it either.
+pub const MOST_WORKERS: usize = 1024;
 
 /// Options of both servers. Each can also be set through the environment variable its help names;
 /// the command line wins.

@@ -97,6 +97,22 @@ fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result
     }
 }
 
+/// In a worker of a server that steers: sends the parent its socket, and waits until the parent has done its part. So whoever
+/// sees a worker serve sees one that is steered to.
+///
+/// The parent need not answer: the wait ends when it closes what came along.
+///
+/// # Errors
+/// When the parent is gone.
+pub fn report(parent: &Channel, socket: impl AsFd) -> Result<()> {
+    let (ours, theirs) = Channel::pair()?;
+    parent
+        .send(&Message::Socket, &[socket.as_fd(), theirs.as_fd()])
+        .context("cannot send the parent a socket")?;
+    drop(theirs);
+    ours.receive().map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,21 +10,16 @@
 //! here, told apart by the first byte that arrives.
 
 use std::cmp::Reverse;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::accept::at_limit::is_readable;
 use crate::cli::options::Options;
-use crate::http::guard::Lengths;
+use crate::http::phase::{ConnectionPhase, PHASES, Progress};
 
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -41,40 +36,6 @@ const AT_ONCE: usize = 32;
 
 /// How long a client that was refused may take to notice, see [`ConnectionPhase::Linger`].
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What a connection is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum ConnectionPhase {
-    /// Waiting for the rest of a request's head; from accept, or from its first byte.
-    Head,
-    /// Accepted, and no byte has come. The head's limit applies; but who has not begun to ask is idle for a
-    /// worker that drains.
-    Silent,
-    /// Waiting for the rest of a request's body.
-    Body,
-    /// The worker's own turn. No limit: nobody but we ourselves take this time.
-    Answer,
-    /// Waiting for the client to read; from the last byte it took.
-    Write,
-    /// Waiting for the next request.
-    Idle,
-    /// The last answer is given, and the client does not know it; reading on until it has noticed.
-    /// Closing a socket with unread data resets the connection, and the reset may overtake the
-    /// answer.
-    Linger,
-}
-
-/// All steps, in the order of their numbers.
-const PHASES: [ConnectionPhase; 7] = [
-    ConnectionPhase::Head,
-    ConnectionPhase::Silent,
-    ConnectionPhase::Body,
-    ConnectionPhase::Answer,
-    ConnectionPhase::Write,
-    ConnectionPhase::Idle,
-    ConnectionPhase::Linger,
-];
 
 /// The clock of one worker and the connections it looks after.
 pub struct Deadlines {
@@ -98,42 +59,6 @@ struct Watched {
     waker: Option<Waker>,
 }
 
-/// How far a connection is.
-pub struct Progress {
-    /// Its step and the tick at which that began, in one word.
-    step: AtomicU64,
-    /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
-    /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
-    in_head: AtomicBool,
-    /// Whether the head had a Content-Length, see [`Lengths`].
-    has_length: AtomicBool,
-    /// Whether it is to be closed, if it is idle still, to make room for another.
-    is_in_the_way: AtomicBool,
-}
-
-impl Progress {
-    fn new(step: ConnectionPhase, now: u32) -> Self {
-        let no = AtomicBool::new;
-        let progress = Self {
-            step: AtomicU64::new(0),
-            in_head: no(false),
-            has_length: no(false),
-            is_in_the_way: no(false),
-        };
-        progress.set(step, now);
-        progress
-    }
-
-    fn set(&self, step: ConnectionPhase, now: u32) {
-        self.step.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
-    }
-
-    fn get(&self) -> (ConnectionPhase, u32) {
-        let word = self.step.load(Relaxed);
-        (PHASES[(word >> 32) as usize], word as u32)
-    }
-}
-
 impl Deadlines {
     /// A clock for connections with these limits.
     pub fn new(options: &Options) -> Self {
@@ -151,29 +76,6 @@ impl Deadlines {
             looked_in_vain: AtomicU32::new(u32::MAX),
             connections: Mutex::new(Slab::new()),
         }
-    }
-
-    /// Serves a connection in a task that is ended when it overstays.
-    pub fn spawn<F>(&'static self, stream: TcpStream, serve: impl FnOnce(Timed) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now()));
-        let watched = Watched { progress: progress.clone(), task: None, waker: None };
-        let key = self.connections().insert(watched);
-        let task = tokio::spawn(serve(Timed {
-            stream,
-            progress,
-            key,
-            clock: self,
-            tail: 0,
-            lengths: Lengths::default(),
-            may_have_more: false,
-            half_closed: false,
-            has_waited: false,
-        }));
-        // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
-        self.connections()[key].task = Some(task.abort_handle());
     }
 
     /// Ends the connections that overstay. To be called once per [`TICK`].
@@ -240,7 +142,30 @@ impl Deadlines {
         self.draining.load(Relaxed)
     }
 
-    fn now(&self) -> u32 {
+    /// Puts a connection that begins now on the list, and gives its place there.
+    pub(super) fn enter(&self) -> (usize, Arc<Progress>) {
+        let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now()));
+        let watched = Watched { progress: progress.clone(), task: None, waker: None };
+        (self.connections().insert(watched), progress)
+    }
+
+    /// Notes which task to end when the connection overstays.
+    pub(super) fn is_served_by(&self, key: usize, task: AbortHandle) {
+        self.connections()[key].task = Some(task);
+    }
+
+    /// Notes how to have the task look at its connection.
+    pub(super) fn wakes(&self, key: usize, waker: Waker) {
+        self.connections()[key].waker = Some(waker);
+    }
+
+    /// Takes a connection that has ended off the list.
+    pub(super) fn leave(&self, key: usize) {
+        self.connections().remove(key);
+    }
+
+    /// The present tick.
+    pub(super) fn now(&self) -> u32 {
         self.now.load(Relaxed)
     }
 
@@ -255,189 +180,6 @@ fn ticks(limit: Duration) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX - 1) + 1
 }
 
-/// A connection's stream, which notes what its connection waits for.
-pub struct Timed {
-    stream: TcpStream,
-    progress: Arc<Progress>,
-    key: usize,
-    clock: &'static Deadlines,
-    /// The last bytes that came, the last of them lowest.
-    tail: u32,
-    lengths: Lengths,
-    /// Whether the last read stopped for want of space, so that more may be there.
-    may_have_more: bool,
-    half_closed: bool,
-    /// Whether its task's waker is on the list.
-    has_waited: bool,
-}
-
-impl Timed {
-    /// Where the connection's task notes what cannot be seen from its stream.
-    pub fn notes(&self) -> Notes {
-        Notes { progress: self.progress.clone(), clock: self.clock }
-    }
-
-    fn now_at(&self, step: ConnectionPhase) {
-        self.progress.set(step, self.clock.now());
-    }
-
-    /// Nothing has come yet. If the connection is to make room for another, that is its end; but first
-    /// the kernel is asked, as the event loop may not have heard yet of a request that is there.
-    fn poll_nothing(&mut self, context: &Context) -> Poll<io::Result<()>> {
-        if !self.has_waited {
-            self.has_waited = true;
-            self.clock.connections()[self.key].waker = Some(context.waker().clone());
-        }
-        if self.progress.is_in_the_way.load(Relaxed) {
-            let is_idle = self.progress.get().0 == ConnectionPhase::Idle;
-            if is_idle && !is_readable(&self.stream) {
-                tracing::debug!("an idle connection makes room for another");
-                return Poll::Ready(Ok(())); // to hyper, as if the client had closed it
-            }
-            self.progress.is_in_the_way.store(false, Relaxed);
-        }
-        Poll::Pending
-    }
-
-    /// Notes whether these bytes end a head, that is with an empty line.
-    fn note_end(&mut self, bytes: &[u8]) {
-        for &byte in &bytes[bytes.len().saturating_sub(3)..] {
-            self.tail = self.tail << 8 | u32::from(byte);
-        }
-        let ends = self.tail & 0xffff == 0x0a0a || self.tail & 0xff_ffff == 0x0a_0d0a;
-        self.progress.in_head.store(!ends, Relaxed);
-    }
-}
-
-/// A handle to a connection's progress.
-#[derive(Clone)]
-pub struct Notes {
-    progress: Arc<Progress>,
-    clock: &'static Deadlines,
-}
-
-impl Notes {
-    /// A new step begins.
-    pub fn now_at(&self, step: ConnectionPhase) {
-        if step == ConnectionPhase::Body {
-            self.progress.in_head.store(false, Relaxed);
-        }
-        self.progress.set(step, self.clock.now());
-    }
-
-    /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
-    pub fn has_length(&self) -> bool {
-        self.progress.has_length.load(Relaxed)
-    }
-
-    /// The present step.
-    pub fn step(&self) -> ConnectionPhase {
-        self.progress.get().0
-    }
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        self.clock.connections().remove(self.key);
-    }
-}
-
-impl AsyncRead for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        buffer: &mut ReadBuf,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if polled.is_pending() {
-            return self.poll_nothing(context);
-        }
-        if buffer.filled().len() > before {
-            self.may_have_more = buffer.remaining() == 0;
-            let (step, since) = self.progress.get();
-            if step != ConnectionPhase::Body {
-                self.note_end(&buffer.filled()[before..]);
-            }
-            if matches!(step, ConnectionPhase::Silent | ConnectionPhase::Idle) {
-                self.lengths = Lengths::default();
-            }
-            if step != ConnectionPhase::Body {
-                self.lengths.look(&buffer.filled()[before..]);
-                self.progress.has_length.store(self.lengths.found, Relaxed);
-            }
-            // Only the first byte starts the clock; or a byte a minute would keep it going.
-            if step == ConnectionPhase::Idle {
-                self.progress.is_in_the_way.store(false, Relaxed);
-                self.now_at(ConnectionPhase::Head);
-            }
-            // There it has run since the accept.
-            if step == ConnectionPhase::Silent {
-                self.progress.set(ConnectionPhase::Head, since);
-            }
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Timed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        let (step, _) = self.progress.get();
-        match (step, &polled) {
-            // An answer to a request that never came to the service: hyper refuses it.
-            (ConnectionPhase::Head | ConnectionPhase::Silent | ConnectionPhase::Idle, _) => {
-                self.now_at(ConnectionPhase::Linger)
-            }
-            (ConnectionPhase::Answer, Poll::Pending) => self.now_at(ConnectionPhase::Write),
-            (ConnectionPhase::Answer | ConnectionPhase::Write, Poll::Ready(Ok(written))) => {
-                self.now_at(if *written < bytes.len() {
-                    ConnectionPhase::Write
-                } else if self.progress.in_head.load(Relaxed) {
-                    ConnectionPhase::Head
-                } else {
-                    ConnectionPhase::Idle
-                });
-            }
-            _ => {}
-        }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
-    /// both directions. A client that was refused may still be sending, and so may one that has
-    /// sent more than was read; it gets the end of the answer first, and is read until it has
-    /// noticed.
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        if self.progress.get().0 != ConnectionPhase::Linger {
-            if !self.may_have_more {
-                return Poll::Ready(Ok(()));
-            }
-            self.now_at(ConnectionPhase::Linger);
-        }
-        if !self.half_closed {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            self.half_closed = true;
-        }
-        let mut scratch = [0; 4096];
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,14 +191,5 @@ mod tests {
         assert_eq!(ticks(TICK), 2);
         assert_eq!(ticks(TICK + Duration::from_nanos(1)), 3);
         assert_eq!(ticks(Duration::MAX), u32::MAX);
-    }
-
-    #[test]
-    fn a_step_and_its_tick_come_back_as_they_were_noted() {
-        let progress = Progress::new(ConnectionPhase::Head, 0);
-        for step in PHASES {
-            progress.set(step, u32::MAX);
-            assert_eq!(progress.get(), (step, u32::MAX));
-        }
     }
 }

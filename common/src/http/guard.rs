@@ -12,9 +12,19 @@ use std::net::Ipv6Addr;
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use memchr::memchr;
 
+/// With what to refuse a request of which the head is there, if it is to be refused. `has_length` is whether
+/// [`Lengths`] has found one.
+pub fn refusal(version: Version, headers: &HeaderMap, has_length: bool) -> Option<StatusCode> {
+    let must_close = must_close(headers);
+    if must_close && has_length || has_bad_host(version, headers) {
+        return Some(StatusCode::BAD_REQUEST);
+    }
+    must_close.then(|| refuses_coding(headers)).flatten()
+}
+
 /// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
 /// that names no host.
-pub fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
+fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => !is_host(host.as_bytes()),
@@ -34,7 +44,7 @@ pub fn must_close(headers: &HeaderMap) -> bool {
 
 /// With what to refuse the request because of its transfer codings (RFC 9112, 6.1 and 7): we know
 /// chunked and no other, and it may be applied once.
-pub fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
+fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
     let fields = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
     let (mut count, mut all_known) = (0, true);

@@ -1,3 +1,4 @@
-//! What the kernel tells of others.
+//! What the kernel is asked: of sockets, and of others.
 
 pub mod port_owner;
+pub mod sockets;

@@ -1,13 +1,36 @@
 //! Who listens on a port, as far as /proc lets us see: for the message that refuses to start.
 
+use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::Error;
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
 
+/// Says why an address cannot be used, and what would help; the hint belongs to one in use.
+pub fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error {
+    let (ip, port) = (address.ip(), address.port());
+    let remedy = match error.kind() {
+        AddrInUse => match find(address) {
+            Some(owner) => {
+                format!("{owner} listens there{hint}; stop it or choose another --port")
+            }
+            None => format!(
+                "somebody listens there{hint}; choose another --port (`ss -ltnp` may say who)"
+            ),
+        },
+        AddrNotAvailable => format!("this machine has no address {ip}; `ip address` lists them"),
+        PermissionDenied => format!(
+            "port {port} needs root or CAP_NET_BIND_SERVICE; choose a --port from 1024 upwards"
+        ),
+        _ => "choose another --host or --port".into(),
+    };
+    Error::new(error).context(format!("cannot listen on {address}: {remedy}"))
+}
+
 /// Describes the server that listens on `address`, or on all addresses of its port; `None` if /proc
 /// shows nobody, for instance because the process is another user's.
-pub fn find(address: SocketAddr) -> Option<String> {
+fn find(address: SocketAddr) -> Option<String> {
     let overlaps =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let sockets = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();

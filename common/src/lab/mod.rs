@@ -1,3 +1,4 @@
 //! What only the lab needs.
 
 pub mod burn;
+pub mod routes;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,9 +12,7 @@ use tower_service::Service;
 
 use crate::cli::options::Options;
 use crate::lab::burn::burn;
-
-/// The longest a lab route may take: anyone who reaches the port can ask for it.
-const LAB_LIMIT: Duration = Duration::from_secs(1);
+use crate::lab::routes;
 
 /// The axum app of one worker.
 pub struct App {
@@ -32,28 +30,13 @@ async fn hello(State(Cost(cost)): State<Cost>) -> &'static str {
     "hello"
 }
 
-/// Lab: burns so many microseconds of CPU time. What heavy requests do.
-async fn spin(Path(microseconds): Path<u64>) -> &'static str {
-    burn(Duration::from_micros(microseconds).min(LAB_LIMIT));
-    "spun"
-}
-
-/// Lab: blocks the worker's thread for so many microseconds, and with it every other connection
-/// this worker has. What a forgotten blocking call does; nobody would write it on purpose.
-async fn block(Path(microseconds): Path<u64>) -> &'static str {
-    std::thread::sleep(Duration::from_micros(microseconds).min(LAB_LIMIT));
-    "blocked"
-}
-
 impl App {
     /// Builds the app; `--lab` adds the lab's routes.
     pub fn new(options: &Options) -> Self {
         let cost = Cost(options.handler_cost);
         let mut router = Router::new().route("/", get(hello));
         if options.lab {
-            router = router
-                .route("/spin/{microseconds}", get(spin))
-                .route("/block/{microseconds}", get(block));
+            router = routes::add_to(router);
         }
         Self { router: router.with_state(cost), cost }
     }
@@ -125,6 +108,6 @@ mod tests {
     fn a_lab_route_ends_after_a_second_however_much_is_asked_for() {
         let start = std::time::Instant::now();
         ask(true, Method::GET, &format!("/block/{}", u64::MAX));
-        assert!(start.elapsed() < 5 * LAB_LIMIT);
+        assert!(start.elapsed() < 5 * routes::LIMIT);
     }
 }

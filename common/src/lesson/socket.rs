@@ -1,14 +1,11 @@
 //! How a listening socket is made. [`Sharing`] is the project's one variable.
 
-use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 
-use anyhow::{Context, Error, Result};
-use nix::sys::stat::fstat;
+use anyhow::{Context, Result};
 use socket2::{Domain, Socket, Type};
 
-use crate::kernel::port_owner;
+use crate::kernel::port_owner::explain;
 
 /// Who accepts from a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,39 +73,14 @@ pub fn reserve(address: SocketAddr, join: bool) -> Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The inode by which `/proc/PID/fd` and `ss -e` name a socket.
-pub fn inode(socket: impl AsFd) -> u64 {
-    fstat(socket).map_or(0, |found| found.st_ino)
-}
-
 fn stream_socket(address: SocketAddr) -> Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, None).context("cannot make a socket")
-}
-
-/// Says why an address cannot be used, and what would help; the hint belongs to one in use.
-fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error {
-    let (ip, port) = (address.ip(), address.port());
-    let remedy = match error.kind() {
-        AddrInUse => match port_owner::find(address) {
-            Some(owner) => {
-                format!("{owner} listens there{hint}; stop it or choose another --port")
-            }
-            None => format!(
-                "somebody listens there{hint}; choose another --port (`ss -ltnp` may say who)"
-            ),
-        },
-        AddrNotAvailable => format!("this machine has no address {ip}; `ip address` lists them"),
-        PermissionDenied => format!(
-            "port {port} needs root or CAP_NET_BIND_SERVICE; choose a --port from 1024 upwards"
-        ),
-        _ => "choose another --host or --port".into(),
-    };
-    Error::new(error).context(format!("cannot listen on {address}: {remedy}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::sockets::inode;
 
     fn any_port() -> SocketAddr {
         ([127, 0, 0, 1], 0).into()

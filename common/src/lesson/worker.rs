@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,32 +12,17 @@ use tokio::time::sleep;
 
 use crate::accept::accept_error;
 use crate::accept::drain_accept_queue::drain_accept_queue;
+use crate::accept::in_turn::poll_accept;
 use crate::accept::waiter::{self, Sockets, Waiter};
 use crate::cli::options::Options;
 use crate::handover::orders::{Order, Orders, watch};
 use crate::http::deadlines::{Deadlines, TICK};
+use crate::kernel::sockets::inode;
 use crate::lesson::app::App;
-use crate::lesson::connection::{self, ConnectionGuard};
-use crate::lesson::socket;
+use crate::lesson::counters::{ConnectionGuard, Worker};
 use crate::parent::channel::Message;
-use crate::parent::start::WorkerContext;
+use crate::parent::context::WorkerContext;
 use crate::scoreboard::{OwnSlot, State};
-use crate::steering::lane::Lane;
-
-/// What all connections of a worker share. There is one per process, for the whole life of it.
-pub struct Worker {
-    /// The web app.
-    pub app: App,
-    /// Where to count.
-    pub slot: OwnSlot,
-    /// Where to say how loaded we are, if anybody steers by that.
-    pub lane: Option<&'static Lane>,
-    /// Who looks after stalled clients.
-    pub deadlines: Deadlines,
-    pub(crate) max_connections: u64,
-    /// Told when a connection has ended that somebody may be waiting for.
-    pub(crate) ended: Notify,
-}
 
 /// Serves these listening sockets until the parent says stop. There is one, and more only where a
 /// worker took over the socket of another.
@@ -67,7 +51,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
 impl Worker {
     async fn live(&'static self, context: &WorkerContext, sockets: Sockets) -> Result<()> {
         let first = sockets.listeners.first().context("a worker without a listening socket")?;
-        self.slot.set(|slot| &slot.socket_inode, socket::inode(first));
+        self.slot.set(|slot| &slot.socket_inode, inode(first));
         self.slot.set(|slot| &slot.sockets, sockets.listeners.len() as u64);
         let (listeners, mut waiter) = sockets.divide(self)?;
         let mut listeners = watch(listeners)?; // none, where a thread waits for them
@@ -109,11 +93,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Serves a connection that is accepted and counted.
-    pub fn serve(&'static self, stream: TcpStream, open: ConnectionGuard) {
-        self.deadlines.spawn(stream, |stream| connection::serve(stream, open, self));
     }
 
     /// Ends in good order: accepts what is queued already, then nothing more, answers what it has.
@@ -172,49 +151,4 @@ async fn accept(
         polled
     })
     .await
-}
-
-/// Takes a connection from the next queue that has one, after the one that was asked last. If the first
-/// were always asked first, nobody would come to the second while the first is never empty.
-fn poll_accept(
-    listeners: &[TcpListener],
-    turn: &mut usize,
-    context: &mut std::task::Context,
-) -> Poll<io::Result<TcpStream>> {
-    for asked in 0..listeners.len() {
-        let index = (*turn + asked) % listeners.len();
-        let listener = &listeners[index];
-        if let Poll::Ready(accepted) = listener.poll_accept(context) {
-            *turn = index + 1;
-            return Poll::Ready(accepted.map(|(stream, _peer)| stream));
-        }
-    }
-    Poll::Pending
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_sockets_are_asked_in_turns() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-            let listeners = [bind().await, bind().await];
-            let mut clients = Vec::new();
-            for listener in listeners.iter().chain(&listeners) {
-                let address = listener.local_addr().unwrap();
-                clients.push(std::net::TcpStream::connect(address).unwrap());
-            }
-            let mut turn = 0;
-            let mut accepted = Vec::new();
-            while accepted.len() < clients.len() {
-                let next = poll_fn(|context| poll_accept(&listeners, &mut turn, context));
-                accepted.push(next.await.unwrap().local_addr().unwrap().port());
-            }
-            assert_eq!(accepted[..2], accepted[2..], "one after the other");
-            assert_ne!(accepted[0], accepted[1]);
-        });
-    }
 }

@@ -265,8 +265,8 @@ mod tests {
         parent.send(&Message::Adopt, &[listener.as_fd()]).unwrap();
         let (_, descriptors) = worker.receive().unwrap().unwrap();
         assert_eq!(
-            crate::lesson::socket::inode(&descriptors[0]),
-            crate::lesson::socket::inode(&listener)
+            crate::kernel::sockets::inode(&descriptors[0]),
+            crate::kernel::sockets::inode(&listener)
         );
     }
 

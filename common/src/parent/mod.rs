@@ -15,18 +15,22 @@
 //!
 //! - [`state`]: what the parent knows, learns and can have done;
 //! - [`step`](mod@step): what follows from an event, with a table;
+//! - `due`: what follows from time alone;
 //! - `advance`: the next step from what is to what is wanted;
 //! - [`backoff`]: when a worker that died is started again;
-//! - [`driver`]: the one part that makes system calls; how it starts processes is in
-//!   `processes`, its words for the log in `notes`;
-//! - [`start`]: the two ways to start a worker, fork and exec;
+//! - [`driver`]: the one part that makes system calls. What it learns is in `receive`, what it does in
+//!   `carry_out`; how it starts processes in `processes`, its words for the log in `notes`;
+//! - [`setup`]: what a program gives it to run a server with;
+//! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what makes it one;
 //! - [`channel`]: the line between parent and worker, and what is told over it;
 //! - [`succession`]: another program in this one's place;
 //! - [`signals`]: what an administrator tells the parent.
 
 pub mod backoff;
 pub mod channel;
+pub mod context;
 pub mod driver;
+pub mod setup;
 pub mod signals;
 pub mod start;
 pub mod state;
@@ -34,11 +38,16 @@ pub mod step;
 pub mod succession;
 
 mod advance;
+mod carry_out;
+mod due;
 mod notes;
 mod processes;
 #[cfg(test)]
 mod property;
+mod receive;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod world;
 
 pub use driver::run;

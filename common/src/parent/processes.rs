@@ -7,7 +7,8 @@ use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
 use super::driver::{Driver, Process, UNASKED};
-use super::start::{How, by_exec, by_fork};
+use super::setup::How;
+use super::start::{by_exec, by_fork};
 use super::state::{Event, Generation};
 use super::succession::Successor;
 use crate::platform::affinity::{self, Affinity};

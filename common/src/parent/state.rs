@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 use crate::parent::backoff::Backoff;
 use crate::platform::affinity;
 
-/// As many workers as `--workers` allows; SIGTTIN does not go beyond it either.
-pub const MOST_WORKERS: usize = 1024;
-
 /// A worker's number. Slots, lanes and pids are used again when a worker has ended; a generation never
 /// is, so an order or a message cannot be taken for another worker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,28 +14,11 @@ pub mod lane;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use caps::Capability;
 use socket2::{SockRef, Type};
 
-use crate::parent::channel::{Channel, Message};
 use crate::steering::lane::Lanes;
-
-/// In a worker: sends the parent its socket, and waits until the parent has done its part. So whoever
-/// sees a worker serve sees one that is steered to.
-///
-/// The parent need not answer: the wait ends when it closes what came along.
-///
-/// # Errors
-/// When the parent is gone.
-pub fn report(parent: &Channel, socket: impl AsFd) -> Result<()> {
-    let (ours, theirs) = Channel::pair()?;
-    parent
-        .send(&Message::Socket, &[socket.as_fd(), theirs.as_fd()])
-        .context("cannot send the parent a socket")?;
-    drop(theirs);
-    ours.receive().map(drop)
-}
 
 /// In the parent: whether a socket that a worker has sent is what it should be, a TCP socket that
 /// listens on the server's address. What is attached to any other would not be this server's business.

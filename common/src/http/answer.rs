@@ -1,0 +1,52 @@
+//! One request and its answer.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+
+use crate::http::phase::ConnectionPhase;
+use crate::http::timed::Notes;
+use crate::http::{body, guard};
+
+/// Answers one request: the app does, unless HTTP wants it refused.
+pub async fn answer<F>(
+    request: hyper::Request<Incoming>,
+    notes: Notes,
+    app: impl FnOnce(Request) -> F,
+) -> Result<Response, Infallible>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    let must_close = guard::must_close(request.headers());
+    let refused = guard::refusal(request.version(), request.headers(), notes.has_length());
+    let accepted = match refused {
+        Some(status) => Err(status),
+        None if request.body().is_end_stream() => Ok(request.map(Body::new)),
+        // Boxed, or its space would be set aside in every connection that never has a body.
+        None => Box::pin(body::read(request.map(Body::new), &notes)).await,
+    };
+    let mut response = match accepted {
+        Ok(request) => {
+            notes.now_at(ConnectionPhase::Answer);
+            app(request).await?
+        }
+        // After that answer the connection is closed, whatever the client still sends.
+        Err(status) => {
+            notes.now_at(ConnectionPhase::Linger);
+            (status, [(header::CONNECTION, "close")]).into_response()
+        }
+    };
+    if must_close {
+        notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
+    }
+    // A draining worker ends a connection with an answer: then the client knows that the next
+    // request belongs elsewhere. Closing it while the next one is under way would lose that.
+    if must_close || notes.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}

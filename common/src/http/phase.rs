@@ -1,0 +1,87 @@
+//! What a connection is at, and since when.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ConnectionPhase {
+    /// Waiting for the rest of a request's head; from accept, or from its first byte.
+    Head,
+    /// Accepted, and no byte has come. The head's limit applies; but who has not begun to ask is idle for a
+    /// worker that drains.
+    Silent,
+    /// Waiting for the rest of a request's body.
+    Body,
+    /// The worker's own turn. No limit: nobody but we ourselves take this time.
+    Answer,
+    /// Waiting for the client to read; from the last byte it took.
+    Write,
+    /// Waiting for the next request.
+    Idle,
+    /// The last answer is given, and the client does not know it; reading on until it has noticed.
+    /// Closing a socket with unread data resets the connection, and the reset may overtake the
+    /// answer.
+    Linger,
+}
+
+/// All steps, in the order of their numbers.
+pub(super) const PHASES: [ConnectionPhase; 7] = [
+    ConnectionPhase::Head,
+    ConnectionPhase::Silent,
+    ConnectionPhase::Body,
+    ConnectionPhase::Answer,
+    ConnectionPhase::Write,
+    ConnectionPhase::Idle,
+    ConnectionPhase::Linger,
+];
+
+/// How far a connection is.
+pub(super) struct Progress {
+    /// Its step and the tick at which that began, in one word.
+    step: AtomicU64,
+    /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
+    /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
+    pub(super) in_head: AtomicBool,
+    /// Whether the head had a Content-Length, see [`Lengths`](crate::http::guard::Lengths).
+    pub(super) has_length: AtomicBool,
+    /// Whether it is to be closed, if it is idle still, to make room for another.
+    pub(super) is_in_the_way: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn new(step: ConnectionPhase, now: u32) -> Self {
+        let no = AtomicBool::new;
+        let progress = Self {
+            step: AtomicU64::new(0),
+            in_head: no(false),
+            has_length: no(false),
+            is_in_the_way: no(false),
+        };
+        progress.set(step, now);
+        progress
+    }
+
+    pub(super) fn set(&self, step: ConnectionPhase, now: u32) {
+        self.step.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> (ConnectionPhase, u32) {
+        let word = self.step.load(Relaxed);
+        (PHASES[(word >> 32) as usize], word as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_and_its_tick_come_back_as_they_were_noted() {
+        let progress = Progress::new(ConnectionPhase::Head, 0);
+        for step in PHASES {
+            progress.set(step, u32::MAX);
+            assert_eq!(progress.get(), (step, u32::MAX));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A connection's stream that notes what its connection waits for.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::http::deadlines::Deadlines;
+use crate::http::guard::Lengths;
+use crate::http::phase::{ConnectionPhase, Progress};
+use crate::kernel::sockets::is_readable;
+
+impl Deadlines {
+    /// Serves a connection in a task that is ended when it overstays.
+    pub fn spawn<F>(&'static self, stream: TcpStream, serve: impl FnOnce(Timed) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (key, progress) = self.enter();
+        let task = tokio::spawn(serve(Timed {
+            stream,
+            progress,
+            key,
+            clock: self,
+            tail: 0,
+            lengths: Lengths::default(),
+            may_have_more: false,
+            half_closed: false,
+            has_waited: false,
+        }));
+        // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
+        self.is_served_by(key, task.abort_handle());
+    }
+}
+
+/// A connection's stream, which notes what its connection waits for.
+pub struct Timed {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+    key: usize,
+    clock: &'static Deadlines,
+    /// The last bytes that came, the last of them lowest.
+    tail: u32,
+    lengths: Lengths,
+    /// Whether the last read stopped for want of space, so that more may be there.
+    may_have_more: bool,
+    half_closed: bool,
+    /// Whether its task's waker is on the list.
+    has_waited: bool,
+}
+
+impl Timed {
+    /// Where the connection's task notes what cannot be seen from its stream.
+    pub fn notes(&self) -> Notes {
+        Notes { progress: self.progress.clone(), clock: self.clock }
+    }
+
+    fn now_at(&self, step: ConnectionPhase) {
+        self.progress.set(step, self.clock.now());
+    }
+
+    /// Nothing has come yet. If the connection is to make room for another, that is its end; but first
+    /// the kernel is asked, as the event loop may not have heard yet of a request that is there.
+    fn poll_nothing(&mut self, context: &Context) -> Poll<io::Result<()>> {
+        if !self.has_waited {
+            self.has_waited = true;
+            self.clock.wakes(self.key, context.waker().clone());
+        }
+        if self.progress.is_in_the_way.load(Relaxed) {
+            let is_idle = self.progress.get().0 == ConnectionPhase::Idle;
+            if is_idle && !is_readable(&self.stream) {
+                tracing::debug!("an idle connection makes room for another");
+                return Poll::Ready(Ok(())); // to hyper, as if the client had closed it
+            }
+            self.progress.is_in_the_way.store(false, Relaxed);
+        }
+        Poll::Pending
+    }
+
+    /// Notes whether these bytes end a head, that is with an empty line.
+    fn note_end(&mut self, bytes: &[u8]) {
+        for &byte in &bytes[bytes.len().saturating_sub(3)..] {
+            self.tail = self.tail << 8 | u32::from(byte);
+        }
+        let ends = self.tail & 0xffff == 0x0a0a || self.tail & 0xff_ffff == 0x0a_0d0a;
+        self.progress.in_head.store(!ends, Relaxed);
+    }
+}
+
+/// A handle to a connection's progress.
+#[derive(Clone)]
+pub struct Notes {
+    progress: Arc<Progress>,
+    clock: &'static Deadlines,
+}
+
+impl Notes {
+    /// A new step begins.
+    pub fn now_at(&self, step: ConnectionPhase) {
+        if step == ConnectionPhase::Body {
+            self.progress.in_head.store(false, Relaxed);
+        }
+        self.progress.set(step, self.clock.now());
+    }
+
+    /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
+    pub fn has_length(&self) -> bool {
+        self.progress.has_length.load(Relaxed)
+    }
+
+    /// Whether the worker drains.
+    pub fn is_draining(&self) -> bool {
+        self.clock.is_draining()
+    }
+
+    /// The present step.
+    pub fn step(&self) -> ConnectionPhase {
+        self.progress.get().0
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.clock.leave(self.key);
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_pending() {
+            return self.poll_nothing(context);
+        }
+        if buffer.filled().len() > before {
+            self.may_have_more = buffer.remaining() == 0;
+            let (step, since) = self.progress.get();
+            if step != ConnectionPhase::Body {
+                self.note_end(&buffer.filled()[before..]);
+            }
+            if matches!(step, ConnectionPhase::Silent | ConnectionPhase::Idle) {
+                self.lengths = Lengths::default();
+            }
+            if step != ConnectionPhase::Body {
+                self.lengths.look(&buffer.filled()[before..]);
+                self.progress.has_length.store(self.lengths.found, Relaxed);
+            }
+            // Only the first byte starts the clock; or a byte a minute would keep it going.
+            if step == ConnectionPhase::Idle {
+                self.progress.is_in_the_way.store(false, Relaxed);
+                self.now_at(ConnectionPhase::Head);
+            }
+            // There it has run since the accept.
+            if step == ConnectionPhase::Silent {
+                self.progress.set(ConnectionPhase::Head, since);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let (step, _) = self.progress.get();
+        match (step, &polled) {
+            // An answer to a request that never came to the service: hyper refuses it.
+            (ConnectionPhase::Head | ConnectionPhase::Silent | ConnectionPhase::Idle, _) => {
+                self.now_at(ConnectionPhase::Linger)
+            }
+            (ConnectionPhase::Answer, Poll::Pending) => self.now_at(ConnectionPhase::Write),
+            (ConnectionPhase::Answer | ConnectionPhase::Write, Poll::Ready(Ok(written))) => {
+                self.now_at(if *written < bytes.len() {
+                    ConnectionPhase::Write
+                } else if self.progress.in_head.load(Relaxed) {
+                    ConnectionPhase::Head
+                } else {
+                    ConnectionPhase::Idle
+                });
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
+    /// both directions. A client that was refused may still be sending, and so may one that has
+    /// sent more than was read; it gets the end of the answer first, and is read until it has
+    /// noticed.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        if self.progress.get().0 != ConnectionPhase::Linger {
+            if !self.may_have_more {
+                return Poll::Ready(Ok(()));
+            }
+            self.now_at(ConnectionPhase::Linger);
+        }
+        if !self.half_closed {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.half_closed = true;
+        }
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the parent does: each action of the state machine, carried out.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Result, anyhow};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+
+use super::channel::{Channel, Message};
+use super::driver::Driver;
+use super::state::{Action, Event, Generation};
+use crate::platform::systemd;
+
+impl Driver<'_> {
+    /// Carries out one action. Gives what came of it, if the state machine must know.
+    pub(super) fn carry_out(&mut self, action: Action) -> Result<Option<Event>> {
+        match action {
+            Action::Start { worker, inherits, lane } => {
+                return Ok(Some(match self.start(worker, inherits, lane) {
+                    Ok(cpu) => Event::Started(worker, cpu),
+                    Err(error) => Event::StartFailed(worker, format!("{error:#}")),
+                }));
+            }
+            Action::Give { giver, taker, all } => {
+                let line = self.processes.get_mut(&taker).and_then(|process| process.line.take());
+                let message = if all { Message::GiveAll } else { Message::GiveOne };
+                return Ok(line.and_then(|line| self.tell(giver, &message, Some(&line))));
+            }
+            Action::Release(giver) => return Ok(self.tell(giver, &Message::Release, None)),
+            Action::Adopt { giver, heir } => {
+                let (from, to) = Channel::pair()?;
+                let heir = self.tell(heir, &Message::Adopt, Some(&to.into()));
+                let giver = self.tell(giver, &Message::GiveAll, Some(&from.into()));
+                return Ok(heir.or(giver));
+            }
+            Action::Drain(worker) => return Ok(self.tell(worker, &Message::Drain, None)),
+            Action::Kill(worker) => {
+                let process = self.processes.get(&worker);
+                process.inspect(|process| _ = kill(process.pid, Signal::SIGKILL));
+            }
+            Action::StartSuccessor(givers) => {
+                let failed = self.start_successor(&givers).err();
+                return Ok(failed.map(|error| Event::NotSucceeded(format!("{error:#}"))));
+            }
+            Action::EndSuccessor => {
+                // Its first workers may have accepted something already, which they answer.
+                self.successor.as_ref().inspect(|it| _ = kill(it.pid, Signal::SIGTERM));
+            }
+            Action::NameSuccessor => {
+                self.is_succeeded = true;
+                if let Some(successor) = self.successor.take() {
+                    tracing::info!("the server with pid {} serves; this one ends", successor.pid);
+                    systemd::main_process(successor.pid.as_raw());
+                }
+            }
+            Action::Steer { worker, sockets } => return Ok(self.steer(worker, sockets)),
+            Action::OpenLane(worker) => {
+                if let (Some(lanes), Some(process)) = (self.lanes(), self.processes.get(&worker))
+                    && let Some((lane, cpu)) = self.state.lane_of(worker)
+                {
+                    lanes.give(lane, process.pid.as_raw() as u32, cpu);
+                }
+            }
+            Action::LeaveLane(lane) => {
+                self.start.steering.as_ref().inspect(|steering| steering.leave(lane));
+            }
+            Action::CloseLane(lane) => _ = self.lanes().inspect(|lanes| lanes.close(lane)),
+            Action::Announce => {
+                // Who reads that all serve, and then the copy, sees them serve there too.
+                self.scoreboard_mut().publish();
+                self.announce();
+                self.tell_predecessor(&Message::Ready);
+                self.start.inherited = None;
+            }
+            Action::StopListening => {
+                if !self.is_succeeded {
+                    systemd::stopping(&self.status());
+                }
+                // Held open here, a shared socket would go on queueing connections that nobody accepts.
+                self.start.listener = None;
+            }
+            Action::Abort(worker, why) => {
+                return Err(match self.processes.get(&worker) {
+                    Some(process) => anyhow!("worker {} cannot serve: {why}", process.index),
+                    None => anyhow!(why),
+                });
+            }
+            Action::Note(note) => {
+                self.tell_systemd(&note);
+                self.log(note);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends an order. A worker that is dying does not hear it any more, which its exit tells; one that has
+    /// not read for so long that the channel is full is of no use.
+    pub(super) fn tell(
+        &mut self,
+        worker: Generation,
+        message: &Message,
+        along: Option<&OwnedFd>,
+    ) -> Option<Event> {
+        let process = self.processes.get_mut(&worker)?;
+        let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
+        process.allowance = process.allowance.saturating_add(1); // for the answer
+        let error = process.channel.try_send(message, &along).err()?;
+        let is_full = error.downcast_ref() == Some(&Errno::EAGAIN);
+        is_full.then(|| process.is_unusable(worker, "does not read its orders".into()))
+    }
+}

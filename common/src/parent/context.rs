@@ -1,0 +1,109 @@
+//! What makes a process a worker, however it was started.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use super::channel::{Channel, Message};
+use super::signals;
+use crate::platform::rights::{self, User};
+use crate::scoreboard::{OwnSlot, Slots};
+use crate::steering::lane::{Lane, Lanes};
+
+/// What makes a process a worker: a line to its parent and a slot to count in.
+pub struct WorkerContext {
+    /// The line to the parent.
+    pub channel: Channel,
+    /// The worker's slot of the scoreboard.
+    pub slot: OwnSlot,
+    /// That one and everybody else's.
+    pub slots: Slots,
+    /// The lane it keeps, where a policy steers by load.
+    pub lane: Option<&'static Lane>,
+    /// The CPU it is pinned to, if it is.
+    pub cpu: Option<usize>,
+}
+
+impl WorkerContext {
+    /// Becomes the user that was asked for, if any, and gives up every right for good.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the parent is gone.
+    pub fn give_up_rights(&self, user: Option<&User>) -> Result<()> {
+        rights::give_up(user)?;
+        go_with_parent(&self.channel) // to become another user clears it
+    }
+}
+
+/// In a worker started by exec: receives its context and serves, with what it inherits if there is
+/// something.
+///
+/// # Errors
+/// When this process is no worker: somebody typed `--worker` by hand.
+pub fn as_worker(
+    index: usize,
+    serve: impl FnOnce(&WorkerContext, Option<OwnedFd>) -> Result<()>,
+) -> Result<Infallible> {
+    name_process();
+    signals::reset()?;
+    let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let (message, descriptors) = channel
+        .receive()
+        .ok()
+        .flatten()
+        .context("--worker is for the server's own use; start the server without it")?;
+    let Message::Start { lane, cpu } = message else {
+        bail!("expected to be started, not {message:?}");
+    };
+    let mut descriptors = descriptors.into_iter();
+    let scoreboard = descriptors.next().context("no scoreboard came along")?;
+    let slots = Slots::map(scoreboard.into())?;
+    let lane = match lane {
+        Some(number) => {
+            let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
+            let lane: &'static Lane = Box::leak(Box::new(lanes.into_lane(number)));
+            Some(lane)
+        }
+        None => None,
+    };
+    let context = WorkerContext { channel, slot: slots.own(index), slots, lane, cpu };
+    serve_and_exit(&context, |context| serve(context, descriptors.next()))
+}
+
+/// Serves, then exits. An error is the parent's to print: one server, one line.
+pub(super) fn serve_and_exit(
+    context: &WorkerContext,
+    serve: impl FnOnce(&WorkerContext) -> Result<()>,
+) -> ! {
+    let served = go_with_parent(&context.channel).and_then(|()| serve(context));
+    if let Err(error) = &served {
+        let _ = context.channel.send(&Message::Failed(format!("{error:#}")), &[]);
+    }
+    std::process::exit(served.is_err().into())
+}
+
+/// Gives this process the program's name in `top` and `ps`, where it would be "exe" after
+/// `/proc/self/exe`. The kernel keeps 15 bytes of it.
+fn name_process() {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).map(|name| name.as_encoded_bytes());
+    if let Some(Ok(name)) = name.map(CString::new) {
+        let _ = prctl::set_name(&name);
+    }
+}
+
+/// Has the kernel kill this worker when its parent dies, however that dies.
+///
+/// Set by the worker itself, because exec clears it for executables with file capabilities. A
+/// parent that died before it was set is noticed by its end of the channel being closed. An order
+/// that is there already stays there.
+fn go_with_parent(channel: &Channel) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    ensure!(!channel.is_broken(), "the parent is gone");
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! What a program gives its parent process to run a server with.
+
+use std::net::TcpListener;
+
+use anyhow::Result;
+
+use super::context::WorkerContext;
+use super::succession::Inherited;
+use crate::steering::Steering;
+
+/// How a program starts its workers.
+pub struct Start<'a> {
+    /// By fork or by exec.
+    pub how: How<'a>,
+    /// The listening socket that all workers share; `None` where each has its own.
+    pub listener: Option<TcpListener>,
+    /// What keeps the address for workers that have sockets of their own, see
+    /// [`reserve`](crate::lesson::socket::reserve).
+    pub reservation: Option<TcpListener>,
+    /// What this server got from the one that it succeeds, if it does.
+    pub inherited: Option<Inherited>,
+    /// Who gets the next connection, where each has its own; `None` leaves it to the kernel's hash.
+    pub steering: Option<Box<dyn Steering>>,
+}
+
+/// The two ways.
+#[derive(Clone, Copy)]
+pub enum How<'a> {
+    /// By fork: the child runs this with its context and its copy of the shared socket.
+    Fork(&'a Serve<'a>),
+    /// By exec, as a fresh copy of this program, see [`as_worker`](super::context::as_worker).
+    Exec,
+}
+
+/// What a forked worker does.
+pub type Serve<'a> = dyn Fn(&WorkerContext, TcpListener) -> Result<()> + 'a;
