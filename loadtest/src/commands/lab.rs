@@ -31,10 +31,8 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     if asked.list {
         return print(&documents::lab::contents(&BOOK)?);
     }
-    let is_wanted = |experiment: &&Experiment| {
-        asked.names.is_empty() || asked.names.iter().any(|name| name == experiment.name)
-    };
-    let wanted: Vec<&Experiment> = BOOK.iter().filter(is_wanted).collect();
+    let named = |name: &str| asked.names.is_empty() || asked.names.iter().any(|n| n == name);
+    let wanted: Vec<&Experiment> = BOOK.iter().filter(|one| named(one.name)).collect();
     let json = asked.output.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
     if let Some(path) = &asked.output.html {
         AtomicFile::reserve("--html", path)?;
@@ -196,11 +194,11 @@ fn put(chapters: &mut Vec<Chapter>, mut chapter: Chapter) {
 }
 
 fn fail_if_one_failed(lab: &Lab) -> Result<()> {
-    let reason = |chapter: &Chapter| match &chapter.outcome {
-        Status::Failed(reason) => Some(format!("{}: {reason}", chapter.name)),
-        Status::Done => None,
-    };
-    let failed: Vec<String> = lab.body.chapters.iter().filter_map(reason).collect();
+    let failed =
+        lab.body.chapters.iter().filter_map(|chapter| {
+            Some(format!("{}: {}", chapter.name, chapter.outcome.failure()?))
+        });
+    let failed: Vec<String> = failed.collect();
     ensure!(failed.is_empty(), "experiments failed: {}", failed.join("; "));
     Ok(())
 }
@@ -242,8 +240,8 @@ mod tests {
         Ok(Findings { picture: Some(picture), ..Findings::default() })
     }
 
-    /// Does these in a new lab, as often as it is said; gives the record as it was saved last, and
-    /// how many samples there are.
+    /// Does these in a new lab, as often as it is said; gives the record as it was saved last, and how many
+    /// samples there are.
     fn performed(book: &[Experiment], times: u32) -> (Lab, usize) {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("record.json");

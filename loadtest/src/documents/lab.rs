@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::documents::{circumstances, command, context, duration, machine, matrix};
 use crate::lab::book::Experiment;
-use crate::lab::chapter::{Chapter, Claim, Status, Verdict};
+use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 
@@ -76,8 +76,10 @@ pub fn chapter(chapter: &Chapter, quick: bool) -> Document {
 /// Every claim, and what is missing.
 pub fn summary(lab: &Lab) -> Document {
     let nothing = if lab.body.chapters.is_empty() { "There is no chapter yet." } else { "" };
-    let chapters = lab.body.chapters.iter();
-    let lacks = chapters.filter_map(|one| Some((one.name.clone(), shortcoming(&one.outcome)?)));
+    let lacks =
+        lab.body.chapters.iter().filter_map(|one| {
+            Some((one.name.clone(), format!("failed: {}", one.outcome.failure()?)))
+        });
     let mut blocks = vec![Block::Text(nothing.into())];
     blocks.extend(all_claims(lab));
     blocks.push(Block::Facts(lacks.collect()));
@@ -157,8 +159,8 @@ fn body(lab: &Lab, page: Page) -> Vec<Block> {
 fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
     let (name, findings) = (&chapter.name, &chapter.findings);
     let tables = |all: &[Table]| all.iter().cloned().map(Block::Table).collect::<Vec<_>>();
-    let lacks = shortcoming(&chapter.outcome).map(|lacks| format!("{}.", escaped(&lacks)));
-    let no_names = findings.claims.iter().map(|_| "");
+    let failure = chapter.outcome.failure();
+    let lacks = failure.map(|reason| format!("failed: {}.", escaped(reason)));
     let advice = match findings.advice.is_empty() {
         true => String::new(),
         false => format!("**What to do:** {}", escaped(&findings.advice)),
@@ -172,7 +174,7 @@ fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
     blocks.extend(findings.picture.clone().map(Block::Picture));
     blocks.extend([
         Block::Verdict(findings.answer.clone()),
-        Block::Table(Table::of("", no_names).with("", &CLAIM, &findings.claims)),
+        Block::Table(claims_of([chapter], |_| "")),
     ]);
     blocks.extend(tables(&findings.tables));
     blocks.extend([
@@ -195,18 +197,9 @@ fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
     let mut again = vec!["lab".to_owned(), name.clone()];
     again.extend(quick.then(|| "--quick".to_owned()));
     let took = duration(Duration::from_secs_f64(chapter.seconds.max(0.0)));
-    let is_done = chapter.outcome == Status::Done;
-    let took = if is_done { format!("  # took {took}") } else { String::new() };
+    let took = if failure.is_none() { format!("  # took {took}") } else { String::new() };
     blocks.push(Block::Reproduce(vec![command(&again) + &took]));
     blocks
-}
-
-/// Why there is no answer, if there is none.
-fn shortcoming(outcome: &Status) -> Option<String> {
-    match outcome {
-        Status::Done => None,
-        Status::Failed(reason) => Some(format!("failed: {reason}")),
-    }
 }
 
 fn all_claims(lab: &Lab) -> [Block; 2] {
@@ -215,9 +208,15 @@ fn all_claims(lab: &Lab) -> [Block; 2] {
 
 /// Every claim with its chapter.
 pub fn claims(lab: &Lab) -> Table {
-    let chapters = lab.body.chapters.iter();
-    let claims =
-        chapters.flat_map(|one| one.findings.claims.iter().map(|claim| (&one.name, claim)));
-    let (names, claims): (Vec<&String>, Vec<&Claim>) = claims.unzip();
+    claims_of(&lab.body.chapters, |chapter| &chapter.name)
+}
+
+fn claims_of<'a>(
+    chapters: impl IntoIterator<Item = &'a Chapter>,
+    name: fn(&Chapter) -> &str,
+) -> Table {
+    let claims = chapters.into_iter();
+    let claims = claims.flat_map(|one| one.findings.claims.iter().map(move |it| (name(one), it)));
+    let (names, claims): (Vec<&str>, Vec<&Claim>) = claims.unzip();
     Table::of("", names).with("", &CLAIM, claims)
 }

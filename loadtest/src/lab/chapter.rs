@@ -34,6 +34,16 @@ pub enum Status {
     Failed(String),
 }
 
+impl Status {
+    /// What went wrong, if anything did.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::Failed(reason) => Some(reason),
+        }
+    }
+}
+
 /// What an experiment found.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Findings {

@@ -22,8 +22,19 @@ const ACROSS: &str = "the interval lies on both sides of the limit; more rounds,
 /// The reason that nothing follows from a figure that is not there.
 const UNKNOWN: &str = "it was not measured";
 
-/// What a limit begins with. `is` is about a fact, which is 1 if it is so.
-const WORDS: [&str; 6] = ["below ", "at least ", "above ", "at most ", "nearly ", "is "];
+type Lies = fn(Estimate, f64) -> Option<bool>;
+
+/// What a limit begins with, and whether a figure lies there.
+const LIMITS: [(&str, Lies); 6] = [
+    ("below ", |found, limit| found.at_least(limit).map(|it| !it)),
+    ("at least ", |found, limit| found.at_least(limit)),
+    ("above ", |found, limit| found.at_most(limit).map(|it| !it)),
+    ("at most ", |found, limit| found.at_most(limit)),
+    ("nearly ", |found, limit| {
+        (found.value >= limit).then_some(true).or(found.at_least(limit).filter(|it| !it))
+    }),
+    ("is ", |fact, one| fact.at_least(one)),
+];
 
 /// Whether a claim holds here.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -103,9 +114,10 @@ impl Condition {
             Some((figure, limit)) => (figure, limit),
             None => (text, limit),
         };
-        let word = WORDS.into_iter().find(|word| limit.starts_with(word));
-        debug_assert!(word.is_some(), "'{text}' has no limit, but '{limit}'");
-        let (word, limit) = limit.split_at(word.unwrap_or_default().len());
+        let begins = LIMITS.into_iter().find(|(word, _)| limit.starts_with(word));
+        debug_assert!(begins.is_some(), "'{text}' has no limit, but '{limit}'");
+        let (word, lies) = begins.unwrap_or(("", |_, _| None));
+        let limit = &limit[word.len()..];
         let found = first_number(about, figures).unwrap_or(Estimate::exact(f64::NAN));
         let (number, shown) = match limit.strip_suffix(" %") {
             _ if word == "is " => (1.0, limit.to_owned()),
@@ -126,14 +138,7 @@ impl Condition {
                 "nearly " => format!("at least {shown}"),
                 word => format!("{whole}{word}{shown}"),
             },
-            met: match word {
-                "below " => found.at_least(number).map(|it| !it),
-                "above " => found.at_most(number).map(|it| !it),
-                "at most " => found.at_most(number),
-                "nearly " if found.value >= number => Some(true),
-                "nearly " => found.at_least(number).filter(|it| !it),
-                _ => found.at_least(number),
-            },
+            met: lies(found, number),
             is_known: !found.value.is_nan() && !number.is_nan(),
         }
     }

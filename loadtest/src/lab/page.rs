@@ -32,19 +32,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads a page.
-    ///
-    /// # Errors
-    /// When a section is missing, empty or out of order: then the program is wrong, not its user.
+    /// Reads a page. If a section is missing, empty or out of order the program is wrong, not its user.
     pub fn of(text: &str) -> Result<Self> {
         let (text, _) = text.split_once("\n# Answer\n").context("a page without an answer")?;
         let mut parts = text.split("\n# ");
         let question = parts.next().unwrap_or_default().trim().to_owned();
-        let section = |part: &str| -> Option<(String, String)> {
-            let (name, words) = part.split_once('\n')?;
-            Some((name.trim().into(), words.trim().into()))
-        };
-        let sections: Vec<(String, String)> = parts.filter_map(section).collect();
+        let sections = parts.filter_map(|part| part.split_once('\n'));
+        let sections: Vec<(String, String)> =
+            sections.map(|(name, words)| (name.trim().into(), words.trim().into())).collect();
         let names: Vec<&str> = sections.iter().map(|(name, _)| name.as_str()).collect();
         ensure!(names == SECTIONS, "'{question}' has the sections {names:?}, not {SECTIONS:?}");
         ensure!(sections.iter().all(|(_, text)| !text.is_empty()), "'{question}': empty section");
@@ -70,11 +65,7 @@ pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &Figures) -> 
         let (number, verdict) = condition.split_at(condition.len() - 1);
         let met = number.parse::<usize>().ok().and_then(|number| met.get(number - 1));
         debug_assert!(met.is_some(), "there is no claim '{number}'");
-        met.is_some_and(|met| match verdict {
-            "+" => *met == Some(true),
-            "-" => *met == Some(false),
-            _ => met.is_none(),
-        })
+        met == Some(&["-", "+"].iter().position(|sign| *sign == verdict).map(|place| place == 1))
     };
     let text = |item: &String| {
         let (condition, text) = item.split_once('|')?;

@@ -92,7 +92,7 @@ fn between_ends(slices: &[f64]) -> Estimate {
 fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> Findings {
     let with = |workers: u32| fields.iter().find(|(found, _)| *found == workers);
     let of_four = |policy: &str| {
-        let rate = |workers| median(&with(workers)?.1.each(policy, |s| s.requests_per_second));
+        let rate = |workers| middle(&with(workers)?.1, policy);
         Some(format!("{:.2}", rate(256)? / rate(4)?))
     };
     let better = [EXCLUSIVE, SHARED_LEAST, OWN_LEAST].iter();
@@ -126,11 +126,14 @@ fn plural(count: u32, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The median of connections/s.
+fn middle(slices: &Samples<Slice>, policy: &str) -> Option<f64> {
+    median(&slices.each(policy, |slice| slice.requests_per_second))
+}
+
 fn picture(fields: &[Field]) -> Picture {
     let series = |name: &str| {
-        let point = |(workers, all): &Field| {
-            Some((f64::from(*workers), median(&all.each(name, |s| s.requests_per_second))?))
-        };
+        let point = |(workers, all): &Field| Some((f64::from(*workers), middle(all, name)?));
         Series { name: name.into(), points: fields.iter().filter_map(point).collect() }
     };
     let axis = |name: &str, unit| Axis { name: name.into(), unit, logarithmic: true };

@@ -1,6 +1,6 @@
 #![doc = include_str!("order.md")]
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 
 use super::*;
 use crate::lab::idle::{Stopped, settle, waiters};
@@ -18,13 +18,12 @@ const ATTEMPTS: u32 = 50;
 /// What was seen of one server. Workers are named by their place, 0 to 2.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Seen {
-    /// Who got each connection, while all were idle.
+    /// Who got each connection, while all were idle, and who the third one of each trial.
     turns: Vec<usize>,
-    /// Who got the third connection of each trial.
     trials: Vec<Who>,
-    /// Times that a worker was woken and found no connection, for each connection.
+    /// For each connection: times that a worker was woken and found none, and that a thread of one left
+    /// the CPU.
     woken_in_vain: f64,
-    /// Times that a worker's thread left the CPU, for each connection.
     switches: f64,
 }
 
@@ -50,7 +49,8 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
     let mut server = start(&format!("shared --accept {policy} --workers {WORKERS}"))?;
     settle(&mut server)?;
     let before = server.read()?;
-    let turns = (0..CONNECTIONS).map(|_| who_gets_one(&mut server)).collect::<Result<_>>()?;
+    let one = |_| undisturbed(|| one_connection(&mut server));
+    let turns = (0..CONNECTIONS).map(one).collect::<Result<_>>()?;
     let workers = server.read()?.since(&before)?;
     let each = |count: fn(&WorkerUsage) -> u64| {
         workers.iter().map(count).sum::<u64>() as f64 / CONNECTIONS as f64
@@ -78,20 +78,15 @@ fn one_connection(server: &mut Server) -> Result<Option<usize>> {
     Ok((!disturbed).then_some(by))
 }
 
-/// Who gets a connection when nobody disturbs.
-fn who_gets_one(server: &mut Server) -> Result<usize> {
-    undisturbed(|| one_connection(server))
-}
-
 /// Who gets a connection when one worker began to wait last, another is first, and a third has
 /// waited longest.
 fn who_of_three(server: &mut Server) -> Result<Who> {
     undisturbed(|| {
         let pids = server.worker_pids();
         ensure!(pids.len() == WORKERS, "{} workers, not {WORKERS}", pids.len());
-        let first = who_gets_one(server)?;
+        let first = undisturbed(|| one_connection(server))?;
         let first_stops = Stopped::new(pids[first])?;
-        let last = who_gets_one(server)?;
+        let last = undisturbed(|| one_connection(server))?;
         ensure!(first != last, "a worker that was stopped accepted a connection");
         let last_stops = Stopped::new(pids[last])?;
         drop(first_stops);
@@ -109,12 +104,10 @@ fn who_of_three(server: &mut Server) -> Result<Who> {
 
 /// Tries until it was not disturbed.
 fn undisturbed<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    for _ in 0..ATTEMPTS {
-        if let Some(found) = attempt()? {
-            return Ok(found);
-        }
-    }
-    bail!("{ATTEMPTS} times in a row a worker was not idle when a connection came")
+    let found = (0..ATTEMPTS).find_map(|_| attempt().transpose()).transpose()?;
+    found.with_context(|| {
+        format!("{ATTEMPTS} times in a row a worker was not idle when a connection came")
+    })
 }
 
 /// The part of all runs of so many connections of which this is so.
@@ -123,12 +116,12 @@ fn runs_of(seen: &[Seen], length: usize, is_so: impl Fn(&[usize]) -> bool) -> f6
     runs().filter(|run| is_so(run)).count() as f64 / runs().count().max(1) as f64
 }
 
-/// The part of all runs of three connections that went to three different workers.
+/// The part of runs of three that went to three different workers, and of connections that went to the
+/// same worker as three before.
 fn differ(seen: &[Seen]) -> f64 {
     runs_of(seen, WORKERS, |run| (0..WORKERS).all(|worker| run.contains(&worker)))
 }
 
-/// The part of all connections that went to the same worker as three before.
 fn repeat(seen: &[Seen]) -> f64 {
     runs_of(seen, WORKERS + 1, |run| run[0] == run[WORKERS])
 }

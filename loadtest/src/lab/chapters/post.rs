@@ -11,14 +11,13 @@ const KERNELS: &str = "own";
 const FIRST: &str = "own, one gets all";
 const JOINED: &str = "own, joined";
 
-/// What Sanic takes for a request, and a handler that is cheaper.
+/// What Sanic takes for a request, a handler that is cheaper, and cores that the post's machine had at
+/// least.
 const SANIC: &str = "70us";
 const CHEAP: &str = "20us";
-
-/// Cores that the post's machine had at least.
 const FEW_CORES: usize = 2;
 
-/// What was sampled in a setting.
+/// What was sampled with a handler of this cost.
 struct Found {
     cost: &'static str,
     words: String,

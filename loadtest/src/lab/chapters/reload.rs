@@ -41,9 +41,6 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(handed, joined, missing))
 }
 
-/// What four workers that take one connection at a time can have accepted.
-const ACCEPTED: f64 = 4.0;
-
 /// Lost, asked, and reloads, of all these together.
 fn sums<'a>(rows: impl IntoIterator<Item = &'a Row>) -> [u64; 3] {
     rows.into_iter().fold([0; 3], |[lost, asked, reloads], row| {
@@ -63,7 +60,8 @@ fn each(all: &Samples<Row>, name: &str) -> Estimate {
 
 fn findings(handed: Samples<Row>, joined: Samples<Row>, missing: Vec<String>) -> Findings {
     let [without, with] = AT_ONCE.map(|name| each(&joined, name));
-    let drops = without.at_most(ACCEPTED).map(|few| !few);
+    // Four workers that take one connection at a time can have accepted so many.
+    let drops = without.at_most(4.0).map(|few| !few);
     // Only where something is lost without it can it help.
     let unknown = Estimate { value: f64::NAN, interval: with.interval.map(|_| [f64::NAN; 2]) };
     let helps = if drops == Some(true) { with } else { unknown };

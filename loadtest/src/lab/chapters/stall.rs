@@ -41,18 +41,13 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 }
 
 /// Answers per second before a worker was stopped, and until it went on.
-fn before(round: &Disturbed) -> Option<f64> {
-    round.found.faults[0].rate_before
-}
-
-fn during(round: &Disturbed) -> Option<f64> {
-    round.found.faults[0].rate_after
-}
+const BEFORE: fn(&Disturbed) -> Option<f64> = |round| round.found.faults[0].rate_before;
+const DURING: fn(&Disturbed) -> Option<f64> = |round| round.found.faults[0].rate_after;
 
 impl Seen {
     /// Answers/s while a worker was stopped over those before.
     fn while_stopped(&self, policy: &str) -> Estimate {
-        self.stopped.mean(policy, |round| Some(during(round)? / before(round)?))
+        self.stopped.mean(policy, |round| Some(DURING(round)? / BEFORE(round)?))
     }
 
     /// p90 over that of a shared socket, round by round.
@@ -117,8 +112,8 @@ fn stopped_table(seen: &Seen) -> Table {
     };
     seen.stopped
         .table(&format!("One worker stopped, {CLIENTS} clients"))
-        .estimates("answers/s before", Unit::PerSecond, each(before))
-        .estimates("while stopped", Unit::PerSecond, each(during))
+        .estimates("answers/s before", Unit::PerSecond, each(BEFORE))
+        .estimates("while stopped", Unit::PerSecond, each(DURING))
         .estimates("of before", Unit::Ratio, |name| seen.while_stopped(name))
         .middles("back within", Unit::Microseconds, back)
         .sums("requests lost", |round| round.found.outcomes.lost())
@@ -149,11 +144,8 @@ mod tests {
 
     #[test]
     fn starved_and_serving_and_a_longer_p90_are_told_or_undecided() {
-        let starves = [
-            "own sockets serve 3 % of what they did",
-            "p90 2.6 times as long",
-            "own sockets serve 98 %",
-        ];
+        const SERVES: &str = "own sockets serve 98 %";
+        let starves = ["own sockets serve 3 % of what they did", "p90 2.6 times as long", SERVES];
         // The part that the hash and a shared socket served, how much longer p90 is, and the spread.
         for (hash, shared, p90, spread, verdicts, words) in [
             (0.03, 1.02, 2.6, 0.02, "++", &starves[..]),
@@ -163,15 +155,15 @@ mod tests {
         ] {
             let rounds = || [1.0 + spread, 1.0 - spread, 1.0 + spread, 1.0 - spread].into_iter();
             let stopped = |part: f64| {
-                let fault = |rates: [f64; 2]| FaultRecord {
-                    rate_before: Some(rates[0]),
-                    rate_after: Some(rates[1]),
-                    full_strength_after_ms: Some(100),
-                    ..FaultRecord::default()
-                };
                 let round = |jitter: f64| {
-                    let during = 1000.0 * part * jitter;
-                    let faults = [[1000.0, during], [during, 1000.0]].map(fault).into();
+                    let stop = FaultRecord {
+                        rate_before: Some(1000.0),
+                        rate_after: Some(1000.0 * part * jitter),
+                        ..FaultRecord::default()
+                    };
+                    let full_strength_after_ms = Some(100);
+                    let go_on = FaultRecord { full_strength_after_ms, ..FaultRecord::default() };
+                    let faults = vec![stop, go_on];
                     let timeline = vec![Bucket { ok: 100, ..Bucket::default() }; 30];
                     disturbed(ProbeBody { faults, timeline, ..ProbeBody::default() })
                 };
@@ -184,18 +176,11 @@ mod tests {
             };
             let longer = rounds().map(|jitter| blocked(p90 * jitter)).collect();
             let parts = [(EPOLL, shared), (HASH, hash), (OWN_LEAST, 0.98)];
-            let found = findings(
-                &Seen {
-                    times: [1000, 2200, 3000],
-                    stopped: samples_of(parts.map(|(name, part)| (name, stopped(part)))),
-                    blocked: samples_of([(EPOLL, vec![blocked(1.0); 4]), (HASH, longer)]),
-                },
-                vec![],
-            );
+            let stopped = samples_of(parts.map(|(name, part)| (name, stopped(part))));
+            let blocked = samples_of([(EPOLL, vec![blocked(1.0); 4]), (HASH, longer)]);
+            let found = findings(&Seen { times: [1000, 2200, 3000], stopped, blocked }, vec![]);
             found.expect(verdicts, words);
-            let Some(Picture::Lines { series, spans, .. }) = found.picture else {
-                panic!("no lines");
-            };
+            let Some(Picture::Lines { series, spans, .. }) = found.picture else { panic!() };
             assert_eq!((series.len(), series[0].points.len()), (3, 30));
             assert_eq!((series[0].points[0].1, spans[0].0, spans[0].1), (1000.0, 1.0, 2.2));
         }

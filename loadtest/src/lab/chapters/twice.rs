@@ -1,7 +1,7 @@
 #![doc = include_str!("twice.md")]
 
 use std::io::ErrorKind::AddrInUse;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -70,8 +70,7 @@ fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Trie
     ask(address, CONNECTIONS)?;
     let sum = |server: &Server| server.accepted().iter().sum();
     let got = [sum(&first), second.as_ref().map_or(0, sum)];
-    let refusal = second.err().map(|error| in_a_line(&error));
-    Ok(Tried { refusal, got, listeners })
+    Ok(Tried { refusal: second.err().map(|error| in_a_line(&error)), got, listeners })
 }
 
 /// What a server said, from after its own exit status on, and without pids: they say nothing to
@@ -79,17 +78,20 @@ fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Trie
 fn in_a_line(error: &anyhow::Error) -> String {
     let said = format!("{error:#}");
     let said = said.split_once("): ").map_or(said.as_str(), |(_, reason)| reason);
-    let mut kept = String::new();
-    for (number, part) in said.split(" (pid ").enumerate() {
-        let rest = part.split_once(')').map_or(part, |(_pid, rest)| rest);
-        kept += if number == 0 { part } else { rest };
-    }
-    kept
+    let mut parts = said.split(" (pid ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |kept, part| kept + part.split_once(')').map_or(part, |(_pid, rest)| rest))
 }
 
 /// Two sockets of this program's, without any guard.
 fn bare(first_has_flag: bool) -> Result<Tried> {
-    let first = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), first_has_flag)?;
+    let listen = |address, flag| -> std::io::Result<TcpListener> {
+        let socket = bound(address, flag)?;
+        socket.listen(CONNECTIONS as i32)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    let first = listen((Ipv4Addr::LOCALHOST, 0).into(), first_has_flag)?;
     let address = first.local_addr()?;
     let second = listen(address, true);
     let listeners = listeners(address.port())?;
@@ -103,13 +105,6 @@ fn bare(first_has_flag: bool) -> Result<Tried> {
     let got = [accepted(&first), second.as_ref().map_or(0, accepted)];
     drop(clients);
     Ok(Tried { refusal: second.err().map(|error| error.to_string()), got, listeners })
-}
-
-fn listen(address: SocketAddr, flag: bool) -> std::io::Result<TcpListener> {
-    let socket = bound(address, flag)?;
-    socket.listen(CONNECTIONS as i32)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 fn as_another_user() -> Result<Tried> {
