@@ -168,7 +168,10 @@ fn write(experiment: &Experiment, context: &mut Context) -> Result<Option<Chapte
         return Ok(None);
     }
     let (outcome, findings) = match ran.and_then(legible) {
-        Ok(findings) => (Status::Done, findings),
+        Ok(found) => {
+            let missing = std::mem::take(&mut context.missing);
+            (Status::Done, Findings { missing, ..found })
+        }
         Err(error) => (Status::Failed(format!("{error:#}")), Findings::default()),
     };
     let seconds = begun.elapsed().as_secs_f64();

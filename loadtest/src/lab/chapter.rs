@@ -83,15 +83,14 @@ pub struct Claim {
 }
 
 impl Findings {
-    /// What there is to see, and what is missing.
+    /// What there is to see.
     pub fn shown<const N: usize, const M: usize>(
         picture: Picture,
         tables: [Table; N],
         evidence: [Table; M],
-        missing: Vec<String>,
     ) -> Self {
         let (picture, tables, evidence) = (Some(picture), tables.into(), evidence.into());
-        Self { picture, tables, evidence, missing, ..Self::default() }
+        Self { picture, tables, evidence, ..Self::default() }
     }
 
     /// Adds what a page has to say with these figures: the claims that it lists, each judged by its

@@ -27,7 +27,8 @@ pub struct Context {
     pub store: Store,
     /// Policies that can be run here, and those that cannot, and why.
     policies: (Vec<Policy>, Vec<Missing>),
-    /// What is under way.
+    /// Who or what takes no part in the experiment under way, and why, a sentence each.
+    pub missing: Vec<String>,
     experiment: String,
     bar: Option<(progress::Bar, Instant)>,
 }
@@ -40,12 +41,14 @@ impl Context {
         seed: u64,
         policies: (Vec<Policy>, Vec<Missing>),
     ) -> Self {
-        Self { quick, seed, store, policies, experiment: String::new(), bar: None }
+        let (missing, experiment) = (Vec::new(), String::new());
+        Self { quick, seed, store, policies, missing, experiment, bar: None }
     }
 
     /// Begins an experiment that is expected to take so long.
     pub fn begin(&mut self, experiment: &str, expected: Duration) {
         self.experiment = experiment.into();
+        self.missing.clear();
         self.bar = Some((progress::slices(expected), Instant::now()));
     }
 
@@ -54,14 +57,17 @@ impl Context {
         self.bar = None;
     }
 
-    /// Which of these policies can be run here, and a sentence for each that cannot.
-    pub fn policies(&self, wanted: &[&str]) -> (Vec<Policy>, Vec<String>) {
+    /// Which of these policies can be run here; of the others it is said that they take no part.
+    pub fn policies(&mut self, wanted: &[&str]) -> Vec<Policy> {
         let (present, absent) = &self.policies;
-        let present = present.iter().copied().filter(|(name, _)| wanted.contains(name)).collect();
-        let absent = absent.iter().filter(|missing| wanted.contains(&&*missing.policy));
-        let sentence =
-            |missing: &Missing| format!("{} takes no part: {}", missing.policy, missing.reason);
-        (present, absent.map(sentence).collect())
+        for Missing { policy, reason } in absent.iter().filter(|one| wanted.contains(&&*one.policy))
+        {
+            let sentence = format!("{policy} takes no part: {reason}");
+            if !self.missing.contains(&sentence) {
+                self.missing.push(sentence);
+            }
+        }
+        present.iter().copied().filter(|(name, _)| wanted.contains(name)).collect()
     }
 
     /// `quick` has the short form do less than the long one.

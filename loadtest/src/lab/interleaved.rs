@@ -16,7 +16,7 @@ use crate::report::model::Unit;
 
 /// A subject: what tables call it, and the server with its options; of several, the others join the
 /// first on its port.
-pub type Subject = (String, Vec<String>);
+pub type Subject = (&'static str, Vec<String>);
 
 /// What all subjects are put through.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Interleaved<'_> {
             Ok(slice)
         };
         let mut up: Vec<Visited> = Vec::new();
-        let places = subjects.iter().enumerate().map(|(place, (name, _))| (name, place));
+        let places = subjects.iter().enumerate().map(|(place, (name, _))| (*name, place));
         context.in_turns(self.part, self.rounds, &places.collect::<Vec<_>>(), |&place| {
             if up.is_empty() {
                 let start = |subject| affinity::on(cores, || start_all(subject));

@@ -24,10 +24,10 @@ const HUNG: usize = 1;
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (present, mut missing) = context.policies(&QUICK_POLICIES);
+    let present = context.policies(&QUICK_POLICIES);
     let (namespaces, only_one) = Namespace::both();
     let apart = only_one.is_none();
-    missing.extend(only_one);
+    context.missing.extend(only_one);
     let mut cases = Vec::new();
     for (policy, server) in present {
         // Only where the hash chooses does the sysctl change anything: a shared socket is not
@@ -49,10 +49,10 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         };
         Ok([die(&[], first)?, die(&[format!("stop-worker@{first}ms")], first + HUNG_MS)?])
     })?;
-    Ok(findings(&deaths, apart, missing))
+    Ok(findings(&deaths, apart))
 }
 
-fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Findings {
+fn findings(deaths: &Samples<Deaths>, apart: bool) -> Findings {
     let lost = |case: &str, death: usize| {
         deaths.mean(case, |both: &Deaths| both[death].found.outcomes.lost() as f64)
     };
@@ -104,7 +104,7 @@ fn findings(deaths: &Samples<Deaths>, apart: bool, missing: Vec<String>) -> Find
     let every_client = Some((CLIENTS as f64, "every client"));
     let picture = deaths.bars(title, Unit::Mean, every_client, hung);
     let page = include_str!("crash.md");
-    Findings::shown(picture, [requests_lost], [seen], missing).told_by(page, &figures, &[why, why])
+    Findings::shown(picture, [requests_lost], [seen]).told_by(page, &figures, &[why, why])
 }
 
 #[cfg(test)]
@@ -138,9 +138,9 @@ mod tests {
             (&[32, 2, 32, 2], &[32, 1, 32, 1], &[2, 4, 3], "??", &[]),
         ] {
             let cases = [(EPOLL, shared), (WITHOUT, own), (WITH, with), (OWN_LEAST, with)];
-            findings(&samples_of(cases.map(deaths)), true, vec![]).expect(verdicts, words);
+            findings(&samples_of(cases.map(deaths)), true).expect(verdicts, words);
         }
         let only_one = [(EPOLL, &[2, 3][..]), (WITHOUT, &[32, 31])].map(deaths);
-        findings(&samples_of(only_one), false, vec![]).expect("+?", &["namespace"]);
+        findings(&samples_of(only_one), false).expect("+?", &["namespace"]);
     }
 }

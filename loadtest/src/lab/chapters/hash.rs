@@ -32,18 +32,17 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let choices =
         context.in_turns("choice", rounds, &subjects, |&count| connect_to_one_of(count))?;
     let all = POLICIES.map(|(name, _)| name);
-    let (policies, missing) = context.policies(context.choose(&all[..], &FEW_POLICIES[..]));
+    let policies = context.policies(context.choose(&all[..], &FEW_POLICIES[..]));
     let mut fields = Vec::new();
     for &workers in context.choose(&WORKERS[..], &FEW_WORKERS[..]) {
-        let subject = |&(name, server): &(&str, &str)| {
-            (name.to_owned(), vec![format!("{server} --workers {workers}")])
-        };
+        let subject =
+            |&(name, server): &Policy| (name, vec![format!("{server} --workers {workers}")]);
         let subjects: Vec<Subject> = policies.iter().map(subject).collect();
         let (part, wrk) = (&plural(workers, "worker"), [2, 64]);
         let course = Interleaved { part, wrk, keep_alive: false, rounds: SLICES, ..WRK };
         fields.push((workers, course.run(context, &subjects)?));
     }
-    Ok(findings(&choices, &fields, missing))
+    Ok(findings(&choices, &fields))
 }
 
 /// Opens so many sockets on one port and connects to it many times. Gives what one connection took,
@@ -89,7 +88,7 @@ fn between_ends(slices: &[f64]) -> Estimate {
     Estimate { value: median(slices).unwrap_or(f64::NAN), interval }
 }
 
-fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> Findings {
+fn findings(choices: &Samples<f64>, fields: &[Field]) -> Findings {
     let with = |workers: u32| fields.iter().find(|(found, _)| *found == workers);
     let of_four = |policy: &str| {
         let rate = |workers| middle(&with(workers)?.1, policy);
@@ -115,7 +114,7 @@ fn findings(choices: &Samples<f64>, fields: &[Field], missing: Vec<String>) -> F
     let rates = by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second));
     let cpu = by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us);
     let switches = by_workers("Context switches per connection", Unit::Mean, switches_each);
-    Findings::shown(picture(fields), [choice, rates, cpu], [switches], missing).told_by(
+    Findings::shown(picture(fields), [choice, rates, cpu], [switches]).told_by(
         include_str!("hash.md"),
         &figures,
         &[],
@@ -195,13 +194,13 @@ mod tests {
                 };
                 (workers, samples_of([(EPOLL, slices(20_000)), (HASH, slices(19_000))]))
             };
-            let found = findings(&choices, &[field(4, &[2; 3]), field(256, herd)], vec![]);
+            let found = findings(&choices, &[field(4, &[2; 3]), field(256, herd)]);
             let words = [words, "serves 1.00 of the connections"];
             found.expect(&format!("{choice}{is_herd}"), &words);
             assert_eq!(found.tables[1].rows[0].cells[1].value, Some(20_000.0));
         }
         let nothing = Samples { groups: vec![], seed: 1 };
-        findings(&nothing, &[], vec![]).expect("???", &[]);
+        findings(&nothing, &[]).expect("???", &[]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::sock_diag::{Listener, listeners};
 use crate::lab::chapter::Findings;
 use crate::lab::client::{Client, ask, bound};
-use crate::lab::context::{Context, start};
+use crate::lab::context::{Context, Policy, start};
 use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence, switches_each};
 use crate::lab::network_namespace::Namespace;
 use crate::lab::probing::{Disturbed, PROBING, Probing, Served};

@@ -27,8 +27,7 @@ struct Found {
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
     let rounds = context.choose(12, 6);
-    let (_, mut missing) = context.policies(&[SHARED_LEAST, OWN_LEAST]);
-    let with_least = missing.is_empty() && !context.quick;
+    let with_least = context.policies(&[SHARED_LEAST, OWN_LEAST]).len() == 2 && !context.quick;
     let own = affinity::own()?;
     let few: Vec<usize> = own.iter().copied().take(FEW_CORES).collect();
     let settings = [
@@ -40,7 +39,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     for (_, part, cost, cores) in settings.into_iter().filter(|(wanted, ..)| *wanted) {
         let is_main = part == "confined";
         let mut subjects = subjects(cost, with_least);
-        subjects.retain(|(name, _)| is_main || [BASELINE, KERNELS, FIRST].contains(&&**name));
+        subjects.retain(|(name, _)| is_main || [BASELINE, KERNELS, FIRST].contains(name));
         let rounds = if is_main { rounds } else { rounds.min(8) };
         let words = format!("handler {cost}, {} cores", cores.len());
         let cores = (part != "unconfined").then_some(cores);
@@ -48,12 +47,12 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         found.push(Found { cost, words, samples: course.run(context, &subjects)? });
     }
     if cores() <= FEW_CORES {
-        missing.push(format!(
+        context.missing.push(format!(
             "with as many cores as this machine has, {}, confined and unconfined are the same",
             cores()
         ));
     }
-    Ok(findings(&found, missing))
+    Ok(findings(&found))
 }
 
 fn subjects(cost: &str, with_least: bool) -> Vec<Subject> {
@@ -65,8 +64,8 @@ fn subjects(cost: &str, with_least: bool) -> Vec<Subject> {
         ("shared, least-conn", "shared --accept least-conn", 1),
         ("own, least-conn", "reuseport --steer least-conn", 1),
     ];
-    let subject = |&(name, server, times): &(&str, &str, usize)| {
-        (name.to_owned(), vec![format!("{server} --handler-cost {cost}"); times])
+    let subject = |&(name, server, times): &(&'static str, &str, usize)| {
+        (name, vec![format!("{server} --handler-cost {cost}"); times])
     };
     all[..if with_least { 6 } else { 4 }].iter().map(subject).collect()
 }
@@ -78,7 +77,7 @@ impl Found {
     }
 }
 
-fn findings(found: &[Found], missing: Vec<String>) -> Findings {
+fn findings(found: &[Found]) -> Findings {
     let main = &found[0];
     let of_shared = |name: &str| main.of_shared(name);
     // With the cheaper handler the ratio is nearer to the post's: a worker that is alone leaves the
@@ -109,7 +108,7 @@ fn findings(found: &[Found], missing: Vec<String>) -> Findings {
         .means("workers that got connections", busy)
         .table;
     let tables = found.iter().map(table).collect();
-    Findings { tables, ..Findings::shown(picture, [], [evidence], missing) }.told_by(
+    Findings { tables, ..Findings::shown(picture, [], [evidence]) }.told_by(
         include_str!("post.md"),
         &figures,
         &[],
@@ -153,7 +152,7 @@ mod tests {
                 (JOINED, rounds(hash, spread, &[1; 4])),
             ]);
             let words_of_it = "handler 70us, 2 cores".into();
-            let found = findings(&[Found { cost: SANIC, words: words_of_it, samples }], vec![]);
+            let found = findings(&[Found { cost: SANIC, words: words_of_it, samples }]);
             found.expect(verdicts, words);
             let posts = [post::REUSEPORT, post::SHARED].map(|post| post.requests_per_second);
             let [own, shared] = posts.map(crate::report::format::count);

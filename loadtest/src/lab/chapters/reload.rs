@@ -17,7 +17,7 @@ const AT_ONCE: [&str; 2] =
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (present, mut missing) = context.policies(&QUICK_POLICIES);
+    let present = context.policies(&QUICK_POLICIES);
     let loads = |(policy, server)| {
         [("new", false), ("kept", true)]
             .map(|(load, kept)| (format!("{policy}, {load} connections"), (server, kept)))
@@ -28,7 +28,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         reload(server, keep_alive, reloads)
     })?;
     let (namespaces, only_one) = Namespace::both();
-    missing.extend(only_one);
+    context.missing.extend(only_one);
     let ways = |namespace: Namespace| {
         let place = usize::from(namespace.migrates);
         [(DRAINED[place], (namespace, false)), (AT_ONCE[place], (namespace, true))]
@@ -38,7 +38,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let joined = context.in_turns("joined", rounds, &subjects, |&(namespace, at_once)| {
         namespace.within(|| join(reloads, at_once))
     })?;
-    Ok(findings(handed, joined, missing))
+    Ok(findings(handed, joined))
 }
 
 /// Lost, asked, and reloads, of all these together.
@@ -58,7 +58,7 @@ fn each(all: &Samples<Row>, name: &str) -> Estimate {
     all.mean(name, |row| row.outcomes.lost() as f64 / row.reloads as f64)
 }
 
-fn findings(handed: Samples<Row>, joined: Samples<Row>, missing: Vec<String>) -> Findings {
+fn findings(handed: Samples<Row>, joined: Samples<Row>) -> Findings {
     let [without, with] = AT_ONCE.map(|name| each(&joined, name));
     // Four workers that take one connection at a time can have accepted so many.
     let drops = without.at_most(4.0).map(|few| !few);
@@ -118,7 +118,7 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>, missing: Vec<String>) ->
         .means("TCPMigrateReqSuccess", |row| row.migrated.map(|count| count as f64));
     let title = "Requests lost for each reload";
     let picture = ways.bars(title, Unit::Mean, None, |way| each(&ways, way));
-    Findings::shown(picture, [table.table], [evidence.table], missing).told_by(
+    Findings::shown(picture, [table.table], [evidence.table]).told_by(
         include_str!("reload.md"),
         &figures,
         &why,
@@ -133,42 +133,30 @@ mod tests {
     #[test]
     fn who_loses_what_at_a_reload_is_told_or_why_it_cannot_be() {
         let few = ["little was lost without it", "of so few connections 0.04 would be lost"];
-        let kept = [
-            "and not SO_REUSEPORT",
-            "set tcp_migrate_req (2.5 lost",
-            "each reload costs 10.0, \
-                     with tcp_migrate_req 2.5; where it accepts first all that is queued, 0.1.",
-        ];
+        let costs = "each reload costs 10.0, with tcp_migrate_req 2.5; where it accepts first all that \
+                     is queued, 0.1.";
+        let kept = ["and not SO_REUSEPORT", "set tcp_migrate_req (2.5 lost", costs];
+        let lost = ["Even where sockets are handed over", "Share one socket"];
         // What each lost in rows of ten reloads: handed over, at once without and with, drained.
         for (handed, without, with, drained, verdicts, words) in [
             (&[0, 0][..], &[120, 80][..], &[30, 20][..], &[1, 0][..], "++++", &kept[..]),
-            (
-                &[0, 1],
-                &[120, 80],
-                &[90, 90],
-                &[1, 0],
-                "+-+-",
-                &["Even where sockets are handed over", "Share one socket"],
-            ),
+            (&[0, 1], &[120, 80], &[90, 90], &[1, 0], "+-+-", &lost),
             (&[0], &[20], &[20], &[0, 0], "-??+", &few),
             (&[0], &[20], &[20], &[0; 200], "-?-+", &[]),
             (&[0], &[120, 10, 120], &[30], &[0], "???+", &["is not decided"]),
             (&[0], &[120], &[], &[], "+??+", &["namespace"]),
             (&[], &[], &[], &[], "????", &["no server could be reloaded"]),
         ] {
-            let row = |&lost: &u64| Row {
-                reloads: 10,
-                outcomes: Outcomes { ok: 10_000 - lost, reset: lost, ..Outcomes::default() },
-                workers: 44,
-                sockets: 4,
-                migrated: Some(0),
+            let row = |&lost: &u64| {
+                let outcomes = Outcomes { ok: 10_000 - lost, reset: lost, ..Outcomes::default() };
+                Row { reloads: 10, outcomes, workers: 44, sockets: 4, migrated: Some(0) }
             };
             let rows = |lost: &[u64]| lost.iter().map(row).collect::<Vec<Row>>();
             let ways = [(AT_ONCE[0], without), (AT_ONCE[1], with), (DRAINED[0], drained)];
             let ways = ways.into_iter().filter(|(_, lost)| !lost.is_empty());
             let joined = samples_of(ways.map(|(name, lost)| (name, rows(lost))));
             let handed = samples_of([("reuseport/hash, new", rows(handed))]);
-            findings(handed, joined, vec![]).expect(verdicts, words);
+            findings(handed, joined).expect(verdicts, words);
         }
     }
 }

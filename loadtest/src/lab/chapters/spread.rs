@@ -30,10 +30,10 @@ struct Counted {
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (policies, missing) = context.policies(&POLICIES.map(|(name, _)| name));
+    let policies = context.policies(&POLICIES.map(|(name, _)| name));
     let rounds = context.choose(40, 5);
     let seen = context.in_turns("connections", rounds, &policies, |server| round(server))?;
-    Ok(findings(&seen, missing))
+    Ok(findings(&seen))
 }
 
 fn round(server: &str) -> Result<Round> {
@@ -105,7 +105,7 @@ fn chance(rounds: &[Round], ways: &[usize]) -> Option<Evenness> {
     evenness(rounds.iter().flat_map(|round| ways.iter().map(|&way| &round[way].accepted[..])))
 }
 
-fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
+fn findings(seen: &Samples<Round>) -> Findings {
     let hash = chance(seen.of(HASH), &[TRICKLE, BURST]);
     let in_words = |hash: Evenness| {
         let Evenness { chi_square, degrees, as_uneven: p, .. } = hash;
@@ -145,7 +145,7 @@ fn findings(seen: &Samples<Round>, missing: Vec<String>) -> Findings {
         .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
         .middles("burst", Unit::Mean, |round| round[BURST].switches);
     let page = include_str!("spread.md");
-    Findings::shown(picture, tables, [woken.table], missing).told_by(page, &figures, &[])
+    Findings::shown(picture, tables, [woken.table]).told_by(page, &figures, &[])
 }
 
 fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {
@@ -197,12 +197,12 @@ mod tests {
                 (HASH, rounds(&hash, &CHANCE)),
                 (SHARED_LEAST, rounds(&[50; 4], &TURNS)),
             ]);
-            let found = findings(&seen, vec![]);
+            let found = findings(&seen);
             found.expect(verdicts, words);
             let spread = |row: usize| found.tables[0].rows[row].cells[3].text.as_deref();
             assert_eq!([0, 1, 2].map(spread).map(Option::unwrap).join(", "), judged);
         }
-        let without = findings(&samples_of([(HASH, rounds(&CHANCE, &CHANCE))]), vec![]);
+        let without = findings(&samples_of([(HASH, rounds(&CHANCE, &CHANCE))]));
         assert_eq!(without.advice, "", "least-conn took no part");
     }
 }

@@ -19,7 +19,7 @@ struct Seen {
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (present, missing) = context.policies(&QUICK_POLICIES);
+    let present = context.policies(&QUICK_POLICIES);
     let (rounds, times) = context.choose((3, [1000, 2200, 3000]), (2, [500, 1000, 1300]));
     let ms = Duration::from_millis;
     let [stop, go_on, end] = times;
@@ -30,14 +30,14 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         asked.disturbed(&format!("{server} --workers 4"), ms(go_on - stop))
     })?;
     // In the short form, handlers block with two of them.
-    let (some, _) = context.policies(context.choose(&QUICK_POLICIES, &[EPOLL, HASH]));
+    let some = context.policies(context.choose(&QUICK_POLICIES, &[EPOLL, HASH]));
     let (clients, answer_within) = (BLOCKED_CLIENTS, Duration::from_secs(10));
     let time = ms(context.choose(1500, 1000));
     let asked = Probing { path: BLOCK, clients, time, answer_within, ..PROBING };
     let blocked = context.in_turns("blocked", rounds, &some, |server| {
         asked.served(&format!("{server} --workers 4 --lab --max-connections 1"))
     })?;
-    Ok(findings(&Seen { times, stopped, blocked }, missing))
+    Ok(findings(&Seen { times, stopped, blocked }))
 }
 
 /// Answers per second before a worker was stopped, and until it went on.
@@ -56,7 +56,7 @@ impl Seen {
     }
 }
 
-fn findings(seen: &Seen, missing: Vec<String>) -> Findings {
+fn findings(seen: &Seen) -> Findings {
     let figures = [
         ("own", seen.while_stopped(HASH).into()),
         ("shared", seen.while_stopped(EPOLL).into()),
@@ -72,7 +72,7 @@ fn findings(seen: &Seen, missing: Vec<String>) -> Findings {
         .means("on the others", queued(1))
         .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS));
     let tables = [stopped_table(seen), blocked_table(seen)];
-    Findings::shown(picture(seen), tables, [queues.table], missing).told_by(
+    Findings::shown(picture(seen), tables, [queues.table]).told_by(
         include_str!("stall.md"),
         &figures,
         &[],
@@ -178,7 +178,7 @@ mod tests {
             let parts = [(EPOLL, shared), (HASH, hash), (OWN_LEAST, 0.98)];
             let stopped = samples_of(parts.map(|(name, part)| (name, stopped(part))));
             let blocked = samples_of([(EPOLL, vec![blocked(1.0); 4]), (HASH, longer)]);
-            let found = findings(&Seen { times: [1000, 2200, 3000], stopped, blocked }, vec![]);
+            let found = findings(&Seen { times: [1000, 2200, 3000], stopped, blocked });
             found.expect(verdicts, words);
             let Some(Picture::Lines { series, spans, .. }) = found.picture else { panic!() };
             assert_eq!((series.len(), series[0].points.len()), (3, 30));

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::environment::cores;
-use crate::lab::context::Policy;
 
 /// Who is compared; the short form takes the first three. EXCLUSIVE is the shared socket that nginx had:
 /// who is woken accepts one connection, and no more.
@@ -17,18 +16,17 @@ const ROUNDS: u32 = 6;
 
 /// Runs the experiment.
 pub fn run(context: &mut Context) -> Result<Findings> {
-    let (policies, missing) = context.policies(context.choose(&POLICIES[..], &POLICIES[..3]));
-    let is_in = |name: &str| !context.quick || [EPOLL, HASH].contains(&name);
-    let subjects = policies.iter().filter(|(name, _)| is_in(name));
-    let subjects: Vec<Subject> =
-        subjects.map(|&(name, server)| (name.into(), vec![server.into()])).collect();
+    let policies = context.policies(context.choose(&POLICIES[..], &POLICIES[..3]));
+    let subjects = policies.iter().map(|&(name, server)| (name, vec![server.into()]));
+    let mut subjects: Vec<Subject> = subjects.collect();
+    subjects.retain(|(name, _)| !context.quick || [EPOLL, HASH].contains(name));
     let rounds = context.choose(ROUNDS + 2, ROUNDS);
     let short = Interleaved { part: "short", rounds, ..WRK }.run(context, &subjects)?;
     let closed = heavy(context, "closed", &policies, None)?;
     let served = closed.median(EPOLL, |served| served.per_second).value;
     let rate = (served * OPEN).max(1.0) as u64;
     let open = heavy(context, "open", &policies, Some(rate))?;
-    Ok(findings(&short, &closed, &open, rate, missing))
+    Ok(findings(&short, &closed, &open, rate))
 }
 
 /// Heavy requests, in turn to each.
@@ -57,7 +55,6 @@ fn findings(
     closed: &Samples<Served>,
     open: &Samples<Served>,
     rate: u64,
-    missing: Vec<String>,
 ) -> Findings {
     let short = &slices.map(Served::of_slice);
     let wider =
@@ -88,8 +85,11 @@ fn findings(
         table(open, &open_title),
     ];
     let seen = evidence(slices, "Short requests").table;
-    Findings::shown(open.bars(title, Unit::Microseconds, None, worst), tables, [seen], missing)
-        .told_by(include_str!("tail.md"), &figures, &[])
+    Findings::shown(open.bars(title, Unit::Microseconds, None, worst), tables, [seen]).told_by(
+        include_str!("tail.md"),
+        &figures,
+        &[],
+    )
 }
 
 /// Requests/s and latencies; the standard deviation with its interval, since verdicts are about it.
@@ -130,7 +130,7 @@ mod tests {
             let all = [(EPOLL, 1.0), (HASH, heavy), (EXCLUSIVE, 1.0)];
             let heavy = samples_of(all.map(|(name, times)| (name, rounds(times))));
             let slices = samples_of([(EPOLL, slices(900.0)), (HASH, slices(900.0 * short))]);
-            findings(&slices, &heavy, &heavy, 700, vec![]).expect(verdicts, words);
+            findings(&slices, &heavy, &heavy, 700).expect(verdicts, words);
         }
     }
 }

@@ -49,15 +49,15 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         (BARE, Box::new(|| bare(true))),
         (FIRST_WITHOUT, Box::new(|| bare(false))),
     ];
-    let mut missing = Vec::new();
     // Whether this program may become another user.
     match Command::new("true").uid(NOBODY).gid(NOBODY).status() {
         Ok(_) => cases.push((USER, Box::new(as_another_user))),
-        Err(error) => missing
+        Err(error) => context
+            .missing
             .push(format!("{USER}, takes no part: to become another user needs root ({error})")),
     }
     let tried = context.in_turns("tried", 1, &cases, |case| case())?;
-    Ok(findings(&tried, missing))
+    Ok(findings(&tried))
 }
 
 /// A server, and a second one on its port.
@@ -118,7 +118,7 @@ fn as_another_user() -> Result<Tried> {
     twice("reuseport --workers 2", second)
 }
 
-fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
+fn findings(tried: &Samples<Tried>) -> Findings {
     let of = |name: &str| tried.of(name).first();
     let outcome = |name: &str| match of(name) {
         Some(Tried { refusal: Some(refusal), .. }) => format!("refused: {refusal}"),
@@ -173,7 +173,7 @@ fn findings(tried: &Samples<Tried>, missing: Vec<String>) -> Findings {
     let title = format!("Who got {CONNECTIONS} connections: one server, or two");
     let picture = Picture::Shares { title, rows: tried.names().map(row).collect() };
     let who = who_listens(tried, |tried| &tried.listeners);
-    Findings::shown(picture, [table], [who], missing).told_by(
+    Findings::shown(picture, [table], [who]).told_by(
         include_str!("twice.md"),
         &figures,
         &["", "to become another user needs root"],
@@ -210,7 +210,7 @@ mod tests {
             ];
             all.extend(user.map(|user| (USER, user)));
             let all = samples_of(all.into_iter().map(|(name, tried)| (name, vec![tried])));
-            findings(&all, vec![]).expect(verdicts, &[words, "says \"x listens there\"."]);
+            findings(&all).expect(verdicts, &[words, "says \"x listens there\"."]);
         }
     }
 
