@@ -65,11 +65,7 @@ impl AtomicFile {
         let to = || format!("cannot write {}", self.path.display());
         self.file.write_all(text.as_bytes()).with_context(to)?;
         self.file.write_all(b"\n").with_context(to)?;
-        self.file
-            .persist(&self.path)
-            .map_err(|error| error.error)
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
-        Ok(())
+        self.file.persist(&self.path).map(drop).map_err(|error| error.error).with_context(to)
     }
 }
 

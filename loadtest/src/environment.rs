@@ -49,9 +49,7 @@ impl Environment {
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         })
     }
-}
 
-impl Environment {
     /// What makes one machine another, as far as figures are concerned: kernel, CPU, cores.
     pub fn machine(&self) -> (&str, Option<&str>, usize) {
         (&self.kernel, self.cpu.as_deref(), self.cores)

@@ -45,33 +45,31 @@ pub struct Publish {
 }
 
 /// Reads, checks, writes.
-///
-/// # Errors
-/// When ROOT is no checkout, or the result is not one of the whole book with its matrix.
+/// Fails when ROOT is no checkout, or the result is not one of the whole book with its matrix.
 pub fn run(asked: &Publish) -> Result<()> {
     let checkout = Checkout::at(&asked.root)?;
-    let lab = match &asked.lab {
-        None => Lab::read(&asked.root.join(RECORD))?,
-        Some(path) => {
-            let mut lab = Lab::read(path)?;
-            if let Some(path) = &asked.matrix {
-                let matrix = Matrix::read(path)?;
-                ensure!(
-                    matrix.environment.machine() == lab.environment.machine(),
-                    "--matrix {} was made on another machine than --lab; `make matrix` and `make lab` on \
-                     one machine",
-                    path.display()
-                );
-                lab.body.matrix = Some(matrix);
-            }
-            check(&lab, &book::names())?;
-            lab
-        }
-    };
-    let files = checkout.publish(&lab)?.join(", ");
+    let files = checkout.publish(&result(asked)?)?.join(", ");
     terminal::print(&format!(
         "rewritten (tracked by git): {files}; `git diff` shows what changed\n"
     ))
+}
+
+/// What is to be published.
+fn result(asked: &Publish) -> Result<Lab> {
+    let Some(path) = &asked.lab else { return Lab::read(&asked.root.join(RECORD)) };
+    let mut lab = Lab::read(path)?;
+    if let Some(path) = &asked.matrix {
+        let matrix = Matrix::read(path)?;
+        ensure!(
+            matrix.environment.machine() == lab.environment.machine(),
+            "--matrix {} was made on another machine than --lab; `make matrix` and `make lab` on one \
+             machine",
+            path.display()
+        );
+        lab.body.matrix = Some(matrix);
+    }
+    check(&lab, &book::names())?;
+    Ok(lab)
 }
 
 /// The record, less its single samples.
@@ -95,20 +93,18 @@ const PARTS: [Part; 2] =
 
 /// The README with one part generated anew.
 fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
-    let begin = format!("<!-- {part}, generated -->\n");
-    let end = format!("<!-- end of {part} -->");
-    let split = readme.split_once(&begin);
+    let (begin, end) = (format!("<!-- {part}, generated -->"), format!("<!-- end of {part} -->"));
+    let split = readme.split_once(&format!("{begin}\n"));
     let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
     let (before, after) = split.with_context(|| {
-        let begin = begin.trim_end();
         format!("README.md has no place for the {part}: a line '{begin}' and, below it, '{end}'")
     })?;
-    Ok([before, &begin, text, &end, after].concat())
+    Ok([before, &begin, "\n", text, &end, after].concat())
 }
 
 /// A checkout of this repository, into which can be written.
 #[derive(Debug)]
-pub struct Checkout {
+struct Checkout {
     root: PathBuf,
     /// The README as it is.
     readme: String,
@@ -116,34 +112,28 @@ pub struct Checkout {
 
 impl Checkout {
     /// Looks at the folder that is said to be one.
-    ///
-    /// # Errors
-    /// When it is something else, or cannot be written.
-    pub fn at(root: &Path) -> Result<Self> {
+    /// Fails when it is something else, or cannot be written.
+    fn at(root: &Path) -> Result<Self> {
         let show = root.display();
-        let is_ours = || {
-            let manifest = fs::read_to_string(root.join("loadtest/Cargo.toml")).ok()?;
-            manifest.contains("name = \"loadtest\"").then_some(())
-        };
         let remedy = "name the folder that you cloned it into, such as `publish --lab FILE .`";
-        ensure!(is_ours().is_some(), "{show} is no checkout of this repository; {remedy}");
+        let manifest = fs::read_to_string(root.join("loadtest/Cargo.toml")).unwrap_or_default();
+        ensure!(
+            manifest.contains("name = \"loadtest\""),
+            "{show} is no checkout of this repository; {remedy}"
+        );
         let readme = fs::read_to_string(root.join(README))
             .with_context(|| format!("{show} has no README.md; {remedy}"))?;
         for (part, _) in PARTS {
             with_part(&readme, part, "").with_context(|| format!("cannot publish to {show}"))?;
         }
-        let checkout = Self { root: root.into(), readme };
         for name in [README, RECORD, RESULTS, PICTURE] {
-            AtomicFile::reserve("ROOT", &checkout.root.join(name))?;
+            AtomicFile::reserve("ROOT", &root.join(name))?;
         }
-        Ok(checkout)
+        Ok(Self { root: root.into(), readme })
     }
 
     /// Writes everything. Gives the names of the files.
-    ///
-    /// # Errors
-    /// When one cannot be written.
-    pub fn publish(&self, lab: &Lab) -> Result<[&'static str; 4]> {
+    fn publish(&self, lab: &Lab) -> Result<[&'static str; 4]> {
         let documents = self.documents(lab)?;
         for (name, text) in &documents {
             let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
@@ -156,12 +146,9 @@ impl Checkout {
     fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
         let json = serde_json::to_string_pretty(lab).context("cannot make JSON of it")?;
         let picture = lab.body.matrix.as_ref().map(readme::picture).unwrap_or_default();
-        let mut readme = self.readme.clone();
-        for (part, text) in PARTS {
-            readme = with_part(&readme, part, &text(lab))?;
-        }
+        let generate = |readme: String, (part, text): Part| with_part(&readme, part, &text(lab));
         Ok([
-            (README, readme),
+            (README, PARTS.into_iter().try_fold(self.readme.clone(), generate)?),
             (RECORD, json + "\n"),
             (RESULTS, results(lab)),
             (PICTURE, picture + "\n"),
@@ -177,16 +164,6 @@ fn results(lab: &Lab) -> String {
 
 /// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter.
 fn check(lab: &Lab, book: &[&str]) -> Result<()> {
-    let lacks = lacks(lab, book);
-    ensure!(
-        lacks.is_empty(),
-        "only a complete lab is published, and this one is not: {}",
-        lacks.join("; ")
-    );
-    Ok(())
-}
-
-fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     let mut lacks = Vec::new();
     if lab.body.quick {
         lacks.push("it is the short form (run it without --quick)".into());
@@ -194,20 +171,19 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
     if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
         lacks.push("it was made by a debug build (`make lab` builds with --release)".into());
     }
-    match &lab.body.matrix {
-        None => lacks.push("there is no matrix of this machine (`make matrix` makes it)".into()),
-        Some(matrix) => {
-            let all = WORKLOADS.iter().map(|workload| workload.name);
-            let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
-            let missing: Vec<&str> = all.filter(is_missing).collect();
-            if !missing.is_empty() {
-                let missing = missing.join("', '");
-                lacks.push(format!("its matrix has no workload '{missing}' (`make matrix`)"));
-            }
+    if let Some(matrix) = &lab.body.matrix {
+        let all = WORKLOADS.iter().map(|workload| workload.name);
+        let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
+        let missing: Vec<&str> = all.filter(is_missing).collect();
+        if !missing.is_empty() {
+            let missing = missing.join("', '");
+            lacks.push(format!("its matrix has no workload '{missing}' (`make matrix`)"));
         }
+    } else {
+        lacks.push("there is no matrix of this machine (`make matrix` makes it)".into());
     }
     let absent: Vec<&str> =
-        book.iter().copied().filter(|n| lab.body.chapter(n).is_none()).collect();
+        book.iter().copied().filter(|name| lab.body.chapter(name).is_none()).collect();
     if !absent.is_empty() {
         lacks.push(format!("not run: {} (--resume runs them)", absent.join(", ")));
     }
@@ -216,7 +192,9 @@ fn lacks(lab: &Lab, book: &[&str]) -> Vec<String> {
             lacks.push(format!("{} failed: {reason}", chapter.name));
         }
     }
-    lacks
+    let lacks_all = lacks.join("; ");
+    ensure!(lacks.is_empty(), "only a complete lab is published, and this one is not: {lacks_all}");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -273,15 +251,15 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_this_repository_is_refused_in_a_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
-        assert!(refusal.contains("no checkout of this repository"), "{refusal}");
-        assert_eq!(refusal.lines().count(), 1);
-        let folder = checkout();
-        fs::write(folder.path().join(README), "no marks").unwrap();
-        let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
-        assert!(refusal.contains("README.md has no place for the answer"), "{refusal}");
-        assert_eq!(refusal.lines().count(), 1);
+        let spoilt = checkout();
+        fs::write(spoilt.path().join(README), "no marks").unwrap();
+        for (folder, reason) in [
+            (tempfile::tempdir().unwrap(), "no checkout of this repository"),
+            (spoilt, "README.md has no place for the answer"),
+        ] {
+            let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
+            assert!(refusal.contains(reason) && refusal.lines().count() == 1, "{refusal}");
+        }
     }
 
     #[test]

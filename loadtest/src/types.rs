@@ -1,54 +1,53 @@
-//! Values that more than one room speaks of: those that people give, and errors of a load.
+//! Values that more than one room speaks of: those that people give, and counts by kind.
 
-use serde::{Deserialize, Serialize};
+/// Defines counts of several kinds: each with its field, in which JSON has it, and its name for people.
+macro_rules! counts {
+    ($(#[$about:meta])* $Name:ident { $($(#[$meaning:meta])* $field:ident $name:literal,)* }) => {
+        $(#[$about])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize,
+        )]
+        pub struct $Name { $($(#[$meaning])* pub $field: u64,)* }
 
-/// Errors by kind, as wrk counts them.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Errors {
-    /// Connections that could not be opened.
-    pub connect: u64,
-    /// Connections that ended in the middle of an answer, or before it.
-    pub read: u64,
-    /// Requests that could not be sent.
-    pub write: u64,
-    /// Answers with a status of 400 or above. They count as requests too.
-    pub status: u64,
-    /// Answers that took longer than wrk's timeout. They are missing in the latencies.
-    pub timeout: u64,
+        impl $Name {
+            /// Each kind's name and count.
+            pub fn kinds(&self) -> [(&'static str, u64); [$($name),*].len()] {
+                [$(($name, self.$field)),*]
+            }
+
+            /// All kinds together.
+            pub fn total(&self) -> u64 {
+                self.kinds().iter().map(|(_, count)| count).sum()
+            }
+        }
+
+        impl std::ops::AddAssign for $Name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
 }
+pub(crate) use counts;
 
-impl std::ops::AddAssign for Errors {
-    fn add_assign(&mut self, other: Self) {
-        self.connect += other.connect;
-        self.read += other.read;
-        self.write += other.write;
-        self.status += other.status;
-        self.timeout += other.timeout;
-    }
-}
-
-impl Errors {
-    /// Each kind with its name.
-    pub fn kinds(&self) -> [(&'static str, u64); 5] {
-        [
-            ("connect", self.connect),
-            ("read", self.read),
-            ("write", self.write),
-            ("status", self.status),
-            ("timeout", self.timeout),
-        ]
-    }
-
-    /// All kinds together.
-    pub fn total(&self) -> u64 {
-        self.kinds().iter().map(|(_, count)| count).sum()
+counts! {
+    /// Errors by kind, as wrk counts them.
+    Errors {
+        /// Connections that could not be opened.
+        connect "connect",
+        /// Connections that ended in the middle of an answer, or before it.
+        read "read",
+        /// Requests that could not be sent.
+        write "write",
+        /// Answers with a status of 400 or above. They count as requests too.
+        status "status",
+        /// Answers that took longer than wrk's timeout. They are missing in the latencies.
+        timeout "timeout",
     }
 }
 
 /// A path that can be asked for, such as `/` or `/block/20000`.
-///
-/// # Errors
-/// When it does not begin with a slash or cannot stand in a request line; with the remedy.
+/// Fails when it does not begin with a slash or cannot stand in a request line; with the remedy.
 pub fn url_path(text: &str) -> Result<String, String> {
     match text {
         _ if !text.starts_with('/') => Err(format!("a path begins with a slash, as in /{text}")),
@@ -58,9 +57,7 @@ pub fn url_path(text: &str) -> Result<String, String> {
 }
 
 /// A URL that can be asked for: `http://host:port/path`.
-///
-/// # Errors
-/// When it is something else.
+/// Fails when it is something else.
 pub fn http_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && is_plain(rest) => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::report::output::Output;
 use crate::types::{http_url, url_path};
@@ -90,14 +90,4 @@ pub struct SeedArg {
     /// The seed of all random choices: order of turns, arrivals, resampling for intervals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-}
-
-/// When the requests of an open loop are due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Arrivals {
-    /// Exponential gaps, as of independent clients
-    #[default]
-    Poisson,
-    /// Equal gaps
-    Even,
 }

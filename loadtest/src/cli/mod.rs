@@ -10,10 +10,11 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-pub use self::groups::{Arrivals, OutputArgs, SeedArg, TargetArgs};
+pub use self::groups::{OutputArgs, SeedArg, TargetArgs};
 use self::values::some_time;
 pub use self::with_wrk::{Bench, Compare, Cost, Matrix, SelfCheck};
 use crate::lab::book;
+use crate::probe::arrivals::Arrivals;
 use crate::probe::fault::Fault;
 
 /// The help of `--json` where a result is saved in any case.

@@ -10,13 +10,11 @@ use crate::commands::bench;
 use crate::documents;
 use crate::environment::Environment;
 use crate::load;
-use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{Load, Until};
 use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
-use crate::probe::record::{ProbeBody, ProbeLoad, ProbeRecord};
-use crate::probe::target::Target;
+use crate::probe::load::Load;
+use crate::probe::record::{ProbeBody, ProbeRecord};
 use crate::report::output::publish_to;
 use crate::report::progress;
 use crate::server::{Server, Spec};
@@ -40,24 +38,14 @@ const REPEATED: usize = 5;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Probe) -> Result<()> {
-    let until = match asked.requests {
-        Some(requests) => Until::Requests(requests),
-        None => Until::Time(asked.duration.unwrap_or(DURATION)),
-    };
     let spec = bench::spec(&asked.target)?;
-    check_faults(asked, until)?;
+    check_faults(asked)?;
     let connections = connections(asked, load::raise_open_files())?;
-    let arrivals = match asked.arrivals {
-        cli::Arrivals::Poisson => Arrivals::Poisson { seed: asked.random.seed },
-        cli::Arrivals::Even => Arrivals::Even,
-    };
-    let load =
-        Load { connections, rate: asked.rate, arrivals, keep_alive: asked.keep_alive, until };
     let place =
         asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
 
     let environment = Environment::now(None)?;
-    let (body, warnings) = probe(&spec, &load, asked, environment.cores)?;
+    let (body, warnings) = probe(&spec, connections, asked, environment.cores)?;
     let mut record = ProbeRecord::new(cli::arguments(), environment, body);
     record.warnings = warnings.iter().map(Warning::to_string).collect();
     // Saved first: a terminal that is gone must not cost the result.
@@ -68,8 +56,11 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
 }
 
 /// A fault that never comes would make a run that says nothing.
-fn check_faults(asked: &cli::Probe, until: Until) -> Result<()> {
-    let Until::Time(end) = until else { return Ok(()) };
+fn check_faults(asked: &cli::Probe) -> Result<()> {
+    if asked.requests.is_some() {
+        return Ok(());
+    }
+    let end = asked.duration.unwrap_or(DURATION);
     for fault in &asked.faults {
         ensure!(
             fault.last() < end,
@@ -100,7 +91,7 @@ fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
 /// Starts a server, or finds one that runs; asks it while faults are done to it, and stops it.
 fn probe(
     spec: &Spec,
-    load: &Load,
+    connections: u64,
     asked: &cli::Probe,
     cpus: usize,
 ) -> Result<(ProbeBody, Vec<Warning>)> {
@@ -109,31 +100,38 @@ fn probe(
     let signals = signals_for(spec, &asked.signals, &asked.faults)?;
     let mut server = Server::start(spec, &[])?;
     server.signals = signals;
-    let url = server.url(path);
-    let mut target = Target::of(&server, path, load.keep_alive, asked.timeout);
-    if let Some(text) = &asked.expect {
-        target.expect = Some(text.clone().into_bytes());
-    }
-    let described = ProbeLoad::of(url, load, &target);
+    let of_server = Load::of(&server, path);
+    let load = Load {
+        connections,
+        rate: asked.rate,
+        arrivals: asked.rate.map(|_| asked.arrivals),
+        seed: asked.random.seed,
+        keep_alive: asked.keep_alive,
+        seconds: asked.duration.unwrap_or(DURATION).as_secs_f64(),
+        requests: asked.requests,
+        timeout_ms: asked.timeout.as_millis() as u64,
+        expect: asked.expect.clone().or(of_server.expect),
+        url: of_server.url,
+    };
     let service = Service::of(spec, &[], path, server.worker_pids().len(), cpus);
     let before = server.requests();
 
-    let bar = match load.until {
-        Until::Time(time) => progress::asking(&name, time),
-        Until::Requests(number) => progress::requests(&name, number),
+    let bar = match load.requests {
+        None => progress::asking(&name, Duration::from_secs_f64(load.seconds)),
+        Some(number) => progress::requests(&name, number),
     };
-    let run = run_with_faults(&mut server, target, load, &asked.faults, |counters, elapsed| {
-        match load.until {
-            Until::Time(_) => bar.show(elapsed),
-            Until::Requests(_) => bar.show_requests(counters.attempted),
+    let run = run_with_faults(&mut server, &load, &asked.faults, |counters, elapsed| {
+        match load.requests {
+            None => bar.show(elapsed),
+            Some(_) => bar.show_requests(counters.attempted),
         }
     });
     let FaultRun { counters, faults, ended_the_server, warnings } = run?;
     bar.finish();
-    let how = server.end()?;
+    let how = server.stop()?;
     let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
 
-    let mut found = figures(&counters, answered, load);
+    let mut found = figures(&counters, answered, &load);
     found.extend(warnings);
     if spec.is_debug_build() {
         found.push(Warning::DebugBuild);
@@ -149,7 +147,7 @@ fn probe(
     let body = ProbeBody {
         answered_by_server: answered,
         faults,
-        ..ProbeBody::of(name, described, &counters, service)?
+        ..ProbeBody::of(name, load, &counters, service)?
     };
     Ok((body, found))
 }
@@ -199,20 +197,19 @@ mod tests {
 
     #[test]
     fn a_fault_after_the_end_is_refused_and_so_is_the_last_of_several() {
-        let until = Until::Time(Duration::from_secs(5));
         for (line, fits) in [
             ("--fault reload@4999ms", true),
             ("--fault reload@5s", false),
             ("--fault reload@1s*9/400ms", true),
             ("--fault reload@1s*11/400ms", false),
         ] {
-            let checked = check_faults(&asked(line), until);
+            let checked = check_faults(&asked(line));
             assert_eq!(checked.is_ok(), fits, "{line}");
             if let Err(refusal) = checked {
                 assert!(refusal.to_string().contains("after the end of the run (5s)"));
             }
         }
-        assert!(check_faults(&asked("--fault reload@9s"), Until::Requests(5)).is_ok());
+        assert!(check_faults(&asked("--fault reload@9s --requests 5")).is_ok());
     }
 
     #[test]
@@ -228,13 +225,7 @@ mod tests {
     #[test]
     fn the_servers_count_may_exceed_the_good_answers_by_those_that_were_lost() {
         let mut counters = Counters::new().unwrap();
-        let load = Load {
-            connections: 1,
-            rate: None,
-            arrivals: Arrivals::Even,
-            keep_alive: false,
-            until: Until::Requests(4),
-        };
+        let load = Load::default();
         for outcome in [Outcome::Ok, Outcome::Ok, Outcome::Ok, Outcome::Reset] {
             counters.count(outcome, Duration::ZERO, Duration::ZERO);
         }

@@ -1,11 +1,13 @@
 //! One result of `probe`: what became of every request, second by second, and what faults cost.
 
 use crate::documents::{LATENCY, connections, context};
-use crate::probe::drive::AFTER_REFUSAL;
-use crate::probe::record::{FaultRecord, ProbeRecord as Probe};
+use crate::probe::fault::FaultRecord;
+use crate::probe::record::ProbeRecord as Probe;
+use crate::probe::run::AFTER_REFUSAL;
 use crate::probe::timeline::Bucket;
 use crate::report::format::{count, microseconds};
 use crate::report::model::{Axis, Block, Cell, Document, Field, Picture, Series, Table, Unit};
+use crate::server::signals::Action;
 use crate::statistics::mean;
 
 /// Buckets in a line of the timeline: a second, in a run that is not too long.
@@ -151,7 +153,7 @@ fn picture(record: &Probe) -> Picture {
     }
     let spans = record.faults.iter().map(|fault| {
         let at = fault.at_ms as f64 / 1e3;
-        (at, at, fault.what.clone())
+        (at, at, fault.what.to_string())
     });
     Picture::Lines {
         title: "Requests in each 100 ms".into(),
@@ -225,11 +227,11 @@ fn digit(lost: u64) -> char {
 
 /// What was done within a line, each with its time, or with its number where it is too much.
 fn marks<'a>(faults: impl Iterator<Item = &'a FaultRecord>) -> String {
-    let mut kinds: Vec<(&str, u64, u32)> = Vec::new();
+    let mut kinds: Vec<(Action, u64, u32)> = Vec::new();
     for fault in faults {
         match kinds.iter_mut().find(|(what, ..)| *what == fault.what) {
             Some((.., number)) => *number += 1,
-            None => kinds.push((&fault.what, fault.at_ms, 1)),
+            None => kinds.push((fault.what, fault.at_ms, 1)),
         }
     }
     let marks = kinds.into_iter().map(|(what, at_ms, number)| {

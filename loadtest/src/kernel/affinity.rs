@@ -15,9 +15,7 @@ pub struct Cores {
 
 impl Cores {
     /// Halves the cores that this program may use; of an odd number the server gets one more.
-    ///
-    /// # Errors
-    /// On a single core.
+    /// Fails on a single core.
     pub fn halve() -> Result<Self> {
         Self::halve_these(&own()?)
     }
@@ -62,9 +60,7 @@ pub fn on<T>(cores: Option<&[usize]>, action: impl FnOnce() -> Result<T>) -> Res
 }
 
 /// The cores that the calling thread may use.
-///
-/// # Errors
-/// When the kernel does not say.
+/// Fails when the kernel does not say.
 pub fn own() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which cores there are")?;
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())

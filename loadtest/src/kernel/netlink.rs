@@ -15,9 +15,7 @@ use netlink_sys::{Socket, SocketAddr};
 ///
 /// `flags` is `NLM_F_DUMP` for a question with many answers, `NLM_F_ACK` for an order: with neither
 /// the kernel would say nothing at the end, and this would wait for ever.
-///
-/// # Errors
-/// When the kernel refuses, with its `io::Error` inside.
+/// Fails when the kernel refuses, with its `io::Error` inside.
 pub fn ask<Message>(protocol: isize, flags: u16, question: Message) -> Result<Vec<Message>>
 where
     Message: NetlinkSerializable + NetlinkDeserializable + Debug,
@@ -41,7 +39,10 @@ where
             match NetlinkMessage::<Message>::deserialize(rest)?.payload {
                 NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                 NetlinkPayload::Done(done) if done.code == 0 => return Ok(answers),
-                NetlinkPayload::Done(done) => return Err(refusal(done.code).into()),
+                // The end of a dump that failed carries the error as a negative number.
+                NetlinkPayload::Done(done) => {
+                    return Err(io::Error::from_raw_os_error(-done.code).into());
+                }
                 NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
                 NetlinkPayload::Error(error) => return Err(error.to_io().into()),
                 other => bail!("the kernel gave an answer of another kind: {other:?}"),
@@ -50,9 +51,4 @@ where
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
     }
-}
-
-/// The end of a dump that failed carries the error as a negative number.
-fn refusal(code: i32) -> io::Error {
-    io::Error::from_raw_os_error(-code)
 }

@@ -4,12 +4,11 @@
 //! do so where others work. A namespace belongs to a thread; the threads and programs it starts
 //! inherit it, and the kernel removes it with the last of them.
 
-use std::any::Any;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
@@ -30,8 +29,7 @@ const LOOPBACK: u32 = 1;
 /// `/proc/thread-self/net` is that of the caller.
 ///
 /// # Errors
-/// When there can be no such namespace, a sysctl cannot be set, or the action
-/// fails or panics.
+/// When there can be no such namespace, a sysctl cannot be set, or the action fails or panics.
 pub fn within<T: Send>(
     sysctls: &[(&str, &str)],
     action: impl FnOnce() -> Result<T> + Send,
@@ -48,7 +46,7 @@ pub fn within<T: Send>(
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("namespace".into());
         let thread = thread.spawn_scoped(scope, enter_and_act).context("cannot start a thread")?;
-        thread.join().unwrap_or_else(|panic| Err(anyhow!("panic: {}", words_of(&*panic))))
+        thread.join().unwrap_or_else(|_| bail!("the thread in the network namespace panicked"))
     })
 }
 
@@ -73,12 +71,6 @@ fn set(path: &str, value: &str) -> Result<()> {
     let file = OpenOptions::new().write(true).open(format!("/proc/sys/{path}"));
     file.and_then(|mut file| file.write_all(value.as_bytes()))
         .with_context(|| format!("cannot set the sysctl {path} to {value} in a network namespace"))
-}
-
-/// What a panic said; `panic!` leaves one of these two types.
-fn words_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason".into())
 }
 
 #[cfg(test)]
@@ -132,13 +124,12 @@ mod tests {
         if let Err(reason) = available() {
             return crate::skip_test(&reason);
         }
-        let failure = within(&[], || Err::<(), _>(anyhow!("no luck")));
-        assert_eq!(failure.unwrap_err().to_string(), "no luck");
-        let panics = within(&[], || -> Result<()> { panic!("number {}", 7) });
-        assert_eq!(panics.unwrap_err().to_string(), "panic: number 7");
-        let refusal = within(&[("net/ipv4/tcp_magic", "1")], || Ok(()));
-        let refusal = format!("{:#}", refusal.unwrap_err());
-        assert!(refusal.contains("net/ipv4/tcp_magic"), "{refusal}");
-        assert!(refusal.contains("No such file"), "{refusal}");
+        let refusal = |sysctls: &[_], action: fn() -> Result<()>| {
+            format!("{:#}", within(sysctls, action).unwrap_err())
+        };
+        assert_eq!(refusal(&[], || bail!("no luck")), "no luck");
+        assert!(refusal(&[], || panic!("as is tested here")).contains("panicked"));
+        let refusal = refusal(&[("net/ipv4/tcp_magic", "1")], || Ok(()));
+        assert!(refusal.contains("net/ipv4/tcp_magic") && refusal.contains("No such file"));
     }
 }

@@ -25,9 +25,7 @@ pub struct TcpCounters {
 
 impl TcpCounters {
     /// Reads them, in the network namespace of the calling thread.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or does not have them.
+    /// Fails when the file cannot be read, or does not have them.
     pub fn now() -> Result<Self> {
         // Not /proc/net, which is the namespace of the process's first thread.
         let path = "/proc/thread-self/net/netstat";
@@ -69,39 +67,24 @@ impl TcpCounters {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind::TimedOut;
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::TcpStream;
     use std::time::Duration;
-
-    use socket2::{Domain, Socket, Type};
 
     use super::*;
     use crate::kernel::netns;
+    use crate::kernel::sock_diag::tests::{LOOPBACK, listen};
 
     #[test]
     fn counters_are_found_by_name_and_what_only_one_reading_has_is_not_counted() {
         let text = "TcpExt: SyncookiesSent ListenDrops TCPMigrateReqSuccess ListenOverflows\n\
                     TcpExt: 1 22 333 4444\nIpExt: InNoRoutes ListenDrops\nIpExt: 5 6\n";
         let found = TcpCounters::parse(text).unwrap();
-        let expected = TcpCounters {
-            listen_overflows: 4444,
-            listen_drops: 22,
-            migrate_success: Some(333),
-            migrate_failure: None,
+        let counters = |listen_overflows, listen_drops, migrate_success, migrate_failure| {
+            TcpCounters { listen_overflows, listen_drops, migrate_success, migrate_failure }
         };
-        assert_eq!(found, expected);
-        let earlier = TcpCounters {
-            listen_overflows: 4440,
-            migrate_failure: Some(1),
-            migrate_success: Some(300),
-            ..found
-        };
-        let difference = TcpCounters {
-            listen_overflows: 4,
-            listen_drops: 0,
-            migrate_success: Some(33),
-            migrate_failure: None,
-        };
-        assert_eq!(found.since(&earlier), difference);
+        assert_eq!(found, counters(4444, 22, Some(333), None));
+        let earlier = counters(4440, 22, Some(300), Some(1));
+        assert_eq!(found.since(&earlier), counters(4, 0, Some(33), None));
         assert_eq!(earlier.since(&found).migrate_failure, None);
     }
 
@@ -125,7 +108,7 @@ mod tests {
         }
         let counted = netns::within(&[("net/ipv4/tcp_syncookies", "0")], || {
             let before = TcpCounters::now()?;
-            let listener = listen_together(0, 1)?;
+            let listener = listen(LOOPBACK, 0, 1);
             let address = listener.local_addr()?;
             // A queue of 1 takes 2; the third connection is not answered.
             let _queued = [TcpStream::connect(address)?, TcpStream::connect(address)?];
@@ -140,11 +123,11 @@ mod tests {
         // What waits for a closed socket is migrated if the sysctl says so.
         for (sysctl, expected) in [("0", (Some(0), Some(0))), ("1", (Some(3), Some(0)))] {
             let counted = netns::within(&[("net/ipv4/tcp_migrate_req", sysctl)], || {
-                let closing = listen_together(0, 8)?;
+                let closing = listen(LOOPBACK, 0, 8);
                 let address = closing.local_addr()?;
                 let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
                 // Later than the clients, so that all of them wait for the other one.
-                let _staying = listen_together(address.port(), 8)?;
+                let _staying = listen(LOOPBACK, address.port(), 8);
                 let before = TcpCounters::now()?;
                 drop(closing);
                 Ok(TcpCounters::now()?.since(&before))
@@ -152,14 +135,5 @@ mod tests {
             let counted = counted.unwrap();
             assert_eq!((counted.migrate_success, counted.migrate_failure), expected);
         }
-    }
-
-    /// A listening socket that shares its port.
-    fn listen_together(port: u16, backlog: i32) -> Result<TcpListener> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
-        socket.listen(backlog)?;
-        Ok(socket.into())
     }
 }

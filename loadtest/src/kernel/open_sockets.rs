@@ -27,9 +27,7 @@ pub struct OpenSockets {
 
 impl OpenSockets {
     /// Looks into `/proc/PID/fd`.
-    ///
-    /// # Errors
-    /// When the process has ended, or this one may not look into it.
+    /// Fails when the process has ended, or this one may not look into it.
     pub fn of(pid: u32) -> ProcResult<Self> {
         let process = Process::new(pid as i32)?;
         let (mut sockets, mut epolls) = (Vec::new(), Vec::new());

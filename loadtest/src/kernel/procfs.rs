@@ -39,7 +39,8 @@ pub struct ContextSwitches {
 pub struct Usage {
     /// CPU time as `/proc/PID/stat` has it, to a clock tick (10 ms) each.
     pub cpu: CpuSeconds,
-    /// CPU time of its threads as `schedstat` has it, to the nanosecond, but user and system in one.
+    /// CPU time of its threads as `schedstat` has it, to the nanosecond, but user and system in one;
+    /// 0 where the kernel does not count it.
     pub cpu_nanoseconds: u64,
     /// Time that its threads were ready to run and waited for a core, as `schedstat` has it.
     pub wait_nanoseconds: u64,
@@ -49,9 +50,7 @@ pub struct Usage {
 
 impl Usage {
     /// Reads the counters.
-    ///
-    /// # Errors
-    /// When there is no such process.
+    /// Fails when there is no such process.
     pub fn of(pid: u32) -> Result<Self> {
         Self::read(pid).with_context(|| format!("cannot read the counters of process {pid}"))
     }
@@ -85,23 +84,17 @@ impl Usage {
         }
     }
 
-    /// Whether this kernel has counted run queue waits for it.
-    pub fn has_schedstat(&self) -> bool {
-        self.cpu_nanoseconds > 0
-    }
-
     /// What was added since an earlier reading of the same process.
     pub fn since(&self, earlier: &Self) -> Self {
+        let seconds = |of: fn(&Self) -> f64| (of(self) - of(earlier)).max(0.0);
+        let count = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
         Self {
-            cpu: CpuSeconds {
-                user: (self.cpu.user - earlier.cpu.user).max(0.0),
-                system: (self.cpu.system - earlier.cpu.system).max(0.0),
-            },
-            cpu_nanoseconds: self.cpu_nanoseconds.saturating_sub(earlier.cpu_nanoseconds),
-            wait_nanoseconds: self.wait_nanoseconds.saturating_sub(earlier.wait_nanoseconds),
+            cpu: CpuSeconds { user: seconds(|u| u.cpu.user), system: seconds(|u| u.cpu.system) },
+            cpu_nanoseconds: count(|u| u.cpu_nanoseconds),
+            wait_nanoseconds: count(|u| u.wait_nanoseconds),
             switches: ContextSwitches {
-                voluntary: self.switches.voluntary.saturating_sub(earlier.switches.voluntary),
-                involuntary: self.switches.involuntary.saturating_sub(earlier.switches.involuntary),
+                voluntary: count(|u| u.switches.voluntary),
+                involuntary: count(|u| u.switches.involuntary),
             },
         }
     }
@@ -123,56 +116,46 @@ pub fn own_cpu() -> Duration {
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
-/// One process that runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A process that runs; one that is dead and waits to be reaped does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the names say it
-pub struct Relative {
+pub struct Running {
     pub pid: u32,
     pub parent: u32,
     /// In clock ticks since the boot: an id alone is given to others later.
     pub started: u64,
 }
 
-/// A process, its descendants, and what else is in the process group that it leads, by process id:
-/// those that run, dead ones that wait to be reaped left out.
-///
-/// # Errors
-/// When /proc cannot be read.
-pub fn family(root: u32) -> Result<Vec<Relative>> {
+impl Running {
+    /// The process of this id.
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::from_stat(&Process::new(pid as i32).ok()?.stat().ok()?)
+    }
+
+    fn from_stat(stat: &Stat) -> Option<Self> {
+        let (pid, parent) = (stat.pid as u32, stat.ppid as u32);
+        (stat.state != 'Z').then_some(Self { pid, parent, started: stat.starttime })
+    }
+
+    /// Whether it still runs, and not a later one with its id.
+    pub fn runs(&self) -> bool {
+        Self::of(self.pid).is_some_and(|now| now.started == self.started)
+    }
+}
+
+/// A process, its descendants, and what else is in the process group that it leads, by process id.
+/// Fails when /proc cannot be read.
+pub fn family(root: u32) -> Result<Vec<Running>> {
     let all = all_processes().context("cannot read /proc")?.flatten();
     // Processes come and go while we look.
     let all: BTreeMap<i32, Stat> =
         all.filter_map(|process| Some((process.pid, process.stat().ok()?))).collect();
     let root = root as i32;
-    let belongs = |stat: &Stat| {
-        let mut ancestors = std::iter::successors(Some(stat), |stat| all.get(&stat.ppid));
+    let belongs = |stat: &&Stat| {
+        let mut ancestors = std::iter::successors(Some(*stat), |stat| all.get(&stat.ppid));
         stat.pgrp == root || ancestors.any(|stat| stat.pid == root)
     };
-    let relatives = all.values().filter(|stat| stat.state != 'Z' && belongs(stat));
-    Ok(relatives
-        .map(|stat| Relative {
-            pid: stat.pid as u32,
-            parent: stat.ppid as u32,
-            started: stat.starttime,
-        })
-        .collect())
-}
-
-/// When a process that runs was started, in clock ticks since the boot.
-pub fn started(pid: u32) -> Option<u64> {
-    let stat = Process::new(pid as i32).ok()?.stat().ok()?;
-    (stat.state != 'Z').then_some(stat.starttime)
-}
-
-/// Whether the process that was started then still runs. One that is dead and waits to be reaped, by
-/// somebody who may never do so, does not.
-pub fn runs(pid: u32, started: u64) -> bool {
-    self::started(pid) == Some(started)
-}
-
-/// The process's parent.
-pub fn parent(pid: u32) -> Option<u32> {
-    Some(Process::new(pid as i32).ok()?.stat().ok()?.ppid as u32)
+    Ok(all.values().filter(belongs).filter_map(Running::from_stat).collect())
 }
 
 #[cfg(test)]
@@ -198,10 +181,6 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_process_that_is_not_there_is_named() {
         let refusal = Usage::of(u32::MAX / 2).unwrap_err().to_string();
         assert!(refusal.contains(&(u32::MAX / 2).to_string()));
     }
@@ -210,32 +189,29 @@ mod tests {
     fn a_child_belongs_to_its_parent_as_long_as_it_runs() {
         let own = std::process::id();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let started = started(child.id()).unwrap();
-        let expected = Relative { pid: child.id(), parent: own, started };
-        assert!(family(own).unwrap().contains(&expected));
-        assert_eq!(family(child.id()).unwrap(), [expected]);
-        assert!(runs(child.id(), started) && !runs(child.id(), started + 1));
+        let running = Running::of(child.id()).unwrap();
+        assert_eq!((running.pid, running.parent), (child.id(), own));
+        assert!(family(own).unwrap().contains(&running));
+        assert_eq!(family(child.id()).unwrap(), [running]);
+        assert!(running.runs() && !Running { started: running.started + 1, ..running }.runs());
 
         child.kill().unwrap();
         let begin = Instant::now();
-        while runs(child.id(), started) {
+        while running.runs() {
             assert!(begin.elapsed() < Duration::from_secs(20));
         }
-        assert!(
-            !family(own).unwrap().contains(&expected),
-            "it is dead, and nobody has reaped it yet"
-        );
+        let is_left = family(own).unwrap().contains(&running);
+        assert!(!is_left, "it is dead, and nobody has reaped it yet");
         child.wait().unwrap();
-        assert!(!runs(child.id(), started));
+        assert!(!running.runs());
     }
 
     #[test]
     fn processes_that_were_started_by_those_it_started_belong_to_it() {
         let mut child = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
-        let is_grandchild = |relative: &Relative| relative.parent == child.id();
         let grandchild = loop {
-            if let Some(found) = family(std::process::id()).unwrap().into_iter().find(is_grandchild)
-            {
+            let mut all = family(std::process::id()).unwrap().into_iter();
+            if let Some(found) = all.find(|process| process.parent == child.id()) {
                 break found;
             }
         };

@@ -89,7 +89,7 @@ fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
@@ -103,8 +103,8 @@ mod tests {
         fstat(socket).unwrap().st_ino
     }
 
-    /// A listening socket with this backlog.
-    fn listen(address: IpAddr, port: u16, backlog: i32) -> TcpListener {
+    /// A listening socket with this backlog, which shares its port.
+    pub fn listen(address: IpAddr, port: u16, backlog: i32) -> TcpListener {
         let address = SocketAddr::new(address, port);
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_reuse_port(true).unwrap();
@@ -116,30 +116,22 @@ mod tests {
         socket.into()
     }
 
-    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn connections_that_nobody_accepts_are_counted_as_queued() {
         let listener = listen(LOOPBACK, 0, 7);
         let address = listener.local_addr().unwrap();
-        let mut expected = Listener {
-            address,
-            inode: inode(&listener),
-            uid: getuid().as_raw(),
-            queued: 0,
-            backlog: 7,
-        };
-        assert_eq!(listeners(address.port()).unwrap(), [expected.clone()]);
+        let (inode_of_it, uid) = (inode(&listener), getuid().as_raw());
+        let with = |queued| [Listener { address, inode: inode_of_it, uid, queued, backlog: 7 }];
+        assert_eq!(listeners(address.port()).unwrap(), with(0));
 
         let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
-        expected.queued = 3;
-        assert_eq!(listeners(address.port()).unwrap(), [expected.clone()]);
-
+        assert_eq!(listeners(address.port()).unwrap(), with(3));
         assert!(connections(address.port()).unwrap().is_empty());
 
         let (accepted, _) = listener.accept().unwrap();
-        expected.queued = 2;
-        assert_eq!(listeners(address.port()).unwrap(), [expected]);
+        assert_eq!(listeners(address.port()).unwrap(), with(2));
         assert_eq!(connections(address.port()).unwrap(), [inode(&accepted)].into());
 
         drop(listener);

@@ -108,7 +108,7 @@ pub fn available(policies: &[Policy]) -> Result<(Vec<Policy>, Vec<Missing>)> {
     let (mut present, mut missing) = (Vec::new(), Vec::new());
     for &(name, server) in policies {
         match start(server) {
-            Ok(started) => {
+            Ok(mut started) => {
                 started.stop()?;
                 present.push((name, server));
             }

@@ -11,11 +11,10 @@ use crate::lab::context::start;
 use crate::lab::queues::Queues;
 use crate::measure::comparison::Slice;
 use crate::probe::arrivals::Arrivals;
-use crate::probe::drive::{Load, Until};
 use crate::probe::fault::Fault;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
-use crate::probe::record::{ProbeBody, ProbeLoad};
-use crate::probe::target::Target;
+use crate::probe::load::Load;
+use crate::probe::record::ProbeBody;
 use crate::server::Server;
 use crate::statistics::latency::{Latency, merged};
 
@@ -113,22 +112,23 @@ pub fn probe(
 ) -> Result<ProbeBody> {
     let parsed = asked.faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
     let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
-    let target = Target::of(server, asked.path, asked.keep_alive, asked.answer_within);
     let load = Load {
         connections: asked.clients,
         rate: asked.rate,
-        arrivals: Arrivals::Even,
+        arrivals: asked.rate.map(|_| Arrivals::Even),
         keep_alive: asked.keep_alive,
-        until: Until::Time(asked.time),
+        seconds: asked.time.as_secs_f64(),
+        timeout_ms: asked.answer_within.as_millis() as u64,
+        ..Load::of(server, asked.path)
     };
     let FaultRun { counters, faults: impact, warnings, .. } =
-        run_with_faults(server, target, &load, &faults, |_, elapsed| look(elapsed))?;
+        run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
     if let Some(warning) = warnings.first() {
         anyhow::bail!("{warning}");
     }
     ensure!(counters.attempted > 0, "nothing was asked");
-    let probed = ProbeBody::of(server.name().into(), ProbeLoad::default(), &counters, None)?;
+    let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None)?;
     Ok(ProbeBody { faults: impact, ..probed })
 }
 

@@ -14,10 +14,9 @@ use crate::interrupt;
 use crate::kernel::netstat::TcpCounters;
 use crate::lab::context::start;
 use crate::lab::probing::{PROBING, Probing, probe};
-use crate::probe::arrivals::Arrivals;
-use crate::probe::drive::{self, Load, Until};
+use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
-use crate::probe::target::Target;
+use crate::probe::run::run;
 use crate::server::Server;
 
 /// How long an answer may take.
@@ -74,21 +73,16 @@ pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
     let address = first.address();
     let joining = format!("{server} --join --port {}", address.port());
     let before = TcpCounters::now()?;
+    let load = Load { connections: PROBING.clients, ..Load::of(&first, "/") };
     let begin = Instant::now();
     let over = AtomicBool::new(false);
     let ask = || -> Result<Outcomes> {
         let mut outcomes = Outcomes::default();
         while !over.load(Relaxed) {
             interrupt::check()?;
-            let target = Target::new(address, &address.to_string(), "/", false, PATIENCE);
-            let load = Load {
-                connections: PROBING.clients,
-                rate: None,
-                arrivals: Arrivals::Even,
-                keep_alive: false,
-                until: Until::Time(begin.elapsed() + STRETCH),
-            };
-            outcomes = outcomes.plus(&drive::run(target, &load, begin, |_, _| {})?.outcomes);
+            let seconds = (begin.elapsed() + STRETCH).as_secs_f64();
+            let load = Load { seconds, ..load.clone() };
+            outcomes += run(address, &load, begin, |_, _| {})?.unbroken()?.outcomes;
         }
         Ok(outcomes)
     };
@@ -100,7 +94,8 @@ pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
         });
         (ask(), replacing.join())
     });
-    let (seen, last) = done.map_err(|_| anyhow!("the thread that replaces servers panicked"))??;
+    let (seen, mut last) =
+        done.map_err(|_| anyhow!("the thread that replaces servers panicked"))??;
     let outcomes = asked?;
     last.stop()?;
     seen.row(reloads, outcomes, &before)

@@ -38,9 +38,7 @@ pub struct Load {
 
 impl Load {
     /// Checks what no single option shows.
-    ///
-    /// # Errors
-    /// With fewer connections than threads, which wrk refuses: every thread needs one.
+    /// Fails with fewer connections than threads, which wrk refuses: every thread needs one.
     pub fn check(&self) -> Result<()> {
         ensure!(
             self.connections >= self.threads,

@@ -69,9 +69,7 @@ pub struct Moment {
 
 impl Wrk {
     /// Finds wrk on the PATH.
-    ///
-    /// # Errors
-    /// When it is missing, or what is there is something else.
+    /// Fails when it is missing, or what is there is something else.
     pub fn find() -> Result<Self> {
         // It prints its version and its usage, and exits with 1.
         let output = match Command::new("wrk").arg("-v").output() {
@@ -320,16 +318,17 @@ pub mod tests {
     }
 
     /// Answers every connection's requests until the client goes; one thread per connection. Counts
-    /// the requests for `/rare`, and all.
-    fn serve_hello() -> (String, Arc<[AtomicU64; 2]>) {
+    /// the requests for `/rare`, all of them, and the connections.
+    pub fn serve_hello() -> (String, Arc<[AtomicU64; 3]>) {
         use std::io::Read;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let counts = Arc::new([const { AtomicU64::new(0) }; 2]);
+        let counts = Arc::new([const { AtomicU64::new(0) }; 3]);
         let given = counts.clone();
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let counts = counts.clone();
+                counts[2].fetch_add(1, Relaxed);
                 thread::spawn(move || {
                     let mut buffer = [0; 4096];
                     while let Ok(read @ 1..) = stream.read(&mut buffer) {

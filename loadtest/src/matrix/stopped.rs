@@ -13,11 +13,9 @@ use crate::matrix::record::{Column, Figure, Kind, MatrixBody};
 use crate::matrix::workloads::Workload;
 use crate::measure::runner::interleave;
 use crate::measure::store::{Header, Store};
-use crate::probe::arrivals::Arrivals;
-use crate::probe::drive::{self, Until};
 use crate::probe::fault::Fault;
 use crate::probe::fault_run::run_with_faults;
-use crate::probe::target::Target;
+use crate::probe::load::Load;
 use crate::record::Body;
 use crate::report::progress;
 use crate::server::{Server, Spec};
@@ -111,19 +109,18 @@ fn figures(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
 /// happens, none stays stopped.
 fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -> Result<Stopped> {
     let mut server = Server::start(&Spec::parse(server)?, &[])?;
-    let target = Target::of(&server, "/", workload.keep_alive, ANSWER_WITHIN);
-    let load = drive::Load {
+    let load = Load {
         connections: workload.connections,
-        rate: None,
-        arrivals: Arrivals::Even,
         keep_alive: workload.keep_alive,
-        until: Until::Time(END_AT),
+        seconds: END_AT.as_secs_f64(),
+        timeout_ms: ANSWER_WITHIN.as_millis() as u64,
+        ..Load::of(&server, "/")
     };
     let fault = |name: &str, at: Duration| -> Result<Fault> {
         format!("{name}@{}ms", at.as_millis()).parse().map_err(anyhow::Error::msg)
     };
     let faults = [fault("stop-worker", STOP_AT)?, fault("kill-worker", KILL_AT)?];
-    let run = run_with_faults(&mut server, target, &load, &faults, |_, elapsed| show(elapsed))?;
+    let run = run_with_faults(&mut server, &load, &faults, |_, elapsed| show(elapsed))?;
     interrupt::check()?;
     if let Some(failed @ Warning::ProberFailed { .. }) = run.warnings.first() {
         bail!("{failed}");

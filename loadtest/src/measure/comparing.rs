@@ -15,8 +15,8 @@ use crate::measure::slice::Visited;
 use crate::measure::store::Store;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Until};
 use crate::probe::ideal::Service;
+use crate::probe::load as probe;
 use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::warnings::Warning;
@@ -187,29 +187,24 @@ impl Comparing {
     }
 
     /// Has the prober ask it, on the cores of the client if it has its own.
-    fn probe(
-        &mut self,
-        place: usize,
-        connections: u64,
-        rate: Option<u64>,
-        arrivals: Arrivals,
-        time: Duration,
-    ) -> Result<Counters> {
+    fn probe(&mut self, place: usize, load: probe::Load) -> Result<Counters> {
         let Subject { path, keep_alive, .. } = self.body.subjects[place].clone();
-        let until = Until::Time(time);
-        let load = drive::Load { connections, rate, arrivals, keep_alive, until };
         let (pinned, expect) = (self.body.plan.pinned.clone(), self.expect.clone());
         let visited = self.up(place)?;
         affinity::on(pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            visited.probe(&path, expect.as_deref(), &load)
+            visited.probe(&path, expect.as_deref(), probe::Load { keep_alive, ..load })
         })
     }
 
     /// What it serves to so many clients of the prober, each of which waits for its answer, in
     /// requests/s.
     fn closed_loop(&mut self, place: usize) -> Result<f64> {
-        let connections = self.body.plan.connections_opened;
-        let counters = self.probe(place, connections, None, Arrivals::Even, CLOSED_LOOP)?;
+        let load = probe::Load {
+            connections: self.body.plan.connections_opened,
+            seconds: CLOSED_LOOP.as_secs_f64(),
+            ..probe::Load::default()
+        };
+        let counters = self.probe(place, load)?;
         ensure!(
             counters.outcomes.ok > 0,
             "it gave the prober no good answer{}",
@@ -225,9 +220,16 @@ impl Comparing {
         rate: u64,
         time: Duration,
     ) -> Result<RateSlice> {
-        // In a round, the same arrivals for all.
-        let arrivals = Arrivals::Poisson { seed: self.body.plan.seed.wrapping_add(round.into()) };
-        let counters = self.probe(place, MOST_UNDER_WAY, Some(rate), arrivals, time)?;
+        let load = probe::Load {
+            connections: MOST_UNDER_WAY,
+            rate: Some(rate),
+            arrivals: Some(Arrivals::Poisson),
+            // In a round, the same arrivals for all.
+            seed: self.body.plan.seed.wrapping_add(round.into()),
+            seconds: time.as_secs_f64(),
+            ..probe::Load::default()
+        };
+        let counters = self.probe(place, load)?;
         let Self { body: CompareBody { plan, subjects, .. }, servers, extra, .. } = self;
         let cpus = plan.pinned.as_ref().map_or_else(environment::cores, |p| p.server.len());
         let Subject { path, workers, .. } = &subjects[place];

@@ -49,7 +49,7 @@ pub fn of_bench(
     mean_us: f64,
     cores: usize,
 ) -> Vec<Warning> {
-    let mut found = of_errors(slice.errors.clone(), load);
+    let mut found = of_errors(slice.errors, load);
     let (threads, keep_alive) = (load.threads, load.keep_alive);
     let idle = workers.iter().filter(|worker| worker.requests == Some(0)).count();
     if idle > 0 {
@@ -80,7 +80,7 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
     let (mut errors, mut own, mut all) = (Errors::default(), 0.0, 0.0);
     for subject in &comparison.subjects {
         let Some(summary) = &subject.summary else { continue };
-        errors += summary.errors.clone();
+        errors += summary.errors;
         own += subject.slices.iter().map(|slice| slice.own_cpu_seconds).sum::<f64>();
         all += subject.slices.iter().map(|slice| slice.seconds).sum::<f64>();
         found.extend(littles_law(

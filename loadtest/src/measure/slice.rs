@@ -12,8 +12,8 @@ use crate::load::wrk::{Moment, Wrk};
 use crate::measure::comparison::{Slice, Worker};
 use crate::measure::cross_check::check_count;
 use crate::probe::counters::Counters;
-use crate::probe::drive;
-use crate::probe::target::Target;
+use crate::probe::load as probe;
+use crate::probe::run::run;
 use crate::server::telemetry::WorkerUsage;
 use crate::server::{Readings, Server};
 use crate::statistics::latency::Distribution;
@@ -125,7 +125,7 @@ impl Visited {
             seconds,
             requests: measured.requests,
             requests_per_second: measured.requests as f64 / seconds,
-            errors: measured.errors.clone(),
+            errors: measured.errors,
             server_cpu_seconds: visible.then_some(0.0),
             server_wait_seconds: visible.then_some(0.0),
             server_switches: visible.then_some(0),
@@ -165,25 +165,28 @@ impl Visited {
         &mut self,
         path: &str,
         expect: Option<&str>,
-        load: &drive::Load,
+        load: probe::Load,
     ) -> Result<Counters> {
         let servers = &mut self.servers;
         servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
         let before = read(servers)?;
-        let mut target = Target::of(&servers[0], path, load.keep_alive, ANSWER_WITHIN);
-        if let Some(text) = expect {
-            target.expect = Some(text.into());
-        }
-        let counters = drive::run(target, load, Instant::now(), |_, _| {});
+        let of_server = probe::Load::of(&servers[0], path);
+        let load = probe::Load {
+            url: of_server.url,
+            expect: expect.map(str::to_owned).or(of_server.expect),
+            timeout_ms: ANSWER_WITHIN.as_millis() as u64,
+            ..load
+        };
+        let counters = run(servers[0].address(), &load, Instant::now(), |_, _| {});
         check_alive(servers, &before)?;
         interrupt::check()?;
-        counters
+        counters?.unbroken()
     }
 
     /// Stops it. Gives what its log says.
     pub fn stop(self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        for server in self.servers {
+        for mut server in self.servers {
             let program = server.name().to_owned();
             warnings.extend(server.warnings());
             if let Ok(Some(how)) = server.stop() {

@@ -44,7 +44,7 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
     let requests: u64 = slices.iter().map(|slice| slice.requests).sum();
     let switches: Option<u64> = slices.iter().map(|slice| slice.server_switches).sum();
     let mut errors = Errors::default();
-    slices.iter().for_each(|slice| errors += slice.errors.clone());
+    slices.iter().for_each(|slice| errors += slice.errors);
     let cost = |of: fn(&Cost) -> f64| median_of(&|slice| slice.cost.as_ref().map(of));
     let cost_per_request = cost(|cost| cost.total);
     let kept = subject.keep_alive.then_some(plan.connections_opened);

@@ -2,7 +2,10 @@
 //!
 //! An answer with neither counts as wrong, since nobody could tell whether it came to its end.
 
+use std::io::{self, ErrorKind};
+
 use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 /// The most that status line and headers may take, and the size or trailer of a chunk.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -13,186 +16,164 @@ const MOST_HEADERS: usize = 64;
 /// So much of something unexpected is quoted.
 const QUOTED: usize = 60;
 
-/// An answer of which a part has come, or nothing yet.
-pub struct Reader<'a> {
-    /// What the body should be, if it matters.
-    expected: Option<&'a [u8]>,
-    /// What has come and was not read yet.
-    bytes: Vec<u8>,
-    part: Part,
-    /// Bytes of the body that were read.
-    length: usize,
+/// What the head says of the rest.
+struct Head {
+    /// The length of the body; `None`: it comes in chunks.
+    length: Option<u64>,
     close: bool,
 }
 
-/// How far an answer has come.
-#[derive(Debug, PartialEq)]
-pub enum Progress {
-    /// More must come.
-    Partial,
-    /// It is whole, and as it should be. `close`: the server will close the connection.
-    Whole { close: bool },
-    /// It is not what it should be, for this reason.
-    Wrong(String),
-}
-
-/// What comes next.
-#[derive(Clone, Copy)]
-enum Part {
-    Head,
-    /// So many bytes of the body, or of one of its chunks.
-    Body {
-        left: u64,
-        chunked: bool,
-    },
-    ChunkSize,
-    /// The line break behind a chunk.
-    ChunkEnd,
-    /// Headers behind the last chunk, up to an empty line.
-    Trailers,
-    End,
-}
-
-impl<'a> Reader<'a> {
-    /// Begins to read an answer whose body should be `expected`, or may be anything.
-    pub fn new(expected: Option<&'a [u8]>) -> Self {
-        Self { expected, bytes: Vec::new(), part: Part::Head, length: 0, close: false }
-    }
-
-    /// Takes what has come.
-    pub fn feed(&mut self, bytes: &[u8]) -> Progress {
-        self.bytes.extend_from_slice(bytes);
-        match self.read() {
-            Ok(true) => Progress::Whole { close: self.close },
-            Ok(false) => Progress::Partial,
-            Err(reason) => Progress::Wrong(reason),
-        }
-    }
-
-    /// Reads as far as it can. Gives whether that was to the end.
-    fn read(&mut self) -> Result<bool, String> {
+/// Reads an answer whose body should be `expected`, or may be anything. Gives whether the server will
+/// close the connection.
+///
+/// # Errors
+/// Of the kind `InvalidData`, with the reason, when it is not what it should be; `UnexpectedEof` when
+/// it ends early.
+pub async fn read(
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
+    expected: Option<&[u8]>,
+) -> io::Result<bool> {
+    let head = until(stream, head).await?;
+    let mut done = 0;
+    if let Some(length) = head.length {
+        body(stream, length, expected, &mut done).await?;
+    } else {
         loop {
-            let next = match self.part {
-                Part::Head => self.head()?,
-                Part::Body { left, chunked } => self.body(left, chunked)?,
-                Part::ChunkSize => match parse_chunk_size(&self.bytes) {
-                    Ok(Status::Complete((used, size))) => {
-                        self.bytes.drain(..used);
-                        let more = Part::Body { left: size, chunked: true };
-                        Some(if size == 0 { Part::Trailers } else { more })
-                    }
-                    Ok(Status::Partial) => None,
-                    Err(_) => return Err("a chunk of it does not begin with its size".into()),
-                },
-                Part::ChunkEnd => match self.line() {
-                    Some(0) => Some(Part::ChunkSize),
-                    None if self.bytes.len() < 2 => None,
-                    _ => return Err("a chunk of it is longer than its size says".into()),
-                },
-                Part::Trailers => match self.line() {
-                    Some(0) => Some(Part::End),
-                    other => other.map(|_| Part::Trailers),
-                },
-                Part::End if !self.bytes.is_empty() => {
-                    return Err(format!("it goes on beyond its end: {}", quote(&self.bytes)));
-                }
-                Part::End => match self.expected {
-                    Some(expected) if self.length < expected.len() => {
-                        return Err(format!(
-                            "its body ends after {} bytes of the expected {}",
-                            self.length,
-                            quote(expected)
-                        ));
-                    }
-                    _ => return Ok(true),
-                },
-            };
-            match next {
-                Some(part) => self.part = part,
-                None if self.bytes.len() > LONGEST_HEAD => {
-                    return Err(format!("its headers do not end within {LONGEST_HEAD} bytes"));
-                }
-                None => return Ok(false),
+            let size = until(stream, |bytes| match parse_chunk_size(bytes) {
+                Ok(Status::Complete(found)) => Ok(Some(found)),
+                Ok(Status::Partial) => Ok(None),
+                Err(_) => wrong("a chunk of it does not begin with its size"),
+            });
+            let size = size.await?;
+            if size == 0 {
+                break;
             }
+            body(stream, size, expected, &mut done).await?;
+            let end = until(stream, |bytes| match bytes {
+                [b'\r', b'\n', ..] => Ok(Some((2, ()))),
+                [] | [_] => Ok(None),
+                _ => wrong("a chunk of it is longer than its size says"),
+            });
+            end.await?;
+        }
+        while until(stream, line).await? > 0 {} // trailers, up to an empty line
+    }
+    if !stream.buffer().is_empty() {
+        return wrong(format!("it goes on beyond its end: {}", quote(stream.buffer())));
+    }
+    match expected {
+        Some(expected) if done < expected.len() => {
+            wrong(format!("its body ends after {done} bytes of the expected {}", quote(expected)))
+        }
+        _ => Ok(head.close),
+    }
+}
+
+/// Reads until `parse` finds a part of the answer in what has come, and how long that part is.
+async fn until<T>(
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
+    parse: impl Fn(&[u8]) -> io::Result<Option<(usize, T)>>,
+) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    loop {
+        let (before, came) = (bytes.len(), come(stream).await?);
+        bytes.extend_from_slice(came);
+        let all = came.len();
+        if let Some((used, found)) = parse(&bytes)? {
+            stream.consume(used - before);
+            return Ok(found);
+        }
+        stream.consume(all);
+        if bytes.len() > LONGEST_HEAD {
+            return wrong(format!("its headers do not end within {LONGEST_HEAD} bytes"));
         }
     }
+}
 
-    /// Reads the head if it is whole, and takes it off.
-    fn head(&mut self) -> Result<Option<Part>, String> {
-        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
-        let mut head = Response::new(&mut headers);
-        let used = match head.parse(&self.bytes) {
-            Ok(Status::Complete(used)) => used,
-            Ok(Status::Partial) => return Ok(None),
-            Err(error) => return Err(format!("{error} in {}", quote(&self.bytes))),
-        };
-        if head.code != Some(200) {
-            return Err(format!("its status is {}", head.code.unwrap_or(0)));
-        }
-        // HTTP/1.0 closes unless it says otherwise, HTTP/1.1 the other way round.
-        self.close = head.version == Some(0);
-        let (mut length, mut chunked) = (None, false);
-        for header in head.headers {
-            let value = String::from_utf8_lossy(header.value);
-            let is = |name| header.name.eq_ignore_ascii_case(name);
-            if is("content-length") {
-                let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+/// What has come and was not used yet; waits for something.
+async fn come(stream: &mut BufReader<impl AsyncRead + Unpin>) -> io::Result<&[u8]> {
+    let bytes = stream.fill_buf().await?;
+    if bytes.is_empty() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+}
+
+fn head(bytes: &[u8]) -> io::Result<Option<(usize, Head)>> {
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut head = Response::new(&mut headers);
+    let used = match head.parse(bytes) {
+        Ok(Status::Complete(used)) => used,
+        Ok(Status::Partial) => return Ok(None),
+        Err(error) => return wrong(format!("{error} in {}", quote(bytes))),
+    };
+    if head.code != Some(200) {
+        return wrong(format!("its status is {}", head.code.unwrap_or(0)));
+    }
+    // HTTP/1.0 closes unless it says otherwise, HTTP/1.1 the other way round.
+    let mut close = head.version == Some(0);
+    let (mut length, mut chunked) = (None, false);
+    for header in head.headers {
+        let value = String::from_utf8_lossy(header.value);
+        match &*header.name.to_ascii_lowercase() {
+            "content-length" => {
+                let digits = value.bytes().all(|byte| byte.is_ascii_digit());
                 match value.parse() {
                     Ok(number) if digits && length.is_none_or(|before| before == number) => {
                         length = Some(number);
                     }
-                    _ => return Err(format!("it has the Content-Length {value:?}")),
+                    _ => return wrong(format!("it has the Content-Length {value:?}")),
                 }
-            } else if is("transfer-encoding") {
-                chunked = value.eq_ignore_ascii_case("chunked");
-                if !chunked {
-                    return Err(format!("it has the Transfer-Encoding {value:?}"));
-                }
-            } else if is("connection") {
+            }
+            "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => chunked = true,
+            "transfer-encoding" => {
+                return wrong(format!("it has the Transfer-Encoding {value:?}"));
+            }
+            "connection" => {
                 for word in value.split(',').map(str::trim) {
                     let closes = word.eq_ignore_ascii_case("close");
-                    self.close = closes || self.close && !word.eq_ignore_ascii_case("keep-alive");
+                    close = closes || close && !word.eq_ignore_ascii_case("keep-alive");
                 }
             }
-        }
-        self.bytes.drain(..used);
-        match (chunked, length) {
-            (true, _) => Ok(Some(Part::ChunkSize)),
-            (false, Some(left)) => Ok(Some(Part::Body { left, chunked: false })),
-            (false, None) => Err("it has neither a Content-Length nor chunks, so its end cannot \
-                                  be told from a lost one"
-                .into()),
+            _ => {}
         }
     }
+    if length.is_none() && !chunked {
+        return wrong(
+            "it has neither a Content-Length nor chunks, so its end cannot be told from a lost one",
+        );
+    }
+    Ok(Some((used, Head { length: length.filter(|_| !chunked), close })))
+}
 
-    /// Takes off what has come of the body; compares it with what is expected, and keeps nothing.
-    fn body(&mut self, left: u64, chunked: bool) -> Result<Option<Part>, String> {
-        let count = self.bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if let Some(expected) = self.expected {
-            let part = expected.get(self.length..self.length + count);
-            if part != Some(&self.bytes[..count]) {
-                let came = quote(&self.bytes[..count]);
-                let place = self.length;
-                return Err(format!(
-                    "its body has {came} at byte {place}, and {} is expected",
-                    quote(expected)
-                ));
-            }
-        }
-        self.bytes.drain(..count);
-        self.length += count;
-        let left = left - count as u64;
-        self.part = Part::Body { left, chunked };
-        let next = if chunked { Part::ChunkEnd } else { Part::End };
-        Ok((left == 0).then_some(next))
-    }
+/// A whole line; gives its length without its end.
+fn line(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
+    Ok(bytes.windows(2).position(|window| window == b"\r\n").map(|end| (end + 2, end)))
+}
 
-    /// Takes a whole line off. Gives its length without its end.
-    fn line(&mut self) -> Option<usize> {
-        let end = self.bytes.windows(2).position(|window| window == b"\r\n")?;
-        self.bytes.drain(..end + 2);
-        Some(end)
+/// Reads the body, or a chunk of it, behind what is `done` of it; compares, and keeps nothing.
+async fn body(
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
+    mut left: u64,
+    expected: Option<&[u8]>,
+    done: &mut usize,
+) -> io::Result<()> {
+    while left > 0 {
+        let came = come(stream).await?;
+        let count = came.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let came = &came[..count];
+        if let Some(expected) = expected.filter(|all| all.get(*done..*done + count) != Some(came)) {
+            let (came, expected) = (quote(came), quote(expected));
+            return wrong(format!(
+                "its body has {came} at byte {done}, and {expected} is expected"
+            ));
+        }
+        stream.consume(count);
+        *done += count;
+        left -= count as u64;
     }
+    Ok(())
+}
+
+fn wrong<T>(reason: impl Into<String>) -> io::Result<T> {
+    Err(io::Error::new(ErrorKind::InvalidData, reason.into()))
 }
 
 /// The first characters, as in a program's text.
@@ -204,14 +185,19 @@ fn quote(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::client::runtime;
 
     const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    const WHOLE: Progress = Progress::Whole { close: false };
 
-    /// Feeds it all at once.
-    fn read(text: &str) -> Progress {
-        Reader::new(Some(b"hello")).feed(text.as_bytes())
+    /// Reads what comes so many bytes at a time.
+    fn read_by(step: usize, text: &str, expected: Option<&[u8]>) -> io::Result<bool> {
+        let mut stream = BufReader::with_capacity(step, text.as_bytes());
+        runtime().unwrap().block_on(read(&mut stream, expected))
+    }
+
+    fn read_hello(text: &str) -> io::Result<bool> {
+        read_by(8192, text, Some(b"hello"))
     }
 
     #[test]
@@ -221,27 +207,17 @@ mod tests {
             format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n"),
             format!("{CHUNKED}2;name=value\r\nhe\r\n003\r\nllo\r\n0\r\nx: y\r\n\r\n"),
         ] {
-            assert_eq!(read(&text), WHOLE, "{text}");
-            let mut reader = Reader::new(Some(b"hello"));
-            for byte in &text.as_bytes()[..text.len() - 1] {
-                assert_eq!(reader.feed(&[*byte]), Progress::Partial, "{text}");
+            assert!(!read_hello(&text).unwrap(), "{text}");
+            assert!(!read_by(1, &text, Some(b"hello")).unwrap(), "{text}");
+            for end in 0..text.len() {
+                let early = read_by(1, &text[..end], Some(b"hello")).unwrap_err();
+                assert_eq!(early.kind(), ErrorKind::UnexpectedEof, "{:?}", &text[..end]);
             }
-            assert_eq!(reader.feed(&text.as_bytes()[text.len() - 1..]), WHOLE, "{text}");
         }
-        let empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(Reader::new(None).feed(empty), WHOLE);
-    }
-
-    #[test]
-    fn a_body_that_does_not_matter_is_counted_and_not_kept() {
-        let mut reader = Reader::new(None);
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
-        assert_eq!(reader.feed(head), Progress::Partial);
-        for _ in 0..99 {
-            assert_eq!(reader.feed(&[b'x'; 1000]), Progress::Partial);
-            assert!(reader.bytes.is_empty());
-        }
-        assert_eq!(reader.feed(&[b'x'; 1000]), WHOLE);
+        assert!(!read_by(8192, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", None).unwrap());
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+        let long = head.to_owned() + &"x".repeat(100_000);
+        assert!(!read_by(1000, &long, None).unwrap(), "a body that does not matter");
     }
 
     #[test]
@@ -255,7 +231,7 @@ mod tests {
         ] {
             let text =
                 format!("HTTP/{version} 200 OK\r\n{header}\r\nContent-Length: 5\r\n\r\nhello");
-            assert_eq!(read(&text), Progress::Whole { close: closes }, "{version} {header}");
+            assert_eq!(read_hello(&text).unwrap(), closes, "{version} {header}");
         }
     }
 
@@ -281,13 +257,11 @@ mod tests {
             (&format!("{CHUNKED}x\r\n"), "does not begin with its size"),
             (&format!("{CHUNKED}5\r\nhello!\r\n"), "longer than its size"),
             (&format!("{CHUNKED}4\r\nhell\r\n0\r\n\r\n"), "ends after 4 bytes"),
+            (&format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(LONGEST_HEAD)), "do not end within"),
         ] {
-            match read(text) {
-                Progress::Wrong(why) => assert!(why.contains(reason), "{text:?}: {why}"),
-                other => panic!("{text:?}: {other:?}"),
-            }
+            let error = read_hello(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{text:?}: {error}");
+            assert!(error.to_string().contains(reason), "{text:?}: {error}");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(LONGEST_HEAD));
-        assert!(matches!(read(&endless), Progress::Wrong(_)));
     }
 }

@@ -2,54 +2,43 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 
 /// How due times follow each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// With exponential gaps requests come in bursts, and a queue forms now and then at any load; equal
+/// ones are the least that a server can be asked at a rate.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// Gaps are exponential, as of many independent clients: requests come in bursts, and a queue
-    /// forms now and then at any load. The same seed gives the same gaps.
-    Poisson {
-        /// What the gaps are drawn from.
-        seed: u64,
-    },
-    /// All gaps are equal: the least that a server can be asked at this rate.
+    /// Exponential gaps, as of independent clients
+    #[default]
+    Poisson,
+    /// Equal gaps
     Even,
 }
 
 impl Arrivals {
-    /// As the command line and results name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Poisson { .. } => "poisson",
-            Self::Even => "even",
-        }
-    }
-
-    /// The due times at a mean rate per second, from the start of the load; they never end.
-    pub fn at(self, rate: u64) -> impl Iterator<Item = Duration> {
-        let mut random = match self {
-            Self::Poisson { seed } => Some(Rng::with_seed(seed)),
-            Self::Even => None,
-        };
+    /// The due times at a mean rate per second, from the start of the load; they never end. The same
+    /// seed gives the same.
+    pub fn at(self, rate: u64, seed: u64) -> impl Iterator<Item = Duration> {
+        let mut random = Rng::with_seed(seed);
         let mut sum = 0.0; // gaps so far, in units of the mean gap
-        (0_u64..).map(move |number| match &mut random {
+        (0_u64..).map(move |number| match self {
             // Computed from the number, not summed up: an error of rounding does not grow.
-            None => {
+            Self::Even => {
                 Duration::from_nanos((u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64)
             }
-            Some(random) => {
-                sum += exponential(random);
+            Self::Poisson => {
+                // From the exponential distribution with mean 1. 1 - [0, 1) is never 0, whose
+                // logarithm would be infinite.
+                sum += -(1.0 - random.f64()).ln();
                 Duration::from_secs_f64(sum / rate as f64)
             }
         })
     }
-}
-
-/// Draws from the exponential distribution with mean 1.
-fn exponential(random: &mut Rng) -> f64 {
-    // 1 - [0, 1) is never 0, whose logarithm would be infinite.
-    -(1.0 - random.f64()).ln()
 }
 
 #[cfg(test)]
@@ -58,7 +47,7 @@ mod tests {
 
     #[test]
     fn even_arrivals_begin_at_once_and_do_not_drift() {
-        let mut due = Arrivals::Even.at(3);
+        let mut due = Arrivals::Even.at(3, 1);
         assert_eq!(due.next(), Some(Duration::ZERO));
         assert_eq!(due.next(), Some(Duration::from_nanos(333_333_333)));
         assert_eq!(due.nth(3_000_000 - 2), Some(Duration::from_secs(1_000_000)));
@@ -66,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_arrivals_again_and_another_one_others() {
-        let first = |seed| Arrivals::Poisson { seed }.at(100).take(50).collect::<Vec<_>>();
+        let first = |seed| Arrivals::Poisson.at(100, seed).take(50).collect::<Vec<_>>();
         assert_eq!(first(1), first(1));
         assert_ne!(first(1), first(2));
         assert!(first(1).is_sorted());
@@ -79,7 +68,7 @@ mod tests {
         const COUNT: usize = 20_000;
         let rate = 1000;
         for seed in 1..=5 {
-            let due: Vec<_> = Arrivals::Poisson { seed }.at(rate).take(COUNT).collect();
+            let due: Vec<_> = Arrivals::Poisson.at(rate, seed).take(COUNT).collect();
             let mean = due[COUNT - 1].as_secs_f64() / COUNT as f64;
             // The standard error of the mean of exponential gaps is 1 / sqrt(n) of it: 0.7 %.
             assert!((mean * rate as f64 - 1.0).abs() < 0.025, "{mean}");

@@ -2,20 +2,20 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::probe::answer::{Progress, Reader};
-use crate::probe::outcome::{Outcome, Stage};
-use crate::probe::target::Target;
+use crate::probe::answer;
+use crate::probe::load::Target;
+use crate::probe::outcome::Outcome;
 
 /// On the loopback, connections come from so many addresses, 127.0.0.1 and up: each has ephemeral
 /// ports of its own, some 28 000 by default, and a port is lost for a minute with every connection
@@ -42,9 +42,7 @@ pub struct Asked {
 ///
 /// A request that a kept connection could not carry is lost and not sent again: whether a server
 /// loses requests is what is to be found out.
-///
-/// # Errors
-/// When it failed for a reason of this program's, see [`Outcome::of`].
+/// Fails when it failed for a reason of this program's, see [`Outcome::of`].
 pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Result<Asked> {
     let ended = |outcome, reason| Asked { outcome, reason, stream: None, closing: false };
     let connected = match kept.filter(stands) {
@@ -53,15 +51,15 @@ pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Res
     };
     let mut stream = match connected {
         Ok(stream) => stream,
-        Err(error) => return Ok(ended(Outcome::of(error, Stage::Connecting)?, None)),
+        Err(error) => return Ok(ended(Outcome::of(error, Outcome::TimedOutConnecting)?, None)),
     };
     Ok(match within(target.timeout, exchange(target, &mut stream)).await {
-        Ok(Progress::Whole { close }) => {
-            Asked { stream: Some(stream), closing: close, ..ended(Outcome::Ok, None) }
+        Ok(closing) => Asked { stream: Some(stream), closing, ..ended(Outcome::Ok, None) },
+        Err(error) => {
+            let reason = error.to_string();
+            let outcome = Outcome::of(error, Outcome::TimedOutAnswering)?;
+            ended(outcome, (outcome == Outcome::WrongAnswer).then_some(reason))
         }
-        Ok(Progress::Wrong(reason)) => ended(Outcome::WrongAnswer, Some(reason)),
-        Ok(Progress::Partial) => ended(Outcome::ClosedEarly, None),
-        Err(error) => ended(Outcome::of(error, Stage::Answering)?, None),
     })
 }
 
@@ -90,7 +88,7 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    if target.is_on_loopback() {
+    if matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
         // The port is to be chosen when the whole pair of addresses is known, not now.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         let source = Ipv4Addr::new(127, 0, 0, 1 + (number % SOURCES) as u8);
@@ -99,18 +97,11 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
     socket.connect(target.address).await
 }
 
-/// Sends the request and reads the answer; it is partial if the connection ended before it did.
-async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<Progress> {
+/// Sends the request and reads the answer. Gives whether the server will close the connection.
+async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<bool> {
     stream.write_all(&target.request).await?;
-    let mut reader = Reader::new(target.expect.as_deref());
-    let mut buffer = [0; 4096];
-    loop {
-        let count = stream.read(&mut buffer).await?;
-        let progress = if count == 0 { Progress::Partial } else { reader.feed(&buffer[..count]) };
-        if count == 0 || progress != Progress::Partial {
-            return Ok(progress);
-        }
-    }
+    let mut stream = BufReader::with_capacity(4096, stream);
+    answer::read(&mut stream, target.expect.as_deref()).await
 }
 
 /// A runtime of one thread: nothing here waits for anything but sockets and clocks.
@@ -122,14 +113,21 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::load::Load;
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
     fn target(listener: &TcpListener) -> Target {
-        let address = listener.local_addr().unwrap();
-        Target::new(address, "here", "/", true, Duration::from_millis(200))
+        let load = Load {
+            url: "http://here/".into(),
+            expect: Some("hello".into()),
+            keep_alive: true,
+            timeout_ms: 200,
+            ..Load::default()
+        };
+        Target::new(listener.local_addr().unwrap(), &load)
     }
 
     fn listener() -> TcpListener {

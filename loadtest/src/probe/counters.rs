@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use hdrhistogram::Histogram;
 
 use crate::probe::outcome::{Outcome, Outcomes};
@@ -17,9 +17,6 @@ const BEHIND: f64 = 0.05;
 
 /// So much later any request may be.
 const JITTER: Duration = Duration::from_millis(5);
-
-/// So many due times are kept: 64 MB. A longer run keeps none.
-const MOST_ARRIVALS: usize = 4_000_000;
 
 /// All counts of one run. Times are from the start of the load.
 #[derive(Debug)]
@@ -39,7 +36,7 @@ pub struct Counters {
     pub latency: Histogram<u64>,
     /// How late each request of an open loop was sent, in microseconds from when it was due.
     pub lateness: Histogram<u64>,
-    /// When each request that was sent in an open loop was due; empty if there were too many.
+    /// When each request that was sent in an open loop was due.
     pub arrivals: Vec<Duration>,
     /// Served and lost per 100 ms.
     pub timeline: Timeline,
@@ -51,6 +48,8 @@ pub struct Counters {
     pub lasted: Duration,
     /// Whether Ctrl-C ended that.
     pub interrupted: bool,
+    /// Why the prober failed, if it did, and not the server; what was counted is no less true.
+    pub failure: Option<String>,
 }
 
 impl Counters {
@@ -70,6 +69,7 @@ impl Counters {
             first_wrong: None,
             lasted: Duration::ZERO,
             interrupted: false,
+            failure: None,
         })
     }
 
@@ -77,16 +77,21 @@ impl Counters {
     pub fn sent(&mut self, due: Duration, now: Duration) {
         // Cannot fail: it resizes itself as far as any number goes.
         let _ = self.lateness.record(now.saturating_sub(due).as_micros() as u64);
-        match self.lateness.len() as usize {
-            ..=MOST_ARRIVALS => self.arrivals.push(due),
-            _ => self.arrivals = Vec::new(),
-        }
+        self.arrivals.push(due);
     }
 
     /// Ends the sending of an open loop, whose last request was due and sent at these times.
     pub fn all_sent(&mut self, due: Duration, now: Duration) {
         self.fell_behind |= now > due.mul_f64(1.0 + BEHIND) + JITTER;
         self.lasted = self.lasted.max(now);
+    }
+
+    /// The same, if nothing but its end or Ctrl-C ended the run.
+    pub fn unbroken(self) -> Result<Self> {
+        match self.failure {
+            Some(reason) => bail!(reason),
+            None => Ok(self),
+        }
     }
 
     /// Requests sent per second; 0 if there was no time.
@@ -117,9 +122,7 @@ impl Counters {
     }
 
     /// Ends the count. `cut` says that requests may be under way that will never be counted.
-    ///
-    /// # Errors
-    /// When the sums do not agree: then this program is wrong, and so is every figure.
+    /// Fails when the sums do not agree: then this program is wrong, and so is every figure.
     pub fn close(&mut self, cut: bool) -> Result<()> {
         let open = self.attempted.saturating_sub(self.outcomes.total());
         if cut {
@@ -186,12 +189,13 @@ mod tests {
     #[test]
     fn a_request_without_an_outcome_is_an_error_unless_it_was_cut_off() {
         let outcomes = [(Outcome::Ok, 50)];
-        assert!(counters(1, &outcomes).close(false).is_ok());
-        assert!(
-            counters(2, &outcomes).close(false).unwrap_err().to_string().contains("lost count")
-        );
-        assert!(counters(0, &outcomes).close(false).is_err());
-        assert!(counters(0, &outcomes).close(true).is_err());
+        for (attempted, cut, fits) in
+            [(1, false, true), (2, false, false), (0, false, false), (0, true, false)]
+        {
+            let closed = counters(attempted, &outcomes).close(cut);
+            assert_eq!(closed.is_ok(), fits, "{attempted} {cut}");
+            assert!(closed.is_ok() || closed.unwrap_err().to_string().contains("lost count"));
+        }
         let mut cut = counters(3, &outcomes);
         cut.close(true).unwrap();
         assert_eq!((cut.attempted, cut.cut_off), (1, 2));

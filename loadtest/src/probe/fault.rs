@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::server::signals::Action;
 
@@ -24,17 +24,36 @@ pub struct Fault {
     every: Duration,
 }
 
-/// One thing to be done, or that was done, at one time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Strike {
-    /// When, from the start of the load.
-    pub at: Duration,
+/// Something to be done to the server; and that was done, with what came of it before the next was.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct FaultRecord {
+    /// When.
+    pub at_ms: u64,
     /// What.
-    pub kind: Action,
-    /// The `--fault` that it comes from.
-    pub asked: Arc<str>,
-    /// The process that it was done to; `None` before, and when there was none left.
+    pub what: Action,
+    /// The `--fault` that asked for it.
+    pub asked: String,
+    /// The process it was done to; `null` before, and when there was none.
     pub pid: Option<u32>,
+    /// Requests lost after it.
+    pub lost: u64,
+    /// How long after it the last of them was known to be lost.
+    pub lost_within_ms: Option<u64>,
+    /// Good answers per second since the fault before, or since the start.
+    pub rate_before: Option<f64>,
+    /// Good answers per second until the next fault, or the end.
+    pub rate_after: Option<f64>,
+    /// How long after it the first 100 ms began with 90 % of the rate before it, or, if a worker was
+    /// stopped then, of the rate before that; `null` if that did not come before the next fault
+    /// that another `--fault` asked for.
+    pub full_strength_after_ms: Option<u64>,
+}
+
+impl FaultRecord {
+    /// When, from the start of the load.
+    pub fn at(&self) -> Duration {
+        Duration::from_millis(self.at_ms)
+    }
 }
 
 impl Fault {
@@ -86,19 +105,18 @@ impl FromStr for Fault {
 }
 
 /// Everything that is to be done, in the order of time.
-pub fn plan(faults: &[Fault]) -> Vec<Strike> {
-    let mut plan: Vec<Strike> = Vec::new();
-    for Fault { kind, text, at, times, every } in faults {
-        let asked: Arc<str> = text.as_str().into();
-        plan.extend((0..*times).map(|count| Strike {
-            at: *at + *every * count,
-            kind: *kind,
-            asked: asked.clone(),
-            pid: None,
-        }));
-    }
+pub fn plan(faults: &[Fault]) -> Vec<FaultRecord> {
+    let each = faults.iter().flat_map(|fault| {
+        (0..fault.times).map(|count| FaultRecord {
+            at_ms: (fault.at + fault.every * count).as_millis() as u64,
+            what: fault.kind,
+            asked: fault.text.clone(),
+            ..FaultRecord::default()
+        })
+    });
+    let mut plan: Vec<FaultRecord> = each.collect();
     // What is due at the same time happens in the order in which it was asked for.
-    plan.sort_by_key(|due| due.at);
+    plan.sort_by_key(|due| due.at_ms);
     plan
 }
 
@@ -110,27 +128,19 @@ mod tests {
         text.parse()
     }
 
-    fn milliseconds(number: u64) -> Duration {
-        Duration::from_millis(number)
-    }
-
     #[test]
-    fn every_fault_has_a_name_that_is_understood() {
+    fn every_fault_has_a_name_that_is_understood_and_can_be_repeated() {
+        let ms = Duration::from_millis;
         for &kind in Action::value_variants() {
-            let fault = parse(&format!("{}@1500ms", kind)).unwrap();
-            assert_eq!((fault.kind, fault.at, fault.times), (kind, milliseconds(1500), 1));
+            let fault = parse(&format!("{kind}@1500ms")).unwrap();
+            assert_eq!((fault.kind, fault.at, fault.times), (kind, ms(1500), 1));
             assert_eq!(fault.last(), fault.at);
+            // Results have the same name.
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
         }
-    }
-
-    #[test]
-    fn a_fault_can_be_repeated() {
         let fault = parse("reload@1s*20/250ms").unwrap();
-        assert_eq!(
-            (fault.at, fault.times, fault.every),
-            (milliseconds(1000), 20, milliseconds(250))
-        );
-        assert_eq!(fault.last(), milliseconds(5750));
+        assert_eq!((fault.at, fault.times, fault.every), (ms(1000), 20, ms(250)));
+        assert_eq!(fault.last(), ms(5750));
     }
 
     #[test]
@@ -139,11 +149,11 @@ mod tests {
             ["term@3s", "reload@1s*3/1s", "kill-worker@2s"].map(|text| parse(text).unwrap());
         let plan = plan(&faults);
         let shown: Vec<_> =
-            plan.iter().map(|due| (due.at.as_secs(), due.kind.to_string())).collect();
+            plan.iter().map(|due| (due.at_ms / 1000, due.what.to_string())).collect();
         let expected =
             [(1, "reload"), (2, "reload"), (2, "kill-worker"), (3, "drain"), (3, "reload")];
         assert_eq!(shown, expected.map(|(at, name)| (at, name.to_owned())));
-        assert_eq!(&*plan[1].asked, "reload@1s*3/1s");
+        assert_eq!(plan[1].asked, "reload@1s*3/1s");
     }
 
     #[test]

@@ -1,54 +1,43 @@
 //! What came of each fault.
 
 use crate::probe::counters::Counters;
-use crate::probe::fault::Strike;
-use crate::probe::record::FaultRecord;
+use crate::probe::fault::FaultRecord;
 use crate::server::signals::Action;
 
-/// Each fault with what was lost after it and how soon the server was back.
-pub fn fault_impact(counters: &Counters, faults: &[Strike]) -> Vec<FaultRecord> {
-    let Counters { timeline, losses, .. } = counters;
-    let mut records = Vec::new();
+/// Adds to each fault what was lost after it and how soon the server was back.
+pub fn measure_impact(counters: &Counters, faults: &mut [FaultRecord]) {
+    let Counters { timeline, losses, lasted, .. } = counters;
     let mut stopped = 0_usize;
-    let mut full_rate = None;
-    for (place, fault) in faults.iter().enumerate() {
-        let begin = place.checked_sub(1).map_or_else(Default::default, |place| faults[place].at);
-        let next = faults.get(place + 1).map(|next| next.at);
-        let end = next.map_or(counters.lasted, |next| next.min(counters.lasted));
-        let rate_before = timeline.rate(begin, fault.at);
+    let (mut begin, mut full_rate) = (Default::default(), None);
+    for place in 0..faults.len() {
+        let (later, at) = (&faults[place + 1..], faults[place].at());
+        let next = later.first().map(FaultRecord::at);
+        // A fault that is repeated often may leave no 100 ms between two.
+        let other = later.iter().find(|later| later.asked != faults[place].asked);
+        let until = other.map_or(*lasted, |other| other.at().min(*lasted));
+        let fault = &mut faults[place];
+        fault.rate_before = timeline.rate(begin, at);
+        fault.rate_after = timeline.rate(at, next.map_or(*lasted, |next| next.min(*lasted)));
         // While a worker is stopped, or nobody serves at all, the rate before is not what the server
         // is to get back to. Faults in quick succession leave no time to measure one.
-        if stopped == 0 && rate_before.is_some_and(|rate| rate > 0.0) {
-            full_rate = rate_before;
+        if stopped == 0 && fault.rate_before.is_some_and(|rate| rate > 0.0) {
+            full_rate = fault.rate_before;
         }
-        stopped = match (fault.kind, fault.pid) {
+        stopped = match (fault.what, fault.pid) {
             (Action::StopWorker, Some(_)) => stopped + 1,
             (Action::KillWorker, Some(_)) => stopped.saturating_sub(1),
             (Action::ContinueWorker, _) => 0,
             _ => stopped,
         };
-        // A fault that is repeated often may leave no 100 ms between two.
-        let mut later = faults[place..].iter();
-        let other = later.find(|later| later.asked != fault.asked);
-        let until = other.map_or(counters.lasted, |other| other.at.min(counters.lasted));
-        let back = full_rate.and_then(|rate| timeline.back_to(rate, fault.at, until));
-        let lost = losses.partition_point(|&known| known < fault.at)
-            ..next.map_or(losses.len(), |next| losses.partition_point(|&known| known < next));
-        let lost = &losses[lost];
-        let within = lost.last().map(|last| last.saturating_sub(fault.at));
-        records.push(FaultRecord {
-            at_ms: fault.at.as_millis() as u64,
-            what: fault.kind.to_string(),
-            asked: fault.asked.to_string(),
-            pid: fault.pid,
-            lost: lost.len() as u64,
-            lost_within_ms: within.map(|time| time.as_millis() as u64),
-            rate_before,
-            rate_after: timeline.rate(fault.at, end),
-            full_strength_after_ms: back.map(|time| time.as_millis() as u64),
-        });
+        let back = full_rate.and_then(|rate| timeline.back_to(rate, at, until));
+        fault.full_strength_after_ms = back.map(|time| time.as_millis() as u64);
+        let known_before = |time| losses.partition_point(|&known| known < time);
+        let lost = &losses[known_before(at)..next.map_or(losses.len(), known_before)];
+        let within = lost.last().map(|last| last.saturating_sub(at));
+        fault.lost = lost.len() as u64;
+        fault.lost_within_ms = within.map(|time| time.as_millis() as u64);
+        begin = at;
     }
-    records
 }
 
 #[cfg(test)]
@@ -61,8 +50,16 @@ mod tests {
         Duration::from_millis(number)
     }
 
-    fn struck(at_ms: u64, kind: Action, asked: &str) -> Strike {
-        Strike { at: ms(at_ms), kind, asked: asked.into(), pid: Some(7) }
+    fn struck(at_ms: u64, what: Action, asked: &str) -> FaultRecord {
+        FaultRecord { at_ms, what, asked: asked.into(), pid: Some(7), ..FaultRecord::default() }
+    }
+
+    fn impact<const N: usize>(
+        counters: &Counters,
+        mut faults: [FaultRecord; N],
+    ) -> [FaultRecord; N] {
+        measure_impact(counters, &mut faults);
+        faults
     }
 
     /// So many answers in each 100 ms.
@@ -85,13 +82,12 @@ mod tests {
             struck(200, Action::StopWorker, "stop-worker@200ms"),
             struck(400, Action::KillWorker, "kill-worker@400ms"),
         ];
-        let [stop, kill] = fault_impact(&counters, &faults).try_into().unwrap();
+        let [stop, kill] = impact(&counters, faults);
         assert_eq!((stop.rate_before, stop.rate_after), (Some(1000.0), Some(50.0)));
         assert_eq!((stop.lost, stop.lost_within_ms, stop.full_strength_after_ms), (0, None, None));
         assert_eq!((kill.rate_before, kill.rate_after), (Some(50.0), Some(650.0)));
         assert_eq!((kill.lost, kill.lost_within_ms), (32, Some(3)));
         assert_eq!(kill.full_strength_after_ms, Some(200));
-        assert_eq!((stop.at_ms, &*kill.what, kill.pid), (200, "kill-worker", Some(7)));
     }
 
     #[test]
@@ -101,8 +97,7 @@ mod tests {
             counters.count(Outcome::Reset, ms(0), ms(known));
         }
         let faults = [struck(100, Action::KillWorker, "a"), struck(200, Action::Reload, "b")];
-        let lost: Vec<_> =
-            fault_impact(&counters, &faults).iter().map(|f| (f.lost, f.lost_within_ms)).collect();
+        let lost = impact(&counters, faults).map(|fault| (fault.lost, fault.lost_within_ms));
         assert_eq!(lost, [(2, Some(3)), (1, Some(50))]);
     }
 
@@ -110,15 +105,14 @@ mod tests {
     fn being_back_may_take_longer_than_until_the_fault_is_repeated_and_an_outage_is_no_measure() {
         let faults =
             [100, 200].map(|at| struck(at, Action::KillWorker, "kill-worker@100ms*2/100ms"));
-        let records = fault_impact(&counters(&[100, 0, 0, 100]), &faults);
-        let back: Vec<_> = records.iter().map(|fault| fault.full_strength_after_ms).collect();
-        assert_eq!(back, [Some(200), Some(100)]);
+        let found = impact(&counters(&[100, 0, 0, 100]), faults);
+        assert_eq!(found.map(|fault| fault.full_strength_after_ms), [Some(200), Some(100)]);
     }
 
     #[test]
     fn faults_at_the_same_time_have_no_rate_between_them() {
         let faults = [100, 100].map(|at| struck(at, Action::Reload, "reload@100ms*2/0s"));
-        let [first, second] = fault_impact(&counters(&[5]), &faults).try_into().unwrap();
+        let [first, second] = impact(&counters(&[5]), faults);
         assert_eq!((first.rate_after, second.rate_before, second.rate_after), (None, None, None));
     }
 }

@@ -12,13 +12,12 @@ use anyhow::{Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::kernel::procfs;
+use crate::kernel::procfs::Running;
 use crate::probe::counters::Counters;
-use crate::probe::drive::{self, Failed, Load};
-use crate::probe::fault::{Fault, Strike, plan};
-use crate::probe::fault_impact::fault_impact;
-use crate::probe::record::FaultRecord;
-use crate::probe::target::Target;
+use crate::probe::fault::{Fault, FaultRecord, plan};
+use crate::probe::fault_impact::measure_impact;
+use crate::probe::load::Load;
+use crate::probe::run::run;
 use crate::server::signals::{Action, Signals};
 use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
@@ -65,47 +64,42 @@ pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Sig
 /// before the prober failed, and done, is a result as well.
 ///
 /// `look` is called every few milliseconds with the time that has passed.
-///
-/// # Errors
-/// When the prober fails before anything is answered, and after a second Ctrl-C.
+/// Fails when the prober fails before anything is answered, and after a second Ctrl-C.
 pub fn run_with_faults(
     server: &mut Server,
-    target: Target,
     load: &Load,
     faults: &[Fault],
     look: impl FnMut(&Counters, Duration),
 ) -> Result<FaultRun> {
-    let plan = plan(faults);
+    let (plan, address) = (plan(faults), server.address());
     let planned = plan.len();
-    let mut injector = Injector::new(server);
+    let mut injector =
+        Injector { server, stopped: Vec::new(), orphans: Vec::new(), killed_at: None };
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let (counters, done) = thread::scope(|scope| {
         let done = scope.spawn(|| injector.run(plan, start, &over));
-        let counters = drive::run(target, load, start, look);
+        let counters = run(address, load, start, look);
         over.store(true, Relaxed);
         (counters, done.join())
     });
     let left_behind = injector.finish();
-    let mut warnings = Vec::new();
-    let counters = counters.or_else(|error| {
-        let Failed { counters, reason } = error.downcast()?;
-        let seconds = counters.lasted.as_secs_f64();
-        warnings.push(Warning::ProberFailed { seconds, reason });
-        anyhow::Ok(*counters)
-    })?;
-    warnings.extend(left_behind);
-    let Ok(done) = done else { bail!("the thread that does the faults panicked") };
-    if done.len() < planned {
-        warnings.push(Warning::FaultsNotReached { count: planned - done.len() });
+    let counters = counters?;
+    let seconds = counters.lasted.as_secs_f64();
+    let failed = counters.failure.clone().map(|reason| Warning::ProberFailed { seconds, reason });
+    let mut warnings: Vec<Warning> = failed.into_iter().chain(left_behind).collect();
+    let Ok(mut faults) = done else { bail!("the thread that does the faults panicked") };
+    if faults.len() < planned {
+        warnings.push(Warning::FaultsNotReached { count: planned - faults.len() });
     }
-    let nobody = done.iter().filter(|strike| strike.pid.is_none());
-    let mut names: Vec<String> = nobody.map(|strike| strike.kind.to_string()).collect();
+    let nobody = faults.iter().filter(|fault| fault.pid.is_none());
+    let mut names: Vec<String> = nobody.map(|fault| fault.what.to_string()).collect();
     names.dedup();
     if !names.is_empty() {
         warnings.push(Warning::FaultsWithoutTarget { names: names.join(", ") });
     }
-    let ended_the_server = done.iter().any(|s| s.kind.ends_the_server() && s.pid.is_some());
-    Ok(FaultRun { faults: fault_impact(&counters, &done), counters, ended_the_server, warnings })
+    let ended_the_server = faults.iter().any(|f| f.what.ends_the_server() && f.pid.is_some());
+    measure_impact(&counters, &mut faults);
+    Ok(FaultRun { faults, counters, ended_the_server, warnings })
 }
 
 /// Does the faults of a plan to a server, and puts right at the end what they left.
@@ -113,27 +107,24 @@ struct Injector<'a> {
     server: &'a mut Server,
     /// Workers that were sent SIGSTOP and not yet SIGCONT or SIGKILL.
     stopped: Vec<u32>,
-    /// The workers that a killed parent left behind, each with when it was started: the kernel gives
-    /// the id to others once it is gone.
-    orphans: Vec<(u32, u64)>,
+    /// The workers that a killed parent left behind.
+    orphans: Vec<Running>,
     /// When it did.
-    killed_parent: Option<Instant>,
+    killed_at: Option<Instant>,
 }
 
-impl<'a> Injector<'a> {
-    /// Nothing is done yet.
-    fn new(server: &'a mut Server) -> Self {
-        Self { server, stopped: Vec::new(), orphans: Vec::new(), killed_parent: None }
-    }
-
+impl Injector<'_> {
     /// Does everything in the plan when it is due, or what it can until the run is over. Gives
     /// what it did.
-    fn run(&mut self, plan: Vec<Strike>, start: Instant, over: &AtomicBool) -> Vec<Strike> {
+    fn run(
+        &mut self,
+        plan: Vec<FaultRecord>,
+        start: Instant,
+        over: &AtomicBool,
+    ) -> Vec<FaultRecord> {
         let mut done = Vec::new();
         for due in plan {
-            while let Some(left) =
-                due.at.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
-            {
+            while let Some(left) = due.at().checked_sub(start.elapsed()).filter(|t| !t.is_zero()) {
                 sleep(left.min(LOOK_EVERY));
                 // What workers hold is remembered for when they are stopped.
                 let _ = self.server.sample();
@@ -142,22 +133,21 @@ impl<'a> Injector<'a> {
                 }
             }
             // Before it is done, or what is lost by it could seem to be lost before it.
-            let at = start.elapsed();
-            let pid = self.strike(due.kind);
-            done.push(Strike { at, pid, ..due });
+            let at_ms = start.elapsed().as_millis() as u64;
+            let pid = self.strike(due.what);
+            done.push(FaultRecord { at_ms, pid, ..due });
         }
         done
     }
 
     /// Ends what it did. Gives what a reader should know of it.
     fn finish(mut self) -> Vec<Warning> {
-        let Some(at) = self.killed_parent else { return Vec::new() };
-        let runs = |&(pid, started): &(u32, u64)| procfs::runs(pid, started);
-        while self.orphans.iter().any(runs) && at.elapsed() < GONE_WITHIN {
+        let Some(at) = self.killed_at else { return Vec::new() };
+        while self.orphans.iter().any(Running::runs) && at.elapsed() < GONE_WITHIN {
             sleep(LOOK_EVERY);
         }
-        let left = self.orphans.drain(..).filter(runs);
-        left.map(|(pid, _)| {
+        let left = self.orphans.drain(..).filter(Running::runs);
+        left.map(|Running { pid, .. }| {
             signal(pid, Signal::SIGKILL);
             Warning::Orphan { pid }
         })
@@ -190,12 +180,11 @@ impl<'a> Injector<'a> {
             }
             Action::KillParent => {
                 let workers = self.server.worker_pids();
-                let orphan = |pid| {
-                    let is_one = Some(pid) != self.server.pid() && self.server.is_parent_of(pid);
-                    is_one.then(|| Some((pid, procfs::started(pid)?))).flatten()
-                };
-                self.orphans = workers.into_iter().filter_map(orphan).collect();
-                self.killed_parent = Some(Instant::now());
+                let is_orphan =
+                    |pid: &u32| Some(*pid) != self.server.pid() && self.server.is_parent_of(*pid);
+                let orphans = workers.into_iter().filter(is_orphan).filter_map(Running::of);
+                self.orphans = orphans.collect();
+                self.killed_at = Some(Instant::now());
                 Signal::SIGKILL
             }
             // One whose signal is not known was refused before the load began.

@@ -37,14 +37,11 @@ impl Service {
         let Kind::Ours { options, .. } = &spec.kind else { return None };
         let busy = workers.min(cpus);
         let micros = |text: &str| text.parse().ok().map(Duration::from_micros);
-        let (servers, time) = if let Some(text) = path.strip_prefix("/block/") {
-            (workers, micros(text)?)
-        } else if let Some(text) = path.strip_prefix("/spin/") {
-            (busy, micros(text)?)
-        } else if path == "/" {
-            (busy, handler_cost(extra.iter().chain(options))?)
-        } else {
-            return None;
+        let (servers, time) = match path.strip_prefix('/')?.split_once('/') {
+            Some(("block", text)) => (workers, micros(text)?),
+            Some(("spin", text)) => (busy, micros(text)?),
+            None if path == "/" => (busy, handler_cost(extra.iter().chain(options))?),
+            _ => return None,
         };
         (servers > 0 && !time.is_zero()).then_some(Self { servers, time })
     }

@@ -5,34 +5,28 @@
 //!
 //! In the order in which to read it:
 //!
-//! - [`target`]: who is asked, for what, and what the answer should be;
-//! - [`answer`]: reads an answer, byte by byte if it comes so;
-//! - [`outcome`]: the ways a request can end;
-//! - [`arrivals`]: when requests are due;
+//! - [`load`]: who is asked, for what, how often, and what the answer should be; [`arrivals`]: when
+//!   requests are due;
+//! - [`answer`]: reads an answer; [`outcome`]: the ways a request can end;
 //! - [`client`]: one request's life;
-//! - [`run`]: what is asked, and what all tasks of a run share;
-//! - [`drive`]: many requests: the closed loop, and the whole run; [`open_loop`]: the open one, which
-//!   [`ticker`] wakes;
-//! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while
-//!   requests are sent;
+//! - [`run`]: many requests, in a closed or an open loop, which [`ticker`] wakes;
+//! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while requests are
+//!   sent; [`fault_impact`]: what came of each;
 //! - [`counters`], [`timeline`]: what is counted while it runs, and what follows from that;
 //! - [`ideal`]: what one queue without overhead would have done with the same arrivals;
-//! - [`fault_impact`]: what came of each fault;
 //! - [`record`]: the result.
 
 pub mod answer;
 pub mod arrivals;
 pub mod client;
 pub mod counters;
-pub mod drive;
 pub mod fault;
 pub mod fault_impact;
 pub mod fault_run;
 pub mod ideal;
-pub mod open_loop;
+pub mod load;
 pub mod outcome;
 pub mod record;
 pub mod run;
-pub mod target;
 pub mod ticker;
 pub mod timeline;

@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::counters::Counters;
-use crate::probe::drive::Load;
+use crate::probe::fault::FaultRecord;
 use crate::probe::ideal::Service;
+use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
-use crate::probe::target::Target;
 use crate::probe::timeline::Bucket;
 use crate::record::{Body, Record};
 use crate::statistics::latency::{Latency, percentile_of};
@@ -21,7 +21,7 @@ pub struct ProbeBody {
     /// The server's name, or the URL of one that was not started here.
     pub server: String,
     /// What was asked.
-    pub load: ProbeLoad,
+    pub load: Load,
     /// Requests sent; the sum of all outcomes.
     pub attempted: u64,
     /// What became of them.
@@ -59,7 +59,7 @@ impl ProbeBody {
     /// What was counted of a server. What only who ran it knows is left out: its own count, and faults.
     pub fn of(
         server: String,
-        load: ProbeLoad,
+        load: Load,
         counters: &Counters,
         service: Option<Service>,
     ) -> Result<Self> {
@@ -68,7 +68,7 @@ impl ProbeBody {
         let ideal = service.map(|service| Ideal::of(service, counters)).transpose()?;
         Ok(Self {
             server,
-            load: ProbeLoad { seconds: counters.lasted.as_secs_f64(), ..load },
+            load: Load { seconds: counters.lasted.as_secs_f64(), ..load },
             attempted: counters.attempted,
             outcomes: counters.outcomes,
             not_sent: counters.not_sent,
@@ -87,23 +87,6 @@ impl ProbeBody {
     }
 }
 
-impl ProbeLoad {
-    /// What is asked, before it is known how long it lasts.
-    pub fn of(url: String, load: &Load, target: &Target) -> Self {
-        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            url,
-            connections: load.connections,
-            rate: load.rate,
-            arrivals: load.rate.map(|_| load.arrivals.name().into()),
-            keep_alive: load.keep_alive,
-            seconds: 0.0,
-            timeout_ms: target.timeout.as_millis() as u64,
-            expect: target.expect.as_ref().map(text),
-        }
-    }
-}
-
 impl Ideal {
     fn of(service: Service, counters: &Counters) -> Result<Self> {
         let all = service.ideal(&counters.arrivals)?;
@@ -114,27 +97,6 @@ impl Ideal {
             p99: percentile_of(&all, 99.0),
         })
     }
-}
-
-/// What was asked.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct ProbeLoad {
-    /// What was asked for.
-    pub url: String,
-    /// Clients, or with a rate the most requests under way.
-    pub connections: u64,
-    /// Requests due per second; `null`: each client asks when it has its answer.
-    pub rate: Option<u64>,
-    /// `poisson` or `even`; `null` without a rate.
-    pub arrivals: Option<String>,
-    /// Whether connections served many requests, or one each.
-    pub keep_alive: bool,
-    /// How long requests were sent.
-    pub seconds: f64,
-    /// How long a connection might take to open, and then the answer to come.
-    pub timeout_ms: u64,
-    /// What the body had to be; `null`: anything.
-    pub expect: Option<String>,
 }
 
 /// One queue before all servers, for the very arrivals that were sent. Latencies in microseconds.
@@ -156,29 +118,4 @@ pub struct Ideal {
 pub struct OfIdeal {
     pub p50: f64,
     pub p99: f64,
-}
-
-/// Something that was done to the server, and what came of it before the next was done.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct FaultRecord {
-    /// When.
-    pub at_ms: u64,
-    /// What.
-    pub what: String,
-    /// The `--fault` that asked for it.
-    pub asked: String,
-    /// The process it was done to; `null` when there was none.
-    pub pid: Option<u32>,
-    /// Requests lost after it.
-    pub lost: u64,
-    /// How long after it the last of them was known to be lost.
-    pub lost_within_ms: Option<u64>,
-    /// Good answers per second since the fault before, or since the start.
-    pub rate_before: Option<f64>,
-    /// Good answers per second until the next fault, or the end.
-    pub rate_after: Option<f64>,
-    /// How long after it the first 100 ms began with 90 % of the rate before it, or, if a worker was
-    /// stopped then, of the rate before that; `null` if that did not come before the next fault
-    /// that another `--fault` asked for.
-    pub full_strength_after_ms: Option<u64>,
 }

@@ -33,11 +33,8 @@ impl Timeline {
     /// Counts a request that ended `at` this time from the start.
     pub fn add(&mut self, at: Duration, ok: bool) {
         let bucket = self.bucket_at(at);
-        if ok {
-            bucket.ok += 1;
-        } else {
-            bucket.lost += 1;
-        }
+        bucket.ok += u64::from(ok);
+        bucket.lost += u64::from(!ok);
     }
 
     /// Makes sure that it reaches up to this time: nothing happening is a result, too.
@@ -55,8 +52,7 @@ impl Timeline {
     /// Requests answered per second in the whole buckets from one time to another; `None` if there
     /// is none.
     pub fn rate(&self, from: Duration, to: Duration) -> Option<f64> {
-        let (first, end) = (first_after(from), index(to).min(self.0.len()));
-        let buckets = self.0.get(first..end).filter(|buckets| !buckets.is_empty())?;
+        let buckets = self.whole(from, to).filter(|buckets| !buckets.is_empty())?;
         let ok: u64 = buckets.iter().map(|bucket| bucket.ok).sum();
         Some(ok as f64 / (buckets.len() as f64 * BUCKET.as_secs_f64()))
     }
@@ -64,10 +60,16 @@ impl Timeline {
     /// How long after `from` the first bucket begins in which the server answers 90 % of `rate`,
     /// if one does before `to`.
     pub fn back_to(&self, rate: f64, from: Duration, to: Duration) -> Option<Duration> {
-        let (first, end) = (first_after(from), index(to).min(self.0.len()));
         let full = rate * FULL * BUCKET.as_secs_f64();
-        let place = self.0.get(first..end)?.iter().position(|bucket| bucket.ok as f64 >= full)?;
-        Some((BUCKET * (first + place) as u32).saturating_sub(from))
+        let first = self.whole(from, to)?.iter().find(|bucket| bucket.ok as f64 >= full)?;
+        Some(Duration::from_millis(first.at_ms).saturating_sub(from))
+    }
+
+    /// The buckets that begin at a time or later, or so little earlier that it does not matter, and
+    /// end by another.
+    fn whole(&self, from: Duration, to: Duration) -> Option<&[Bucket]> {
+        let first = from.saturating_sub(LATE).as_nanos().div_ceil(BUCKET.as_nanos()) as usize;
+        self.0.get(first..index(to).min(self.0.len()))
     }
 
     fn bucket_at(&mut self, at: Duration) -> &mut Bucket {
@@ -83,11 +85,6 @@ impl Timeline {
 /// The bucket that a time lies in.
 fn index(at: Duration) -> usize {
     (at.as_nanos() / BUCKET.as_nanos()) as usize
-}
-
-/// The first bucket that begins at a time or later, or so little earlier that it does not matter.
-fn first_after(at: Duration) -> usize {
-    at.saturating_sub(LATE).as_nanos().div_ceil(BUCKET.as_nanos()) as usize
 }
 
 #[cfg(test)]
@@ -116,14 +113,11 @@ mod tests {
         timeline.add(ms(350), false);
         let shown: Vec<_> = timeline.buckets().iter().map(|b| (b.at_ms, b.ok, b.lost)).collect();
         assert_eq!(shown, [(0, 1, 0), (100, 1, 0), (200, 0, 0), (300, 0, 1)]);
-    }
-
-    #[test]
-    fn silence_up_to_the_end_is_shown() {
-        assert_eq!(timeline(&[3, 0, 0]).buckets().len(), 3);
-        let mut one = timeline(&[1]);
-        one.reach(ms(101));
-        assert_eq!(one.buckets().len(), 2);
+        // Silence up to the end is shown.
+        for (end, buckets) in [(350, 4), (400, 4), (401, 5)] {
+            timeline.reach(ms(end));
+            assert_eq!(timeline.buckets().len(), buckets, "{end}");
+        }
     }
 
     #[test]

@@ -29,17 +29,15 @@ const SHOWN_LINES: usize = 5;
 
 /// Starts a command with `{port}` and `{host}` replaced, and waits until it serves: the set of its
 /// workers has been stable for 200 ms, and a GET is answered. Some listen seconds before they accept.
-///
-/// # Errors
-/// When it ends, or does not serve within 10 s, with its output.
+/// Fails when it ends, or does not serve within 10 s, with its output.
 pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server> {
     let (port, host) = (address.port().to_string(), address.ip().to_string());
     let mut words = words.iter().map(|word| word.replace("{port}", &port).replace("{host}", &host));
     let program = words.next().context("the command is empty")?;
     let mut child = Child::start_server(name, Command::new(&program).args(words), Stdio::null())
         .with_context(|| format!("'{program}' cannot be run; is it installed, and on the PATH?"))?;
-    child.stop_by_group();
-    let mut workers = Workers::new(child.pid(), address.port());
+    child.by_group = true;
+    let mut workers = Workers::new(Some(child.pid()), address.port());
     let (mut pids, mut since) = (Vec::new(), Instant::now());
     let (mut asked, mut answered) = (None, false);
     let serves = child.wait_until_it_serves(START_WITHIN, reason, || {

@@ -18,16 +18,17 @@ pub mod spec;
 pub mod telemetry;
 mod workers;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use common::scoreboard::{Scoreboard, Slot};
+use common::scoreboard::Scoreboard;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::kernel::{procfs, sock_diag};
+use crate::kernel::procfs::Running;
+use crate::kernel::sock_diag;
 use crate::server::process::Child;
 use crate::server::signals::Signals;
 pub use crate::server::spec::{Kind, Spec, Strategy};
@@ -52,17 +53,15 @@ pub struct Server {
 /// Who tells what its workers do.
 enum View {
     Scoreboard(Scoreboard),
+    /// Of a server that was not started here it does not tell either.
     Kernel(Workers),
-    Nobody,
 }
 
 impl Server {
     /// Starts a server and waits until it serves. `extra` are options that all subjects of an
     /// experiment have in common; they come before the spec's own, which so win. Servers that are not
     /// ours get none of them, but nginx its `--workers`.
-    ///
-    /// # Errors
-    /// When it does not serve in time, with the server's own reason.
+    /// Fails when it does not serve in time, with the server's own reason.
     pub fn start(spec: &Spec, extra: &[String]) -> Result<Self> {
         let mut server = match &spec.kind {
             Kind::Ours { strategy, options } => {
@@ -86,10 +85,11 @@ impl Server {
 
     /// One that was started and serves. A server on all addresses is reached on the loopback.
     fn started(child: Child, view: View, mut address: SocketAddr) -> Self {
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
         }
         Self { child: Some(child), view, ..Self::at(address) }
     }
@@ -97,7 +97,7 @@ impl Server {
     fn at(address: SocketAddr) -> Self {
         Self {
             child: None,
-            view: View::Nobody,
+            view: View::Kernel(Workers::new(None, address.port())),
             address,
             written: None,
             signals: Signals::default(),
@@ -147,19 +147,16 @@ impl Server {
         match &mut self.view {
             View::Scoreboard(board) => board.workers().filter_map(|(_, slot)| slot.pid()).collect(),
             View::Kernel(workers) => workers.seen_now().pids(),
-            View::Nobody => Vec::new(),
         }
     }
 
     /// Its workers' process ids, each with the inode of the socket that it accepts from.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
         match &self.view {
-            View::Scoreboard(board) => {
-                let inode = |slot: &Slot| slot.socket_inode.load(Relaxed);
-                board.workers().filter_map(|(_, slot)| Some((slot.pid()?, inode(slot)))).collect()
-            }
+            View::Scoreboard(board) => (board.workers())
+                .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
+                .collect(),
             View::Kernel(workers) => workers.sockets(),
-            View::Nobody => Vec::new(),
         }
     }
 
@@ -171,14 +168,13 @@ impl Server {
         let pids = match &mut self.view {
             View::Scoreboard(board) => ours::busiest(board),
             View::Kernel(workers) => workers.seen_now().busiest(),
-            View::Nobody => Vec::new(),
         };
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
 
     /// Whether a process is a worker of its own. Workers of others may share a scoreboard with its own.
     pub fn is_parent_of(&self, pid: u32) -> bool {
-        self.is_foreign() || procfs::parent(pid) == self.pid()
+        self.is_foreign() || Running::of(pid).map(|it| it.parent) == self.pid()
     }
 
     /// The process id of the parent; none of a server that was not started here.
@@ -199,10 +195,8 @@ impl Server {
 
     /// Requests that all its workers have answered since the start, by their own count.
     pub fn requests(&self) -> Option<u64> {
-        match &self.view {
-            View::Scoreboard(board) => Some(board.total_requests()),
-            _ => None,
-        }
+        let View::Scoreboard(board) = &self.view else { return None };
+        Some(board.total_requests())
     }
 
     /// Connections that each worker has accepted since its start, in the workers' order; none where
@@ -219,21 +213,20 @@ impl Server {
             View::Scoreboard(board) => {
                 board.workers().all(|(_, slot)| slot.connections_open.load(Relaxed) == 0)
             }
-            _ => sock_diag::connections(address.port()).unwrap_or_default().is_empty(),
+            View::Kernel(_) => {
+                sock_diag::connections(address.port()).unwrap_or_default().is_empty()
+            }
         };
         // It cannot fail: nothing is asked that could.
         let _ = child.wait_for(limit, |_| Ok(idle().then_some(())));
     }
 
     /// Reads every worker's counters.
-    ///
-    /// # Errors
-    /// When a worker has just died.
+    /// Fails when a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
         let readings = match &mut self.view {
             View::Scoreboard(board) => ours::read(board),
             View::Kernel(workers) => workers.read(),
-            View::Nobody => Ok(Readings::default()),
         };
         // A worker that has died is found here first, if its parent has not noticed yet.
         readings.with_context(|| format!("cannot look at a worker of {}", self.name()))
@@ -253,13 +246,12 @@ impl Server {
                 // memory; to look into /proc for hundreds of workers would disturb the run.
                 View::Scoreboard(board) => board.slot(index).pid() == Some(pid),
                 View::Kernel(workers) => workers.has(pid),
-                View::Nobody => true,
             };
-            let (name, reason) = (self.name(), || self.reason());
+            let name = self.name();
             ensure!(
                 there,
                 "worker {index} (pid {pid}) of {name} died during the run: {}",
-                reason()
+                self.reason()
             );
         }
         Ok(())
@@ -267,14 +259,10 @@ impl Server {
 
     /// To be called every few milliseconds while a load runs that workers may die of: looks at a foreign
     /// server's processes when it is time to.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
+    /// Fails when the kernel does not answer.
     pub fn sample(&mut self) -> Result<()> {
-        match &mut self.view {
-            View::Kernel(workers) => workers.sample_if_due(),
-            _ => Ok(()),
-        }
+        let View::Kernel(workers) = &mut self.view else { return Ok(()) };
+        workers.sample_if_due()
     }
 
     /// Why it ended, or what it said last, in its own words.
@@ -302,14 +290,9 @@ impl Server {
         }]
     }
 
-    /// Stops it. Gives what was wrong if it did not end as it should.
-    pub fn stop(mut self) -> Result<Option<String>> {
-        self.end()
-    }
-
-    /// The same, of a server whose counts are still to be read: they are whole only now. With which
-    /// status a foreign server ends when it is told to is its own affair.
-    pub fn end(&mut self) -> Result<Option<String>> {
+    /// Stops it; what it counted is whole only now. Gives what was wrong if it did not end as it
+    /// should; with which status a foreign server ends when it is told to is its own affair.
+    pub fn stop(&mut self) -> Result<Option<String>> {
         let foreign = self.is_foreign();
         let Some(child) = &mut self.child else { return Ok(None) };
         let status = child.stop()?;

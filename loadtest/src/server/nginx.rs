@@ -12,9 +12,7 @@ use tempfile::TempDir;
 const PLACES: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
 
 /// Looks for it. Gives the program and its version, such as `nginx/1.22.1`.
-///
-/// # Errors
-/// When it is not there.
+/// Fails when it is not there.
 pub fn find() -> Result<(&'static str, String)> {
     for program in PLACES {
         // It prints `nginx version: nginx/1.22.1` to stderr.

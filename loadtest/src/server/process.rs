@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::interrupt;
@@ -32,7 +32,8 @@ pub struct Child {
     errors: File,
     /// Ends the group if this program is killed; wrk and the like end by themselves.
     keeper: Option<process::Child>,
-    by_group: bool,
+    /// Whether all of its group is asked to end, and waited for, and not the program alone.
+    pub by_group: bool,
 }
 
 impl Child {
@@ -102,9 +103,7 @@ impl Child {
     }
 
     /// Waits until a server serves, as [`wait_for`](Self::wait_for).
-    ///
-    /// # Errors
-    /// When it ends, with the reason that is found in what it said, and after Ctrl-C.
+    /// Fails when it ends, with the reason that is found in what it said, and after Ctrl-C.
     pub fn wait_until_it_serves<T>(
         &mut self,
         limit: Duration,
@@ -120,34 +119,35 @@ impl Child {
         })
     }
 
-    /// Sends a signal to the program and all it started that stayed in its group.
-    pub fn signal_group(&self, signal: Signal) {
-        // It may have ended just now; then there is nobody to tell.
-        let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
-    }
-
     /// Sends a signal to the program alone.
     pub fn signal(&self, signal: Signal) {
-        let _ = nix::sys::signal::kill(Pid::from_raw(self.pid() as i32), signal);
+        // It may have ended just now; then there is nobody to tell.
+        let _ = kill(Pid::from_raw(self.pid() as i32), signal);
     }
 
-    /// From now on all of its group is asked to end, and waited for, and not the program alone.
-    pub fn stop_by_group(&mut self) {
-        self.by_group = true;
+    /// Sends a signal to the program and all it started that stayed in its group.
+    fn signal_group(&self, signal: Signal) {
+        let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
     }
 
     /// Asks the program to end, and makes it if it does not; all of its group, also if the program
     /// itself has ended and left others behind, if that was asked for.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        if !self.by_group {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
-            }
-            self.signal(Signal::SIGTERM);
-            return self.wait_or_kill();
+        match (self.by_group, self.ended()?) {
+            (true, _) => self.signal_group(Signal::SIGTERM),
+            (false, None) => self.signal(Signal::SIGTERM),
+            (false, Some(status)) => return Ok(status),
         }
-        self.signal_group(Signal::SIGTERM);
-        let status = self.wait_or_kill()?;
+        let status = match self.wait_for(END_WITHIN, Self::ended)? {
+            Some(status) => status,
+            None => {
+                self.signal_group(Signal::SIGKILL);
+                self.process.wait().with_context(|| format!("cannot wait for {}", self.name))?
+            }
+        };
+        if !self.by_group {
+            return Ok(status);
+        }
         let keeper = self.keeper.as_ref().map(process::Child::id);
         let all_ended = self.wait_for(END_WITHIN, |child| {
             let left = procfs::family(child.pid())?;
@@ -157,14 +157,6 @@ impl Child {
             self.signal_group(Signal::SIGKILL);
         }
         Ok(status)
-    }
-
-    fn wait_or_kill(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.wait_for(END_WITHIN, Self::ended)? {
-            return Ok(status);
-        }
-        self.signal_group(Signal::SIGKILL);
-        self.process.wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// All it has written to its standard output.
@@ -244,17 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_ends_it() {
-        let child = shell("exec sleep 60");
-        let pid = Pid::from_raw(child.pid() as i32);
-        drop(child);
-        assert!(nix::sys::signal::kill(pid, None).is_err());
-    }
-
-    #[test]
-    fn it_has_a_process_group_of_its_own() {
+    fn it_has_a_process_group_of_its_own_and_dropping_it_ends_it() {
         let child = shell("exec sleep 60");
         let pid = Pid::from_raw(child.pid() as i32);
         assert_eq!(nix::unistd::getpgid(Some(pid)).unwrap(), pid);
+        drop(child);
+        assert!(kill(pid, None).is_err());
     }
 }

@@ -73,9 +73,7 @@ pub enum Kind {
 
 impl Spec {
     /// Reads one.
-    ///
-    /// # Errors
-    /// When it is none of the forms above, or a command has no `{port}`; with the remedy.
+    /// Fails when it is none of the forms above, or a command has no `{port}`; with the remedy.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let (name, rest) = split_name(text);
@@ -111,9 +109,7 @@ impl Spec {
     }
 
     /// The same with more options after its own.
-    ///
-    /// # Errors
-    /// When it is none of ours.
+    /// Fails when it is none of ours.
     pub fn with_options(mut self, more: &[String]) -> Result<Self> {
         match &mut self.kind {
             Kind::Ours { options, .. } => options.extend_from_slice(more),
@@ -157,22 +153,19 @@ const FORMS: &str = "shared, reuseport, nginx, cmd: or http://";
 /// `=` of its own.
 fn split_name(text: &str) -> (Option<&str>, &str) {
     for quote in ["'", "\""] {
-        let quoted = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
-        if let Some((name, rest)) =
-            quoted.and_then(|(name, rest)| Some((name, rest.strip_prefix('=')?)))
-        {
+        let quoted = text.strip_prefix(quote);
+        if let Some((name, rest)) = quoted.and_then(|rest| rest.split_once(&format!("{quote}="))) {
             return (Some(name), rest.trim_start());
         }
     }
+    let is_name = |text: &str| {
+        let is_form = ["cmd:", "http:", "https:"].iter().any(|form| text.starts_with(form));
+        !text.is_empty() && !is_form && !text.contains([' ', '\t', '\'', '"'])
+    };
     match text.split_once('=') {
         Some((name, rest)) if is_name(name) => (Some(name), rest.trim_start()),
         _ => (None, text),
     }
-}
-
-fn is_name(text: &str) -> bool {
-    let is_form = ["cmd:", "http:", "https:"].iter().any(|form| text.starts_with(form));
-    !text.is_empty() && !is_form && !text.contains([' ', '\t', '\'', '"'])
 }
 
 /// Reads what nginx is asked for. The option has the name that our servers' has.
@@ -201,38 +194,25 @@ fn nginx(text: &str, options: &[String]) -> Result<Kind> {
 mod tests {
     use super::*;
 
-    fn kind(text: &str) -> Kind {
-        Spec::parse(text).unwrap().kind
-    }
-
     #[test]
     fn every_form_is_taken_apart() {
-        let ours = |strategy, options: &[&str]| Kind::Ours {
-            strategy,
-            options: options.iter().map(|&word| word.to_owned()).collect(),
-        };
-        let command = |words: &[&str]| Kind::Command {
-            words: words.iter().map(|&word| word.to_owned()).collect(),
-        };
+        use Strategy::*;
+        let words = |words: &str| words.split('|').map(str::to_owned).collect();
+        let ours = |strategy, options| Kind::Ours { strategy, options: words(options) };
+        let command = |text| Kind::Command { words: words(text) };
         let running = |url: &str| Kind::Running { url: url.into() };
         let nginx = |workers, reuseport| Kind::Nginx { workers, reuseport };
         for (text, expected) in [
-            (
-                "shared --exec --scoreboard 'a b'",
-                ours(Strategy::Shared, &["--exec", "--scoreboard", "a b"]),
-            ),
-            ("a=reuseport --workers=4", ours(Strategy::Reuseport, &["--workers=4"])),
-            (
-                "cmd:gunicorn -b {host}:{port} 'a b'",
-                command(&["gunicorn", "-b", "{host}:{port}", "a b"]),
-            ),
-            ("x=cmd:serve --port={port}", command(&["serve", "--port={port}"])),
+            ("shared --exec --scoreboard 'a b'", ours(Shared, "--exec|--scoreboard|a b")),
+            ("a=reuseport --workers=4", ours(Reuseport, "--workers=4")),
+            ("cmd:gunicorn -b {host}:{port} 'a b'", command("gunicorn|-b|{host}:{port}|a b")),
+            ("x=cmd:serve --port={port}", command("serve|--port={port}")),
             ("http://localhost:80/a?b=c", running("http://localhost:80/a?b=c")),
             ("there=http://h:1", running("http://h:1")),
             ("nginx", nginx(None, false)),
             ("n=nginx --reuseport --workers 3", nginx(Some(3), true)),
         ] {
-            assert_eq!(kind(text), expected, "{text}");
+            assert_eq!(Spec::parse(text).unwrap().kind, expected, "{text}");
         }
     }
 

@@ -75,9 +75,7 @@ pub struct Readings(pub(super) Vec<Reading>);
 
 impl Readings {
     /// What each worker did from an earlier reading to this one.
-    ///
-    /// # Errors
-    /// When these are not the same workers.
+    /// Fails when these are not the same workers.
     pub fn since(&self, earlier: &Self) -> Result<Vec<WorkerUsage>> {
         let pids = |readings: &Self| readings.workers().map(|(_, pid)| pid).collect::<Vec<_>>();
         let (then, now) = (pids(earlier), pids(self));
@@ -114,27 +112,24 @@ impl Readings {
 impl Reading {
     fn since(&self, earlier: &Self) -> WorkerUsage {
         let usage = self.usage.since(&earlier.usage);
-        let (now, then) = (&self.totals, &earlier.totals);
-        let added = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        let wait = usage.wait_nanoseconds as f64 / 1e9;
+        let added = |of: fn(&WorkerUsage) -> Option<u64>| {
+            Some(of(&self.totals)?.saturating_sub(of(&earlier.totals)?))
+        };
         let samples = self.samples.saturating_sub(earlier.samples);
         let held = self.held_sum.saturating_sub(earlier.held_sum) as f64 / samples as f64;
         WorkerUsage {
-            connections: added(now.connections, then.connections),
+            connections: added(|worker| worker.connections),
             held: (samples > 0).then_some(held),
-            requests: added(now.requests, then.requests),
+            requests: added(|worker| worker.requests),
             cpu_seconds: usage.cpu,
-            run_queue_wait_seconds: usage
-                .has_schedstat()
-                .then_some(usage.wait_nanoseconds as f64 / 1e9),
+            run_queue_wait_seconds: (usage.cpu_nanoseconds > 0).then_some(wait),
             context_switches: usage.switches,
-            wakeups_without_connection: added(
-                now.wakeups_without_connection,
-                then.wakeups_without_connection,
-            ),
-            steered: added(now.steered, then.steered),
-            migrated: added(now.migrated, then.migrated),
-            gated: added(now.gated, then.gated),
-            ..now.clone()
+            wakeups_without_connection: added(|worker| worker.wakeups_without_connection),
+            steered: added(|worker| worker.steered),
+            migrated: added(|worker| worker.migrated),
+            gated: added(|worker| worker.gated),
+            ..self.totals.clone()
         }
     }
 }

@@ -18,7 +18,7 @@ use anyhow::Result;
 use procfs::ProcError;
 
 use crate::kernel::open_sockets::OpenSockets;
-use crate::kernel::procfs::{Usage, family, runs};
+use crate::kernel::procfs::{Running, Usage, family};
 use crate::kernel::sock_diag::{connections, listeners};
 use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
 
@@ -28,7 +28,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// What was seen of a server's processes so far.
 #[derive(Debug)]
 pub struct Workers {
-    root: u32,
+    /// None of a server that was not started here: nobody is looked at.
+    root: Option<u32>,
     port: u16,
     known: BTreeMap<u32, Known>,
     samples: u64,
@@ -40,9 +41,7 @@ pub struct Workers {
 /// One process.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// When it started: an id alone is given to others later.
-    started: u64,
-    parent: u32,
+    process: Running,
     /// None as long as it was not seen to serve.
     role: Option<Role>,
     socket: Option<u64>,
@@ -61,15 +60,9 @@ struct Look {
 
 impl Workers {
     /// Of the process that was started here and serves on this port.
-    pub fn new(root: u32, port: u16) -> Self {
-        Self {
-            root,
-            port,
-            known: BTreeMap::new(),
-            samples: 0,
-            sampled: Instant::now(),
-            hidden: None,
-        }
+    pub fn new(root: Option<u32>, port: u16) -> Self {
+        let (known, sampled) = (BTreeMap::new(), Instant::now());
+        Self { root, port, known, samples: 0, sampled, hidden: None }
     }
 
     /// Looks at all processes if it is time to, and counts the connections that each holds for the
@@ -91,20 +84,19 @@ impl Workers {
     }
 
     /// Looks at all processes once: who waits for the socket, and who holds which connections.
-    ///
-    /// # Errors
-    /// When the kernel does not tell which sockets there are.
+    /// Fails when the kernel does not tell which sockets there are.
     pub fn look(&mut self) -> Result<&Self> {
+        let Some(root) = self.root else { return Ok(self) };
         let listening: BTreeSet<u64> = listeners(self.port)?.iter().map(|l| l.inode).collect();
         let accepted = connections(self.port)?;
-        let tree = family(self.root)?;
-        let there: BTreeMap<u32, u64> = tree.iter().map(|p| (p.pid, p.started)).collect();
-        self.known.retain(|pid, known| there.get(pid) == Some(&known.started));
+        let tree = family(root)?;
+        let is_there = |known: &Known| {
+            tree.iter().any(|it| (it.pid, it.started) == (known.process.pid, known.process.started))
+        };
+        self.known.retain(|_, known| is_there(known));
         let mut looks = Vec::new();
         for process in tree {
-            let fresh =
-                Known { started: process.started, parent: process.parent, ..Known::default() };
-            self.known.entry(process.pid).or_insert(fresh);
+            self.known.entry(process.pid).or_insert(Known { process, ..Known::default() });
             match OpenSockets::of(process.pid) {
                 Ok(open) => looks.push(Look::of(process.pid, &open, &listening, &accepted)),
                 Err(error @ ProcError::PermissionDenied(_)) => {
@@ -125,8 +117,9 @@ impl Workers {
             known.held = look.held.len() as u64;
             if look.listens.is_some() {
                 known.socket = look.listens;
-                known.role =
-                    known.role.filter(|role| *role == Role::Acceptor).or(Some(Role::Worker));
+                if known.role != Some(Role::Acceptor) {
+                    known.role = Some(Role::Worker);
+                }
             }
             if known.role == Some(Role::Worker) {
                 of_workers.extend(&look.held);
@@ -136,7 +129,7 @@ impl Workers {
             let Some(known) = self.known.get_mut(&look.pid) else { continue };
             if known.role.is_none() && look.held.difference(&of_workers).next().is_some() {
                 known.role = Some(Role::Child);
-                let parent = known.parent;
+                let parent = known.process.parent;
                 if let Some(parent) = self.known.get_mut(&parent) {
                     parent.role = Some(Role::Acceptor);
                 }
@@ -177,8 +170,7 @@ impl Workers {
 
     /// Whether a process is still the one that was seen, and runs.
     pub fn has(&self, pid: u32) -> bool {
-        let started = self.known.get(&pid).map(|known| known.started);
-        started.is_some_and(|started| runs(pid, started))
+        self.known.get(&pid).is_some_and(|known| known.process.runs())
     }
 
     fn serving(&self) -> impl Iterator<Item = (&u32, &Known)> {
@@ -187,9 +179,7 @@ impl Workers {
 
     /// Reads the counters of all processes, also of those that do not serve yet: if one is seen to
     /// serve later, what it did since this moment is known.
-    ///
-    /// # Errors
-    /// When a worker has just died.
+    /// Fails when a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
         // A load begins or ends here: the next sample is taken within it.
         self.sampled = Instant::now();
@@ -219,14 +209,9 @@ impl Look {
     fn of(pid: u32, open: &OpenSockets, listening: &BTreeSet<u64>, all: &BTreeSet<u64>) -> Self {
         let held: BTreeSet<u64> = open.inodes().filter(|inode| all.contains(inode)).collect();
         let has = || open.inodes().filter(|inode| listening.contains(inode));
-        let mut listens = None;
-        if has().next().is_some() {
-            let waits = open.waits_for();
-            listens = has().find(|inode| waits.contains(inode));
-            if listens.is_none() && !held.is_empty() {
-                listens = has().next();
-            }
-        }
+        let waits = if has().next().is_some() { open.waits_for() } else { BTreeSet::new() };
+        let listens = has().find(|inode| waits.contains(inode));
+        let listens = listens.or_else(|| has().next().filter(|_| !held.is_empty()));
         Self { pid, listens, held }
     }
 }
@@ -237,9 +222,10 @@ mod tests {
 
     /// A parent 1 and its children 2 and 3.
     fn family() -> Workers {
-        let mut workers = Workers::new(1, 80);
+        let mut workers = Workers::new(Some(1), 80);
         for (pid, parent) in [(1, 0), (2, 1), (3, 1)] {
-            workers.known.insert(pid, Known { parent, ..Known::default() });
+            let process = Running { pid, parent, started: 0 };
+            workers.known.insert(pid, Known { process, ..Known::default() });
         }
         workers
     }

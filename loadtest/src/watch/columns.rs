@@ -3,12 +3,13 @@
 
 use std::cmp::Reverse;
 
+use crate::kernel::sock_diag::Listener;
 use crate::report::format::{bar, rounded};
 use crate::watch::reading::Worker;
 use crate::watch::view::{Row, View};
 
 /// Blanks between two columns.
-const GAP: usize = 2;
+pub const GAP: usize = 2;
 
 /// A bar is no shorter than this, or there is none, and no longer than [`LONGEST_BAR`].
 const SHORTEST_BAR: usize = 5;
@@ -61,9 +62,8 @@ pub static COLUMNS: [Column; 13] = [
         .sorted_by('u', "CPU use")
         .with_bar(9, 100.0),
     column(7, "queue", |row| {
-        row.now
-            .queue
-            .map(|queue| (queue.waiting.into(), format!("{}/{}", queue.waiting, queue.most)))
+        let Listener { queued, backlog, .. } = row.now.queue.as_ref()?;
+        Some(((*queued).into(), format!("{queued}/{backlog}")))
     })
     .sorted_by('a', "accept queue")
     .explained("connections waiting/at most")
@@ -175,8 +175,6 @@ pub fn beside(index: usize, is_right: bool) -> usize {
 pub struct Placed {
     /// Which of [`COLUMNS`].
     pub index: usize,
-    /// Where it begins, counted from 0.
-    pub left: usize,
     /// How wide its text is.
     pub text: usize,
     /// How long its bar can be; 0 = none.
@@ -190,7 +188,7 @@ impl Placed {
     }
 
     /// Text and bar together.
-    fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.text + if self.bar > 0 { 1 + self.bar } else { 0 }
     }
 }
@@ -209,7 +207,7 @@ pub fn choose(view: &View, width: usize) -> Vec<Placed> {
         if let Some(index) = COLUMNS.iter().position(is_next) {
             let text = COLUMNS[index].width(view);
             if text <= left {
-                chosen.push(Placed { index, left: 0, text, bar: 0 });
+                chosen.push(Placed { index, text, bar: 0 });
             }
         }
         // The last column needs no gap behind it, but a bar one blank before.
@@ -223,13 +221,8 @@ pub fn choose(view: &View, width: usize) -> Vec<Placed> {
     // What is left of the width is for the bars, as much for each.
     let left = (width + GAP).saturating_sub(used(&chosen));
     let bars = chosen.iter().filter(|placed| placed.bar > 0).count();
-    let mut next = 0;
-    for placed in &mut chosen {
-        if placed.bar > 0 {
-            placed.bar = (placed.bar + left / bars).min(LONGEST_BAR);
-        }
-        placed.left = next;
-        next += placed.width() + GAP;
+    for placed in chosen.iter_mut().filter(|placed| placed.bar > 0) {
+        placed.bar = (placed.bar + left / bars).min(LONGEST_BAR);
     }
     chosen
 }

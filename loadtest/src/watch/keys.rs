@@ -69,18 +69,6 @@ mod tests {
     }
 
     #[test]
-    fn three_keys_quit_and_others_do_not() {
-        let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        let look = &mut Look::default();
-        for key in [control_c, plain(KeyCode::Char('q')), plain(KeyCode::Esc)] {
-            assert_eq!(press(key, look, 10, 10), Asked::Quit);
-        }
-        assert_eq!(press(plain(KeyCode::Char('c')), look, 10, 10), Asked::Look);
-        assert_eq!(COLUMNS[look.sort].heading, "open");
-        assert_eq!(press(plain(KeyCode::Char('x')), look, 10, 10), Asked::Nothing);
-    }
-
-    #[test]
     fn scrolling_ends_with_a_full_page() {
         let look = &mut Look::default();
         for (code, rows, expected) in [

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use common::scoreboard::Scoreboard;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 
@@ -16,7 +17,6 @@ use crate::watch::columns;
 use crate::watch::keys::{Asked, Look, press};
 use crate::watch::reading::Reading;
 use crate::watch::screen::draw;
-use crate::watch::target::Target;
 use crate::watch::view::{History, View};
 
 /// How often signals are looked at.
@@ -26,20 +26,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shows the server until it ends, somebody quits or closes the terminal, or a signal comes.
-///
-/// # Errors
-/// When this terminal cannot be used.
-pub fn run(target: &Target, interval: Duration) -> Result<End> {
+/// Fails when this terminal cannot be used.
+pub fn run(board: &Scoreboard, interval: Duration) -> Result<End> {
     let mut screen = Screen::enter()?;
     // Whoever closes the terminal has seen enough, and nobody is left to be told of an error.
-    Ok(follow(&mut screen, target, interval).unwrap_or(End::Asked))
+    Ok(follow(&mut screen, board, interval).unwrap_or(End::Asked))
 }
 
-fn follow(screen: &mut Screen, target: &Target, interval: Duration) -> io::Result<End> {
+fn follow(screen: &mut Screen, board: &Scoreboard, interval: Duration) -> io::Result<End> {
     let keys = listen();
     let mut history = History::default();
     let mut look = Look::default();
-    let mut view = history.take(Reading::take(target.scoreboard()));
+    let mut view = history.take(Reading::take(board));
     let mut room = screen.show(&mut view, &look)?;
     let mut next = Instant::now() + FIRST_INTERVAL.min(interval);
     loop {
@@ -59,7 +57,7 @@ fn follow(screen: &mut Screen, target: &Target, interval: Duration) -> io::Resul
         }
         if Instant::now() >= next {
             next = Instant::now() + interval;
-            let reading = Reading::take(target.scoreboard());
+            let reading = Reading::take(board);
             if reading.has_ended() {
                 return Ok(End::ServerEnded);
             }

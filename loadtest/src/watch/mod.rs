@@ -23,6 +23,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use common::scoreboard::Scoreboard;
 use ratatui::crossterm::terminal;
 
 use crate::cli;
@@ -30,7 +31,6 @@ use crate::interrupt;
 use crate::report::terminal::print;
 use crate::watch::reading::Reading;
 use crate::watch::screen::text;
-use crate::watch::target::Target;
 use crate::watch::view::History;
 
 /// How wide text is: a pipe does not say.
@@ -49,15 +49,15 @@ enum End {
 
 /// Finds the server, and shows it until told to stop, or until it ends.
 pub fn run(asked: &cli::Watch) -> Result<()> {
-    let target = match (&asked.path, asked.pid) {
-        (Some(path), _) => Target::at(path)?,
-        (None, pid) => Target::of_process(pid.unwrap_or_default())?,
+    let board = match (&asked.path, asked.pid) {
+        (Some(path), _) => target::at(path)?,
+        (None, pid) => target::of_process(pid.unwrap_or_default())?,
     };
     // Known before it ends: a process that is gone has no name any more.
-    let name = Reading::take(target.scoreboard()).names();
+    let name = Reading::take(&board).names();
     let end = match asked.count {
-        None if is_terminal() => live::run(&target, asked.interval)?,
-        count => print_readings(&target, asked.interval, count.unwrap_or(1))?,
+        None if is_terminal() => live::run(&board, asked.interval)?,
+        count => print_readings(&board, asked.interval, count.unwrap_or(1))?,
     };
     if let End::ServerEnded = end {
         print(&format!("the server has ended: {name}\n"))?;
@@ -67,9 +67,9 @@ pub fn run(asked: &cli::Watch) -> Result<()> {
 
 /// Prints so many readings as text, each over one interval: for where nobody can look at a terminal
 /// or press a key.
-fn print_readings(target: &Target, interval: Duration, times: u64) -> Result<End> {
+fn print_readings(board: &Scoreboard, interval: Duration, times: u64) -> Result<End> {
     let mut history = History::default();
-    history.take(Reading::take(target.scoreboard()));
+    history.take(Reading::take(board));
     let mut next = Instant::now();
     for time in 0..times {
         next += interval;
@@ -77,7 +77,7 @@ fn print_readings(target: &Target, interval: Duration, times: u64) -> Result<End
             interrupt::check()?;
             sleep(LOOK_EVERY.min(next.saturating_duration_since(Instant::now())));
         }
-        let reading = Reading::take(target.scoreboard());
+        let reading = Reading::take(board);
         if reading.has_ended() {
             return Ok(End::ServerEnded);
         }

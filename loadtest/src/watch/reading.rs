@@ -1,6 +1,6 @@
 //! What the scoreboard, /proc and the kernel say at one moment.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,8 +10,8 @@ use common::scoreboard::{Scoreboard, Slot, State};
 use procfs::FromRead;
 use procfs::process::Stat;
 
-use crate::kernel::procfs::started;
-use crate::kernel::sock_diag::listeners;
+use crate::kernel::procfs::Running;
+use crate::kernel::sock_diag::{Listener, listeners};
 
 /// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
 /// to turn four times a second.
@@ -56,9 +56,9 @@ pub struct Worker {
     pub condition: Condition,
     /// Its first listening socket; 0 before it has one.
     pub socket: u64,
-    /// The accept queue of that socket; `None` where it cannot be seen, as in another network
+    /// That socket with its accept queue; `None` where it cannot be seen, as in another network
     /// namespace.
-    pub queue: Option<Queue>,
+    pub queue: Option<Listener>,
     /// Connections open now.
     pub open: u64,
     /// Connections accepted.
@@ -95,36 +95,23 @@ pub enum Condition {
     Gone,
 }
 
-/// An accept queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Connections that wait.
-    pub waiting: u32,
-    /// How many may at most.
-    pub most: u32,
-}
-
 impl Reading {
     /// Reads everything.
     pub fn take(board: &Scoreboard) -> Self {
         let address = board.address();
         // Where the kernel does not answer, queues cannot be seen.
-        let found = listeners(address.port()).unwrap_or_default().into_iter();
-        let queues: HashMap<u64, Queue> = found
-            .map(|found| (found.inode, Queue { waiting: found.queued, most: found.backlog }))
-            .collect();
+        let queues = listeners(address.port()).unwrap_or_default();
         let owners: BTreeSet<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
         let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it became free just now
         let servers = owners.map(|pid| Server {
             pid,
             command: command_of(pid),
-            is_there: started(pid).is_some(),
+            is_there: Running::of(pid).is_some(),
         });
         Self {
             address,
             servers: servers.collect(),
-            workers: board
-                .workers()
+            workers: (board.workers())
                 .map(|(index, slot)| Worker::read(index, slot, &queues))
                 .collect(),
             connections: board.total_connections(),
@@ -174,7 +161,7 @@ impl Worker {
         100.0 * self.cpu
     }
 
-    fn read(index: usize, slot: &Slot, queues: &HashMap<u64, Queue>) -> Self {
+    fn read(index: usize, slot: &Slot, queues: &[Listener]) -> Self {
         let pid = slot.pid();
         // One file for each process. Its threads have the time to the nanosecond, but they would be
         // as many files again, every second, for up to a thousand workers.
@@ -196,7 +183,7 @@ impl Worker {
             pid,
             condition,
             socket,
-            queue: queues.get(&socket).copied(),
+            queue: queues.iter().find(|queue| queue.inode == socket).cloned(),
             open: slot.connections_open.load(Relaxed),
             accepted: slot.connections_accepted.load(Relaxed),
             requests: slot.requests.load(Relaxed),
@@ -252,7 +239,7 @@ mod tests {
         let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
         let index = board.claim().unwrap();
         let slot = Slots::map(board.file().try_clone().unwrap()).unwrap().own(index);
-        let condition = || Worker::read(0, &slot, &HashMap::new()).condition;
+        let condition = || Worker::read(0, &slot, &[]).condition;
         assert_eq!(condition(), Condition::Starting);
         slot.occupy();
         assert_eq!(condition(), Condition::Starting);
@@ -263,16 +250,5 @@ mod tests {
         assert_eq!(condition(), Condition::Draining);
         slot.set(|slot| &slot.heartbeat, 1); // just after the machine was started
         assert!(matches!(condition(), Condition::Silent(_)));
-    }
-
-    #[test]
-    fn a_server_is_there_as_long_as_its_process() {
-        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 80).into()).unwrap();
-        assert!(Reading::take(board.board()).has_ended());
-        board.claim().unwrap();
-        let reading = Reading::take(board.board());
-        assert!(!reading.has_ended());
-        assert_eq!(reading.servers[0].pid, std::process::id());
-        assert!(reading.names().ends_with(&format!("(pid {})", std::process::id())));
     }
 }

@@ -1,16 +1,18 @@
 //! How it looks in a given number of columns and rows: facts, a table, a line about keys.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Row as TableRow, Table, Widget};
 
-use crate::watch::columns::{COLUMNS, Placed, choose};
+use crate::watch::columns::{COLUMNS, GAP, Placed, choose};
 use crate::watch::keys::Look;
 use crate::watch::reading::Condition;
 use crate::watch::view::{Row, View};
 
 /// Blanks between two facts on a line.
-const GAP: usize = 3;
+const FACT_GAP: usize = 3;
 
 /// Draws it all. Gives how many rows of the table there was room for.
 pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> usize {
@@ -18,7 +20,7 @@ pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> usize 
     facts.truncate(usize::from(area.height) / 2); // half of it is for the table
     let mut footer = footer(view, look, area.width);
     footer.truncate(usize::from(area.height).saturating_sub(facts.len() + 3));
-    paint(view, look, &facts, &footer, area, buffer)
+    paint(view, look, facts, footer, area, buffer)
 }
 
 /// The same as text of this width, with all rows and without the line about keys.
@@ -26,39 +28,39 @@ pub fn text(view: &View, width: u16) -> String {
     let facts = facts(view, width);
     let area = Rect::new(0, 0, width, (facts.len() + 1 + view.rows.len()) as u16);
     let mut buffer = Buffer::empty(area);
-    paint(view, &Look::default(), &facts, &[], area, &mut buffer);
+    paint(view, &Look::default(), facts, Vec::new(), area, &mut buffer);
     text_of(&buffer)
 }
 
 fn paint(
     view: &View,
     look: &Look,
-    facts: &[String],
-    footer: &[String],
+    facts: Vec<String>,
+    footer: Vec<String>,
     area: Rect,
     buffer: &mut Buffer,
 ) -> usize {
-    let width = usize::from(area.width);
-    let table = facts.len() as u16;
-    for (y, line) in (0..).zip(facts) {
-        buffer.set_stringn(0, y, line, width, Style::new());
-    }
-    let room = area.height.saturating_sub(table + 1 + footer.len() as u16);
-    let columns = choose(view, width);
-    if table < area.height {
-        heading(&columns, look.sort, table, buffer);
-    }
-    let skipped = look.skipped.min(view.rows.len().saturating_sub(room.into()));
-    let rows = view.rows.iter().skip(skipped).take(room.into());
-    for (y, row) in (table + 1..).zip(rows) {
-        columns.iter().for_each(|column| cell(column, row, view, y, buffer));
-    }
-    let last = view.rows.len().min(skipped + usize::from(room));
-    for (y, line) in (table + 1 + room..area.height).zip(footer) {
-        let line = line.replace("{rows}", &format!("{}-{last}", skipped + 1));
-        buffer.set_stringn(0, y, line, width, Style::new().add_modifier(Modifier::DIM));
-    }
-    room.into()
+    let [above, below] = [&facts, &footer].map(|lines| Constraint::Length(lines.len() as u16));
+    let [top, middle, bottom] = Layout::vertical([above, Constraint::Fill(1), below]).areas(area);
+    let room = usize::from(middle.height.saturating_sub(1));
+    let skipped = look.skipped.min(view.rows.len().saturating_sub(room));
+    let columns = choose(view, area.width.into());
+    let header = columns.iter().map(|placed| {
+        let is_sorted = placed.index == look.sort;
+        let style = if is_sorted { Style::new().reversed() } else { Style::new() };
+        line(placed, placed.column().heading.into(), style, String::new())
+    });
+    let widths = columns.iter().map(|placed| placed.width() as u16);
+    let rows = view.rows.iter().skip(skipped).take(room);
+    let rows = rows.map(|row| columns.iter().map(|placed| cell(placed, row, view)).collect());
+    Table::new(rows.collect::<Vec<TableRow>>(), widths)
+        .header(TableRow::new(header).bold())
+        .column_spacing(GAP as u16)
+        .render(middle, buffer);
+    let shown = format!("{}-{}", skipped + 1, view.rows.len().min(skipped + room));
+    Paragraph::new(facts.join("\n")).render(top, buffer);
+    Paragraph::new(footer.join("\n").replace("{rows}", &shown)).dim().render(bottom, buffer);
+    room
 }
 
 /// A buffer's characters, without the blanks at the ends of its lines.
@@ -101,8 +103,10 @@ fn wrap(parts: &[String], width: u16) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + GAP + part.chars().count() <= width.into() => {
-                *line += &" ".repeat(GAP);
+            Some(line)
+                if line.chars().count() + FACT_GAP + part.chars().count() <= width.into() =>
+            {
+                *line += &" ".repeat(FACT_GAP);
                 *line += part;
             }
             _ => lines.push(part.clone()),
@@ -111,20 +115,7 @@ fn wrap(parts: &[String], width: u16) -> Vec<String> {
     lines
 }
 
-/// The heading that rows are sorted by stands out.
-fn heading(columns: &[Placed], sort: usize, y: u16, buffer: &mut Buffer) {
-    buffer
-        .set_style(Rect { y, height: 1, ..buffer.area }, Style::new().add_modifier(Modifier::BOLD));
-    for placed in columns {
-        let style = match placed.index == sort {
-            true => Style::new().add_modifier(Modifier::REVERSED),
-            false => Style::new(),
-        };
-        put(placed, placed.column().heading, style, y, buffer);
-    }
-}
-
-fn cell(placed: &Placed, row: &Row, view: &View, y: u16, buffer: &mut Buffer) {
+fn cell(placed: &Placed, row: &Row, view: &View) -> Line<'static> {
     let column = placed.column();
     let style = match row.now.condition {
         _ if !column.is_word => Style::new(),
@@ -133,20 +124,19 @@ fn cell(placed: &Placed, row: &Row, view: &View, y: u16, buffer: &mut Buffer) {
         Condition::Silent(_) => Style::new().fg(Color::Yellow),
         Condition::Stopped | Condition::Gone => Style::new().fg(Color::Red),
     };
-    put(placed, &column.text(row), style, y, buffer);
-    if placed.bar > 0 {
-        let bar = column.bar(row, view, placed.bar);
-        let x = (placed.left + placed.text + 1) as u16;
-        buffer.set_stringn(x, y, bar, placed.bar, Style::new().fg(Color::Green));
-    }
+    let bar = match placed.bar {
+        0 => String::new(),
+        length => format!(" {}", column.bar(row, view, length)),
+    };
+    line(placed, column.text(row), style, bar)
 }
 
-fn put(placed: &Placed, text: &str, style: Style, y: u16, buffer: &mut Buffer) {
+fn line(placed: &Placed, text: String, style: Style, bar: String) -> Line<'static> {
     let blanks = match placed.column().is_word {
         true => 0,
         false => placed.text.saturating_sub(text.chars().count()),
     };
-    buffer.set_stringn((placed.left + blanks) as u16, y, text, placed.text - blanks, style);
+    Line::from_iter([Span::raw(" ".repeat(blanks)), Span::styled(text, style), bar.green()])
 }
 
 #[cfg(test)]
@@ -157,8 +147,8 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::watch::reading::{Queue, Worker};
-    use crate::watch::view::tests::{view, worker};
+    use crate::watch::reading::Worker;
+    use crate::watch::view::tests::{queue, view, worker};
 
     /// What a terminal of this size shows.
     fn shown(view: &View, look: &Look, width: u16, height: u16) -> String {
@@ -176,7 +166,7 @@ mod tests {
         let busy = Worker { open: 96, cpu: 1.5, accepted: 96, ..worker(0, 20_000) };
         let stalled = Worker {
             condition: Condition::Silent(Duration::from_secs(12)),
-            queue: Some(Queue { waiting: 1025, most: 1024 }),
+            queue: queue(1025),
             ..worker(1, 2000)
         };
         let draining = Worker { condition: Condition::Draining, open: 0, ..worker(2, 0) };
@@ -242,12 +232,5 @@ workers 1-3 of 3   q quit   ? help
                 shown(&some(), &Look { is_explained, ..Look::default() }, width, height);
             }
         }
-    }
-
-    #[test]
-    fn the_text_has_every_row_and_no_keys() {
-        let text = text(&some(), 100);
-        assert_eq!(text.lines().count(), 4 + 1 + 3, "{text}");
-        assert!(!text.contains("q quit"), "{text}");
     }
 }

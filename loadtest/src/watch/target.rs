@@ -9,70 +9,58 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use common::scoreboard::Scoreboard;
 use nix::fcntl::OFlag;
 
-use crate::kernel::procfs::{Relative, family, parent, started};
+use crate::kernel::procfs::{Running, family};
 use crate::watch::reading::command_of;
 
-/// A scoreboard that somebody writes.
-#[derive(Debug)]
-pub struct Target(Scoreboard);
+/// The scoreboard in this file.
+/// Fails when it cannot be read, is none, or nobody writes it any more.
+pub fn at(path: &Path) -> Result<Scoreboard> {
+    let show = path.display();
+    let remedy = "name the file that a running server of yours was given as --scoreboard";
+    let file = open(path).with_context(|| format!("cannot read {show}; {remedy}"))?;
+    ensure!(file.metadata()?.is_file(), "{show} is not a file; {remedy}");
+    let scoreboard = Scoreboard::from_file(file)
+        .map_err(|error| anyhow!("{show} cannot be watched: {error}; {remedy}"))?;
+    ensure!(
+        scoreboard.workers().any(|(_, slot)| Running::of(slot.owner()).is_some()),
+        "no server uses the scoreboard {show} any more, or its processes belong to another \
+         container and cannot be seen from here; {remedy}"
+    );
+    Ok(scoreboard)
+}
 
-impl Target {
-    /// The scoreboard, mapped for reading alone.
-    pub fn scoreboard(&self) -> &Scoreboard {
-        &self.0
+/// The scoreboard of this server; or of the server that this process started, or is a worker of.
+///
+/// # Errors
+/// When there is no such process, it may not be looked at, or there is no server, or more than
+/// one.
+pub fn of_process(pid: u32) -> Result<Scoreboard> {
+    let remedy = "name the process that a server printed at its start as its parent pid";
+    ensure!(Running::of(pid).is_some(), "there is no process {pid}; {remedy}");
+    match own(pid) {
+        Ok(Some(found)) => return Ok(found),
+        Err(error) if is_refused(&error) => bail!(
+            "cannot read process {pid}: it belongs to another user, or its program has file \
+             capabilities; run as root"
+        ),
+        _ => {}
     }
-
-    /// The scoreboard in this file.
-    ///
-    /// # Errors
-    /// When it cannot be read, is none, or nobody writes it any more.
-    pub fn at(path: &Path) -> Result<Self> {
-        let show = path.display();
-        let remedy = "name the file that a running server of yours was given as --scoreboard";
-        let file = open(path).with_context(|| format!("cannot read {show}; {remedy}"))?;
-        ensure!(file.metadata()?.is_file(), "{show} is not a file; {remedy}");
-        let scoreboard = Scoreboard::from_file(file)
-            .map_err(|error| anyhow!("{show} cannot be watched: {error}; {remedy}"))?;
-        ensure!(
-            scoreboard.workers().any(|(_, slot)| started(slot.owner()).is_some()),
-            "no server uses the scoreboard {show} any more, or its processes belong to another \
-             container and cannot be seen from here; {remedy}"
-        );
-        Ok(Self(scoreboard))
+    // A loadtest has the scoreboards of several servers open, but writes none of them.
+    let started = family(pid)?.into_iter().map(|it| it.pid).filter(|started| *started != pid);
+    let mut found: Vec<(u32, Scoreboard)> =
+        started.filter_map(|pid| Some((pid, own(pid).ok()??))).collect();
+    if found.len() > 1 {
+        let names: Vec<_> =
+            found.iter().map(|(pid, _)| format!("{pid} ({})", command_of(*pid))).collect();
+        bail!("process {pid} has started several servers; name one: {}", names.join(", "));
     }
-
-    /// The scoreboard of this server; or of the server that this process started, or is a worker of.
-    ///
-    /// # Errors
-    /// When there is no such process, it may not be looked at, or there is no server, or more than
-    /// one.
-    pub fn of_process(pid: u32) -> Result<Self> {
-        let remedy = "name the process that a server printed at its start as its parent pid";
-        ensure!(started(pid).is_some(), "there is no process {pid}; {remedy}");
-        match own(pid) {
-            Ok(Some(found)) => return Ok(Self(found)),
-            Err(error) if is_refused(&error) => bail!(
-                "cannot read process {pid}: it belongs to another user, or its program has file \
-                 capabilities; run as root"
-            ),
-            _ => {}
-        }
-        // A loadtest has the scoreboards of several servers open, but writes none of them.
-        let started = family(pid)?.into_iter().filter(|started| started.pid != pid);
-        let mut found: Vec<(u32, Scoreboard)> =
-            started.filter_map(|Relative { pid, .. }| Some((pid, own(pid).ok()??))).collect();
-        if found.len() > 1 {
-            let names: Vec<_> =
-                found.iter().map(|(pid, _)| format!("{pid} ({})", command_of(*pid))).collect();
-            bail!("process {pid} has started several servers; name one: {}", names.join(", "));
-        }
-        let found = found.pop().map(|(_, scoreboard)| scoreboard).or_else(|| server_of(pid));
-        let found = found.with_context(|| {
-            let name = command_of(pid);
-            format!("process {pid} ({name}) is no server of this repository and has started none; {remedy}")
-        })?;
-        Ok(Self(found))
-    }
+    let found = found.pop().map(|(_, scoreboard)| scoreboard).or_else(|| server_of(pid));
+    found.with_context(|| {
+        let name = command_of(pid);
+        format!(
+            "process {pid} ({name}) is no server of this repository and has started none; {remedy}"
+        )
+    })
 }
 
 /// Opens a file without waiting, whatever it is: a FIFO would wait for somebody to write.
@@ -95,7 +83,7 @@ fn is_refused(error: &Error) -> bool {
 
 /// The scoreboard on which this process is a worker: its parent's.
 fn server_of(pid: u32) -> Option<Scoreboard> {
-    let board = Scoreboard::of_process(parent(pid)?).ok()?;
+    let board = Scoreboard::of_process(Running::of(pid)?.parent).ok()?;
     let is_worker = board.workers().any(|(_, slot)| slot.pid() == Some(pid));
     is_worker.then_some(board)
 }

