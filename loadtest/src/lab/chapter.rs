@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::lab::criterion::Verdict;
-use crate::lab::criterion::{Judged, judge};
+use crate::lab::criterion::judge;
 use crate::lab::figure::{Figures, filled};
 use crate::lab::page::{Page, items, said};
 use crate::report::model::{Picture, Table};
@@ -83,45 +83,45 @@ pub struct Claim {
 }
 
 impl Findings {
-    /// What there is to see.
-    pub fn shown<const N: usize, const M: usize>(
+    /// What there is to see, and what a page says of it with these figures: the claims that it lists, each
+    /// judged by its criterion, answer and advice, and notes below tables. `missing` says of the
+    /// claims, in their order, why a figure of theirs may be missing.
+    pub fn of(
+        page: &str,
+        figures: &Figures,
+        missing: &[&str],
         picture: Picture,
-        tables: [Table; N],
-        evidence: [Table; M],
+        tables: impl Into<Vec<Table>>,
+        evidence: impl Into<Vec<Table>>,
     ) -> Self {
-        let (picture, tables, evidence) = (Some(picture), tables.into(), evidence.into());
-        Self { picture, tables, evidence, ..Self::default() }
-    }
-
-    /// Adds what a page has to say with these figures: the claims that it lists, each judged by its
-    /// criterion, answer and advice, and notes below tables. `missing` says of the claims, in their
-    /// order, why a figure of theirs may be missing.
-    pub fn told_by(mut self, page: &str, figures: &Figures, missing: &[&str]) -> Self {
-        let mut met = Vec::new();
+        let (mut claims, mut met) = (Vec::new(), Vec::new());
+        let (mut tables, mut evidence) = (tables.into(), evidence.into());
         for (place, item) in items(page, "Claims").concat().iter().enumerate() {
             let mut fields = item.split('|').map(|field| field.trim().to_owned());
             let mut next = || fields.next().unwrap_or_default();
             let (source, url, claim, theirs) = (next(), next(), next(), next());
             let url = Some(url).filter(|url| !url.is_empty());
-            let Judged { figures: ours, limits: limit, verdict, met: is_met } =
-                judge(&next(), figures, missing.get(place).unwrap_or(&""));
-            met.push(is_met);
-            self.claims.push(Claim { claim, source, url, theirs, ours, limit, verdict });
+            let why = missing.get(place).unwrap_or(&"");
+            let (ours, limit, verdict) = judge(&next(), figures, why);
+            met.push(verdict.met());
+            claims.push(Claim { claim, source, url, theirs, ours, limit, verdict });
         }
         for item in items(page, "Notes").concat() {
             let (titles, note) = item.split_once(" | ").unwrap_or_default();
+            let (note, is_known) = filled(note, figures);
             for title in titles.split(" / ") {
-                let mut tables = self.tables.iter_mut().chain(&mut self.evidence);
-                debug_assert!(tables.any(|table| table.title.starts_with(title)), "{title}");
-                let tables = self.tables.iter_mut().chain(&mut self.evidence);
-                let (note, is_known) = filled(note, figures);
-                let noted = tables.filter(|table| is_known && table.title.starts_with(title));
-                noted.for_each(|table| table.note.clone_from(&note));
+                let tables = tables.iter_mut().chain(&mut evidence);
+                let mut is_there = false;
+                for table in tables.filter(|table| table.title.starts_with(title)) {
+                    table.note = if is_known { note.clone() } else { String::new() };
+                    is_there = true;
+                }
+                debug_assert!(is_there, "there is no table '{title}'");
             }
         }
-        self.answer = said(page, "Answer", &met, figures);
-        self.advice = said(page, "Advice", &met, figures);
-        self
+        let [answer, advice] = ["Answer", "Advice"].map(|list| said(page, list, &met, figures));
+        let (picture, missing) = (Some(picture), Vec::new());
+        Self { answer, claims, advice, picture, tables, evidence, missing }
     }
 
     /// Fails unless claims have these verdicts (`+` reproduced, `-` not, `?` not decidable), and all

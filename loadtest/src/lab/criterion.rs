@@ -48,17 +48,14 @@ pub enum Verdict {
     NotDecidable(String),
 }
 
-/// What became of a criterion.
-#[derive(Debug)]
-pub struct Judged {
-    /// What was found, in words.
-    pub figures: String,
-    /// What must be so, in words.
-    pub limits: String,
-    /// Whether it is so; `None` if it cannot be told.
-    pub met: Option<bool>,
-    /// The same as a verdict.
-    pub verdict: Verdict,
+impl Verdict {
+    /// Whether it holds, if that can be told.
+    pub fn met(&self) -> Option<bool> {
+        match self {
+            Self::NotDecidable(_) => None,
+            verdict => Some(*verdict == Self::Reproduced),
+        }
+    }
 }
 
 /// One bracket: what it is about, and what must be so.
@@ -69,8 +66,9 @@ struct Condition {
     is_known: bool,
 }
 
-/// Judges figures by a criterion; `missing` says why one is not there, or is empty.
-pub fn judge(criterion: &str, figures: &Figures, missing: &str) -> Judged {
+/// Judges figures by a criterion; `missing` says why one is not there, or is empty. Gives what was found
+/// and what must be so, in words, and the verdict.
+pub fn judge(criterion: &str, figures: &Figures, missing: &str) -> (String, String, Verdict) {
     let (mut found, mut all) = (String::new(), Vec::new());
     let one_is_enough = criterion.contains("[or ");
     for part in criterion.split_inclusive(']') {
@@ -90,22 +88,17 @@ pub fn judge(criterion: &str, figures: &Figures, missing: &str) -> Judged {
         }
     };
     let any = |met| all.iter().any(|one| one.met == met);
-    let met = match () {
-        () if any(Some(one_is_enough)) => Some(one_is_enough),
-        () if any(None) => None,
-        () => Some(!one_is_enough),
-    };
     let reason = match all.iter().all(|one| one.is_known) {
         true => ACROSS,
         false if missing.is_empty() => UNKNOWN,
         false => missing,
     };
-    let verdict = match met {
-        Some(true) => Verdict::Reproduced,
-        Some(false) => Verdict::NotReproduced,
-        None => Verdict::NotDecidable(reason.into()),
+    let verdict = match any(Some(one_is_enough)) {
+        false if any(None) => Verdict::NotDecidable(reason.into()),
+        decided if decided == one_is_enough => Verdict::Reproduced,
+        _ => Verdict::NotReproduced,
     };
-    Judged { figures: found, limits, met, verdict }
+    (found, limits, verdict)
 }
 
 impl Condition {
@@ -162,11 +155,12 @@ mod tests {
             ("at most 1", [0.8, 1.0], [1.1, 1.2], [0.8, 1.1]),
             ("nearly 90 %", [0.85, 0.99], [0.2, 0.8], [0.7, 0.95]),
         ] {
-            let met = |found| judge(&format!("{{it}} [{limit}]"), &[("it", found)], "").met;
+            let met = |found| judge(&format!("{{it}} [{limit}]"), &[("it", found)], "").2.met();
             let all = [between(on_one), between(on_the_other), between(across), f64::NAN.into()];
             assert_eq!(all.map(met), [Some(true), Some(false), None, None], "{limit}");
         }
-        assert_eq!(judge("{it} [at most 0]", &[("it", 0.0.into())], "").met, Some(true));
+        let (.., verdict) = judge("{it} [at most 0]", &[("it", 0.0.into())], "");
+        assert_eq!(verdict, Verdict::Reproduced);
     }
 
     #[test]
@@ -178,7 +172,7 @@ mod tests {
             ([-1.0, -1.0], Some(false), Some(false)),
         ] {
             let figures = [("a", values[0].into()), ("b", values[1].into())];
-            let met = |criterion| judge(criterion, &figures, "").met;
+            let met = |criterion| judge(criterion, &figures, "").2.met();
             assert_eq!(met("{a} [above 0], {b} [above 0]"), all, "{values:?}");
             assert_eq!(met("{a} [above 0], {b} [or above 0]"), any, "{values:?}");
         }
@@ -211,9 +205,8 @@ mod tests {
             ("{nothing} [above 2]", "- | above 2", why("needs root")),
             ("{sockets} [{one} is 1 socket]", "1 socket | 1 socket", Verdict::Reproduced),
         ] {
-            let judged = judge(criterion, &figures, "needs root");
-            assert_eq!(format!("{} | {}", judged.figures, judged.limits), expected);
-            assert_eq!(judged.verdict, verdict, "{criterion}");
+            let (found, limits, judged) = judge(criterion, &figures, "needs root");
+            assert_eq!((&*format!("{found} | {limits}"), judged), (expected, verdict));
         }
     }
 }

@@ -104,7 +104,7 @@ fn findings(deaths: &Samples<Deaths>, apart: bool) -> Findings {
     let every_client = Some((CLIENTS as f64, "every client"));
     let picture = deaths.bars(title, Unit::Mean, every_client, hung);
     let page = include_str!("crash.md");
-    Findings::shown(picture, [requests_lost], [seen]).told_by(page, &figures, &[why, why])
+    Findings::of(page, &figures, &[why, why], picture, [requests_lost], [seen])
 }
 
 #[cfg(test)]

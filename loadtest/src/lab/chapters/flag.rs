@@ -72,7 +72,7 @@ fn findings(seen: &Samples<Seen>) -> Findings {
     let picture = seen.bars(title, Unit::Count, None, |name| Estimate::exact(count(name) as f64));
     let who = who_listens(seen, |seen| &seen.listeners);
     let page = include_str!("flag.md");
-    Findings::shown(picture, [table(seen)], [who]).told_by(page, &figures, &[])
+    Findings::of(page, &figures, &[], picture, [table(seen)], [who])
 }
 
 fn table(all: &Samples<Seen>) -> Table {

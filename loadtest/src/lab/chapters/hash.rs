@@ -114,11 +114,8 @@ fn findings(choices: &Samples<f64>, fields: &[Field]) -> Findings {
     let rates = by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second));
     let cpu = by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us);
     let switches = by_workers("Context switches per connection", Unit::Mean, switches_each);
-    Findings::shown(picture(fields), [choice, rates, cpu], [switches]).told_by(
-        include_str!("hash.md"),
-        &figures,
-        &[],
-    )
+    let page = include_str!("hash.md");
+    Findings::of(page, &figures, &[], picture(fields), [choice, rates, cpu], [switches])
 }
 
 fn plural(count: u32, what: &str) -> String {

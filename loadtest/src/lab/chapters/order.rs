@@ -182,7 +182,7 @@ fn findings(seen: &Samples<Seen>) -> Findings {
     let picture = Picture::Turns { title, rows: seen.groups.iter().filter_map(row).collect() };
     let tables = [one_at_a_time.table, who_was_idle_last.table];
     let page = include_str!("order.md");
-    Findings::shown(picture, tables, [wake_ups.table]).told_by(page, &figures, &[])
+    Findings::of(page, &figures, &[], picture, tables, [wake_ups.table])
 }
 
 #[cfg(test)]

@@ -107,12 +107,9 @@ fn findings(found: &[Found]) -> Findings {
     let evidence = evidence(&main.samples, "What the kernel saw")
         .means("workers that got connections", busy)
         .table;
-    let tables = found.iter().map(table).collect();
-    Findings { tables, ..Findings::shown(picture, [], [evidence]) }.told_by(
-        include_str!("post.md"),
-        &figures,
-        &[],
-    )
+    let tables: Vec<Table> = found.iter().map(table).collect();
+    let page = include_str!("post.md");
+    Findings::of(page, &figures, &[], picture, tables, [evidence])
 }
 
 fn table(found: &Found) -> Table {

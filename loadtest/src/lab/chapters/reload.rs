@@ -118,11 +118,8 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>) -> Findings {
         .means("TCPMigrateReqSuccess", |row| row.migrated.map(|count| count as f64));
     let title = "Requests lost for each reload";
     let picture = ways.bars(title, Unit::Mean, None, |way| each(&ways, way));
-    Findings::shown(picture, [table.table], [evidence.table]).told_by(
-        include_str!("reload.md"),
-        &figures,
-        &why,
-    )
+    let page = include_str!("reload.md");
+    Findings::of(page, &figures, &why, picture, [table.table], [evidence.table])
 }
 
 #[cfg(test)]

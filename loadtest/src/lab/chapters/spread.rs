@@ -145,7 +145,7 @@ fn findings(seen: &Samples<Round>) -> Findings {
         .middles("trickle", Unit::Mean, |round| round[TRICKLE].switches)
         .middles("burst", Unit::Mean, |round| round[BURST].switches);
     let page = include_str!("spread.md");
-    Findings::shown(picture, tables, [woken.table]).told_by(page, &figures, &[])
+    Findings::of(page, &figures, &[], picture, tables, [woken.table])
 }
 
 fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {

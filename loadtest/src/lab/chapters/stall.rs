@@ -72,11 +72,8 @@ fn findings(seen: &Seen) -> Findings {
         .means("on the others", queued(1))
         .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS));
     let tables = [stopped_table(seen), blocked_table(seen)];
-    Findings::shown(picture(seen), tables, [queues.table]).told_by(
-        include_str!("stall.md"),
-        &figures,
-        &[],
-    )
+    let page = include_str!("stall.md");
+    Findings::of(page, &figures, &[], picture(seen), tables, [queues.table])
 }
 
 fn picture(seen: &Seen) -> Picture {

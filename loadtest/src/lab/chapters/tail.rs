@@ -85,10 +85,14 @@ fn findings(
         table(open, &open_title),
     ];
     let seen = evidence(slices, "Short requests").table;
-    Findings::shown(open.bars(title, Unit::Microseconds, None, worst), tables, [seen]).told_by(
-        include_str!("tail.md"),
+    let page = include_str!("tail.md");
+    Findings::of(
+        page,
         &figures,
         &[],
+        open.bars(title, Unit::Microseconds, None, worst),
+        tables,
+        [seen],
     )
 }
 

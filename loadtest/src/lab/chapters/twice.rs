@@ -173,10 +173,14 @@ fn findings(tried: &Samples<Tried>) -> Findings {
     let title = format!("Who got {CONNECTIONS} connections: one server, or two");
     let picture = Picture::Shares { title, rows: tried.names().map(row).collect() };
     let who = who_listens(tried, |tried| &tried.listeners);
-    Findings::shown(picture, [table], [who]).told_by(
-        include_str!("twice.md"),
+    let page = include_str!("twice.md");
+    Findings::of(
+        page,
         &figures,
         &["", "to become another user needs root"],
+        picture,
+        [table],
+        [who],
     )
 }
 
