@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 
@@ -12,34 +12,35 @@ use crate::http::phase::ConnectionPhase;
 use crate::http::timed::Notes;
 use crate::http::{body, guard};
 
-/// Answers one request: the app does, unless HTTP wants it refused.
+/// Answers one request: the app does, unless HTTP wants it refused. Each answer is `count`ed.
 pub async fn answer<F>(
     request: hyper::Request<Incoming>,
     notes: Notes,
     app: impl FnOnce(Request) -> F,
+    count: impl Fn(),
 ) -> Result<Response, Infallible>
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
     let must_close = guard::must_close(request.headers());
-    let refused = guard::refusal(request.version(), request.headers(), notes.has_length());
-    let accepted = match refused {
-        Some(status) => Err(status),
-        None if request.body().is_end_stream() => Ok(request.map(Body::new)),
+    let refuse = |status| {
+        count();
+        Ok(refuse(status, &notes))
+    };
+    if let Some(status) = guard::refusal(request.version(), request.headers(), notes.has_length()) {
+        return refuse(status);
+    }
+    let request = if request.body().is_end_stream() {
+        request.map(Body::new)
+    } else {
         // Boxed, or its space would be set aside in every connection that never has a body.
-        None => Box::pin(body::read(request.map(Body::new), &notes)).await,
-    };
-    let mut response = match accepted {
-        Ok(request) => {
-            notes.now_at(ConnectionPhase::Answer);
-            app(request).await?
-        }
-        // After that answer the connection is closed, whatever the client still sends.
-        Err(status) => {
-            notes.now_at(ConnectionPhase::Linger);
-            (status, [(header::CONNECTION, "close")]).into_response()
+        match Box::pin(body::read(request.map(Body::new), &notes)).await {
+            Ok(request) => request,
+            Err(status) => return refuse(status),
         }
     };
+    notes.now_at(ConnectionPhase::Answer);
+    let mut response = app(request).await?;
     if must_close {
         notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
     }
@@ -48,5 +49,12 @@ where
     if must_close || notes.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    count();
     Ok(response)
+}
+
+/// An answer after which the connection is closed, whatever the client still sends.
+fn refuse(status: StatusCode, notes: &Notes) -> Response {
+    notes.now_at(ConnectionPhase::Linger);
+    (status, [(header::CONNECTION, "close")]).into_response()
 }

@@ -1,12 +1,12 @@
-//! Clients that stall: what a connection may take for each of its steps, and who looks at the clock.
+//! Clients that stall: what a connection may take for each of its phases, and who looks at the clock.
 //!
 //! A timer per connection, set and cleared with every request, costs hyper and tokio about 1 600
 //! instructions per request. Nobody needs it to be exact. So a worker keeps one coarse clock that
-//! ticks four times a second; a connection notes at which tick its present step began, which is one
+//! ticks four times a second; a connection notes at which tick its present phase began, which is one
 //! store, and at every tick the worker looks through its connections for those that overstay. A
 //! limit is never cut short, and overrun by one tick at the most.
 //!
-//! hyper has one timer for a request's head and for the idle time before it. These are two steps
+//! hyper has one timer for a request's head and for the idle time before it. These are two phases
 //! here, told apart by the first byte that arrives.
 
 use std::cmp::Reverse;
@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The clock of one worker and the connections it looks after.
 pub struct Deadlines {
-    /// Ticks that each step may take, by its number.
+    /// Ticks that each phase may take, by its number.
     limits: [u32; PHASES.len()],
     now: AtomicU32,
     draining: AtomicBool,
@@ -83,17 +83,17 @@ impl Deadlines {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         let draining = self.is_draining();
         for (_, Watched { progress, task, .. }) in self.connections().iter() {
-            let (step, since) = progress.get();
-            let limit = match step {
+            let (phase, since) = progress.get();
+            let limit = match phase {
                 ConnectionPhase::Idle | ConnectionPhase::Silent if draining => {
                     ticks(IDLE_WHILE_DRAINING)
                 }
-                _ => self.limits[step as usize],
+                _ => self.limits[phase as usize],
             };
             if now.wrapping_sub(since) >= limit
                 && let Some(task) = task
             {
-                tracing::debug!(?step, "a connection overstayed");
+                tracing::debug!(?phase, "a connection overstayed");
                 task.abort();
             }
         }
@@ -109,9 +109,9 @@ impl Deadlines {
         let connections = self.connections();
         let mut idle: Vec<(u32, usize)> = Vec::new();
         for (key, Watched { progress, .. }) in connections.iter() {
-            let (step, since) = progress.get();
+            let (phase, since) = progress.get();
             let idle_for = now.wrapping_sub(since);
-            if step == ConnectionPhase::Idle && idle_for >= ticks(IDLE_AT_LIMIT) {
+            if phase == ConnectionPhase::Idle && idle_for >= ticks(IDLE_AT_LIMIT) {
                 if progress.is_in_the_way.load(Relaxed) {
                     return true; // it is about to end
                 }
@@ -174,7 +174,7 @@ impl Deadlines {
     }
 }
 
-/// Ticks after which a time has surely passed: a step begins somewhere between two ticks.
+/// Ticks after which a time has surely passed: a phase begins somewhere between two ticks.
 fn ticks(limit: Duration) -> u32 {
     let whole = limit.as_nanos().div_ceil(TICK.as_nanos());
     u32::try_from(whole).unwrap_or(u32::MAX - 1) + 1
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_never_cut_short() {
-        // Begun just before a tick, a step sees its first tick at once.
+        // Begun just before a tick, a phase sees its first tick at once.
         assert_eq!(ticks(Duration::ZERO), 1);
         assert_eq!(ticks(TICK), 2);
         assert_eq!(ticks(TICK + Duration::from_nanos(1)), 3);

@@ -25,7 +25,7 @@ pub enum ConnectionPhase {
     Linger,
 }
 
-/// All steps, in the order of their numbers.
+/// All phases, in the order of their numbers.
 pub(super) const PHASES: [ConnectionPhase; 7] = [
     ConnectionPhase::Head,
     ConnectionPhase::Silent,
@@ -38,8 +38,8 @@ pub(super) const PHASES: [ConnectionPhase; 7] = [
 
 /// How far a connection is.
 pub(super) struct Progress {
-    /// Its step and the tick at which that began, in one word.
-    step: AtomicU64,
+    /// Its phase and the tick at which that began, in one word.
+    phase: AtomicU64,
     /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
     /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
     pub(super) in_head: AtomicBool,
@@ -50,24 +50,24 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(step: ConnectionPhase, now: u32) -> Self {
+    pub(super) fn new(phase: ConnectionPhase, now: u32) -> Self {
         let no = AtomicBool::new;
         let progress = Self {
-            step: AtomicU64::new(0),
+            phase: AtomicU64::new(0),
             in_head: no(false),
             has_length: no(false),
             is_in_the_way: no(false),
         };
-        progress.set(step, now);
+        progress.set(phase, now);
         progress
     }
 
-    pub(super) fn set(&self, step: ConnectionPhase, now: u32) {
-        self.step.store(u64::from(step as u32) << 32 | u64::from(now), Relaxed);
+    pub(super) fn set(&self, phase: ConnectionPhase, now: u32) {
+        self.phase.store(u64::from(phase as u32) << 32 | u64::from(now), Relaxed);
     }
 
     pub(super) fn get(&self) -> (ConnectionPhase, u32) {
-        let word = self.step.load(Relaxed);
+        let word = self.phase.load(Relaxed);
         (PHASES[(word >> 32) as usize], word as u32)
     }
 }
@@ -79,9 +79,9 @@ mod tests {
     #[test]
     fn a_step_and_its_tick_come_back_as_they_were_noted() {
         let progress = Progress::new(ConnectionPhase::Head, 0);
-        for step in PHASES {
-            progress.set(step, u32::MAX);
-            assert_eq!(progress.get(), (step, u32::MAX));
+        for phase in PHASES {
+            progress.set(phase, u32::MAX);
+            assert_eq!(progress.get(), (phase, u32::MAX));
         }
     }
 }

@@ -59,8 +59,8 @@ impl Timed {
         Notes { progress: self.progress.clone(), clock: self.clock }
     }
 
-    fn now_at(&self, step: ConnectionPhase) {
-        self.progress.set(step, self.clock.now());
+    fn now_at(&self, phase: ConnectionPhase) {
+        self.progress.set(phase, self.clock.now());
     }
 
     /// Nothing has come yet. If the connection is to make room for another, that is its end; but first
@@ -99,12 +99,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// A new step begins.
-    pub fn now_at(&self, step: ConnectionPhase) {
-        if step == ConnectionPhase::Body {
+    /// A new phase begins.
+    pub fn now_at(&self, phase: ConnectionPhase) {
+        if phase == ConnectionPhase::Body {
             self.progress.in_head.store(false, Relaxed);
         }
-        self.progress.set(step, self.clock.now());
+        self.progress.set(phase, self.clock.now());
     }
 
     /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
@@ -117,8 +117,8 @@ impl Notes {
         self.clock.is_draining()
     }
 
-    /// The present step.
-    pub fn step(&self) -> ConnectionPhase {
+    /// The present phase.
+    pub fn phase(&self) -> ConnectionPhase {
         self.progress.get().0
     }
 }
@@ -142,24 +142,24 @@ impl AsyncRead for Timed {
         }
         if buffer.filled().len() > before {
             self.may_have_more = buffer.remaining() == 0;
-            let (step, since) = self.progress.get();
-            if step != ConnectionPhase::Body {
+            let (phase, since) = self.progress.get();
+            if phase != ConnectionPhase::Body {
                 self.note_end(&buffer.filled()[before..]);
             }
-            if matches!(step, ConnectionPhase::Silent | ConnectionPhase::Idle) {
+            if matches!(phase, ConnectionPhase::Silent | ConnectionPhase::Idle) {
                 self.lengths = Lengths::default();
             }
-            if step != ConnectionPhase::Body {
+            if phase != ConnectionPhase::Body {
                 self.lengths.look(&buffer.filled()[before..]);
                 self.progress.has_length.store(self.lengths.found, Relaxed);
             }
             // Only the first byte starts the clock; or a byte a minute would keep it going.
-            if step == ConnectionPhase::Idle {
+            if phase == ConnectionPhase::Idle {
                 self.progress.is_in_the_way.store(false, Relaxed);
                 self.now_at(ConnectionPhase::Head);
             }
             // There it has run since the accept.
-            if step == ConnectionPhase::Silent {
+            if phase == ConnectionPhase::Silent {
                 self.progress.set(ConnectionPhase::Head, since);
             }
         }
@@ -174,8 +174,8 @@ impl AsyncWrite for Timed {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        let (step, _) = self.progress.get();
-        match (step, &polled) {
+        let (phase, _) = self.progress.get();
+        match (phase, &polled) {
             // An answer to a request that never came to the service: hyper refuses it.
             (ConnectionPhase::Head | ConnectionPhase::Silent | ConnectionPhase::Idle, _) => {
                 self.now_at(ConnectionPhase::Linger)

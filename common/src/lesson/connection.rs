@@ -24,10 +24,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// connection.
 async fn serve(stream: Timed, _open: ConnectionGuard, worker: &'static Worker) {
     let notes = stream.notes();
-    let service = service_fn(|request| async {
-        let answer = answer(request, notes.clone(), |request| worker.app.answer(request)).await;
-        worker.slot.add(|slot| &slot.requests, 1);
-        answer
+    let service = service_fn(|request| {
+        let count = || worker.slot.add(|slot| &slot.requests, 1);
+        answer(request, notes.clone(), |request| worker.app.answer(request), count)
     });
     let mut connection = http1::Builder::new()
         // A client that has closed its own direction still waits for its answer. Without this, it
@@ -42,7 +41,7 @@ async fn serve(stream: Timed, _open: ConnectionGuard, worker: &'static Worker) {
         tracing::debug!(%error, "a connection ended early");
     }
     // hyper does not shut down the stream of a client that asked for an upgrade, even in vain.
-    if notes.step() == ConnectionPhase::Linger {
+    if notes.phase() == ConnectionPhase::Linger {
         let mut stream = connection.into_parts().io.into_inner();
         let _ = poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await;
     }
