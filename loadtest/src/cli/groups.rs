@@ -1,15 +1,18 @@
 //! Options that several commands have in common.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
 
+use crate::load::Load;
 use crate::report::output::Output;
 use crate::types::{http_url, url_path};
 
-/// What wrk does.
+/// How wrk asks.
 #[derive(Args)]
-pub struct LoadArgs {
+pub struct WrkArgs {
     /// Threads of wrk
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: u64,
@@ -19,13 +22,37 @@ pub struct LoadArgs {
     /// A remainder is not opened: with 12 threads, 100 becomes 96.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub connections: u64,
+}
 
+impl WrkArgs {
+    /// The load of a run or a slice of this length.
+    pub fn load(&self, duration: Duration, keep_alive: bool) -> Result<Load> {
+        let Self { threads, connections } = *self;
+        let load = Load { threads, connections, duration, keep_alive };
+        load.check()?;
+        Ok(load)
+    }
+}
+
+/// On which connections wrk asks.
+#[derive(Args)]
+pub struct CloseArg {
     /// Open a new connection for every request, instead of keeping connections alive.
     ///
     /// Use it to compare how connections are accepted; with keep-alive they are accepted once, at
     /// the start.
     #[arg(long)]
     pub close: bool,
+}
+
+/// What a good answer is.
+#[derive(Args)]
+pub struct ExpectArg {
+    /// The body that every answer must have; others count as wrong.
+    ///
+    /// By default `hello` at / of our servers, and any body otherwise.
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Option<String>,
 }
 
 /// One server: started here, or running already.
@@ -56,13 +83,9 @@ pub struct TargetArgs {
     pub server_options: Vec<String>,
 }
 
-/// Where results go besides the terminal.
+/// Forms of a report besides that on the terminal.
 #[derive(Args)]
-pub struct OutputArgs {
-    /// Also save the result in this file, as JSON
-    #[arg(long, value_name = "PATH")]
-    pub json: Option<PathBuf>,
-
+pub struct ReportArgs {
     /// Also write the report to this file, as HTML
     #[arg(long, value_name = "PATH")]
     pub html: Option<PathBuf>,
@@ -72,16 +95,22 @@ pub struct OutputArgs {
     pub markdown: bool,
 }
 
-impl OutputArgs {
+impl ReportArgs {
     /// The same for what shows a document, with the file that the record was saved in.
     pub fn with<'a>(&'a self, json: Option<&'a Path>) -> Output<'a> {
         Output { json, html: self.html.as_deref(), markdown: self.markdown }
     }
+}
 
-    /// The same with the file that `--json` names.
-    pub fn asked(&self) -> Output<'_> {
-        self.with(self.json.as_deref())
-    }
+/// Where results go besides the terminal.
+#[derive(Args)]
+pub struct OutputArgs {
+    /// Also save the result in this file, as JSON
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// What makes random choices repeatable.
@@ -91,3 +120,22 @@ pub struct SeedArg {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
+
+/// A run that is saved in any case and can be continued.
+#[derive(Args)]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub random: SeedArg,
+
+    #[command(flatten)]
+    pub output: OutputArgs,
+
+    /// Continue the saved run after its last sample
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// The help of `--json` where a result is saved in any case.
+pub const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; by \
+    default COMMAND.json in the folder `loadtest` beside that of this program";

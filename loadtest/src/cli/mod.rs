@@ -10,16 +10,13 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-pub use self::groups::{OutputArgs, SeedArg, TargetArgs};
+pub use self::groups::{OutputArgs, TargetArgs};
+use self::groups::{ExpectArg, ReportArgs, RunArgs, SeedArg};
 use self::values::some_time;
 pub use self::with_wrk::{Bench, Compare, Cost, Matrix, SelfCheck};
 use crate::lab::book;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::fault::Fault;
-
-/// The help of `--json` where a result is saved in any case.
-const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; by \
-    default COMMAND.json in the folder `loadtest` beside that of this program";
 
 /// Puts load on servers and shows who did the work.
 #[derive(Parser)]
@@ -62,7 +59,6 @@ pub enum Command {
 
 /// `loadtest lab`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Lab {
     /// The experiments to run; by default all
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(book::names()),
@@ -77,22 +73,13 @@ pub struct Lab {
     #[arg(long)]
     pub list: bool,
 
-    /// The seed.
-    #[command(flatten)]
-    pub random: SeedArg,
-
     /// Include this result of `matrix`; by default the one in the folder `loadtest` beside that of
     /// this program, if there is one that was made on this machine
     #[arg(long, value_name = "PATH")]
     pub matrix: Option<PathBuf>,
 
-    /// Where the result goes.
     #[command(flatten)]
-    pub output: OutputArgs,
-
-    /// Continue the saved run after its last sample; experiments that failed are repeated
-    #[arg(long)]
-    pub resume: bool,
+    pub run: RunArgs,
 
     /// Moved to a program of its own, `publish`
     #[arg(long, value_name = "DIR", hide = true, value_parser = values::moved_to_publish)]
@@ -102,7 +89,6 @@ pub struct Lab {
 /// `loadtest probe`.
 #[derive(Args)]
 pub struct Probe {
-    /// The server.
     #[command(flatten)]
     pub target: TargetArgs,
 
@@ -124,7 +110,6 @@ pub struct Probe {
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,
 
-    /// The seed.
     #[command(flatten)]
     pub random: SeedArg,
 
@@ -146,11 +131,8 @@ pub struct Probe {
     #[arg(long, default_value = "2s", value_parser = some_time)]
     pub timeout: Duration,
 
-    /// The body that every answer must have; others count as wrong.
-    ///
-    /// By default `hello` at / of our servers, and any body otherwise.
-    #[arg(long, value_name = "TEXT")]
-    pub expect: Option<String>,
+    #[command(flatten)]
+    pub expect: ExpectArg,
 
     /// Inject this fault, this long after the start; can be repeated.
     ///
@@ -167,7 +149,6 @@ pub struct Probe {
     #[arg(long = "signal", value_name = "FAULT=SIGNAL")]
     pub signals: Vec<String>,
 
-    /// Where the result goes.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -179,13 +160,8 @@ pub struct Show {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Also write the report to this file, as HTML
-    #[arg(long, value_name = "PATH")]
-    pub html: Option<PathBuf>,
-
-    /// Print the report as Markdown
-    #[arg(long)]
-    pub markdown: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// `loadtest watch`.

@@ -11,9 +11,9 @@ fn parse(line: &str) -> Result<Command, String> {
 #[test]
 fn the_defaults_are_the_posts_command_line() {
     let Ok(Command::Bench(bench)) = parse("bench shared") else { panic!() };
-    assert_eq!((bench.load.threads, bench.load.connections), (12, 100));
+    assert_eq!((bench.wrk.threads, bench.wrk.connections), (12, 100));
     assert_eq!(bench.duration, Duration::from_secs(10));
-    assert!(!bench.load.close);
+    assert!(!bench.mode.close);
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn what_follows_the_dashes_is_the_servers() {
     let line = "bench reuseport --close -- --workers 8 --threads 3";
     let Ok(Command::Bench(bench)) = parse(line) else { panic!() };
     assert_eq!(bench.target.server_options, ["--workers", "8", "--threads", "3"]);
-    assert_eq!(bench.load.threads, 12);
+    assert_eq!(bench.wrk.threads, 12);
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn every_command_takes_the_options_that_are_its_own_and_the_common_ones() {
         let parsed = parse(&format!("{line} {everywhere}"));
         assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap_or_default());
     }
-    let defaults = Compare::defaults();
-    assert_eq!((defaults.rounds, defaults.random.seed), (40, 1));
+    let Ok(Command::Compare(defaults)) = parse("compare") else { panic!() };
+    assert_eq!((defaults.rounds, defaults.run.random.seed), (40, 1));
 }
 
 #[test]

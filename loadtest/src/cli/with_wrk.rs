@@ -5,34 +5,34 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::SAVED_ANYWAY;
-use crate::cli::groups::{LoadArgs, OutputArgs, SeedArg, TargetArgs};
+use crate::cli::groups::{
+    CloseArg, ExpectArg, OutputArgs, RunArgs, SAVED_ANYWAY, SeedArg, TargetArgs, WrkArgs,
+};
 use crate::cli::values::{percent, rounds, whole_seconds};
 use crate::types::url_path;
 
 /// `loadtest bench`.
 #[derive(Args)]
 pub struct Bench {
-    /// The server.
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// The load.
     #[command(flatten)]
-    pub load: LoadArgs,
+    pub wrk: WrkArgs,
+
+    #[command(flatten)]
+    pub mode: CloseArg,
 
     /// How long the load lasts, in whole seconds: 10s or 2m, for example
     #[arg(long, default_value = "10s", value_parser = whole_seconds)]
     pub duration: Duration,
 
-    /// Where the result goes.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 /// `loadtest compare`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Compare {
     /// A server with its options in one quoted string, such as "shared --exec"; two or more.
     ///
@@ -51,9 +51,11 @@ pub struct Compare {
     #[arg(long, default_value = "1s", value_parser = whole_seconds)]
     pub slice: Duration,
 
-    /// The load.
     #[command(flatten)]
-    pub load: LoadArgs,
+    pub wrk: WrkArgs,
+
+    #[command(flatten)]
+    pub mode: CloseArg,
 
     /// The path to request; our servers need their option --lab for others than /
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = url_path)]
@@ -64,10 +66,6 @@ pub struct Compare {
     /// Such as "199 /" and "1 /block/20000": one request in 200 blocks its worker for 20 ms.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub mix: Option<PathBuf>,
-
-    /// The seed.
-    #[command(flatten)]
-    pub random: SeedArg,
 
     /// The name of the server that others are compared with; by default the first
     #[arg(long, value_name = "NAME")]
@@ -96,38 +94,15 @@ pub struct Compare {
     #[arg(long = "rate", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rates: Vec<u64>,
 
-    /// The body that every answer must have; others count as wrong.
-    ///
-    /// By default `hello` at / of our servers, and any body otherwise.
-    #[arg(long, value_name = "TEXT")]
-    pub expect: Option<String>,
-
-    /// Where the result goes.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub expect: ExpectArg,
 
-    /// Continue the saved run after its last slice
-    #[arg(long)]
-    pub resume: bool,
-}
-
-#[cfg(test)]
-impl Compare {
-    /// What the command line means if it says nothing.
-    pub fn defaults() -> Self {
-        use clap::Parser;
-        #[derive(Parser)]
-        struct Alone {
-            #[command(flatten)]
-            compare: Compare,
-        }
-        Alone::parse_from(["compare"]).compare
-    }
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// `loadtest matrix`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct Matrix {
     /// Slices of each policy in each workload
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
@@ -146,21 +121,13 @@ pub struct Matrix {
     #[arg(long, value_name = "WORKLOAD")]
     pub only: Vec<String>,
 
-    /// The seed.
     #[command(flatten)]
-    pub random: SeedArg,
-
-    /// Where the result goes.
-    #[command(flatten)]
-    pub output: OutputArgs,
-
-    /// Continue the saved workloads after their last slice
-    #[arg(long)]
-    pub resume: bool,
+    pub run: RunArgs,
 }
 
 /// `loadtest self-check`.
 #[derive(Args)]
+#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct SelfCheck {
     /// The server, with its options in one quoted string
     #[arg(value_name = "SERVER", default_value = "reuseport")]
@@ -174,18 +141,17 @@ pub struct SelfCheck {
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = rounds)]
     pub rounds: u32,
 
-    /// The seed.
     #[command(flatten)]
     pub random: SeedArg,
 
-    /// Where the result goes.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 /// `loadtest cost`.
 #[derive(Args)]
-#[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
+#[command(mut_arg("threads", |threads| threads.default_value("2")))]
+#[command(mut_arg("connections", |connections| connections.default_value("64")))]
 pub struct Cost {
     /// A server to measure, with its options in one quoted string; can be repeated.
     ///
@@ -197,13 +163,8 @@ pub struct Cost {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: u16,
 
-    /// Threads of wrk
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub threads: u64,
-
-    /// Connections of wrk
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub connections: u64,
+    #[command(flatten)]
+    pub wrk: WrkArgs,
 
     /// How long each run lasts, in whole seconds
     #[arg(long, default_value = "2s", value_parser = whole_seconds)]
@@ -213,7 +174,6 @@ pub struct Cost {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
 
-    /// Where the result goes.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub run: RunArgs,
 }

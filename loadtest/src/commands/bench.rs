@@ -4,16 +4,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::commands::{conclude, record, reserve};
 use crate::documents;
 use crate::environment::Environment;
+use crate::load;
 use crate::load::wrk::Wrk;
-use crate::load::{self, Load};
-use crate::measure::bench::{Bench, BenchBody, LoadRecord, Spread, Totals};
+use crate::measure::bench::{BenchBody, LoadRecord, Spread, Totals};
 use crate::measure::doubts;
 use crate::measure::slice::{Visit, Visited};
-use crate::report::output::publish_to;
 use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::merged;
@@ -21,20 +20,11 @@ use crate::warnings::Warning;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Bench) -> Result<()> {
-    let load = Load {
-        threads: asked.load.threads,
-        connections: asked.load.connections,
-        duration: asked.duration,
-        keep_alive: !asked.load.close,
-    };
-    load.check()?;
+    let load = asked.wrk.load(asked.duration, !asked.mode.close)?;
     let spec = spec(&asked.target)?;
     let wrk = Wrk::find()?;
-    let place =
-        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
-    if let Some(path) = &asked.output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
+    let json = asked.output.json.as_deref();
+    reserve(json, &asked.output)?;
     let files = load::raise_open_files();
     let environment = Environment::now(Some(wrk.version()))?;
 
@@ -42,12 +32,11 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let url = server.url(&asked.target.url_path);
     let mut visited = Visited::new(vec![server], url.clone());
     let bar = progress::bar(&spec.display_name(), load.duration);
-    let mut show = |elapsed| bar.show(elapsed);
-    let visit = visited.visit(&wrk, &load, None, 0, Instant::now(), &mut show);
+    let visit = visited.visit(&wrk, &load, None, 0, Instant::now(), &mut |now| bar.show(now));
     bar.finish();
     let Visit { slice, workers, interrupted } = visit?;
 
-    let latency_us = merged([&slice.latencies].into_iter())?.context("wrk gave no latencies")?;
+    let latency_us = merged([&slice.latencies])?.context("wrk gave no latencies")?;
     let mut warnings = doubts::of_load(&load, true, files, spec.strategy().is_some());
     if interrupted {
         warnings.push(Warning::Interrupted { seconds: slice.seconds });
@@ -71,16 +60,11 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
             latency_us,
             errors: slice.errors,
         },
-        spread: Spread::of(&workers, load.keep_alive.then(|| load.connections_opened())),
+        spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),
         workers,
     };
-    let mut record = Bench::new(cli::arguments(), environment, body);
-    record.warnings = warnings.iter().map(Warning::to_string).collect();
-    // Saved first: a terminal that is gone must not cost the result.
-    if let Some(place) = place {
-        place.save(&record)?;
-    }
-    publish_to(&documents::bench::document(&record), asked.output.asked())
+    let record = record(environment, body, &warnings);
+    conclude(&record, json, &asked.output, documents::bench::document)
 }
 
 /// The server that was asked for, by its name or by a URL; options after `--` come last, and so win.

@@ -1,35 +1,32 @@
 //! `loadtest compare`: is one faster here, by how much, and how sure are we?
 
-use std::path::PathBuf;
+use anyhow::{Result, bail, ensure};
 
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::atomic_file::AtomicFile;
 use crate::cli;
+use crate::commands::{place, reserve};
 use crate::documents;
 use crate::kernel::affinity::Cores;
 use crate::load::{Load, Share, mix};
-use crate::measure::compare::{Experiment, Measured, rate_rounds};
+use crate::measure::compare::{Experiment, rate_rounds};
 use crate::measure::comparison::{Plan, Subject};
 use crate::report::output::publish_to;
 use crate::server::Spec;
 
 /// Parts of what the best server serves to the prober, at which latencies are measured.
-pub const FIXED_RATE_SHARES: [f64; 2] = [0.5, 0.8];
+const FIXED_RATE_SHARES: [f64; 2] = [0.5, 0.8];
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Compare) -> Result<()> {
-    run_and_report(experiment(asked)?, &asked.output)
+    run_and_report(experiment(asked)?, &asked.run.output)
 }
 
 /// Runs it, and reports whatever happened: a disk that is full must not cost what was measured.
 pub fn run_and_report(experiment: Experiment, output: &cli::OutputArgs) -> Result<()> {
-    if let Some(path) = &output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
-    let Measured { comparison, json, ended } = experiment.run(cli::arguments())?;
+    let json = experiment.json.clone();
+    reserve(None, output)?;
+    let (comparison, ended) = experiment.run(cli::arguments())?;
     if comparison.has_slices() {
-        publish_to(&documents::compare::document(&comparison), output.with(Some(&json)))?;
+        publish_to(&documents::compare::document(&comparison), output.report.with(Some(&json)))?;
     }
     ended
 }
@@ -38,41 +35,19 @@ pub fn run_and_report(experiment: Experiment, output: &cli::OutputArgs) -> Resul
 fn experiment(asked: &cli::Compare) -> Result<Experiment> {
     let servers: Vec<Spec> =
         asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
-    let load = Load {
-        threads: asked.load.threads,
-        connections: asked.load.connections,
-        duration: asked.slice,
-        keep_alive: !asked.load.close,
-    };
-    load.check()?;
+    let load = asked.wrk.load(asked.slice, !asked.mode.close)?;
     let names = name_all(&servers)?;
-    let plan = plan(asked, &load, &names)?;
     let subjects = servers.iter().zip(&names);
     let subjects =
         subjects.map(|(spec, name)| Subject::new(name, &spec.text, &asked.path, load.keep_alive));
     Ok(Experiment {
         subjects: subjects.collect(),
-        extra: Vec::new(),
-        plan,
-        expect: asked.expect.clone(),
-        json: place(&asked.output, "compare.json")?,
-        resume: asked.resume,
+        plan: plan(asked, &load, &names)?,
+        expect: asked.expect.expect.clone(),
+        json: place(&asked.run.output, "compare.json")?,
+        resume: asked.run.resume,
+        ..Experiment::default()
     })
-}
-
-/// Where a result goes: where `--json` says, or else to its [`default_place`].
-pub fn place(output: &cli::OutputArgs, name: &str) -> Result<PathBuf> {
-    output.json.clone().map_or_else(|| default_place(name), Ok)
-}
-
-/// Where a result goes if nobody says: beside the folder that this program was built into.
-pub fn default_place(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let folder = own.ancestors().nth(2).context("this program lies in no folder")?;
-    let path = folder.join("loadtest").join(name);
-    // Shown to people, who are most likely in the folder above.
-    let here = std::env::current_dir().unwrap_or_default();
-    Ok(path.strip_prefix(&here).map(std::path::Path::to_owned).unwrap_or(path))
 }
 
 /// What each is called: the name it was given, or the server with its options.
@@ -92,9 +67,8 @@ fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     for (place, name) in names.iter().enumerate() {
         ensure!(
             !names[..place].contains(name),
-            "'{name}' is given twice; give each a name of its own, as in \"a={}\" \"b={}\"",
-            servers[place].text,
-            servers[place].text
+            "'{name}' is given twice; give each a name of its own, as in \"a={text}\" \"b={text}\"",
+            text = servers[place].text
         );
     }
     Ok(names)
@@ -102,20 +76,19 @@ fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
 
 fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
     let baseline = match &asked.baseline {
-        None => names[0].clone(),
-        Some(name) if names.contains(name) => name.clone(),
+        None => &names[0],
+        Some(name) if names.contains(name) => name,
         Some(name) => bail!(
             "--baseline '{name}' is none of those that are compared ('{}'); name one of them",
             names.join("', '")
         ),
     };
-    let path = Share { weight: 1.0, path: asked.path.clone() };
-    let paths = asked.mix.as_deref().map_or_else(|| Ok(vec![path]), mix::read)?;
-    let plan = Plan::new(load, asked.rounds, asked.random.seed, paths, &baseline);
+    let path = || Ok(vec![Share::only(&asked.path)]);
+    let paths = asked.mix.as_deref().map_or_else(path, mix::read)?;
     // The prober asks for one path only.
-    let fixed = plan.paths.len() == 1 && !asked.fixed_rate.is_zero();
+    let fixed = paths.len() == 1 && !asked.fixed_rate.is_zero();
     for (option, is_given) in
-        [("--rate", !asked.rates.is_empty()), ("--expect", asked.expect.is_some())]
+        [("--rate", !asked.rates.is_empty()), ("--expect", asked.expect.expect.is_some())]
     {
         ensure!(
             fixed || !is_given,
@@ -131,6 +104,6 @@ fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
         fixed_rates: asked.rates.clone(),
         fixed_rate_seconds: if fixed { asked.fixed_rate.as_secs_f64() } else { 0.0 },
         fixed_rate_rounds: rate_rounds(asked.fixed_rate),
-        ..plan
+        ..Plan::new(load, asked.rounds, asked.run.random.seed, paths, baseline)
     })
 }

@@ -7,9 +7,10 @@
 use anyhow::Result;
 
 use crate::cli;
-use crate::commands::compare::{place, run_and_report};
+use crate::commands::compare::run_and_report;
+use crate::commands::place;
+use crate::load::Share;
 use crate::load::perf::Unit;
-use crate::load::{Load, Share};
 use crate::measure::compare::Experiment;
 use crate::measure::comparison::{Plan, Subject};
 use crate::server::nginx;
@@ -21,28 +22,12 @@ const NGINX: [&str; 2] = ["nginx", "nginx --reuseport"];
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Cost) -> Result<()> {
-    run_and_report(experiment(asked)?, &asked.output)
-}
-
-fn experiment(asked: &cli::Cost) -> Result<Experiment> {
-    let load = Load {
-        threads: asked.threads,
-        connections: asked.connections,
-        duration: asked.duration,
-        keep_alive: true,
-    };
-    load.check()?;
+    let load = asked.wrk.load(asked.duration, true)?;
     let servers = asked.servers.iter().map(String::as_str).chain(NGINX);
     let specs: Vec<Spec> = servers.map(Spec::parse).collect::<Result<_>>()?;
     nginx::find()?; // a clear word before anything else is started
     let (unit, excuse) = Unit::choose();
-    let paths = vec![Share { weight: 1.0, path: "/".into() }];
-    let plan = Plan {
-        judged: Figure::CostPerRequest,
-        cost_unit: Some(unit),
-        cost_excuse: excuse,
-        ..Plan::new(&load, asked.rounds.into(), 1, paths, NGINX[0])
-    };
+    let (rounds, seed) = (asked.rounds.into(), asked.run.random.seed);
     let modes = [(true, "kept"), (false, "new")];
     let each = modes.iter().flat_map(|mode| specs.iter().map(move |spec| (mode, spec)));
     let subjects = each.map(|(&(keep_alive, mode), spec)| Subject {
@@ -50,14 +35,20 @@ fn experiment(asked: &cli::Cost) -> Result<Experiment> {
         cost_limit: spec.strategy().map(|strategy| limit(strategy, keep_alive)),
         ..Subject::new(&format!("{}, {mode}", spec.display_name()), &spec.text, "/", keep_alive)
     });
-    Ok(Experiment {
+    let experiment = Experiment {
         subjects: subjects.collect(),
         extra: vec!["--workers".into(), asked.workers.to_string()],
-        plan,
-        expect: None,
-        json: place(&asked.output, "cost.json")?,
-        resume: false,
-    })
+        plan: Plan {
+            judged: Figure::CostPerRequest,
+            cost_unit: Some(unit),
+            cost_excuse: excuse,
+            ..Plan::new(&load, rounds, seed, vec![Share::only("/")], NGINX[0])
+        },
+        json: place(&asked.run.output, "cost.json")?,
+        resume: asked.run.resume,
+        ..Experiment::default()
+    };
+    run_and_report(experiment, &asked.run.output)
 }
 
 /// The most that a request may cost, of what it costs nginx, in instructions. A new connection each

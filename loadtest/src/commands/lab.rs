@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::compare;
+use crate::commands::{default_place, place, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
@@ -33,32 +33,32 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     }
     let named = |name: &str| asked.names.is_empty() || asked.names.iter().any(|n| n == name);
     let wanted: Vec<&Experiment> = BOOK.iter().filter(|one| named(one.name)).collect();
-    let json = asked.output.json.clone().map_or_else(|| compare::default_place("lab.json"), Ok)?;
-    if let Some(path) = &asked.output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
+    let json = place(&asked.run.output, "lab.json")?;
+    reserve(None, &asked.run.output)?;
     let mut lab = begin(asked, &json)?;
     load::raise_open_files();
     lab.body.matrix = matrix(asked, &mut lab)?;
-    let (quick, seed) = (asked.quick, asked.random.seed);
+    let (quick, seed) = (asked.quick, asked.run.random.seed);
     let header = Header {
         schema: lab.schema.clone(),
         arguments: lab.arguments.clone(),
         plan: json!({"quick": quick, "seed": seed}),
         environment: lab.environment.clone(),
     };
-    let store = Store::open(&json, &header, asked.resume)?;
+    let store = Store::open(&json, &header, asked.run.resume)?;
     let mut context = Context::new(store, quick, seed, available(&POLICIES)?);
-    if !asked.output.markdown {
+    if !asked.run.output.report.markdown {
         let expected: Duration = wanted.iter().map(|e| e.expected(asked.quick)).sum();
         print(&documents::lab::header(&lab, wanted.len(), expected))?;
     }
     perform(&wanted, &mut lab, &mut context, |lab, chapter| {
         save(lab, &json)?;
-        let Some(chapter) = chapter.filter(|_| !asked.output.markdown) else { return Ok(()) };
+        let Some(chapter) = chapter.filter(|_| !asked.run.output.report.markdown) else {
+            return Ok(());
+        };
         print(&documents::lab::chapter(chapter, asked.quick))
     })?;
-    finish(&lab, asked.output.with(Some(&json)))?;
+    finish(&lab, asked.run.output.report.with(Some(&json)))?;
     fail_if_one_failed(&lab)
 }
 
@@ -120,10 +120,10 @@ fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
     // An older one is replaced, but nothing else is.
     let older = is_there.then(|| Lab::read(json)).transpose()?;
     AtomicFile::reserve("--json", json)?;
-    let (quick, seed) = (asked.quick, asked.random.seed);
+    let (quick, seed) = (asked.quick, asked.run.random.seed);
     let body = LabBody { quick, seed, chapters: Vec::new(), matrix: None };
     let mut lab = Lab::new(cli::arguments(), environment, body);
-    if let Some(older) = older.filter(|_| asked.resume) {
+    if let Some(older) = older.filter(|_| asked.run.resume) {
         lab.arguments = older.arguments;
         lab.body.chapters = older.body.chapters;
     }
@@ -137,7 +137,7 @@ fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
 fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
     let (path, must) = match &asked.matrix {
         Some(path) => (path.clone(), true),
-        None => (compare::default_place("matrix.json")?, false),
+        None => (default_place("matrix.json")?, false),
     };
     if !must && !path.is_file() {
         lab.warnings.push(Warning::NoMatrix.to_string());

@@ -1,88 +1,67 @@
 //! `loadtest matrix`: every policy in every workload, and who is good in which.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::compare;
+use crate::commands::{place, record, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
 use crate::lab::context;
 use crate::load;
 use crate::load::wrk::Wrk;
-use crate::matrix::record::{Matrix, MatrixBody};
-use crate::matrix::workloads::{Kind, POLICIES};
-use crate::matrix::{cell, plan, stopped};
+use crate::matrix::plan;
+use crate::matrix::record::MatrixBody;
+use crate::matrix::workloads::{POLICIES, Run, Workload};
 use crate::report::output::publish_to;
 
 /// Checks, runs, reports.
 pub fn run(asked: &cli::Matrix) -> Result<()> {
-    let workloads = plan::workloads(&asked.only, asked.quick)?;
-    let json = compare::place(&asked.output, "matrix.json")?;
-    let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    AtomicFile::reserve("--json", &json)?;
-    if let Some(path) = &asked.output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
+    let (output, quick) = (&asked.run.output, asked.quick);
+    let workloads = plan::workloads(&asked.only, quick)?;
+    let json = place(output, "matrix.json")?;
+    reserve(Some(&json), output)?;
     let wrk = Wrk::find()?;
     load::raise_open_files();
-    let (policies, missing) = context::available(&plan::policies(&POLICIES, asked.quick))?;
+    let (policies, missing) = context::available(&plan::policies(&POLICIES, quick))?;
     ensure!(policies.len() > 1, "fewer than two policies can be run here: {missing:?}");
-    let expected =
-        workloads.iter().map(|w| plan::expected(w, &policies, asked.rounds, asked.stops));
-    let minutes = expected.sum::<Duration>().as_secs().div_ceil(60);
+    let (rounds, stops, seed) = (asked.rounds, asked.stops, asked.run.random.seed);
+    let run = Run { policies, rounds, stops, seed, json: &json, resume: asked.run.resume };
+    let expected: Duration = workloads.iter().map(|workload| plan::expected(&run, workload)).sum();
     // To stderr, as progress is; nothing is lost if nobody reads it.
     let _ = writeln!(
         std::io::stderr(),
-        "{} policies in {} workloads: about {minutes} minutes{}",
-        policies.len(),
+        "{} policies in {} workloads: about {} minutes{}",
+        run.policies.len(),
         workloads.len(),
-        if asked.resume { ", less what is saved already" } else { "" }
+        expected.as_secs().div_ceil(60),
+        if run.resume { ", less what is saved already" } else { "" }
     );
 
-    let body = MatrixBody {
-        quick: asked.quick,
-        policies: policies.iter().map(|(name, _)| (*name).into()).collect(),
-        missing,
-        columns: Vec::new(),
-        expectations: Vec::new(),
-    };
-    let environment = Environment::now(Some(wrk.version()))?;
-    let mut matrix = Matrix::new(cli::arguments(), environment, body);
-    let (seed, resume) = (asked.random.seed, asked.resume);
-    let mut ended = Ok(());
-    for workload in workloads {
-        let column = match workload.kind {
-            Kind::Stopped => {
-                stopped::column(&workload, &policies, asked.stops, seed, folder, resume)
-                    .map(|column| (column, Vec::new()))
-            }
-            _ => cell::column(&workload, &policies, asked.rounds, seed, folder, resume),
-        };
+    let names = run.policies.iter().map(|(name, _)| (*name).into()).collect();
+    let body = MatrixBody { quick, policies: names, missing, ..MatrixBody::default() };
+    let mut matrix = record(Environment::now(Some(wrk.version()))?, body, &[]);
+    let mut measure = |workload: &Workload| -> Result<()> {
+        let (column, warnings) = plan::column(&run, workload)?;
         // A workload that was cut short is no column; its samples are kept for --resume.
-        if interrupt::count() > 0 {
-            break;
+        interrupt::check()?;
+        for warning in warnings {
+            if !matrix.warnings.contains(&warning) {
+                matrix.warnings.push(warning);
+            }
         }
-        ended = column.map(|(column, mut warnings)| {
-            warnings.retain(|warning| !matrix.warnings.contains(warning));
-            matrix.warnings.append(&mut warnings);
-            matrix.columns.push(column);
-        });
+        matrix.columns.push(column);
         matrix.judge();
-        AtomicFile::reserve("--json", &json)?.save(&matrix)?;
-        if ended.is_err() {
-            break;
-        }
-    }
+        AtomicFile::reserve("--json", &json)?.save(&matrix)
+    };
+    let ended = workloads.iter().try_for_each(&mut measure);
     if matrix.columns.is_empty() {
-        return ended.and_then(|()| interrupt::check());
+        return ended;
     }
-    publish_to(&documents::matrix::document(&matrix), asked.output.with(Some(&json)))?;
-    ended
+    publish_to(&documents::matrix::document(&matrix), output.report.with(Some(&json)))?;
+    if interrupt::count() > 0 { Ok(()) } else { ended }
 }

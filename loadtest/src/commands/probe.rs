@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::bench;
+use crate::commands::{bench, conclude, record, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::load;
@@ -14,8 +13,7 @@ use crate::probe::counters::Counters;
 use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
 use crate::probe::load::Load;
-use crate::probe::record::{ProbeBody, ProbeRecord};
-use crate::report::output::publish_to;
+use crate::probe::record::ProbeBody;
 use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::percentile_of;
@@ -41,18 +39,13 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     let spec = bench::spec(&asked.target)?;
     check_faults(asked)?;
     let connections = connections(asked, load::raise_open_files())?;
-    let place =
-        asked.output.json.as_deref().map(|path| AtomicFile::reserve("--json", path)).transpose()?;
+    let json = asked.output.json.as_deref();
+    reserve(json, &asked.output)?;
 
     let environment = Environment::now(None)?;
     let (body, warnings) = probe(&spec, connections, asked, environment.cores)?;
-    let mut record = ProbeRecord::new(cli::arguments(), environment, body);
-    record.warnings = warnings.iter().map(Warning::to_string).collect();
-    // Saved first: a terminal that is gone must not cost the result.
-    if let Some(place) = place {
-        place.save(&record)?;
-    }
-    publish_to(&documents::probe::document(&record), asked.output.asked())
+    let record = record(environment, body, &warnings);
+    conclude(&record, json, &asked.output, documents::probe::document)
 }
 
 /// A fault that never comes would make a run that says nothing.
@@ -110,7 +103,7 @@ fn probe(
         seconds: asked.duration.unwrap_or(DURATION).as_secs_f64(),
         requests: asked.requests,
         timeout_ms: asked.timeout.as_millis() as u64,
-        expect: asked.expect.clone().or(of_server.expect),
+        expect: asked.expect.expect.clone().or(of_server.expect),
         url: of_server.url,
     };
     let service = Service::of(spec, &[], path, server.worker_pids().len(), cpus);

@@ -12,16 +12,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::compare::place;
+use crate::commands::{conclude, place, record, reserve};
 use crate::documents;
 use crate::interrupt;
 use crate::load::{Load, Share};
-use crate::measure::compare::{Experiment, Measured};
+use crate::measure::compare::Experiment;
 use crate::measure::comparison::{Comparison, Pair, Plan, Subject};
-use crate::measure::self_check::{Check, SelfCheck, SelfCheckBody};
-use crate::report::output::publish_to;
+use crate::measure::self_check::{Check, SelfCheckBody};
 use crate::statistics::geometric_mean;
 use crate::statistics::verdict::{Figure, Ratio};
 
@@ -55,10 +53,7 @@ const RIGHT_OF_20: usize = 18;
 /// Finds the cost, runs, judges, reports.
 pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     let json = place(&asked.output, "self-check.json")?;
-    AtomicFile::reserve("--json", &json)?;
-    if let Some(path) = &asked.output.html {
-        AtomicFile::reserve("--html", path)?;
-    }
+    reserve(Some(&json), &asked.output)?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let trials = folder.path().join("trial.json");
     let slow = |cost: f64| format!("{} --handler-cost {cost:.0}ns", asked.server);
@@ -103,9 +98,8 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     };
     let body =
         SelfCheckBody { server: asked.server.clone(), rounds: asked.rounds, throughput, p99 };
-    let record = SelfCheck::new(cli::arguments(), environment, body);
-    AtomicFile::reserve("--json", &json)?.save(&record)?;
-    publish_to(&documents::self_check::document(&record), asked.output.with(Some(&json)))?;
+    let record = record(environment, body, &[]);
+    conclude(&record, Some(&json), &asked.output, documents::self_check::document)?;
     judge("requests/s", &record.throughput)?;
     judge("p99", &record.p99)
 }
@@ -160,8 +154,7 @@ fn calibrate(mut ratio_at: impl FnMut(f64) -> Result<f64>) -> Result<(f64, u32)>
 fn plan(asked: &cli::SelfCheck, rounds: u32) -> Plan {
     let duration = Duration::from_secs(1);
     let load = Load { threads: 12, connections: 100, duration, keep_alive: true };
-    let paths = vec![Share { weight: 1.0, path: "/".into() }];
-    Plan::new(&load, rounds, asked.random.seed, paths, "fast")
+    Plan::new(&load, rounds, asked.random.seed, vec![Share::only("/")], "fast")
 }
 
 /// The fast form twice and the slow one twice.
@@ -173,9 +166,8 @@ fn four(servers: [&str; 2], paths: [&str; 2], keep_alive: bool) -> Vec<Subject> 
 }
 
 fn measure(plan: Plan, subjects: Vec<Subject>, json: &Path) -> Result<Comparison> {
-    let (extra, json) = (Vec::new(), json.to_owned());
-    let experiment = Experiment { subjects, extra, plan, expect: None, json, resume: false };
-    let Measured { comparison, ended, .. } = experiment.run(cli::arguments())?;
+    let experiment = Experiment { subjects, plan, json: json.into(), ..Experiment::default() };
+    let (comparison, ended) = experiment.run(cli::arguments())?;
     ended?;
     Ok(comparison)
 }

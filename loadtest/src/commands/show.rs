@@ -1,5 +1,7 @@
 //! `loadtest show`: saved results side by side.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
 use crate::cli;
@@ -14,33 +16,28 @@ use crate::report::output::{Output, publish_to};
 
 /// Reads the files and shows them in one table, or one that is more than that as it was before.
 pub fn run(asked: &cli::Show) -> Result<()> {
-    let output = |json| Output { json, html: asked.html.as_deref(), markdown: asked.markdown };
     for path in &asked.files {
         let schema = schema_of(path).unwrap_or_default();
-        let alone = || {
-            let show = path.display();
-            let others = asked.files.len() - 1;
-            ensure!(others == 0, "{show} is a {schema}, which stands alone; show it by itself");
-            Ok(())
+        let show: fn(&Path, Output) -> Result<()> = match &*schema {
+            CompareBody::SCHEMA => |path, output| {
+                let mut found = Comparison::read(path)?;
+                found.summarize()?;
+                publish_to(&documents::compare::document(&found), output)
+            },
+            LabBody::SCHEMA => |path, output| commands::lab::show(&Lab::read(path)?, output),
+            MatrixBody::SCHEMA => |path, output| {
+                publish_to(&documents::matrix::document(&Matrix::read(path)?), output)
+            },
+            _ => continue,
         };
-        if schema == CompareBody::SCHEMA {
-            alone()?;
-            let mut found = Comparison::read(path)?;
-            found.summarize()?;
-            return publish_to(&documents::compare::document(&found), output(Some(path.as_path())));
-        }
-        if schema == LabBody::SCHEMA {
-            alone()?;
-            let found = Lab::read(path)?;
-            return commands::lab::show(&found, output(Some(path.as_path())));
-        }
-        if schema == MatrixBody::SCHEMA {
-            alone()?;
-            let found = Matrix::read(path)?;
-            return publish_to(&documents::matrix::document(&found), output(Some(path.as_path())));
-        }
+        ensure!(
+            asked.files.len() == 1,
+            "{} is a {schema}, which stands alone; show it by itself",
+            path.display()
+        );
+        return show(path, asked.report.with(Some(path)));
     }
     let records: Vec<Bench> =
         asked.files.iter().map(|path| Bench::read(path)).collect::<Result<_>>()?;
-    publish_to(&documents::show::document(&records), output(None))
+    publish_to(&documents::show::document(&records), asked.report.with(None))
 }

@@ -75,7 +75,7 @@ impl Interleaved<'_> {
         let cores = self.cores.as_deref();
         let slice = |visited: &mut Visited| {
             interrupt::check()?;
-            let visit = || visited.slice(&wrk, &load, None, 0, begin, &mut |_| {});
+            let visit = || visited.visit(&wrk, &load, None, 0, begin, &mut |_| {})?.whole();
             let slice = affinity::on(cores, visit)?;
             ensure!(slice.requests > 0, "nothing was answered");
             Ok(slice)

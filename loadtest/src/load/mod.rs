@@ -23,6 +23,13 @@ pub struct Share {
     pub path: String,
 }
 
+impl Share {
+    /// A path that alone is asked for.
+    pub fn only(path: &str) -> Self {
+        Self { weight: 1.0, path: path.into() }
+    }
+}
+
 /// One load for one server.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -54,6 +61,11 @@ impl Load {
     /// division (wrk, src/wrk.c), and does not open the remainder.
     pub fn connections_opened(&self) -> u64 {
         self.connections / self.threads * self.threads
+    }
+
+    /// The connections that serve many requests; `None` where each serves one.
+    pub fn connections_kept(&self) -> Option<u64> {
+        self.keep_alive.then(|| self.connections_opened())
     }
 
     /// The time after which wrk gives up on an answer, in seconds.

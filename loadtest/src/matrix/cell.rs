@@ -1,117 +1,81 @@
-//! One workload: all policies compared in it, and a figure for each.
+//! A workload as a comparison of all policies, and a figure for each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::kernel::affinity::Cores;
 use crate::load::{Load, Share};
-use crate::matrix::record::{AtLoad, Column, Figure, Kind};
-use crate::matrix::workloads::{BLOCKING_PATH, Kind as Workload_, MIX, THROUGHPUT_ONLY, Workload};
-use crate::measure::compare::{Experiment, Measured};
+use crate::matrix::record::{AtLoad, Figure, Kind};
+use crate::matrix::workloads::{BLOCKING_PATH, MIX, Run, THROUGHPUT_ONLY, Workload};
+use crate::measure::compare::Experiment;
 use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Slice, Subject};
 use crate::statistics::estimate::Estimate;
-use crate::statistics::{geometric_mean, median, ratios};
+use crate::statistics::median;
 
 /// How long a slice of wrk lasts.
 pub const SLICE: Duration = Duration::from_secs(1);
 
-/// How long each policy is asked at each rate, in slices of a second; and where handlers block, in
-/// slices of two: what one queue before all workers gives still differs between shorter ones.
-pub const AT_RATE: Duration = Duration::from_secs(6);
-pub const BLOCKING: Duration = Duration::from_secs(12);
+/// Slices of each policy at each rate.
 pub const RATE_ROUNDS: u32 = 6;
 
-/// Compares all policies in a workload. Gives the column, and the warnings.
-///
-/// # Errors
-/// When a server fails, and after Ctrl-C; the slices that were measured are kept.
-pub fn column(
+/// How long each policy is asked at each rate: in slices of a second; and where handlers block, of two:
+/// what one queue before all workers gives still differs between shorter ones.
+pub fn at_rate(workload: &Workload) -> Duration {
+    Duration::from_secs(if workload.kind == Kind::Blocking { 12 } else { 6 })
+}
+
+/// Compares all policies in a workload. Gives the warnings too.
+pub fn figures(
+    run: &Run,
     workload: &Workload,
-    policies: &[(&str, &str)],
-    rounds: u32,
-    seed: u64,
-    folder: &Path,
+    json: &Path,
     resume: bool,
-) -> Result<(Column, Vec<String>)> {
-    let json = folder.join(workload.file());
-    let resume = resume && json.with_extension("samples.jsonl").is_file();
-    let experiment = experiment(workload, policies, rounds, seed, json, resume)?;
-    let Measured { comparison, ended, .. } = experiment
-        .run(vec!["matrix".into(), "--only".into(), workload.name.into()])
-        .with_context(|| format!("workload '{}'", workload.name))?;
+) -> Result<(Vec<Figure>, Vec<String>)> {
+    let arguments = ["matrix", "--only", workload.name].map(String::from).to_vec();
+    let experiment = Experiment { json: json.into(), resume, ..experiment(run, workload)? };
+    let (comparison, ended) = experiment.run(arguments)?;
     ended?;
-    let column = Column {
-        name: workload.name.into(),
-        words: workload.words(),
-        kind: if is_blocking(workload) { Kind::Blocking } else { Kind::Throughput },
-        judged: workload.judged,
-        slices: workload.file(),
-        cells: figures(workload, &comparison),
-    };
-    Ok((column, comparison.warnings.clone()))
+    Ok((of_comparison(workload, &comparison), comparison.warnings.clone()))
 }
 
-fn is_blocking(workload: &Workload) -> bool {
-    matches!(workload.kind, Workload_::Blocking { .. })
-}
-
-fn experiment(
-    workload: &Workload,
-    policies: &[(&str, &str)],
-    rounds: u32,
-    seed: u64,
-    json: PathBuf,
-    resume: bool,
-) -> Result<Experiment> {
-    let load = Load {
-        threads: workload.threads,
-        connections: workload.connections,
-        duration: SLICE,
-        keep_alive: workload.keep_alive,
+fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
+    let Workload { threads, connections, keep_alive, rates, .. } = *workload;
+    let load = Load { threads, connections, duration: SLICE, keep_alive };
+    let blocking = workload.kind == Kind::Blocking;
+    let path = if blocking { BLOCKING_PATH } else { "/" };
+    let paths = match workload.mixed {
+        true => MIX.map(|(weight, path)| Share { weight, path: path.into() }).to_vec(),
+        false => vec![Share::only(path)],
     };
-    let share = |(weight, path): (f64, &str)| Share { weight, path: path.into() };
-    let (paths, rounds, shares, rates) = match workload.kind {
-        Workload_::Mixed => (MIX.map(share).to_vec(), rounds, &[][..], Vec::new()),
-        Workload_::Blocking { at } => {
-            let rates = at.iter().map(|&part| workload.blocking_rate(part)).collect();
-            (vec![share((1.0, BLOCKING_PATH))], 0, &[][..], rates)
-        }
-        Workload_::Throughput { latency_at } => {
-            (vec![share((1.0, "/"))], rounds, latency_at, Vec::new())
-        }
-        Workload_::Stopped => (vec![share((1.0, "/"))], 0, &[][..], Vec::new()),
+    let policies = run.policies.iter().map(|&(name, server)| Subject {
+        at_rates: !THROUGHPUT_ONLY.contains(&name),
+        ..Subject::new(name, server, path, keep_alive)
+    });
+    let mut plan = Plan {
+        pinned: workload.pinned.then(Cores::halve).transpose()?,
+        one_at_a_time: workload.one_at_a_time(),
+        fixed_rate_seconds: at_rate(workload).as_secs_f64(),
+        fixed_rate_rounds: RATE_ROUNDS,
+        ..Plan::new(&load, run.rounds, run.seed, paths, run.policies[0].0)
     };
-    let time = if is_blocking(workload) { BLOCKING } else { AT_RATE };
-    let path = paths[0].path.clone();
-    let subjects = policies
-        .iter()
-        .filter(|(name, _)| !(is_blocking(workload) && THROUGHPUT_ONLY.contains(name)))
-        .map(|(name, server)| Subject {
-            at_rates: !THROUGHPUT_ONLY.contains(name),
-            ..Subject::new(name, server, &path, workload.keep_alive)
-        });
+    if blocking {
+        plan.rounds = 0;
+        plan.fixed_rates = rates.iter().map(|&part| workload.blocking_rate(part)).collect();
+    } else {
+        plan.fixed_rate_shares = rates.to_vec();
+    }
     Ok(Experiment {
-        subjects: subjects.collect(),
+        subjects: policies.filter(|policy| policy.at_rates || !blocking).collect(),
         extra: workload.options(),
-        plan: Plan {
-            pinned: workload.pinned.then(Cores::halve).transpose()?,
-            one_at_a_time: workload.one_at_a_time(),
-            fixed_rate_shares: shares.to_vec(),
-            fixed_rates: rates,
-            fixed_rate_seconds: time.as_secs_f64(),
-            fixed_rate_rounds: RATE_ROUNDS,
-            ..Plan::new(&load, rounds, seed, paths, policies[0].0)
-        },
-        expect: None,
-        json,
-        resume,
+        plan,
+        ..Experiment::default()
     })
 }
 
 /// Every policy's figure in a comparison that was made of them.
-fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
+fn of_comparison(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let (plan, subjects) = (&comparison.plan, &comparison.subjects);
     let rate = |subject: &Subject| Some(subject.summary.as_ref()?.requests_per_second.value);
     let best =
@@ -120,17 +84,15 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let rates = |subject: &Subject| -> Vec<(u32, f64)> {
         subject.slices.iter().map(|slice| (slice.round, slice.requests_per_second)).collect()
     };
-    let of_best = |subject: &Subject, best: &Subject| {
-        Estimate::of(&ratios(&rates(subject), &rates(best)), geometric_mean, plan.seed)
-    };
     let figure = |subject: &Subject| {
         let summary = subject.summary.as_ref();
         let uneven: Vec<f64> =
             subject.slices.iter().filter_map(|slice| slice.unevenness(|w| w.connections)).collect();
+        let of_best = |best| Estimate::ratio(&rates(subject), &rates(best), plan.seed);
         Figure {
             policy: subject.name.clone(),
             requests_per_second: summary.map(|summary| summary.requests_per_second),
-            of_best: best.and_then(|best| of_best(subject, best)),
+            of_best: best.and_then(of_best),
             cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
             switches_per_request: summary.and_then(|summary| summary.switches_per_request),
             connections_max_over_mean: median(&uneven),
@@ -146,8 +108,7 @@ fn figures(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
 }
 
 fn max_less_min(slice: &Slice) -> Option<u64> {
-    let connections: Option<Vec<u64>> = slice.workers.iter().map(|w| w.connections).collect();
-    let connections = connections?;
+    let connections = slice.workers.iter().map(|w| w.connections).collect::<Option<Vec<u64>>>()?;
     Some(connections.iter().max()? - connections.iter().min()?)
 }
 
@@ -155,13 +116,12 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
     let found = at.results.iter().find(|result| result.subject == policy)?;
     let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
     let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
-    let p99_of_best = ratios(&found.by_round(0.99), &best.by_round(0.99));
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
     Some(AtLoad {
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),
         rate: at.rate,
         latencies: found.latencies,
-        p99_of_best: Estimate::of(&p99_of_best, geometric_mean, seed),
+        p99_of_best: Estimate::ratio(&found.by_round(0.99), &best.by_round(0.99), seed),
         answered: found.answered(),
         lost: found.lost + found.not_sent,
         late_slices: found.late_slices,
@@ -179,7 +139,7 @@ mod tests {
         let mut comparison = comparison(12, 0.5);
         comparison.subjects[0].slices.remove(3); // a round that only one of them has
         comparison.summarize().unwrap();
-        let found = figures(&WORKLOADS[1], &comparison);
+        let found = of_comparison(&WORKLOADS[1], &comparison);
         let (best, other) = (&found[0], &found[1]);
         assert_eq!((best.part(), best.latencies[0].share), (1.0, 0.5));
         assert!((other.part() - 0.5).abs() < 0.001, "{other:?}");
@@ -192,7 +152,9 @@ mod tests {
     fn a_blocking_workload_has_rates_and_no_slices_of_wrk_and_leaves_some_policies_out() {
         let blocking = WORKLOADS.iter().find(|w| w.name == "blocking, new connections").unwrap();
         let policies = [("shared/epoll", "shared"), ("reuseport/first", "reuseport --steer first")];
-        let of = |workload| experiment(workload, &policies, 12, 1, PathBuf::new(), false).unwrap();
+        let (policies, json, resume) = (policies.to_vec(), Path::new(""), false);
+        let run = Run { policies, rounds: 12, stops: 1, seed: 1, json, resume };
+        let of = |workload| experiment(&run, workload).unwrap();
         let found = of(blocking);
         assert_eq!((found.plan.rounds, &*found.plan.fixed_rates), (0, &[1600, 2400, 2880][..]));
         assert_eq!((found.subjects.len(), &*found.subjects[0].path), (1, "/block/10000"));

@@ -1,11 +1,13 @@
-//! What a run of the matrix will do, and how long that takes.
+//! What a run of the matrix will do, how long that takes, and one workload of it after the other.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::matrix::workloads::{Kind, QUICK_POLICIES, THROUGHPUT_ONLY, WORKLOADS, Workload};
+use crate::matrix::record::{Column, Kind};
+use crate::matrix::workloads::{QUICK_POLICIES, Run, THROUGHPUT_ONLY, WORKLOADS, Workload};
 use crate::matrix::{cell, stopped};
+use crate::record::samples_of;
 
 /// What a slice takes longer than its time; and where the server is started for it, with what each
 /// worker adds.
@@ -39,42 +41,67 @@ pub fn policies<'a>(all: &[(&'a str, &'a str)], quick: bool) -> Vec<(&'a str, &'
 }
 
 /// About how long a workload takes.
-pub fn expected(
-    workload: &Workload,
-    policies: &[(&str, &str)],
-    rounds: u32,
-    stops: u32,
-) -> Duration {
-    let all = policies.len() as u32;
-    let prompt = policies.iter().filter(|(name, _)| !THROUGHPUT_ONLY.contains(name)).count() as u32;
+pub fn expected(run: &Run, workload: &Workload) -> Duration {
+    let is_prompt = |(name, _): &&(&str, &str)| !THROUGHPUT_ONLY.contains(name);
+    let all = run.policies.len() as u32;
+    let prompt = run.policies.iter().filter(is_prompt).count() as u32;
     let start = START + START_OF_A_WORKER * workload.workers;
     let each = BETWEEN_SLICES + if workload.one_at_a_time() { start } else { Duration::ZERO };
-    let slices = (cell::SLICE + each) * (rounds + 1) * all;
-    let at_rates =
-        |rates: usize, time: Duration| (time + each * cell::RATE_ROUNDS) * rates as u32 * prompt;
+    let rates = workload.rates.len() as u32;
+    let at_rates = (cell::at_rate(workload) + each * cell::RATE_ROUNDS) * rates * prompt;
     start * all
         + match workload.kind {
-            Kind::Mixed => slices,
-            Kind::Throughput { latency_at: [] } => slices,
-            Kind::Throughput { latency_at } => {
-                let closed_loop = (Duration::from_secs(2) + each) * prompt;
-                slices + closed_loop + at_rates(latency_at.len(), cell::AT_RATE)
+            Kind::Throughput => {
+                let closed_loop = (Duration::from_secs(2) + each) * prompt * rates.min(1);
+                (cell::SLICE + each) * (run.rounds + 1) * all + closed_loop + at_rates
             }
-            Kind::Blocking { at } => at_rates(at.len(), cell::BLOCKING),
-            Kind::Stopped => (stopped::END_AT + START) * stops * all,
+            Kind::Blocking => at_rates,
+            Kind::Stopped => (stopped::END_AT + START) * run.stops * all,
         }
+}
+
+/// Measures all policies in a workload. Gives the warnings too.
+///
+/// # Errors
+/// When a server fails, and after Ctrl-C; what was sampled before is kept.
+pub fn column(run: &Run, workload: &Workload) -> Result<(Column, Vec<String>)> {
+    let json = run.json.with_file_name(workload.file());
+    let samples = samples_of(&json);
+    let resume = run.resume && samples.is_file();
+    let (mut words, mut file) = (workload.words(), &json);
+    let found = match workload.kind {
+        Kind::Stopped => {
+            words += &format!("; {} times each", run.stops);
+            file = &samples;
+            stopped::figures(run, workload, &json, resume).map(|cells| (cells, Vec::new()))
+        }
+        _ => cell::figures(run, workload, &json, resume),
+    };
+    let (cells, warnings) = found.with_context(|| format!("workload '{}'", workload.name))?;
+    let column = Column {
+        name: workload.name.into(),
+        words,
+        kind: workload.kind,
+        judged: workload.judged,
+        slices: file.file_name().unwrap_or_default().to_string_lossy().into(),
+        cells,
+    };
+    Ok((column, warnings))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::matrix::workloads::POLICIES;
 
     fn minutes(quick: bool) -> f64 {
         let policies = policies(&POLICIES, quick);
+        let (rounds, stops, seed, json, resume) = (10, 5, 1, Path::new(""), false);
+        let run = Run { policies, rounds, stops, seed, json, resume };
         let workloads = workloads(&[], quick).unwrap();
-        let each = workloads.iter().map(|workload| expected(workload, &policies, 10, 5));
-        each.sum::<Duration>().as_secs_f64() / 60.0
+        workloads.iter().map(|each| expected(&run, each)).sum::<Duration>().as_secs_f64() / 60.0
     }
 
     #[test]

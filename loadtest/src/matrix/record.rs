@@ -10,8 +10,7 @@ use crate::statistics::estimate::Estimate;
 pub type Matrix = Record<MatrixBody>;
 
 /// What is saved and shown.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct MatrixBody {
     pub quick: bool,
     pub policies: Vec<String>,
@@ -28,7 +27,6 @@ impl Body for MatrixBody {
 
 /// A policy that took no part.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct Missing {
     pub policy: String,
     pub reason: String,
@@ -48,7 +46,6 @@ pub enum Kind {
 
 /// One workload.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct Column {
     pub name: String,
     pub words: String,
@@ -63,7 +60,6 @@ pub struct Column {
 
 /// What a policy did in a workload. What was not measured in it is `null` or empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct Figure {
     pub policy: String,
     /// Whether it is good here; `null` where nobody is judged.
@@ -93,7 +89,6 @@ pub struct Figure {
 
 /// Latencies of a policy at one rate, in microseconds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct AtLoad {
     /// The part of what the best serves, or where handlers block, of what the workers could serve.
     pub share: f64,
@@ -114,7 +109,6 @@ pub struct AtLoad {
 /// Whether a policy is good in a workload.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)] // the names say it
 pub enum Verdict {
     Good,
     Bad,
@@ -124,7 +118,6 @@ pub enum Verdict {
 
 /// Something that must come out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct Expectation {
     pub text: String,
     /// Whether it did; `null` where it could not be told.

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::environment::Environment;
 use crate::interrupt;
-use crate::matrix::record::{Column, Figure, Kind, MatrixBody};
-use crate::matrix::workloads::Workload;
+use crate::matrix::record::{Figure, MatrixBody};
+use crate::matrix::workloads::{Run, Workload};
 use crate::measure::runner::interleave;
 use crate::measure::store::{Header, Store};
 use crate::probe::fault::Fault;
@@ -44,31 +44,20 @@ struct Stopped {
     lost: u64,
 }
 
-/// Stops a worker of each policy's server so many times.
-///
-/// # Errors
-/// When a server does not start or dies as a whole, and after Ctrl-C; what was sampled is kept.
-pub fn column(
-    workload: &Workload,
-    policies: &[(&str, &str)],
-    stops: u32,
-    seed: u64,
-    folder: &Path,
-    resume: bool,
-) -> Result<Column> {
-    let json = folder.join(workload.file());
-    let samples = json.with_extension("samples.jsonl");
+/// Stops a worker of each policy's server several times.
+pub fn figures(run: &Run, workload: &Workload, json: &Path, resume: bool) -> Result<Vec<Figure>> {
+    let Run { policies, stops, seed, .. } = run;
     let header = Header {
         schema: MatrixBody::SCHEMA.into(),
         arguments: vec!["matrix".into()],
         plan: json!({ "policies": policies, "stops": stops, "seed": seed }),
         environment: Environment::now(None)?,
     };
-    let mut store = Store::open(&json, &header, resume && samples.is_file())?;
+    let mut store = Store::open(json, &header, resume)?;
     let names: Vec<&str> = policies.iter().map(|(name, _)| *name).collect();
-    let bar = progress::slices(END_AT * stops * policies.len() as u32);
+    let bar = progress::slices(END_AT * *stops * policies.len() as u32);
     let mut done = Duration::ZERO;
-    let found = interleave(&mut store, "stopped", &names, stops, seed, |turn| {
+    let found = interleave(&mut store, "stopped", &names, *stops, *seed, |turn| {
         let (name, server) = policies[turn.subject];
         bar.name(format!("{}: {name}", workload.name));
         let stopped = stop_one(workload, server, |elapsed| bar.show(done + elapsed))
@@ -76,28 +65,22 @@ pub fn column(
         done += END_AT;
         Ok(stopped)
     })?;
-    Ok(Column {
-        name: workload.name.into(),
-        words: format!("{}; {stops} times each", workload.words()),
-        kind: Kind::Stopped,
-        judged: workload.judged,
-        slices: samples.file_name().map(|n| n.to_string_lossy().into()).unwrap_or_default(),
-        cells: figures(&names, &found, seed),
-    })
+    Ok(of_stops(&names, &found, *seed))
 }
 
-fn figures(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
+fn of_stops(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
     let each = |place: usize, of: fn(&Stopped) -> f64| -> Vec<f64> {
         found[place].iter().map(of).collect()
     };
     let served = |place: usize| each(place, |stopped| stopped.during);
+    let by_round = |place: usize| -> Vec<(u32, f64)> { (0..).zip(served(place)).collect() };
     let middle = |place: usize| median(&served(place)).unwrap_or(0.0);
     // What is served is compared as in every other workload, round by round, with the best of all.
     let best = (0..names.len()).max_by(|&a, &b| middle(a).total_cmp(&middle(b))).unwrap_or(0);
     let figure = |place: usize| Figure {
         policy: names[place].into(),
         requests_per_second: Estimate::median(&served(place), seed),
-        of_best: Estimate::ratio(&served(place), &served(best), seed),
+        of_best: Estimate::ratio(&by_round(place), &by_round(best), seed),
         while_stopped: median(&each(place, |stopped| stopped.during / stopped.before)),
         lost_when_killed: mean(&each(place, |stopped| stopped.lost as f64)),
         ..Figure::default()
@@ -147,7 +130,7 @@ mod tests {
             vec![stopped(100.0, 90.0, 4), stopped(200.0, 180.0, 2), stopped(100.0, 90.0, 3)],
             vec![stopped(100.0, 9.0, 32), stopped(200.0, 18.0, 32), stopped(100.0, 9.0, 32)],
         ];
-        let [good, bad] = &figures(&["good", "bad"], &found, 1)[..] else { panic!("two") };
+        let [good, bad] = &of_stops(&["good", "bad"], &found, 1)[..] else { panic!("two") };
         assert_eq!(
             (good.part(), good.while_stopped, good.lost_when_killed),
             (1.0, Some(0.9), Some(3.0))

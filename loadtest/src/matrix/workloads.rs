@@ -1,6 +1,9 @@
 //! The policies and the workloads: who takes part, and what each is put through.
 
+use std::path::Path;
 use std::time::Duration;
+
+use crate::matrix::record::Kind;
 
 /// Every policy: what it is called here, and the server with its options.
 pub const POLICIES: [(&str, &str); 9] = [
@@ -28,7 +31,6 @@ pub const THROUGHPUT_ONLY: [&str; 2] = ["reuseport/first", "reuseport/random"];
 /// One workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Workload {
-    /// What it is called.
     pub name: &'static str,
     /// Workers of each server.
     pub workers: u32,
@@ -38,8 +40,12 @@ pub struct Workload {
     pub connections: u64,
     /// Whether connections are kept, or one is opened for each request.
     pub keep_alive: bool,
-    /// What is measured.
     pub kind: Kind,
+    /// Parts of what the best serves to the prober, at which latencies are measured; where handlers
+    /// block, of what all workers together can serve.
+    pub rates: &'static [f64],
+    /// Whether wrk asks for [`MIX`].
+    pub mixed: bool,
     /// What the server's handler burns for each request, as its option has it; empty for nothing.
     pub handler_cost: &'static str,
     /// Whether server and client have cores of their own.
@@ -50,18 +56,18 @@ pub struct Workload {
     pub quick: bool,
 }
 
-/// What is measured in a workload.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// Requests/s of wrk, and latencies at these parts of what the best serves to the prober.
-    Throughput { latency_at: &'static [f64] },
-    /// Requests/s of wrk, which asks for [`MIX`].
-    Mixed,
-    /// Latencies of requests that block their worker for 10 ms, at these parts of what all workers
-    /// together can serve.
-    Blocking { at: &'static [f64] },
-    /// What is served while a worker is stopped, and lost when it is then killed.
-    Stopped,
+/// What is done in every workload.
+pub struct Run<'a> {
+    /// Names, and servers with their options.
+    pub policies: Vec<(&'a str, &'a str)>,
+    /// Slices of each policy.
+    pub rounds: u32,
+    /// How often a worker of each policy is stopped and killed.
+    pub stops: u32,
+    pub seed: u64,
+    /// Where the result goes; what each workload is made of lies beside it.
+    pub json: &'a Path,
+    pub resume: bool,
 }
 
 /// One request in 200 blocks its worker for 20 ms.
@@ -78,17 +84,15 @@ const FEW_WORKERS: u32 = 32;
 /// What the workload is called in which a worker is stopped and then killed.
 pub const STOPPED: &str = "one of 4 stopped";
 
-const BOTH: Kind = Kind::Throughput { latency_at: &[0.5, 0.8] };
-const AT_HALF: Kind = Kind::Throughput { latency_at: &[0.5] };
-const NO_LATENCY: Kind = Kind::Throughput { latency_at: &[] };
-
 const KEPT: Workload = Workload {
     name: "",
     workers: 4,
     threads: 2,
     connections: 40,
     keep_alive: true,
-    kind: BOTH,
+    kind: Kind::Throughput,
+    rates: &[0.5, 0.8],
+    mixed: false,
     handler_cost: "",
     pinned: false,
     judged: true,
@@ -97,31 +101,37 @@ const KEPT: Workload = Workload {
 
 const NEW: Workload = Workload { keep_alive: false, ..KEPT };
 
+/// Handlers that block their worker for 10 ms.
+const BLOCKING: Workload =
+    Workload { workers: 32, kind: Kind::Blocking, rates: &[0.5, 0.75], ..KEPT };
+
 /// The workloads.
 pub const WORKLOADS: [Workload; 15] = [
-    Workload { name: "post", threads: 12, connections: 100, judged: false, kind: AT_HALF, ..KEPT },
+    Workload { name: "post", threads: 12, connections: 100, judged: false, rates: &[0.5], ..KEPT },
     Workload { name: "keep", quick: true, ..KEPT },
     Workload { name: "close", quick: true, ..NEW },
-    Workload { name: "mixed keep", kind: Kind::Mixed, ..KEPT },
-    Workload { name: "mixed close", kind: Kind::Mixed, ..NEW },
+    Workload { name: "mixed keep", mixed: true, rates: &[], ..KEPT },
+    Workload { name: "mixed close", mixed: true, rates: &[], ..NEW },
     Workload { name: "close, 64 workers", workers: 64, connections: 100, ..NEW },
-    Workload { name: "close, 256 workers", workers: 256, connections: 100, kind: AT_HALF, ..NEW },
-    Workload { name: STOPPED, kind: Kind::Stopped, connections: 32, quick: true, ..NEW },
+    Workload { name: "close, 256 workers", workers: 256, connections: 100, rates: &[0.5], ..NEW },
     Workload {
-        name: "blocking, new connections",
-        workers: 32,
-        kind: Kind::Blocking { at: &[0.5, 0.75, 0.9] },
+        name: STOPPED,
+        kind: Kind::Stopped,
+        rates: &[],
+        connections: 32,
         quick: true,
         ..NEW
     },
     Workload {
-        name: "blocking, kept",
-        workers: 32,
-        kind: Kind::Blocking { at: &[0.5, 0.75] },
-        ..KEPT
+        name: "blocking, new connections",
+        rates: &[0.5, 0.75, 0.9],
+        keep_alive: false,
+        quick: true,
+        ..BLOCKING
     },
-    Workload { name: "2 connections", threads: 1, connections: 2, kind: NO_LATENCY, ..KEPT },
-    Workload { name: "3 connections", threads: 1, connections: 3, kind: NO_LATENCY, ..KEPT },
+    Workload { name: "blocking, kept", ..BLOCKING },
+    Workload { name: "2 connections", threads: 1, connections: 2, rates: &[], ..KEPT },
+    Workload { name: "3 connections", threads: 1, connections: 3, rates: &[], ..KEPT },
     Workload { name: "heavy", handler_cost: "1ms", ..KEPT },
     Workload { name: "keep, client elsewhere", pinned: true, ..KEPT },
     Workload { name: "close, client elsewhere", pinned: true, ..NEW },
@@ -151,18 +161,20 @@ impl Workload {
     pub fn words(&self) -> String {
         let mut words = format!("{} workers, ", self.workers);
         words += &match self.kind {
-            Kind::Blocking { .. } => "requests that block their worker for 10 ms, ".to_owned(),
+            Kind::Blocking => "requests that block their worker for 10 ms, ".to_owned(),
             // wrk -t12 -c100 opens 96.
             _ => format!("{} connections, ", self.connections / self.threads * self.threads),
         };
         words += if self.keep_alive { "kept alive" } else { "a new one for each request" };
         words += match self.kind {
-            Kind::Mixed => ", 0.5 % of the requests block their worker for 20 ms",
             Kind::Stopped => {
                 "; what is served while a worker is stopped, and lost when it is killed"
             }
-            Kind::Blocking { .. } => "; Poisson arrivals",
-            Kind::Throughput { .. } => "",
+            Kind::Blocking => "; Poisson arrivals",
+            Kind::Throughput if self.mixed => {
+                ", 0.5 % of the requests block their worker for 20 ms"
+            }
+            Kind::Throughput => "",
         };
         if !self.handler_cost.is_empty() {
             words += &format!(", {} of CPU time for each request", self.handler_cost);

@@ -36,7 +36,6 @@ impl Body for BenchBody {
 
 /// What wrk did.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct LoadRecord {
     pub threads: u64,
     pub connections_asked: u64,
@@ -51,7 +50,6 @@ pub struct LoadRecord {
 
 /// What came of it, by wrk's own count.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it
 pub struct Totals {
     /// Answers received, whatever their status.
     pub requests: u64,
@@ -86,14 +84,14 @@ pub fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
 }
 
 impl Spread {
-    /// Of these workers, which served so many kept connections, or `None`: one for each request.
-    /// `None` where nobody did anything, or it cannot be known.
-    pub fn of(workers: &[Worker], kept: Option<u64>) -> Option<Self> {
-        let requests: Vec<u64> = workers.iter().map(|w| w.requests).collect::<Option<_>>()?;
+    /// Of workers that answered so many requests each, and served so many kept connections, or `None`:
+    /// one for each request. `None` where nobody did anything, or it cannot be known.
+    pub fn of(requests: impl Iterator<Item = Option<u64>>, kept: Option<u64>) -> Option<Self> {
+        let requests: Vec<u64> = requests.collect::<Option<_>>()?;
         Some(Self {
             max_over_mean: max_over_mean(&requests)?,
             idle_workers: requests.iter().filter(|&&requests| requests == 0).count(),
-            best_attainable: best_attainable(kept, workers.len()),
+            best_attainable: best_attainable(kept, requests.len()),
         })
     }
 }
@@ -163,7 +161,7 @@ pub mod tests {
                 },
                 errors: Errors::default(),
             },
-            spread: Spread::of(&workers, Some(96)),
+            spread: Spread::of(workers.iter().map(|worker| worker.requests), Some(96)),
             workers,
         };
         let mut record = Record::new(vec!["bench".into(), "shared".into()], environment, body);
@@ -195,8 +193,7 @@ pub mod tests {
     #[test]
     fn the_spread_is_one_when_even_and_the_number_of_workers_when_one_does_it_all() {
         let spread = |requests: &[u64], connections| {
-            let workers = requests.iter().map(|&count| worker(0, count)).collect::<Vec<_>>();
-            Spread::of(&workers, connections)
+            Spread::of(requests.iter().copied().map(Some), connections)
         };
         let expected = |max_over_mean, idle_workers, best_attainable| {
             Some(Spread { max_over_mean, idle_workers, best_attainable })

@@ -28,6 +28,7 @@ use crate::statistics::verdict::FEWEST_ROUNDS;
 use crate::warnings::Warning;
 
 /// What is measured.
+#[derive(Default)]
 pub struct Experiment {
     /// Who takes part.
     pub subjects: Vec<Subject>,
@@ -43,27 +44,18 @@ pub struct Experiment {
     pub resume: bool,
 }
 
-/// What came of a comparison.
-pub struct Measured {
-    /// All that was measured, and what follows from it.
-    pub comparison: Comparison,
-    /// Where it is saved.
-    pub json: PathBuf,
-    /// What went wrong, if anything did: a server that died, a disk that is full.
-    pub ended: Result<()>,
-}
-
 /// How many slices a time at a fixed rate is divided into: of a second, if there are enough then.
 pub fn rate_rounds(time: Duration) -> u32 {
     (time.as_secs() as u32).max(FEWEST_ROUNDS)
 }
 
 impl Experiment {
-    /// Starts the servers, measures, stops them, saves.
+    /// Starts the servers, measures, stops them, saves. Gives what went wrong meanwhile, too: a server
+    /// that died, a disk that is full.
     ///
     /// # Errors
     /// When nothing could be measured.
-    pub fn run(self, arguments: Vec<String>) -> Result<Measured> {
+    pub fn run(self, arguments: Vec<String>) -> Result<(Comparison, Result<()>)> {
         let Self { subjects, extra, plan, expect, json, resume } = self;
         let servers: Vec<Spec> =
             subjects.iter().map(|subject| Spec::parse(&subject.server)).collect::<Result<_>>()?;
@@ -120,7 +112,7 @@ impl Experiment {
             ended = ended.and(saved.and_then(|file| file.save_compact(&comparison)));
         }
         let ended = ended.and_then(|()| comparison.fail_if_one_failed());
-        Ok(Measured { comparison, json, ended })
+        Ok((comparison, ended))
     }
 }
 

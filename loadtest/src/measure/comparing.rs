@@ -10,7 +10,7 @@ use crate::kernel::affinity;
 use crate::load::Load;
 use crate::load::wrk::Wrk;
 use crate::measure::comparison::{AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject};
-use crate::measure::runner::{Turn, collected, missing, take_turns};
+use crate::measure::runner::{Series, Turn};
 use crate::measure::slice::Visited;
 use crate::measure::store::Store;
 use crate::probe::arrivals::Arrivals;
@@ -92,62 +92,61 @@ impl Comparing {
 
     pub fn measure(&mut self, store: &mut Store) -> Result<()> {
         let plan = self.body.plan.clone();
-        let names = self.names();
+        let names = self.names(|_| true);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let due = missing(store, SLICE, &names, plan.rounds);
+        let slices = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
+        let due = slices.missing(store);
         // A server that is started for each slice is never warm, and each slice finds it so.
         let warm_up = due > 0 && !plan.one_at_a_time;
-        let slices = due + if warm_up { names.len() } else { 0 };
+        let due = due + if warm_up { names.len() } else { 0 };
         let rates = plan.fixed_rate_shares.len() + plan.fixed_rates.len();
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
         let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
         let bar = progress::slices(
-            (plan.load().duration + BETWEEN_SLICES) * slices as u32 + fixed * names.len() as u32,
+            (plan.load().duration + BETWEEN_SLICES) * due as u32 + fixed * names.len() as u32,
         );
         self.begin = Instant::now();
         let begin = self.begin;
 
         for (place, name) in names.iter().enumerate().filter(|_| warm_up) {
             bar.name(format!("warm-up of {name}"));
-            store.sample(&format!("warm-up/{name}"), || {
+            store.sample(&warm_up_of(name), || {
                 let slice = self.visit(place, |c| c.slice(place, 0, &bar))?;
                 Ok(slice.map(|slice| slice.requests_per_second))
             })?;
         }
-        take_turns(store, SLICE, &names, plan.rounds, plan.seed, |Turn { round, subject }| {
+        slices.run(store, plan.seed, |Turn { round, subject }| {
             bar.name(format!("round {} of {}: {}", round + 1, plan.rounds, names[subject]));
             self.visit(subject, |c| c.slice(subject, round, &bar))
         })?;
 
-        let length = Duration::from_secs_f64(plan.fixed_rate_seconds) / plan.fixed_rate_rounds;
-        let asked = self.at_rates();
-        let names: Vec<&str> = asked.iter().map(|&place| names[place]).collect();
+        let place_of: Vec<usize> =
+            (0..names.len()).filter(|&place| self.body.subjects[place].at_rates).collect();
+        let asked: Vec<&str> = place_of.iter().map(|&place| names[place]).collect();
         if !plan.fixed_rate_shares.is_empty() {
-            take_turns(store, CLOSED, &names, 1, plan.seed, |turn| {
-                let subject = asked[turn.subject];
-                bar.name(format!("what {} serves to the prober", names[turn.subject]));
-                self.visit(subject, |c| c.closed_loop(subject))
+            closed_loops(&asked).run(store, plan.seed, |turn| {
+                bar.name(format!("what {} serves to the prober", asked[turn.subject]));
+                let place = place_of[turn.subject];
+                self.visit(place, |c| c.closed_loop(place))
             })?;
         }
-        for (_, rate) in rates_of(&plan, store, &names)? {
-            take_turns(store, &at(rate), &names, plan.fixed_rate_rounds, plan.seed, |turn| {
-                bar.name(format!("{rate} requests/s to {}", names[turn.subject]));
+        let rounds = plan.fixed_rate_rounds;
+        let length = Duration::from_secs_f64(plan.fixed_rate_seconds) / rounds;
+        for (_, rate) in rates_of(&plan, store, &asked)? {
+            let series = Series { name: &at(rate), subjects: &asked, rounds };
+            series.run(store, plan.seed, |turn| {
+                bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
                 bar.show(begin.elapsed());
-                let place = asked[turn.subject];
+                let place = place_of[turn.subject];
                 self.visit(place, |c| c.rate_slice(place, turn.round, rate, length))
             })?;
         }
         Ok(())
     }
 
-    fn names(&self) -> Vec<String> {
-        self.body.subjects.iter().map(|subject| subject.name.clone()).collect()
-    }
-
-    /// The places of those whose latencies at fixed rates are measured.
-    fn at_rates(&self) -> Vec<usize> {
-        let subjects = self.body.subjects.iter().enumerate();
-        subjects.filter(|(_, subject)| subject.at_rates).map(|(place, _)| place).collect()
+    fn names(&self, of: fn(&Subject) -> bool) -> Vec<String> {
+        let subjects = self.body.subjects.iter().filter(|subject| of(subject));
+        subjects.map(|subject| subject.name.clone()).collect()
     }
 
     /// One turn. `None` if it came to nothing: the server failed, now or earlier, which is noted.
@@ -182,7 +181,8 @@ impl Comparing {
         let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load() };
         let visited = visited[place].as_mut().context("it is not up")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            visited.slice(wrk, &load, plan.cost_unit, round, *begin, &mut |now| bar.show(now))
+            let mut show = |now| bar.show(now);
+            visited.visit(wrk, &load, plan.cost_unit, round, *begin, &mut show)?.whole()
         })
     }
 
@@ -239,34 +239,38 @@ impl Comparing {
 
     /// Makes the record of what is in the store.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
-        let names = self.names();
-        let asked: Vec<&str> = self.at_rates().iter().map(|&place| &*names[place]).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let body = &mut self.body;
-        let slices = collected::<Slice>(store, SLICE, &names, body.plan.rounds)?;
-        let closed = collected::<f64>(store, CLOSED, &names, 1)?;
-        for ((subject, slices), closed) in body.subjects.iter_mut().zip(slices).zip(closed) {
-            subject.warm_up = store.get(&format!("warm-up/{}", subject.name))?;
+        let [all, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
+        let [names, asked] =
+            [&all, &asked].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        let CompareBody { plan, subjects, fixed_rates, .. } = &mut self.body;
+        let series = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
+        let (mut all, mut left) = (series.turns(), series.missing(store));
+        let closed = closed_loops(&names).samples::<f64>(store)?;
+        for ((subject, slices), closed) in
+            subjects.iter_mut().zip(series.samples(store)?).zip(closed)
+        {
+            subject.warm_up = store.get(&warm_up_of(&subject.name))?;
             subject.slices = slices;
             subject.closed_loop = closed.first().copied();
         }
-        let mut left = missing(store, SLICE, &names, body.plan.rounds);
-        let rates = rates_of(&body.plan, store, &asked)?;
-        let rounds = body.plan.fixed_rate_rounds;
-        let slices = names.len() * body.plan.rounds as usize;
-        let all = slices + asked.len() * rates.len() * rounds as usize;
-        for (share, rate) in rates {
-            let slices = collected(store, &at(rate), &asked, rounds)?;
-            left += missing(store, &at(rate), &asked, rounds);
-            let results = asked.iter().zip(slices).filter(|(_, slices)| !slices.is_empty());
-            let results = results.map(|(name, slices)| AtRate::new(name, slices)).collect();
-            body.fixed_rates.push(FixedRate { share, rate, results, pairs: Vec::new() });
+        for (share, rate) in rates_of(plan, store, &asked)? {
+            let series =
+                Series { name: &at(rate), subjects: &asked, rounds: plan.fixed_rate_rounds };
+            all += series.turns();
+            left += series.missing(store);
+            let slices = asked.iter().zip(series.samples(store)?);
+            let results: Vec<AtRate> = slices
+                .filter(|(_, slices)| !slices.is_empty())
+                .map(|(name, slices)| AtRate::new(name, slices))
+                .collect();
+            if !results.is_empty() {
+                fixed_rates.push(FixedRate { share, rate, results, pairs: Vec::new() });
+            }
         }
-        body.fixed_rates.retain(|at| !at.results.is_empty());
-        let rates_known = body.plan.fixed_rate_shares.is_empty()
-            || body.subjects.iter().any(|subject| subject.closed_loop.is_some());
-        body.complete = left == 0 && rates_known;
-        if !body.complete && interrupt::count() > 0 {
+        let rates_known = plan.fixed_rate_shares.is_empty()
+            || subjects.iter().any(|subject| subject.closed_loop.is_some());
+        self.body.complete = left == 0 && rates_known;
+        if !self.body.complete && interrupt::count() > 0 {
             self.warnings.push(Warning::Incomplete { done: all - left, all });
         }
         Ok(())
@@ -275,15 +279,23 @@ impl Comparing {
 
 /// What samples are called.
 const SLICE: &str = "slice";
-const CLOSED: &str = "closed-loop";
+
+fn warm_up_of(subject: &str) -> String {
+    format!("warm-up/{subject}")
+}
 
 fn at(rate: u64) -> String {
     format!("at-{rate}")
 }
 
+/// What each of these serves to the prober in a closed loop.
+fn closed_loops<'a>(subjects: &'a [&'a str]) -> Series<'a> {
+    Series { name: "closed-loop", subjects, rounds: 1 }
+}
+
 /// The rates, each with its part of what the best subject serves to the prober, the lowest first.
 fn rates_of(plan: &Plan, store: &Store, names: &[&str]) -> Result<Vec<(Option<f64>, u64)>> {
-    let closed = collected::<f64>(store, CLOSED, names, 1)?;
+    let closed = closed_loops(names).samples::<f64>(store)?;
     let best = closed.into_iter().flatten().fold(0.0, f64::max);
     let shares = plan.fixed_rate_shares.iter().filter(|_| best > 0.0);
     let shares = shares.map(|&share| (Some(share), (best * share).max(1.0) as u64));

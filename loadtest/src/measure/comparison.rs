@@ -14,6 +14,7 @@ use crate::kernel::affinity::Cores;
 use crate::load::perf::{Cost, Unit};
 use crate::load::{Load, Share};
 use crate::record::{Body, Record};
+use crate::server::telemetry::WorkerUsage;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, Latency};
 use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
@@ -24,7 +25,6 @@ pub type Comparison = Record<CompareBody>;
 
 /// What was measured, and what follows from it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct CompareBody {
     pub plan: Plan,
     pub complete: bool,
@@ -46,7 +46,6 @@ impl Body for CompareBody {
 
 /// What was to be done.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Plan {
     /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
     pub rounds: u32,
@@ -88,12 +87,9 @@ pub struct Plan {
 impl Plan {
     /// What wrk does in each slice.
     pub fn load(&self) -> Load {
-        Load {
-            threads: self.threads,
-            connections: self.connections_asked,
-            duration: Duration::from_secs(self.slice_seconds),
-            keep_alive: self.keep_alive,
-        }
+        let Self { threads, connections_asked: connections, keep_alive, .. } = *self;
+        let duration = Duration::from_secs(self.slice_seconds);
+        Load { threads, connections, duration, keep_alive }
     }
 
     /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
@@ -117,7 +113,6 @@ impl Plan {
 
 /// One server that took part.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Subject {
     pub name: String,
     /// The server with its options, as the command line has it.
@@ -163,8 +158,7 @@ impl Subject {
 }
 
 /// One visit of wrk.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Slice {
     pub round: u32,
     /// When it began, in seconds since the first slice of the run, or of the part of the run since it
@@ -195,7 +189,6 @@ pub struct Slice {
 
 /// What one worker did in a slice.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Worker {
     /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
@@ -204,9 +197,17 @@ pub struct Worker {
     pub requests: Option<u64>,
 }
 
+impl Worker {
+    /// What comparisons need of all that is known.
+    pub fn of(usage: &WorkerUsage) -> Self {
+        let held = usage.held.map(|held| held.round() as u64);
+        let connections = usage.connections.or(held);
+        Self { index: usage.index, connections, requests: usage.requests }
+    }
+}
+
 /// What all slices of a subject say together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Summary {
     pub slices: usize,
     pub requests: u64,
@@ -230,7 +231,6 @@ pub struct Summary {
 /// Sums over the slices would look even: each slice draws anew which worker is the busiest. So
 /// workers are ranked within each slice, and what is averaged are ranks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Spread {
     /// Median, over the slices, of the busiest worker's requests over the average worker's.
     pub max_over_mean: f64,
@@ -247,7 +247,6 @@ pub struct Spread {
 
 /// One subject compared with another, slice by slice.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Pair {
     pub baseline: String,
     pub other: String,
@@ -260,7 +259,6 @@ pub struct Pair {
 
 /// All subjects asked at one rate, whatever they answer (an open loop).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct FixedRate {
     /// The part of what the best subject serves to the prober; `null` for a rate that was asked for.
     pub share: Option<f64>,
@@ -273,7 +271,6 @@ pub struct FixedRate {
 
 /// One subject at a fixed rate.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct AtRate {
     pub subject: String,
     /// Every slice, in the order of time.
@@ -295,7 +292,6 @@ pub struct AtRate {
 
 /// Latencies at a fixed rate: medians over the slices that are judged.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it; in microseconds
 pub struct Latencies {
     pub p50: Option<Estimate>,
     pub p99: Option<Estimate>,
@@ -307,7 +303,6 @@ pub struct Latencies {
 
 /// One visit of the prober at a fixed rate. Latencies count from when a request was due.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct RateSlice {
     pub round: u32,
     pub due: u64,
@@ -345,7 +340,6 @@ pub enum Who {
 
 /// Who used how much of what there was; in cores, averages over the slices.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)]
 pub struct Limit {
     pub who: Who,
     pub server_cores: f64,

@@ -1,11 +1,12 @@
 //! Comparisons for tests.
 
-use crate::load::Share;
+use std::time::Duration;
+
+use crate::load::{Load, Share};
 use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
 use crate::statistics::latency::Distribution;
-use crate::types::Errors;
 
 /// A slice with these requests/s of one second, shared out among workers like this.
 pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
@@ -21,17 +22,16 @@ pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
         seconds: 1.0,
         requests: rate,
         requests_per_second: rate as f64,
-        errors: Errors::default(),
         server_cpu_seconds: Some(1.25),
         server_wait_seconds: Some(0.5),
         server_switches: Some(20_000),
-        cost: None,
         wrk_cpu_seconds: 0.75,
         wrk_wait_seconds: 4.0,
         own_cpu_seconds: 0.003,
         latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)])
             .unwrap(),
         workers: workers.collect(),
+        ..Slice::default()
     }
 }
 
@@ -67,22 +67,13 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
         };
         AtRate::new(name, (0..6).map(slice).collect())
     };
+    let duration = Duration::from_secs(1);
+    let load = Load { threads: 12, connections: 100, duration, keep_alive: true };
     let body = CompareBody {
         plan: Plan {
-            rounds,
-            slice_seconds: 1,
-            seed: 1,
-            keep_alive: true,
-            threads: 12,
-            connections_asked: 100,
-            connections_opened: 96,
-            paths: vec![Share { weight: 1.0, path: "/".into() }],
-            baseline: "shared".into(),
-            threshold: 0.02,
             fixed_rate_shares: vec![0.5, 0.8],
             fixed_rate_seconds: 3.0,
-            fixed_rate_rounds: 6,
-            ..Plan::default()
+            ..Plan::new(&load, rounds, 1, vec![Share::only("/")], "shared")
         },
         complete: true,
         subjects: vec![

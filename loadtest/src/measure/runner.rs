@@ -14,7 +14,6 @@ use crate::measure::store::Store;
 
 /// Whose turn it is, and in which round; both counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the names say it
 pub struct Turn {
     pub round: u32,
     pub subject: usize,
@@ -35,17 +34,65 @@ pub fn turns(subjects: usize, rounds: u32, seed: u64) -> Vec<Turn> {
         .collect()
 }
 
-/// What the sample of a turn is called.
-fn key(experiment: &str, subject: &str, round: u32) -> String {
-    format!("{experiment}/{subject}/{round}")
+/// An experiment of so many rounds, in which subjects take turns. Its samples are called
+/// `name/subject/round`.
+pub struct Series<'a> {
+    pub name: &'a str,
+    pub subjects: &'a [&'a str],
+    pub rounds: u32,
 }
 
-/// Measures every subject in every round; a turn whose sample is in the store is not taken again.
-///
-/// Samples are called `experiment/subject/round`. Gives them by subject, each in the order of rounds.
+impl Series<'_> {
+    fn key(&self, subject: &str, round: u32) -> String {
+        format!("{}/{subject}/{round}", self.name)
+    }
+
+    /// Takes every turn whose sample is not in the store. `measure` gives nothing for a subject that
+    /// dropped out, and the others go on.
+    ///
+    /// # Errors
+    /// Those of `measure`, and after Ctrl-C; what was sampled before is in the store.
+    pub fn run<T: Serialize + DeserializeOwned>(
+        &self,
+        store: &mut Store,
+        seed: u64,
+        mut measure: impl FnMut(Turn) -> Result<Option<T>>,
+    ) -> Result<()> {
+        for turn in turns(self.subjects.len(), self.rounds, seed) {
+            let key = self.key(self.subjects[turn.subject], turn.round);
+            store.sample(&key, || measure(turn))?;
+        }
+        Ok(())
+    }
+
+    /// The samples that are there, by subject, each in the order of rounds.
+    pub fn samples<T: DeserializeOwned>(&self, store: &Store) -> Result<Vec<Vec<T>>> {
+        let of = |subject: &&str| {
+            let each =
+                (0..self.rounds).map(|round| store.get(&self.key(subject, round)).transpose());
+            each.flatten().collect()
+        };
+        self.subjects.iter().map(of).collect()
+    }
+
+    /// How many turns have no sample yet.
+    pub fn missing(&self, store: &Store) -> usize {
+        let there = |subject: &&str| {
+            (0..self.rounds).filter(|&round| store.has(&self.key(subject, round))).count()
+        };
+        self.turns() - self.subjects.iter().map(there).sum::<usize>()
+    }
+
+    /// How many turns there are.
+    pub fn turns(&self) -> usize {
+        self.subjects.len() * self.rounds as usize
+    }
+}
+
+/// Measures every subject in every round. Gives the samples by subject, each in the order of rounds.
 ///
 /// # Errors
-/// Those of `measure`, and after Ctrl-C; what was sampled before is in the store.
+/// As for [`Series::run`].
 pub fn interleave<T: Serialize + DeserializeOwned>(
     store: &mut Store,
     experiment: &str,
@@ -54,50 +101,9 @@ pub fn interleave<T: Serialize + DeserializeOwned>(
     seed: u64,
     mut measure: impl FnMut(Turn) -> Result<T>,
 ) -> Result<Vec<Vec<T>>> {
-    take_turns(store, experiment, subjects, rounds, seed, |turn| measure(turn).map(Some))?;
-    collected(store, experiment, subjects, rounds)
-}
-
-/// The same where a subject may drop out: `measure` gives nothing for it, and others go on.
-///
-/// # Errors
-/// As for [`interleave`].
-pub fn take_turns<T: Serialize + DeserializeOwned>(
-    store: &mut Store,
-    experiment: &str,
-    subjects: &[&str],
-    rounds: u32,
-    seed: u64,
-    mut measure: impl FnMut(Turn) -> Result<Option<T>>,
-) -> Result<()> {
-    for turn in turns(subjects.len(), rounds, seed) {
-        let key = key(experiment, subjects[turn.subject], turn.round);
-        store.sample(&key, || measure(turn))?;
-    }
-    Ok(())
-}
-
-/// The samples that are there, by subject, each in the order of rounds.
-///
-/// # Errors
-/// When a sample is damaged.
-pub fn collected<T: DeserializeOwned>(
-    store: &Store,
-    experiment: &str,
-    subjects: &[&str],
-    rounds: u32,
-) -> Result<Vec<Vec<T>>> {
-    let of = |subject: &&str| {
-        let each = (0..rounds).map(|round| store.get(&key(experiment, subject, round)).transpose());
-        each.flatten().collect::<Result<Vec<T>>>()
-    };
-    subjects.iter().map(of).collect()
-}
-
-/// How many turns have no sample yet.
-pub fn missing(store: &Store, experiment: &str, subjects: &[&str], rounds: u32) -> usize {
-    let turns = subjects.iter().flat_map(|subject| (0..rounds).map(move |round| (subject, round)));
-    turns.filter(|(subject, round)| !store.has(&key(experiment, subject, *round))).count()
+    let series = Series { name: experiment, subjects, rounds };
+    series.run(store, seed, |turn| measure(turn).map(Some))?;
+    series.samples(store)
 }
 
 #[cfg(test)]
@@ -163,14 +169,10 @@ mod tests {
         let fake = Fake::new();
         let json = fake.folder.path().join("x.json");
         let mut store = Store::open(&json, &header(1), false).unwrap();
-        let subjects = ["a", "b"];
+        let series = Series { name: "slice", subjects: &["a", "b"], rounds: 4 };
         let gone = |turn: Turn| turn.subject == 1 && turn.round >= 2;
-        take_turns(&mut store, "slice", &subjects, 4, 1, |turn| {
-            Ok((!gone(turn)).then_some(turn.round))
-        })
-        .unwrap();
-        let found = collected::<u32>(&store, "slice", &subjects, 4).unwrap();
-        assert_eq!(found, [vec![0, 1, 2, 3], vec![0, 1]]);
-        assert_eq!(missing(&store, "slice", &subjects, 4), 2);
+        series.run(&mut store, 1, |turn| Ok((!gone(turn)).then_some(turn.round))).unwrap();
+        assert_eq!(series.samples::<u32>(&store).unwrap(), [vec![0, 1, 2, 3], vec![0, 1]]);
+        assert_eq!(series.missing(&store), 2);
     }
 }

@@ -39,6 +39,14 @@ pub struct Visit {
     pub interrupted: bool,
 }
 
+impl Visit {
+    /// The slice, unless it was cut short.
+    pub fn whole(self) -> Result<Slice> {
+        ensure!(!self.interrupted, "interrupted");
+        Ok(self.slice)
+    }
+}
+
 /// Who is visited: one server, or several that share a port and count as one.
 pub struct Visited {
     servers: Vec<Server>,
@@ -51,28 +59,13 @@ impl Visited {
         Self { servers, url }
     }
 
-    /// How many workers it has; `None` where they cannot be seen.
-    pub fn workers(&mut self) -> Option<usize> {
-        let pids: usize = self.servers.iter_mut().map(|server| server.worker_pids().len()).sum();
-        (pids > 0).then_some(pids)
+    fn pids(&mut self) -> Vec<u32> {
+        self.servers.iter_mut().flat_map(Server::worker_pids).collect()
     }
 
-    /// Has wrk visit it for a whole slice.
-    ///
-    /// # Errors
-    /// As for [`visit`](Self::visit), and when it was cut short: it is no slice then.
-    pub fn slice(
-        &mut self,
-        wrk: &Wrk,
-        load: &Load,
-        cost: Option<Unit>,
-        round: u32,
-        begin: Instant,
-        show: &mut dyn FnMut(Duration),
-    ) -> Result<Slice> {
-        let visit = self.visit(wrk, load, cost, round, begin, show)?;
-        ensure!(!visit.interrupted, "interrupted");
-        Ok(visit.slice)
+    /// How many workers it has; `None` where they cannot be seen.
+    pub fn workers(&mut self) -> Option<usize> {
+        Some(self.pids().len()).filter(|&pids| pids > 0)
     }
 
     /// Has wrk visit it, and counts what each request costs, where a unit for that is given.
@@ -88,14 +81,13 @@ impl Visited {
         begin: Instant,
         show: &mut dyn FnMut(Duration),
     ) -> Result<Visit> {
+        let before = read_idle(&mut self.servers)?;
+        let pids = self.pids();
         let servers = &mut self.servers;
-        servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
-        let before = read(servers)?;
         let requests_before = requests(servers);
         let own_before = own_cpu();
         let at = begin.elapsed();
         let mut wrk_waited = None;
-        let pids: Vec<u32> = servers.iter_mut().flat_map(Server::worker_pids).collect();
         let look = |Moment { elapsed, pid }| {
             show(at + elapsed);
             if wrk_waited.is_none() && elapsed >= load.duration.mul_f64(NEAR_THE_END) {
@@ -103,11 +95,10 @@ impl Visited {
             }
             check_alive(servers, &before)
         };
-        let url = &self.url;
         let measured = match cost {
-            None => wrk.run(load, url, None, look).map(|measured| (measured, None)),
+            None => wrk.run(load, &self.url, None, look).map(|measured| (measured, None)),
             Some(unit) => unit
-                .measure(&pids, wrk, load, url, look)
+                .measure(&pids, wrk, load, &self.url, look)
                 .map(|(measured, cost)| (measured, Some(cost))),
         };
         // First: if a server has died, that is the reason, and not what wrk says of it.
@@ -118,42 +109,38 @@ impl Visited {
         let seconds = measured.duration_us as f64 / 1e6;
         let served = requests(servers).zip(requests_before);
         check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
-        let visible = !pids.is_empty();
-        let mut slice = Slice {
+
+        let (mut cpu_seconds, mut wait_seconds, mut workers) = (0.0, 0.0, Vec::new());
+        for (after, before) in after.iter().zip(&before) {
+            let (cpu, wait) = after.spent_since(before);
+            cpu_seconds += cpu;
+            wait_seconds += wait;
+            workers.extend(after.since(before)?);
+        }
+        if servers.len() > 1 {
+            // Each numbers its workers for itself.
+            workers.iter_mut().enumerate().for_each(|(place, worker)| worker.index = place);
+        }
+        let switches = workers.iter().map(|worker| worker.context_switches);
+        let switches = switches.map(|switches| switches.voluntary + switches.involuntary).sum();
+        let is_visible = !pids.is_empty();
+        let slice = Slice {
             round,
             at_seconds: at.as_secs_f64(),
             seconds,
             requests: measured.requests,
             requests_per_second: measured.requests as f64 / seconds,
             errors: measured.errors,
-            server_cpu_seconds: visible.then_some(0.0),
-            server_wait_seconds: visible.then_some(0.0),
-            server_switches: visible.then_some(0),
+            server_cpu_seconds: is_visible.then_some(cpu_seconds),
+            server_wait_seconds: is_visible.then_some(wait_seconds),
+            server_switches: is_visible.then_some(switches),
             cost,
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),
             latencies: Distribution::of(&measured.distribution)?,
-            workers: Vec::new(),
+            workers: workers.iter().map(Worker::of).collect(),
         };
-        let mut workers = Vec::new();
-        for (after, before) in after.iter().zip(&before) {
-            let (cpu, wait) = after.spent_since(before);
-            slice.server_cpu_seconds = slice.server_cpu_seconds.map(|sum| sum + cpu);
-            slice.server_wait_seconds = slice.server_wait_seconds.map(|sum| sum + wait);
-            for mut worker in after.since(before)? {
-                let switches = worker.context_switches;
-                let switches = switches.voluntary + switches.involuntary;
-                slice.server_switches = slice.server_switches.map(|sum| sum + switches);
-                // Several servers number their workers each for itself.
-                worker.index = if servers.len() == 1 { worker.index } else { workers.len() };
-                let held = worker.held.map(|held| held.round() as u64);
-                let connections = worker.connections.or(held);
-                let (index, requests) = (worker.index, worker.requests);
-                slice.workers.push(Worker { index, connections, requests });
-                workers.push(worker);
-            }
-        }
         Ok(Visit { slice, workers, interrupted: measured.interrupted })
     }
 
@@ -168,8 +155,7 @@ impl Visited {
         load: probe::Load,
     ) -> Result<Counters> {
         let servers = &mut self.servers;
-        servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
-        let before = read(servers)?;
+        let before = read_idle(servers)?;
         let of_server = probe::Load::of(&servers[0], path);
         let load = probe::Load {
             url: of_server.url,
@@ -195,6 +181,12 @@ impl Visited {
         }
         warnings
     }
+}
+
+/// Reads them as soon as they are done with the visit before.
+fn read_idle(servers: &mut [Server]) -> Result<Vec<Readings>> {
+    servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
+    read(servers)
 }
 
 fn read(servers: &mut [Server]) -> Result<Vec<Readings>> {

@@ -8,7 +8,7 @@
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::{geometric_mean, median, quantile};
+use crate::statistics::{geometric_mean, median, quantile, ratios};
 
 /// Draws. The ends of the interval are steady to a few percent of its width with so many.
 const DRAWS: usize = 10_000;
@@ -65,10 +65,9 @@ impl Estimate {
         Self::of(values, median, seed)
     }
 
-    /// The geometric mean of `of / to`, round by round: what both have in common in a round is gone.
-    pub fn ratio(of: &[f64], to: &[f64], seed: u64) -> Option<Self> {
-        let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
-        Self::of(&ratios, geometric_mean, seed)
+    /// The geometric mean of `of / to` in the rounds that both have: what a round does to both is gone.
+    pub fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Self> {
+        Self::of(&ratios(of, to), geometric_mean, seed)
     }
 
     /// The ends of the interval; without one, twice the figure itself.
@@ -112,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_ratio_is_of_rounds_so_what_a_round_does_to_both_is_gone() {
-        let found = Estimate::ratio(&[2.0, 20.0, 8.0], &[1.0, 10.0, 4.0], 1).unwrap();
+        let [of, to] =
+            [[2.0, 20.0, 8.0], [1.0, 10.0, 4.0]].map(|all| [0, 1, 2].map(|i| (i as u32, all[i])));
+        let found = Estimate::ratio(&of, &to, 1).unwrap();
         assert!((found.value - 2.0).abs() < 1e-12 && found.at_most(2.001) == Some(true));
     }
 

@@ -15,7 +15,6 @@ const CURVE: [f64; 29] = [
 
 /// The figures of a distribution, in microseconds: what every command saves and shows.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[allow(missing_docs)] // the names say it: mean, standard deviation, percentiles, maximum
 pub struct Latency {
     pub mean: f64,
     pub stdev: f64,
@@ -84,7 +83,7 @@ impl Distribution {
 }
 
 /// The percentiles of all these together; `None` of no samples.
-pub fn merged<'a>(all: impl Iterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
+pub fn merged<'a>(all: impl IntoIterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
     let mut sum = empty()?;
     for Distribution(samples) in all {
         for &(value, count) in samples {

@@ -13,7 +13,6 @@ pub const FEWEST_ROUNDS: u32 = 6;
 /// What is compared: which direction is good, and how finely two servers can be told apart by it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)] // the names say it
 pub enum Figure {
     #[default]
     RequestsPerSecond,
