@@ -4,36 +4,32 @@ use std::time::Duration;
 
 use crate::statistics::verdict::FEWEST_ROUNDS;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// wrk takes whole seconds; silent rounding would give another load than the one asked for.
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if duration.subsec_nanos() != 0 || duration.is_zero() {
-        return Err("wrk takes whole seconds, at least one, such as 10s".into());
+    let duration = time(text, "1s", "24h")?;
+    match duration.subsec_nanos() {
+        0 => Ok(duration),
+        _ => Err("wrk takes whole seconds, at least one, such as 10s".into()),
     }
-    if duration > DAY {
-        return Err("that is longer than a day; choose up to 24h".into());
-    }
-    Ok(duration)
 }
 
 /// Any time that is worth waiting for.
 pub fn some_time(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if duration < Duration::from_millis(1) || duration > DAY {
-        return Err("choose a time from 1ms to 24h".into());
-    }
-    Ok(duration)
+    time(text, "1ms", "24h")
 }
 
 /// CPU time is counted in ticks of 10 ms: over less than 100 ms it would say next to nothing.
 pub fn interval(text: &str) -> Result<Duration, String> {
-    let interval = duration(text)?;
-    if interval < Duration::from_millis(100) || interval > Duration::from_secs(60 * 60) {
-        return Err("choose a time from 100ms to 1h".into());
+    time(text, "100ms", "1h")
+}
+
+fn time(text: &str, least: &str, most: &str) -> Result<Duration, String> {
+    let parse = |text| humantime::parse_duration(text).map_err(|error| error.to_string());
+    let time = parse(text)?;
+    if time < parse(least)? || time > parse(most)? {
+        return Err(format!("choose a time from {least} to {most}"));
     }
-    Ok(interval)
+    Ok(time)
 }
 
 /// Fewer rounds give no interval, and so no verdict.
@@ -62,8 +58,4 @@ pub fn moved_to_publish(root: &str) -> Result<std::path::PathBuf, String> {
         "this is a program of its own now, to be run after the lab (`make lab` does it): cargo run \
          --release --package loadtest --bin publish -- --lab FILE {root}"
     ))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| error.to_string())
 }

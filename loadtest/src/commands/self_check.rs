@@ -182,25 +182,21 @@ fn check(pairs: &[Pair], figure: Figure, rounds: u32, plan: &Plan) -> Result<Che
         let pair = pairs.iter().find(is_it);
         Ok(&pair.with_context(|| format!("{other} was not compared with {baseline}"))?.ratios)
     };
-    let verdicts = |pairs: [(&str, &str); 2]| -> Result<Vec<Ratio>> {
-        let mut verdicts = Vec::new();
-        for (baseline, other) in pairs {
-            for ratios in of(baseline, other)?.chunks_exact(rounds as usize) {
-                let verdict = Ratio::weigh(figure, ratios, plan.threshold, plan.seed);
-                verdicts.push(verdict.context("too few rounds")?);
-            }
-        }
+    let verdicts = |pairs: [&[f64]; 2]| -> Result<Vec<Ratio>> {
+        let runs = pairs.into_iter().flat_map(|ratios| ratios.chunks_exact(rounds as usize));
+        let weigh = |run| Ratio::weigh(figure, run, plan.threshold, plan.seed);
+        let verdicts: Vec<Ratio> =
+            runs.map(weigh).collect::<Option<_>>().context("too few rounds")?;
         ensure!(
             !verdicts.is_empty(),
             "interrupted before there were {rounds} rounds for a verdict"
         );
         Ok(verdicts)
     };
-    let crossed = [("fast-1", "slow-1"), ("fast-2", "slow-2")];
-    let all = crossed.iter().map(|(fast, slow)| of(fast, slow)).collect::<Result<Vec<_>>>()?;
+    let crossed = [of("fast-1", "slow-1")?, of("fast-2", "slow-2")?];
     Ok(Check {
-        measured: geometric_mean(&all.concat()).context("no rounds were run")?,
-        same: verdicts([("fast-1", "fast-2"), ("slow-1", "slow-2")])?,
+        measured: geometric_mean(&crossed.concat()).context("no rounds were run")?,
+        same: verdicts([of("fast-1", "fast-2")?, of("slow-1", "slow-2")?])?,
         different: verdicts(crossed)?,
         ..Check::default()
     })

@@ -60,7 +60,7 @@ pub struct Served {
 impl Served {
     /// What wrk found in a slice, with latencies as it corrects them.
     pub fn of_slice(slice: &Slice) -> Self {
-        let latency = merged([&slice.latencies].into_iter()).ok().flatten().unwrap_or_default();
+        let latency = merged([&slice.latencies]).ok().flatten().unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }
     }
 }

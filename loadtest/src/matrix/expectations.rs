@@ -43,11 +43,10 @@ fn judge(matrix: &MatrixBody) -> Vec<Expectation> {
         post(shared).and_then(|figure| figure.connections_max_over_mean),
         |found| found <= EVEN,
     ));
+    let apart = post(own).and_then(|figure| figure.connections_max_less_min);
     expectations.push(expectation(
         format!("{own}: busiest less idlest at most {MOST_APART}"),
-        post(own)
-            .and_then(|figure| figure.connections_max_less_min)
-            .map(|found| (found <= MOST_APART, found.to_string())),
+        apart.map(|found| (Some(found <= MOST_APART), found.to_string())),
     ));
     for policy in LOAD_AWARE {
         expectations.push(good_everywhere(matrix, policy));
@@ -68,23 +67,20 @@ fn judge(matrix: &MatrixBody) -> Vec<Expectation> {
         at_256("shared/epoll"),
         |found| found < WITH_HERD,
     ));
-    for policy in ["shared/exclusive", shared, own] {
-        expectations.push(limit(
-            format!("{policy} at 256 workers: above {WITHOUT_HERD} of its rate at 4"),
-            at_256(policy),
-            |found| found > WITHOUT_HERD,
-        ));
-    }
+    expectations.extend(["shared/exclusive", shared, own].map(|policy| {
+        let text = format!("{policy} at 256 workers: above {WITHOUT_HERD} of its rate at 4");
+        limit(text, at_256(policy), |found| found > WITHOUT_HERD)
+    }));
     expectations
 }
 
 fn limit(text: String, found: Option<f64>, met: impl Fn(f64) -> bool) -> Expectation {
-    expectation(text, found.map(|found| (met(found), format!("{found:.2}"))))
+    expectation(text, found.map(|found| (Some(met(found)), format!("{found:.2}"))))
 }
 
-fn expectation(text: String, found: Option<(bool, String)>) -> Expectation {
-    let (met, figures) =
-        found.map_or((None, "not measured".into()), |(met, figures)| (Some(met), figures));
+/// One that is met, or not, or cannot be told, by these figures; `None` where nothing was measured.
+fn expectation(text: String, found: Option<(Option<bool>, String)>) -> Expectation {
+    let (met, figures) = found.unwrap_or_else(|| (None, "not measured".into()));
     Expectation { text, met, figures }
 }
 
@@ -98,9 +94,9 @@ fn figures<'a>(
 }
 
 /// The workload in which a policy reaches the least part of the best one's requests/s.
-fn worst<'a>(matrix: &'a MatrixBody, policy: &'a str) -> Option<(&'a str, &'a Figure)> {
+fn worst<'a>(matrix: &'a MatrixBody, policy: &'a str) -> Option<(&'a str, f64)> {
     let rates = figures(matrix, policy).filter(|(_, figure)| figure.of_best.is_some());
-    rates.min_by(|(_, a), (_, b)| a.part().total_cmp(&b.part()))
+    rates.map(|(name, figure)| (name, figure.part())).min_by(|(_, a), (_, b)| a.total_cmp(b))
 }
 
 /// By all figures: requests/s, p99, and what is lost.
@@ -109,25 +105,22 @@ fn good_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
         let those = figures(matrix, policy).filter(|(_, f)| f.verdict == Some(wanted));
         those.map(|(name, figure)| format!("{name}: {}", figure.reason)).collect()
     };
-    let (good, bad, open) = (of(Verdict::Good).len(), of(Verdict::Bad), of(Verdict::Undecided));
-    let figures = match (bad.is_empty(), open.is_empty()) {
-        (false, _) => format!("bad in {}", bad.join("; ")),
-        (true, false) => format!("undecided in {}", open.join("; ")),
-        (true, true) => format!("in all {good}"),
+    let (good, bad, open) = (of(Verdict::Good), of(Verdict::Bad), of(Verdict::Undecided));
+    let found = if !bad.is_empty() {
+        Some((Some(false), format!("bad in {}", bad.join("; "))))
+    } else if !open.is_empty() {
+        Some((None, format!("undecided in {}", open.join("; "))))
+    } else {
+        (!good.is_empty()).then(|| (Some(true), format!("in all {}", good.len())))
     };
-    let met = if !bad.is_empty() { Some(false) } else { open.is_empty().then_some(true) };
     let text = format!("{policy} is good in every workload by requests/s, p99 and requests lost");
-    match good + bad.len() + open.len() {
-        0 => expectation(text, None),
-        _ => Expectation { text, met, figures },
-    }
+    expectation(text, found)
 }
 
 fn fast_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
     let text = format!("{policy} is at least {GOOD} of the best policy in every workload");
-    let found = worst(matrix, policy).map(|(name, figure)| {
-        (figure.part() >= GOOD, format!("its worst is {:.2} ({name})", figure.part()))
-    });
+    let found = worst(matrix, policy)
+        .map(|(name, part)| (Some(part >= GOOD), format!("its worst is {part:.2} ({name})")));
     expectation(text, found)
 }
 
@@ -135,8 +128,8 @@ fn fast_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
 pub fn others_at_their_worst(matrix: &MatrixBody) -> impl Iterator<Item = (&str, &str, f64)> {
     let others = matrix.policies.iter().filter(|policy| !LOAD_AWARE.contains(&policy.as_str()));
     others.filter_map(|policy| {
-        let (name, figure) = worst(matrix, policy)?;
-        Some((policy.as_str(), name, figure.part()))
+        let (name, part) = worst(matrix, policy)?;
+        Some((policy.as_str(), name, part))
     })
 }
 
@@ -145,7 +138,10 @@ fn nobody_else(matrix: &MatrixBody) -> Expectation {
     expectation(
         format!("no other policy is at least {GOOD} of the best in every workload"),
         best.map(|(policy, name, of_best)| {
-            (of_best < GOOD, format!("the best of the others is {policy}: {of_best:.2} ({name})"))
+            (
+                Some(of_best < GOOD),
+                format!("the best of the others is {policy}: {of_best:.2} ({name})"),
+            )
         }),
     )
 }

@@ -96,40 +96,36 @@ impl Limit {
 mod tests {
     use super::*;
 
-    fn limit(server: [f64; 2], wrk: [f64; 2], for_server: usize, for_wrk: usize) -> Limit {
-        Limit {
-            who: Who::Nobody,
-            server_cores: server[0],
-            server_waiting: server[1],
-            wrk_cores: wrk[0],
-            wrk_waiting: wrk[1],
-            own_cores: 0.0,
-            cores_for_server: for_server,
-            cores_for_wrk: for_wrk,
+    #[test]
+    fn whoever_has_no_time_left_is_the_limit_and_cores_that_both_share_are_that_of_both() {
+        // Cores used and threads that waited for one, of the server and of wrk; cores that each could
+        // have; workers and threads of wrk.
+        for (server, wrk, cores, threads, pinned, who) in [
+            // One thread of wrk on a machine with many cores.
+            ([1.5, 0.0], [0.97, 0.0], 16, (4, 1), false, Who::Wrk),
+            // One worker.
+            ([0.95, 0.0], [0.6, 0.0], 16, (1, 4), false, Who::Server),
+            // Pinned to a core each.
+            ([0.99, 1.0], [0.5, 0.0], 1, (4, 4), true, Who::Server),
+            ([0.5, 0.0], [0.99, 1.0], 1, (4, 4), true, Who::Wrk),
+            ([1.2, 0.8], [0.75, 3.0], 2, (4, 12), false, Who::Cores),
+            ([0.2, 0.1], [0.2, 0.1], 2, (4, 12), false, Who::Nobody),
+            ([0.5, 1.8], [0.3, 1.0], 2, (4, 12), false, Who::Others),
+            // With cores left over, one side can be the limit by its number of threads.
+            ([3.7, 0.0], [2.0, 0.0], 16, (4, 12), false, Who::Server),
+            ([2.0, 0.0], [1.9, 0.0], 16, (4, 2), false, Who::Wrk),
+        ] {
+            let limit = Limit {
+                who: Who::Nobody,
+                server_cores: server[0],
+                server_waiting: server[1],
+                wrk_cores: wrk[0],
+                wrk_waiting: wrk[1],
+                own_cores: 0.0,
+                cores_for_server: cores,
+                cores_for_wrk: cores,
+            };
+            assert_eq!(limit.judge(threads.0, threads.1, pinned), who, "{limit:?} {threads:?}");
         }
-    }
-
-    #[test]
-    fn whoever_has_no_time_left_is_the_limit() {
-        // One thread of wrk on a machine with many cores.
-        assert_eq!(limit([1.5, 0.0], [0.97, 0.0], 16, 16).judge(4, 1, false), Who::Wrk);
-        // One worker.
-        assert_eq!(limit([0.95, 0.0], [0.6, 0.0], 16, 16).judge(1, 4, false), Who::Server);
-        // Pinned to a core each.
-        assert_eq!(limit([0.99, 1.0], [0.5, 0.0], 1, 1).judge(4, 4, true), Who::Server);
-        assert_eq!(limit([0.5, 0.0], [0.99, 1.0], 1, 1).judge(4, 4, true), Who::Wrk);
-    }
-
-    #[test]
-    fn cores_that_both_share_are_the_limit_of_both() {
-        assert_eq!(limit([1.2, 0.8], [0.75, 3.0], 2, 2).judge(4, 12, false), Who::Cores);
-        assert_eq!(limit([0.2, 0.1], [0.2, 0.1], 2, 2).judge(4, 12, false), Who::Nobody);
-        assert_eq!(limit([0.5, 1.8], [0.3, 1.0], 2, 2).judge(4, 12, false), Who::Others);
-    }
-
-    #[test]
-    fn with_cores_left_over_one_side_can_be_the_limit_by_its_number_of_threads() {
-        assert_eq!(limit([3.7, 0.0], [2.0, 0.0], 16, 16).judge(4, 12, false), Who::Server);
-        assert_eq!(limit([2.0, 0.0], [1.9, 0.0], 16, 16).judge(4, 2, false), Who::Wrk);
     }
 }

@@ -171,15 +171,27 @@ pub mod tests {
         }
     }
 
+    /// A folder with the store of a test.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn open(&self, plan: u64, resume: bool) -> Result<Store> {
+            Store::open(&self.0.path().join("test.json"), &header(plan), resume)
+        }
+    }
+
     #[test]
     fn what_was_sampled_is_saved_at_once_and_not_sampled_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("test.json");
-        let mut store = Store::open(&json, &header(1), false).unwrap();
+        let folder = Folder::new();
+        let mut store = folder.open(1, false).unwrap();
         assert_eq!(store.sample("rate", || Ok(Some(0.1_f64 + 0.2))).unwrap(), Some(0.1 + 0.2));
         assert!(store.sample::<u64>("failed", || anyhow::bail!("no")).is_err());
         drop(store);
-        let mut store = Store::open(&json, &header(1), true).unwrap();
+        let mut store = folder.open(1, true).unwrap();
         assert_eq!(store.len(), 1);
         let again = store.sample("rate", || anyhow::bail!("made again")).unwrap();
         assert_eq!(again, Some(0.1_f64 + 0.2));
@@ -187,9 +199,8 @@ pub mod tests {
 
     #[test]
     fn after_a_write_that_failed_no_sample_is_made_and_the_run_can_be_resumed() {
-        let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("test.json");
-        let mut store = Store::open(&json, &header(1), false).unwrap();
+        let folder = Folder::new();
+        let mut store = folder.open(1, false).unwrap();
         store.sample("one", || Ok(Some(1_u64))).unwrap();
         store.file = File::open(&store.path).unwrap(); // cannot be written
         let failed = store.sample("two", || Ok(Some(2_u64))).unwrap_err();
@@ -197,22 +208,19 @@ pub mod tests {
         let refusal = store.sample::<u64>("three", || panic!("made")).unwrap_err().to_string();
         assert!(refusal.contains("could not be written to"), "{refusal}");
         assert_eq!(store.sample("one", || Ok(Some(9_u64))).unwrap(), Some(1));
-        assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 1);
+        assert_eq!(folder.open(1, true).unwrap().len(), 1);
     }
 
     #[test]
     fn a_line_that_was_cut_off_is_made_again_and_another_plan_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let json = folder.path().join("test.json");
-        let mut store = Store::open(&json, &header(1), false).unwrap();
+        let folder = Folder::new();
+        let mut store = folder.open(1, false).unwrap();
         store.sample("one", || Ok(Some(1_u64))).unwrap();
         store.file.write_all(b"{\"key\":\"two\",\"val").unwrap();
-        drop(store);
-        let refusal = Store::open(&json, &header(2), true).unwrap_err();
+        let refusal = folder.open(2, true).unwrap_err();
         assert!(format!("{refusal:#}").contains("other servers or options"), "{refusal:#}");
-        let mut store = Store::open(&json, &header(1), true).unwrap();
+        let mut store = folder.open(1, true).unwrap();
         assert_eq!(store.sample("two", || Ok(Some(2_u64))).unwrap(), Some(2));
-        drop(store);
-        assert_eq!(Store::open(&json, &header(1), true).unwrap().len(), 2);
+        assert_eq!(folder.open(1, true).unwrap().len(), 2);
     }
 }

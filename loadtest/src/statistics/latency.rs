@@ -112,16 +112,16 @@ mod tests {
         // 99 fast ones in one slice, 100 slow ones in another: the median is at the border.
         let fast = Distribution::of(&[(10, 99)]).unwrap();
         let slow = Distribution::of(&[(1000, 100)]).unwrap();
-        let both = merged([&fast, &slow].into_iter()).unwrap().unwrap();
+        let both = merged([&fast, &slow]).unwrap().unwrap();
         assert_eq!((both.p50, both.p99, both.max), (1000, 1000, 1000));
         assert_eq!(both.curve[1], (10.0, 10));
-        assert!(merged(std::iter::empty()).unwrap().is_none());
+        assert!(merged([]).unwrap().is_none());
     }
 
     #[test]
     fn three_digits_of_a_latency_are_kept() {
         let distribution = Distribution::of(&[(123, 1), (123_456, 2)]).unwrap();
-        let latency = merged(std::iter::once(&distribution)).unwrap().unwrap();
+        let latency = merged([&distribution]).unwrap().unwrap();
         assert!((123_350..=123_600).contains(&latency.max), "{}", latency.max);
     }
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_curve_rises() {
         let distribution = Distribution::of(&[(5, 1000), (50, 100), (500, 1)]).unwrap();
-        let curve = merged(std::iter::once(&distribution)).unwrap().unwrap().curve;
+        let curve = merged([&distribution]).unwrap().unwrap().curve;
         assert!(curve.is_sorted_by_key(|&(percentile, _)| percentile));
         assert!(curve.is_sorted_by_key(|&(_, value)| value));
     }

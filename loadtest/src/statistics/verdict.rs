@@ -171,66 +171,69 @@ mod tests {
         (0..rounds).map(|i| if i % 2 == 0 { middle + off } else { middle - off }).collect()
     }
 
-    fn weigh(ratios: &[f64]) -> Ratio {
-        Ratio::weigh(Figure::RequestsPerSecond, ratios, 0.02, 1).unwrap()
+    fn weigh(figure: Figure, ratios: &[f64]) -> Ratio {
+        Ratio::weigh(figure, ratios, 0.02, 1).unwrap()
     }
 
-    fn verdict(ratios: &[f64]) -> Verdict {
-        weigh(ratios).verdict
-    }
+    use Figure::{P99, RequestsPerSecond as Rate};
 
     #[test]
     fn a_whole_interval_beyond_the_threshold_is_a_difference_and_less_is_none() {
-        assert_eq!(verdict(&around(1.10, 0.05, 40)), Verdict::Faster);
-        assert_eq!(verdict(&around(0.90, 0.05, 40)), Verdict::Slower);
-        assert_eq!(verdict(&around(1.00, 0.05, 40)), Verdict::NoDifference);
-        // Surely 1 % faster, and that is within the noise of machines.
-        assert_eq!(verdict(&around(1.01, 0.001, 40)), Verdict::NoDifference);
-        // Faster on average, but the interval reaches below the threshold.
-        assert_ne!(verdict(&around(1.03, 0.05, 20)), Verdict::Faster);
+        use Verdict::{Faster, Higher, Lower, NoDifference, Slower, TooNoisy};
+        for (figure, ratios, verdict) in [
+            (Rate, around(1.10, 0.05, 40), Faster),
+            (Rate, around(0.90, 0.05, 40), Slower),
+            (Rate, around(1.00, 0.05, 40), NoDifference),
+            // Surely 1 % faster, and that is within the noise of machines.
+            (Rate, around(1.01, 0.001, 40), NoDifference),
+            // Faster on average, but the interval reaches below the threshold.
+            (Rate, around(1.03, 0.05, 20), NoDifference),
+            (Rate, around(1.0, 0.2, 40), TooNoisy),
+            (Rate, around(1.0, 0.2, 220), NoDifference),
+            // A latency is higher or lower, and needs a greater difference.
+            (P99, around(1.3, 0.05, 40), Higher),
+            (P99, around(0.7, 0.05, 40), Lower),
+            (P99, around(1.05, 0.05, 40), NoDifference),
+        ] {
+            let found = weigh(figure, &ratios);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+        }
+        assert_eq!(
+            [Lower, Higher, TooNoisy].map(Verdict::is_better),
+            [Some(true), Some(false), None]
+        );
     }
 
     #[test]
     fn a_wide_interval_says_how_many_rounds_would_tell() {
-        let noisy = weigh(&around(1.0, 0.2, 40));
-        assert_eq!(noisy.verdict, Verdict::TooNoisy);
+        let noisy = weigh(Rate, &around(1.0, 0.2, 40));
         // 0.2 / sqrt(n) * 1.96 = 0.03 makes about 170.
         let needed = noisy.rounds_needed.unwrap();
         assert!((140..=210).contains(&needed), "{needed}");
         assert!(noisy.sentence("b", "a").contains(&format!("about {needed} rounds")));
-        // And with so many it does tell.
-        assert_eq!(verdict(&around(1.0, 0.2, 220)), Verdict::NoDifference);
     }
 
     #[test]
     fn too_few_rounds_give_no_verdict() {
         let all = [1.0; FEWEST_ROUNDS as usize];
-        let few = Ratio::weigh(Figure::RequestsPerSecond, &all[1..], 0.02, 1);
-        assert!(few.is_none() && weigh(&all).verdict == Verdict::NoDifference);
+        assert!(Ratio::weigh(Rate, &all[1..], 0.02, 1).is_none());
+        assert_eq!(weigh(Rate, &all).verdict, Verdict::NoDifference);
     }
 
     #[test]
     fn the_sentences_are_fixed() {
-        let ratio = |ratios: &[f64]| weigh(ratios).sentence("b", "a");
-        assert_eq!(
-            ratio(&[1.5; 6]),
-            "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500."
-        );
-        assert!(ratio(&[0.5; 6]).starts_with("b is slower than a: 0.500 times"));
-        assert!(ratio(&[1.0; 6]).starts_with("No difference detected between b and a: 1.000"));
-    }
-
-    #[test]
-    fn a_latency_is_higher_or_lower_and_needs_a_greater_difference() {
-        let weigh = |middle| {
-            let ratios = around(middle, 0.05, 40);
-            Ratio::weigh(Figure::P99, &ratios, 0.02, 1).unwrap()
-        };
-        assert_eq!(weigh(1.3).verdict, Verdict::Higher);
-        assert_eq!(weigh(0.7).verdict.is_better(), Some(true));
-        assert_eq!(weigh(1.05).verdict, Verdict::NoDifference);
-        assert!(
-            weigh(1.3).sentence("b", "a").starts_with("b has a higher p99 than a: 1.299 times")
-        );
+        for (figure, ratios, sentence) in [
+            (
+                Rate,
+                vec![1.5; 6],
+                "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500.",
+            ),
+            (Rate, vec![0.5; 6], "b is slower than a: 0.500 times"),
+            (Rate, vec![1.0; 6], "No difference detected between b and a: 1.000"),
+            (P99, around(1.3, 0.05, 40), "b has a higher p99 than a: 1.299 times"),
+        ] {
+            let found = weigh(figure, &ratios).sentence("b", "a");
+            assert!(found.starts_with(sentence), "{found}");
+        }
     }
 }
