@@ -62,7 +62,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("bench --url http://127.0.0.1:8080/ -- --workers 2", "--url"),
         ("bench --url ftp://host/", "http://host:port"),
         ("bench shared --duration 1500ms", "whole seconds"),
-        ("bench shared --duration 0s", "1s to 24h"),
+        ("bench shared --duration 0s", "whole seconds"),
         ("bench shared --duration soon", "--duration"),
         ("bench shared --duration 25h", "24h"),
         ("bench shared --threads 0", "--threads"),

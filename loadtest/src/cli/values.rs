@@ -6,11 +6,11 @@ use crate::statistics::verdict::FEWEST_ROUNDS;
 
 /// wrk takes whole seconds; silent rounding would give another load than the one asked for.
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = time(text, "1s", "24h")?;
-    match duration.subsec_nanos() {
-        0 => Ok(duration),
-        _ => Err("wrk takes whole seconds, at least one, such as 10s".into()),
+    let duration = time(text, "0s", "24h")?;
+    if duration.subsec_nanos() != 0 || duration.is_zero() {
+        return Err("wrk takes whole seconds, at least one, such as 10s".into());
     }
+    Ok(duration)
 }
 
 /// Any time that is worth waiting for.
