@@ -18,35 +18,11 @@ use crate::probe::record::ProbeBody;
 use crate::server::Server;
 use crate::statistics::latency::{Latency, merged};
 
-/// What is asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Probing<'a> {
-    /// The path.
-    pub path: &'a str,
-    /// Clients of a closed loop; with a rate, the most requests under way.
-    pub clients: u64,
-    /// Requests per second of an open loop.
-    pub rate: Option<u64>,
-    /// Whether a connection serves many requests, or one each.
-    pub keep_alive: bool,
-    /// For how long.
-    pub time: Duration,
-    /// How long an answer may take.
-    pub answer_within: Duration,
-    /// What is done meanwhile, as `probe --fault` has it, such as `kill-worker@1s`.
-    pub faults: &'a [String],
+/// 32 clients that ask for this path, each with a new connection for each request, for a second.
+pub fn asking(path: &str) -> Load {
+    let (url, connections, seconds) = (path.into(), 32, 1.0);
+    Load { url, connections, seconds, timeout_ms: 2000, ..Load::default() }
 }
-
-/// 32 clients, each with a new connection for each request, for a second.
-pub const PROBING: Probing = Probing {
-    path: "/",
-    clients: 32,
-    rate: None,
-    keep_alive: false,
-    time: Duration::from_secs(1),
-    answer_within: Duration::from_secs(2),
-    faults: &[],
-};
 
 /// How fast good answers came, from the prober or from wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -77,50 +53,46 @@ pub struct Disturbed {
     pub counters: TcpCounters,
 }
 
-impl Probing<'_> {
-    /// Starts a server, given with its options, asks it, and stops it.
-    pub fn served(&self, server: &str) -> Result<Served> {
-        let mut server = start(server)?;
-        let found = probe(&mut server, self, |_| {})?;
-        server.stop()?;
-        Ok(Served {
-            per_second: found.ok_per_second,
-            latency: found.latency_us.unwrap_or_default(),
-        })
-    }
+/// Starts a server, given with its options, asks it, and stops it.
+pub fn served(server: &str, asked: &Load) -> Result<Served> {
+    let mut server = start(server)?;
+    let found = probe(&mut server, asked, &[], |_| {})?;
+    server.stop()?;
+    Ok(Served { per_second: found.ok_per_second, latency: found.latency_us.unwrap_or_default() })
+}
 
-    /// The same with faults, and a look at accept queues for so long before the last one.
-    pub fn disturbed(&self, server: &str, look_for: Duration) -> Result<Disturbed> {
-        let mut server = start(server)?;
-        let mut queues = Queues::of(&server);
-        let before = TcpCounters::now()?;
-        let found = probe(&mut server, self, |now| queues.look(now))?;
-        server.stop()?;
-        let last = found.faults.last().context("no fault was done")?;
-        let at = Duration::from_millis(last.at_ms);
-        let queued = last.pid.and_then(|pid| queues.longest(pid, at.saturating_sub(look_for), at));
-        Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
-    }
+/// The same with faults, as `probe --fault` has them, such as `kill-worker@1s`, and a look at accept queues
+/// for so long before the last one.
+pub fn disturbed(
+    server: &str,
+    asked: &Load,
+    faults: &[String],
+    look_for: Duration,
+) -> Result<Disturbed> {
+    let mut server = start(server)?;
+    let mut queues = Queues::of(&server);
+    let before = TcpCounters::now()?;
+    let found = probe(&mut server, asked, faults, |now| queues.look(now))?;
+    server.stop()?;
+    let last = found.faults.last().context("no fault was done")?;
+    let at = Duration::from_millis(last.at_ms);
+    let queued = last.pid.and_then(|pid| queues.longest(pid, at.saturating_sub(look_for), at));
+    Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
 }
 
 /// Asks a server that is up. `look` is called every few milliseconds with the time that has passed. It
 /// is an error when a fault was not done or had nobody to be done to.
 pub fn probe(
     server: &mut Server,
-    asked: &Probing,
+    asked: &Load,
+    faults: &[String],
     mut look: impl FnMut(Duration),
 ) -> Result<ProbeBody> {
-    let parsed = asked.faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
+    let parsed = faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
     let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
-    let load = Load {
-        connections: asked.clients,
-        rate: asked.rate,
-        arrivals: asked.rate.map(|_| Arrivals::Even),
-        keep_alive: asked.keep_alive,
-        seconds: asked.time.as_secs_f64(),
-        timeout_ms: asked.answer_within.as_millis() as u64,
-        ..Load::of(server, asked.path)
-    };
+    let Load { url, expect, .. } = Load::of(server, &asked.url);
+    let arrivals = asked.rate.map(|_| Arrivals::Even);
+    let load = Load { url, expect, arrivals, ..asked.clone() };
     let FaultRun { counters, faults: impact, warnings, .. } =
         run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::interrupt;
 use crate::kernel::netstat::TcpCounters;
 use crate::lab::context::start;
-use crate::lab::probing::{PROBING, Probing, probe};
+use crate::lab::probing::{asking, probe};
 use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
 use crate::probe::run::run;
@@ -58,9 +58,9 @@ pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
     let mut seen = Seen::default();
     let scoreboard = scoreboard(&server)?;
     let before = TcpCounters::now()?;
-    let time = Duration::from_millis(300 + reloads * EVERY_MS + 200);
-    let asked = Probing { keep_alive, time, faults, ..PROBING };
-    let probed = probe(&mut server, &asked, |_| seen.look(&scoreboard))?;
+    let seconds = (300 + reloads * EVERY_MS + 200) as f64 / 1e3;
+    let asked = Load { keep_alive, seconds, ..asking("/") };
+    let probed = probe(&mut server, &asked, faults, |_| seen.look(&scoreboard))?;
     server.stop()?;
     seen.row(reloads, probed.outcomes, &before)
 }
@@ -73,7 +73,7 @@ pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
     let address = first.address();
     let joining = format!("{server} --join --port {}", address.port());
     let before = TcpCounters::now()?;
-    let load = Load { connections: PROBING.clients, ..Load::of(&first, "/") };
+    let load = Load { connections: asking("/").connections, ..Load::of(&first, "/") };
     let begin = Instant::now();
     let over = AtomicBool::new(false);
     let ask = || -> Result<Outcomes> {

@@ -43,9 +43,9 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let deaths = context.in_turns("deaths", rounds, &cases, |&(server, namespace)| {
         let die = |faults: &[String], kill: u64| {
             let faults = &[faults, &[format!("kill-worker@{kill}ms")]].concat();
-            let time = Duration::from_millis(kill + AFTER_MS);
-            let asked = Probing { clients: CLIENTS, time, faults, ..PROBING };
-            namespace.within(|| asked.disturbed(server, LOOK_FOR))
+            let seconds = (kill + AFTER_MS) as f64 / 1e3;
+            let asked = Load { connections: CLIENTS, seconds, ..asking("/") };
+            namespace.within(|| disturbed(server, &asked, faults, LOOK_FOR))
         };
         Ok([die(&[], first)?, die(&[format!("stop-worker@{first}ms")], first + HUNG_MS)?])
     })?;

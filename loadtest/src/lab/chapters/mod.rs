@@ -16,13 +16,14 @@ use crate::lab::client::{Client, ask, bound};
 use crate::lab::context::{Context, Policy, start};
 use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence, switches_each};
 use crate::lab::network_namespace::Namespace;
-use crate::lab::probing::{Disturbed, PROBING, Probing, Served};
+use crate::lab::probing::{Disturbed, Served, asking, disturbed, served};
 use crate::lab::queues::who_listens;
 use crate::lab::samples::Samples;
 #[cfg(test)]
 use crate::lab::samples::tests::samples_of;
 use crate::matrix::workloads::{POLICIES, QUICK_POLICIES};
 use crate::measure::comparison::Slice;
+use crate::probe::load::Load;
 use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
 use crate::server::{Server, ours};
 use crate::statistics::estimate::Estimate;

@@ -21,21 +21,20 @@ struct Seen {
 pub fn run(context: &mut Context) -> Result<Findings> {
     let present = context.policies(&QUICK_POLICIES);
     let (rounds, times) = context.choose((3, [1000, 2200, 3000]), (2, [500, 1000, 1300]));
-    let ms = Duration::from_millis;
     let [stop, go_on, end] = times;
-    let faults = &[format!("stop-worker@{stop}ms"), format!("continue-worker@{go_on}ms")];
-    let (time, answer_within) = (ms(end), Duration::from_secs(5));
-    let asked = Probing { clients: CLIENTS, time, answer_within, faults, ..PROBING };
+    let faults = [format!("stop-worker@{stop}ms"), format!("continue-worker@{go_on}ms")];
+    let seconds = end as f64 / 1e3;
+    let asked = Load { connections: CLIENTS, seconds, timeout_ms: 5000, ..asking("/") };
+    let look_for = Duration::from_millis(go_on - stop);
     let stopped = context.in_turns("stopped", rounds, &present, |server| {
-        asked.disturbed(&format!("{server} --workers 4"), ms(go_on - stop))
+        disturbed(&format!("{server} --workers 4"), &asked, &faults, look_for)
     })?;
     // In the short form, handlers block with two of them.
     let some = context.policies(context.choose(&QUICK_POLICIES, &[EPOLL, HASH]));
-    let (clients, answer_within) = (BLOCKED_CLIENTS, Duration::from_secs(10));
-    let time = ms(context.choose(1500, 1000));
-    let asked = Probing { path: BLOCK, clients, time, answer_within, ..PROBING };
+    let (connections, seconds) = (BLOCKED_CLIENTS, context.choose(1.5, 1.0));
+    let asked = Load { connections, seconds, timeout_ms: 10_000, ..asking(BLOCK) };
     let blocked = context.in_turns("blocked", rounds, &some, |server| {
-        asked.served(&format!("{server} --workers 4 --lab --max-connections 1"))
+        served(&format!("{server} --workers 4 --lab --max-connections 1"), &asked)
     })?;
     Ok(findings(&Seen { times, stopped, blocked }))
 }

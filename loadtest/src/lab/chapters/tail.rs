@@ -37,16 +37,15 @@ fn heavy(
     rate: Option<u64>,
 ) -> Result<Samples<Served>> {
     let workers = cores() as u64;
-    let asked = Probing {
-        path: HEAVY,
-        clients: if rate.is_some() { 10_000 } else { CLIENTS * workers },
+    let asked = Load {
+        connections: if rate.is_some() { 10_000 } else { CLIENTS * workers },
         rate,
-        time: Duration::from_millis(context.choose(1500, 300)),
-        answer_within: Duration::from_secs(10),
-        ..PROBING
+        seconds: context.choose(1.5, 0.3),
+        timeout_ms: 10_000,
+        ..asking(HEAVY)
     };
     context.in_turns(part, ROUNDS, policies, |server| {
-        asked.served(&format!("{server} --lab --workers {workers}"))
+        served(&format!("{server} --lab --workers {workers}"), &asked)
     })
 }
 
