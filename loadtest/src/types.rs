@@ -46,6 +46,14 @@ counts! {
     }
 }
 
+impl Errors {
+    /// The kinds that occurred, each with its count, for a line of text.
+    pub fn occurred(&self) -> String {
+        let kinds = self.kinds().into_iter().filter(|(_, count)| *count > 0);
+        kinds.map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A path that can be asked for, such as `/` or `/block/20000`.
 /// Fails when it does not begin with a slash or cannot stand in a request line; with the remedy.
 pub fn url_path(text: &str) -> Result<String, String> {

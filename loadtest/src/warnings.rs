@@ -60,31 +60,19 @@ pub enum Warning {
     NotSent { count: u64, limit: u64 },
 
     // A run that ended early.
-    #[error(
-        "the run was interrupted after {seconds:.1} s, and its figures cover that time only; repeat \
-         it without interrupting it"
-    )]
+    #[error("the run was interrupted after {seconds:.1} s, and its figures cover that time only")]
     Interrupted { seconds: f64 },
-    #[error(
-        "the run was interrupted after {done} of {all} slices; the one under way is left out; \
-         --resume goes on"
-    )]
+    #[error("the run was interrupted after {done} of {all} whole slices; --resume goes on")]
     Incomplete { done: usize, all: usize },
-    #[error(
-        "interrupted: the experiment under way has no result yet, but its {saved} samples are \
-         saved; --resume goes on from there"
-    )]
+    #[error("interrupted: the experiment under way has {saved} samples saved; --resume goes on")]
     LabInterrupted { saved: usize },
     #[error("the run ended after {seconds:.1} s, and its figures cover that time only: {reason}")]
     ProberFailed { seconds: f64, reason: String },
-    #[error(
-        "{count} requests were under way when the run was interrupted; their outcome is not known, \
-         and they are not counted as attempted"
-    )]
+    #[error("{count} requests were under way when the run was interrupted and are not counted")]
     CutOff { count: u64 },
 
     // Answers.
-    #[error("wrk saw errors ({}); {}", kinds(.0), remedy(.0))]
+    #[error("wrk saw errors ({}); {}", .0.occurred(), remedy(.0))]
     Errors(Errors),
     #[error(
         "{count} answers took longer than {limit_seconds} s and are missing from all latencies, so \
@@ -144,34 +132,24 @@ pub enum Warning {
 
     // Faults.
     #[error(
-        "the run ended before {count} of its faults were due; give it more time (--duration) or \
-         requests"
+        "the run ended before {count} of its faults were due; give it more --duration or requests"
     )]
     FaultsNotReached { count: usize },
-    #[error(
-        "no process to act on for {names}: the worker, or the server, had ended or never existed"
-    )]
+    #[error("no process to act on for {names}: the worker, or the server, had ended")]
     FaultsWithoutTarget { names: String },
-    #[error(
-        "worker {pid} still ran a second after its parent was killed, and was killed here; that is \
-         a bug in the server"
-    )]
+    #[error("worker {pid} still ran a second after its parent was killed: a bug in the server")]
     Orphan { pid: u32 },
 
     // The server's program.
     #[error(
-        "this is a debug build, in which the servers are several times slower; build with --release \
-         (`make build` does)"
+        "this is a debug build, several times slower; build with --release (`make build` does)"
     )]
     DebugBuild,
     #[error("{program} says: {text}")]
     Server { program: String, text: String },
     #[error("{program} printed {lines} more lines, which are not repeated here")]
     ServerSaidMore { program: String, lines: usize },
-    #[error(
-        "{program} did not end normally ({how}); the figures were taken before that; find out what \
-         it was doing"
-    )]
+    #[error("{program} did not end normally ({how}), after the figures were taken; find out why")]
     DidNotStop { program: String, how: String },
 
     // The matrix in the lab.
@@ -182,8 +160,7 @@ pub enum Warning {
     )]
     NoMatrix,
     #[error(
-        "the matrix in {path} was made on another machine and is left out; `make matrix` makes one \
-         here"
+        "the matrix in {path} is another machine's and is left out; `make matrix` makes one here"
     )]
     ForeignMatrix { path: String },
 }
@@ -192,12 +169,6 @@ fn late_slices(slices: Option<[usize; 2]>) -> String {
     slices.map_or_else(String::new, |[late, all]| {
         format!("in {late} of {all} slices at a fixed rate, which are not judged, ")
     })
-}
-
-/// The kinds that occurred, each with its number.
-fn kinds(errors: &Errors) -> String {
-    let kinds = errors.kinds().into_iter().filter(|(_, count)| *count > 0);
-    kinds.map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 fn remedy(errors: &Errors) -> &'static str {

@@ -91,9 +91,7 @@ fn command(arguments: &[String]) -> String {
 
 /// Errors by kind, or that there were none.
 fn errors(errors: &Errors) -> String {
-    let kinds = errors.kinds().into_iter().filter(|(_, count)| *count > 0);
-    let kinds: Vec<String> = kinds.map(|(kind, number)| format!("{kind} {number}")).collect();
-    if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+    if errors.total() == 0 { "none".into() } else { errors.occurred() }
 }
 
 /// Which connections there were, in words.

@@ -76,8 +76,8 @@ impl Unit {
                 let usages = || pids.iter().map(|&pid| Usage::of(pid)).collect::<Result<Vec<_>>>();
                 let before = usages()?;
                 let measured = wrk.run(load, url, None, look)?;
-                let after = usages()?;
-                (measured, sum(after.iter().zip(&before).map(|(now, then)| now.since(then))))
+                let after = usages()?.into_iter().zip(&before).map(|(now, then)| now.since(then));
+                (measured, sum(after))
             }
         };
         let each = |spent: f64| spent / measured.requests as f64;

@@ -134,52 +134,49 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").unwrap()
     }
 
-    /// Asks a server that does this with its one connection.
-    fn outcome_with(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Outcome {
-        let listener = listener();
-        let target = target(&listener);
-        let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
-        let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
-        server.join().unwrap();
-        asked.outcome
-    }
-
     fn read_request(stream: &mut std::net::TcpStream) {
         assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
     }
 
     #[test]
     fn what_the_server_does_decides_the_outcome() {
-        let outcome = outcome_with(|mut stream| {
-            read_request(&mut stream);
-            stream.write_all(&ANSWER[..20]).unwrap();
-            std::thread::sleep(Duration::from_millis(20)); // so that it comes in two parts
-            stream.write_all(&ANSWER[20..]).unwrap();
-        });
-        assert_eq!(outcome, Outcome::Ok, "a whole answer");
-        for sent in [0, 20, ANSWER.len() - 1] {
-            let outcome = outcome_with(move |mut stream| {
+        type Serve = fn(std::net::TcpStream);
+        let cases: [(&str, Outcome, Serve); 7] = [
+            ("a whole answer in two parts", Outcome::Ok, |mut stream| {
                 read_request(&mut stream);
-                stream.write_all(&ANSWER[..sent]).unwrap();
-            });
-            assert_eq!(outcome, Outcome::ClosedEarly, "the connection ends after {sent} bytes");
+                stream.write_all(&ANSWER[..20]).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+                stream.write_all(&ANSWER[20..]).unwrap();
+            }),
+            ("no answer", Outcome::ClosedEarly, |mut stream| read_request(&mut stream)),
+            ("a part of one", Outcome::ClosedEarly, |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(&ANSWER[..20]).unwrap();
+            }),
+            ("all but a byte", Outcome::ClosedEarly, |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(&ANSWER[..ANSWER.len() - 1]).unwrap();
+            }),
+            ("closing without having read", Outcome::Reset, |stream| {
+                stream.peek(&mut [0]).unwrap(); // the request has come
+            }),
+            ("silence until the client gives up", Outcome::TimedOutAnswering, |mut stream| {
+                read_request(&mut stream);
+                while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
+            }),
+            ("an error status", Outcome::WrongAnswer, |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
+            }),
+        ];
+        for (what, expected, serve) in cases {
+            let listener = listener();
+            let target = target(&listener);
+            let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
+            let asked = runtime().unwrap().block_on(ask(&target, None, 0)).unwrap();
+            server.join().unwrap();
+            assert_eq!(asked.outcome, expected, "{what}");
         }
-        let outcome = outcome_with(|stream| {
-            stream.peek(&mut [0]).unwrap(); // the request has come
-            drop(stream);
-        });
-        assert_eq!(outcome, Outcome::Reset, "closing without having read");
-        let outcome = outcome_with(|mut stream| {
-            read_request(&mut stream);
-            // Until the client gives up.
-            while stream.read(&mut [0]).is_ok_and(|count| count > 0) {}
-        });
-        assert_eq!(outcome, Outcome::TimedOutAnswering, "silence");
-        let outcome = outcome_with(|mut stream| {
-            read_request(&mut stream);
-            stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
-        });
-        assert_eq!(outcome, Outcome::WrongAnswer, "an error status");
     }
 
     #[test]

@@ -65,8 +65,7 @@ impl Server {
     pub fn start(spec: &Spec, extra: &[String]) -> Result<Self> {
         let mut server = match &spec.kind {
             Kind::Ours { strategy, options } => {
-                let command = ours::command(*strategy, &[extra, &options[..]].concat())?;
-                ours::start(strategy.program(), command)?
+                ours::start(*strategy, &[extra, &options[..]].concat())?
             }
             Kind::Command { words } => {
                 foreign::start(&spec.display_name(), words, foreign::free_address()?)?

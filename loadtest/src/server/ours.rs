@@ -22,17 +22,12 @@ use crate::server::{Server, View};
 /// How long a server may take until it serves.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
-/// The command of a server on a port of the kernel's choice. The last of several `--port` wins, so one
-/// among the options comes through.
-pub(super) fn command(strategy: Strategy, options: &[String]) -> Result<Command> {
-    let mut command = Command::new(find(strategy.program())?);
+/// Starts one on a port of the kernel's choice; the last of several `--port` wins, so one among the
+/// options comes through.
+pub(super) fn start(strategy: Strategy, options: &[String]) -> Result<Server> {
+    let program = strategy.program();
+    let mut command = Command::new(find(program)?);
     command.args(["--port", "0"]).args(options);
-    Ok(command)
-}
-
-/// Starts one, and waits until all its workers serve. It is asked nothing over HTTP: its scoreboard
-/// says when it is ready, so the wait leaves no trace in what is counted.
-pub(super) fn start(program: &'static str, command: Command) -> Result<Server> {
     start_with(program, command, Stdio::null())
 }
 
@@ -61,9 +56,11 @@ pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Ser
     let mut command = Command::new(folder.path().join(program));
     command.args(["--port", "0"]).args(options).uid(user).gid(user);
     // Once it serves, or has ended, nobody needs the file's name any more.
-    start(program, command)
+    start_with(program, command, Stdio::null())
 }
 
+/// Starts one, and waits until all its workers serve. It is asked nothing over HTTP: its scoreboard
+/// says when it is ready, so the wait leaves no trace in what is counted.
 fn start_with(program: &'static str, mut command: Command, input: Stdio) -> Result<Server> {
     // Its log is read here, and shown as part of a line of ours.
     let mut child = Child::start_server(program, command.env("NO_COLOR", "1"), input)?;
