@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-pub use self::groups::{OutputArgs, TargetArgs};
 use self::groups::{ExpectArg, ReportArgs, RunArgs, SeedArg};
+pub use self::groups::{OutputArgs, TargetArgs};
 use self::values::some_time;
 pub use self::with_wrk::{Bench, Compare, Cost, Matrix, SelfCheck};
 use crate::lab::book;
