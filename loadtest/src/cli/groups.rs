@@ -27,8 +27,7 @@ pub struct WrkArgs {
 impl WrkArgs {
     /// The load of a run or a slice of this length.
     pub fn load(&self, duration: Duration, keep_alive: bool) -> Result<Load> {
-        let Self { threads, connections } = *self;
-        let load = Load { threads, connections, duration, keep_alive };
+        let load = Load::new(self.threads, self.connections, duration, keep_alive);
         load.check()?;
         Ok(load)
     }

@@ -46,21 +46,14 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     warnings.extend(visited.stop());
     let body = BenchBody {
         server: spec.display_name(),
-        load: LoadRecord {
-            threads: load.threads,
-            connections_asked: load.connections,
-            connections_opened: load.connections_opened(),
-            seconds: slice.seconds,
-            keep_alive: load.keep_alive,
-            url,
-        },
+        spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),
+        load: LoadRecord { wrk: load, seconds: slice.seconds, url },
         result: Totals {
             requests: slice.requests,
             requests_per_second: slice.requests_per_second,
             latency_us,
             errors: slice.errors,
         },
-        spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),
         workers,
     };
     let record = record(environment, body, &warnings);

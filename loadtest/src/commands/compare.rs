@@ -40,9 +40,10 @@ fn experiment(asked: &cli::Compare) -> Result<Experiment> {
     let subjects = servers.iter().zip(&names);
     let subjects =
         subjects.map(|(spec, name)| Subject::new(name, &spec.text, &asked.path, load.keep_alive));
+    let subjects = subjects.collect();
     Ok(Experiment {
-        subjects: subjects.collect(),
-        plan: plan(asked, &load, &names)?,
+        subjects,
+        plan: plan(asked, load, &names)?,
         expect: asked.expect.expect.clone(),
         json: place(&asked.run.output, "compare.json")?,
         resume: asked.run.resume,
@@ -74,7 +75,7 @@ fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn plan(asked: &cli::Compare, load: &Load, names: &[String]) -> Result<Plan> {
+fn plan(asked: &cli::Compare, load: Load, names: &[String]) -> Result<Plan> {
     let baseline = match &asked.baseline {
         None => &names[0],
         Some(name) if names.contains(name) => name,

@@ -42,7 +42,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
             judged: Figure::CostPerRequest,
             cost_unit: Some(unit),
             cost_excuse: excuse,
-            ..Plan::new(&load, rounds, seed, vec![Share::only("/")], NGINX[0])
+            ..Plan::new(load, rounds, seed, vec![Share::only("/")], NGINX[0])
         },
         json: place(&asked.run.output, "cost.json")?,
         resume: asked.run.resume,

@@ -80,13 +80,13 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     };
     let server = format!("{} --lab --workers {BLOCKING_WORKERS}", asked.server);
     let paths = [BLOCKED_US, SLOW_BLOCKED_US].map(|blocked| format!("/block/{blocked}"));
-    let plan = Plan {
-        keep_alive: false,
+    let mut plan = Plan {
         fixed_rates: vec![BLOCKING_RATE],
         fixed_rate_seconds: f64::from(P99_ROUNDS * runs),
         fixed_rate_rounds: P99_ROUNDS * runs,
         ..plan(asked, 0)
     };
+    plan.load.keep_alive = false;
     let subjects = four([&server, &server], paths.each_ref().map(String::as_str), false);
     let measured = measure(plan, subjects, &json.with_extension("p99.json"))?;
     let at = measured.fixed_rates.first().context("no rounds were run")?;
@@ -153,8 +153,8 @@ fn calibrate(mut ratio_at: impl FnMut(f64) -> Result<f64>) -> Result<(f64, u32)>
 
 fn plan(asked: &cli::SelfCheck, rounds: u32) -> Plan {
     let duration = Duration::from_secs(1);
-    let load = Load { threads: 12, connections: 100, duration, keep_alive: true };
-    Plan::new(&load, rounds, asked.random.seed, vec![Share::only("/")], "fast")
+    let load = Load::new(12, 100, duration, true);
+    Plan::new(load, rounds, asked.random.seed, vec![Share::only("/")], "fast")
 }
 
 /// The fast form twice and the slow one twice.

@@ -68,8 +68,8 @@ pub fn document(record: &Bench) -> Document {
     };
     let wrk = format!(
         "{} threads, {} connections, {:.1} s",
-        load.threads,
-        opened(load.connections_opened, load.connections_asked),
+        load.wrk.threads,
+        opened(load.wrk.connections_opened, load.wrk.connections),
         load.seconds
     );
     let mut latency =
@@ -80,7 +80,7 @@ pub fn document(record: &Bench) -> Document {
     spread.note = format!("1 is even, {} is one worker doing it all.", record.workers.len());
     let mut blocks = vec![
         Block::Facts(vec![
-            ("server".into(), format!("{what}{}", connections(load.keep_alive))),
+            ("server".into(), format!("{what}{}", connections(load.wrk.keep_alive))),
             ("load".into(), wrk),
         ]),
         Block::Heading("Requests and latency".into()),

@@ -189,7 +189,7 @@ pub fn document(comparison: &Comparison) -> Document {
 
 /// What was asked of all of them, in words.
 fn load(plan: &Plan) -> Vec<(String, String)> {
-    let mode = match plan.keep_alive {
+    let mode = match plan.load.keep_alive {
         true => "kept alive within a slice",
         false => "a new one for each request",
     };
@@ -205,8 +205,8 @@ fn load(plan: &Plan) -> Vec<(String, String)> {
         "{} of {} s for each subject, taken in turn, seed {}",
         plan.rounds, plan.slice_seconds, plan.seed
     );
-    let opened = opened(plan.connections_opened, plan.connections_asked);
-    let wrk = format!("{} threads, {opened} connections, {mode}", plan.threads);
+    let opened = opened(plan.load.connections_opened, plan.load.connections);
+    let wrk = format!("{} threads, {opened} connections, {mode}", plan.load.threads);
     let noise = format!(
         "with {}; differences up to {:.1} % count as noise",
         plan.baseline,

@@ -53,8 +53,8 @@ pub fn document(records: &[Bench]) -> Document {
         let load = &record.load;
         let words = format!(
             "{}, {} connections, {:.1} s, {}, {}",
-            connections(load.keep_alive),
-            load.connections_opened,
+            connections(load.wrk.keep_alive),
+            load.wrk.connections_opened,
             load.seconds,
             record.environment.started_at,
             machine(&record.environment)

@@ -70,7 +70,7 @@ impl Interleaved<'_> {
         let begin = Instant::now();
         let [threads, connections] = self.wrk;
         let duration = Duration::from_secs(1);
-        let load = Load { threads, connections, duration, keep_alive: self.keep_alive };
+        let load = Load::new(threads, connections, duration, self.keep_alive);
         load.check()?;
         let cores = self.cores.as_deref();
         let slice = |visited: &mut Visited| {

@@ -30,20 +30,31 @@ impl Share {
     }
 }
 
-/// One load for one server.
-#[derive(Clone, Debug)]
+/// One load for one server. It is saved without its duration: how long it lasted is a result.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Load {
     /// Threads of wrk.
     pub threads: u64,
     /// Connections asked for.
+    #[serde(rename = "connections_asked")]
     pub connections: u64,
-    /// Whole seconds.
-    pub duration: Duration,
+    /// Those that wrk keeps open at a time: it gives each thread connections / threads of them, an
+    /// integer division (wrk, src/wrk.c), and does not open the remainder.
+    pub connections_opened: u64,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
+    /// Whole seconds.
+    #[serde(skip)]
+    pub duration: Duration,
 }
 
 impl Load {
+    /// A load with what wrk makes of it.
+    pub fn new(threads: u64, connections: u64, duration: Duration, keep_alive: bool) -> Self {
+        let connections_opened = connections / threads * threads;
+        Self { threads, connections, connections_opened, keep_alive, duration }
+    }
+
     /// Checks what no single option shows.
     /// Fails with fewer connections than threads, which wrk refuses: every thread needs one.
     pub fn check(&self) -> Result<()> {
@@ -57,15 +68,9 @@ impl Load {
         Ok(())
     }
 
-    /// Connections that wrk opens: it gives each thread connections / threads of them, an integer
-    /// division (wrk, src/wrk.c), and does not open the remainder.
-    pub fn connections_opened(&self) -> u64 {
-        self.connections / self.threads * self.threads
-    }
-
     /// The connections that serve many requests; `None` where each serves one.
     pub fn connections_kept(&self) -> Option<u64> {
-        self.keep_alive.then(|| self.connections_opened())
+        self.keep_alive.then_some(self.connections_opened)
     }
 
     /// The time after which wrk gives up on an answer, in seconds.
@@ -80,12 +85,12 @@ impl Load {
 
     /// The open files that wrk needs for this.
     pub fn files_of_wrk(&self) -> u64 {
-        self.connections_opened() + self.threads + OTHER_FILES
+        self.connections_opened + self.threads + OTHER_FILES
     }
 
     /// The open files that a worker needs if it gets every connection.
     pub fn files_of_a_worker(&self) -> u64 {
-        self.connections_opened() + OTHER_FILES
+        self.connections_opened + OTHER_FILES
     }
 }
 
@@ -100,17 +105,18 @@ pub fn raise_open_files() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn load(threads: u64, connections: u64, seconds: u64) -> Load {
-        Load { threads, connections, duration: Duration::from_secs(seconds), keep_alive: true }
+    /// A load of kept connections.
+    pub fn load(threads: u64, connections: u64, seconds: u64) -> Load {
+        Load::new(threads, connections, Duration::from_secs(seconds), true)
     }
 
     #[test]
     fn twelve_threads_open_96_of_100_connections() {
-        assert_eq!(load(12, 100, 10).connections_opened(), 96);
-        assert_eq!(load(4, 100, 10).connections_opened(), 100);
+        assert_eq!(load(12, 100, 10).connections_opened, 96);
+        assert_eq!(load(4, 100, 10).connections_opened, 100);
     }
 
     #[test]

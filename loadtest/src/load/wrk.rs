@@ -219,6 +219,7 @@ fn uncorrected(corrected: &[(u64, u64)], expected: u64) -> Vec<(u64, u64)> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::load::tests::load;
     use std::net::TcpListener;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -312,11 +313,6 @@ pub mod tests {
         }
     }
 
-    /// A load of a second.
-    fn short() -> Load {
-        Load { threads: 2, connections: 4, duration: Duration::from_secs(1), keep_alive: true }
-    }
-
     /// Answers every connection's requests until the client goes; one thread per connection. Counts
     /// the requests for `/rare`, all of them, and the connections.
     pub fn serve_hello() -> (String, Arc<[AtomicU64; 3]>) {
@@ -354,7 +350,7 @@ pub mod tests {
         let share = |weight, path: &str| Share { weight, path: path.into() };
         let wrk = wrk.with_mix(&[share(1.0, "/rare"), share(9.0, "/")], 1).unwrap();
         let (url, counts) = serve_hello();
-        wrk.run(&short(), &url, None, |_| Ok(())).unwrap();
+        wrk.run(&load(2, 4, 1), &url, None, |_| Ok(())).unwrap();
         let [rare, all] = [0, 1].map(|i| counts[i].load(Relaxed) as f64);
         assert!(all > 500.0, "{all}");
         assert!((0.05..0.15).contains(&(rare / all)), "{rare} of {all}");
@@ -366,7 +362,7 @@ pub mod tests {
             return crate::skip_test("wrk is not installed");
         };
         let (url, counts) = serve_hello();
-        let measured = wrk.run(&short(), &url, None, |_| Ok(())).unwrap();
+        let measured = wrk.run(&load(2, 4, 1), &url, None, |_| Ok(())).unwrap();
         assert!(measured.duration_us >= 1_000_000);
         assert!(measured.cpu_seconds > 0.0);
         assert_eq!(measured.errors.total(), 0);

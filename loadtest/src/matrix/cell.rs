@@ -42,7 +42,7 @@ pub fn figures(
 
 fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
     let Workload { threads, connections, keep_alive, rates, .. } = *workload;
-    let load = Load { threads, connections, duration: SLICE, keep_alive };
+    let load = Load::new(threads, connections, SLICE, keep_alive);
     let blocking = workload.kind == Kind::Blocking;
     let path = if blocking { BLOCKING_PATH } else { "/" };
     let paths = match workload.mixed {
@@ -58,7 +58,7 @@ fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
         one_at_a_time: workload.one_at_a_time(),
         fixed_rate_seconds: at_rate(workload).as_secs_f64(),
         fixed_rate_rounds: RATE_ROUNDS,
-        ..Plan::new(&load, run.rounds, run.seed, paths, run.policies[0].0)
+        ..Plan::new(load, run.rounds, run.seed, paths, run.policies[0].0)
     };
     if blocking {
         plan.rounds = 0;

@@ -55,32 +55,16 @@ mod tests {
 
     #[test]
     fn good_is_fast_and_prompt_and_loses_nothing_and_an_interval_across_a_limit_decides_nothing() {
-        let at = |share, times: Option<Estimate>, lost| AtLoad {
-            share,
-            p99_of_best: times,
-            lost,
-            ..AtLoad::default()
-        };
+        let at =
+            |share, p99_of_best, lost| AtLoad { share, p99_of_best, lost, ..AtLoad::default() };
         use Verdict::{Bad, Good, Undecided};
         for (of_best, latencies, errors, verdict, reason) in [
             (around(1.0), vec![], 0, Good, "1.00 of the best requests/s"),
             (around(0.96), vec![], 0, Undecided, "0.96 of the best requests/s"),
             (around(0.9), vec![], 0, Bad, "0.90 of the best requests/s"),
-            (
-                around(1.0),
-                vec![at(0.5, around(1.1), 0)],
-                0,
-                Good,
-                "1.10 times the best p99 at 50 %",
-            ),
+            (around(1.0), vec![at(0.5, around(1.1), 0)], 0, Good, "1.10 times the best p99 at 50"),
             (around(1.0), vec![at(0.8, around(1.24), 0)], 0, Undecided, "1.24 times"),
-            (
-                around(0.96),
-                vec![at(0.8, around(3.0), 0)],
-                0,
-                Bad,
-                "3.00 times the best p99 at 80 %",
-            ),
+            (around(0.96), vec![at(0.8, around(3.0), 0)], 0, Bad, "3.00 times the best p99 at 80"),
             (None, vec![at(0.75, around(1.0), 2)], 0, Bad, "2 requests lost at 75 %"),
             (around(1.0), vec![], 3, Bad, "3 requests lost"),
             (around(1.0), vec![at(0.8, None, 0)], 0, Good, "1.00 of the best"),

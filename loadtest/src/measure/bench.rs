@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::load::Load;
 use crate::record::{Body, Record};
 pub use crate::server::telemetry::WorkerUsage as Worker;
 use crate::statistics::latency::Latency;
@@ -37,14 +38,10 @@ impl Body for BenchBody {
 /// What wrk did.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct LoadRecord {
-    pub threads: u64,
-    pub connections_asked: u64,
-    /// Those that it kept open at a time.
-    pub connections_opened: u64,
+    #[serde(flatten)]
+    pub wrk: Load,
     /// How long the load lasted, as wrk measured it.
     pub seconds: f64,
-    /// Whether a connection served many requests, or one each.
-    pub keep_alive: bool,
     pub url: String,
 }
 
@@ -99,6 +96,8 @@ impl Spread {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 
     /// A worker that answered this many requests.
@@ -137,11 +136,8 @@ pub mod tests {
         let body = BenchBody {
             server: "shared".into(),
             load: LoadRecord {
-                threads: 12,
-                connections_asked: 100,
-                connections_opened: 96,
+                wrk: Load::new(12, 100, Duration::ZERO, true),
                 seconds: 10.0,
-                keep_alive: true,
                 url: "http://127.0.0.1:8080/".into(),
             },
             result: Totals {

@@ -59,8 +59,7 @@ impl Experiment {
         let Self { subjects, extra, plan, expect, json, resume } = self;
         let servers: Vec<Spec> =
             subjects.iter().map(|subject| Spec::parse(&subject.server)).collect::<Result<_>>()?;
-        let load = plan.load();
-        load.check()?;
+        plan.load.check()?;
         let mut wrk = Wrk::find()?;
         if plan.paths.len() > 1 {
             wrk = wrk.with_mix(&plan.paths, plan.seed)?;
@@ -87,7 +86,7 @@ impl Experiment {
         let some_are_ours = servers.iter().any(|server| server.strategy().is_some());
         let mut comparing = Comparing {
             visited: servers.iter().map(|_| None).collect(),
-            warnings: doubts::of_load(&load, plan.rounds > 0, files, some_are_ours),
+            warnings: doubts::of_load(&plan.load, plan.rounds > 0, files, some_are_ours),
             body: CompareBody { plan, subjects, ..CompareBody::default() },
             servers,
             extra,

@@ -103,7 +103,7 @@ impl Comparing {
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
         let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
         let bar = progress::slices(
-            (plan.load().duration + BETWEEN_SLICES) * due as u32 + fixed * names.len() as u32,
+            (plan.load.duration + BETWEEN_SLICES) * due as u32 + fixed * names.len() as u32,
         );
         self.begin = Instant::now();
         let begin = self.begin;
@@ -178,7 +178,7 @@ impl Comparing {
     fn slice(&mut self, place: usize, round: u32, bar: &progress::Bar) -> Result<Slice> {
         self.up(place)?;
         let Self { visited, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
-        let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load() };
+        let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load.clone() };
         let visited = visited[place].as_mut().context("it is not up")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
             let mut show = |now| bar.show(now);
@@ -200,7 +200,7 @@ impl Comparing {
     /// requests/s.
     fn closed_loop(&mut self, place: usize) -> Result<f64> {
         let load = probe::Load {
-            connections: self.body.plan.connections_opened,
+            connections: self.body.plan.load.connections_opened,
             seconds: CLOSED_LOOP.as_secs_f64(),
             ..probe::Load::default()
         };

@@ -6,8 +6,6 @@
 //!
 //! [`summary`]: crate::measure::summary
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::affinity::Cores;
@@ -52,12 +50,8 @@ pub struct Plan {
     pub slice_seconds: u64,
     /// What the order of turns, and every bootstrap, begins with.
     pub seed: u64,
-    /// Whether a connection serves many requests, or one each.
-    pub keep_alive: bool,
-    pub threads: u64,
-    pub connections_asked: u64,
-    /// Connections it opens, anew in each slice.
-    pub connections_opened: u64,
+    #[serde(flatten)]
+    pub load: Load,
     pub paths: Vec<Share>,
     /// The name of the subject that others are compared with.
     pub baseline: String,
@@ -85,23 +79,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What wrk does in each slice.
-    pub fn load(&self) -> Load {
-        let Self { threads, connections_asked: connections, keep_alive, .. } = *self;
-        let duration = Duration::from_secs(self.slice_seconds);
-        Load { threads, connections, duration, keep_alive }
-    }
-
     /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
-    pub fn new(load: &Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
+    pub fn new(load: Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
         Self {
             rounds,
             slice_seconds: load.duration.as_secs(),
             seed,
-            keep_alive: load.keep_alive,
-            threads: load.threads,
-            connections_asked: load.connections,
-            connections_opened: load.connections_opened(),
+            load,
             paths,
             baseline: baseline.into(),
             threshold: 0.02,

@@ -29,7 +29,7 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
     );
     let Some(served) = served else { return Ok(()) };
     let counted = measured.requests;
-    let under_way = load.connections_opened() + measured.errors.read;
+    let under_way = load.connections_opened + measured.errors.read;
     ensure!(
         (counted..=counted + under_way).contains(&served),
         "wrk counted {counted} answers and the server {served}, which {under_way} answers under \
@@ -58,17 +58,12 @@ pub fn littles_law(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::tests::load;
     use crate::load::wrk::tests::measured;
-    use std::time::Duration;
-
-    fn load(threads: u64, connections: u64) -> Load {
-        let duration = Duration::from_secs(10);
-        Load { threads, connections, duration, keep_alive: true }
-    }
 
     #[test]
     fn the_server_may_have_counted_one_request_more_per_connection_and_not_one_less() {
-        let load = load(12, 100);
+        let load = load(12, 100, 10);
         for (served, agrees) in [(999, false), (1000, true), (1096, true), (1097, false)] {
             assert_eq!(check_count(&load, &measured(1000), Some(served)).is_ok(), agrees);
         }
@@ -77,8 +72,8 @@ mod tests {
 
     #[test]
     fn a_run_without_answers_is_no_result() {
-        assert!(check_count(&load(1, 1), &measured(0), Some(0)).is_err());
-        assert!(check_count(&load(1, 1), &measured(0), None).is_err());
+        assert!(check_count(&load(1, 1, 10), &measured(0), Some(0)).is_err());
+        assert!(check_count(&load(1, 1, 10), &measured(0), None).is_err());
     }
 
     #[test]

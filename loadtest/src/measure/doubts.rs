@@ -19,7 +19,7 @@ pub fn of_load(load: &Load, is_for_wrk: bool, files: u64, ours: bool) -> Vec<War
     if cfg!(debug_assertions) && ours {
         found.push(Warning::DebugBuild);
     }
-    let (asked, opened, threads) = (load.connections, load.connections_opened(), load.threads);
+    let (asked, opened, threads) = (load.connections, load.connections_opened, load.threads);
     if opened != asked && is_for_wrk {
         found.push(Warning::ConnectionsNotOpened { asked, opened, threads });
     }
@@ -69,7 +69,7 @@ pub fn of_bench(
     } else if threads as usize + workers.len() > cores {
         found.push(Warning::SharedCores { cores, threads, workers: workers.len() });
     }
-    let (rate, connections) = (slice.requests_per_second, load.connections_opened());
+    let (rate, connections) = (slice.requests_per_second, load.connections_opened);
     found.extend(littles_law("wrk", rate, mean_us, connections, keep_alive));
     found
 }
@@ -87,11 +87,11 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
             &subject.name,
             summary.requests_per_second.value,
             summary.latency_us.mean,
-            comparison.plan.connections_opened,
+            comparison.plan.load.connections_opened,
             subject.keep_alive,
         ));
     }
-    found.extend(of_errors(errors, &comparison.plan.load()));
+    found.extend(of_errors(errors, &comparison.plan.load));
     let share = own / all / comparison.environment.cores as f64;
     if share > MOST_FOR_ITSELF {
         found.push(Warning::BusyHarness { share });
@@ -116,33 +116,28 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::tests::load;
     use crate::measure::bench::tests::worker;
     use crate::measure::fixture::slice;
-    use std::time::Duration;
-
-    fn load(threads: u64, connections: u64) -> Load {
-        let duration = Duration::from_secs(10);
-        Load { threads, connections, duration, keep_alive: true }
-    }
 
     /// What a run in which two workers answered this gives reason to doubt; wrk used so many cores.
     fn found(load: &Load, wrk_cores: f64, timeout: u64, last: u64, cores: usize) -> Vec<Warning> {
         let mut slice = slice(0, 1000, &[1, 1]);
         slice.wrk_cpu_seconds = wrk_cores * slice.seconds;
         slice.errors.timeout = timeout;
-        let mean_us = load.connections_opened() as f64 * 1e3;
+        let mean_us = load.connections_opened as f64 * 1e3;
         of_bench(load, &slice, &[worker(0, 10), worker(1, last)], mean_us, cores)
     }
 
     #[test]
     fn a_quiet_run_with_cores_to_spare_warns_of_nothing() {
-        assert_eq!(of_load(&load(4, 100), true, 1024, false), []);
-        assert_eq!(found(&load(4, 100), 0.1, 0, 10, 64), []);
+        assert_eq!(of_load(&load(4, 100, 10), true, 1024, false), []);
+        assert_eq!(found(&load(4, 100, 10), 0.1, 0, 10, 64), []);
     }
 
     #[test]
     fn every_doubtful_circumstance_is_found() {
-        let load = load(12, 100);
+        let load = load(12, 100, 10);
         let all = [of_load(&load, true, 64, true), found(&load, 1.7, 2, 0, 2)].concat();
         let has = |wanted: fn(&Warning) -> bool| all.iter().any(wanted);
         assert!(has(|w| matches!(w, Warning::ConnectionsNotOpened { opened: 96, .. })));
@@ -156,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_client_that_waits_for_a_slow_server_is_no_bottleneck() {
-        let found = found(&load(2, 10), 0.2, 0, 10, 4);
+        let found = found(&load(2, 10, 10), 0.2, 0, 10, 4);
         assert!(!found.iter().any(|w| matches!(w, Warning::ClientIsBottleneck { .. })));
     }
 }

@@ -1,8 +1,7 @@
 //! Comparisons for tests.
 
-use std::time::Duration;
-
-use crate::load::{Load, Share};
+use crate::load::Share;
+use crate::load::tests::load;
 use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
@@ -67,13 +66,11 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
         };
         AtRate::new(name, (0..6).map(slice).collect())
     };
-    let duration = Duration::from_secs(1);
-    let load = Load { threads: 12, connections: 100, duration, keep_alive: true };
     let body = CompareBody {
         plan: Plan {
             fixed_rate_shares: vec![0.5, 0.8],
             fixed_rate_seconds: 3.0,
-            ..Plan::new(&load, rounds, 1, vec![Share::only("/")], "shared")
+            ..Plan::new(load(12, 100, 1), rounds, 1, vec![Share::only("/")], "shared")
         },
         complete: true,
         subjects: vec![

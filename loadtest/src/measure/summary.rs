@@ -47,7 +47,7 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
     slices.iter().for_each(|slice| errors += slice.errors);
     let cost = |of: fn(&Cost) -> f64| median_of(&|slice| slice.cost.as_ref().map(of));
     let cost_per_request = cost(|cost| cost.total);
-    let kept = subject.keep_alive.then_some(plan.connections_opened);
+    let kept = subject.keep_alive.then_some(plan.load.connections_opened);
     Ok(median_of(&|slice| Some(slice.requests_per_second)).map(|requests_per_second| Summary {
         slices: slices.len(),
         requests,
@@ -65,7 +65,7 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
         spread: spread(slices, kept),
         errors,
         limit: subject.workers.and_then(|workers| {
-            Limit::of(slices, workers, plan.threads, cores, plan.pinned.as_ref())
+            Limit::of(slices, workers, plan.load.threads, cores, plan.pinned.as_ref())
         }),
     }))
 }

@@ -25,7 +25,7 @@ pub fn outliers(values: &[f64]) -> Vec<usize> {
     if values.len() < FEWEST {
         return Vec::new();
     }
-    let (Some(low), Some(high)) = (quantile(values, 0.25), quantile(values, 0.75)) else {
+    let [Some(low), Some(high)] = [0.25, 0.75].map(|part| quantile(values, part)) else {
         return Vec::new();
     };
     let reach = (high - low) * FAR_OUT;

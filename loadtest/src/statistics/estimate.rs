@@ -53,11 +53,8 @@ impl Estimate {
 
     /// What `average` makes of the values. `None` of no values; the same seed gives the same interval.
     pub fn of(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Option<Self> {
-        let interval = || interval(values, average, seed);
-        Some(Self {
-            value: average(values)?,
-            interval: if values.len() > 1 { interval() } else { None },
-        })
+        let interval = if values.len() > 1 { interval(values, average, seed) } else { None };
+        Some(Self { value: average(values)?, interval })
     }
 
     /// The median of values.
@@ -78,21 +75,13 @@ impl Estimate {
     /// Whether the whole interval is at most `limit` (`Some(true)`) or above it (`Some(false)`).
     pub fn at_most(&self, limit: f64) -> Option<bool> {
         let [low, high] = self.ends();
-        match (high <= limit, low > limit) {
-            (true, _) => Some(true),
-            (_, true) => Some(false),
-            _ => None,
-        }
+        if high <= limit { Some(true) } else { (low > limit).then_some(false) }
     }
 
     /// Whether the whole interval is at least `limit` (`Some(true)`) or below it (`Some(false)`).
     pub fn at_least(&self, limit: f64) -> Option<bool> {
         let [low, high] = self.ends();
-        match (low >= limit, high < limit) {
-            (true, _) => Some(true),
-            (_, true) => Some(false),
-            _ => None,
-        }
+        if low >= limit { Some(true) } else { (high < limit).then_some(false) }
     }
 }
 

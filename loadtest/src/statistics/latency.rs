@@ -56,11 +56,7 @@ pub struct Distribution(Vec<(u64, u64)>);
 impl Distribution {
     /// Keeps three digits of each latency.
     pub fn of(samples: &[(u64, u64)]) -> Result<Self> {
-        let mut all = empty()?;
-        for &(value, count) in samples {
-            all.record_n(value, count)?;
-        }
-        Ok(Self::from_histogram(&all))
+        Ok(Self::from_histogram(&recorded(samples)?))
     }
 
     /// The value that a part of all samples does not exceed; `None` of no samples.
@@ -84,13 +80,15 @@ impl Distribution {
 
 /// The percentiles of all these together; `None` of no samples.
 pub fn merged<'a>(all: impl IntoIterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
-    let mut sum = empty()?;
-    for Distribution(samples) in all {
-        for &(value, count) in samples {
-            sum.record_n(value, count)?;
-        }
+    Ok(Latency::of(&recorded(all.into_iter().flat_map(|Distribution(samples)| samples))?))
+}
+
+fn recorded<'a>(samples: impl IntoIterator<Item = &'a (u64, u64)>) -> Result<Histogram<u64>> {
+    let mut all = empty()?;
+    for &(value, count) in samples {
+        all.record_n(value, count)?;
     }
-    Ok(Latency::of(&sum))
+    Ok(all)
 }
 
 /// A percentile of a histogram: never above its maximum, which is rounded less.
