@@ -39,7 +39,7 @@ pub mod stall;
 pub mod tail;
 pub mod twice;
 
-/// The policies that claims are about, as [`POLICIES`](crate::matrix::workloads::POLICIES) has them:
+/// The policies that claims are about, as [`POLICIES`] has them:
 /// tokio's way to accept, the same with one connection for each wake-up, blocking accept(2); the
 /// kernel's hash; and the two that look at the load.
 const EPOLL: &str = "shared/epoll";
