@@ -43,8 +43,8 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
 }
 
 /// Little's law: requests/s times mean latency is the number of requests under way. In a closed loop
-/// that is one for each connection, less while wrk turns to the next; where each request has a connection of its own, less, since
-/// opening it takes time that is no latency.
+/// that is one for each connection, less while wrk turns to its next request; where each request has a
+/// connection of its own, less still, since opening it takes time that is no latency.
 pub fn littles_law(
     who: &str,
     requests_per_second: f64,
