@@ -1,6 +1,6 @@
 //! One result of `bench`: how fast, and which worker did the work.
 
-use crate::documents::{ABOUT_LATENCIES, LATENCY, connections, context, errors, opened};
+use crate::documents::{self, ABOUT_LATENCIES, LATENCY, connections, errors, facts, opened};
 use crate::measure::bench::{Bench, Spread, Worker};
 use crate::report::format::bar;
 use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
@@ -19,28 +19,26 @@ type Ranked<'a> = (&'a Worker, u64);
 
 fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
     [
-        ("", Unit::Text, |(worker, _)| {
-            Cell::text(match worker.role {
-                Role::Worker => "",
-                Role::Acceptor => "accepts",
-                Role::Child => "child",
-            })
+        ("", Unit::Text, |(worker, _)| match worker.role {
+            Role::Worker => "".into(),
+            Role::Acceptor => "accepts".into(),
+            Role::Child => "child".into(),
         }),
-        ("pid", Unit::Id, |(worker, _)| Cell::count(worker.pid.into())),
-        ("inode", Unit::Id, |(worker, _)| count(worker.socket_inode)),
-        ("connections", Unit::Count, |(worker, _)| count(worker.connections)),
-        ("open on average", Unit::Mean, |(worker, _)| Cell::maybe(worker.held)),
-        ("requests", Unit::Count, |(worker, _)| count(worker.requests)),
-        ("", Unit::Text, |(worker, most)| Cell::text(bar(worker.requests.unwrap_or(0), *most, 8))),
-        ("CPU s user", Unit::Seconds, |(worker, _)| Cell::number(worker.cpu_seconds.user)),
-        ("system", Unit::Seconds, |(worker, _)| Cell::number(worker.cpu_seconds.system)),
-        ("switches voluntary", Unit::Count, |(one, _)| Cell::count(one.context_switches.voluntary)),
-        ("invol.", Unit::Count, |(one, _)| Cell::count(one.context_switches.involuntary)),
-        ("empty wake-ups", Unit::Count, |(one, _)| count(one.wakeups_without_connection)),
+        ("pid", Unit::Id, |(worker, _)| worker.pid.into()),
+        ("inode", Unit::Id, |(worker, _)| worker.socket_inode.into()),
+        ("connections", Unit::Count, |(worker, _)| worker.connections.into()),
+        ("open on average", Unit::Mean, |(worker, _)| worker.held.into()),
+        ("requests", Unit::Count, |(worker, _)| worker.requests.into()),
+        ("", Unit::Text, |(worker, most)| bar(worker.requests.unwrap_or(0), *most, 8).into()),
+        ("CPU s user", Unit::Seconds, |(worker, _)| worker.cpu_seconds.user.into()),
+        ("system", Unit::Seconds, |(worker, _)| worker.cpu_seconds.system.into()),
+        ("switches voluntary", Unit::Count, |(one, _)| one.context_switches.voluntary.into()),
+        ("invol.", Unit::Count, |(worker, _)| worker.context_switches.involuntary.into()),
+        ("empty wake-ups", Unit::Count, |(worker, _)| worker.wakeups_without_connection.into()),
         // What a policy that looks at the load did, by its own count.
-        ("steered to it", Unit::Count, |(worker, _)| count(worker.steered)),
-        ("migrated to it", Unit::Count, |(worker, _)| count(worker.migrated)),
-        ("stood back", Unit::Count, |(worker, _)| count(worker.gated)),
+        ("steered to it", Unit::Count, |(worker, _)| worker.steered.into()),
+        ("migrated to it", Unit::Count, |(worker, _)| worker.migrated.into()),
+        ("stood back", Unit::Count, |(worker, _)| worker.gated.into()),
     ]
 }
 
@@ -48,67 +46,50 @@ fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
 const OF_POLICIES: usize = 3;
 
 const SPREAD: [Field<Spread>; 3] = [
-    ("busiest / average", Unit::Times, |spread| Cell::number(spread.max_over_mean)),
-    ("best attainable", Unit::Times, |spread| Cell::number(spread.best_attainable)),
-    ("idle workers", Unit::Count, |spread| Cell::count(spread.idle_workers as u64)),
+    ("busiest / average", Unit::Times, |spread| spread.max_over_mean.into()),
+    ("best attainable", Unit::Times, |spread| spread.best_attainable.into()),
+    ("idle workers", Unit::Count, |spread| spread.idle_workers.into()),
 ];
-
-fn count(value: Option<u64>) -> Cell {
-    Cell::maybe(value.map(|value| value as f64))
-}
 
 /// The document.
 pub fn document(record: &Bench) -> Document {
-    let load = &record.load;
-    let what = match record.workers.len() {
+    let (load, result) = (&record.load, &record.result);
+    let server = match record.workers.len() {
         // The server is named by its URL already.
         0 => String::new(),
         1 => format!("1 worker, {}, ", load.url),
         many => format!("{many} workers, {}, ", load.url),
     };
-    let wrk = format!(
-        "{} threads, {} connections, {:.1} s",
-        load.wrk.threads,
-        opened(load.wrk.connections_opened, load.wrk.connections),
-        load.seconds
-    );
-    let mut latency =
-        Table::of("Latency", [&record.server]).with("", &LATENCY, [&record.result.latency_us]);
-    latency.note = ABOUT_LATENCIES.into();
-    let mut spread =
+    let opened = opened(load.wrk.connections_opened, load.wrk.connections);
+    let wrk = format!("{} threads, {opened} connections, {:.1} s", load.wrk.threads, load.seconds);
+    let latency = Table::of("Latency", [&record.server]).with("", &LATENCY, [&result.latency_us]);
+    let spread =
         Table::of("Spread", record.spread.map(|_| "requests")).with("", &SPREAD, &record.spread);
-    spread.note = format!("1 is even, {} is one worker doing it all.", record.workers.len());
-    let mut blocks = vec![
-        Block::Facts(vec![
-            ("server".into(), format!("{what}{}", connections(load.wrk.keep_alive))),
-            ("load".into(), wrk),
-        ]),
+    let even = format!("1 is even, {} is one worker doing it all.", record.workers.len());
+    let blocks = vec![
+        facts([("server", format!("{server}{}", connections(load.wrk.keep_alive))), ("load", wrk)]),
         Block::Heading("Requests and latency".into()),
         Block::Table(requests(record)),
-        Block::Table(latency),
-        Block::Facts(vec![("errors".into(), errors(&record.result.errors))]),
+        Block::Table(Table { note: ABOUT_LATENCIES.into(), ..latency }),
+        facts([("errors", errors(&result.errors))]),
         Block::Heading("Workers".into()),
         match record.workers.is_empty() {
             true => Block::Text("No rows for workers: they cannot be seen from here.".into()),
             false => Block::Table(workers(&record.workers)),
         },
-        Block::Table(spread),
+        Block::Table(Table { note: even, ..spread }),
     ];
-    blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
-    Document { title: record.server.clone(), blocks }
+    documents::document(&record.server, record, blocks)
 }
 
 fn requests(record: &Bench) -> Table {
     let mut table = Table::new("", &[("Requests/s", Unit::PerSecond), ("requests", Unit::Count)]);
     let result = &record.result;
-    table.row(
-        &record.server,
-        [Cell::number(result.requests_per_second), Cell::count(result.requests)],
-    );
-    if let Some(quotation) = post::figure_for(&record.server) {
-        table.row("the post", [Cell::count(quotation.requests_per_second), Cell::none()]);
+    table.row(&record.server, [result.requests_per_second.into(), result.requests.into()]);
+    if let Some(quoted) = post::figure_for(&record.server) {
+        table.row("the post", [quoted.requests_per_second.into(), Cell::default()]);
         table.note =
-            format!("The post: {}, {}; {}.", quotation.program, post::CONDITIONS, post::SOURCE);
+            format!("The post: {}, {}; {}.", quoted.program, post::CONDITIONS, post::SOURCE);
     }
     table
 }
@@ -117,21 +98,19 @@ fn requests(record: &Bench) -> Table {
 fn workers(all: &[Worker]) -> Table {
     let most = all.iter().filter_map(|worker| worker.requests).max().unwrap_or(0);
     let mut shown: Vec<Ranked> = all.iter().map(|worker| (worker, most)).collect();
-    let mut note = String::new();
+    let mut note = ABOUT_CONNECTIONS.to_owned();
     if shown.len() > MOST_ROWS {
         let cpu = |worker: &Worker| (worker.cpu_seconds.total() * 1e6) as u64;
         shown.sort_by_key(|(worker, _)| std::cmp::Reverse((worker.requests, cpu(worker))));
         let left = shown.drain(MOST_ROWS / 2..all.len() - MOST_ROWS / 2).count();
-        note =
-            format!("{left} more workers lie between the busiest and the idlest; --json has all. ");
+        let words = "more workers lie between the busiest and the idlest; --json has all.";
+        note = format!("{left} {words} {note}");
     }
-    let has_counts = all
-        .iter()
-        .any(|one| [one.steered, one.migrated, one.gated].iter().flatten().any(|&n| n > 0));
+    let counts = all.iter().flat_map(|one| [one.steered, one.migrated, one.gated]);
+    let has_counts = counts.flatten().any(|count| count > 0);
     let columns = of_worker().len() - if has_counts { 0 } else { OF_POLICIES };
     let names = shown.iter().map(|(worker, _)| worker.index.to_string());
     let mut table = Table::of("", names).with("", &of_worker()[..columns], &shown);
     table.keep_known_columns();
-    table.note = note + ABOUT_CONNECTIONS;
-    table
+    Table { note, ..table }
 }

@@ -1,9 +1,11 @@
 //! `compare` and, where the cost of a request is judged, `cost`: the verdicts first, then what they
 //! rest on.
 
-use crate::documents::{ABOUT_LATENCIES, LATENCY, context, errors, estimate, opened};
+use crate::documents::{self, ABOUT_LATENCIES, LATENCY, errors, facts, opened};
 use crate::load::perf::Unit as CostUnit;
-use crate::measure::comparison::{AtRate, Comparison, FixedRate, Pair, Plan, Subject, Summary};
+use crate::measure::comparison::{
+    AtRate, Comparison, FixedRate, Limit, Pair, Plan, Spread, Subject, Summary,
+};
 use crate::report::format::{count, rounded};
 use crate::report::model::{
     Axis, Bar, Block, Cell, Document, Field, Mark, Picture, Series, Table, Unit, escaped,
@@ -38,51 +40,47 @@ type Shown<'a> = (&'a Subject, &'a Summary);
 
 fn main_figures<'a>() -> [Field<Shown<'a>>; 3] {
     [
-        ("requests/s, median", Unit::PerSecond, |(_, s)| estimate(Some(s.requests_per_second))),
-        ("server CPU per request", Unit::Microseconds, |(_, s)| estimate(s.cpu_us_per_request)),
-        ("context switches per request", Unit::Times, |(_, s)| Cell::maybe(s.switches_per_request)),
+        ("requests/s, median", Unit::PerSecond, |(_, s)| s.requests_per_second.into()),
+        ("server CPU per request", Unit::Microseconds, |(_, s)| s.cpu_us_per_request.into()),
+        ("context switches per request", Unit::Times, |(_, s)| s.switches_per_request.into()),
     ]
 }
 
-fn other_figures<'a>() -> [Field<Shown<'a>>; 12] {
+const SPREAD: [Field<Spread>; 4] = [
+    ("busiest / average worker", Unit::Times, |spread| spread.max_over_mean.into()),
+    ("best attainable", Unit::Times, |spread| spread.best_attainable.into()),
+    ("in the worst slice", Unit::Times, |spread| spread.worst_max_over_mean.into()),
+    ("idle workers", Unit::Times, |spread| spread.idle_workers.into()),
+];
+
+const LIMIT: [Field<Limit>; 2] = [
+    ("cores used by the server", Unit::Times, |limit| limit.server_cores.into()),
+    ("by wrk", Unit::Times, |limit| limit.wrk_cores.into()),
+];
+
+fn other_figures<'a>() -> [Field<Shown<'a>>; 6] {
     [
-        ("busiest / average worker", Unit::Times, |(_, s)| {
-            Cell::maybe(s.spread.as_ref().map(|one| one.max_over_mean))
-        }),
-        ("best attainable", Unit::Times, |(_, s)| {
-            Cell::maybe(s.spread.as_ref().map(|one| one.best_attainable))
-        }),
-        ("in the worst slice", Unit::Times, |(_, s)| {
-            Cell::maybe(s.spread.as_ref().map(|one| one.worst_max_over_mean))
-        }),
-        ("idle workers", Unit::Times, |(_, s)| {
-            Cell::maybe(s.spread.as_ref().map(|one| one.idle_workers))
-        }),
-        ("cores used by the server", Unit::Times, |(_, s)| {
-            Cell::maybe(s.limit.as_ref().map(|one| one.server_cores))
-        }),
-        ("by wrk", Unit::Times, |(_, s)| Cell::maybe(s.limit.as_ref().map(|one| one.wrk_cores))),
-        ("errors", Unit::Text, |(_, s)| Cell::text(errors(&s.errors))),
-        ("slices", Unit::Count, |(_, s)| Cell::count(s.slices as u64)),
-        ("requests", Unit::Count, |(_, s)| Cell::count(s.requests)),
+        ("errors", Unit::Text, |(_, summary)| errors(&summary.errors).into()),
+        ("slices", Unit::Count, |(_, summary)| summary.slices.into()),
+        ("requests", Unit::Count, |(_, summary)| summary.requests.into()),
         ("requests/s, least to greatest", Unit::Text, |(subject, _)| {
             let rates = || subject.slices.iter().map(|slice| slice.requests_per_second);
             let (least, most) =
                 (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
-            Cell::text(format!("{} to {}", rounded(least), rounded(most)))
+            format!("{} to {}", rounded(least), rounded(most)).into()
         }),
-        ("workers", Unit::Count, |(one, _)| Cell::maybe(one.workers.map(|all| all as f64))),
-        ("server", Unit::Text, |(subject, _)| Cell::text(&subject.server)),
+        ("workers", Unit::Count, |(subject, _)| subject.workers.into()),
+        ("server", Unit::Text, |(subject, _)| (&subject.server).into()),
     ]
 }
 
 const PAIR: [Field<Pair>; 3] = [
-    ("ratio", Unit::Ratio, |pair| pair.result.as_ref().map_or_else(Cell::none, ratio)),
+    ("ratio", Unit::Ratio, |pair| pair.result.as_ref().map_or_else(Cell::default, ratio)),
     ("deviation of a round", Unit::Part, |pair| {
-        Cell::maybe(pair.result.as_ref().map(|result| result.deviation))
+        Cell::from(pair.result.as_ref().map(|result| result.deviation))
     }),
     ("verdict", Unit::Text, |pair| {
-        let Some(result) = &pair.result else { return Cell::text("too few rounds") };
+        let Some(result) = &pair.result else { return Cell::from("too few rounds") };
         let needed = result.rounds_needed.map_or_else(String::new, |rounds| {
             format!("; about {} rounds would", count(rounds.into()))
         });
@@ -94,25 +92,23 @@ const PAIR: [Field<Pair>; 3] = [
             Verdict::NoDifference => "no difference detected",
             Verdict::TooNoisy => "too noisy to tell",
         };
-        Cell::text(format!("{verdict}{needed}"))
+        Cell::from(format!("{verdict}{needed}"))
     }),
 ];
 
 const AT_RATE: [Field<AtRate>; 10] = [
-    ("p50", Unit::Microseconds, |at| estimate(at.latencies.p50)),
-    ("p99", Unit::Microseconds, |at| estimate(at.latencies.p99)),
-    ("p99.9", Unit::Microseconds, |at| estimate(at.latencies.p99_9)),
-    ("max", Unit::Microseconds, |at| {
-        Cell::maybe(at.latency_us.as_ref().map(|latency| latency.max as f64))
-    }),
-    ("answered", Unit::Part, |at| Cell::number(at.answered())),
-    ("lost", Unit::Count, |at| Cell::count(at.lost)),
-    ("not sent", Unit::Count, |at| Cell::count(at.not_sent)),
+    ("p50", Unit::Microseconds, |at| at.latencies.p50.into()),
+    ("p99", Unit::Microseconds, |at| at.latencies.p99.into()),
+    ("p99.9", Unit::Microseconds, |at| at.latencies.p99_9.into()),
+    ("max", Unit::Microseconds, |at| at.latency_us.as_ref().map(|latency| latency.max).into()),
+    ("answered", Unit::Part, |at| at.answered().into()),
+    ("lost", Unit::Count, |at| at.lost.into()),
+    ("not sent", Unit::Count, |at| at.not_sent.into()),
     ("slices not judged", Unit::Count, |at| {
-        Cell::count(at.late_slices as u64).mark((at.late_slices > 0).then_some(Mark::Undecided))
+        Cell::from(at.late_slices).mark((at.late_slices > 0).then_some(Mark::Undecided))
     }),
-    ("p50, times the ideal", Unit::Times, |at| estimate(at.latencies.p50_of_ideal)),
-    ("p99, times the ideal", Unit::Times, |at| estimate(at.latencies.p99_of_ideal)),
+    ("p50, times the ideal", Unit::Times, |at| at.latencies.p50_of_ideal.into()),
+    ("p99, times the ideal", Unit::Times, |at| at.latencies.p99_of_ideal.into()),
 ];
 
 /// What a request costs a subject, and over the yardstick's, where that is a verdict and no hint.
@@ -120,27 +116,29 @@ type Costly<'a> = (&'a Subject, &'a Summary, Option<&'a Ratio>, bool);
 
 fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
     [
-        ("user", Unit::Count, |(_, s, ..)| Cell::maybe(s.cost.map(|cost| cost.user))),
-        ("system", Unit::Count, |(_, s, ..)| Cell::maybe(s.cost.map(|cost| cost.system))),
-        ("total", Unit::Count, |(_, s, ..)| estimate(s.cost_per_request)),
-        ("of the yardstick", Unit::Times, |(_, _, found, _)| found.map_or_else(Cell::none, ratio)),
-        ("limit", Unit::Times, |(subject, ..)| Cell::maybe(subject.cost_limit)),
+        ("user", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.user))),
+        ("system", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.system))),
+        ("total", Unit::Count, |(_, s, ..)| s.cost_per_request.into()),
+        ("of the yardstick", Unit::Times, |(_, _, found, _)| {
+            found.map_or_else(Cell::default, ratio)
+        }),
+        ("limit", Unit::Times, |(subject, ..)| subject.cost_limit.into()),
         ("", Unit::Text, |(subject, _, found, is_verdict)| {
             // Compared as it is shown, to two digits.
             let hundredths = |value: f64| (value * 100.0).round();
             match subject.cost_limit.zip(*found).filter(|_| *is_verdict) {
-                None => Cell::text(""),
+                None => Cell::from(""),
                 Some((limit, found)) if hundredths(found.ratio) <= hundredths(limit) => {
-                    Cell::text("within").mark(Mark::Good)
+                    Cell::from("within").mark(Mark::Good)
                 }
-                Some(_) => Cell::text("OVER").mark(Mark::Bad),
+                Some(_) => Cell::from("OVER").mark(Mark::Bad),
             }
         }),
     ]
 }
 
 fn ratio(found: &Ratio) -> Cell {
-    Cell::sure(found.ratio, Some(found.interval))
+    Estimate { value: found.ratio, interval: Some(found.interval) }.into()
 }
 
 /// The document.
@@ -150,7 +148,7 @@ pub fn document(comparison: &Comparison) -> Document {
     let verdicts = comparison.pairs.iter().filter(is_shown);
     let mut blocks: Vec<Block> =
         verdicts.map(|pair| Block::Verdict(pair.sentence.clone())).collect();
-    blocks.push(Block::Facts(load(&comparison.plan)));
+    blocks.push(load(&comparison.plan));
     blocks.extend(shortcomings(comparison));
     if comparison.plan.judged == Figure::CostPerRequest {
         blocks.extend(costs(comparison));
@@ -182,13 +180,13 @@ pub fn document(comparison: &Comparison) -> Document {
         Block::Heading("Anomalies".into()),
         Block::Text(odd.collect()),
     ]);
-    blocks.extend(context(&comparison.environment, &comparison.arguments, &comparison.warnings));
     let names: Vec<&str> = comparison.subjects.iter().map(|one| one.name.as_str()).collect();
-    Document { title: format!("Compared under load: {}", names.join(", ")), blocks }
+    let title = format!("Compared under load: {}", names.join(", "));
+    documents::document(title, comparison, blocks)
 }
 
 /// What was asked of all of them, in words.
-fn load(plan: &Plan) -> Vec<(String, String)> {
+fn load(plan: &Plan) -> Block {
     let mode = match plan.load.keep_alive {
         true => "kept alive within a slice",
         false => "a new one for each request",
@@ -201,20 +199,21 @@ fn load(plan: &Plan) -> Vec<(String, String)> {
             each.collect::<Vec<_>>().join(", ")
         }
     };
-    let rounds = format!(
-        "{} of {} s for each subject, taken in turn, seed {}",
-        plan.rounds, plan.slice_seconds, plan.seed
-    );
     let opened = opened(plan.load.connections_opened, plan.load.connections);
-    let wrk = format!("{} threads, {opened} connections, {mode}", plan.load.threads);
-    let noise = format!(
-        "with {}; differences up to {:.1} % count as noise",
-        plan.baseline,
-        plan.threshold * 100.0
-    );
-    let once = plan.one_at_a_time.then(|| ("servers", ONE_AT_A_TIME.to_owned()));
-    let facts = [("rounds", rounds), ("load", wrk), ("paths", paths), ("compared", noise)];
-    facts.into_iter().chain(once).map(|(name, words)| (name.into(), words)).collect()
+    let (rounds, seconds, baseline) = (plan.rounds, plan.slice_seconds, &plan.baseline);
+    let turns =
+        format!("{rounds} of {seconds} s for each subject, taken in turn, seed {}", plan.seed);
+    let noise = plan.threshold * 100.0;
+    facts([
+        ("rounds", Some(turns)),
+        ("load", Some(format!("{} threads, {opened} connections, {mode}", plan.load.threads))),
+        ("paths", Some(paths)),
+        (
+            "compared",
+            Some(format!("with {baseline}; differences up to {noise:.1} % count as noise")),
+        ),
+        ("servers", plan.one_at_a_time.then(|| ONE_AT_A_TIME.to_owned())),
+    ])
 }
 
 /// What is missing, and why; nothing where all went well.
@@ -252,6 +251,8 @@ fn figures(comparison: &Comparison) -> Table {
     let mut table = Table::of("", subjects.iter().map(|(subject, _)| &subject.name))
         .with("", &main_figures(), &subjects)
         .with("latency", &LATENCY, subjects.iter().map(|(_, summary)| &summary.latency_us))
+        .with("", &SPREAD, subjects.iter().map(|(_, summary)| summary.spread.as_ref()))
+        .with("", &LIMIT, subjects.iter().map(|(_, summary)| summary.limit.as_ref()))
         .with("", &other_figures(), &subjects)
         .turned();
     table.note = format!("In brackets: 95 % intervals. {ABOUT_LATENCIES}");

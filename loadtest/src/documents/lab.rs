@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::documents::{circumstances, command, context, duration, machine, matrix};
+use crate::documents::{circumstances, command, document, duration, machine, matrix};
 use crate::lab::book::Experiment;
 use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
@@ -21,19 +21,19 @@ pub const ABOUT_INTERVALS: &str = "In brackets: 95 % intervals.";
 const THE_KERNEL: &str = "What the kernel saw";
 
 const CLAIM: [Field<Claim>; 6] = [
-    ("claim", Unit::Text, |claim| Cell::text(&claim.claim)),
-    ("source", Unit::Text, |claim| Cell::text(&claim.source).link(claim.url.as_deref())),
-    ("theirs", Unit::Text, |claim| Cell::text(&claim.theirs)),
+    ("claim", Unit::Text, |claim| Cell::from(&claim.claim)),
+    ("source", Unit::Text, |claim| Cell::from(&claim.source).link(claim.url.as_deref())),
+    ("theirs", Unit::Text, |claim| Cell::from(&claim.theirs)),
     // The reason stands beside what was found, where it is looked for.
     ("here", Unit::Text, |claim| match &claim.verdict {
-        Verdict::NotDecidable(reason) => Cell::text(format!("{} ({reason})", claim.ours).trim()),
-        _ => Cell::text(claim.ours.trim()),
+        Verdict::NotDecidable(reason) => Cell::from(format!("{} ({reason})", claim.ours).trim()),
+        _ => Cell::from(claim.ours.trim()),
     }),
-    ("holds if", Unit::Text, |claim| Cell::text(&claim.limit)),
+    ("holds if", Unit::Text, |claim| Cell::from(&claim.limit)),
     ("verdict", Unit::Text, |claim| match claim.verdict {
-        Verdict::Reproduced => Cell::text("reproduced").mark(Mark::Good),
-        Verdict::NotReproduced => Cell::text("not reproduced").mark(Mark::Bad),
-        Verdict::NotDecidable(_) => Cell::text("not decidable").mark(Mark::Undecided),
+        Verdict::Reproduced => Cell::from("reproduced").mark(Mark::Good),
+        Verdict::NotReproduced => Cell::from("not reproduced").mark(Mark::Bad),
+        Verdict::NotDecidable(_) => Cell::from("not decidable").mark(Mark::Undecided),
     }),
 ];
 
@@ -46,8 +46,8 @@ pub fn contents(book: &[Experiment]) -> Result<Document> {
     let mut table = Table::new("", &columns);
     for experiment in book {
         let [long, quick] =
-            [false, true].map(|quick| Cell::text(duration(experiment.expected(quick))));
-        let question = Cell::text(experiment.page()?.question);
+            [false, true].map(|quick| Cell::from(duration(experiment.expected(quick))));
+        let question = Cell::from(experiment.page()?.question);
         table.row(experiment.name, [long, quick, question]);
     }
     Ok(Document { title: String::new(), blocks: vec![Block::Table(table)] })
@@ -90,8 +90,7 @@ pub fn summary(lab: &Lab) -> Document {
 pub fn book(lab: &Lab) -> Document {
     let mut blocks = opening(lab).to_vec();
     blocks.extend(body(lab, Page::Whole));
-    blocks.extend(context(&lab.environment, &lab.arguments, &lab.warnings));
-    Document { title: "One socket or many? What others claim, measured again".into(), blocks }
+    document("One socket or many? What others claim, measured again", lab, blocks)
 }
 
 /// What stands in `RESULTS.md`, which leaves the pages to the source files.

@@ -1,6 +1,6 @@
 //! `matrix`: every policy in every workload.
 
-use crate::documents::{context, estimate, list};
+use crate::documents::{self, list};
 use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{AtLoad, Column, Expectation, Figure, Kind, Matrix, Verdict};
 use crate::matrix::workloads::STOPPED;
@@ -23,12 +23,12 @@ const P99_HEAT: [f64; 2] = [2.0, 1.0];
 const IDEAL_HEAT: [f64; 2] = [10.0, 1.0];
 
 const EXPECTATION: [Field<Expectation>; 3] = [
-    ("what must come out", Unit::Text, |expected| Cell::text(&expected.text)),
-    ("found", Unit::Text, |expected| Cell::text(&expected.figures)),
+    ("what must come out", Unit::Text, |expected| Cell::from(&expected.text)),
+    ("found", Unit::Text, |expected| Cell::from(&expected.figures)),
     ("verdict", Unit::Text, |expected| match expected.met {
-        Some(true) => Cell::text("met").mark(Mark::Good),
-        Some(false) => Cell::text("NOT MET").mark(Mark::Bad),
-        None => Cell::text("not told").mark(Mark::Undecided),
+        Some(true) => Cell::from("met").mark(Mark::Good),
+        Some(false) => Cell::from("NOT MET").mark(Mark::Bad),
+        None => Cell::from("not told").mark(Mark::Undecided),
     }),
 ];
 
@@ -44,8 +44,7 @@ struct Of {
 pub fn document(matrix: &Matrix) -> Document {
     let mut blocks = vec![Block::Verdict(sentence(matrix))];
     blocks.extend(body(matrix));
-    blocks.extend(context(&matrix.environment, &matrix.arguments, &matrix.warnings));
-    Document { title: "Who is good in which workload?".into(), blocks }
+    documents::document("Who is good in which workload?", matrix, blocks)
 }
 
 /// The document without what stands around it, for the lab's book.
@@ -109,10 +108,9 @@ fn table(matrix: &Matrix, title: &str, of: impl Fn(&Column) -> Vec<Of>) -> Table
     let mut table = Table::of(title, &matrix.policies);
     for column in &matrix.columns {
         for Of { name, unit, heat, cell } in of(column) {
-            let cells = matrix
-                .policies
-                .iter()
-                .map(|policy| matrix.figure(&column.name, policy).map_or_else(Cell::none, &cell));
+            let cells = matrix.policies.iter().map(|policy| {
+                matrix.figure(&column.name, policy).map_or_else(Cell::default, &cell)
+            });
             let (name, group) = match name.is_empty() {
                 true => (column.name.clone(), String::new()),
                 false => (name, column.name.clone()),
@@ -133,7 +131,7 @@ fn loads(column: &Column) -> impl DoubleEndedIterator<Item = (usize, &AtLoad)> {
 /// The matrix itself: requests/s and p99 side by side or, where handlers block, p99 at each rate.
 pub fn overview(matrix: &Matrix) -> Table {
     let part = |figure: &Figure, part: Option<Estimate>, whole: Option<Estimate>, unit| {
-        let cell = estimate(part).mark(part.and(mark(figure)));
+        let cell = Cell::from(part).mark(part.and(mark(figure)));
         match whole.filter(|_| part.is_some()) {
             Some(whole) => cell.note(number(whole.value, unit)),
             None => cell,
@@ -183,28 +181,24 @@ fn figures(matrix: &Matrix) -> [Table; 6] {
     };
     let each = |title, unit, cell| table(matrix, title, |_| one("", unit, cell));
     [
-        each("Requests/s, median", Unit::PerSecond, |at| estimate(at.requests_per_second)),
-        each("Server CPU per request", Unit::Microseconds, |at| estimate(at.cpu_us_per_request)),
+        each("Requests/s, median", Unit::PerSecond, |at| Cell::from(at.requests_per_second)),
+        each("Server CPU per request", Unit::Microseconds, |at| Cell::from(at.cpu_us_per_request)),
         each("Context switches of the workers per request", Unit::Times, |at| {
-            Cell::maybe(at.switches_per_request)
+            Cell::from(at.switches_per_request)
         }),
         latencies(matrix, "p50", |at| at.latencies.p50, |at| at.latencies.p50_of_ideal),
         latencies(matrix, "p99", |at| at.latencies.p99, |at| at.latencies.p99_of_ideal),
         table(matrix, "Connections, and a worker lost", |column| match &*column.name {
             "post" => [
-                one("busiest / average", Unit::Times, |at| {
-                    Cell::maybe(at.connections_max_over_mean)
-                }),
-                one("busiest - idlest", Unit::Count, |at| {
-                    Cell::maybe(at.connections_max_less_min.map(|all| all as f64))
-                }),
+                one("busiest / average", Unit::Times, |at| at.connections_max_over_mean.into()),
+                one("busiest - idlest", Unit::Count, |at| at.connections_max_less_min.into()),
             ]
             .into_iter()
             .flatten()
             .collect(),
             STOPPED => [
-                one("served meanwhile, of before", Unit::Times, |at| Cell::maybe(at.while_stopped)),
-                one("lost when it is killed", Unit::Mean, |at| Cell::maybe(at.lost_when_killed)),
+                one("served meanwhile, of before", Unit::Times, |at| Cell::from(at.while_stopped)),
+                one("lost when it is killed", Unit::Mean, |at| Cell::from(at.lost_when_killed)),
             ]
             .into_iter()
             .flatten()
@@ -227,7 +221,7 @@ fn latencies(
             unit: Unit::Microseconds,
             heat: None,
             cell: Box::new(move |figure| {
-                let Some(at) = figure.latencies.get(load) else { return Cell::none() };
+                let Some(at) = figure.latencies.get(load) else { return Cell::default() };
                 let late = at.late_slices;
                 let notes = [
                     of_ideal(at).map(|times| format!("{:.2} x ideal", times.value)),
@@ -235,7 +229,7 @@ fn latencies(
                     (late > 0).then(|| format!("{late} slices not judged")),
                 ];
                 let notes: Vec<String> = notes.into_iter().flatten().collect();
-                Cell { text: (!notes.is_empty()).then(|| notes.join(", ")), ..estimate(of(at)) }
+                Cell { text: (!notes.is_empty()).then(|| notes.join(", ")), ..Cell::from(of(at)) }
             }),
         };
         loads(column).map(of_load).collect()

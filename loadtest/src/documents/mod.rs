@@ -13,8 +13,8 @@ pub mod show;
 use std::time::Duration;
 
 use crate::environment::Environment;
-use crate::report::model::{Block, Cell, Field, Unit};
-use crate::statistics::estimate::Estimate;
+use crate::record::Record;
+use crate::report::model::{Block, Document, Field, Unit};
 use crate::statistics::latency::Latency;
 use crate::types::Errors;
 
@@ -24,62 +24,59 @@ const ABOUT_LATENCIES: &str = "Latencies are of the requests that wrk made, with
 
 /// The figures of a distribution.
 const LATENCY: [Field<Latency>; 9] = [
-    ("mean", Unit::Microseconds, |of| Cell::number(of.mean)),
-    ("stdev", Unit::Microseconds, |of| Cell::number(of.stdev)),
-    ("p50", Unit::Microseconds, |of| Cell::count(of.p50)),
-    ("p75", Unit::Microseconds, |of| Cell::count(of.p75)),
-    ("p90", Unit::Microseconds, |of| Cell::count(of.p90)),
-    ("p99", Unit::Microseconds, |of| Cell::count(of.p99)),
-    ("p99.9", Unit::Microseconds, |of| Cell::count(of.p99_9)),
-    ("p99.99", Unit::Microseconds, |of| Cell::count(of.p99_99)),
-    ("max", Unit::Microseconds, |of| Cell::count(of.max)),
+    ("mean", Unit::Microseconds, |of| of.mean.into()),
+    ("stdev", Unit::Microseconds, |of| of.stdev.into()),
+    ("p50", Unit::Microseconds, |of| of.p50.into()),
+    ("p75", Unit::Microseconds, |of| of.p75.into()),
+    ("p90", Unit::Microseconds, |of| of.p90.into()),
+    ("p99", Unit::Microseconds, |of| of.p99.into()),
+    ("p99.9", Unit::Microseconds, |of| of.p99_9.into()),
+    ("p99.99", Unit::Microseconds, |of| of.p99_99.into()),
+    ("max", Unit::Microseconds, |of| of.max.into()),
 ];
 
-/// An estimate in a table.
-fn estimate(found: Option<Estimate>) -> Cell {
-    found.map_or_else(Cell::none, |found| Cell::sure(found.value, found.interval))
+/// What a command has to say of its record, and below it what every document ends with.
+fn document<T>(title: impl Into<String>, record: &Record<T>, mut blocks: Vec<Block>) -> Document {
+    let commit = record.environment.commit.as_deref();
+    // The sources of a commit with "-dirty" are not to be had again.
+    let clean = commit.filter(|commit| !commit.ends_with("-dirty"));
+    let checkout = clean.map(|commit| format!("git checkout {commit}"));
+    let commands = ["make build".into(), command(&record.arguments)];
+    blocks.extend([
+        Block::Warnings(record.warnings.clone()),
+        Block::Heading("The machine".into()),
+        circumstances(&record.environment),
+        Block::Reproduce(checkout.into_iter().chain(commands).collect()),
+    ]);
+    Document { title: title.into(), blocks }
+}
+
+/// Names with what they stand for, where that is known.
+fn facts<T: Into<Option<String>>, const N: usize>(facts: [(&str, T); N]) -> Block {
+    let known = facts.into_iter().filter_map(|(name, what)| Some((name.to_owned(), what.into()?)));
+    Block::Facts(known.collect())
 }
 
 /// Where it ran, in a line.
 pub fn machine(environment: &Environment) -> String {
-    let memory = environment
-        .memory_bytes
-        .map(|bytes| format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
-    format!(
-        "{}, {}, {} {}{}",
-        environment.kernel,
-        environment.cpu.as_deref().unwrap_or("unnamed CPU"),
-        environment.cores,
-        if environment.cores == 1 { "core" } else { "cores" },
-        memory.unwrap_or_default()
-    )
+    let cpu = environment.cpu.as_deref().unwrap_or("unnamed CPU");
+    let cores = if environment.cores == 1 { "core" } else { "cores" };
+    let memory = environment.memory_bytes.map_or_else(String::new, |bytes| {
+        format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+    });
+    format!("{}, {cpu}, {} {cores}{memory}", environment.kernel, environment.cores)
 }
 
 /// Where, when and with what it ran.
 fn circumstances(environment: &Environment) -> Block {
-    let unknown = || "unknown".to_owned();
-    let facts = [
+    let commit = environment.commit.as_deref().unwrap_or("unknown");
+    facts([
         ("machine", Some(machine(environment))),
         ("begun", Some(environment.started_at.clone())),
-        ("commit", Some(environment.commit.clone().unwrap_or_else(unknown))),
+        ("commit", Some(commit.into())),
         ("load generator", environment.wrk.clone()),
         ("compiler", Some(environment.rustc.clone())),
-    ];
-    Block::Facts(facts.into_iter().filter_map(|(name, text)| Some((name.into(), text?))).collect())
-}
-
-/// What every document ends with.
-fn context(environment: &Environment, arguments: &[String], warnings: &[String]) -> Vec<Block> {
-    // The sources of a commit with "-dirty" are not to be had again.
-    let clean = environment.commit.as_deref().filter(|commit| !commit.ends_with("-dirty"));
-    let checkout = clean.map(|commit| format!("git checkout {commit}"));
-    let commands = checkout.into_iter().chain(["make build".into(), command(arguments)]);
-    vec![
-        Block::Warnings(warnings.to_vec()),
-        Block::Heading("The machine".into()),
-        circumstances(environment),
-        Block::Reproduce(commands.collect()),
-    ]
+    ])
 }
 
 /// The command line, as a shell reads it.

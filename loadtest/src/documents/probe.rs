@@ -1,13 +1,12 @@
 //! One result of `probe`: what became of every request, second by second, and what faults cost.
 
-use crate::documents::{LATENCY, connections, context};
+use crate::documents::{self, LATENCY, connections, facts};
 use crate::probe::fault::FaultRecord;
 use crate::probe::record::ProbeRecord as Probe;
 use crate::probe::run::AFTER_REFUSAL;
 use crate::probe::timeline::Bucket;
 use crate::report::format::{count, microseconds};
 use crate::report::model::{Axis, Block, Cell, Document, Field, Picture, Series, Table, Unit};
-use crate::server::signals::Action;
 use crate::statistics::mean;
 
 /// Buckets in a line of the timeline: a second, in a run that is not too long.
@@ -19,49 +18,49 @@ const MOST_LINES: usize = 60;
 fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
     [
         ("pid", Unit::Id, |group| match (group.len(), group[0].pid) {
-            (1, Some(pid)) => Cell::count(pid.into()),
-            (1, None) => Cell::text("nobody"),
-            _ => Cell::text(""),
+            (1, Some(pid)) => pid.into(),
+            (1, None) => "nobody".into(),
+            _ => "".into(),
         }),
-        ("lost", Unit::Count, |group| Cell::count(group.iter().map(|fault| fault.lost).sum())),
+        ("lost", Unit::Count, |group| group.iter().map(|fault| fault.lost).sum::<u64>().into()),
         ("within", Unit::Microseconds, |group| worst(group, |fault| fault.lost_within_ms)),
         ("answers/s before", Unit::PerSecond, |group| average(group, |fault| fault.rate_before)),
         ("answers/s after", Unit::PerSecond, |group| average(group, |fault| fault.rate_after)),
         ("full strength after", Unit::Microseconds, |group| {
             match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
                 true => worst(group, |fault| fault.full_strength_after_ms),
-                false => Cell::text("not reached"),
+                false => "not reached".into(),
             }
         }),
     ]
 }
 
 fn worst(group: &[&FaultRecord], ms: fn(&FaultRecord) -> Option<u64>) -> Cell {
-    Cell::maybe(group.iter().filter_map(|fault| ms(fault)).max().map(|ms| ms as f64 * 1e3))
+    group.iter().filter_map(|fault| ms(fault)).max().map(|ms| ms * 1000).into()
 }
 
 fn average(group: &[&FaultRecord], rate: fn(&FaultRecord) -> Option<f64>) -> Cell {
-    Cell::maybe(mean(&group.iter().filter_map(|fault| rate(fault)).collect::<Vec<_>>()))
+    mean(&group.iter().filter_map(|fault| rate(fault)).collect::<Vec<_>>()).into()
 }
 
 /// The document.
 pub fn document(record: &Probe) -> Document {
     let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
-    let refused = record.outcomes.refused > 0 && record.load.rate.is_none();
-    let answered = record.answered_by_server.map(|answered| {
-        format!(
-            "The server counts {} answers: it may exceed `ok` only by answers that were lost on the way.",
-            count(answered)
-        )
-    });
-    let refused =
-        refused.then(|| format!("A client that was refused waits {pause} before it asks again."));
-    let mut blocks = vec![
-        Block::Facts(facts(record)),
+    let mut notes = Vec::new();
+    if record.outcomes.refused > 0 && record.load.rate.is_none() {
+        notes.push(format!("A client that was refused waits {pause} before it asks again."));
+    }
+    if let Some(answered) = record.answered_by_server.map(count) {
+        notes.push(format!(
+            "The server counts {answered} answers: it may exceed `ok` only by answers that were lost \
+             on the way."
+        ));
+    }
+    let blocks = vec![
+        about(record),
         Block::Heading("Requests".into()),
         Block::Table(outcomes(record)),
-        Block::Text(refused.unwrap_or_default()),
-        Block::Text(answered.unwrap_or_default()),
+        Block::Text(notes.join("\n\n")),
         Block::Table(latency(record)),
         Block::Heading("Timeline".into()),
         Block::Picture(picture(record)),
@@ -69,45 +68,39 @@ pub fn document(record: &Probe) -> Document {
         Block::Heading("Faults".into()),
         Block::Table(faults(&record.faults)),
     ];
-    blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
-    Document { title: record.server.clone(), blocks }
+    documents::document(&record.server, record, blocks)
 }
 
-fn facts(record: &Probe) -> Vec<(String, String)> {
+fn about(record: &Probe) -> Block {
     let load = &record.load;
-    let who = match load.rate {
-        Some(rate) => format!(
-            "{} requests due each second, at most {} under way",
-            count(rate),
-            count(load.connections)
-        ),
+    let most = count(load.connections);
+    let who = match load.rate.map(count) {
+        Some(rate) => format!("{rate} requests due each second, at most {most} under way"),
         None if load.connections == 1 => "1 client".into(),
-        None => format!("{} clients, each with one request at a time", count(load.connections)),
+        None => format!("{most} clients, each with one request at a time"),
     };
     let timeout = microseconds(load.timeout_ms as f64 * 1e3);
-    let mode = connections(load.keep_alive);
     // A server elsewhere is named by its URL already.
     let url = if record.server == load.url { String::new() } else { format!("{}, ", load.url) };
-    vec![
-        ("server".into(), format!("{url}{mode}")),
-        ("load".into(), format!("{who}; {:.1} s, timeouts {timeout}", load.seconds)),
-    ]
+    facts([
+        ("server", format!("{url}{}", connections(load.keep_alive))),
+        ("load", format!("{who}; {:.1} s, timeouts {timeout}", load.seconds)),
+    ])
 }
 
 /// What became of the requests.
 fn outcomes(record: &Probe) -> Table {
     let mut table = Table::new("", &[("requests", Unit::Count), ("of all", Unit::Part)]);
-    table.row("attempted", [Cell::count(record.attempted), Cell::none()]);
+    table.row("attempted", [record.attempted.into(), Cell::default()]);
     for (name, number) in record.outcomes.kinds() {
-        let part = number as f64 / record.attempted.max(1) as f64;
-        let part = if number > 0 { Cell::number(part) } else { Cell::none() };
-        table.row(name, [Cell::count(number), part]);
+        let part = (number > 0).then(|| number as f64 / record.attempted.max(1) as f64);
+        table.row(name, [number.into(), part.into()]);
     }
     if record.not_sent > 0 {
-        table.row("due and not sent", [Cell::count(record.not_sent), Cell::none()]);
+        table.row("due and not sent", [record.not_sent.into(), Cell::default()]);
     }
-    let rate = Cell::number(record.ok_per_second).of(Unit::PerSecond);
-    table.row("answered per second", [rate, Cell::none()]);
+    let rate = Cell::from(record.ok_per_second).of(Unit::PerSecond);
+    table.row("answered per second", [rate, Cell::default()]);
     table
 }
 
@@ -119,15 +112,14 @@ fn latency(record: &Probe) -> Table {
         None => "From when the client asked, which a stalled server delays: see --rate.".into(),
     };
     if let (Some(ideal), Some(times)) = (&record.ideal, &record.of_ideal) {
-        let [p50, p99] = [ideal.p50, ideal.p99].map(Cell::count);
-        let [p50_times, p99_times] =
-            [times.p50, times.p99].map(|times| Cell::number(times).of(Unit::Times));
-        for (name, p50, p99) in [("the ideal", p50, p99), ("times the ideal", p50_times, p99_times)]
-        {
+        let times = [times.p50, times.p99].map(|times| Cell::from(times).of(Unit::Times));
+        let rows =
+            [("the ideal", [ideal.p50, ideal.p99].map(Cell::from)), ("times the ideal", times)];
+        for (name, [p50, p99]) in rows {
             let cells = LATENCY.map(|(column, ..)| match column {
                 "p50" => p50.clone(),
                 "p99" => p99.clone(),
-                _ => Cell::none(),
+                _ => Cell::default(),
             });
             table.row(name, cells);
         }
@@ -168,32 +160,26 @@ fn picture(record: &Probe) -> Picture {
 /// A row for each second, with what was lost and what was done to the server.
 fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
     let together = buckets.len().div_ceil(IN_A_LINE * MOST_LINES).max(1);
-    let sum = |buckets: &[Bucket], of: fn(&Bucket) -> u64| buckets.iter().map(of).sum::<u64>();
-    let cells: Vec<(u64, u64)> =
-        buckets.chunks(together).map(|all| (sum(all, |b| b.ok), sum(all, |b| b.lost))).collect();
+    let sum = |all: &[Bucket]| all.iter().fold((0, 0), |sum, b| (sum.0 + b.ok, sum.1 + b.lost));
+    let cells: Vec<(u64, u64)> = buckets.chunks(together).map(sum).collect();
     let most = cells.iter().map(|cell| cell.0).max().unwrap_or(0);
     let width_ms = 100 * together as u64;
     let line_ms = width_ms * IN_A_LINE as u64;
-    let lines = cells.len().div_ceil(IN_A_LINE);
     let last_fault = faults.last().map_or(0, |fault| fault.at_ms / line_ms + 1) as usize;
-    let columns = [
-        ("", Unit::Text),
-        ("served", Unit::Count),
-        ("", Unit::Text),
-        ("lost", Unit::Count),
-        ("done", Unit::Text),
-    ];
+    let (text, number) = (Unit::Text, Unit::Count);
+    let columns = [("", text), ("served", number), ("", text), ("lost", number), ("done", text)];
     let mut table = Table::new("", &columns);
-    for line in 0..lines.max(last_fault) {
+    for line in 0..cells.len().div_ceil(IN_A_LINE).max(last_fault) {
         let cells = cells.chunks(IN_A_LINE).nth(line).unwrap_or_default();
+        let (ok, lost): (Vec<u64>, Vec<u64>) = cells.iter().copied().unzip();
         let from_ms = line as u64 * line_ms;
-        let within = faults.iter().filter(|f| (from_ms..from_ms + line_ms).contains(&f.at_ms));
+        let within = faults.iter().filter(|fault| fault.at_ms / line_ms == line as u64);
         let row = [
-            Cell::text(cells.iter().map(|cell| height(cell.0, most)).collect::<String>()),
-            Cell::count(cells.iter().map(|cell| cell.0).sum()),
-            Cell::text(cells.iter().map(|cell| digit(cell.1)).collect::<String>()),
-            Cell::count(cells.iter().map(|cell| cell.1).sum()),
-            Cell::text(marks(within)),
+            ok.iter().map(|ok| height(*ok, most)).collect::<String>().into(),
+            ok.iter().sum::<u64>().into(),
+            lost.iter().map(|lost| digit(*lost)).collect::<String>().into(),
+            lost.iter().sum::<u64>().into(),
+            marks(within).into(),
         ];
         table.row(format!("{:.1} s", from_ms as f64 / 1e3), row);
     }
@@ -225,43 +211,45 @@ fn digit(lost: u64) -> char {
     }
 }
 
-/// What was done within a line, each with its time, or with its number where it is too much.
-fn marks<'a>(faults: impl Iterator<Item = &'a FaultRecord>) -> String {
-    let mut kinds: Vec<(Action, u64, u32)> = Vec::new();
-    for fault in faults {
-        match kinds.iter_mut().find(|(what, ..)| *what == fault.what) {
-            Some((.., number)) => *number += 1,
-            None => kinds.push((fault.what, fault.at_ms, 1)),
-        }
-    }
-    let marks = kinds.into_iter().map(|(what, at_ms, number)| {
-        let times = if number > 1 { format!(" x{number}") } else { String::new() };
-        format!("{:.1} {what}{times}", at_ms as f64 / 1e3)
-    });
-    marks.collect::<Vec<_>>().join(", ")
-}
-
-/// A row for each fault, or for all that one --fault asked for.
-fn faults(faults: &[FaultRecord]) -> Table {
+/// Faults of which this is the same, in the order in which they came.
+fn groups<'a, K: PartialEq>(
+    faults: impl IntoIterator<Item = &'a FaultRecord>,
+    of: fn(&'a FaultRecord) -> K,
+) -> Vec<Vec<&'a FaultRecord>> {
     let mut groups: Vec<Vec<&FaultRecord>> = Vec::new();
     for fault in faults {
-        match groups.iter_mut().find(|group| group[0].asked == fault.asked) {
+        match groups.iter_mut().find(|group| of(group[0]) == of(fault)) {
             Some(group) => group.push(fault),
             None => groups.push(vec![fault]),
         }
     }
-    let names = groups.iter().map(|group| {
-        let times = if group.len() > 1 { format!(" x{}", group.len()) } else { String::new() };
-        format!("{:.1} s {}{times}", group[0].at_ms as f64 / 1e3, group[0].what)
-    });
-    let mut table = Table::of("", names).with("", &of_faults(), &groups);
+    groups
+}
+
+/// When the first of them was, and how many there were.
+fn name(group: &[&FaultRecord], unit: &str) -> String {
+    let times = if group.len() > 1 { format!(" x{}", group.len()) } else { String::new() };
+    format!("{:.1}{unit} {}{times}", group[0].at_ms as f64 / 1e3, group[0].what)
+}
+
+/// What was done within a line, each with its time, or with its number where it is too much.
+fn marks<'a>(faults: impl Iterator<Item = &'a FaultRecord>) -> String {
+    let groups = groups(faults, |fault| fault.what);
+    groups.iter().map(|group| name(group, "")).collect::<Vec<_>>().join(", ")
+}
+
+/// A row for each fault, or for all that one --fault asked for.
+fn faults(faults: &[FaultRecord]) -> Table {
+    let groups = groups(faults, |fault| &fault.asked);
+    let names = groups.iter().map(|group| name(group, " s"));
+    let table = Table::of("", names).with("", &of_faults(), &groups);
     let repeated = groups.iter().filter(|group| group.len() > 1).map(|group| spread(group));
-    table.note = format!(
+    let note = format!(
         "{}Lost until the next fault, and within what time; full strength: 90 % of the rate before \
          the fault (or before a worker was stopped) in 100 ms, until another fault.",
         repeated.collect::<String>()
     );
-    table
+    Table { note, ..table }
 }
 
 /// How far the losses of a repeated fault lie apart.

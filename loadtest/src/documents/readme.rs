@@ -15,6 +15,8 @@ use crate::report::{markdown, svg};
 
 const SHARED: &str = LOAD_AWARE[0];
 const OWN: &str = LOAD_AWARE[1];
+const EPOLL: &str = "shared/epoll";
+const HASH: &str = "reuseport/hash";
 const MANY: &str = "close, 256 workers";
 
 /// From here on a figure of one policy differs from that of another by enough to speak of.
@@ -114,8 +116,8 @@ fn in_short(matrix: &Matrix) -> String {
          block their worker. Figures are parts of the requests/s of the best policy:\n\n{}{}\
          - `--steer least-conn` needs CAP_BPF and CAP_PERFMON\n\
          - What to use, and why: [Which should I use?](#which-should-i-use)\n",
-        socket("A shared socket", "shared/epoll", "--accept least-conn", SHARED),
-        socket("Own sockets", "reuseport/hash", "--steer least-conn", OWN)
+        socket("A shared socket", EPOLL, "--accept least-conn", SHARED),
+        socket("Own sockets", HASH, "--steer least-conn", OWN)
     )
 }
 
@@ -189,7 +191,7 @@ fn with_many(matrix: &Matrix) -> String {
         let part = rate(MANY).zip(rate("close")).map_or(f64::NAN, |(many, few)| many / few);
         format!("`{policy}` {}", number(part, Unit::Times))
     };
-    let policies = ["shared/epoll", "shared/exclusive", SHARED, "reuseport/hash", OWN].map(part);
+    let policies = [EPOLL, "shared/exclusive", SHARED, HASH, OWN].map(part);
     format!(
         "Of what they serve with 4 workers, a new connection for each request, these serve with 256: {}.",
         list(&policies)
@@ -210,68 +212,78 @@ const MEASURED: [(&str, &[&str]); 10] = [
     ("the same, clients on other machines", &["keep, client elsewhere", "close, client elsewhere"]),
 ];
 
-/// Cases of which it takes words to say who is good and who is worse. In braces: a figure, and whose.
-const IN_WORDS: [[&str; 3]; 4] = [
+/// Cases of which it takes words to say who is good and who is worse.
+fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
+    let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
+    let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
+    let uneven =
+        |whose| ends(matrix, whose, "post", Unit::Times, |of| of.connections_max_over_mean);
+    let case = |name: &str, good, bad| [name.into(), good, bad];
     [
-        "a worker may hang or stop",
-        "a shared socket: {served shared/} of the rate before, one of four stopped; own `least-conn` \
-         {served reuseport/least-conn}",
-        "own `hash` {served reuseport/hash}, since each of the 32 clients waits for its answer, and so \
-         soon for that worker; of clients that do not wait, about every fourth connection would (not \
-         measured)",
-    ],
-    [
-        "a worker hangs and is then killed",
-        "a shared socket loses {lost shared/} requests, own `least-conn` {lost reuseport/least-conn} (or \
-         `tcp_migrate_req=1`, see [crash](loadtest/RESULTS.md#crash))",
-        "own `hash` {lost reuseport/hash}: all clients who wait for it",
-    ],
-    [
-        "connections that are kept for long",
-        "`least-conn`: the busiest worker has {uneven shared/least-conn} (shared) or {uneven \
-         reuseport/least-conn} times (own) the average's connections",
-        "shared `epoll` {uneven shared/epoll} times, own `hash` {uneven reuseport/hash}",
-    ],
-    [
-        "a reload must lose nothing",
-        "either, if sockets are [handed over](loadtest/RESULTS.md#reload), as both servers do",
-        "closing a socket of one's own, as most servers do",
-    ],
-];
+        case(
+            "a worker may hang or stop",
+            format!(
+                "a shared socket: {} of the rate before, one of four stopped; own `least-conn` {}",
+                served("shared/"),
+                served(OWN)
+            ),
+            format!(
+                "own `hash` {}, since each of the 32 clients waits for its answer, and so soon for \
+                 that worker; of clients that do not wait, about every fourth connection would (not \
+                 measured)",
+                served(HASH)
+            ),
+        ),
+        case(
+            "a worker hangs and is then killed",
+            format!(
+                "a shared socket loses {} requests, own `least-conn` {} (or `tcp_migrate_req=1`, see \
+                 [crash](loadtest/RESULTS.md#crash))",
+                lost("shared/"),
+                lost(OWN)
+            ),
+            format!("own `hash` {}: all clients who wait for it", lost(HASH)),
+        ),
+        case(
+            "connections that are kept for long",
+            format!(
+                "`least-conn`: the busiest worker has {} (shared) or {} times (own) the average's \
+                 connections",
+                uneven(SHARED),
+                uneven(OWN)
+            ),
+            format!("shared `epoll` {} times, own `hash` {}", uneven(EPOLL), uneven(HASH)),
+        ),
+        case(
+            "a reload must lose nothing",
+            "either, if sockets are [handed over](loadtest/RESULTS.md#reload), as both servers do"
+                .into(),
+            "closing a socket of one's own, as most servers do".into(),
+        ),
+    ]
+}
+
+/// A figure of a policy or, from the least to the most, of all those whose names begin so.
+fn ends(
+    matrix: &Matrix,
+    whose: &str,
+    column: &str,
+    unit: Unit,
+    of: fn(&Figure) -> Option<f64>,
+) -> String {
+    let policies = matrix.policies.iter().filter(|policy| policy.starts_with(whose));
+    let mut values: Vec<f64> =
+        policies.filter_map(|policy| of(matrix.figure(column, policy)?)).collect();
+    values.sort_by(f64::total_cmp);
+    let [least, most] = [values.first(), values.last()]
+        .map(|end| end.map_or("–".into(), |end| number(*end, unit)));
+    if whose.ends_with('/') { format!("{least} to {most}") } else { least }
+}
 
 fn table(matrix: &Matrix) -> String {
     let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
-    let in_words = IN_WORDS.map(|words| words.map(|text| with_figures(matrix, text)));
-    let rows = measured.chain(in_words).map(|row| format!("| {} |\n", row.join(" | ")));
+    let rows = measured.chain(in_words(matrix)).map(|row| format!("| {} |\n", row.join(" | ")));
     format!("| your case | good | worse |\n|---|---|---|\n{}", rows.collect::<String>())
-}
-
-/// The text with the figures that it names, of a policy or from the least to the most of all those
-/// whose names begin so.
-fn with_figures(matrix: &Matrix, text: &str) -> String {
-    let figure = |name: &str| -> String {
-        let (what, whose) = name.split_once(' ').unwrap_or((name, ""));
-        let (column, of): (_, fn(&Figure) -> Option<f64>) = match what {
-            "served" => (STOPPED, |figure| figure.while_stopped),
-            "lost" => (STOPPED, |figure| figure.lost_when_killed),
-            _ => ("post", |figure| figure.connections_max_over_mean),
-        };
-        let policies = matrix.policies.iter().filter(|policy| policy.starts_with(whose));
-        let values: Vec<f64> =
-            policies.filter_map(|policy| of(matrix.figure(column, policy)?)).collect();
-        let unit = if what == "lost" { Unit::Mean } else { Unit::Times };
-        let ends =
-            [values.iter().copied().reduce(f64::min), values.iter().copied().reduce(f64::max)];
-        let [least, most] = ends.map(|end| end.map_or("–".into(), |end| number(end, unit)));
-        if whose.ends_with('/') { format!("{least} to {most}") } else { least }
-    };
-    let mut parts = text.split('{');
-    let mut shown = parts.next().unwrap_or_default().to_owned();
-    for (name, words) in parts.filter_map(|part| part.split_once('}')) {
-        shown += &figure(name);
-        shown += words;
-    }
-    shown
 }
 
 /// The row of a case that these workloads are, as far as they were run: which policies are good in all

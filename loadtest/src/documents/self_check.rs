@@ -1,6 +1,6 @@
 //! `self-check`: whether what `compare` says can be relied on.
 
-use crate::documents::context;
+use crate::documents::{self, facts};
 use crate::measure::self_check::{Check, SelfCheck};
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::verdict::{Ratio, Verdict};
@@ -10,7 +10,7 @@ type Known<'a> = (&'a [Ratio], bool);
 
 fn columns<'a>() -> [Field<Known<'a>>; 7] {
     [
-        ("verdicts", Unit::Count, |(ratios, _)| Cell::count(ratios.len() as u64)),
+        ("verdicts", Unit::Count, |(ratios, _)| ratios.len().into()),
         ("better", Unit::Count, |known| judged(known, |v| v.is_better() == Some(true), true)),
         ("worse", Unit::Count, |known| judged(known, |v| v.is_better() == Some(false), !known.1)),
         ("no difference", Unit::Count, |known| {
@@ -20,29 +20,27 @@ fn columns<'a>() -> [Field<Known<'a>>; 7] {
         ("ratios", Unit::Text, |(ratios, _)| {
             let each = || ratios.iter().map(|ratio| ratio.ratio);
             let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(0.0, f64::max));
-            Cell::text(format!("{low:.3} to {high:.3}"))
+            format!("{low:.3} to {high:.3}").into()
         }),
         ("deviation of a round", Unit::Part, |(ratios, _)| {
             let sum: f64 = ratios.iter().map(|ratio| ratio.deviation).sum();
-            Cell::number(sum / ratios.len() as f64)
+            (sum / ratios.len() as f64).into()
         }),
     ]
 }
 
 /// How many verdicts are so, which may be wrong.
 fn judged((ratios, _): &Known, wanted: fn(Verdict) -> bool, is_wrong: bool) -> Cell {
-    let number = ratios.iter().filter(|ratio| wanted(ratio.verdict)).count() as u64;
-    Cell::count(number).mark((is_wrong && number > 0).then_some(Mark::Bad))
+    let number = ratios.iter().filter(|ratio| wanted(ratio.verdict)).count();
+    Cell::from(number).mark((is_wrong && number > 0).then_some(Mark::Bad))
 }
 
 /// The document.
 pub fn document(record: &SelfCheck) -> Document {
     let checks = [("throughput", &record.throughput), ("p99", &record.p99)];
     let mut blocks = checks.map(|(name, check)| Block::Verdict(verdict(name, check))).to_vec();
-    blocks.push(Block::Facts(vec![
-        ("server".into(), record.server.clone()),
-        ("rounds".into(), format!("{} for each verdict", record.rounds)),
-    ]));
+    let rounds = format!("{} for each verdict", record.rounds);
+    blocks.push(facts([("server", record.server.clone()), ("rounds", rounds)]));
     for (name, check) in checks {
         let known: [Known; 2] = [(&check.same, false), (&check.different, true)];
         let table = Table::of("", ["equal servers", "slow and fast"]).with("", &columns(), &known);
@@ -61,8 +59,7 @@ pub fn document(record: &SelfCheck) -> Document {
             Block::Text(planted),
         ]);
     }
-    blocks.extend(context(&record.environment, &record.arguments, &record.warnings));
-    Document { title: "Can the comparison be relied on?".into(), blocks }
+    documents::document("Can the comparison be relied on?", record, blocks)
 }
 
 fn verdict(name: &str, check: &Check) -> String {

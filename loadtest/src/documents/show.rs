@@ -6,17 +6,16 @@ use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
 
 const LOAD: [Field<Bench>; 2] = [
-    ("requests/s", Unit::PerSecond, |r| Cell::number(r.result.requests_per_second)),
+    ("requests/s", Unit::PerSecond, |r| r.result.requests_per_second.into()),
     ("the post's", Unit::PerSecond, |r| {
-        let quoted = post::figure_for(&r.server).map(|quoted| quoted.requests_per_second);
-        Cell::maybe(quoted.map(|rate| rate as f64))
+        post::figure_for(&r.server).map(|quoted| quoted.requests_per_second).into()
     }),
 ];
 
 const WORKERS: [Field<Bench>; 6] = [
     ("workers", Unit::Count, |r| known(r, |workers| Some(workers.len() as f64))),
-    ("busiest / average", Unit::Times, |r| Cell::maybe(r.spread.map(|all| all.max_over_mean))),
-    ("idle workers", Unit::Count, |r| Cell::maybe(r.spread.map(|all| all.idle_workers as f64))),
+    ("busiest / average", Unit::Times, |r| r.spread.map(|all| all.max_over_mean).into()),
+    ("idle workers", Unit::Count, |r| r.spread.map(|all| all.idle_workers).into()),
     ("wake-ups for nothing", Unit::Count, |r| {
         let empty = |worker: &Worker| Some(worker.wakeups_without_connection? as f64);
         known(r, |workers| workers.iter().map(empty).sum())
@@ -27,12 +26,12 @@ const WORKERS: [Field<Bench>; 6] = [
             Some(seconds * 1e6 / r.result.requests as f64)
         })
     }),
-    ("errors", Unit::Text, |r| Cell::text(errors(&r.result.errors))),
+    ("errors", Unit::Text, |r| errors(&r.result.errors).into()),
 ];
 
 /// What only a server whose workers can be seen has.
 fn known(record: &Bench, figure: impl Fn(&[Worker]) -> Option<f64>) -> Cell {
-    Cell::maybe(figure(&record.workers).filter(|_| !record.workers.is_empty()))
+    figure(&record.workers).filter(|_| !record.workers.is_empty()).into()
 }
 
 /// The table, and below it what its figures are of.
@@ -44,7 +43,7 @@ pub fn document(records: &[Bench]) -> Document {
         .turned();
     if let Some(first) = records.first() {
         let part = |r: &Bench| r.result.requests_per_second / first.result.requests_per_second;
-        table.row("of the first", records.iter().map(|r| Cell::number(part(r)).of(Unit::Ratio)));
+        table.row("of the first", records.iter().map(|r| Cell::from(part(r)).of(Unit::Ratio)));
         let last = table.rows.len() - 1;
         table.rows[1..=last].rotate_right(1);
     }

@@ -56,8 +56,8 @@ pub fn who_listens<S>(all: &Samples<S>, of: fn(&S) -> &[Listener]) -> Table {
     let mut table = Table::new("Who listens, by sock_diag", &columns);
     for (name, samples) in &all.groups {
         for Listener { inode, uid, queued, backlog, .. } in samples.iter().flat_map(of) {
-            let [queued, most] = [*queued, *backlog].map(|count| Cell::count(count.into()));
-            let [inode, user] = [inode.to_string(), uid.to_string()].map(Cell::text);
+            let [queued, most] = [*queued, *backlog].map(Cell::from);
+            let [inode, user] = [inode.to_string(), uid.to_string()].map(Cell::from);
             table.row(name, [inode, user, queued, most]);
         }
     }

@@ -107,8 +107,8 @@ impl<S> Grid<'_, S> {
     /// Estimates.
     pub fn estimates(self, name: &str, unit: Unit, of: impl Fn(&str) -> Estimate) -> Self {
         self.cells(name, unit, |name, _| match of(name) {
-            Estimate { value, .. } if value.is_nan() => Cell::none(),
-            Estimate { value, interval } => Cell::sure(value, interval),
+            Estimate { value, .. } if value.is_nan() => Cell::default(),
+            Estimate { value, interval } => Cell::from(Estimate { value, interval }),
         })
     }
 
@@ -126,18 +126,18 @@ impl<S> Grid<'_, S> {
         figure: impl Fn(&S) -> R,
     ) -> Self {
         let samples = self.samples;
-        self.cells(name, unit, |name, _| Cell::maybe(median(&samples.each(name, &figure))))
+        self.cells(name, unit, |name, _| Cell::from(median(&samples.each(name, &figure))))
     }
 
     /// Means alone, with one digit of the fraction.
     pub fn means<R: Into<Option<f64>>>(self, name: &str, figure: impl Fn(&S) -> R) -> Self {
         let samples = self.samples;
-        self.cells(name, Unit::Mean, |name, _| Cell::maybe(mean(&samples.each(name, &figure))))
+        self.cells(name, Unit::Mean, |name, _| Cell::from(mean(&samples.each(name, &figure))))
     }
 
     /// Sums of counts.
     pub fn sums(self, name: &str, figure: impl Fn(&S) -> u64) -> Self {
-        self.cells(name, Unit::Count, |_, all| Cell::count(all.iter().map(&figure).sum()))
+        self.cells(name, Unit::Count, |_, all| Cell::from(all.iter().map(&figure).sum::<u64>()))
     }
 }
 
@@ -163,7 +163,7 @@ pub mod tests {
         let nobody = samples.median("nobody", |&value| value);
         assert!(nobody.value.is_nan() && nobody.interval.is_none());
         let table = samples.table("").estimates("", Unit::Mean, |_| nobody).table;
-        assert_eq!(table.rows[0].cells, [Cell::none()]);
+        assert_eq!(table.rows[0].cells, [Cell::default()]);
     }
 
     #[test]

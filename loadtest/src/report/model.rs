@@ -216,17 +216,17 @@ impl Table {
         Self { title: title.into(), rows: rows.collect(), ..Self::default() }
     }
 
-    /// The same with more columns, of a record for each row.
+    /// The same with more columns, of a record for each row, as far as there is one.
     pub fn with<'a, T: 'a>(
         mut self,
         group: &str,
         fields: &[Field<T>],
-        records: impl IntoIterator<Item = &'a T>,
+        records: impl IntoIterator<Item: Into<Option<&'a T>>>,
     ) -> Self {
-        let records: Vec<&T> = records.into_iter().collect();
+        let records: Vec<Option<&T>> = records.into_iter().map(Into::into).collect();
         for &(name, unit, cell) in fields {
             let column = Column { name: name.into(), unit, group: group.into(), heat: None };
-            self.column(column, records.iter().map(|record| cell(record)));
+            self.column(column, records.iter().map(|record| record.map(cell).into()));
         }
         self
     }
@@ -322,25 +322,6 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 impl Cell {
-    pub fn none() -> Self {
-        Self::default()
-    }
-    pub fn number(value: impl Into<f64>) -> Self {
-        value.into().into()
-    }
-    pub fn count(value: u64) -> Self {
-        value.into()
-    }
-    pub fn sure(value: f64, interval: Option<[f64; 2]>) -> Self {
-        Estimate { value, interval }.into()
-    }
-    pub fn maybe(value: Option<f64>) -> Self {
-        value.into()
-    }
-    pub fn text(text: impl Into<String>) -> Self {
-        text.into().into()
-    }
-
     /// The same in another unit than its column's.
     pub fn of(self, unit: Unit) -> Self {
         Self { unit: Some(unit), ..self }

@@ -7,8 +7,9 @@ use scraper::{ElementRef, Html, Selector};
 
 use super::*;
 use crate::report::format::{figure, number};
-use crate::report::model::{Axis, Mark, Picture, Series, Table, escaped};
+use crate::report::model::{Axis, Cell, Mark, Picture, Series, Table, escaped};
 use crate::report::wrap;
+use crate::statistics::estimate::Estimate;
 
 /// A name that would do harm if it were not escaped.
 const BAD: &str = "<script>alert(1)</script>\" onload='x' &amp; | *a*";
@@ -51,16 +52,17 @@ fn every_kind() -> Vec<(&'static str, Document)> {
 /// What no record above has: names that would do harm if they were not escaped, and odd figures.
 fn odd() -> Document {
     let mut table = Table::new("", &[("of shared", Unit::Ratio), ("p", Unit::Probability)]);
-    table.row(BAD, [Cell::number(f64::NAN), Cell::none()]);
-    table.row("own", [Cell::sure(0.9641, Some([0.943, 0.9824])), Cell::number(0.0004)]);
-    let marks = [Mark::Bad, Mark::Undecided].map(|mark| Cell::number(0.5).mark(mark));
+    table.row(BAD, [Cell::from(f64::NAN), Cell::default()]);
+    let own = Estimate { value: 0.9641, interval: Some([0.943, 0.9824]) };
+    table.row("own", [own.into(), 0.0004.into()]);
+    let marks = [Mark::Bad, Mark::Undecided].map(|mark| Cell::from(0.5).mark(mark));
     table.row("judged", marks);
     let mut words = Table::new("", &["claim", "source", "verdict"].map(|name| (name, Unit::Text)));
-    let link = |url| Cell::text("the post").link(Some(url));
-    let verdict = Cell::text("not reproduced").mark(Mark::Bad);
-    let long = Cell::text("Own sockets reach 0.648 of one. ".repeat(5));
+    let link = |url| Cell::from("the post").link(Some(url));
+    let verdict = Cell::from("not reproduced").mark(Mark::Bad);
+    let long = Cell::from("Own sockets reach 0.648 of one. ".repeat(5));
     words.row("post", [long, link("https://example.org/post"), verdict]);
-    words.row("post", [Cell::text(BAD), link("javascript:x"), Cell::none()]);
+    words.row("post", [Cell::from(BAD), link("javascript:x"), Cell::default()]);
     words.note = "`!` is not good".into();
     let axis = |unit| Axis { name: "an axis".into(), unit, logarithmic: true };
     let series = |place: i32| Series {

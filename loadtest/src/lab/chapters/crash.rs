@@ -84,7 +84,7 @@ fn findings(deaths: &Samples<Deaths>, apart: bool) -> Findings {
         .sums("closed early", sum(|outcomes| outcomes.closed_early))
         .sums("timed out", sum(|all| all.timed_out_answering + all.timed_out_connecting))
         .sums("refused", sum(|outcomes| outcomes.refused))
-        .cells("deaths", Unit::Count, |_, all| Cell::count(2 * all.len() as u64))
+        .cells("deaths", Unit::Count, |_, all| Cell::from(2 * all.len() as u64))
         .sums("requests", sum(Outcomes::total))
         .table;
     let counted = |of: fn(&TcpCounters) -> Option<u64>| {

@@ -77,11 +77,11 @@ fn findings(seen: &Samples<Seen>) -> Findings {
 
 fn table(all: &Samples<Seen>) -> Table {
     let yes_or_no = |is_so: fn(&Seen) -> bool| {
-        move |_: &str, seen: &[Seen]| Cell::text(if seen.iter().any(is_so) { "yes" } else { "no" })
+        move |_: &str, seen: &[Seen]| Cell::from(if seen.iter().any(is_so) { "yes" } else { "no" })
     };
     let accepted = |_: &str, seen: &[Seen]| {
         let counts = seen.iter().flat_map(|seen| &seen.accepted).map(u64::to_string);
-        Cell::text(counts.collect::<Vec<_>>().join(" "))
+        Cell::from(counts.collect::<Vec<_>>().join(" "))
     };
     all.table("What there is")
         // Where it is not ours to ask: who lets others in must have set it.

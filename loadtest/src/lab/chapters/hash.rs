@@ -152,7 +152,7 @@ fn by_workers(
     let Some((_, first)) = fields.first() else { return Table::new(title, &[]) };
     let mut grid = first.table(title);
     for (workers, all) in fields {
-        let cell = |name: &str, _: &[Slice]| Cell::maybe(median(&all.each(name, figure)));
+        let cell = |name: &str, _: &[Slice]| Cell::from(median(&all.each(name, figure)));
         grid = grid.cells(&plural(*workers, "worker"), unit, cell);
     }
     grid.table

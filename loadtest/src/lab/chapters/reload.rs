@@ -97,7 +97,7 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>) -> Findings {
     let other = |row: &Row| row.outcomes.lost() - row.outcomes.reset - row.outcomes.refused;
     let of_10_000 = |_: &str, rows: &[Row]| {
         let [lost, asked, _] = sums(rows);
-        Cell::number(lost as f64 * 10_000.0 / asked.max(1) as f64)
+        Cell::from(lost as f64 * 10_000.0 / asked.max(1) as f64)
     };
     let table = ways
         .table("Requests lost")

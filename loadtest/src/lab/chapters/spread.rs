@@ -151,15 +151,15 @@ fn findings(seen: &Samples<Round>) -> Findings {
 fn table(seen: &Samples<Round>, title: &str, way: usize) -> Table {
     let over_degrees = |all: &[Round]| chance(all, &[way]).map(|c| c.chi_square / c.degrees);
     let judged = |all: &[Round]| match chance(all, &[way]) {
-        None => Cell::none(),
-        Some(Evenness { as_uneven, .. }) if as_uneven < UNLIKELY => Cell::text("uneven"),
-        Some(Evenness { as_even, .. }) if as_even < UNLIKELY => Cell::text("evener"),
-        Some(_) => Cell::text("as chance"),
+        None => Cell::default(),
+        Some(Evenness { as_uneven, .. }) if as_uneven < UNLIKELY => Cell::from("uneven"),
+        Some(Evenness { as_even, .. }) if as_even < UNLIKELY => Cell::from("evener"),
+        Some(_) => Cell::from("as chance"),
     };
     seen.table(title)
         .medians("busiest / average", Unit::Ratio, of(way, TO_AVERAGE))
         .medians("busiest / fewest", Unit::Mean, of(way, TO_LEAST))
-        .cells("chi-square / df", Unit::Mean, |_, all| Cell::maybe(over_degrees(all)))
+        .cells("chi-square / df", Unit::Mean, |_, all| Cell::from(over_degrees(all)))
         .cells("spread", Unit::Text, |_, all| judged(all))
         .table
 }

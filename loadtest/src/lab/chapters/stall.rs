@@ -69,7 +69,7 @@ fn findings(seen: &Seen) -> Findings {
         .table("Accept queues while a worker was stopped")
         .means("waiting on its socket", queued(0))
         .means("on the others", queued(1))
-        .cells("clients", Unit::Count, |_, _| Cell::count(CLIENTS));
+        .cells("clients", Unit::Count, |_, _| Cell::from(CLIENTS));
     let tables = [stopped_table(seen), blocked_table(seen)];
     let page = include_str!("stall.md");
     Findings::of(page, &figures, &[], picture(seen), tables, [queues.table])
@@ -118,7 +118,7 @@ fn stopped_table(seen: &Seen) -> Table {
 
 fn blocked_table(seen: &Seen) -> Table {
     let longest = |_: &str, rounds: &[Served]| {
-        Cell::maybe(rounds.iter().map(|round| round.latency.max as f64).max_by(f64::total_cmp))
+        Cell::from(rounds.iter().map(|round| round.latency.max as f64).max_by(f64::total_cmp))
     };
     let mean = |name: &str| seen.blocked.mean(name, |round| round.per_second);
     seen.blocked

@@ -159,10 +159,10 @@ fn findings(tried: &Samples<Tried>) -> Findings {
     };
     let is_refused = |all: &[Tried]| all.iter().any(|tried| tried.refusal.is_some());
     let starts =
-        |_: &str, all: &[Tried]| Cell::text(if is_refused(all) { "refused" } else { "yes" });
+        |_: &str, all: &[Tried]| Cell::from(if is_refused(all) { "refused" } else { "yes" });
     let second = |_: &str, all: &[Tried]| match is_refused(all) {
-        true => Cell::none(),
-        false => Cell::count(all.iter().map(|tried| tried.got[1]).sum()),
+        true => Cell::default(),
+        false => Cell::from(all.iter().map(|tried| tried.got[1]).sum::<u64>()),
     };
     let table = tried
         .table("The second start")
