@@ -2,11 +2,6 @@
 //! them accept from the same queue.
 
 mod accept;
-mod blocking;
-mod crew;
-mod exclusive;
-mod least_conn;
-mod peers;
 
 use std::net::TcpListener;
 use std::process::ExitCode;

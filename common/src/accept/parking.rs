@@ -37,6 +37,7 @@ use tokio::time::sleep;
 
 use crate::accept::accept_error;
 use crate::accept::at_limit::make_room;
+use crate::accept::waiter::make_interruptible;
 use crate::http::deadlines::TICK;
 use crate::kernel::sockets::accept;
 use crate::lesson::counters::{ConnectionGuard, Worker};
@@ -106,6 +107,11 @@ impl Place {
         }
     }
 
+    /// Counts a wake-up for a connection that another worker has taken.
+    pub fn was_woken_in_vain(&self) {
+        self.worker.slot.add(|slot| &slot.wakeups_without_connection, 1);
+    }
+
     /// Waits for any of these for so long at most, and says which of them are there.
     ///
     /// # Errors
@@ -155,6 +161,7 @@ pub fn start(
     let events = duplicate(events)?;
     let place = Place { listener, events, worker };
     let park = enter(&place).context("cannot watch a listening socket")?;
+    make_interruptible()?;
     let (errors, receiver) = mpsc::channel(1);
     let parking = Parking { place, park, errors, is_in_trouble: false, has_rested: false };
     PARKING.set(Some(parking));
@@ -240,7 +247,6 @@ impl Parking {
 
     fn serve(&self, stream: std::net::TcpStream) {
         let open = ConnectionGuard::new(self.place.worker);
-        self.place.worker.slot.accepts();
         if let Ok(stream) = TcpStream::from_std(stream) {
             self.place.worker.serve(stream, open);
         }

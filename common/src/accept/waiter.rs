@@ -283,7 +283,7 @@ impl Post {
 
 /// Gives [`INTERRUPT`] a handler, without SA_RESTART, so that it ends a call with EINTR.
 #[allow(unsafe_code)]
-fn make_interruptible() -> Result<()> {
+pub fn make_interruptible() -> Result<()> {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, which may be done at any time.

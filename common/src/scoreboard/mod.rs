@@ -35,7 +35,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memmap2::{MmapOptions, MmapRaw};
 
 pub use owner::{ScoreboardOwner, Slots};
-pub use slot::{Counter, OwnSlot, Slot, State, monotonic_milliseconds};
+pub use slot::{Counter, OwnSlot, Slot, State};
 
 /// Slots in every scoreboard: twice the most workers a server may have, so that each of them can
 /// be replaced while its predecessor still drains.

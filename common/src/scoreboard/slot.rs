@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use crate::platform::clock::monotonic_milliseconds;
 
 /// A worker's state as the scoreboard shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +75,11 @@ pub struct Slot {
     pub steered: Counter,
     /// Connections that waited for a worker that died and were given to this one. Writer: the worker.
     pub migrated: Counter,
-    /// `--accept least-conn`: times the worker paused because another had fewer connections open.
+    /// `--accept least-conn`: connections the worker left to another that had fewer open.
     /// Writer: the worker.
     pub gated: Counter,
-    /// The same: when the worker last accepted a connection, milliseconds of CLOCK_MONOTONIC. Writer:
-    /// the worker.
-    pub last_accept: Counter,
+    /// The same: what the worker's event loop is at, as its policy writes it. Writer: the worker.
+    pub turn: Counter,
 }
 
 impl Slot {
@@ -130,7 +129,7 @@ impl Slot {
             &self.steered,
             &self.migrated,
             &self.gated,
-            &self.last_accept,
+            &self.turn,
         ] {
             counter.store(0);
         }
@@ -185,15 +184,4 @@ impl OwnSlot {
     pub fn beat(self) {
         self.0.heartbeat.store(monotonic_milliseconds());
     }
-
-    /// Notes that a connection was accepted just now.
-    pub fn accepts(self) {
-        self.0.last_accept.store(monotonic_milliseconds());
-    }
-}
-
-/// One clock for all processes, which nobody sets: CLOCK_MONOTONIC, in milliseconds.
-pub fn monotonic_milliseconds() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    now.as_millis() as u64
 }

@@ -20,12 +20,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
-use nix::time::{ClockId, clock_gettime};
 
+use crate::platform::clock::monotonic_nanoseconds;
 use crate::scoreboard::{CAPACITY, OwnSlot};
 
 /// As many lanes as there can be workers, those that drain included. They are numbered from 1.
@@ -256,12 +255,6 @@ impl Lane {
         slot.set(|slot| &slot.steered, since(&line.steered, self.steered_before));
         slot.set(|slot| &slot.migrated, since(&line.migrated, self.migrated_before));
     }
-}
-
-/// The clock of the program in the kernel.
-fn monotonic_nanoseconds() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    now.as_nanos() as u64
 }
 
 #[cfg(test)]

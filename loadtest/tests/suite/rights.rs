@@ -372,7 +372,7 @@ impl Manager {
 }
 
 fn monotonic_microseconds() -> u64 {
-    1000 * common::scoreboard::monotonic_milliseconds()
+    1000 * common::platform::clock::monotonic_milliseconds()
 }
 
 #[test]

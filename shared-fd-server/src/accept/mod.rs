@@ -1,5 +1,10 @@
 //! The ways to wait for connections on a socket that others wait for too.
 
+mod blocking;
+mod exclusive;
+mod least_conn;
+mod peers;
+
 use std::net::TcpListener;
 
 use anyhow::Result;
@@ -10,9 +15,9 @@ use common::parent::context::WorkerContext;
 use common::platform::affinity::Affinity;
 use common::platform::schedule::Schedule;
 
-use crate::blocking::Blocking;
-use crate::exclusive::Exclusive;
-use crate::least_conn::LeastConn;
+use blocking::Blocking;
+use exclusive::Exclusive;
+use least_conn::LeastConn;
 
 /// Who gets the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,9 +26,9 @@ pub enum Accept {
     Epoll,
     /// A thread per worker sits in accept(2): they take turns, whatever they have to do
     Blocking,
-    /// A thread per worker waits with EPOLLEXCLUSIVE: the first that is idle, always in one order
+    /// The event loop waits with EPOLLEXCLUSIVE: the first worker that is idle, always in one order
     Exclusive,
-    /// Exclusively too, but in the event loop, and only while no other worker has fewer connections
+    /// As exclusive, but a few wait for all, and who has fewer connections gets those that are kept
     LeastConn,
 }
 
@@ -36,8 +41,8 @@ impl Accept {
         let way = match self {
             Self::Epoll => Way::Tokio,
             Self::Blocking => Way::Thread(Box::new(Blocking::on(&listener)?)),
-            Self::Exclusive => Way::Thread(Box::new(Exclusive::on(&listener)?)),
-            Self::LeastConn => Way::Loop(LeastConn::from(context)),
+            Self::Exclusive => Way::Loop(Exclusive::enter()),
+            Self::LeastConn => Way::Loop(LeastConn::enter(context)),
         };
         Ok(Sockets { listeners: vec![listener], way, events: None })
     }
