@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::accept::parking::{Enter, Park, Place, Woken};
-use common::parent::start::WorkerContext;
+use common::parent::context::WorkerContext;
 
 use super::exclusive::Line;
 use super::peers::{Peer, Peers, QUICK, Turn};
