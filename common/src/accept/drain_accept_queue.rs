@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use crate::accept::accept_error;
+use crate::kernel::sockets::accept;
 use crate::lesson::counters::{ConnectionGuard, Worker};
 
 /// Connections that are accepted at a time, before those that are there have their turn.
@@ -20,13 +20,8 @@ const AT_ONCE: usize = 16;
 pub async fn drain_accept_queue(listener: TcpListener, worker: &'static Worker) {
     for accepted in 1.. {
         room(worker).await;
-        match listener.accept() {
-            Ok((stream, _peer)) => {
-                let watched = stream.set_nonblocking(true).map(|()| stream);
-                if let Ok(stream) = watched.and_then(TcpStream::from_std) {
-                    worker.serve(stream, ConnectionGuard::new(worker));
-                }
-            }
+        match accept(&listener) {
+            Ok(stream) => worker.serve(stream, ConnectionGuard::new(worker)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(error) => {
                 if accept_error::get_over(error).await.is_err() {

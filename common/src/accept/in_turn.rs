@@ -1,23 +1,31 @@
-//! Accepting from several sockets, as tokio does: a worker has more than one where it took over another's.
+//! Accepting from several sockets: a worker has more than one where it took over another's.
 
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
+
+use crate::kernel::sockets::accept;
 
 /// Takes a connection from the next queue that has one, after the one that was asked last. If the first
 /// were always asked first, nobody would come to the second while the first is never empty.
+///
+/// By accept4(2) itself, since tokio's listener gives streams that the event loop watches already, see
+/// [`Stream`](crate::http::stream::Stream).
 pub fn poll_accept(
-    listeners: &[TcpListener],
+    listeners: &[AsyncFd<TcpListener>],
     turn: &mut usize,
     context: &mut Context,
 ) -> Poll<io::Result<TcpStream>> {
     for asked in 0..listeners.len() {
         let index = (*turn + asked) % listeners.len();
-        let listener = &listeners[index];
-        if let Poll::Ready(accepted) = listener.poll_accept(context) {
-            *turn = index + 1;
-            return Poll::Ready(accepted.map(|(stream, _peer)| stream));
+        while let Poll::Ready(ready) = listeners[index].poll_read_ready(context) {
+            // An error only if there was none: then the event loop is to tell of the next.
+            if let Ok(accepted) = ready?.try_io(|listener| accept(listener.get_ref())) {
+                *turn = index + 1;
+                return Poll::Ready(accepted);
+            }
         }
     }
     Poll::Pending
@@ -28,17 +36,20 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::handover::orders::watch;
+    use crate::lesson::socket::{Sharing, listen};
 
     #[test]
     fn two_sockets_are_asked_in_turns() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let bind = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-            let listeners = [bind().await, bind().await];
+            let any_port = ([127, 0, 0, 1], 0).into();
+            let bind = |_| listen(any_port, 8, Sharing::OneSocket).unwrap();
+            let listeners = watch([0; 2].map(bind).into()).unwrap();
             let mut clients = Vec::new();
             for listener in listeners.iter().chain(&listeners) {
-                let address = listener.local_addr().unwrap();
-                clients.push(std::net::TcpStream::connect(address).unwrap());
+                let address = listener.get_ref().local_addr().unwrap();
+                clients.push(TcpStream::connect(address).unwrap());
             }
             let mut turn = 0;
             let mut accepted = Vec::new();

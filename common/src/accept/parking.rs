@@ -23,7 +23,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener as StdTcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::slice;
@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -69,7 +68,7 @@ pub type Enter = Box<dyn FnOnce(&Place) -> io::Result<Box<dyn Park>>>;
 /// What ended a wait.
 pub enum Woken {
     /// A connection.
-    Connection(std::net::TcpStream),
+    Connection(TcpStream),
     /// The event loop has something to do, or its time is up.
     Loop,
     /// Nothing of this: wait on.
@@ -79,7 +78,7 @@ pub enum Woken {
 /// What to wait for.
 pub struct Place {
     /// Connections.
-    pub listener: StdTcpListener,
+    pub listener: TcpListener,
     /// The event loop's own events: its epoll instance is readable.
     pub events: OwnedFd,
     /// Whose they are.
@@ -100,7 +99,7 @@ impl Place {
     ///
     /// # Errors
     /// accept(2)'s, but for that there is none.
-    pub fn accept(&self) -> io::Result<Option<std::net::TcpStream>> {
+    pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         match accept(&self.listener) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             accepted => accepted.map(Some),
@@ -152,7 +151,7 @@ pub fn rest() {
 /// # Errors
 /// When that cannot be.
 pub fn start(
-    listener: StdTcpListener,
+    listener: TcpListener,
     events: Option<i32>,
     worker: &'static Worker,
     enter: Enter,
@@ -185,7 +184,7 @@ pub async fn serve(errors: &mut mpsc::Receiver<io::Error>) -> io::Error {
 }
 
 /// The event loop waits as tokio does again. What it had been waiting for.
-pub fn end() -> Option<StdTcpListener> {
+pub fn end() -> Option<TcpListener> {
     PARKING.take().map(|parking| parking.place.listener)
 }
 
@@ -245,11 +244,8 @@ impl Parking {
         }
     }
 
-    fn serve(&self, stream: std::net::TcpStream) {
-        let open = ConnectionGuard::new(self.place.worker);
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            self.place.worker.serve(stream, open);
-        }
+    fn serve(&self, stream: TcpStream) {
+        self.place.worker.serve(stream, ConnectionGuard::new(self.place.worker));
     }
 
     fn report(&mut self, error: io::Error) {

@@ -23,7 +23,7 @@
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::thread::JoinHandleExt;
 use std::slice;
 use std::thread::{self, JoinHandle};
@@ -32,7 +32,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -60,7 +59,7 @@ pub trait Policy: Send {
     ///
     /// # Errors
     /// What accept(2) or the waiting failed with; EINTR when it was interrupted.
-    fn next(&mut self, post: &Post) -> io::Result<Option<std::net::TcpStream>>;
+    fn next(&mut self, post: &Post) -> io::Result<Option<TcpStream>>;
 }
 
 /// A worker's listening sockets, and how it waits for them.
@@ -135,7 +134,7 @@ pub enum Waiter {
     Loop(mpsc::Receiver<io::Error>),
 }
 
-type Accepted = (std::net::TcpStream, ConnectionGuard);
+type Accepted = (TcpStream, ConnectionGuard);
 
 /// The event loop's side of a thread that waits.
 pub struct Waiting {
@@ -161,9 +160,7 @@ impl Waiting {
     }
 
     fn serve(&self, (stream, open): Accepted) {
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            self.worker.serve(stream, open);
-        }
+        self.worker.serve(stream, open);
     }
 
     /// Has the thread end, and serves what it hands over until then.
@@ -254,7 +251,7 @@ impl Post {
     fn turn(
         &self,
         room: impl Future<Output = ()>,
-        next: impl FnOnce() -> io::Result<Option<std::net::TcpStream>>,
+        next: impl FnOnce() -> io::Result<Option<TcpStream>>,
     ) -> io::Result<()> {
         let room = async {
             room.await;
@@ -276,7 +273,7 @@ impl Post {
     }
 
     /// [`accept`] from the socket.
-    pub fn accept(&self) -> io::Result<std::net::TcpStream> {
+    pub fn accept(&self) -> io::Result<TcpStream> {
         accept(&self.listener)
     }
 }

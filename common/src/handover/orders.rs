@@ -1,13 +1,12 @@
 //! What a worker is told by its parent, as the worker's event loop sees it.
 
 use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpListener;
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::time::sleep;
 
 use crate::handover;
@@ -23,7 +22,7 @@ pub enum Order {
     /// Close the last listening socket: another worker, which was given it, serves it now.
     Release,
     /// Accept from these sockets too.
-    Adopt(Vec<StdTcpListener>),
+    Adopt(Vec<TcpListener>),
 }
 
 impl Order {
@@ -31,7 +30,11 @@ impl Order {
     ///
     /// # Errors
     /// When the parent is gone.
-    pub fn carry_out(self, listeners: &mut Vec<TcpListener>, parent: &Channel) -> Result<()> {
+    pub fn carry_out(
+        self,
+        listeners: &mut Vec<AsyncFd<TcpListener>>,
+        parent: &Channel,
+    ) -> Result<()> {
         match self {
             Self::Drain => {} // the worker's own
             Self::Give(how_many, line) => how_many.give(line, listeners),
@@ -57,8 +60,11 @@ impl Order {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn watch(listeners: Vec<StdTcpListener>) -> Result<Vec<TcpListener>> {
-    let watched = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>();
+#[allow(unsafe_code)]
+pub fn watch(listeners: Vec<TcpListener>) -> Result<Vec<AsyncFd<TcpListener>>> {
+    // SAFETY: a TcpListener owns its descriptor, which stays open, and the same file, for as long as it lives.
+    let watch = |it| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
+    let watched = listeners.into_iter().map(|it| Ok(watch(it)?)).collect::<io::Result<_>>();
     watched.context("cannot watch a listening socket")
 }
 
@@ -74,7 +80,7 @@ pub enum HowMany {
 
 impl HowMany {
     /// Sends them over this line.
-    pub fn give(self, line: OwnedFd, listeners: &[TcpListener]) {
+    pub fn give(self, line: OwnedFd, listeners: &[AsyncFd<TcpListener>]) {
         let given = match self {
             Self::All => listeners,
             Self::One => &listeners[listeners.len().saturating_sub(1)..],

@@ -5,4 +5,5 @@ pub mod body;
 pub mod deadlines;
 pub mod guard;
 pub mod phase;
+pub mod stream;
 pub mod timed;

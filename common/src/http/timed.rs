@@ -1,18 +1,18 @@
 //! A connection's stream that notes what its connection waits for.
 
 use std::io;
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::http::deadlines::Deadlines;
 use crate::http::guard::Lengths;
 use crate::http::phase::{ConnectionPhase, Progress};
-use crate::kernel::sockets::is_readable;
+use crate::http::stream::Stream;
 
 impl Deadlines {
     /// Serves a connection in a task that is ended when it overstays.
@@ -22,7 +22,7 @@ impl Deadlines {
     {
         let (key, progress) = self.enter();
         let task = tokio::spawn(serve(Timed {
-            stream,
+            stream: Stream::new(stream),
             progress,
             key,
             clock: self,
@@ -39,7 +39,7 @@ impl Deadlines {
 
 /// A connection's stream, which notes what its connection waits for.
 pub struct Timed {
-    stream: TcpStream,
+    stream: Stream,
     progress: Arc<Progress>,
     key: usize,
     clock: &'static Deadlines,
@@ -72,7 +72,7 @@ impl Timed {
         }
         if self.progress.is_in_the_way.load(Relaxed) {
             let is_idle = self.progress.get().0 == ConnectionPhase::Idle;
-            if is_idle && !is_readable(&self.stream) {
+            if is_idle && !self.stream.is_readable() {
                 tracing::debug!("an idle connection makes room for another");
                 return Poll::Ready(Ok(())); // to hyper, as if the client had closed it
             }

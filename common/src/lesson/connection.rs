@@ -1,13 +1,13 @@
 //! One connection's life: hyper reads requests and writes answers until either side has enough.
 
 use std::future::poll_fn;
+use std::net::TcpStream;
 use std::pin::Pin;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::http::answer::answer;
 use crate::http::phase::ConnectionPhase;

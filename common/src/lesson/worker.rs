@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context, Result};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -80,7 +81,7 @@ impl Worker {
 
     /// The accept loop: take a connection off an accept queue, count it, serve it in a task of its
     /// own. Comes back only with an error that would come again at once.
-    async fn accept_connections(&'static self, listeners: &[TcpListener]) -> io::Error {
+    async fn accept_connections(&'static self, listeners: &[AsyncFd<TcpListener>]) -> io::Error {
         let mut turn = 0;
         loop {
             self.room(listeners).await;
@@ -99,10 +100,10 @@ impl Worker {
     ///
     /// Whoever waits in the accept queue believes to be connected. To close the socket on them
     /// would be to reset them.
-    async fn drain(&'static self, listeners: Vec<TcpListener>, waiter: Option<Waiter>) {
+    async fn drain(&'static self, listeners: Vec<AsyncFd<TcpListener>>, waiter: Option<Waiter>) {
         self.slot.set_state(State::Draining);
         self.deadlines.drain();
-        let own = listeners.into_iter().flat_map(TcpListener::into_std);
+        let own = listeners.into_iter().map(AsyncFd::into_inner);
         for listener in own.chain(waiter::drain(waiter).await) {
             drain_accept_queue(listener, self).await;
         }
@@ -134,7 +135,7 @@ impl Worker {
 /// from it: they show as voluntary context switches. Those that come back and find the queue empty
 /// are counted here. A socket of one's own has no herd.
 async fn accept(
-    listeners: &[TcpListener],
+    listeners: &[AsyncFd<TcpListener>],
     turn: &mut usize,
     slot: OwnSlot,
 ) -> io::Result<TcpStream> {

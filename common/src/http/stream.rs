@@ -1,0 +1,219 @@
+//! A connection's stream that the event loop watches only once it has to wait.
+//!
+//! tokio has its epoll instance watch a stream from accept to close, which is two calls of epoll_ctl(2),
+//! and reads only after epoll_wait(2) has told of bytes. But mostly the request is there when the
+//! connection's task first runs, and the answer fits into the send buffer. Where the connection ends with
+//! that answer, nobody ever waits, and so three of its eight system calls are for nothing.
+//!
+//! ```text
+//!   accept4 -> recvfrom -> sendto -> close                          the request is there
+//!              recvfrom -> epoll_ctl -> epoll_wait -> recvfrom ...   it is not, or another is to follow
+//! ```
+//!
+//! One read is tried like this, the first. Any other is tokio's, or a client that never stops sending would
+//! keep the loop from looking after others: tokio's streams have a budget.
+
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+use std::net::{Shutdown, TcpStream as StdTcpStream};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::kernel::sockets::is_readable;
+
+/// A connection's stream.
+pub enum Stream {
+    /// The event loop watches it, for reading and writing.
+    Watched(TcpStream),
+    /// It does not. Whether something was read already.
+    Unwatched(StdTcpStream, bool),
+    /// It cannot.
+    Failed,
+}
+
+impl Stream {
+    /// The stream of a connection that was accepted just now, as a non-blocking socket.
+    pub fn new(accepted: StdTcpStream) -> Self {
+        Self::Unwatched(accepted, false)
+    }
+
+    /// Whether something has come of which the event loop may not know yet.
+    pub fn is_readable(&self) -> bool {
+        matches!(self, Self::Watched(stream) if is_readable(stream))
+    }
+
+    /// Has the event loop watch it from now on. What came before is told of too.
+    fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        if let Self::Unwatched(..) = self
+            && let Self::Unwatched(stream, _) = mem::replace(self, Self::Failed)
+        {
+            *self = Self::Watched(TcpStream::from_std(stream)?);
+        }
+        match self {
+            Self::Watched(stream) => Ok(Pin::new(stream)),
+            _ => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// What came of a call, if it did not find that it would have to wait.
+fn at_once<T>(result: io::Result<T>) -> Option<io::Result<T>> {
+    match result {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            None
+        }
+        result => Some(result),
+    }
+}
+
+/// Reads into a buffer that holds nothing yet. To fill it with zeros first, as safe code must, would be to
+/// write 8 KiB for each connection.
+#[allow(unsafe_code)]
+fn receive(stream: &StdTcpStream, buffer: &mut ReadBuf) -> io::Result<()> {
+    // SAFETY: nothing is written but by recv(2), and that writes bytes.
+    let count = SockRef::from(stream).recv(unsafe { buffer.unfilled_mut() })?;
+    // SAFETY: so many bytes it has written.
+    unsafe { buffer.assume_init(count) };
+    buffer.advance(count);
+    Ok(())
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
+        if let Self::Watched(stream) = &mut *self {
+            return Pin::new(stream).poll_read(context, buffer);
+        }
+        if let Self::Unwatched(stream, is_read @ false) = &mut *self
+            && let Some(read) = at_once(receive(stream, buffer))
+        {
+            *is_read = true;
+            return Poll::Ready(read);
+        }
+        self.watched()?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Watched(stream) = &mut *self {
+            return Pin::new(stream).poll_write(context, bytes);
+        }
+        if let Self::Unwatched(stream, _) = &mut *self
+            && let Some(written) = at_once(stream.write(bytes))
+        {
+            return Poll::Ready(written);
+        }
+        self.watched()?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // nothing is kept back here, nor by tokio
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        if let Self::Unwatched(stream, _) = &*self {
+            return Poll::Ready(stream.shutdown(Shutdown::Write));
+        }
+        self.watched()?.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Runs this with a connection's two ends.
+    fn with_pair<F: Future<Output = ()>>(test: impl FnOnce(Stream, StdTcpStream) -> F) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test(Stream::new(accepted), client));
+    }
+
+    async fn read(stream: &mut Stream) -> Vec<u8> {
+        let mut space = [0; 16];
+        let mut buffer = ReadBuf::new(&mut space);
+        poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut buffer)).await.unwrap();
+        buffer.filled().to_vec()
+    }
+
+    async fn write(stream: &mut Stream, bytes: &[u8]) -> usize {
+        poll_fn(|context| Pin::new(&mut *stream).poll_write(context, bytes)).await.unwrap()
+    }
+
+    #[test]
+    fn who_need_not_wait_is_not_watched() {
+        with_pair(|mut stream, mut client| async move {
+            client.write_all(b"request").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read(&mut stream).await, b"request");
+            assert_eq!(write(&mut stream, b"answer").await, 6);
+            poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await.unwrap();
+            assert!(matches!(stream, Stream::Unwatched(..)));
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "answer");
+            assert_eq!(read(&mut stream).await, b"", "the client's end, seen by the event loop");
+            assert!(matches!(stream, Stream::Watched(..)));
+        });
+    }
+
+    #[test]
+    fn a_request_that_comes_late_or_in_two_parts_is_read() {
+        with_pair(|mut stream, mut client| async move {
+            let client = thread::spawn(move || {
+                thread::sleep(std::time::Duration::from_millis(20));
+                client.write_all(b"late").unwrap();
+                client
+            });
+            assert_eq!(read(&mut stream).await, b"late");
+            client.join().unwrap().write_all(b"more").unwrap();
+            assert_eq!(read(&mut stream).await, b"more");
+        });
+        with_pair(|mut stream, mut client| async move {
+            client.write_all(b"more than fits at once").unwrap();
+            assert_eq!(read(&mut stream).await, b"more than fits a");
+            assert_eq!(read(&mut stream).await, b"t once");
+        });
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_written_as_the_client_reads() {
+        const SIZE: usize = 16 << 20;
+        with_pair(|mut stream, mut client| async move {
+            let client = thread::spawn(move || {
+                thread::sleep(std::time::Duration::from_millis(20));
+                let mut answer = Vec::new();
+                client.read_to_end(&mut answer).unwrap();
+                answer.len()
+            });
+            let answer = vec![0; SIZE];
+            let mut written = 0;
+            while written < SIZE {
+                written += write(&mut stream, &answer[written..]).await;
+            }
+            assert!(matches!(stream, Stream::Watched(..)));
+            drop(stream);
+            assert_eq!(client.join().unwrap(), SIZE);
+        });
+    }
+}
