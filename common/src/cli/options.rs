@@ -93,6 +93,16 @@ pub struct Options {
           value_parser = humantime::parse_duration)]
     pub write_timeout: Duration,
 
+    /// A connection that is older (within 10 %) ends with its next answer, which says so; 0s = never
+    #[arg(long, value_name = "DURATION", env = "SERVER_MAX_CONNECTION_AGE", default_value = "0s",
+          value_parser = humantime::parse_duration)]
+    pub max_connection_age: Duration,
+
+    /// End connections with their next answer where a worker has more of them than the average, by more
+    /// than one: at most a fifth of its connections in a second, whose clients then connect anew
+    #[arg(long, env = "SERVER_REBALANCE", value_parser = BoolishValueParser::new())]
+    pub rebalance: bool,
+
     /// How long workers may take to answer what they have, when they are told to end
     #[arg(long, value_name = "DURATION", env = "SERVER_DRAIN_TIMEOUT", default_value = "10s",
           value_parser = humantime::parse_duration)]
@@ -194,6 +204,8 @@ impl Options {
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            max_connection_age: Duration::ZERO,
+            rebalance: false,
             drain_timeout: Duration::from_secs(10),
             hang_timeout: Duration::from_secs(30),
             schedule: None,

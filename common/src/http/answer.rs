@@ -44,9 +44,10 @@ where
     if must_close {
         notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
     }
-    // A draining worker ends a connection with an answer: then the client knows that the next
-    // request belongs elsewhere. Closing it while the next one is under way would lose that.
-    if must_close || notes.is_draining() {
+    // A draining worker ends a connection with an answer, and so does one that has too many of them: then
+    // the client knows that the next request belongs elsewhere. Closing it while the next one is under way
+    // would lose that.
+    if must_close || notes.is_to_leave() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     count();

@@ -20,9 +20,13 @@ use tokio::task::AbortHandle;
 
 use crate::cli::options::Options;
 use crate::http::phase::{ConnectionPhase, PHASES, Progress};
+use crate::http::rebalance::{Ages, Rebalance};
+use crate::platform::clock::monotonic_nanoseconds;
+use crate::scoreboard::{OwnSlot, Slots};
 
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(250);
+const TICKS_PER_SECOND: u32 = 1_000 / TICK.as_millis() as u32;
 
 /// How long a draining worker leaves an idle connection open. Closed at once, it would race the
 /// client's next request, which then is lost; a client that has been silent for this long is not
@@ -46,6 +50,8 @@ pub struct Deadlines {
     /// The tick at which nobody was found who could be closed to make room; before the next it is in vain
     /// to look again.
     looked_in_vain: AtomicU32,
+    ages: Option<Ages>,
+    rebalance: Option<Rebalance>,
     /// Locked for moments, by one thread: it is there because a task may be sent between threads
     /// for all that tokio knows.
     connections: Mutex<Slab<Watched>>,
@@ -60,8 +66,8 @@ struct Watched {
 }
 
 impl Deadlines {
-    /// A clock for connections with these limits.
-    pub fn new(options: &Options) -> Self {
+    /// A clock for connections with these limits, of the worker that counts in `own`.
+    pub fn new(options: &Options, own: OwnSlot, slots: Slots) -> Self {
         let mut limits = [u32::MAX; PHASES.len()];
         limits[ConnectionPhase::Head as usize] = ticks(options.header_timeout);
         limits[ConnectionPhase::Silent as usize] = ticks(options.header_timeout);
@@ -74,15 +80,19 @@ impl Deadlines {
             now: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             looked_in_vain: AtomicU32::new(u32::MAX),
+            ages: Ages::around(options.max_connection_age, monotonic_nanoseconds()),
+            rebalance: options.rebalance.then(|| Rebalance::new(own, slots)),
             connections: Mutex::new(Slab::new()),
         }
     }
 
-    /// Ends the connections that overstay. To be called once per [`TICK`].
+    /// Ends the connections that overstay, and asks those to leave that another worker is to have. To be called
+    /// once per [`TICK`].
     pub fn tick(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         let draining = self.is_draining();
-        for (_, Watched { progress, task, .. }) in self.connections().iter() {
+        let connections = self.connections();
+        for (_, Watched { progress, task, .. }) in connections.iter() {
             let (phase, since) = progress.get();
             let limit = match phase {
                 ConnectionPhase::Idle | ConnectionPhase::Silent if draining => {
@@ -96,6 +106,14 @@ impl Deadlines {
                 tracing::debug!(?phase, "a connection overstayed");
                 task.abort();
             }
+            if progress.is_too_old(now) {
+                progress.is_asked_to_leave.store(true, Relaxed);
+            }
+        }
+        if let Some(rebalance) = &self.rebalance
+            && now.is_multiple_of(TICKS_PER_SECOND)
+        {
+            rebalance.ask(now, connections.iter().map(|(_, watched)| &*watched.progress));
         }
     }
 
@@ -144,7 +162,8 @@ impl Deadlines {
 
     /// Puts a connection that begins now on the list, and gives its place there.
     pub(super) fn enter(&self) -> (usize, Arc<Progress>) {
-        let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now()));
+        let age = self.ages.as_ref().map_or(u32::MAX, |ages| ticks(ages.draw()));
+        let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now(), age));
         let watched = Watched { progress: progress.clone(), task: None, waker: None };
         (self.connections().insert(watched), progress)
     }

@@ -5,5 +5,6 @@ pub mod body;
 pub mod deadlines;
 pub mod guard;
 pub mod phase;
+pub mod rebalance;
 pub mod stream;
 pub mod timed;

@@ -47,16 +47,24 @@ pub(super) struct Progress {
     pub(super) has_length: AtomicBool,
     /// Whether it is to be closed, if it is idle still, to make room for another.
     pub(super) is_in_the_way: AtomicBool,
+    /// Whether its next answer is to be its last, see [`rebalance`](crate::http::rebalance).
+    pub(super) is_asked_to_leave: AtomicBool,
+    /// The tick at which it began, and after how many it is too old.
+    born: u32,
+    age: u32,
 }
 
 impl Progress {
-    pub(super) fn new(phase: ConnectionPhase, now: u32) -> Self {
+    pub(super) fn new(phase: ConnectionPhase, now: u32, age: u32) -> Self {
         let no = AtomicBool::new;
         let progress = Self {
             phase: AtomicU64::new(0),
             in_head: no(false),
             has_length: no(false),
             is_in_the_way: no(false),
+            is_asked_to_leave: no(false),
+            born: now,
+            age,
         };
         progress.set(phase, now);
         progress
@@ -64,6 +72,10 @@ impl Progress {
 
     pub(super) fn set(&self, phase: ConnectionPhase, now: u32) {
         self.phase.store(u64::from(phase as u32) << 32 | u64::from(now), Relaxed);
+    }
+
+    pub(super) fn is_too_old(&self, now: u32) -> bool {
+        now.wrapping_sub(self.born) >= self.age
     }
 
     pub(super) fn get(&self) -> (ConnectionPhase, u32) {
@@ -78,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_step_and_its_tick_come_back_as_they_were_noted() {
-        let progress = Progress::new(ConnectionPhase::Head, 0);
+        let progress = Progress::new(ConnectionPhase::Head, 0, 0);
         for phase in PHASES {
             progress.set(phase, u32::MAX);
             assert_eq!(progress.get(), (phase, u32::MAX));

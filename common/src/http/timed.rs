@@ -112,9 +112,9 @@ impl Notes {
         self.progress.has_length.load(Relaxed)
     }
 
-    /// Whether the worker drains.
-    pub fn is_draining(&self) -> bool {
-        self.clock.is_draining()
+    /// Whether the next answer is the connection's last: the worker drains, or another is to have it.
+    pub fn is_to_leave(&self) -> bool {
+        self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed)
     }
 
     /// The present phase.

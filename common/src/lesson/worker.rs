@@ -41,7 +41,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
         app: App::new(options),
         slot: context.slot,
         lane: context.lane,
-        deadlines: Deadlines::new(options),
+        deadlines: Deadlines::new(options, context.slot, context.slots),
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));

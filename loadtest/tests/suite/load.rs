@@ -14,32 +14,60 @@ use crate::support::wait_for;
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
+    /// Microseconds that a client waits after each answer.
+    pause: Arc<AtomicU64>,
     clients: Vec<thread::JoinHandle<Vec<String>>>,
 }
 
 impl Load {
     pub const CLIENTS: usize = 8;
 
+    /// Each client has one connection at a time.
     pub fn on(address: SocketAddr, keep_alive: bool) -> Self {
+        Self::over(address, Self::CLIENTS, keep_alive)
+    }
+
+    /// Over so many connections, which each client uses in turn.
+    pub fn over(address: SocketAddr, connections: usize, keep_alive: bool) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let pause = Arc::new(AtomicU64::new(0));
         let client = |_| {
-            let (stop, answered) = (stop.clone(), answered.clone());
+            let (stop, answered, pause) = (stop.clone(), answered.clone(), pause.clone());
             thread::spawn(move || {
-                let (mut lost, mut connection) = (Vec::new(), None);
-                while !stop.load(Relaxed) {
-                    match request(address, &mut connection, keep_alive) {
+                let mut lost = Vec::new();
+                let mut kept: Vec<Option<TcpStream>> = Vec::new();
+                kept.resize_with(connections / Self::CLIENTS, || None);
+                for turn in (0..kept.len()).cycle() {
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                    match request(address, &mut kept[turn], keep_alive) {
                         Ok(()) => _ = answered.fetch_add(1, Relaxed),
                         Err(error) => {
-                            connection = None;
+                            kept[turn] = None;
                             lost.push(error.to_string());
                         }
+                    }
+                    match pause.load(Relaxed) {
+                        0 => {}
+                        pause => thread::sleep(Duration::from_micros(pause)),
                     }
                 }
                 lost
             })
         };
         let clients = (0..Self::CLIENTS).map(client).collect();
-        Self { stop, answered, clients }
+        Self { stop, answered, pause, clients }
+    }
+
+    /// From now on about so many requests a second, all clients together.
+    pub fn slow_down_to(&self, per_second: u64) {
+        self.pause.store(Self::CLIENTS as u64 * 1_000_000 / per_second, Relaxed);
+    }
+
+    /// From now on without a pause again.
+    pub fn speed_up(&self) {
+        self.pause.store(0, Relaxed);
     }
 
     /// Waits for so many more answers, as long as any come.

@@ -20,6 +20,7 @@ mod load;
 mod matrix;
 mod probe;
 mod readme;
+mod rebalance;
 mod report;
 mod rights;
 mod soak;

@@ -55,7 +55,7 @@ fn the_table_of_options_is_the_servers_own_help() {
     let (before, rest) = text.split_once(start).expect("the table has its marks");
     let (table, after) = rest.split_once(end).expect("the table has its marks");
     let wanted = options_table();
-    assert_eq!(wanted.lines().count(), 2 + 21, "{wanted}");
+    assert_eq!(wanted.lines().count(), 2 + 23, "{wanted}");
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(root().join("README.md"), format!("{before}{start}{wanted}{end}{after}"))
             .unwrap();

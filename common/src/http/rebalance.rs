@@ -1,0 +1,249 @@
+//! Kept connections find new workers: `--max-connection-age` and `--rebalance`.
+//!
+//! A policy chooses once, when a connection is new. After a reload 64 kept connections lay 47, 8, 5 and 4 on
+//! four workers, and a worker that is added gets none of them, as long as no client connects anew. So
+//! clients are asked to: the next answer says `Connection: close`, as one of a worker that drains does, and
+//! the client's next request comes on a new connection, for which the policy chooses again. The client sees
+//! a normal answer, and nothing is lost.
+//!
+//! - **Age.** A connection that is older than `--max-connection-age` is asked, whatever the load is. Each
+//!   has an age of its own, within 10 % of that: connections that were opened together, after a reload
+//!   say, do not come again together.
+//! - **Rebalance.** Once a second a worker compares what it holds with its share, which is the average of all
+//!   workers that serve. If it holds over one connection more, it asks so many of them, but at most a fifth
+//!   of what it holds. Where nobody is below the average nobody is above it, so nobody is asked in vain.
+//!
+//! Asked are those that have sent or got something last: they will ask again soonest, and are most of the
+//! load. One that stayed silent for the next second is no longer asked then; others may have gone.
+//!
+//! When it goes wrong: connections are counted, and not their work. And a policy that is blind to load, as the
+//! hash is, gives the connection to anybody: then the workers come no nearer to the average than chance
+//! allows, and some connections are asked every second for ever.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::http::phase::Progress;
+use crate::scoreboard::{CAPACITY, OwnSlot, Slot, Slots, State};
+
+/// A connection's age is drawn within this part of `--max-connection-age`.
+const WITHIN: f64 = 0.1;
+
+/// Of what a worker holds one in so many is asked in a second, at most.
+const ONE_IN: u64 = 5;
+
+/// A worker that has shown no life for so many milliseconds more than this one has no part in the sharing.
+const SILENT: u64 = 2_000;
+
+/// How old connections may become.
+pub(super) struct Ages {
+    around: Duration,
+    random: AtomicU64,
+}
+
+impl Ages {
+    /// Ages around this one; none if that is 0.
+    pub(super) fn around(around: Duration, seed: u64) -> Option<Self> {
+        (around > Duration::ZERO).then_some(Self { around, random: AtomicU64::new(seed) })
+    }
+
+    /// The age of one connection.
+    pub(super) fn draw(&self) -> Duration {
+        // SplitMix64: whatever the seed is, what comes is even.
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut bits = self.random.fetch_add(STEP, Relaxed).wrapping_add(STEP);
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let from_0_to_1 = (bits >> 11) as f64 / (1_u64 << 53) as f64;
+        let factor = 1.0 - WITHIN + 2.0 * WITHIN * from_0_to_1;
+        let seconds = self.around.as_secs_f64() * factor;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Compares what a worker holds with what the others hold.
+pub(super) struct Rebalance {
+    own: OwnSlot,
+    slots: Slots,
+    /// What may be asked and was not, less than one connection, in parts of [`ONE_IN`].
+    rest: AtomicU64,
+}
+
+impl Rebalance {
+    /// By the worker with this slot.
+    pub(super) fn new(own: OwnSlot, slots: Slots) -> Self {
+        Self { own, slots, rest: AtomicU64::new(0) }
+    }
+
+    /// Asks as many of these connections, which this worker holds, as must go now. To be called once a second.
+    pub(super) fn ask<'a>(&self, now: u32, connections: impl Iterator<Item = &'a Progress>) {
+        let own = self.own.connections_open.load(Relaxed);
+        let above = above_share(own, self.others().map(|it| it.connections_open.load(Relaxed)));
+        let (count, rest) = how_many(own, above, self.rest.load(Relaxed));
+        self.rest.store(rest, Relaxed);
+        choose(now, connections, count);
+    }
+
+    /// The others that serve.
+    fn others(&self) -> impl Iterator<Item = &'static Slot> {
+        let own = self.own;
+        let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
+        (0..CAPACITY).map(|index| self.slots.at(index)).filter(move |slot| {
+            slot.is_of_one_server_with(&own)
+                && !std::ptr::eq(*slot, &raw const *own)
+                && slot.state() == State::Serving
+                && heartbeat(&own).saturating_sub(heartbeat(slot)) <= SILENT
+        })
+    }
+}
+
+/// How many connections a worker holds above its share, if that is more than one; 0 otherwise.
+fn above_share(own: u64, others: impl Iterator<Item = u64>) -> u64 {
+    let (workers, all) = others.fold((1, own), |(workers, all), it| (workers + 1, all + it));
+    // Times the number of workers, or the share would not be a whole number.
+    let above = (own * workers).saturating_sub(all);
+    if above > workers { above / workers } else { 0 }
+}
+
+/// How many connections of a worker that holds so many, and so many above its share, are asked in this second;
+/// and what is left for the next.
+fn how_many(own: u64, above: u64, rest: u64) -> (u64, u64) {
+    let may = rest + own;
+    let count = above.min(may / ONE_IN);
+    (count, (may - count * ONE_IN).min(ONE_IN - 1))
+}
+
+/// Has so many of these connections asked, those that were active last, and the others no longer; but what is
+/// too old is asked in any case.
+fn choose<'a>(now: u32, connections: impl Iterator<Item = &'a Progress>, count: u64) {
+    let mut young: Vec<(u32, &Progress)> = Vec::new();
+    for progress in connections.filter(|progress| !progress.is_too_old(now)) {
+        progress.is_asked_to_leave.store(false, Relaxed);
+        if count > 0 {
+            let (_, since) = progress.get();
+            young.push((now.wrapping_sub(since), progress));
+        }
+    }
+    let count = young.len().min(count as usize);
+    if (1..young.len()).contains(&count) {
+        young.select_nth_unstable_by_key(count, |&(silent_for, _)| silent_for);
+    }
+    for (_, progress) in &young[..count] {
+        progress.is_asked_to_leave.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::phase::ConnectionPhase;
+
+    #[test]
+    fn ages_lie_within_a_tenth_and_are_even_and_the_same_for_the_same_seed() {
+        let around = Duration::from_secs(100);
+        let draw = |seed| -> Vec<f64> {
+            let ages = Ages::around(around, seed).unwrap();
+            (0..10_000).map(|_| ages.draw().as_secs_f64()).collect()
+        };
+        for seed in [0, 1, u64::MAX] {
+            let ages = draw(seed);
+            assert!(ages.iter().all(|age| (90.0..110.0).contains(age)));
+            let below = |limit: f64| ages.iter().filter(|&&age| age < limit).count();
+            for (limit, wanted) in [(95.0, 2_500), (100.0, 5_000), (105.0, 7_500)] {
+                // Five times the standard deviation of what is as likely as not.
+                assert!(below(limit).abs_diff(wanted) < 250, "{}", below(limit));
+            }
+            assert_eq!(ages, draw(seed));
+        }
+        assert_ne!(draw(0), draw(1));
+        assert!(Ages::around(Duration::ZERO, 0).is_none(), "0 is never");
+        assert!(Ages::around(Duration::MAX, 0).unwrap().draw() >= Duration::MAX.mul_f64(0.89));
+    }
+
+    #[test]
+    fn who_has_over_one_more_than_the_average_is_above_its_share() {
+        let above = |own, others: &[u64]| above_share(own, others.iter().copied());
+        assert_eq!(above(47, &[8, 5, 4]), 31);
+        assert_eq!(above(8, &[47, 5, 4]), 0);
+        assert_eq!(above(16, &[16, 16, 16]), 0);
+        assert_eq!(above(16, &[16, 16, 16, 0]), 3, "the share is 12.8");
+        assert_eq!(above(14, &[13, 13, 12, 12]), 1);
+        assert_eq!(above(13, &[13, 13, 13, 12]), 0);
+        assert_eq!(above(2, &[0]), 0, "one more than the average is not over one more");
+        assert_eq!(above(3, &[0]), 1);
+        assert_eq!(above(100, &[]), 0, "there is no other");
+        assert_eq!(above(0, &[0, 0]), 0);
+    }
+
+    #[test]
+    fn at_most_a_fifth_is_asked_in_a_second_also_of_a_few() {
+        assert_eq!(how_many(47, 31, 0), (9, 2));
+        assert_eq!(how_many(47, 31, 4), (10, 1));
+        assert_eq!(how_many(47, 3, 4), (3, 4), "what is not used is not saved up");
+        for own in 1..100 {
+            let (mut asked, mut rest) = (0, 0);
+            for _ in 0..10 {
+                let (count, left) = how_many(own, own, rest);
+                asked += count;
+                rest = left;
+            }
+            assert_eq!(asked, 2 * own, "in ten seconds");
+        }
+    }
+
+    #[test]
+    fn from_any_distribution_all_come_to_the_average_in_a_few_seconds() {
+        let spread_after = |seconds: usize, mut open: Vec<u64>| {
+            let mut rest = vec![0; open.len()];
+            for _ in 0..seconds {
+                let before = open.clone();
+                for own in 0..open.len() {
+                    let others = (0..open.len()).filter(|&it| it != own).map(|it| before[it]);
+                    let above = above_share(before[own], others);
+                    let (count, left) = how_many(before[own], above, rest[own]);
+                    rest[own] = left;
+                    open[own] -= count;
+                    // As a policy would that knows the load.
+                    for _ in 0..count {
+                        *open.iter_mut().min().unwrap() += 1;
+                    }
+                }
+            }
+            let all: u64 = open.iter().sum();
+            *open.iter().max().unwrap() as f64 * open.len() as f64 / all as f64
+        };
+        assert!(spread_after(5, vec![47, 8, 5, 4]) <= 1.2);
+        assert!(spread_after(2, vec![16, 16, 16, 16, 0]) <= 1.2);
+        assert!(spread_after(7, vec![64, 0, 0, 0]) <= 1.2);
+        assert!(spread_after(8, vec![100, 0, 0, 0]) <= 1.2);
+    }
+
+    #[test]
+    fn those_that_were_active_last_are_asked_and_the_old_in_any_case() {
+        let now = 1_000;
+        let at = |since, age| {
+            let progress = Progress::new(ConnectionPhase::Silent, 0, age);
+            progress.set(ConnectionPhase::Idle, since);
+            progress
+        };
+        let asked = |of: &[Progress]| -> Vec<bool> {
+            of.iter().map(|progress| progress.is_asked_to_leave.load(Relaxed)).collect()
+        };
+        let never = u32::MAX;
+        let all = [at(900, never), at(1_000, never), at(999, now + 1), at(1_000, now)];
+        all[3].is_asked_to_leave.store(true, Relaxed);
+        for (count, wanted) in [
+            (0, [false, false, false, true]),
+            (1, [false, true, false, true]),
+            (2, [false, true, true, true]),
+            (3, [true, true, true, true]),
+            (9, [true, true, true, true]),
+            (0, [false, false, false, true]),
+        ] {
+            choose(now, all.iter(), count);
+            assert_eq!(asked(&all), wanted, "{count}");
+        }
+        choose(now, [].iter(), 1);
+    }
+}
