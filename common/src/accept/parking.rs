@@ -36,7 +36,7 @@ use tokio::time::sleep;
 
 use crate::accept::accept_error;
 use crate::accept::at_limit::make_room;
-use crate::accept::waiter::make_interruptible;
+use crate::accept::interrupt::make_interruptible;
 use crate::http::deadlines::TICK;
 use crate::kernel::sockets::accept;
 use crate::lesson::counters::{ConnectionGuard, Worker};

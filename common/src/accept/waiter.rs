@@ -31,23 +31,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::pthread::pthread_kill;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::accept::accept_error;
 use crate::accept::drain_accept_queue;
+use crate::accept::interrupt::{INTERRUPT, make_interruptible};
 use crate::accept::parking;
 use crate::kernel::sockets::{accept, is_readable};
 use crate::lesson::counters::{ConnectionGuard, Worker};
+use crate::scoreboard::OwnSlot;
+use crate::steering::lane::Lane;
 
 /// Connections that may be on their way from the thread to the event loop.
 const HAND_OVER: usize = 1;
-
-/// Interrupts the thread. Without a handler it is ignored, so it does no harm to whoever gets it by
-/// mistake; nobody else uses it here.
-const INTERRUPT: Signal = Signal::SIGURG;
 
 /// Between two interruptions of a thread that is to end.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -89,14 +87,16 @@ impl From<Vec<TcpListener>> for Sockets {
 }
 
 impl Sockets {
-    /// An event loop that can wait like this.
+    /// An event loop that can wait like this, and shows in its lane, if any, when it sleeps.
     ///
     /// # Errors
     /// When the kernel gives it no descriptor.
-    pub fn event_loop(&mut self) -> Result<Runtime> {
+    pub fn event_loop(&mut self, slot: OwnSlot, lane: Option<&'static Lane>) -> Result<Runtime> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         if let Way::Loop(_) = self.way {
             runtime.on_thread_park(parking::rest);
+        } else if let Some(lane) = lane {
+            runtime.on_thread_park(move || lane.sleeps(slot)).on_thread_unpark(|| lane.wakes());
         }
         // Whoever started us may have left an instance open: tokio's is one that was not there before.
         let before = parking::epoll_instances();
@@ -276,14 +276,4 @@ impl Post {
     pub fn accept(&self) -> io::Result<TcpStream> {
         accept(&self.listener)
     }
-}
-
-/// Gives [`INTERRUPT`] a handler, without SA_RESTART, so that it ends a call with EINTR.
-#[allow(unsafe_code)]
-pub fn make_interruptible() -> Result<()> {
-    extern "C" fn nothing(_: i32) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing, which may be done at any time.
-    unsafe { sigaction(INTERRUPT, &action) }.context("cannot handle a signal")?;
-    Ok(())
 }

@@ -46,7 +46,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
         ended: Notify::new(),
     }));
     let mut sockets: Sockets = sockets.into();
-    sockets.event_loop()?.block_on(worker.live(context, sockets))
+    sockets.event_loop(context.slot, context.lane)?.block_on(worker.live(context, sockets))
 }
 
 impl Worker {

@@ -56,9 +56,9 @@ impl Driver<'_> {
             Action::Steer { worker, sockets } => return Ok(self.steer(worker, sockets)),
             Action::OpenLane(worker) => {
                 if let (Some(lanes), Some(process)) = (self.lanes(), self.processes.get(&worker))
-                    && let Some((lane, cpu)) = self.state.lane_of(worker)
+                    && let Some(lane) = self.state.lane_of(worker)
                 {
-                    lanes.give(lane, process.pid.as_raw() as u32, cpu);
+                    lanes.give(lane, process.pid.as_raw() as u32);
                 }
             }
             Action::LeaveLane(lane) => {

@@ -118,7 +118,7 @@ impl Driver<'_> {
     /// of no use: it would get nothing, or something by another rule than was asked for.
     pub(super) fn steer(&mut self, worker: Generation, sockets: usize) -> Option<Event> {
         let steering = self.start.steering.as_ref()?;
-        let (lane, _) = self.state.lane_of(worker)?;
+        let lane = self.state.lane_of(worker)?;
         let entered = match self.along.first() {
             Some(socket) => steering::ensure_listens_on(socket, self.address)
                 .and_then(|()| steering.enter(lane, socket.as_fd(), sockets)),

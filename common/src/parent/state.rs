@@ -336,10 +336,9 @@ impl State {
         replaced.or_else(|| affinity::emptiest(cpus, taken))
     }
 
-    /// A worker's lane, and the CPU that it is pinned to.
-    pub fn lane_of(&self, worker: Generation) -> Option<(usize, Option<usize>)> {
-        let worker = self.worker(worker)?;
-        worker.lane.map(|lane| (lane, worker.cpu))
+    /// A worker's lane.
+    pub fn lane_of(&self, worker: Generation) -> Option<usize> {
+        self.worker(worker)?.lane
     }
 
     /// Listening sockets of all workers that stay, each counted once, those that are being opened

@@ -6,7 +6,7 @@
 //! worker that is *pinned* to a CPU runs on no other (sched_setaffinity(2); no right is needed).
 //!
 //! What it costs: if something else takes the core, or the workers of one core have more to do than
-//! those of the others, nobody moves. That is why it is no default; a policy that gains by it chooses it.
+//! those of the others, nobody moves. That is why it is no default.
 
 use std::collections::BTreeMap;
 
@@ -22,18 +22,6 @@ pub enum Affinity {
     Free,
     /// Each worker runs on one CPU only, and they are spread evenly over all
     Pinned,
-}
-
-impl Affinity {
-    /// Pinned, if each CPU that this process may run on would get one of these workers at least. Fewer
-    /// would leave CPUs unused that the scheduler could have found, and another server that did the same
-    /// would pin its workers to the very CPUs that these are on. Decided once: SIGTTOU changes nothing of it.
-    pub fn pinned_if_enough(workers: usize) -> Self {
-        match cpus() {
-            Ok(cpus) if cpus.len() <= workers => Self::Pinned,
-            _ => Self::Free,
-        }
-    }
 }
 
 /// The CPUs that this process may run on, by their numbers.
@@ -77,13 +65,6 @@ mod tests {
         assert_eq!(emptiest(&[0, 2, 3], [2, 0, 3]), Some(0));
         assert_eq!(emptiest(&[2], [0, 2, 7]), Some(2), "workers on CPUs that are ours no more");
         assert_eq!(emptiest(&[], [1]), None);
-    }
-
-    #[test]
-    fn there_are_enough_workers_if_no_cpu_is_left_without() {
-        let cpus = cpus().unwrap().len();
-        assert_eq!(Affinity::pinned_if_enough(cpus - 1), Affinity::Free);
-        assert_eq!(Affinity::pinned_if_enough(cpus), Affinity::Pinned);
     }
 
     #[test]

@@ -13,11 +13,6 @@ pub fn monotonic_milliseconds() -> u64 {
     monotonic().as_millis() as u64
 }
 
-/// Its time in microseconds.
-pub fn monotonic_microseconds() -> u64 {
-    monotonic().as_micros() as u64
-}
-
 /// Its time in nanoseconds.
 pub fn monotonic_nanoseconds() -> u64 {
     monotonic().as_nanos() as u64

@@ -26,6 +26,7 @@ pub mod copy;
 mod copy_tests;
 pub mod owner;
 mod slot;
+mod turns;
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -36,6 +37,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 pub use owner::{ScoreboardOwner, Slots};
 pub use slot::{Counter, OwnSlot, Slot, State};
+pub use turns::{Lifetimes, Pace, QUICK};
 
 /// Slots in every scoreboard: twice the most workers a server may have, so that each of them can
 /// be replaced while its predecessor still drains.

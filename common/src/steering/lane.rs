@@ -25,43 +25,30 @@ use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::platform::clock::monotonic_nanoseconds;
-use crate::scoreboard::{CAPACITY, OwnSlot};
+use crate::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace};
 
 /// As many lanes as there can be workers, those that drain included. They are numbered from 1.
 pub const LANES: usize = CAPACITY;
 
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
-pub const CLOSED: u64 = 1 << 40;
+pub const CLOSED: u64 = 1 << 26;
 
-/// The home of a worker that is not pinned to any CPU.
-pub const ANYWHERE: u64 = u64::MAX;
+/// How many connections a worker whose event loop turns quickly may have before another is woken, where there
+/// are more workers than two for each core. A core runs one worker at a time, and each other that is woken is
+/// a context switch. So many short requests take about as long as that. The connections must end after one
+/// request: those that are kept are spread, whoever is awake.
+pub const ROOM: u64 = 16;
 
-/// With twice as many workers as this for each core, or more, to spread connections as thin as can be
-/// gets nothing more done at a time: a core runs one worker, and each other that is woken is a context
-/// switch. So workers are filled a little first ([`room`]).
-pub const WORKERS_PER_CORE: usize = 2;
-
-/// What [`room`] adds. Without it eight workers on two cores, with 40 connections, served 0.83 of what
-/// they do with it; with twice as much, connections that wait behind a request that blocks cost more
-/// than is won.
-const FIRST_ROOM: usize = 6;
-
-/// How many connections a worker may have before another that sleeps is woken: the more, the more
-/// workers there are. 0 with fewer than twice [`WORKERS_PER_CORE`] for each core.
-pub fn room(workers: usize, cores: usize) -> u64 {
-    match workers / (WORKERS_PER_CORE * cores) {
-        0 | 1 => 0,
-        crowd => (FIRST_ROOM + crowd) as u64,
-    }
-}
+/// With no more workers than this for each core the least loaded is chosen always.
+const WORKERS_PER_CORE: usize = 2;
 
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
     /// The highest lane in use; the program looks no further. Writer: the parent.
     pub count: AtomicU64,
-    /// Connections that a worker may have before another that sleeps is woken, see [`room`]; with 0
-    /// the least loaded it is. Writer: the parent.
+    /// Connections that a worker whose event loop turns quickly may have before another is chosen; with 0
+    /// the least loaded is. Writer: the parent.
     pub room: AtomicU64,
 }
 
@@ -77,16 +64,38 @@ pub struct Line {
     /// How many of both are over, or never came. Writer: the worker that keeps the lane; the parent
     /// when it hands the lane over.
     pub ended: AtomicU64,
-    /// When the worker last showed life (a connection accepted or ended, a tick), nanoseconds of
-    /// CLOCK_MONOTONIC. Writer: as `ended`.
+    /// When the worker last ticked, nanoseconds of CLOCK_MONOTONIC. Writer: as `ended`.
     pub beat: AtomicU64,
     /// Added to the load: 0 while a worker serves, otherwise [`CLOSED`]. Writer: the parent.
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
-    /// The CPU that worker is pinned to, or [`ANYWHERE`]. Writer: the parent.
-    pub home: AtomicU64,
+    /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
+    pub turn: AtomicU64,
 }
+
+/// What a worker's event loop is at, and what it is like, by its last answers and connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// It has nothing to do.
+    pub is_asleep: bool,
+    /// Its connections end after one request ([`Lifetimes`]).
+    pub is_short: bool,
+    /// It turns quickly ([`Pace`]).
+    pub is_quick: bool,
+}
+
+/// The lowest bits of a `turn`, which are a [`Kind`].
+pub const TURN_BITS: i32 = 3;
+
+/// What `turn` holds: when the event loop woke last, in nanoseconds of CLOCK_MONOTONIC, and its kind.
+pub const fn turn(nanoseconds: u64, kind: Kind) -> u64 {
+    let Kind { is_asleep, is_short, is_quick } = kind;
+    nanoseconds << TURN_BITS | (is_asleep as u64) << 2 | (is_short as u64) << 1 | is_quick as u64
+}
+
+/// The `turn` of a worker that has not woken yet.
+const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_short: false, is_quick: false });
 
 impl Line {
     /// How many connections the program gave to this lane, ever.
@@ -120,14 +129,13 @@ impl Lanes {
         (1..=LANES).for_each(|lane| self.line(lane).handicap.store(CLOSED, Relaxed));
     }
 
-    /// Gives a lane to this worker, who has nothing to do yet and may be pinned to a CPU, and opens it
-    /// for new connections.
-    pub fn give(&self, lane: usize, worker: u32, cpu: Option<usize>) {
+    /// Gives a lane to this worker, who has nothing to do yet, and opens it for new connections.
+    pub fn give(&self, lane: usize, worker: u32) {
         let line = self.line(lane);
         line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
-        line.home.store(cpu.map_or(ANYWHERE, |cpu| cpu as u64), Relaxed);
+        line.turn.store(ASLEEP, Relaxed);
         line.handicap.store(0, Relaxed);
         self.show_how_many();
     }
@@ -145,7 +153,8 @@ impl Lanes {
         self.header().count.store(highest as u64, Relaxed);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = (1..=LANES).filter(is_open).count();
-        self.header().room.store(room(workers, cores), Relaxed);
+        let is_crowd = workers > WORKERS_PER_CORE * cores;
+        self.header().room.store(if is_crowd { ROOM } else { 0 }, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.
@@ -189,6 +198,8 @@ pub struct Lane {
     migrated_before: u64,
     /// What it had been given at the last tick.
     given_at_last_tick: AtomicU64,
+    pace: Pace,
+    lifetimes: Lifetimes,
 }
 
 impl Lane {
@@ -199,6 +210,8 @@ impl Lane {
             steered_before: line.steered.load(Relaxed),
             migrated_before: line.migrated.load(Relaxed),
             given_at_last_tick: AtomicU64::new(line.given()),
+            pace: Pace::default(),
+            lifetimes: Lifetimes::default(),
         }
     }
 
@@ -215,6 +228,23 @@ impl Lane {
         self.settle(slot, |load, open| (load - 1).max(open));
     }
 
+    /// Notes that the event loop has nothing to do and sleeps.
+    pub fn sleeps(&self, slot: OwnSlot) {
+        self.show(self.pace.sleeps(&slot), true);
+    }
+
+    /// Notes that it wakes.
+    pub fn wakes(&self) {
+        self.show(self.pace.wakes(), false);
+    }
+
+    fn show(&self, (woke, is_quick): (u64, bool), is_asleep: bool) {
+        if self.is_kept_by_us() {
+            let kind = Kind { is_asleep, is_short: self.lifetimes.are_short(), is_quick };
+            self.line.turn.store(turn(woke, kind), Relaxed);
+        }
+    }
+
     /// Notes that the event loop turns, and forgets what never came.
     ///
     /// Whatever was steered here before the last tick has had the time to be accepted, so what is
@@ -224,6 +254,10 @@ impl Lane {
     /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
     /// accept most often would forget soonest, seem the least loaded, and be given everything.
     pub fn tick(&self, slot: OwnSlot) {
+        self.lifetimes.look(&slot);
+        if self.is_kept_by_us() {
+            self.line.beat.store(monotonic_nanoseconds(), Relaxed);
+        }
         let given = self.line.given();
         let before = self.given_at_last_tick.swap(given, Relaxed);
         let recent = given.wrapping_sub(before) as i64;
@@ -243,7 +277,6 @@ impl Lane {
             slot.set(|slot| &slot.load, open as u64);
             return;
         }
-        line.beat.store(monotonic_nanoseconds(), Relaxed);
         let given = line.given();
         let load = given.wrapping_sub(line.ended.load(Relaxed)) as i64;
         let correct = correct(load, open);
@@ -272,7 +305,7 @@ mod tests {
         let again = memory.try_clone().unwrap();
         let lanes = Lanes::map(memory).unwrap();
         lanes.close_all();
-        lanes.give(1, std::process::id(), None);
+        lanes.give(1, std::process::id());
         let board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
         let slots = Slots::map(board.file().try_clone().unwrap()).unwrap();
         (lanes, Lanes::map(again).unwrap().into_lane(1), slots.own(0))
@@ -342,7 +375,7 @@ mod tests {
             ADD_ONE(&lanes.line(1).steered);
             open(&lane, slot);
         }
-        lanes.give(1, 1, None);
+        lanes.give(1, 1);
         assert_eq!(load(&lanes, 1), 0);
         close(&lane, slot);
         lane.tick(slot);
@@ -353,16 +386,45 @@ mod tests {
     #[test]
     fn there_is_room_only_with_many_more_workers_than_cores() {
         let (lanes, ..) = lanes();
-        let cores = std::thread::available_parallelism().unwrap().get();
+        let few = WORKERS_PER_CORE * std::thread::available_parallelism().unwrap().get();
         let shown = || lanes.header().room.load(Relaxed);
-        let few = WORKERS_PER_CORE * cores;
-        (1..=2 * few - 1).for_each(|lane| lanes.give(lane, 1, None));
+        (1..=few).for_each(|lane| lanes.give(lane, 1));
         assert_eq!(shown(), 0);
-        (2 * few..=3 * few).for_each(|lane| lanes.give(lane, 1, None));
-        assert_eq!(shown(), 9);
-        (few..=3 * few).for_each(|lane| lanes.close(lane));
+        lanes.give(few + 1, 1);
+        assert_eq!(shown(), ROOM);
+        lanes.close(1);
         assert_eq!(shown(), 0);
-        assert_eq!([4, 7, 8, 64, 256].map(|workers| room(workers, 2)), [0, 0, 8, 22, 70]);
+    }
+
+    #[test]
+    fn a_lane_shows_since_when_its_worker_is_awake_and_whether_it_may_be_filled() {
+        let (lanes, lane, slot) = lanes();
+        let turn = || lanes.line(1).turn.load(Relaxed);
+        assert_eq!(turn(), ASLEEP, "not yet");
+        lane.wakes();
+        let woke = turn() >> TURN_BITS;
+        assert!(woke > 0);
+        assert_eq!(turn() & ASLEEP, 0);
+        lane.sleeps(slot);
+        assert_eq!((turn() >> TURN_BITS, turn() & ASLEEP), (woke, ASLEEP));
+        // Short turns, with one connection and one request each.
+        let may_be_filled = (0..100).any(|_| {
+            lane.wakes();
+            slot.add(|slot| &slot.connections_accepted, 1);
+            slot.add(|slot| &slot.requests, 1);
+            lane.sleeps(slot);
+            lane.tick(slot);
+            lane.wakes();
+            turn() & 3 == 3
+        });
+        assert!(may_be_filled);
+        slot.add(|slot| &slot.requests, 9);
+        lane.tick(slot);
+        lane.wakes();
+        assert_eq!(turn() & 2, 0, "connections are kept");
+        lanes.give(1, 1);
+        lane.wakes();
+        assert_eq!(turn(), ASLEEP, "who does not keep the lane any more writes nothing");
     }
 
     #[test]
@@ -370,8 +432,8 @@ mod tests {
         let (lanes, ..) = lanes();
         let count = || lanes.header().count.load(Relaxed);
         assert_eq!(count(), 1);
-        lanes.give(7, 1, None);
-        lanes.give(3, 1, None);
+        lanes.give(7, 1);
+        lanes.give(3, 1);
         assert_eq!(count(), 7);
         lanes.close(7);
         assert_eq!(count(), 3);

@@ -62,15 +62,11 @@ impl Steer {
 
     /// Decides how workers that are steered to like this are run, where nobody has said.
     pub fn fill_in(self, options: &mut Options) {
-        let (schedule, affinity) = match self {
-            Self::LeastConn => {
-                (Schedule::Batch, Affinity::pinned_if_enough(options.workers.into()))
-            }
-            Self::Hash | Self::First | Self::Random | Self::Cpu => {
-                (Schedule::Normal, Affinity::Free)
-            }
+        let schedule = match self {
+            Self::LeastConn => Schedule::Batch,
+            Self::Hash | Self::First | Self::Random | Self::Cpu => Schedule::Normal,
         };
         options.schedule.get_or_insert(schedule);
-        options.affinity.get_or_insert(affinity);
+        options.affinity.get_or_insert(Affinity::Free);
     }
 }

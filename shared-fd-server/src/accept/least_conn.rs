@@ -35,9 +35,10 @@ use std::time::Duration;
 
 use common::accept::parking::{Enter, Park, Place, Woken};
 use common::parent::context::WorkerContext;
+use common::scoreboard::QUICK;
 
 use super::exclusive::Line;
-use super::peers::{Peer, Peers, QUICK, Turn};
+use super::peers::{Peer, Peers, Turn};
 
 /// Idle workers in line for each core: one that takes the next connection, and one for the moment until
 /// another comes back or is called.
@@ -101,13 +102,11 @@ impl LeastConn {
 
     /// Another worker that has fewer connections than this one, and is not known to be blocked.
     fn with_fewer(&self) -> Option<Peer> {
-        let slack = if self.peers.connections_are_kept { 0 } else { SHORT_LIVED };
+        let slack = if self.peers.lifetimes.are_short() { SHORT_LIVED } else { 0 };
         let own = self.peers.own.connections_open.load(Relaxed);
         let most = own.checked_sub(slack + 1)?; // mostly the end, without a look at anybody
         let fewer = self.peers.others().filter(|peer| peer.open() <= most);
-        let is_able = |peer: &Peer| {
-            peer.is_asleep() || self.peers.has_just_begun(peer, LEAVE.as_micros() as u64)
-        };
+        let is_able = |peer: &Peer| peer.is_asleep() || self.peers.has_just_begun(peer, LEAVE);
         fewer.filter(is_able).min_by_key(Peer::open)
     }
 

@@ -1,16 +1,13 @@
 //! The workers of this server, as one of them sees them in the scoreboard, and what it shows them.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use common::accept::interrupt::INTERRUPT;
 use common::http::deadlines::TICK;
-use common::platform::clock::monotonic_microseconds;
-use common::scoreboard::{CAPACITY, OwnSlot, Slot, Slots, State};
-use nix::sys::signal::{Signal, kill};
+use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, Slot, Slots, State};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
-
-/// A turn of an event loop is quick if it takes no longer than this, in microseconds: about what it takes
-/// to wake somebody else, who has to get a core first.
-pub const QUICK: u64 = 100;
 
 /// Milliseconds between two heartbeats of which one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
@@ -18,9 +15,9 @@ const SILENT: u64 = 2 * TICK.as_millis() as u64;
 /// What a worker's event loop is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Awake. Its last turn took its time, and it may be blocked.
+    /// Awake. Its last answers took their time, and it may be blocked.
     Awake,
-    /// Awake. Its last turn was quick.
+    /// Awake, and it turns [quickly](Pace).
     Quick,
     /// Asleep, and the kernel may wake it for a connection.
     InLine,
@@ -35,7 +32,7 @@ pub struct Peer {
     slot: &'static Slot,
     /// What its event loop is at.
     pub turn: Turn,
-    /// Since when, in microseconds.
+    /// Since when, in nanoseconds.
     since: u64,
 }
 
@@ -54,7 +51,7 @@ impl Peer {
     pub fn wake(&self) {
         if let Some(pid) = self.slot.pid() {
             // An error says that it has ended, and its parent knows.
-            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
         }
     }
 }
@@ -63,34 +60,23 @@ impl Peer {
 pub struct Peers {
     /// This one's slot.
     pub own: OwnSlot,
-    /// Unless those of its connections that ended between two looks had one request each.
-    pub connections_are_kept: bool,
+    /// Whether its connections end after one request.
+    pub lifetimes: Lifetimes,
     slots: Slots,
     /// Indices of all their slots, this one's included.
     all: Vec<usize>,
-    /// When it last woke, in microseconds.
+    /// When it last woke, in nanoseconds.
     since: u64,
-    was_quick: bool,
+    pace: Pace,
     /// The heartbeat when it last looked who there is.
     last_look: u64,
-    /// Connections and requests that were over then.
-    over: [u64; 2],
 }
 
 impl Peers {
     /// Seen by the worker with this slot.
     pub fn new(own: OwnSlot, slots: Slots) -> Self {
-        let all = Vec::new();
-        Self {
-            own,
-            connections_are_kept: true,
-            slots,
-            all,
-            since: 0,
-            was_quick: false,
-            last_look: 0,
-            over: [0; 2],
-        }
+        let (all, lifetimes) = (Vec::new(), Lifetimes::default());
+        Self { own, lifetimes, slots, all, since: 0, pace: Pace::default(), last_look: 0 }
     }
 
     /// How many they are, this one included.
@@ -120,9 +106,9 @@ impl Peers {
         })
     }
 
-    /// Whether another that is awake has begun its present turn in the last so many microseconds.
-    pub fn has_just_begun(&self, peer: &Peer, microseconds: u64) -> bool {
-        peer.since + microseconds >= self.since
+    /// Whether another that is awake has begun its present turn so little ago.
+    pub fn has_just_begun(&self, peer: &Peer, ago: Duration) -> bool {
+        peer.since + ago.as_nanos() as u64 >= self.since
     }
 
     /// Shows the others that the event loop sleeps.
@@ -132,14 +118,15 @@ impl Peers {
 
     /// Shows them that it is awake.
     pub fn wakes(&mut self) {
-        self.since = monotonic_microseconds();
-        let turn = if self.was_quick { Turn::Quick } else { Turn::Awake };
-        self.own.set(|slot| &slot.turn, self.since * TURNS.len() as u64 + turn as u64);
+        let (now, is_quick) = self.pace.wakes();
+        self.since = now;
+        let turn = if is_quick { Turn::Quick } else { Turn::Awake };
+        self.own.set(|slot| &slot.turn, now * TURNS.len() as u64 + turn as u64);
     }
 
     /// Notes that it has done what there was to do.
     pub fn comes_by(&mut self) {
-        self.was_quick = monotonic_microseconds() - self.since <= QUICK;
+        self.pace.sleeps(&self.own);
         self.look();
     }
 
@@ -150,11 +137,7 @@ impl Peers {
         let heartbeat = own.heartbeat.load(Relaxed);
         if heartbeat != self.last_look {
             self.last_look = heartbeat;
-            let open = own.connections_open.load(Relaxed);
-            let now = [own.connections_accepted.load(Relaxed) - open, own.requests.load(Relaxed)];
-            let [ended, requests] = [0, 1].map(|which| now[which] - self.over[which]);
-            self.over = now;
-            self.connections_are_kept = !(ended..2 * ended).contains(&requests);
+            self.lifetimes.look(&own);
             let is_peer = |&index: &usize| self.slots.at(index).is_of_one_server_with(&own);
             self.all = (0..CAPACITY).filter(is_peer).collect();
         }

@@ -1,0 +1,335 @@
+//! The program, run by a machine for BPF as the kernel would.
+
+use super::*;
+use crate::steer::assembler::ADD_ATOMICALLY;
+use common::steering::lane::{CLOSED, Kind, turn};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What stands for the maps' descriptors.
+const MAPS: Maps = Maps { loads: 1, sockets: 2, scratch: 3 };
+
+/// The machine has no atomic addition. This function plus the offset does it instead; registers
+/// are used as they are.
+const ADD: usize = 0x1000;
+
+const NOW: u64 = 100 * SILENCE as u64;
+
+/// What the program finds in the kernel.
+struct World {
+    lines: Vec<Line>,
+    scratch: [AtomicU64; SCRATCH_SIZE / 8],
+    sockets: RefCell<BTreeSet<u32>>,
+    selected: Cell<Option<u32>>,
+}
+
+thread_local! {
+    static WORLD: World = World {
+        lines: (0..=LANES).map(|_| Line::default()).collect(),
+        scratch: Default::default(),
+        sockets: RefCell::default(),
+        selected: Cell::default(),
+    };
+}
+
+/// Open lanes with these loads, from 1; `None` for a lane that is closed.
+fn loads(loads: &[Option<u64>]) {
+    WORLD.with(|world| {
+        // Line 0 is the header, whose number lies where a line has `steered`.
+        world.lines[0].steered.store(loads.len() as u64, Relaxed);
+        for (lane, load) in (1..).zip(loads) {
+            let line = &world.lines[lane as usize];
+            line.steered.store(1000 + load.unwrap_or(0), Relaxed);
+            line.ended.store(1000, Relaxed);
+            line.beat.store(NOW, Relaxed);
+            line.turn.store(4, Relaxed); // asleep, and for long
+            line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
+            world.sockets.borrow_mut().insert(lane);
+        }
+    });
+}
+
+fn line<T>(lane: u32, look: impl FnOnce(&Line) -> T) -> T {
+    WORLD.with(|world| look(&world.lines[lane as usize]))
+}
+
+#[allow(unsafe_code)]
+fn read_key(address: u64) -> u32 {
+    // SAFETY: the program passes addresses in its stack or its scratch memory, which both live.
+    unsafe { *(address as *const u32) }
+}
+
+fn lookup(map: u64, key: u64, _: u64, _: u64, _: u64) -> u64 {
+    let key = read_key(key) as usize;
+    WORLD.with(|world| match (map as i32, key) {
+        (1, key) => world.lines.get(key).map_or(0, |line| &raw const *line as u64),
+        (3, 0) => world.scratch.as_ptr() as u64,
+        _ => 0,
+    })
+}
+
+fn select(_: u64, map: u64, key: u64, flags: u64, _: u64) -> u64 {
+    let key = read_key(key);
+    assert_eq!((map as i32, flags), (MAPS.sockets, 0));
+    WORLD.with(|world| {
+        let exists = world.sockets.borrow().contains(&key);
+        world.selected.set(exists.then_some(key));
+        if exists { 0 } else { -2_i64 as u64 } // ENOENT
+    })
+}
+
+fn add<const OFFSET: usize>(address: u64, amount: u64, _: u64, _: u64, _: u64) -> u64 {
+    WORLD.with(|world| {
+        let line = (address as usize - world.lines.as_ptr() as usize) / size_of::<Line>();
+        let line = &world.lines[line];
+        let counter =
+            if OFFSET == offset_of!(Line, steered) { &line.steered } else { &line.migrated };
+        counter.fetch_add(amount, Relaxed);
+    });
+    0
+}
+
+/// Lets the program choose for a new connection, or for one that migrates.
+fn choose_for(migrating: bool) -> Option<u32> {
+    choose_by(migrating, SYN)
+}
+
+/// Lets the program choose for a packet with these flags; `None` if it leaves that to the hash.
+fn choose_by(migrating: bool, flags: i32) -> Option<u32> {
+    let mut bytes = Vec::new();
+    for mut instruction in assemble(MAPS) {
+        if instruction.code == ADD_ATOMICALLY {
+            let function = (ADD + instruction.offset as usize) as i32;
+            instruction = Instruction { code: 0x85, registers: 0, offset: 0, constant: function };
+        }
+        bytes.extend([instruction.code, instruction.registers]);
+        bytes.extend(instruction.offset.to_le_bytes());
+        bytes.extend(instruction.constant.to_le_bytes());
+    }
+    let mut machine = rbpf::EbpfVmRaw::new(Some(&bytes)).unwrap();
+    machine.register_helper(MAP_LOOKUP_ELEM as u32, lookup).unwrap();
+    machine.register_helper(SK_SELECT_REUSEPORT as u32, select).unwrap();
+    machine.register_helper(KTIME_GET_NS as u32, |_, _, _, _, _| NOW).unwrap();
+    const STEERED: usize = offset_of!(Line, steered);
+    const MIGRATED: usize = offset_of!(Line, migrated);
+    machine.register_helper((ADD + STEERED) as u32, add::<STEERED>).unwrap();
+    machine.register_helper((ADD + MIGRATED) as u32, add::<MIGRATED>).unwrap();
+    WORLD.with(|world| {
+        world.selected.set(None);
+        let range = |start: u64, length: usize| start..start + length as u64;
+        let lines = world.lines.as_ptr() as u64;
+        machine.register_allowed_memory(range(lines, size_of_val(&world.lines[..])));
+        machine.register_allowed_memory(range(world.scratch.as_ptr() as u64, SCRATCH_SIZE));
+    });
+    let mut packet = [0; 20];
+    packet[FLAGS] = flags as u8;
+    let packet = packet.as_ptr_range();
+    machine.register_allowed_memory(packet.start as u64..packet.end as u64);
+    let mut context = [0; 56]; // struct sk_reuseport_md
+    context[DATA..][..8].copy_from_slice(&(packet.start as u64).to_ne_bytes());
+    context[DATA_END..][..8].copy_from_slice(&(packet.end as u64).to_ne_bytes());
+    context[MIGRATING_SK] = migrating.into();
+    let returned = machine.execute_program(&mut context).unwrap();
+    assert_eq!(returned, SK_PASS as u64, "no connection is ever refused");
+    WORLD.with(|world| world.selected.get())
+}
+
+fn choose() -> Option<u32> {
+    choose_for(false)
+}
+
+#[test]
+fn the_least_loaded_is_chosen_and_the_connection_counted_there() {
+    loads(&[Some(3), Some(1), Some(2)]);
+    assert_eq!(choose(), Some(2));
+    assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1002);
+    assert_eq!(line(2, |line| line.migrated.load(Relaxed)), 0);
+}
+
+#[test]
+fn a_burst_is_spread_evenly_before_anybody_accepts() {
+    loads(&[Some(0); 7]);
+    (0..700).for_each(|_| assert!(choose().is_some()));
+    for lane in 1..=7 {
+        assert_eq!(line(lane, |line| line.steered.load(Relaxed)), 1100);
+    }
+}
+
+#[test]
+fn of_equals_the_next_in_turn_is_chosen() {
+    let mut chosen = Vec::new();
+    for _ in 0..8 {
+        loads(&[Some(5), Some(5), Some(9), Some(5)]);
+        chosen.push(choose().unwrap());
+    }
+    assert_eq!(chosen, [1, 2, 4, 1, 2, 4, 1, 2]);
+}
+
+#[test]
+fn a_migrated_connection_is_counted_as_such() {
+    loads(&[Some(4), Some(3)]);
+    assert_eq!(choose_for(true), Some(2));
+    assert_eq!(line(2, |line| line.migrated.load(Relaxed)), 1);
+    assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1003);
+    assert_eq!(choose(), Some(1), "and as load: now both have 4, and it is 1's turn");
+}
+
+#[test]
+fn a_packet_that_begins_nothing_is_counted_nowhere() {
+    const FIN: i32 = 0x01;
+    for flags in [ACK, FIN | ACK, SYN | ACK, FIN, 0] {
+        loads(&[Some(3), Some(1)]);
+        assert_eq!(choose_by(false, flags), Some(2));
+        assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1001);
+    }
+    const RESERVED: i32 = 0xc0; // ECN's, which a SYN may carry (RFC 3168, section 6.1.1)
+    assert_eq!(choose_by(false, SYN | RESERVED), Some(2));
+    assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1002);
+}
+
+#[test]
+fn a_closed_lane_is_not_chosen_and_without_an_open_one_it_is_left_to_the_hash() {
+    loads(&[None, Some(7), None]);
+    assert_eq!(choose(), Some(2));
+    loads(&[None, None]);
+    assert_eq!(choose(), None);
+    loads(&[]);
+    assert_eq!(choose(), None);
+}
+
+#[test]
+fn a_choice_that_fails_is_left_to_the_hash_and_counted_nowhere() {
+    loads(&[Some(3), Some(1)]);
+    WORLD.with(|world| world.sockets.borrow_mut().remove(&2));
+    assert_eq!(choose(), None);
+    assert_eq!(line(2, |line| line.steered.load(Relaxed)), 1001);
+}
+
+#[test]
+fn a_silent_worker_is_chosen_only_if_all_are_silent() {
+    let silent = |lane| line(lane, |l| l.beat.store(NOW - SILENCE as u64 - 1, Relaxed));
+    loads(&[Some(1), Some(1000)]);
+    silent(1);
+    assert_eq!(choose(), Some(2));
+    silent(2);
+    assert_eq!(choose(), Some(1));
+    line(2, |line| line.beat.store(NOW - SILENCE as u64, Relaxed));
+    assert_eq!(choose(), Some(2), "two seconds are not yet too long");
+}
+
+/// Awake for so many microseconds, and what it is like otherwise.
+fn awake(lane: u32, microseconds: u64, kind: Kind) {
+    line(lane, |l| l.turn.store(turn(NOW - 1000 * microseconds, kind), Relaxed));
+}
+
+const KEPT: Kind = Kind { is_asleep: false, is_short: false, is_quick: true };
+const SLOW: Kind = Kind { is_asleep: false, is_short: true, is_quick: false };
+const FAST: Kind = Kind { is_asleep: false, is_short: true, is_quick: true };
+
+fn room(room: u64) {
+    line(0, |header| header.migrated.store(room, Relaxed)); // where it lies
+}
+
+#[test]
+fn whoever_is_free_now_is_chosen_before_who_has_fewer_connections() {
+    loads(&[Some(1), Some(9), Some(3)]);
+    awake(1, 10_000, KEPT);
+    awake(3, 3_900, KEPT);
+    assert_eq!(choose(), Some(3), "it has just woken");
+    awake(3, 4_001, KEPT);
+    assert_eq!(choose(), Some(2), "it is asleep");
+}
+
+#[test]
+fn of_workers_with_equally_many_requests_in_hand_the_one_that_is_busy_for_longest_is_chosen() {
+    loads(&[Some(2), Some(1), Some(1), Some(1), Some(1)]);
+    for (lane, microseconds) in [(1, 90_000), (2, 6_000), (3, 9_000), (4, 5_000), (5, 20)] {
+        awake(lane, microseconds, SLOW);
+    }
+    let chosen: Vec<_> = (0..4).map(|_| choose().unwrap()).collect();
+    assert_eq!(chosen, [3, 2, 4, 5]);
+    assert_eq!(choose(), Some(1), "now all have two");
+}
+
+#[test]
+fn one_that_turns_quickly_and_is_not_busy_has_nothing_in_hand() {
+    loads(&[Some(1), Some(2)]);
+    awake(1, 20_000, FAST); // it was quick, and blocks now
+    awake(2, 50, FAST);
+    assert_eq!(choose(), Some(2));
+}
+
+#[test]
+fn with_room_whoever_turns_quickly_is_filled_before_another_is_woken() {
+    loads(&[Some(0), Some(1), Some(1), None]);
+    (2..=4).for_each(|lane| awake(lane, 20, FAST));
+    room(3);
+    assert_eq!([choose(), choose()], [Some(2); 2], "the first of them, not the least loaded");
+    assert_eq!([choose(), choose()], [Some(3); 2], "now that has no room left");
+    assert_eq!(choose(), Some(1), "nobody quick has room: the least loaded");
+    for kind in [KEPT, SLOW] {
+        loads(&[Some(0), Some(1)]);
+        awake(2, 20, kind);
+        assert_eq!(choose(), Some(1), "connections are kept, or it may block");
+    }
+    room(0);
+    loads(&[Some(0), Some(1)]);
+    awake(2, 20, FAST);
+    assert_eq!(choose(), Some(1), "without room the least loaded it is");
+}
+
+#[test]
+fn the_program_chooses_what_the_reference_chooses() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let kind = |random: &mut fastrand::Rng| Kind {
+        is_asleep: random.bool(),
+        is_short: random.bool(),
+        is_quick: random.bool(),
+    };
+    for _ in 0..3000 {
+        let lanes = random.u32(1..40);
+        let of = random.u64(1..5);
+        let mut load = |_| (random.f32() < 0.9).then(|| random.u64(..of));
+        let now: Vec<_> = (0..lanes).map(&mut load).collect();
+        loads(&now);
+        room(if random.bool() { 0 } else { random.u64(..5) });
+        for lane in 1..=lanes {
+            match random.u8(..4) {
+                0 => awake(lane, random.u64(..3_900), kind(&mut random)),
+                1 => {
+                    awake(lane, random.u64(4_100..1_000_000), [KEPT, SLOW, FAST][random.usize(..3)])
+                }
+                2 => line(lane, |l| l.beat.store(random.u64(..2 * NOW), Relaxed)),
+                _ => {}
+            }
+        }
+        let last = WORLD.with(|world| world.scratch[0].load(Relaxed) >> 32) as u32;
+        let expected = WORLD.with(|world| {
+            let room = world.lines[0].migrated.load(Relaxed);
+            reference::choose(&world.lines[1..=lanes as usize], room, last, NOW)
+        });
+        assert_eq!(choose(), expected);
+    }
+}
+
+#[test]
+fn a_load_below_zero_counts_as_zero() {
+    loads(&[Some(0), Some(0)]);
+    line(2, |line| line.ended.store(1005, Relaxed));
+    assert_eq!(choose(), Some(1));
+    assert_eq!(choose(), Some(2), "else it would be given five");
+}
+
+#[test]
+fn all_lanes_are_looked_at_as_far_as_the_header_says() {
+    let mut all = vec![Some(5); LANES];
+    all[1023] = Some(4);
+    all[LANES - 1] = Some(3);
+    loads(&all);
+    assert_eq!(choose(), Some(LANES as u32));
+    loads(&all[..1024]);
+    assert_eq!(choose(), Some(1024));
+    loads(&all[..1023]);
+    assert_eq!(choose(), Some(1), "the next in turn after 1024");
+}
