@@ -1,15 +1,13 @@
 //! On which CPUs workers run.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
-use std::sync::atomic::Ordering::Relaxed;
 
 use common::platform::affinity::{cpus, pin_to};
 use nix::sys::signal::Signal;
 use procfs::process::Process;
 
 use crate::steer::{may_load, quiet, wait_for_workers};
-use crate::support::{Server, assert_refused, run, send, wait_for};
+use crate::support::{Server, assert_refused, run, send};
 
 const BOTH: [&str; 2] = ["shared-fd-server", "reuseport-server"];
 
@@ -38,11 +36,10 @@ fn workers_by_cpu(server: &Server) -> Vec<usize> {
 }
 
 #[test]
-fn workers_are_pinned_as_the_policy_or_the_option_says_and_the_parent_is_free() {
+fn workers_are_pinned_if_the_option_says_so_and_the_parent_is_free() {
     let _quiet = quiet();
     let all = cpus().unwrap();
     let enough = (all.len() * 2).to_string();
-    let few = (all.len() - 1).max(1).to_string(); // one worker for one CPU is enough
     let [shared, own] = BOTH;
     for (program, arguments, pinned) in [
         (shared, &["--accept", "epoll"][..], false),
@@ -52,9 +49,8 @@ fn workers_are_pinned_as_the_policy_or_the_option_says_and_the_parent_is_free() 
         (shared, &["--affinity", "pinned", "--accept", "exclusive"], true), // of several threads
         (own, &["--steer", "hash"], false),
         (own, &["--affinity", "pinned"], true),
-        (own, &["--steer", "least-conn"], true),
-        (own, &["--steer", "least-conn", "--affinity", "free"], false),
-        (own, &["--steer", "least-conn", "--workers", &few], all.len() == 1),
+        (own, &["--steer", "least-conn"], false),
+        (own, &["--steer", "least-conn", "--affinity", "pinned"], true),
     ] {
         if arguments.contains(&"least-conn") && program == own && !may_load() {
             continue;
@@ -130,39 +126,6 @@ fn a_server_that_may_use_one_cpu_pins_its_workers_to_that() {
     });
     let server = server.join().unwrap();
     assert!(server.workers().into_iter().all(|worker| cpu_of(worker) == last));
-    server.stop();
-}
-
-#[test]
-fn least_conn_gives_a_connection_to_an_idle_worker_of_the_cpu_it_arrives_on() {
-    let _quiet = quiet();
-    if !may_load() {
-        return;
-    }
-    let cpus = cpus().unwrap();
-    let workers = (2 * cpus.len()).to_string();
-    let server =
-        Server::start("reuseport-server", &["--steer", "least-conn", "--workers", &workers]);
-    for &cpu in &cpus {
-        let address = server.address();
-        let connect = move || {
-            pin_to(cpu).unwrap();
-            [(); 2].map(|()| TcpStream::connect(address).unwrap()) // and on loopback it arrives there
-        };
-        let connections = std::thread::spawn(connect).join().unwrap();
-        let open = || -> Vec<(usize, u64)> {
-            let workers = server.scoreboard.workers();
-            let open = workers.filter_map(|(_, slot)| {
-                Some((cpu_of(slot.pid()?), slot.connections_open.load(Relaxed)))
-            });
-            open.filter(|&(_, open)| open > 0).collect()
-        };
-        let total = |open: &[(usize, u64)]| open.iter().map(|(_, open)| open).sum::<u64>();
-        let found = wait_for("both", || Some(open()).filter(|open| total(open) == 2));
-        assert_eq!(found, [(cpu, 1); 2]);
-        drop(connections);
-        wait_for("their end", || (total(&open()) == 0).then_some(()));
-    }
     server.stop();
 }
 

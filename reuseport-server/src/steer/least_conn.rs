@@ -1,4 +1,4 @@
-//! `least-conn`: the worker with the fewest connections, by an eBPF program and a load map.
+//! `least-conn`: the worker with the least to do, by an eBPF program and a load map.
 //!
 //! The program ([`program`]) runs in the kernel for every SYN (`bpf_run_sk_reuseport`, called by
 //! `reuseport_select_sock`; Linux 4.19, commit 2dbb9b9e6df6). It reads how loaded each worker is from
@@ -12,12 +12,11 @@
 //! what waits in the queue of a worker that dies goes to the living, without the sysctl
 //! net.ipv4.tcp_migrate_req.
 //!
-//! To spread connections thinly is to wake a worker for nearly each of them. So workers are scheduled as
-//! SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits for its turn, and finds more
-//! to do then.
+//! Workers show in that memory also when they woke, whether they sleep, whether they turn quickly, and whether
+//! their connections end after one request. So the program asks who is free *now*, and not only who has few.
 //!
-//! And they are pinned to CPUs ([`common::platform::affinity`]), if each CPU gets one at least: of equals the program
-//! chooses one of the CPU on which the connection's packets arrive. Both can be switched off.
+//! They are scheduled as SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits
+//! for its turn, and finds more to do then. `--schedule normal` switches that off.
 //!
 //! When it goes wrong:
 //!
@@ -29,10 +28,11 @@
 //!   equally busy, and no one for long. With SYN cookies the program chooses anew for the ACK: the
 //!   connection may come to another worker than the one it is counted for until then. With TCP Fast
 //!   Open all is as without.
-//! - The least loaded by number of connections, and not by work: one connection may be much.
-//! - A worker that is pinned cannot leave a core that another program takes; it falls behind, and is
-//!   given less. With many more workers than cores, and a card that interrupts one CPU only, the workers
-//!   of that CPU are filled first.
+//! - A connection is given to a queue for good when its SYN arrives. If all workers are busy it waits for one of
+//!   them, even if another is free earlier: with handlers that take very different times, a shared socket's
+//!   one queue is better.
+//! - With many more workers than cores, up to 16 short connections wait for a worker that turned quickly so
+//!   far; if it blocks for once, all of them do.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
 //! - Its group is the port's: another server that joins it gets nothing.
 

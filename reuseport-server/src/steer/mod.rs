@@ -41,7 +41,7 @@ pub enum Steer {
     Random,
     /// By the CPU that the connection arrives on
     Cpu,
-    /// The worker with the fewest connections; needs Linux 5.14, CAP_BPF and CAP_PERFMON
+    /// The worker with the least to do; needs Linux 5.14, CAP_BPF and CAP_PERFMON
     LeastConn,
 }
 
