@@ -22,14 +22,15 @@ pub async fn answer<F>(
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
-    let must_close = guard::must_close(request.headers());
     let refuse = |status| {
         count();
         Ok(refuse(status, &notes))
     };
-    if let Some(status) = guard::refusal(request.version(), request.headers(), notes.has_length()) {
-        return refuse(status);
-    }
+    let (version, headers) = (request.version(), request.headers());
+    let must_close = match guard::must_close(version, headers, notes.has_length()) {
+        Ok(must_close) => must_close,
+        Err(status) => return refuse(status),
+    };
     let request = if request.body().is_end_stream() {
         request.map(Body::new)
     } else {

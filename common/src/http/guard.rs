@@ -12,14 +12,24 @@ use std::net::Ipv6Addr;
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use memchr::memchr;
 
-/// With what to refuse a request of which the head is there, if it is to be refused. `has_length` is whether
-/// [`Lengths`] has found one.
-pub fn refusal(version: Version, headers: &HeaderMap, has_length: bool) -> Option<StatusCode> {
-    let must_close = must_close(headers);
-    if must_close && has_length || has_bad_host(version, headers) {
-        return Some(StatusCode::BAD_REQUEST);
+/// Whether the connection of a request of which the head is there must end with its answer. `has_length` is
+/// whether [`Lengths`] has found one.
+///
+/// # Errors
+/// With what to refuse it.
+pub fn must_close(
+    version: Version,
+    headers: &HeaderMap,
+    has_length: bool,
+) -> Result<bool, StatusCode> {
+    let is_coded = is_coded(headers);
+    if is_coded && has_length || has_bad_host(version, headers) {
+        return Err(StatusCode::BAD_REQUEST);
     }
-    must_close.then(|| refuses_coding(headers)).flatten()
+    if is_coded && let Some(status) = refuses_coding(headers) {
+        return Err(status);
+    }
+    Ok(is_coded)
 }
 
 /// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
@@ -33,12 +43,12 @@ fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the connection must not be used again after the answer. A request that said how long
-/// it is in two ways may have been understood differently by a proxy before us; if what we take for
-/// the next request is a part of this one for the proxy, somebody smuggles requests (RFC 9112, 6.3
-/// and 11.2). hyper hides the second length, and it is looked for in the first of several requests that
-/// come together alone ([`Lengths`]), so every Transfer-Encoding counts.
-pub fn must_close(headers: &HeaderMap) -> bool {
+/// Whether the body comes in a transfer coding. Then the connection must not be used again after the
+/// answer: a request that said how long it is in two ways may have been understood differently by a
+/// proxy before us; if what we take for the next request is a part of this one for the proxy, somebody
+/// smuggles requests (RFC 9112, 6.3 and 11.2). hyper hides the second length, and it is looked for in the
+/// first of several requests that come together alone ([`Lengths`]), so every Transfer-Encoding counts.
+fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 

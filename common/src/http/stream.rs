@@ -83,6 +83,7 @@ fn receive(stream: &StdTcpStream, buffer: &mut ReadBuf) -> io::Result<()> {
 }
 
 impl AsyncRead for Stream {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context,
@@ -102,6 +103,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
+    #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context,

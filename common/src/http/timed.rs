@@ -21,7 +21,7 @@ impl Deadlines {
         F: Future<Output = ()> + Send + 'static,
     {
         let (key, progress) = self.enter();
-        let task = tokio::spawn(serve(Timed {
+        let timed = Timed {
             stream: Stream::new(stream),
             progress,
             key,
@@ -31,7 +31,9 @@ impl Deadlines {
             may_have_more: false,
             half_closed: false,
             has_waited: false,
-        }));
+        };
+        // Boxed: tokio moves what it is given a dozen times before that first runs, and this is large.
+        let task = tokio::spawn(Box::pin(serve(timed)));
         // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
         self.is_served_by(key, task.abort_handle());
     }
