@@ -1,4 +1,6 @@
 //! What the kernel is asked: of sockets, and of others.
 
+pub mod netlink;
 pub mod port_owner;
+pub mod sock_diag;
 pub mod sockets;

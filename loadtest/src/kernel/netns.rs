@@ -15,7 +15,7 @@ use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sched::{CloneFlags, unshare};
 
-use super::netlink;
+use common::kernel::netlink;
 
 /// The loopback is the first interface of every namespace.
 const LOOPBACK: u32 = 1;
@@ -80,7 +80,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::kernel::sock_diag::listeners;
+    use common::kernel::sock_diag::listeners;
 
     const SYSCTL: &str = "net/ipv4/tcp_fin_timeout";
 

@@ -67,12 +67,17 @@ impl TcpCounters {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind::TimedOut;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
+
+    use common::lesson::socket::{self, Sharing};
 
     use super::*;
     use crate::kernel::netns;
-    use crate::kernel::sock_diag::tests::{LOOPBACK, listen};
+
+    fn listen(port: u16, backlog: i32) -> TcpListener {
+        socket::listen(([127, 0, 0, 1], port).into(), backlog, Sharing::ReusePort).unwrap()
+    }
 
     #[test]
     fn counters_are_found_by_name_and_what_only_one_reading_has_is_not_counted() {
@@ -108,7 +113,7 @@ mod tests {
         }
         let counted = netns::within(&[("net/ipv4/tcp_syncookies", "0")], || {
             let before = TcpCounters::now()?;
-            let listener = listen(LOOPBACK, 0, 1);
+            let listener = listen(0, 1);
             let address = listener.local_addr()?;
             // A queue of 1 takes 2; the third connection is not answered.
             let _queued = [TcpStream::connect(address)?, TcpStream::connect(address)?];
@@ -123,11 +128,11 @@ mod tests {
         // What waits for a closed socket is migrated if the sysctl says so.
         for (sysctl, expected) in [("0", (Some(0), Some(0))), ("1", (Some(3), Some(0)))] {
             let counted = netns::within(&[("net/ipv4/tcp_migrate_req", sysctl)], || {
-                let closing = listen(LOOPBACK, 0, 8);
+                let closing = listen(0, 8);
                 let address = closing.local_addr()?;
                 let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
                 // Later than the clients, so that all of them wait for the other one.
-                let _staying = listen(LOOPBACK, address.port(), 8);
+                let _staying = listen(address.port(), 8);
                 let before = TcpCounters::now()?;
                 drop(closing);
                 Ok(TcpCounters::now()?.since(&before))

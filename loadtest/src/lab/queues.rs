@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::kernel::sock_diag::{Listener, listeners};
 use crate::lab::samples::Samples;
 use crate::report::model::{Cell, Table, Unit};
 use crate::server::Server;
+use common::kernel::sock_diag::{Listener, listeners};
 
 /// How often it looks. A look asks the kernel for the sockets of one port and costs microseconds.
 const EVERY: Duration = Duration::from_millis(50);

@@ -28,13 +28,13 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::kernel::procfs::Running;
-use crate::kernel::sock_diag;
 use crate::server::process::Child;
 use crate::server::signals::Signals;
 pub use crate::server::spec::{Kind, Spec, Strategy};
 pub use crate::server::telemetry::Readings;
 use crate::server::workers::Workers;
 use crate::warnings::Warning;
+use common::kernel::sock_diag;
 
 /// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {

@@ -19,8 +19,8 @@ use procfs::ProcError;
 
 use crate::kernel::open_sockets::OpenSockets;
 use crate::kernel::procfs::{Running, Usage, family};
-use crate::kernel::sock_diag::{connections, listeners};
 use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
+use common::kernel::sock_diag::{connections, listeners};
 
 /// How often its processes are looked at while a load runs. Rare enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);

@@ -3,10 +3,10 @@
 
 use std::cmp::Reverse;
 
-use crate::kernel::sock_diag::Listener;
 use crate::report::format::{bar, rounded};
 use crate::watch::reading::Worker;
 use crate::watch::view::{Row, View};
+use common::kernel::sock_diag::Listener;
 
 /// Blanks between two columns.
 pub const GAP: usize = 2;

@@ -11,7 +11,7 @@ use procfs::FromRead;
 use procfs::process::Stat;
 
 use crate::kernel::procfs::Running;
-use crate::kernel::sock_diag::{Listener, listeners};
+use common::kernel::sock_diag::{Listener, listeners};
 
 /// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
 /// to turn four times a second.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::kernel::sock_diag::Listener;
 use crate::report::format::{count, rounded};
 use crate::watch::reading::{Reading, Worker};
+use common::kernel::sock_diag::Listener;
 
 /// Readings one after the other, and what must be remembered of earlier ones.
 #[derive(Default)]

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::sock_diag::{Listener, listeners};
 use crate::lab::chapter::Findings;
 use crate::lab::client::{Client, ask, bound};
 use crate::lab::context::{Context, Policy, start};
@@ -27,6 +26,7 @@ use crate::probe::load::Load;
 use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
 use crate::server::{Server, ours};
 use crate::statistics::estimate::Estimate;
+use common::kernel::sock_diag::{Listener, listeners};
 
 pub mod crash;
 pub mod flag;

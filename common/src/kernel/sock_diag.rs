@@ -89,22 +89,17 @@ fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-    use std::os::fd::AsFd;
 
-    use nix::sys::stat::fstat;
     use nix::unistd::getuid;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
-
-    fn inode(socket: impl AsFd) -> u64 {
-        fstat(socket).unwrap().st_ino
-    }
+    use crate::kernel::sockets::inode;
 
     /// A listening socket with this backlog, which shares its port.
-    pub fn listen(address: IpAddr, port: u16, backlog: i32) -> TcpListener {
+    fn listen(address: IpAddr, port: u16, backlog: i32) -> TcpListener {
         let address = SocketAddr::new(address, port);
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_reuse_port(true).unwrap();
@@ -116,7 +111,7 @@ pub mod tests {
         socket.into()
     }
 
-    pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn connections_that_nobody_accepts_are_counted_as_queued() {
