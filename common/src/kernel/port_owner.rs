@@ -1,4 +1,5 @@
-//! Who listens on a port, as far as /proc lets us see: for the message that refuses to start.
+//! Who listens on a port, as far as /proc lets us see: for the message that refuses to start, and for the
+//! parent that finds a stranger on its port.
 
 use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
 use std::net::{IpAddr, SocketAddr};
@@ -40,18 +41,28 @@ fn find(address: SocketAddr) -> Option<String> {
         .filter(|socket| overlaps(socket.local_address.ip()))
         .map(|socket| socket.inode)
         .collect();
-    let holds = |process: &Process| {
-        let mut open = process.fd().into_iter().flatten().flatten();
-        open.any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
-    };
-    let mut owner = all_processes().ok()?.flatten().find(holds)?;
+    let mut owner = all_processes().ok()?.flatten().find(|it| holds(it, &inodes))?;
     // A worker that is stopped is replaced: name the topmost of the same program.
     while let Some(parent) = owner.stat().ok().and_then(|stat| Process::new(stat.ppid).ok())
         && parent.exe().is_ok_and(|exe| owner.exe().is_ok_and(|own| own == exe))
     {
         owner = parent;
     }
-    Some(format!("{} (pid {})", name(&owner), owner.pid))
+    Some(describe(&owner))
+}
+
+/// Describes the process that has this socket open; `None` if /proc shows nobody.
+pub fn holder(inode: u64) -> Option<String> {
+    all_processes().ok()?.flatten().find(|it| holds(it, &[inode])).as_ref().map(describe)
+}
+
+fn holds(process: &Process, inodes: &[u64]) -> bool {
+    let mut open = process.fd().into_iter().flatten().flatten();
+    open.any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
+}
+
+fn describe(process: &Process) -> String {
+    format!("{} (pid {})", name(process), process.pid)
 }
 
 /// A process's name as it was called; what the kernel keeps by itself ends after 15 characters.

@@ -1,6 +1,7 @@
 //! What the parent does: each action of the state machine, carried out.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
@@ -71,11 +72,13 @@ impl Driver<'_> {
                 self.announce();
                 self.tell_predecessor(&Message::Ready);
                 self.start.inherited = None;
+                self.next_look = Some(Instant::now());
             }
             Action::StopListening => {
                 if !self.is_succeeded {
                     systemd::stopping(&self.status());
                 }
+                self.next_look = None;
                 // Held open here, a shared socket would go on queueing connections that nobody accepts.
                 self.start.listener = None;
             }

@@ -16,6 +16,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
+use super::port_watch::PortWatch;
 use super::setup::Start;
 use super::signals::Signals;
 use super::state::{Event, Generation, Settings, State};
@@ -74,6 +75,9 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         next_sign: systemd::watchdog().map(|_| Instant::now()),
         told: String::new(),
+        port_watch: PortWatch::new(address, join),
+        next_look: None,
+        asked: None,
         address,
         options,
         start,
@@ -114,6 +118,12 @@ pub(super) struct Driver<'a> {
     next_sign: Option<Instant>,
     /// What systemd was told last of what is going on; nothing before the server is ready.
     pub(super) told: String,
+    /// Who else is on the port.
+    pub(super) port_watch: PortWatch,
+    /// When the port is looked at next; not before the server is ready.
+    pub(super) next_look: Option<Instant>,
+    /// A line over which a worker was asked to send its sockets, to attach the program through one.
+    pub(super) asked: Option<Channel>,
     pub(super) address: SocketAddr,
     pub(super) options: &'a Options,
     pub(super) start: Start<'a>,
@@ -155,6 +165,9 @@ impl Driver<'_> {
             if self.next_copy.is_some_and(|time| time <= now) {
                 self.scoreboard_mut().publish();
                 self.next_copy = self.scoreboard().has_copy().then(|| now + COPY_EVERY);
+            }
+            if self.next_look.is_some_and(|time| time <= now) {
+                self.next_look = self.look_at_port().map(|after| now + after);
             }
             if self.next_sign.is_some_and(|time| time <= now) {
                 systemd::alive();
@@ -200,8 +213,10 @@ impl Driver<'_> {
         let line = successor.map(|it| PollFd::new(it.channel.as_fd(), PollFlags::POLLIN));
         watched.extend(line);
         watched.push(PollFd::new(self.parent_only().signals.as_fd(), PollFlags::POLLIN));
-        let deadline =
-            self.state.deadline().into_iter().chain(self.next_copy).chain(self.next_sign).min();
+        let deadline = [self.state.deadline(), self.next_copy, self.next_sign, self.next_look]
+            .into_iter()
+            .flatten()
+            .min();
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, or the last millisecond would be spent spinning.
             let left = deadline.saturating_duration_since(now).as_millis() + 1;

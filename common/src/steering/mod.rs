@@ -45,6 +45,12 @@ pub trait Steering {
     /// When the kernel refuses.
     fn enter(&self, lane: usize, socket: BorrowedFd, sockets: usize) -> Result<()>;
 
+    /// Has the group of this socket steered again, if another program has taken the place of this one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn attach(&self, socket: BorrowedFd) -> Result<()>;
+
     /// Has nothing more steered to the socket of this lane: another worker has adopted it.
     fn leave(&self, lane: usize);
 

@@ -11,6 +11,7 @@ mod compare;
 mod cost;
 mod faults;
 mod foreign;
+mod foreign_socket;
 mod fuzz;
 mod http;
 mod lab;

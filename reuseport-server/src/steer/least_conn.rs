@@ -103,10 +103,14 @@ impl LeastConn {
 
 impl Steering for LeastConn {
     fn enter(&self, lane: usize, socket: BorrowedFd, _sockets: usize) -> Result<()> {
-        bpf::attach(self.program.as_fd(), socket)
-            .context("cannot attach the program that steers (SO_ATTACH_REUSEPORT_EBPF)")?;
+        self.attach(socket)?;
         bpf::put_socket(self.sockets.as_fd(), lane as u32, socket)
             .context("cannot enter its socket into the map of sockets")
+    }
+
+    fn attach(&self, socket: BorrowedFd) -> Result<()> {
+        bpf::attach(self.program.as_fd(), socket)
+            .context("cannot attach the program that steers (SO_ATTACH_REUSEPORT_EBPF)")
     }
 
     fn leave(&self, lane: usize) {

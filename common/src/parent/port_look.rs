@@ -1,0 +1,142 @@
+//! Looks at the server's port once a second, and says who else is there: what `port_watch` finds.
+//!
+//! A look is a question to the kernel for each family of addresses, about the sockets that listen on this
+//! port. Only when a stranger's is found, /proc is searched for the process that has it open.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tracing::{info, warn};
+
+use super::channel::{Channel, Message};
+use super::driver::Driver;
+use super::port_watch::{Finding, How, Look};
+use crate::kernel::port_owner::holder;
+use crate::kernel::sock_diag::{Listener, listeners};
+use crate::kernel::sockets::inode;
+use crate::scoreboard::State;
+use crate::steering::ensure_listens_on;
+use crate::steering::lane::LANES;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The same while something is to be confirmed.
+const SOON: Duration = Duration::from_millis(200);
+
+impl Driver<'_> {
+    /// Looks, and says what is new. Gives when to look again; `None` if the kernel does not answer.
+    pub(super) fn look_at_port(&mut self) -> Option<Duration> {
+        self.take_socket();
+        let look = match self.look() {
+            Ok(look) => look,
+            Err(error) => {
+                info!("who else is on the port is not looked at: {error:#}");
+                return None;
+            }
+        };
+        for finding in self.port_watch.take(&look) {
+            match finding {
+                Finding::Stranger(how, socket) => self.on_stranger(how, &socket),
+                Finding::Gone(socket) => {
+                    let Listener { address, inode, .. } = socket;
+                    info!("the other socket on {address} is gone (inode {inode})");
+                }
+                Finding::NotSteered => self.on_not_steered(),
+            }
+        }
+        let is_soon = self.port_watch.suspects() || self.asked.is_some();
+        Some(if is_soon { SOON } else { EVERY })
+    }
+
+    fn look(&self) -> Result<Look> {
+        let board = self.scoreboard().board();
+        let shared = self.start.listener.as_ref().map(inode);
+        let of_workers = board.workers().map(|(_, slot)| slot.socket_inode.load(Relaxed));
+        let shown: BTreeSet<u64> = of_workers.chain(shared).collect();
+        let steered = self.lanes().map(|lanes| {
+            let lines = (1..=LANES).map(|lane| lanes.line(lane));
+            let given =
+                lines.map(|it| it.steered.load(Relaxed).wrapping_add(it.migrated.load(Relaxed)));
+            given.fold(0, u64::wrapping_add)
+        });
+        // Those of one that drains have been given away.
+        let stays = board.workers().filter(|(_, slot)| slot.state() != State::Draining);
+        let held =
+            shared.map_or_else(|| stays.map(|(_, it)| it.sockets.load(Relaxed)).sum(), |_| 1);
+        let accepted = board.total_connections();
+        Ok(Look { listeners: listeners(self.address.port())?, shown, held, accepted, steered })
+    }
+
+    /// Says who it is that has a socket on the port.
+    fn on_stranger(&self, how: How, socket: &Listener) {
+        // Not even root sees more than others without capabilities, which the parent has given up.
+        let who = holder(socket.inode).unwrap_or_else(|| {
+            format!(
+                "a process of user {} that cannot be seen from here (`ss -ltnp` may say who)",
+                socket.uid
+            )
+        });
+        let (its, ours, inode) = (socket.address, self.address, socket.inode);
+        match how {
+            How::Shares => warn!(
+                "{who} listens on {its} too, with a socket of its own (inode {inode}): the kernel may give it \
+                 connections of this server, and it may replace the program that steers; stop it, or run this server \
+                 as a user of its own"
+            ),
+            How::Shadows => warn!(
+                "{who} listens on {its} (inode {inode}): connections to that address go there, and not to \
+                 this server on {ours}; stop it, or have this server listen on that address"
+            ),
+            How::IsShadowed => info!(
+                "{who} listens on {its} (inode {inode}): connections to {ours} come to this server, all others \
+                 go there"
+            ),
+        }
+    }
+
+    /// Asks a worker for a socket to attach the program through: the parent keeps none, and what it has
+    /// bound does not listen and so is in no group.
+    fn on_not_steered(&mut self) {
+        let sent = self.ask_for_socket();
+        let what = "connections arrive that the program of --steer has not steered: another one has replaced it";
+        match sent {
+            Ok(line) => {
+                warn!("{what}; it is attached again");
+                self.asked = Some(line);
+            }
+            Err(error) => warn!("{what}; it cannot be attached again: {error:#}"),
+        }
+    }
+
+    fn ask_for_socket(&self) -> Result<Channel> {
+        let (ours, theirs) = Channel::pair()?;
+        let serves = |index| self.scoreboard().board().slot(index).state() == State::Serving;
+        // One whose event loop turned last answers soonest.
+        let silence = |index| self.scoreboard().board().slot(index).silence();
+        let serving = self.processes.values().filter(|it| it.is_heard && serves(it.index));
+        let worker = serving.min_by_key(|it| silence(it.index)).context("no worker serves")?;
+        worker.channel.try_send(&Message::GiveAll, &[theirs.as_fd()])?;
+        Ok(ours)
+    }
+
+    /// Takes the socket that a worker was asked for, and attaches the program. The parent keeps no socket,
+    /// or its queue would live on with nobody to answer it when the worker crashes.
+    fn take_socket(&mut self) {
+        let Some(line) = self.asked.take() else { return };
+        let (Some(steering), received) = (&self.start.steering, line.try_receive()) else { return };
+        let attached = received.and_then(|received| {
+            let (_, sockets) = received.flatten().context("a worker has not sent its socket")?;
+            let socket = sockets.first().context("a worker has sent no socket")?;
+            ensure_listens_on(socket, self.address)?;
+            steering.attach(socket.as_fd())
+        });
+        match attached {
+            Ok(()) => info!("the program of --steer steers again"),
+            Err(error) => warn!("the program of --steer cannot be attached again: {error:#}"),
+        }
+    }
+}

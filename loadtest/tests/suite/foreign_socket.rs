@@ -1,0 +1,169 @@
+//! Somebody else on the server's port: the parent says who, and once more when it is over.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use nix::libc::{sock_filter, sock_fprog};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
+use socket2::{Domain, Socket, Type};
+
+use crate::steer::may_load;
+use crate::support::{Log, SERVERS, Server, ask, wait_for, wait_up_to};
+
+/// Within which a finding is to be told.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// What a healthy server never says.
+const WORDS: [&str; 4] =
+    ["too, with a socket of its own", "go there", "is gone", "has replaced it"];
+
+/// A listening socket that shares its port, as any program of the same user can make one.
+fn intrude(ip: IpAddr, port: u16) -> TcpListener {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(64).unwrap();
+    socket.into()
+}
+
+/// A process that keeps this socket, in the place of this one: without capabilities, because those of root's that
+/// have some are not shown to a server that has none.
+struct Intruder(Child);
+
+impl Intruder {
+    fn new(socket: TcpListener) -> Self {
+        let is_root = nix::unistd::geteuid().is_root();
+        let mut command = Command::new(if is_root { "setpriv" } else { "sleep" });
+        if is_root {
+            command.args(["--bounding-set", "-all", "--inh-caps", "-all", "sleep"]);
+        }
+        Self(command.arg("1000").stdin(OwnedFd::from(socket)).spawn().unwrap())
+    }
+
+    /// As it is to be named.
+    fn name(&self) -> String {
+        format!("sleep (pid {})", self.0.id())
+    }
+}
+
+impl Drop for Intruder {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn is_told(log: &Log, words: &[&str]) -> bool {
+    log.text().lines().any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+#[track_caller]
+fn wait_until_told(log: &Log, words: &[&str]) {
+    wait_up_to(WITHIN, &format!("{words:?}"), || is_told(log, words).then_some(()));
+}
+
+#[test]
+fn a_socket_in_the_group_is_told_with_its_process_and_again_when_it_is_gone() {
+    let (server, log) = Server::start_with_log("reuseport-server", &["--workers", "2"]);
+    let address = server.address();
+    let intruder = Intruder::new(intrude(address.ip(), address.port()));
+    wait_until_told(&log, &["WARN", &intruder.name(), &format!("listens on {address} too")]);
+    drop(intruder);
+    wait_until_told(&log, &["other socket", &address.to_string(), "is gone"]);
+    assert_eq!(log.text().matches("too, with a socket").count(), 1, "{}", log.text());
+}
+
+#[test]
+fn a_socket_on_a_more_specific_address_is_told_with_its_process() {
+    let (server, log) =
+        Server::start_with_log("reuseport-server", &["--workers", "2", "--host", "0.0.0.0"]);
+    let socket = intrude([127, 0, 0, 1].into(), server.address().port());
+    let address = socket.local_addr().unwrap().to_string();
+    let intruder = Intruder::new(socket);
+    wait_until_told(&log, &["WARN", &intruder.name(), &address, "not to this server"]);
+    drop(intruder);
+    wait_until_told(&log, &["other socket", &address, "is gone"]);
+}
+
+#[test]
+fn a_socket_on_all_addresses_does_no_harm_to_a_server_on_one() {
+    let (server, log) = Server::start_with_log("reuseport-server", &["--workers", "2"]);
+    let intruder = Intruder::new(intrude([0, 0, 0, 0].into(), server.address().port()));
+    wait_until_told(&log, &["INFO", &intruder.name(), "come to this server"]);
+    assert!(!log.text().contains("WARN"), "{}", log.text());
+}
+
+#[test]
+fn a_program_that_was_replaced_is_attached_again() {
+    if !may_load() {
+        return;
+    }
+    let (server, log) = Server::start_with_log(
+        "reuseport-server",
+        &["--workers", "4", "--steer", "least-conn", "--affinity", "free"],
+    );
+    let address = server.address();
+    let steered =
+        || server.scoreboard.workers().map(|(_, slot)| slot.steered.load(Relaxed)).sum::<u64>();
+    ask(address, "GET /");
+    let intruder = intrude(address.ip(), address.port());
+    // It always gives 0, the first socket of the group: a worker's.
+    let mut program = [sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
+    let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    setsockopt(&intruder, AttachReusePortCbpf, &program).unwrap();
+    let begin = Instant::now();
+    let told = ["WARN", "another one has replaced it", "attached again"];
+    while !is_told(&log, &told) {
+        assert!(begin.elapsed() < WITHIN, "{}", log.text());
+        ask(address, "GET /");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wait_until_told(&log, &["INFO", "steers again"]);
+    let before = steered();
+    for _ in 0..10 {
+        ask(address, "GET /");
+    }
+    wait_for("connections to be steered again", || (steered() >= before + 10).then_some(()));
+}
+
+#[test]
+fn of_a_healthy_server_nothing_is_told() {
+    let mut servers = Vec::new();
+    for name in SERVERS {
+        servers.push(Server::start_with_log(name, &["--workers", "3"]));
+        servers.push(Server::start_with_log(name, &["--workers", "3", "--host", "0.0.0.0"]));
+    }
+    if may_load() {
+        servers.push(Server::start_with_log("reuseport-server", &["--steer", "least-conn"]));
+    }
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGTTIN,
+        Signal::SIGHUP,
+        Signal::SIGTTOU,
+        Signal::SIGTTOU,
+        Signal::SIGHUP,
+    ];
+    for signal in signals {
+        for (server, _) in &servers {
+            server.signal(signal);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(700) {
+            for (server, _) in &servers {
+                ask(([127, 0, 0, 1], server.address().port()), "GET /");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1500)); // two looks
+    for (_, log) in &servers {
+        let text = log.text();
+        assert!(!WORDS.iter().any(|word| text.contains(word)), "{text}");
+    }
+}
