@@ -46,7 +46,7 @@ fn workers_are_pinned_if_the_option_says_so_and_the_parent_is_free() {
         (shared, &["--accept", "least-conn"], false),
         (shared, &["--affinity", "pinned"], true),
         (shared, &["--affinity", "pinned", "--exec"], true),
-        (shared, &["--affinity", "pinned", "--accept", "exclusive"], true), // of several threads
+        (shared, &["--affinity", "pinned", "--accept", "blocking"], true), // of several threads
         (own, &["--steer", "hash"], false),
         (own, &["--affinity", "pinned"], true),
         (own, &["--steer", "least-conn"], false),

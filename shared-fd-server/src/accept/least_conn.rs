@@ -30,12 +30,10 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::accept::parking::{Enter, Park, Place, Woken};
 use common::parent::context::WorkerContext;
-use common::scoreboard::QUICK;
 
 use super::exclusive::Line;
 use super::peers::{Peer, Peers, Turn};
@@ -46,10 +44,6 @@ const IN_LINE_PER_CORE: usize = 2;
 
 /// How long a connection is left to a worker that has fewer. It may wait as long once, and is kept for longer.
 const LEAVE: Duration = Duration::from_millis(2);
-
-/// Where connections end after one request, so many more than another has are no reason to leave one to it.
-/// Each is over soon, and to wake somebody for it would be in vain; unless from now on they are kept.
-const SHORT_LIVED: u64 = 2;
 
 /// Waits in line, or in reserve.
 pub struct LeastConn {
@@ -72,15 +66,9 @@ impl LeastConn {
         })
     }
 
-    fn is_line_full(&self) -> bool {
-        let size = IN_LINE_PER_CORE * self.cores;
-        let in_line = self.peers.others().filter(|peer| peer.turn == Turn::InLine);
-        self.peers.count() > size && in_line.take(size).count() == size
-    }
-
     /// Accepts a connection, or leaves it to another. `None`: none was there.
     fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
-        if let Some(other) = self.with_fewer() {
+        if let Some(other) = self.peers.with_fewer(LEAVE) {
             self.peers.own.add(|slot| &slot.gated, 1);
             if other.is_asleep() {
                 other.wake();
@@ -95,43 +83,18 @@ impl LeastConn {
         }
         let accepted = place.accept()?;
         if accepted.is_some() {
-            self.call();
+            self.peers.whom_to_call(self.cores).inspect(Peer::wake);
         }
         Ok(accepted.map(Woken::Connection))
-    }
-
-    /// Another worker that has fewer connections than this one, and is not known to be blocked.
-    fn with_fewer(&self) -> Option<Peer> {
-        let slack = if self.peers.lifetimes.are_short() { SHORT_LIVED } else { 0 };
-        let own = self.peers.own.connections_open.load(Relaxed);
-        let most = own.checked_sub(slack + 1)?; // mostly the end, without a look at anybody
-        let fewer = self.peers.others().filter(|peer| peer.open() <= most);
-        let is_able = |peer: &Peer| peer.is_asleep() || self.peers.has_just_begun(peer, LEAVE);
-        fewer.filter(is_able).min_by_key(Peer::open)
-    }
-
-    /// Calls one from the reserve, if nobody else is there to take the next connection.
-    fn call(&self) {
-        let mut quick = 0;
-        let mut reserve = None;
-        for peer in self.peers.others() {
-            match peer.turn {
-                Turn::InLine => return,
-                Turn::Reserve => reserve = reserve.or(Some(peer)),
-                Turn::Quick if self.peers.has_just_begun(&peer, QUICK) => quick += 1,
-                Turn::Quick | Turn::Awake => {}
-            }
-        }
-        if quick < self.cores {
-            reserve.inspect(Peer::wake);
-        }
     }
 }
 
 impl Park for LeastConn {
     fn wait(&mut self, place: &Place) -> io::Result<Woken> {
         self.peers.comes_by();
-        if !std::mem::take(&mut self.is_called) && self.is_line_full() {
+        if !std::mem::take(&mut self.is_called)
+            && self.peers.are_in_line(IN_LINE_PER_CORE * self.cores)
+        {
             self.line.leave(place)?;
             self.peers.sleeps(Turn::Reserve);
         } else {
@@ -160,6 +123,6 @@ impl Park for LeastConn {
     }
 
     fn may_accept(&mut self) -> bool {
-        self.with_fewer().is_none()
+        self.peers.with_fewer(LEAVE).is_none()
     }
 }

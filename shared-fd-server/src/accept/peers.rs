@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use common::accept::interrupt::INTERRUPT;
 use common::http::deadlines::TICK;
-use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, Slot, Slots, State};
+use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, QUICK, Slot, Slots, State};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 /// Milliseconds between two heartbeats of which one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
+
+/// Where connections end after one request, so many more than another has are no reason to leave one to it.
+/// Each is over soon, and to wake somebody for it would be in vain; unless from now on they are kept.
+const SHORT_LIVED: u64 = 2;
 
 /// What a worker's event loop is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +83,8 @@ impl Peers {
         Self { own, lifetimes, slots, all, since: 0, pace: Pace::default(), last_look: 0 }
     }
 
-    /// How many they are, this one included.
-    pub fn count(&self) -> usize {
-        self.all.len()
-    }
-
     /// The others that serve and whose hearts beat.
-    pub fn others(&self) -> impl Iterator<Item = Peer> {
+    fn others(&self) -> impl Iterator<Item = Peer> {
         let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
         let own = heartbeat(&self.own);
         let slots = self.all.iter().map(|&index| self.slots.at(index));
@@ -106,8 +105,40 @@ impl Peers {
         })
     }
 
+    /// Whether so many others are in line already. Never, if there are no more workers than that.
+    pub fn are_in_line(&self, size: usize) -> bool {
+        let in_line = || self.others().filter(|peer| peer.turn == Turn::InLine);
+        self.all.len() > size && in_line().take(size).count() == size
+    }
+
+    /// Another worker that has fewer connections than this one, and is not known to be blocked: asleep, or
+    /// awake for less than this time.
+    pub fn with_fewer(&self, awake: Duration) -> Option<Peer> {
+        let slack = if self.lifetimes.are_short() { SHORT_LIVED } else { 0 };
+        let own = self.own.connections_open.load(Relaxed);
+        let most = own.checked_sub(slack + 1)?; // mostly the end, without a look at anybody
+        let fewer = self.others().filter(|peer| peer.open() <= most);
+        let able = fewer.filter(|peer| peer.is_asleep() || self.has_just_begun(peer, awake));
+        able.min_by_key(Peer::open)
+    }
+
+    /// One of the reserve, if nobody is there to take the next connection: nobody in line, and not as many as
+    /// there are cores who turn quickly.
+    pub fn whom_to_call(&self, cores: usize) -> Option<Peer> {
+        let (mut quick, mut reserve) = (0, None);
+        for peer in self.others() {
+            match peer.turn {
+                Turn::InLine => return None,
+                Turn::Reserve => reserve = reserve.or(Some(peer)),
+                Turn::Quick if self.has_just_begun(&peer, QUICK) => quick += 1,
+                Turn::Quick | Turn::Awake => {}
+            }
+        }
+        reserve.filter(|_| quick < cores)
+    }
+
     /// Whether another that is awake has begun its present turn so little ago.
-    pub fn has_just_begun(&self, peer: &Peer, ago: Duration) -> bool {
+    fn has_just_begun(&self, peer: &Peer, ago: Duration) -> bool {
         peer.since + ago.as_nanos() as u64 >= self.since
     }
 
@@ -141,5 +172,107 @@ impl Peers {
             let is_peer = |&index: &usize| self.slots.at(index).is_of_one_server_with(&own);
             self.all = (0..CAPACITY).filter(is_peer).collect();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::platform::clock::monotonic_nanoseconds;
+    use common::scoreboard::ScoreboardOwner;
+
+    const LEAVE: Duration = Duration::from_millis(2);
+
+    /// As the first worker sees a server of so many, who all serve and sleep in reserve.
+    fn server(workers: usize) -> (Peers, Slots) {
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        (0..workers).for_each(|place| assert_eq!(board.claim().unwrap(), place));
+        let slots = board.into_slots();
+        for slot in (0..workers).map(|place| slots.own(place)) {
+            slot.set_state(State::Serving);
+            slot.beat();
+            show(slot, Turn::Reserve, 0);
+        }
+        let mut peers = Peers::new(slots.own(0), slots);
+        peers.wakes();
+        peers.comes_by();
+        (peers, slots)
+    }
+
+    /// What a worker's event loop is at, since so many microseconds.
+    fn show(slot: OwnSlot, turn: Turn, microseconds: u64) {
+        let since = monotonic_nanoseconds() - 1000 * microseconds;
+        slot.set(|slot| &slot.turn, since * TURNS.len() as u64 + turn as u64);
+    }
+
+    fn open(slot: OwnSlot, connections: u64) {
+        (0..connections).for_each(|_| slot.opened());
+    }
+
+    fn place(peer: Option<Peer>, slots: Slots) -> Option<usize> {
+        let peer = peer?;
+        (0..CAPACITY).find(|&place| std::ptr::eq(peer.slot, slots.at(place)))
+    }
+
+    #[test]
+    fn a_line_is_full_of_others_who_serve_and_whose_hearts_beat() {
+        let (mut peers, slots) = server(8);
+        assert!(!peers.are_in_line(4));
+        (1..=4).for_each(|place| show(slots.own(place), Turn::InLine, 0));
+        assert!(peers.are_in_line(4));
+        assert!(!peers.are_in_line(5));
+        assert!(!peers.are_in_line(8), "all of them may be in line");
+        slots.own(1).set_state(State::Draining);
+        assert!(!peers.are_in_line(4));
+        slots.own(1).set_state(State::Serving);
+        slots.own(2).set(|slot| &slot.heartbeat, 1);
+        assert!(!peers.are_in_line(4));
+        slots.own(2).beat();
+        peers.comes_by();
+        assert!(peers.are_in_line(4));
+    }
+
+    #[test]
+    fn one_is_called_if_nobody_is_in_line_and_too_few_turn_quickly() {
+        let (mut peers, slots) = server(6);
+        let called = |peers: &Peers| place(peers.whom_to_call(2), slots);
+        assert_eq!(called(&peers), Some(1), "the first of the reserve");
+        show(slots.own(5), Turn::InLine, 0);
+        assert_eq!(called(&peers), None);
+        show(slots.own(5), Turn::Awake, 0);
+        assert_eq!(called(&peers), Some(1), "one that may block does not help");
+        peers.wakes();
+        show(slots.own(5), Turn::Quick, 0);
+        assert_eq!(called(&peers), Some(1));
+        show(slots.own(4), Turn::Quick, 0);
+        assert_eq!(called(&peers), None, "as many as there are cores");
+        show(slots.own(4), Turn::Quick, 1_000_000);
+        assert_eq!(called(&peers), Some(1), "it was quick, and has not been back for a second");
+        (1..=3).for_each(|place| show(slots.own(place), Turn::Awake, 0));
+        assert_eq!(called(&peers), None, "there is nobody to call");
+    }
+
+    #[test]
+    fn a_connection_is_left_to_another_that_has_fewer_and_is_not_blocked() {
+        let (mut peers, slots) = server(4);
+        let left_to = |peers: &Peers| place(peers.with_fewer(LEAVE), slots);
+        assert_eq!(left_to(&peers), None, "nobody has fewer than none");
+        for (place, connections) in [(0, 2), (1, 2), (2, 1), (3, 0)] {
+            open(slots.own(place), connections);
+        }
+        assert_eq!(left_to(&peers), Some(3));
+        peers.wakes();
+        show(slots.own(3), Turn::Awake, 1_000_000);
+        assert_eq!(left_to(&peers), Some(2), "the other has not been back for a second");
+        show(slots.own(3), Turn::Awake, 0);
+        assert_eq!(left_to(&peers), Some(3));
+        // From now on connections end after one request.
+        let own = slots.own(0);
+        own.add(|slot| &slot.connections_accepted, 10);
+        own.add(|slot| &slot.requests, 9);
+        peers.lifetimes.look(&own);
+        assert_eq!(left_to(&peers), None);
+        open(own, 1);
+        assert_eq!(left_to(&peers), Some(3), "three more is more than a passing difference");
     }
 }
