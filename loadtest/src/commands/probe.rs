@@ -14,6 +14,7 @@ use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
 use crate::probe::load::Load;
 use crate::probe::record::ProbeBody;
+use crate::probe::spread::Spread;
 use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::percentile_of;
@@ -108,12 +109,16 @@ fn probe(
     };
     let service = Service::of(spec, &[], path, server.worker_pids().len(), cpus);
     let before = server.requests();
+    let mut spread = Spread::of(server.pid().filter(|_| load.keep_alive));
 
     let bar = match load.requests {
         None => progress::asking(&name, Duration::from_secs_f64(load.seconds)),
         Some(number) => progress::requests(&name, number),
     };
     let run = run_with_faults(&mut server, &load, &asked.faults, |counters, elapsed| {
+        if let Some(spread) = &mut spread {
+            spread.look(elapsed);
+        }
         match load.requests {
             None => bar.show(elapsed),
             Some(_) => bar.show_requests(counters.attempted),
@@ -140,6 +145,7 @@ fn probe(
     let body = ProbeBody {
         answered_by_server: answered,
         faults,
+        held: spread.map(Spread::into_held).unwrap_or_default(),
         ..ProbeBody::of(name, load, &counters, service)?
     };
     Ok((body, found))

@@ -4,6 +4,7 @@ use crate::documents::{self, LATENCY, connections, facts};
 use crate::probe::fault::FaultRecord;
 use crate::probe::record::ProbeRecord as Probe;
 use crate::probe::run::AFTER_REFUSAL;
+use crate::probe::spread::Held;
 use crate::probe::timeline::Bucket;
 use crate::report::format::{count, microseconds};
 use crate::report::model::{Axis, Block, Cell, Document, Field, Picture, Series, Table, Unit};
@@ -11,6 +12,9 @@ use crate::statistics::mean;
 
 /// Buckets in a line of the timeline: a second, in a run that is not too long.
 const IN_A_LINE: usize = 10;
+
+/// Workers of a timeline of theirs.
+const MOST_BARS: usize = 32;
 
 /// Lines of a timeline; a longer run gets longer buckets.
 const MOST_LINES: usize = 60;
@@ -56,7 +60,7 @@ pub fn document(record: &Probe) -> Document {
              on the way."
         ));
     }
-    let blocks = vec![
+    let mut blocks = vec![
         about(record),
         Block::Heading("Requests".into()),
         Block::Table(outcomes(record)),
@@ -65,9 +69,13 @@ pub fn document(record: &Probe) -> Document {
         Block::Heading("Timeline".into()),
         Block::Picture(picture(record)),
         Block::Table(timeline(&record.timeline, &record.faults)),
-        Block::Heading("Faults".into()),
-        Block::Table(faults(&record.faults)),
     ];
+    if !record.held.is_empty() {
+        blocks.push(Block::Heading("Connections of each worker".into()));
+        blocks.push(Block::Table(held(&record.held)));
+    }
+    blocks.push(Block::Heading("Faults".into()));
+    blocks.push(Block::Table(faults(&record.faults)));
     documents::document(&record.server, record, blocks)
 }
 
@@ -191,6 +199,31 @@ fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
     if buckets.iter().any(|bucket| bucket.lost > 0) {
         table.note += " Lost: `.` none, a digit so many, `*` ten or more; each when it was known.";
     }
+    table
+}
+
+/// A row for each second, with a bar for each worker.
+fn held(held: &[Held]) -> Table {
+    let most = held.iter().flat_map(|held| &held.connections).max().copied().unwrap_or(0);
+    let number = Unit::Count;
+    let mut table = Table::new(
+        "",
+        &[("", Unit::Text), ("least", number), ("most", number), ("most / average", Unit::Times)],
+    );
+    for held in held.iter().step_by(held.len().div_ceil(MOST_LINES)) {
+        let all = &held.connections;
+        let row = [
+            all.iter().take(MOST_BARS).map(|&it| height(it, most)).collect::<String>().into(),
+            all.iter().min().copied().into(),
+            all.iter().max().copied().into(),
+            held.spread().into(),
+        ];
+        table.row(format!("{:.1} s", held.at_ms as f64 / 1e3), row);
+    }
+    table.note = format!(
+        "A cell is a worker that served then, the first {MOST_BARS} at most; a full one {} connections.",
+        count(most)
+    );
     table
 }
 

@@ -13,6 +13,7 @@
 //! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while requests are
 //!   sent; [`fault_impact`]: what came of each;
 //! - [`counters`], [`timeline`]: what is counted while it runs, and what follows from that;
+//!   [`spread`]: how many connections each worker holds meanwhile;
 //! - [`ideal`]: what one queue without overhead would have done with the same arrivals;
 //! - [`record`]: the result.
 
@@ -28,5 +29,6 @@ pub mod load;
 pub mod outcome;
 pub mod record;
 pub mod run;
+pub mod spread;
 pub mod ticker;
 pub mod timeline;

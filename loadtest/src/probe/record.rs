@@ -8,6 +8,7 @@ use crate::probe::fault::FaultRecord;
 use crate::probe::ideal::Service;
 use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
+use crate::probe::spread::Held;
 use crate::probe::timeline::Bucket;
 use crate::record::{Body, Record};
 use crate::statistics::latency::{Latency, percentile_of};
@@ -46,6 +47,9 @@ pub struct ProbeBody {
     pub of_ideal: Option<OfIdeal>,
     /// Served and lost per 100 ms, by the time when it was known.
     pub timeline: Vec<Bucket>,
+    /// Connections of each worker, once a second; empty if they are not kept, or it cannot be seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
     /// What was done to the server.
     pub faults: Vec<FaultRecord>,
 }

@@ -39,6 +39,18 @@ fn lost(record: &Value) -> u64 {
 }
 
 #[test]
+fn kept_connections_are_shown_by_worker_second_by_second() {
+    let load = ["--rate", "500", "--keep-alive", "--duration", "3s", "--timeout", "20s"];
+    let server = "shared --workers 3 --accept least-conn --rebalance";
+    let record = probe(&[&[server, "--fault", "reload@500ms"], &load[..]].concat());
+    assert_eq!(lost(&record), 0);
+    let held = record["held"].as_array().unwrap();
+    assert!((2..=4).contains(&held.len()), "{held:?}");
+    let last: Vec<u64> = serde_json::from_value(held[1]["connections"].clone()).unwrap();
+    assert!(last.len() == 3 && last.iter().sum::<u64>() > 0, "{held:?}");
+}
+
+#[test]
 fn without_faults_nothing_is_lost_in_any_kind_of_load() {
     for server in ["shared", "reuseport"] {
         for load in [
