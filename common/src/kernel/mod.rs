@@ -2,5 +2,6 @@
 
 pub mod netlink;
 pub mod port_owner;
+pub mod port_watch;
 pub mod sock_diag;
 pub mod sockets;

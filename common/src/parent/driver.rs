@@ -16,13 +16,13 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
-use super::port_watch::PortWatch;
 use super::setup::Start;
 use super::signals::Signals;
 use super::state::{Event, Generation, Settings, State};
 use super::step::step;
 use super::succession::Successor;
 use crate::cli::options::Options;
+use crate::kernel::port_watch::PortWatch;
 use crate::platform::rights::{self, Needs};
 use crate::platform::{limits, systemd};
 use crate::scoreboard::ScoreboardOwner;

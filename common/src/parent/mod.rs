@@ -20,7 +20,7 @@
 //! - [`backoff`]: when a worker that died is started again;
 //! - [`driver`]: the one part that makes system calls. What it learns is in `receive`, what it does in
 //!   `carry_out`; how it starts processes in `processes`, its words for the log in `notes`;
-//! - `port_watch`: who else is on the port, from one look after the other; `port_look` looks;
+//! - `port_look`: who else is on the port, see [`port_watch`](crate::kernel::port_watch);
 //! - [`setup`]: what a program gives it to run a server with;
 //! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what makes it one;
 //! - [`channel`]: the line between parent and worker, and what is told over it;
@@ -43,7 +43,6 @@ mod carry_out;
 mod due;
 mod notes;
 mod port_look;
-mod port_watch;
 mod processes;
 #[cfg(test)]
 mod property;

@@ -1,9 +1,8 @@
-//! Looks at the server's port once a second, and says who else is there: what `port_watch` finds.
+//! Looks at the server's port once a second, and says who else is there: what [`port_watch`](crate::kernel::port_watch) finds.
 //!
 //! A look is a question to the kernel for each family of addresses, about the sockets that listen on this
 //! port. Only when a stranger's is found, /proc is searched for the process that has it open.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use tracing::{info, warn};
 
 use super::channel::{Channel, Message};
 use super::driver::Driver;
-use super::port_watch::{Finding, How, Look};
 use crate::kernel::port_owner::holder;
+use crate::kernel::port_watch::{Finding, How, Look};
 use crate::kernel::sock_diag::{Listener, listeners};
 use crate::kernel::sockets::inode;
 use crate::scoreboard::State;
@@ -55,18 +54,16 @@ impl Driver<'_> {
     fn look(&self) -> Result<Look> {
         let board = self.scoreboard().board();
         let shared = self.start.listener.as_ref().map(inode);
-        let of_workers = board.workers().map(|(_, slot)| slot.socket_inode.load(Relaxed));
-        let shown: BTreeSet<u64> = of_workers.chain(shared).collect();
+        let (mut shown, mut held) = board.sockets();
+        if let Some(shared) = shared {
+            (shown, held) = ([shared].into(), 1);
+        }
         let steered = self.lanes().map(|lanes| {
             let lines = (1..=LANES).map(|lane| lanes.line(lane));
             let given =
                 lines.map(|it| it.steered.load(Relaxed).wrapping_add(it.migrated.load(Relaxed)));
             given.fold(0, u64::wrapping_add)
         });
-        // Those of one that drains have been given away.
-        let stays = board.workers().filter(|(_, slot)| slot.state() != State::Draining);
-        let held =
-            shared.map_or_else(|| stays.map(|(_, it)| it.sockets.load(Relaxed)).sum(), |_| 1);
         let accepted = board.total_connections();
         Ok(Look { listeners: listeners(self.address.port())?, shown, held, accepted, steered })
     }

@@ -28,6 +28,7 @@ pub mod owner;
 mod slot;
 mod turns;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -164,6 +165,14 @@ impl Scoreboard {
     /// The slots in use, each with its index.
     pub fn workers(&self) -> impl Iterator<Item = (usize, &Slot)> {
         self.slots().enumerate().filter(|(_, slot)| slot.owner() != 0)
+    }
+
+    /// The sockets that workers show, by inode, and how many they have in all. Those of
+    /// one that drains have been given away.
+    pub fn sockets(&self) -> (BTreeSet<u64>, u64) {
+        let shown = self.workers().map(|(_, slot)| slot.socket_inode.load(Relaxed)).collect();
+        let stays = self.workers().filter(|(_, slot)| slot.state() != State::Draining);
+        (shown, stays.map(|(_, slot)| slot.sockets.load(Relaxed)).sum())
     }
 
     /// Connections accepted by all workers, those that are gone included.

@@ -11,6 +11,7 @@ use procfs::FromRead;
 use procfs::process::Stat;
 
 use crate::kernel::procfs::Running;
+use common::kernel::port_watch::Look;
 use common::kernel::sock_diag::{Listener, listeners};
 
 /// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
@@ -26,6 +27,8 @@ pub struct Reading {
     pub address: SocketAddr,
     /// The servers that have workers on this scoreboard: one, or several that joined.
     pub servers: Vec<Server>,
+    /// Who listens on the port, and which of them are the workers'.
+    pub look: Look,
     /// In the order of their slots.
     pub workers: Vec<Worker>,
     /// Connections accepted so far by all workers, those that are gone included.
@@ -101,6 +104,7 @@ impl Reading {
         let address = board.address();
         // Where the kernel does not answer, queues cannot be seen.
         let queues = listeners(address.port()).unwrap_or_default();
+        let (shown, held) = board.sockets();
         let owners: BTreeSet<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
         let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it became free just now
         let servers = owners.map(|pid| Server {
@@ -114,6 +118,7 @@ impl Reading {
             workers: (board.workers())
                 .map(|(index, slot)| Worker::read(index, slot, &queues))
                 .collect(),
+            look: Look { listeners: queues, shown, held, ..Look::default() },
             connections: board.total_connections(),
             requests: board.total_requests(),
             at: Instant::now(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::report::format::{count, rounded};
 use crate::watch::reading::{Reading, Worker};
+use common::kernel::port_owner::holder;
+use common::kernel::port_watch::{How, PortWatch};
 use common::kernel::sock_diag::Listener;
 
 /// Readings one after the other, and what must be remembered of earlier ones.
@@ -13,6 +15,10 @@ pub struct History {
     last: Option<Reading>,
     /// The process last seen in each slot, and how often that was another than before.
     slots: HashMap<usize, (u32, u64)>,
+    /// Who else is on the port.
+    port: Option<PortWatch>,
+    /// The processes of strangers' sockets, by inode.
+    holders: HashMap<u64, String>,
 }
 
 /// What is to be seen.
@@ -55,9 +61,24 @@ impl History {
                 (*last, *replaced) = (pid, *replaced + 1);
             }
         }
-        let view = self.view(&reading);
+        let mut view = self.view(&reading);
+        view.facts[0].extend(self.strangers(&reading));
         self.last = Some(reading);
         view
+    }
+
+    /// What is wrong with who else is on the port.
+    fn strangers(&mut self, reading: &Reading) -> Vec<String> {
+        let port = self.port.get_or_insert_with(|| PortWatch::new(reading.address, false));
+        port.take(&reading.look);
+        let harmful = port.strangers().filter(|(how, _)| *how != How::IsShadowed);
+        let told = harmful.map(|(_, socket)| {
+            let holder = self.holders.entry(socket.inode).or_insert_with(|| {
+                holder(socket.inode).unwrap_or_else(|| "a process that cannot be seen".into())
+            });
+            format!("warning: {holder} listens on {}, too", socket.address)
+        });
+        told.collect()
     }
 
     fn view(&self, reading: &Reading) -> View {
@@ -149,6 +170,8 @@ fn each_second(added: f64, passed: Duration) -> f64 {
 pub mod tests {
     use std::time::Instant;
 
+    use common::kernel::port_watch::Look;
+
     use super::*;
     use crate::watch::reading::{Condition, Server};
 
@@ -162,6 +185,7 @@ pub mod tests {
                 command: "reuseport-server --workers 4".into(),
                 is_there: true,
             }],
+            look: Look::default(),
             connections: workers.iter().map(|worker| worker.accepted).sum(),
             requests: workers.iter().map(|worker| worker.requests).sum(),
             workers,
@@ -216,6 +240,18 @@ pub mod tests {
         for fact in ["2 workers", "20 connections open", "510 requests/s", "CPU 50 %"] {
             assert!(has_fact(&view, fact), "{fact}: {view:?}");
         }
+    }
+
+    #[test]
+    fn a_stranger_on_the_port_is_shown_from_the_second_reading_on() {
+        let mut history = History::default();
+        let mut shown = || {
+            let mut reading = reading(Instant::now(), vec![worker(0, 0)]);
+            reading.look.listeners = queue(0).into_iter().collect(); // which is nobody's here
+            let view = history.take(reading);
+            has_fact(&view, "warning: a process that cannot be seen listens on 127.0.0.1:8080, too")
+        };
+        assert_eq!([shown(), shown(), shown()], [false, true, true]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who else is on the server's port, and whether the program that steers is still ours: what follows from
-//! looks at the port, one after the other. Pure: `port_look` looks, and says what is found here.
+//! looks at the port, one after the other. Pure: the parent looks once a second and says what is found here,
+//! and `loadtest watch` shows it.
 //!
 //! | seen | what it means |
 //! |---|---|
@@ -23,8 +24,8 @@ use crate::kernel::sock_diag::Listener;
 const LOOKS: u32 = 2;
 
 /// What one look at the port sees.
-#[derive(Debug, Default)]
-pub(super) struct Look {
+#[derive(Clone, Debug, Default)]
+pub struct Look {
     /// All that listen on the port, on any address.
     pub listeners: Vec<Listener>,
     /// The sockets that our workers show, by inode.
@@ -39,7 +40,7 @@ pub(super) struct Look {
 
 /// How a stranger's socket and ours get in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub enum How {
     /// Both have the same address.
     Shares,
     /// It gets what comes to its address, which is a part of ours.
@@ -50,7 +51,7 @@ pub(super) enum How {
 
 /// What is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub enum Finding {
     /// A socket that none of our workers has shown.
     Stranger(How, Listener),
     /// It is gone.
@@ -61,7 +62,7 @@ pub(super) enum Finding {
 
 /// What is known from the looks so far.
 #[derive(Debug)]
-pub(super) struct PortWatch {
+pub struct PortWatch {
     address: SocketAddr,
     /// Whether sockets on the same address are there by agreement (`--join`).
     joins: bool,
@@ -76,6 +77,7 @@ pub(super) struct PortWatch {
 }
 
 impl PortWatch {
+    /// Of a server on this address, which joined others there or did not.
     pub fn new(address: SocketAddr, joins: bool) -> Self {
         let (ours, strangers) = (BTreeSet::new(), BTreeMap::new());
         Self { address, joins, ours, strangers, before: None, not_steered: 0 }
@@ -86,11 +88,17 @@ impl PortWatch {
         let listening: BTreeSet<u64> = look.listeners.iter().map(|it| it.inode).collect();
         self.ours.extend(&look.shown);
         self.ours.retain(|inode| listening.contains(inode));
-        let mut found = self.strangers(look, &listening);
+        let mut found = self.find_strangers(look, &listening);
         if self.is_not_steered(look) {
             found.push(Finding::NotSteered);
         }
         found
+    }
+
+    /// The strangers' sockets that are there.
+    pub fn strangers(&self) -> impl Iterator<Item = (How, &Listener)> {
+        let told = self.strangers.values().filter(|(_, is_told)| *is_told);
+        told.filter_map(|(it, _)| Some((how(self.address.ip(), it.address.ip())?, it)))
     }
 
     /// Whether something is to be looked at again soon.
@@ -98,7 +106,7 @@ impl PortWatch {
         self.strangers.values().any(|(_, is_told)| !is_told)
     }
 
-    fn strangers(&mut self, look: &Look, listening: &BTreeSet<u64>) -> Vec<Finding> {
+    fn find_strangers(&mut self, look: &Look, listening: &BTreeSet<u64>) -> Vec<Finding> {
         let mut found = Vec::new();
         let on_ours =
             look.listeners.iter().filter(|it| it.address.ip() == self.address.ip()).count();
