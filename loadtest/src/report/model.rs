@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::report::picture::{Axis, Bar, Picture, Series};
+pub use crate::report::unit::Unit;
 use crate::statistics::estimate::Estimate;
 
 /// What a command has to say: the same for every form it is shown in.
@@ -51,37 +53,6 @@ pub enum Mark {
     Bad,
     /// Too uncertain to tell: `?` in texts.
     Undecided,
-}
-
-/// What a number counts or measures.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// How many; shown without a fraction.
-    Count,
-    /// How many on average; shown with one digit of the fraction.
-    Mean,
-    /// Per second.
-    PerSecond,
-    /// Microseconds, shown in the unit that fits.
-    Microseconds,
-    /// One over another; 1 is equal. Shown with three digits of the fraction.
-    Ratio,
-    /// How many times as much, where two digits of the fraction are enough.
-    Times,
-    /// Seconds of CPU time.
-    Seconds,
-    /// A number that is a name, such as a process id.
-    Id,
-    /// The part of all, in percent, that lies below: 50 is the median, 99.9 the slowest in 1000.
-    Percentile,
-    /// A part of the whole, 0 to 1; shown in percent.
-    Part,
-    /// A probability.
-    Probability,
-    /// Words.
-    #[default]
-    Text,
 }
 
 /// A table. The first column has the rows' names.
@@ -341,89 +312,6 @@ impl Cell {
     pub fn link(self, url: Option<&str>) -> Self {
         Self { link: url.map(str::to_owned), ..self }
     }
-}
-
-/// A picture that answers a question at a glance.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-#[allow(missing_docs)] // titles say what is to be seen
-pub enum Picture {
-    /// A row for each figure: a bar or, where there are any, the measurements that it is made of.
-    Bars {
-        title: String,
-        /// Of all rows.
-        unit: Unit,
-        bars: Vec<Bar>,
-        /// A line to compare them with, such as the post's figure, and its name, which may be empty.
-        reference: Option<(f64, String)>,
-        /// For ratios: what is not worth calling a difference from the reference, on either side.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        noise: Option<f64>,
-    },
-    /// Lines over a common axis: time, or a number of workers.
-    Lines {
-        title: String,
-        /// The axis along the page.
-        x: Axis,
-        /// The axis up the page.
-        y: Axis,
-        series: Vec<Series>,
-        /// Parts of the x axis with a name, such as the time in which a worker was stopped.
-        spans: Vec<(f64, f64, String)>,
-    },
-    /// How something was shared out: each row's parts, one for each worker, the greatest first.
-    Shares {
-        title: String,
-        /// Names and parts; the parts of a row add up to 1.
-        rows: Vec<(String, Vec<f64>)>,
-    },
-    /// Who came when: each row has a worker's number for each turn.
-    Turns {
-        title: String,
-        /// Names and turns.
-        rows: Vec<(String, Vec<usize>)>,
-    },
-}
-
-/// A figure of one subject.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Bar {
-    /// Whose.
-    pub name: String,
-    /// The median or mean; not a number where there is none.
-    pub value: f64,
-    /// Its 95 % interval.
-    pub interval: Option<[f64; 2]>,
-    /// Rounds, counted from 1, and what was measured in them; may be empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub points: Vec<(u32, f64)>,
-}
-
-impl Bar {
-    /// A figure without single measurements.
-    pub fn of(name: impl Into<String>, Estimate { value, interval }: Estimate) -> Self {
-        Self { name: name.into(), value, interval, points: Vec::new() }
-    }
-}
-
-/// An axis.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Axis {
-    /// What it measures.
-    pub name: String,
-    /// In what.
-    pub unit: Unit,
-    /// Whether equal distances are equal ratios.
-    pub logarithmic: bool,
-}
-
-/// A line.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Series {
-    /// Whose.
-    pub name: String,
-    /// Its points, along the page.
-    pub points: Vec<(f64, f64)>,
 }
 
 /// A name for a [`Block::Text`]: what Markdown would take for itself is plain text.
