@@ -28,8 +28,8 @@ loadtest = cargo run --release --locked --quiet --package loadtest --
 results = target/loadtest
 
 # Of `make matrix` and `make lab`: QUICK=1 for the short form, RESUME=1 to go on with a run that was
-# interrupted. Of `make lab` alone: NAMES="post hash" for some experiments. Only a whole book is
-# published, and only with a matrix.
+# interrupted. Of `make lab`: NAMES="post hash" for some experiments. Only a whole book is published, and
+# only with a matrix. All of it is of `make servers` as well: NAMES="nginx gunicorn".
 NAMES ?=
 QUICK ?=
 RESUME ?=
@@ -58,6 +58,7 @@ help: ## say what there is
 	@echo "options, such as ARGS='--handler-cost 70us'; bench-shared and bench-reuseport also DURATION=10s"
 	@echo "and PORT=8080, bench also ROUNDS=40, SLICE=1s and PIN=1."
 	@echo "matrix takes QUICK=1 (10 minutes) and RESUME=1, lab QUICK=1 (3 minutes), RESUME=1 and NAMES='post hash'."
+	@echo "servers takes QUICK=1 (8 minutes), RESUME=1 and NAMES='nginx gunicorn'; a whole run is published, too."
 	@echo "A whole run of lab takes over the result of 'make matrix'; if there is one, 'publish' then rewrites"
 	@echo "what git tracks: README.md, loadtest/RESULTS.md and .json, loadtest/results.svg."
 	@echo "What is missing (wrk, say) is installed with the system's package manager, which is said before."
@@ -85,6 +86,12 @@ lab: wrk build ## what others claim, re-run here: a book, and the README's answe
 	@$(if $(quick)$(NAMES)$(if $(wildcard $(results)/matrix.json),,none),,\
 	    $(publish) --lab $(results)/lab.json .)
 
+.PHONY: servers
+servers: wrk python3 build ## what the world's servers do: installed below target/, and measured (40 minutes, 8 with QUICK=1)
+	@$(loadtest) servers $(foreach name,$(NAMES),$(call quoted,$(name))) $(quick) $(resume) \
+	    --json $(results)/servers.json --html $(results)/servers.html
+	@$(if $(quick)$(NAMES),,$(publish) --servers $(results)/servers.json .)
+
 .PHONY: trust
 trust: wrk build ## can `make bench` be trusted here? 40 verdicts on what is known beforehand (30 minutes)
 	@$(loadtest) self-check --json $(results)/self-check.json
@@ -97,19 +104,28 @@ cost: wrk nginx perf build ## instructions per request of each server, beside ng
 losses: build ## requests lost when workers are killed and replaced, for each strategy (KILLS=10, root)
 	@.ci/losses "$${CARGO_TARGET_DIR:-target}/release/loadtest"
 
+.PHONY: diagnose-validation
+diagnose-validation: build ## does `loadtest diagnose` name what is wrong? every cause 20 times, and 20 healthy servers (20 minutes)
+	@DIAGNOSE_VALIDATION=$(CURDIR)/loadtest/docs/diagnose-validation.md \
+	    cargo test --release --locked --package loadtest --test suite -- diagnose::validation
+	@$(publish) --from-results .
+
 .PHONY: build
 build: ## build everything, optimized
 	@cargo build --release --locked --workspace
 
+# Twice as many tests at a time as there are cores: most of a test with processes is waiting.
+twice := RUST_TEST_THREADS=$(shell echo $$((2 * $$(nproc))))
+
 .PHONY: test
 test: wrk ## all tests; what this machine lacks is skipped, and said
 	cargo build --locked --workspace
-	cargo test --locked --workspace
+	$(twice) cargo test --locked --workspace
 
 .PHONY: test-all
-test-all: wrk nginx perf strace python3 setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
+test-all: wrk nginx node gunicorn perf strace python3 prometheus-client setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
 	cargo build --locked --workspace
-	NO_SKIPS=1 cargo test --locked --workspace
+	NO_SKIPS=1 $(twice) cargo test --locked --workspace
 
 .PHONY: soak
 soak: wrk ## the long forms of the tests: a million requests, 100 000 mutated ones, many reloads
@@ -127,17 +143,29 @@ clean: ## remove what was built and measured
 	cargo clean
 
 # Programs from the system. The package's name where it is not the command's: apt-get, others.
-.PHONY: wrk nginx perf strace python3 setpriv systemd-socket-activate chromium
+.PHONY: wrk nginx node gunicorn perf strace python3 prometheus-client setpriv systemd-socket-activate chromium
 wrk:
 	@.ci/need wrk wrk wrk
 nginx:
 	@.ci/need nginx nginx-light nginx
+node:
+	@.ci/need node nodejs nodejs
+gunicorn:
+	@.ci/need gunicorn gunicorn gunicorn
 perf:
 	@.ci/need perf linux-perf perf
 strace:
 	@.ci/need strace strace strace
 python3:
 	@.ci/need python3 python3 python3
+# A library, and no command. Where it is no package, its test takes it from PyPI.
+prometheus-client: python3
+	@python=/usr/bin/python3; [ ! -x $$python ] || $$python -c 'import prometheus_client' 2>/dev/null \
+	    || ! command -v apt-get >/dev/null || { \
+	        install="apt-get install --yes --no-install-recommends python3-prometheus-client"; \
+	        echo "prometheus_client for Python is missing; installing it: $$install" >&2; \
+	        [ "$$(id -u)" -eq 0 ] || install="sudo $$install"; \
+	        $$install >/dev/null || echo "it could not be installed; the test tries PyPI" >&2; }
 setpriv:
 	@.ci/need setpriv util-linux util-linux
 systemd-socket-activate:

@@ -14,18 +14,20 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`accept`] | who waits for connections where tokio cannot: a thread, or the event loop itself; what to do without descriptors, and with all connections that a worker may have |
+//! | [`accept`] | who waits for connections, where tokio cannot; what to do without descriptors, and with all connections that a worker may have |
 //! | [`http`] | what clients cannot do: stall, and confuse with what HTTP forbids |
 //! | [`parent`] | starts workers, watches, restarts, reloads and stops them |
 //! | [`handover`] | what a worker is told by its parent, and how a worker's own socket outlives it |
-//! | [`steering`] | who gets the next connection where each has a socket of its own: the parent's part, and how loaded each worker is. The policies themselves are the two servers' |
+//! | [`steering`] | who gets the next connection where each has a socket of its own: what the parent and the workers do for a policy. The policies themselves are `reuseport-server`'s |
 //! | [`scoreboard`] | who accepted what, in shared memory |
 //! | [`platform`] | rights, limits, CPUs and how the kernel schedules a process, systemd |
 //! | [`kernel`] | what the kernel is asked: of sockets, and who has a port |
+//! | [`bpf`] | programs that the kernel runs, put together and loaded without a compiler's help |
 //! | [`cli`] | what goes in and what comes out: options, announcement, log |
 //! | [`lab`] | CPU time to order, and the routes of `--lab` |
 
 pub mod accept;
+pub mod bpf;
 pub mod cli;
 pub mod handover;
 pub mod http;

@@ -123,7 +123,7 @@ fn no_file_needs_itself_by_way_of_others() {
     assert!(circles.is_empty(), "in a circle: {circles:?}");
 }
 
-/// What the rooms need of each other; but for one pair, see `lesson`, they stand one above the other.
+/// The rooms stand one above the other.
 #[test]
 fn no_two_rooms_need_each_other() {
     let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -136,5 +136,5 @@ fn no_two_rooms_need_each_other() {
     println!("{rooms:#?}");
     let needs_itself = |it: &&String| reached(&rooms, it).contains(it);
     let circles: Vec<&String> = rooms.keys().filter(needs_itself).collect();
-    assert!(circles == ["accept", "lesson"], "in a circle: {circles:?}");
+    assert!(circles.is_empty(), "in a circle: {circles:?}");
 }

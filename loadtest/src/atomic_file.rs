@@ -52,12 +52,14 @@ impl AtomicFile {
 
     /// Writes the result as JSON that people can read.
     pub fn save(self, result: &impl Serialize) -> Result<()> {
-        self.save_text(&serde_json::to_string_pretty(result).context("cannot make JSON of it")?)
+        self.save_text(
+            &serde_json::to_string_pretty(result).context("cannot convert the result to JSON")?,
+        )
     }
 
     /// Writes the result as JSON without blanks, for one that has thousands of numbers.
     pub fn save_compact(self, result: &impl Serialize) -> Result<()> {
-        self.save_text(&serde_json::to_string(result).context("cannot make JSON of it")?)
+        self.save_text(&serde_json::to_string(result).context("cannot convert the result to JSON")?)
     }
 
     /// Writes a text in one step: whoever reads the file finds the old one or the new one.

@@ -55,6 +55,13 @@ impl Environment {
         (&self.kernel, self.cpu.as_deref(), self.cores)
     }
 
+    /// The day and the commit, as documents name a run.
+    pub fn when(&self) -> String {
+        let day = self.started_at.split('T').next().unwrap_or_default();
+        let commit = self.commit.as_deref().unwrap_or("that is unknown");
+        format!("{day} at commit {commit}")
+    }
+
     /// Whether figures of both may stand side by side: the same machine and the same program.
     pub fn is_the_same_as(&self, other: &Self) -> bool {
         self.machine() == other.machine() && self.commit == other.commit
@@ -86,5 +93,15 @@ mod tests {
         assert!(environment.rustc.starts_with("rustc "));
         assert!(humantime::parse_rfc3339(&environment.started_at).is_ok());
         assert!(environment.cores >= 1);
+    }
+
+    #[test]
+    fn a_run_is_named_by_its_day_and_its_commit() {
+        let mut environment = Environment::now(None).unwrap();
+        environment.started_at = "2026-11-28T00:40:12Z".into();
+        environment.commit = Some("ba3aceb75b87-dirty".into());
+        assert_eq!(environment.when(), "2026-11-28 at commit ba3aceb75b87-dirty");
+        environment.commit = None;
+        assert_eq!(environment.when(), "2026-11-28 at commit that is unknown");
     }
 }

@@ -10,8 +10,10 @@
 //! - [`report`]: the document model and its three renderers: terminal, Markdown, HTML;
 //! - [`kernel`]: accept queues, counters, namespaces, /proc, affinity;
 //! - [`load`]: wrk; [`server`]: what a server under test is; [`probe`]: our own client, and faults;
+//! - [`diagnose`]: a running server of any kind: how it listens, and what is wrong with it;
 //! - [`measure`]: the runner: interleaved slices, the store they are kept in, what follows from them;
-//! - [`matrix`]: every policy in every workload; [`lab`]: what others claim, measured again;
+//! - [`matrix`]: every policy in every workload; [`servers`]: what the servers that the world runs do;
+//! - [`lab`]: what others claim, measured again;
 //! - [`documents`]: what each command has to say, as the report's model has it;
 //! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
 //! - [`warnings`]: what a reader of a result must know before believing it.
@@ -22,6 +24,7 @@
 mod atomic_file;
 mod cli;
 mod commands;
+mod diagnose;
 mod documents;
 mod environment;
 mod interrupt;
@@ -35,6 +38,7 @@ mod publish;
 mod record;
 mod report;
 mod server;
+mod servers;
 mod statistics;
 mod types;
 mod warnings;
@@ -49,7 +53,11 @@ use crate::cli::{Cli, Command};
 /// The program `loadtest`.
 pub fn main() -> ExitCode {
     let cli: Cli = common::cli::parse();
-    let status = common::cli::main("loadtest", || run(cli));
+    let status = match cli.command {
+        Command::Diagnose(asked) => commands::diagnose::main(&asked),
+        Command::Watch(asked) => watch::main(&asked),
+        command => common::cli::main("loadtest", || run(command)),
+    };
     interrupt::exit_code().unwrap_or(status)
 }
 
@@ -59,9 +67,9 @@ pub fn publish_main() -> ExitCode {
     common::cli::main("publish", || publish::run(&asked))
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(command: Command) -> Result<()> {
     interrupt::watch()?;
-    match cli.command {
+    match command {
         Command::Bench(asked) => commands::bench::run(&asked),
         Command::Compare(asked) => commands::compare::run(&asked),
         Command::Matrix(asked) => commands::matrix::run(&asked),
@@ -69,8 +77,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::SelfCheck(asked) => commands::self_check::run(&asked),
         Command::Cost(asked) => commands::cost::run(&asked),
         Command::Probe(asked) => commands::probe::run(&asked),
+        Command::Servers(asked) => commands::servers::run(&asked),
         Command::Show(asked) => commands::show::run(&asked),
-        Command::Watch(asked) => watch::run(&asked),
+        Command::Watch(_) | Command::Diagnose(_) => Ok(()), // they have statuses of their own
     }
 }
 

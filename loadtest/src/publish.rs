@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser};
 
 use crate::atomic_file::AtomicFile;
-use crate::documents::{lab as labs, readme};
+use crate::documents::{self, readme, results};
 use crate::lab::book;
 use crate::lab::chapter::Status;
 use crate::lab::record::Lab;
@@ -17,14 +17,16 @@ use crate::matrix::record::Matrix;
 use crate::matrix::workloads::WORKLOADS;
 use crate::report::markdown;
 use crate::report::terminal;
+use crate::servers::record::Servers;
 use crate::warnings::Warning;
 
-/// Puts results of `loadtest lab` into a checkout of this repository.
+/// Puts results of `loadtest lab` or `loadtest servers` into a checkout of this repository.
 ///
-/// Rewrites the generated parts of README.md, and loadtest/RESULTS.json, RESULTS.md and results.svg.
+/// Rewrites the generated parts of README.md, and loadtest/RESULTS.json, RESULTS.md, results.svg and
+/// servers.svg.
 #[derive(Parser)]
 #[command(name = "publish", version, arg_required_else_help = true)]
-#[command(group = ArgGroup::new("source").required(true).args(["lab", "from_results"]))]
+#[command(group = ArgGroup::new("source").required(true).args(["lab", "servers", "from_results"]))]
 pub struct Publish {
     /// The result of a whole `loadtest lab`
     #[arg(long, value_name = "FILE")]
@@ -32,14 +34,23 @@ pub struct Publish {
 
     /// The result of `loadtest matrix`, made on the same machine; by default the one that the lab
     /// included
-    #[arg(long, value_name = "FILE", conflicts_with = "from_results")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_results", "servers"])]
     matrix: Option<PathBuf>,
+
+    /// Another result of `loadtest matrix`; can be repeated. New workloads are added, and for a
+    /// workload in several runs their range is shown
+    #[arg(long, value_name = "FILE")]
+    more_matrix: Vec<PathBuf>,
+
+    /// The result of a whole `loadtest servers`; everything else stays as it was published
+    #[arg(long, value_name = "FILE")]
+    servers: Option<PathBuf>,
 
     /// Take no new result: regenerate all other files from loadtest/RESULTS.json
     #[arg(long)]
     from_results: bool,
 
-    /// The checkout, the folder that has README.md in it
+    /// The checkout: the folder that contains README.md
     #[arg(value_name = "ROOT")]
     root: PathBuf,
 }
@@ -56,8 +67,27 @@ pub fn run(asked: &Publish) -> Result<()> {
 
 /// What is to be published.
 fn result(asked: &Publish) -> Result<Lab> {
-    let Some(path) = &asked.lab else { return Lab::read(&asked.root.join(RECORD)) };
-    let mut lab = Lab::read(path)?;
+    let published = || Lab::read(&asked.root.join(RECORD));
+    let mut lab = asked.lab.as_ref().map_or_else(published, |path| Lab::read(path))?;
+    if asked.lab.is_some() {
+        // A first lab has nothing to keep.
+        lab.body.servers = published().ok().and_then(|before| before.body.servers);
+    }
+    if let Some(path) = &asked.servers {
+        let servers = Servers::read(path)?;
+        let lacks = servers.lacks().join("; ");
+        ensure!(
+            lacks.is_empty(),
+            "only a complete run of servers is published, and this one is not: {lacks}"
+        );
+        lab.body.servers = Some(servers);
+    }
+    for path in &asked.more_matrix {
+        lab.body.more_matrices.push(Matrix::read(path)?);
+    }
+    if asked.lab.is_none() {
+        return Ok(lab);
+    }
     if let Some(path) = &asked.matrix {
         let matrix = Matrix::read(path)?;
         ensure!(
@@ -81,15 +111,17 @@ const RESULTS: &str = "loadtest/RESULTS.md";
 /// The matrix as a picture.
 const PICTURE: &str = "loadtest/results.svg";
 
-/// What opens with the answer, and has the cases further down.
+/// Who gets connections of the world's servers, as a picture.
+const SERVERS: &str = "loadtest/servers.svg";
+
+/// What has the answer, and which policy to use.
 const README: &str = "README.md";
 
 /// A part's name, and what writes it.
 type Part = (&'static str, fn(&Lab) -> String);
 
 /// What in the README is generated, between marks with its name.
-const PARTS: [Part; 2] =
-    [("answer", readme::answer), ("cases", |lab| readme::cases(lab.body.matrix.as_ref()))];
+const PARTS: [Part; 2] = [("answer", readme::answer), ("advice", readme::advice)];
 
 /// The README with one part generated anew.
 fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
@@ -97,9 +129,13 @@ fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
     let split = readme.split_once(&format!("{begin}\n"));
     let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
     let (before, after) = split.with_context(|| {
-        format!("README.md has no place for the {part}: a line '{begin}' and, below it, '{end}'")
+        format!(
+            "README.md has no place for the {part}; it needs a line '{begin}' and, below it, \
+             '{end}'"
+        )
     })?;
-    Ok([before, &begin, "\n", text, &end, after].concat())
+    // Blank lines: a list or a table is not Markdown otherwise.
+    Ok([before, &begin, "\n\n", text, "\n", &end, after].concat())
 }
 
 /// A checkout of this repository, into which can be written.
@@ -119,47 +155,55 @@ impl Checkout {
         let manifest = fs::read_to_string(root.join("loadtest/Cargo.toml")).unwrap_or_default();
         ensure!(
             manifest.contains("name = \"loadtest\""),
-            "{show} is no checkout of this repository; {remedy}"
+            "{show} is not a checkout of this repository; {remedy}"
         );
         let readme = fs::read_to_string(root.join(README))
             .with_context(|| format!("{show} has no README.md; {remedy}"))?;
         for (part, _) in PARTS {
             with_part(&readme, part, "").with_context(|| format!("cannot publish to {show}"))?;
         }
-        for name in [README, RECORD, RESULTS, PICTURE] {
+        for name in [README, RECORD, RESULTS, PICTURE, SERVERS] {
             AtomicFile::reserve("ROOT", &root.join(name))?;
         }
         Ok(Self { root: root.into(), readme })
     }
 
     /// Writes everything. Gives the names of the files.
-    fn publish(&self, lab: &Lab) -> Result<[&'static str; 4]> {
+    fn publish(&self, lab: &Lab) -> Result<Vec<&'static str>> {
         let documents = self.documents(lab)?;
         for (name, text) in &documents {
             let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
             AtomicFile::reserve("ROOT", &self.root.join(name))?.save_text(text)?;
         }
-        Ok(documents.map(|(name, _)| name))
+        Ok(documents.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Every file's name and text.
-    fn documents(&self, lab: &Lab) -> Result<[(&'static str, String); 4]> {
-        let json = serde_json::to_string_pretty(lab).context("cannot make JSON of it")?;
-        let picture = lab.body.matrix.as_ref().map(readme::picture).unwrap_or_default();
+    fn documents(&self, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
+        let json =
+            serde_json::to_string_pretty(lab).context("cannot convert the result to JSON")?;
+        let picture = lab.body.whole_matrix().as_ref().map(readme::picture).unwrap_or_default();
         let generate = |readme: String, (part, text): Part| with_part(&readme, part, &text(lab));
-        Ok([
+        let servers = lab.body.servers.as_ref();
+        let servers = servers.map(|it| (SERVERS, documents::servers::picture(it) + "\n"));
+        let files = [
             (README, PARTS.into_iter().try_fold(self.readme.clone(), generate)?),
             (RECORD, json + "\n"),
-            (RESULTS, results(lab)),
+            (RESULTS, all_figures(lab)),
             (PICTURE, picture + "\n"),
-        ])
+        ];
+        Ok(files.into_iter().chain(servers).collect())
     }
 }
 
+/// Whether `diagnose` can be trusted: written by `make diagnose-validation`.
+const VALIDATION: &str = include_str!("../docs/diagnose-validation.md");
+
 /// What stands in `RESULTS.md`.
-fn results(lab: &Lab) -> String {
-    let mark = "<!-- Generated by `make lab` from RESULTS.json: do not edit. -->\n";
-    format!("{mark}{}", markdown::render(&labs::results(lab)))
+fn all_figures(lab: &Lab) -> String {
+    let mark = "<!-- Generated by `publish` from RESULTS.json: do not edit. -->\n";
+    let validation = if VALIDATION.is_empty() { "" } else { "\n" };
+    format!("{mark}{}{validation}{VALIDATION}", markdown::render(&results::results(lab)))
 }
 
 /// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter.
@@ -171,7 +215,7 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
     if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
         lacks.push("it was made by a debug build (`make lab` builds with --release)".into());
     }
-    if let Some(matrix) = &lab.body.matrix {
+    if let Some(matrix) = &lab.body.whole_matrix() {
         let all = WORKLOADS.iter().map(|workload| workload.name);
         let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
         let missing: Vec<&str> = all.filter(is_missing).collect();
@@ -201,6 +245,7 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::lab::record::tests::lab;
+    use crate::servers::record::Form;
 
     fn root() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -236,10 +281,11 @@ mod tests {
             let others = parts.filter(|part| !part.contains(", generated -->"));
             [first].into_iter().chain(others.map(str::to_owned)).collect::<Vec<_>>()
         };
-        assert_eq!(around(&before).len(), 1 + 3, "the servers' options are generated elsewhere");
+        assert_eq!(around(&before).len(), 1 + PARTS.len());
         assert_eq!(around(&before), around(&after));
         assert!(after.contains("**What is post?** It is not the hash"), "{after}");
-        assert!(after.contains("| your case | good | worse |\n"), "{after}");
+        assert!(after.contains("| your situation | use | measured here |\n"), "{after}");
+        assert!(text(RESULTS).contains("| your case | good | worse |\n"));
         let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
         assert_eq!(saved, whole());
         // A second time changes nothing.
@@ -250,11 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_published_beside_the_lab_and_nothing_else_changes() {
+        let folder = checkout();
+        let at = Checkout::at(folder.path()).unwrap();
+        at.publish(&whole()).unwrap();
+        let path = folder.path().join("servers.json");
+        let published = |servers: &Servers| {
+            fs::write(&path, serde_json::to_string(servers).unwrap()).unwrap();
+            let [path, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
+            result(&Publish::try_parse_from(["publish", "--servers", path, root]).unwrap())
+        };
+        let mut servers = documents::servers::tests::whole();
+        servers.body.form = Form::Quick;
+        assert!(published(&servers).unwrap_err().to_string().contains("only a complete run"));
+        servers.body.form = Form::Whole;
+        at.publish(&published(&servers).unwrap()).unwrap();
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(text(RESULTS).contains("](servers.svg)") && text(SERVERS).starts_with("<svg"));
+        let kept = Lab::read(&folder.path().join(RECORD)).unwrap();
+        assert_eq!((kept.body.servers, kept.body.chapters), (Some(servers), whole().body.chapters));
+    }
+
+    #[test]
     fn a_folder_that_is_not_this_repository_is_refused_in_a_line() {
         let spoilt = checkout();
         fs::write(spoilt.path().join(README), "no marks").unwrap();
         for (folder, reason) in [
-            (tempfile::tempdir().unwrap(), "no checkout of this repository"),
+            (tempfile::tempdir().unwrap(), "not a checkout of this repository"),
             (spoilt, "README.md has no place for the answer"),
         ] {
             let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
@@ -288,7 +356,11 @@ mod tests {
         for (line, fits) in [
             ("publish --lab a .", true),
             ("publish --lab a --matrix b .", true),
+            ("publish --lab a --matrix b --more-matrix c --more-matrix d .", true),
+            ("publish --from-results --more-matrix c .", true),
             ("publish --from-results .", true),
+            ("publish --servers a .", true),
+            ("publish --servers a --matrix b .", false),
             ("publish .", false),
             ("publish --lab a", false),
             ("publish --lab a --from-results .", false),

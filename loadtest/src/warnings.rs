@@ -19,33 +19,33 @@ pub enum Warning {
     )]
     TooFewFiles { who: &'static str, needs: u64, limit: u64 },
     #[error(
-        "wrk was a bottleneck: it used {used_cores:.2} of the {had_cores:.2} cores available to it, \
-         so a faster server would hardly show; give wrk cores of its own (a machine of its own, \
-         with --url) or the handler more work (-- --handler-cost 70us)"
+        "wrk was a bottleneck: it used {used_cores:.2} of the {had_cores:.2} cores available to \
+         it, so it would hide a faster server; run wrk on a separate machine (--url), or give the \
+         handler more work (-- --handler-cost 70us)"
     )]
     ClientIsBottleneck { used_cores: f64, had_cores: f64 },
     #[error(
         "client and server share {cores} {}: wrk's threads ({threads}) and the workers ({workers}) \
-         take turns; compare figures of this machine only with each other, or run wrk elsewhere \
-         (--url)",
+         compete for them; compare figures of this machine only with each other, or run wrk \
+         elsewhere (--url)",
         if *.cores == 1 { "core" } else { "cores" }
     )]
     SharedCores { cores: usize, threads: u64, workers: usize },
     #[error(
-        "loadtest itself used {:.1} % of the CPU during the slices, which server and wrk did not \
-         get; use fewer workers or longer slices (--slice)",
+        "loadtest itself used {:.1} % of the CPU during the slices, which was not available to \
+         server and wrk; use fewer workers or longer slices (--slice)",
         .share * 100.0
     )]
     BusyHarness { share: f64 },
     #[error(
-        "{}the client itself was late: p99 of the time between due and sent was {p99_ms:.1} ms, and \
-         latencies include it; choose a lower --rate, or give the client cores of its own",
+        "{}the client sent requests late: p99 of the delay was {p99_ms:.1} ms, and latencies \
+         include it; choose a lower --rate, or run the client on separate cores",
         late_slices(*.slices)
     )]
     ClientLate { p99_ms: f64, slices: Option<[usize; 2]> },
     #[error(
         "at {rate} requests/s, {not_sent} requests to {server} were due and not sent, because too \
-         many were under way; its latencies at that rate are too good; choose a lower --rate"
+         many were under way; its latencies at that rate are underestimated; choose a lower --rate"
     )]
     RateNotKept { rate: u64, not_sent: u64, server: String },
     #[error(
@@ -62,9 +62,11 @@ pub enum Warning {
     // A run that ended early.
     #[error("the run was interrupted after {seconds:.1} s, and its figures cover that time only")]
     Interrupted { seconds: f64 },
-    #[error("the run was interrupted after {done} of {all} whole slices; --resume goes on")]
+    #[error("the run was interrupted after {done} of {all} whole slices; --resume continues it")]
     Incomplete { done: usize, all: usize },
-    #[error("interrupted: the experiment under way has {saved} samples saved; --resume goes on")]
+    #[error(
+        "interrupted: {saved} samples of the current experiment are saved; --resume continues it"
+    )]
     LabInterrupted { saved: usize },
     #[error("the run ended after {seconds:.1} s, and its figures cover that time only: {reason}")]
     ProberFailed { seconds: f64, reason: String },
@@ -80,20 +82,21 @@ pub enum Warning {
     )]
     Timeouts { count: u64, limit_seconds: u64 },
     #[error(
-        "{count} answers were wrong, the first because {first}; expected are status 200, a body \
-         whose end is known and, at / of our servers, `hello`: check --url-path, --expect and \
-         whether the server needs --lab"
+        "{count} answers were wrong, the first because {first}; an answer needs status 200, a body \
+         with Content-Length or chunks and, at / of our servers, `hello`; check --url-path, \
+         --expect and whether the server needs --lab"
     )]
     WrongAnswers { count: u64, first: String },
     #[error(
-        "the server counts {served} requests where the prober got {ok} good answers and lost {lost}; \
-         another client may have used the server: make sure that none does, and repeat the run"
+        "the server counts {served} requests where the prober got {ok} good answers and lost \
+         {lost}; another client may have used the server; make sure that none does, and repeat the \
+         run"
     )]
     CountsDisagree { ok: u64, lost: u64, served: u64 },
     #[error(
         "{who}: requests/s times mean latency gives {in_flight:.1} requests under way, and \
          {connections} connections were open (Little's law), so one of the figures is wrong; look \
-         for errors and timeouts, and repeat it with a longer --duration or --slice"
+         for errors and timeouts, and repeat the run with a longer --duration or --slice"
     )]
     LittlesLaw { who: String, in_flight: f64, connections: u64 },
 
@@ -101,22 +104,22 @@ pub enum Warning {
     #[error(
         "{idle} of {workers} workers answered no request: {}",
         if *.keep_alive {
-            "each connection was given to a worker when it was opened, and stayed there; try more \
-             --connections, or --close, which opens one for each request"
+            "a connection stays with the worker that accepted it; try more --connections, or \
+             --close, which opens one for each request"
         } else {
-            "too few connections came to reach them all; try more --connections or fewer workers \
-             (-- --workers N)"
+            "there were too few connections to reach all workers; try more --connections or fewer \
+             workers (-- --workers N)"
         }
     )]
     IdleWorkers { idle: usize, workers: usize, keep_alive: bool },
     #[error(
-        "the server was not started here, so it is not known which worker did the work, and the \
-         only count of requests is wrk's; let loadtest start the server for that"
+        "loadtest did not start the server, so the work of each worker is unknown, and only wrk \
+         counted requests; let loadtest start the server to see more"
     )]
     NoWorkers,
     #[error(
-        "{who} keeps no counts of its own: requests of each worker are not known, and its \
-         connections are averages of what was seen open a few times a second"
+        "{who} has no scoreboard: the requests of each worker are unknown, and its connections are \
+         averages over a few observations per second"
     )]
     KernelView { who: String },
     #[error(
@@ -125,14 +128,15 @@ pub enum Warning {
     )]
     OnlyParentAccepts { who: String, children: usize },
     #[error(
-        "cannot see the workers of {who} ({reason}), so nothing is reported about them; run loadtest \
-         as the same user or as root"
+        "cannot see the workers of {who} ({reason}), so they are missing from the report; run \
+         loadtest as the same user or as root"
     )]
     CannotSeeWorkers { who: String, reason: String },
 
     // Faults.
     #[error(
-        "the run ended before {count} of its faults were due; give it more --duration or requests"
+        "the run ended before {count} of its faults were due; choose a longer --duration or more \
+         --requests"
     )]
     FaultsNotReached { count: usize },
     #[error("no process to act on for {names}: the worker, or the server, had ended")]
@@ -145,11 +149,13 @@ pub enum Warning {
         "this is a debug build, several times slower; build with --release (`make build` does)"
     )]
     DebugBuild,
-    #[error("{program} says: {text}")]
+    #[error("{program} logged: {text}")]
     Server { program: String, text: String },
     #[error("{program} printed {lines} more lines, which are not repeated here")]
     ServerSaidMore { program: String, lines: usize },
-    #[error("{program} did not end normally ({how}), after the figures were taken; find out why")]
+    #[error(
+        "{program} did not end normally ({how}), after the figures were taken; see what it logs"
+    )]
     DidNotStop { program: String, how: String },
 
     // The matrix in the lab.
@@ -160,7 +166,8 @@ pub enum Warning {
     )]
     NoMatrix,
     #[error(
-        "the matrix in {path} is another machine's and is left out; `make matrix` makes one here"
+        "the matrix in {path} was measured on another machine and is left out; `make matrix` makes \
+         one here"
     )]
     ForeignMatrix { path: String },
 }
@@ -176,7 +183,7 @@ fn remedy(errors: &Errors) -> &'static str {
         "answers with an error status count as requests: check --url-path, and whether the server \
          needs --lab"
     } else {
-        "the figures are of successful requests only: try fewer --connections, or see what the \
+        "the figures include successful requests only; try fewer --connections, or see what the \
          server logs"
     }
 }

@@ -5,12 +5,13 @@ mod steer;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Parser;
 use common::cli::options::Options;
 use common::lesson::socket::{self, Sharing};
 use common::lesson::worker;
 use common::parent::context::as_worker;
+use common::parent::reservation::reserve;
 use common::parent::setup::{How, Start};
 use common::parent::succession::inherit;
 use common::platform::systemd;
@@ -25,11 +26,13 @@ struct Cli {
     #[command(flatten)]
     options: Options,
 
-    /// Share the port with whoever listens there with SO_REUSEPORT, instead of refusing to start
+    /// Share the port with servers that listen there with SO_REUSEPORT, instead of refusing to
+    /// start
     #[arg(long, env = "SERVER_JOIN", value_parser = clap::builder::BoolishValueParser::new())]
     join: bool,
 
-    /// Who gets the next connection: hash, first, random, cpu or least-conn
+    /// Steering policy, which picks the worker for a new connection: hash, first, random, cpu or
+    /// least-conn
     #[arg(long, value_name = "POLICY", env = "SERVER_STEER", default_value = "hash")]
     steer: Steer,
 
@@ -48,34 +51,28 @@ fn run(mut cli: Cli) -> Result<()> {
     cli.steer.fill_in(&mut cli.options);
     let options = &cli.options;
     if let Some(index) = cli.worker {
-        match as_worker(index, |context, line| {
-            let listeners = match line {
+        match as_worker(index, |context, passed| {
+            let listeners = match passed.inheritance {
                 // In a reload: the very socket of the worker this one replaces, queue and all.
                 Some(line) => handover::take(line)?,
                 None => {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
                 }
             };
-            if cli.steer != Steer::Hash {
-                handover::report(&context.channel, &listeners[0])?;
-            }
-            worker::run(context, listeners, options)
+            worker::run(context, cli.steer.to(context, listeners, passed.lane)?, options)
         })? {}
     }
 
     systemd::refuse_sockets()?;
-    let nobody = options.port == 0;
-    ensure!(!(cli.join && nobody), "--join --port 0 joins nobody; name the port of the others");
-    ensure!(
-        !cli.join || cli.steer == Steer::Hash,
-        "--join goes with --steer hash alone: a program that steers knows the workers of one server"
-    );
+    if cli.join {
+        cli.steer.ensure_may_join(options.port)?;
+    }
     let steering = cli.steer.steering()?;
     // Held, not listening, for as long as the server runs.
     let inherited = inherit()?;
     let reservation = match &inherited {
         Some(inherited) => inherited.bound.try_clone()?,
-        None => socket::reserve(options.address(), cli.join)?,
+        None => reserve(options.address(), cli.join)?,
     };
     let address = reservation.local_addr()?;
     let reservation = Some(reservation);

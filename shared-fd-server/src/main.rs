@@ -25,12 +25,12 @@ struct Cli {
     #[command(flatten)]
     options: Options,
 
-    /// How workers wait for connections: epoll, blocking, exclusive or least-conn
+    /// Accept policy, how workers wait for connections: epoll, blocking, exclusive or least-conn
     #[arg(long, value_name = "POLICY", env = "SERVER_ACCEPT", default_value = "epoll")]
     accept: Accept,
 
-    /// Start workers by exec and hand them the socket, instead of forking: the control that shows
-    /// that this other difference between the two servers does not matter
+    /// Start workers by exec and pass them the socket, instead of by fork alone: a control
+    /// experiment, since reuseport-server starts its workers by exec
     #[arg(long, env = "SERVER_EXEC", value_parser = clap::builder::BoolishValueParser::new())]
     exec: bool,
 
@@ -52,8 +52,8 @@ fn run(mut cli: Cli) -> Result<()> {
         worker::run(context, cli.accept.to(context, listener)?, options)
     };
     if let Some(index) = cli.worker {
-        match as_worker(index, |context, socket| {
-            live(context, socket.context("no listening socket came along")?.into())
+        match as_worker(index, |context, passed| {
+            live(context, passed.inheritance.context("the parent sent no listening socket")?.into())
         })? {}
     }
 

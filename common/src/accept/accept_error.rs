@@ -29,8 +29,8 @@ pub async fn get_over(error: io::Error) -> io::Result<()> {
         Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => {
             if !TOLD.swap(true, Relaxed) {
                 tracing::warn!(
-                    "cannot accept ({error}); connections wait until some have ended, and so it \
-                     goes whenever that happens; `ulimit -n` limits open files"
+                    "cannot accept ({error}): new connections wait until others have ended; raise \
+                     the limit of open files (`ulimit -n`); this is logged only once"
                 );
             }
             tokio::time::sleep(PAUSE).await;

@@ -23,28 +23,33 @@
 
 use std::os::fd::AsFd;
 
+use crate::accept::recipient::Recipient;
 use crate::kernel::sockets::is_readable;
-use crate::lesson::counters::Worker;
 
-impl Worker {
-    /// Beyond the limit connections wait in the accept queue, where they cost nothing; for them those are
-    /// closed that nobody has used for a while.
-    pub async fn room(&self, listeners: &[impl AsFd]) {
-        while self.is_full() && !self.deadlines.is_draining() {
-            make_room(self, listeners);
-            self.ended.notified().await;
-        }
+/// Waits until a worker may have one more connection. Beyond the limit they wait in the accept queue, where
+/// they cost nothing; for them those are closed that nobody has used for a while.
+pub async fn room(worker: &dyn Recipient, listeners: &[impl AsFd]) {
+    while worker.is_full() && !worker.is_draining() {
+        make_room(worker, listeners);
+        worker.ended().notified().await;
     }
+}
 
-    /// Has the accept loop look whether anybody waits, if there is no room.
-    pub fn look_who_waits(&self) {
-        if self.is_full() {
-            self.ended.notify_one();
-        }
+/// The same in a worker that drains: the limit holds as it did before.
+pub async fn room_while_draining(worker: &dyn Recipient) {
+    while worker.is_full() {
+        worker.ended().notified().await;
+    }
+}
+
+/// Has the accept loop look whether anybody waits, if there is no room.
+pub fn look_who_waits(worker: &dyn Recipient) {
+    if worker.is_full() {
+        worker.ended().notify_one();
     }
 }
 
 /// Closes idle connections of a full worker if somebody waits for room. Whether it does.
-pub fn make_room(worker: &Worker, listeners: &[impl AsFd]) -> bool {
-    listeners.iter().any(is_readable) && worker.deadlines.close_idlest()
+pub fn make_room(worker: &dyn Recipient, listeners: &[impl AsFd]) -> bool {
+    listeners.iter().any(is_readable) && worker.close_idlest()
 }

@@ -1,19 +1,51 @@
 //! Accepting from several sockets: a worker has more than one where it took over another's.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::task::{Context, Poll};
 
 use tokio::io::unix::AsyncFd;
 
-use crate::kernel::sockets::accept;
+use crate::kernel::sockets;
+use crate::scoreboard::OwnSlot;
+
+/// Waits for the next connection, and counts the times it was woken for nothing.
+///
+/// Every worker that waits for a shared socket is woken for each new connection, because tokio
+/// registers it with epoll without EPOLLEXCLUSIVE. One of them gets it: the thundering herd. Most of
+/// the others find out inside epoll_wait(2) that nothing is left, and sleep again without coming back
+/// from it: they show as voluntary context switches. Those that come back and find the queue empty
+/// are counted here. A socket of one's own has no herd.
+///
+/// # Errors
+/// Those of accept(2).
+pub async fn accept(
+    listeners: &[AsyncFd<TcpListener>],
+    turn: &mut usize,
+    slot: OwnSlot,
+) -> io::Result<TcpStream> {
+    let mut woken = false;
+    poll_fn(|context| {
+        let polled = poll_accept(listeners, turn, context);
+        if polled.is_pending() {
+            // The first poll only looks whether the queue holds more; each later one is a wake-up.
+            if woken {
+                slot.add(|slot| &slot.wakeups_without_connection, 1);
+            }
+            woken = true;
+        }
+        polled
+    })
+    .await
+}
 
 /// Takes a connection from the next queue that has one, after the one that was asked last. If the first
 /// were always asked first, nobody would come to the second while the first is never empty.
 ///
 /// By accept4(2) itself, since tokio's listener gives streams that the event loop watches already, see
 /// [`Stream`](crate::http::stream::Stream).
-pub fn poll_accept(
+fn poll_accept(
     listeners: &[AsyncFd<TcpListener>],
     turn: &mut usize,
     context: &mut Context,
@@ -22,7 +54,7 @@ pub fn poll_accept(
         let index = (*turn + asked) % listeners.len();
         while let Poll::Ready(ready) = listeners[index].poll_read_ready(context) {
             // An error only if there was none: then the event loop is to tell of the next.
-            if let Ok(accepted) = ready?.try_io(|listener| accept(listener.get_ref())) {
+            if let Ok(accepted) = ready?.try_io(|listener| sockets::accept(listener.get_ref())) {
                 *turn = index + 1;
                 return Poll::Ready(accepted);
             }
@@ -33,8 +65,6 @@ pub fn poll_accept(
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
     use crate::handover::orders::watch;
     use crate::lesson::socket::{Sharing, listen};

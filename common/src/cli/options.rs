@@ -21,9 +21,9 @@ pub const MOST_WORKERS: usize = 1024;
 pub struct Options {
     /// IPv4 or IPv6 address to listen on.
     ///
-    /// 127.0.0.1 is reachable from this machine alone. The post listened on 0.0.0.0, which is every
-    /// interface: whoever reaches this machine then reaches the server. `::` is dual-stack where
-    /// the kernel's default is (net.ipv6.bindv6only = 0).
+    /// 127.0.0.1 is reachable from this machine only. The post listened on 0.0.0.0, that is, on
+    /// every interface: any host that reaches this machine then reaches the server. `::` accepts
+    /// IPv4 as well if net.ipv6.bindv6only is 0, the kernel's default.
     #[arg(long, value_name = "ADDR", env = "SERVER_HOST", default_value = "127.0.0.1",
           value_parser = parse_host)]
     pub host: Host,
@@ -34,16 +34,16 @@ pub struct Options {
 
     /// Worker processes, 1 to 1024; auto is one for each CPU that this server may use.
     ///
-    /// Those are the CPUs of its affinity mask, or fewer, if the quota of its control group comes to
-    /// less (rounded up).
+    /// These are the CPUs of its affinity mask, or fewer if the CPU quota of its control group,
+    /// rounded up, is smaller.
     #[arg(long, value_name = "N", env = "SERVER_WORKERS", default_value_t = 4,
           value_parser = parse_workers)]
     pub workers: u16,
 
     /// Connections that may wait in the accept queue of one listening socket.
     ///
-    /// The kernel caps it at net.core.somaxconn. N sockets of their own queue N times as much as
-    /// one that is shared.
+    /// The kernel caps it at net.core.somaxconn. N per-worker sockets have N accept queues, and so
+    /// hold N times as many waiting connections as one shared socket.
     #[arg(long, value_name = "N", env = "SERVER_BACKLOG", default_value_t = 1024,
           value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
@@ -52,83 +52,84 @@ pub struct Options {
     #[arg(long, value_name = "PATH", env = "SERVER_SCOREBOARD")]
     pub scoreboard: Option<PathBuf>,
 
-    /// CPU time the handler burns per request, such as 500ns, 70us (about what Sanic takes), 1ms.
+    /// CPU time that the handler uses per request, such as 500ns, 70us (about what Sanic takes) or
+    /// 1ms.
     ///
-    /// By the thread's CPU clock and not by the wall clock: with more workers than cores, time
-    /// that passes while another worker has the core is not work done.
+    /// Measured by the thread's CPU clock, not by the wall clock: with more workers than cores,
+    /// time that a worker spends waiting for a core is not work.
     #[arg(long, value_name = "DURATION", env = "SERVER_HANDLER_COST", default_value = "0ns",
           value_parser = humantime::parse_duration)]
     pub handler_cost: Duration,
 
-    /// Add the lab's routes: /spin/{microseconds} burns CPU time, /block/{microseconds} blocks the
+    /// Add the lab's routes: /spin/{microseconds} uses CPU time, /block/{microseconds} blocks the
     /// worker's thread, both up to 1 s.
     ///
-    /// Off by default: anyone who reaches the port could keep the workers busy with them.
+    /// Off by default: any client that reaches the port could keep the workers busy with them.
     #[arg(long, env = "SERVER_LAB", value_parser = BoolishValueParser::new())]
     pub lab: bool,
 
-    /// Connections a worker has open at most; beyond that new ones wait in the accept queue, and for
-    /// them those are closed that have been idle for over a second, the longest idle first
+    /// Most open connections per worker; at the limit new ones wait in the accept queue, and
+    /// connections that have been idle for over 1 s are closed to make room, the longest idle first
     #[arg(long, value_name = "N", env = "SERVER_MAX_CONNECTIONS", default_value_t = 8192,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// How long a request's head may take: from accept, later from its first byte
+    /// Time limit for a request's head: from accept or, for later requests, from its first byte
     #[arg(long, value_name = "DURATION", env = "SERVER_HEADER_TIMEOUT", default_value = "10s",
           value_parser = humantime::parse_duration)]
     pub header_timeout: Duration,
 
-    /// How long a connection may be idle between an answer and the next request
+    /// Time limit for an idle connection, between an answer and the next request
     #[arg(long, value_name = "DURATION", env = "SERVER_IDLE_TIMEOUT", default_value = "60s",
           value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
 
-    /// How long a request's body may take
+    /// Time limit for a request's body
     #[arg(long, value_name = "DURATION", env = "SERVER_BODY_TIMEOUT", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
 
-    /// How long a client may take no byte of an answer that waits for it
+    /// Time limit for a client that reads no byte of an answer that is ready
     #[arg(long, value_name = "DURATION", env = "SERVER_WRITE_TIMEOUT", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub write_timeout: Duration,
 
-    /// A connection that is older (within 10 %) ends with its next answer, which says so; 0s = never
+    /// Close a connection of this age (within 10 %) with its next answer, which has Connection:
+    /// close; 0s = never
     #[arg(long, value_name = "DURATION", env = "SERVER_MAX_CONNECTION_AGE", default_value = "0s",
           value_parser = humantime::parse_duration)]
     pub max_connection_age: Duration,
 
-    /// End connections with their next answer where a worker has more of them than the average, by more
-    /// than one: at most a fifth of its connections in a second, whose clients then connect anew
+    /// Close connections of a worker that has over one more than the average, each with its next
+    /// answer: at most a fifth of its connections per second; the clients then reconnect
     #[arg(long, env = "SERVER_REBALANCE", value_parser = BoolishValueParser::new())]
     pub rebalance: bool,
 
-    /// How long workers may take to answer what they have, when they are told to end
+    /// Time limit for the drain, in which a worker that ends answers the requests it has
     #[arg(long, value_name = "DURATION", env = "SERVER_DRAIN_TIMEOUT", default_value = "10s",
           value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
-    /// A worker whose event loop has not turned for so long is killed and replaced; 0s = never
+    /// Kill and replace a worker whose event loop has not run for this long, at least 1s; 0s = never
     #[arg(long, value_name = "DURATION", env = "SERVER_HANG_TIMEOUT", default_value = "30s",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_hang_timeout)]
     pub hang_timeout: Duration,
 
-    /// How the kernel schedules workers: normal, or batch, where a worker that is woken waits for its
-    /// turn instead of taking the core from whoever runs. By default as the policy wants it: batch
-    /// with least-conn, normal otherwise
+    /// How the kernel schedules workers: normal, or batch, where a woken worker does not preempt
+    /// the process that runs. The default depends on the policy: batch with least-conn, normal
+    /// otherwise
     #[arg(long, value_name = "WAY", env = "SERVER_SCHEDULE")]
     pub schedule: Option<Schedule>,
 
-    /// On which CPUs workers run: free, wherever the scheduler wants, or pinned, each on one CPU only.
-    /// By default as the policy wants it: pinned with reuseport-server's least-conn, if there are at
-    /// least as many workers as CPUs; free otherwise
+    /// CPUs that workers run on: free, chosen by the scheduler, or pinned, one CPU per worker. The
+    /// default is free.
     #[arg(long, value_name = "WAY", env = "SERVER_AFFINITY")]
     pub affinity: Option<Affinity>,
 
     /// Serve as this user, NAME or NAME:GROUP. The parent, which binds the port, stays root.
     ///
-    /// Workers become that user before they accept anything. Without it they stay who they are, and
-    /// keep no capability either way.
+    /// Workers switch to that user before they accept connections. Without this option they keep
+    /// the user of the parent. They keep no capabilities in either case.
     #[arg(long, value_name = "NAME", env = "SERVER_USER", value_parser = User::parse)]
     pub user: Option<User>,
 }
@@ -140,7 +141,21 @@ fn parse_workers(text: &str) -> Result<u16, String> {
     };
     let number = number.ok().filter(|number| (1..=MOST_WORKERS).contains(number));
     let number = number.and_then(|number| u16::try_from(number).ok());
-    number.ok_or_else(|| format!("neither a number from 1 to {MOST_WORKERS} nor auto"))
+    number.ok_or_else(|| format!("expected a number from 1 to {MOST_WORKERS} or auto"))
+}
+
+/// Less than this would be no more than a few turns of an event loop that has nothing to do.
+const SHORTEST_HANG_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn parse_hang_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout.is_zero() || timeout >= SHORTEST_HANG_TIMEOUT {
+        return Ok(timeout);
+    }
+    Err(format!(
+        "an idle worker's event loop runs four times per second, so healthy workers would be killed; \
+         use {SHORTEST_HANG_TIMEOUT:?} or more, or 0s for never"
+    ))
 }
 
 /// An IP address. A link-local one of IPv6 (fe80::1%eth0) means something on one interface only, and so
@@ -158,7 +173,7 @@ fn parse_host(text: &str) -> Result<Host, String> {
         .parse()
         .map_err(|_| "not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0")?;
     let scope = match interface {
-        Some(_) if ip.is_ipv4() => return Err("an interface goes with IPv6 addresses alone".into()),
+        Some(_) if ip.is_ipv4() => return Err("only an IPv6 address takes an interface".into()),
         Some(interface) => interface_number(interface)
             .ok_or(format!("there is no interface {interface:?}; `ip link` lists them"))?,
         None => 0,
@@ -252,6 +267,13 @@ mod tests {
     }
 
     #[test]
+    fn a_hang_timeout_is_a_second_or_more_or_never() {
+        for (text, timeout) in [("0s", Duration::ZERO), ("1s", SHORTEST_HANG_TIMEOUT)] {
+            assert_eq!(parse(&["--hang-timeout", text]).unwrap().hang_timeout, timeout);
+        }
+    }
+
+    #[test]
     fn auto_is_as_many_workers_as_cpus() {
         let workers = parse(&["--workers", "auto"]).unwrap().workers;
         assert_eq!(usize::from(workers), limits::usable_cpus());
@@ -283,6 +305,7 @@ mod tests {
             ["--host", "fe80::1%no-such-interface"],
             ["--host", "127.0.0.1%lo"],
             ["--handler-cost", "70 parsecs"],
+            ["--hang-timeout", "999ms"],
         ] {
             let refusal = parse(&bad).unwrap_err();
             assert!(refusal.contains(bad[0]) && refusal.contains(bad[1]), "{refusal}");

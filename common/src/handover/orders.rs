@@ -159,7 +159,7 @@ impl<'a> Orders<'a> {
                         self.channel.send(&Message::NotAdopted(format!("{error:#}")), &[])?;
                     }
                 },
-                (message, _) => tracing::warn!("an order that makes no sense: {message:?}"),
+                (message, _) => tracing::warn!("unexpected message from the parent: {message:?}"),
             }
         }
     }

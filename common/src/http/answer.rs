@@ -27,7 +27,7 @@ where
         Ok(refuse(status, &notes))
     };
     let (version, headers) = (request.version(), request.headers());
-    let must_close = match guard::must_close(version, headers, notes.has_length()) {
+    let must_close = match guard::must_close(version, headers, notes.take_length()) {
         Ok(must_close) => must_close,
         Err(status) => return refuse(status),
     };

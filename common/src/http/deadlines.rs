@@ -47,13 +47,16 @@ pub struct Deadlines {
     limits: [u32; PHASES.len()],
     now: AtomicU32,
     draining: AtomicBool,
+    /// The tick at which that began.
+    draining_since: AtomicU32,
     /// The tick at which nobody was found who could be closed to make room; before the next it is in vain
     /// to look again.
     looked_in_vain: AtomicU32,
     ages: Option<Ages>,
     rebalance: Option<Rebalance>,
-    /// Locked for moments, by one thread: it is there because a task may be sent between threads
-    /// for all that tokio knows.
+    /// Locked for moments. By two threads with `--accept blocking`: the thread that accepts closes idle
+    /// connections for others; else by one, and because a task may be sent between threads for all that tokio
+    /// knows.
     connections: Mutex<Slab<Watched>>,
 }
 
@@ -63,6 +66,15 @@ struct Watched {
     task: Option<AbortHandle>,
     /// Has the task look at its connection; there once it has waited for the client.
     waker: Option<Waker>,
+}
+
+impl Watched {
+    /// Has the connection end, unless a request has come; its task asks the kernel first, as the event loop may
+    /// not know yet. To abort the task would be to reset the connection, and the request would be lost.
+    fn end_if_nothing_has_come(&self) {
+        self.progress.is_to_end.store(true, Relaxed);
+        self.waker.as_ref().inspect(|waker| waker.wake_by_ref());
+    }
 }
 
 impl Deadlines {
@@ -79,6 +91,7 @@ impl Deadlines {
             limits,
             now: AtomicU32::new(0),
             draining: AtomicBool::new(false),
+            draining_since: AtomicU32::new(0),
             looked_in_vain: AtomicU32::new(u32::MAX),
             ages: Ages::around(options.max_connection_age, monotonic_nanoseconds()),
             rebalance: options.rebalance.then(|| Rebalance::new(own, slots)),
@@ -90,20 +103,20 @@ impl Deadlines {
     /// once per [`TICK`].
     pub fn tick(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
-        let draining = self.is_draining();
+        let draining_for = now.wrapping_sub(self.draining_since.load(Relaxed));
+        let drains_long = self.is_draining() && draining_for >= ticks(IDLE_WHILE_DRAINING);
         let connections = self.connections();
-        for (_, Watched { progress, task, .. }) in connections.iter() {
+        for (_, watched) in connections.iter() {
+            let progress = &watched.progress;
             let (phase, since) = progress.get();
-            let limit = match phase {
-                ConnectionPhase::Idle | ConnectionPhase::Silent if draining => {
-                    ticks(IDLE_WHILE_DRAINING)
+            let phase_for = now.wrapping_sub(since);
+            let overstays = phase_for >= self.limits[phase as usize];
+            if phase.is_before_a_request() {
+                if overstays || drains_long && phase_for >= ticks(IDLE_WHILE_DRAINING) {
+                    watched.end_if_nothing_has_come();
                 }
-                _ => self.limits[phase as usize],
-            };
-            if now.wrapping_sub(since) >= limit
-                && let Some(task) = task
-            {
-                tracing::debug!(?phase, "a connection overstayed");
+            } else if overstays && let Some(task) = &watched.task {
+                tracing::debug!(?phase, "a connection exceeded its time limit");
                 task.abort();
             }
             if progress.is_too_old(now) {
@@ -130,7 +143,7 @@ impl Deadlines {
             let (phase, since) = progress.get();
             let idle_for = now.wrapping_sub(since);
             if phase == ConnectionPhase::Idle && idle_for >= ticks(IDLE_AT_LIMIT) {
-                if progress.is_in_the_way.load(Relaxed) {
+                if progress.is_to_end.load(Relaxed) {
                     return true; // it is about to end
                 }
                 idle.push((idle_for, key));
@@ -143,15 +156,14 @@ impl Deadlines {
         let count = (idle.len() / 8).clamp(1, AT_ONCE);
         idle.select_nth_unstable_by_key(count - 1, |&(idle_for, _)| Reverse(idle_for));
         for &(_, key) in &idle[..count] {
-            let Watched { progress, waker, .. } = &connections[key];
-            progress.is_in_the_way.store(true, Relaxed);
-            waker.as_ref().inspect(|waker| waker.wake_by_ref());
+            connections[key].end_if_nothing_has_come();
         }
         true
     }
 
     /// From now on idle connections are closed soon.
     pub fn drain(&self) {
+        self.draining_since.store(self.now(), Relaxed);
         self.draining.store(true, Relaxed);
     }
 

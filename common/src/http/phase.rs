@@ -25,6 +25,13 @@ pub enum ConnectionPhase {
     Linger,
 }
 
+impl ConnectionPhase {
+    /// Whether the client is to begin: no byte of its next request has come.
+    pub(super) fn is_before_a_request(self) -> bool {
+        matches!(self, Self::Silent | Self::Idle)
+    }
+}
+
 /// All phases, in the order of their numbers.
 pub(super) const PHASES: [ConnectionPhase; 7] = [
     ConnectionPhase::Head,
@@ -43,10 +50,10 @@ pub(super) struct Progress {
     /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
     /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
     pub(super) in_head: AtomicBool,
-    /// Whether the head had a Content-Length, see [`Lengths`](crate::http::guard::Lengths).
+    /// Whether the head that is judged next had a Content-Length, see [`Lengths`](crate::http::guard::Lengths).
     pub(super) has_length: AtomicBool,
-    /// Whether it is to be closed, if it is idle still, to make room for another.
-    pub(super) is_in_the_way: AtomicBool,
+    /// Whether it is to be closed, if its client has still not asked for anything.
+    pub(super) is_to_end: AtomicBool,
     /// Whether its next answer is to be its last, see [`rebalance`](crate::http::rebalance).
     pub(super) is_asked_to_leave: AtomicBool,
     /// The tick at which it began, and after how many it is too old.
@@ -61,7 +68,7 @@ impl Progress {
             phase: AtomicU64::new(0),
             in_head: no(false),
             has_length: no(false),
-            is_in_the_way: no(false),
+            is_to_end: no(false),
             is_asked_to_leave: no(false),
             born: now,
             age,

@@ -10,8 +10,10 @@
 //!              recvfrom -> epoll_ctl -> epoll_wait -> recvfrom ...   it is not, or another is to follow
 //! ```
 //!
-//! One read is tried like this, the first. Any other is tokio's, or a client that never stops sending would
-//! keep the loop from looking after others: tokio's streams have a budget.
+//! One read is tried like this, the first; and the second if the first has filled its buffer, since some servers
+//! read only as much at first as tells HTTP/1 from HTTP/2 (axum's reads 24 bytes). To wait for the rest, which is
+//! there, would be to accept another connection before this one's request. Any other read is tokio's, or a client
+//! that never stops sending would keep the loop from looking after others: tokio's streams have a budget.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -29,8 +31,8 @@ use crate::kernel::sockets::is_readable;
 pub enum Stream {
     /// The event loop watches it, for reading and writing.
     Watched(TcpStream),
-    /// It does not. Whether something was read already.
-    Unwatched(StdTcpStream, bool),
+    /// It does not. How many reads may still be tried.
+    Unwatched(StdTcpStream, usize),
     /// It cannot.
     Failed,
 }
@@ -38,12 +40,16 @@ pub enum Stream {
 impl Stream {
     /// The stream of a connection that was accepted just now, as a non-blocking socket.
     pub fn new(accepted: StdTcpStream) -> Self {
-        Self::Unwatched(accepted, false)
+        Self::Unwatched(accepted, 2)
     }
 
     /// Whether something has come of which the event loop may not know yet.
     pub fn is_readable(&self) -> bool {
-        matches!(self, Self::Watched(stream) if is_readable(stream))
+        match self {
+            Self::Watched(stream) => is_readable(stream),
+            Self::Unwatched(stream, _) => is_readable(stream),
+            Self::Failed => false,
+        }
     }
 
     /// Has the event loop watch it from now on. What came before is told of too.
@@ -92,10 +98,10 @@ impl AsyncRead for Stream {
         if let Self::Watched(stream) = &mut *self {
             return Pin::new(stream).poll_read(context, buffer);
         }
-        if let Self::Unwatched(stream, is_read @ false) = &mut *self
+        if let Self::Unwatched(stream, left @ 1..) = &mut *self
             && let Some(read) = at_once(receive(stream, buffer))
         {
-            *is_read = true;
+            *left = if buffer.remaining() == 0 { *left - 1 } else { 0 };
             return Poll::Ready(read);
         }
         self.watched()?.poll_read(context, buffer)
@@ -195,6 +201,18 @@ mod tests {
             client.write_all(b"more than fits at once").unwrap();
             assert_eq!(read(&mut stream).await, b"more than fits a");
             assert_eq!(read(&mut stream).await, b"t once");
+        });
+    }
+
+    #[test]
+    fn after_a_look_at_the_first_bytes_the_rest_is_read_without_waiting_and_a_third_read_is_the_event_loop_s()
+     {
+        with_pair(|mut stream, mut client| async move {
+            client.write_all(&[1; 40]).unwrap();
+            for watched in [false, false, true] {
+                read(&mut stream).await;
+                assert_eq!(matches!(stream, Stream::Watched(..)), watched);
+            }
         });
     }
 

@@ -65,20 +65,20 @@ impl Timed {
         self.progress.set(phase, self.clock.now());
     }
 
-    /// Nothing has come yet. If the connection is to make room for another, that is its end; but first
-    /// the kernel is asked, as the event loop may not have heard yet of a request that is there.
+    /// Nothing has come yet. If the connection is to end then, it does; but first the kernel is asked, as the
+    /// event loop may not know yet of a request that is there.
     fn poll_nothing(&mut self, context: &Context) -> Poll<io::Result<()>> {
         if !self.has_waited {
             self.has_waited = true;
             self.clock.wakes(self.key, context.waker().clone());
         }
-        if self.progress.is_in_the_way.load(Relaxed) {
-            let is_idle = self.progress.get().0 == ConnectionPhase::Idle;
-            if is_idle && !self.stream.is_readable() {
-                tracing::debug!("an idle connection makes room for another");
+        if self.progress.is_to_end.load(Relaxed) {
+            let phase = self.progress.get().0;
+            if phase.is_before_a_request() && !self.stream.is_readable() {
+                tracing::debug!(?phase, "a connection is closed before a request");
                 return Poll::Ready(Ok(())); // to hyper, as if the client had closed it
             }
-            self.progress.is_in_the_way.store(false, Relaxed);
+            self.progress.is_to_end.store(false, Relaxed);
         }
         Poll::Pending
     }
@@ -109,9 +109,11 @@ impl Notes {
         self.progress.set(phase, self.clock.now());
     }
 
-    /// Whether the head had a Content-Length, which hyper drops where there is a Transfer-Encoding.
-    pub fn has_length(&self) -> bool {
-        self.progress.has_length.load(Relaxed)
+    /// Whether the head that is judged now had a Content-Length, which hyper drops where there is a
+    /// Transfer-Encoding. Asked once for each: the next head may have come together with this one, and what was
+    /// found in this one says nothing of it.
+    pub fn take_length(&self) -> bool {
+        self.progress.has_length.swap(false, Relaxed)
     }
 
     /// Whether the next answer is the connection's last: the worker drains, or another is to have it.
@@ -148,16 +150,18 @@ impl AsyncRead for Timed {
             if phase != ConnectionPhase::Body {
                 self.note_end(&buffer.filled()[before..]);
             }
-            if matches!(phase, ConnectionPhase::Silent | ConnectionPhase::Idle) {
+            if phase.is_before_a_request() {
                 self.lengths = Lengths::default();
+                self.progress.is_to_end.store(false, Relaxed);
             }
             if phase != ConnectionPhase::Body {
                 self.lengths.look(&buffer.filled()[before..]);
-                self.progress.has_length.store(self.lengths.found, Relaxed);
+                if std::mem::take(&mut self.lengths.found) {
+                    self.progress.has_length.store(true, Relaxed);
+                }
             }
             // Only the first byte starts the clock; or a byte a minute would keep it going.
             if phase == ConnectionPhase::Idle {
-                self.progress.is_in_the_way.store(false, Relaxed);
                 self.now_at(ConnectionPhase::Head);
             }
             // There it has run since the accept.
@@ -204,10 +208,13 @@ impl AsyncWrite for Timed {
     /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
     /// both directions. A client that was refused may still be sending, and so may one that has
     /// sent more than was read; it gets the end of the answer first, and is read until it has
-    /// noticed.
+    /// noticed. Whoever is asked to leave may have sent its next requests before it knows.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
         if self.progress.get().0 != ConnectionPhase::Linger {
-            if !self.may_have_more {
+            let is_to_leave =
+                self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed);
+            let has_unread = is_to_leave && self.stream.is_readable();
+            if !self.may_have_more && !has_unread {
                 return Poll::Ready(Ok(()));
             }
             self.now_at(ConnectionPhase::Linger);

@@ -17,7 +17,8 @@ pub fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error 
                 format!("{owner} listens there{hint}; stop it or choose another --port")
             }
             None => format!(
-                "somebody listens there{hint}; choose another --port (`ss -ltnp` may say who)"
+                "another process listens there{hint}; choose another --port (as root, `ss -ltnp` \
+                 names it)"
             ),
         },
         AddrNotAvailable => format!("this machine has no address {ip}; `ip address` lists them"),
@@ -54,6 +55,11 @@ fn find(address: SocketAddr) -> Option<String> {
 /// Describes the process that has this socket open; `None` if /proc shows nobody.
 pub fn holder(inode: u64) -> Option<String> {
     all_processes().ok()?.flatten().find(|it| holds(it, &[inode])).as_ref().map(describe)
+}
+
+/// What a process was called as; `None` if it is gone.
+pub fn name_of(pid: u32) -> Option<String> {
+    Process::new(pid as i32).ok().as_ref().map(name)
 }
 
 fn holds(process: &Process, inodes: &[u64]) -> bool {

@@ -158,7 +158,7 @@ impl PortWatch {
 }
 
 /// How a socket on that address and ours get in each other's way, on the same port.
-fn how(ours: IpAddr, other: IpAddr) -> Option<How> {
+pub fn how(ours: IpAddr, other: IpAddr) -> Option<How> {
     match (ours.is_unspecified(), other.is_unspecified()) {
         _ if ours == other => Some(How::Shares),
         // `::` takes IPv4 connections too, and any socket of IPv4 goes before it.

@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{
-    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+    ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId, StateFlags,
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use serde::{Deserialize, Serialize};
@@ -42,35 +43,75 @@ pub struct Listener {
 /// When the kernel does not answer such questions: it was built without `INET_DIAG`, or may not load
 /// the module `tcp_diag`.
 pub fn listeners(port: u16) -> Result<Vec<Listener>> {
-    let listener = |header: InetResponseHeader| Listener {
-        // An IPv4 address as such, where an IPv6 socket is bound to one.
-        address: SocketAddr::new(header.socket_id.source_address.to_canonical(), port),
-        inode: header.inode.into(),
-        uid: header.uid,
-        queued: header.recv_queue,
-        backlog: header.send_queue,
-    };
+    let found = sockets(port, StateFlags::LISTEN, &ExtensionFlags::empty())?;
     let mut found: Vec<Listener> =
-        sockets(port, StateFlags::LISTEN)?.into_iter().map(listener).collect();
+        found.into_iter().map(|response| Listener::from(&response.header)).collect();
     found.sort_by_key(|listener| listener.inode);
     Ok(found)
+}
+
+/// A listening socket, with what only some want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// What it is.
+    pub listener: Listener,
+    /// Connections that it has dropped, ever, for any reason; most often its queue was full.
+    pub dropped: u32,
+    /// Whether it is one of IPv6 that takes no IPv4 connections.
+    pub only_v6: bool,
+}
+
+/// The listening sockets of a port, or of all (0), with their details, in the order of their inodes.
+/// Fails as [`listeners`] does.
+pub fn details(port: u16) -> Result<Vec<Details>> {
+    let details = |response: InetResponse| Details {
+        listener: Listener::from(&response.header),
+        dropped: (response.nlas.iter())
+            .find_map(|nla| if let Nla::MemInfo(memory) = nla { Some(memory.drops) } else { None })
+            .unwrap_or(0),
+        only_v6: response.nlas.contains(&Nla::SkV6Only(true)),
+    };
+    let found = sockets(port, StateFlags::LISTEN, &ExtensionFlags::SKMEMINFO)?;
+    let mut found: Vec<Details> = found.into_iter().map(details).collect();
+    found.sort_by_key(|found| found.listener.inode);
+    Ok(found)
+}
+
+impl From<&InetResponseHeader> for Listener {
+    fn from(header: &InetResponseHeader) -> Self {
+        let id = &header.socket_id;
+        Self {
+            // An IPv4 address as such, where an IPv6 socket is bound to one.
+            address: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
+            inode: header.inode.into(),
+            uid: header.uid,
+            queued: header.recv_queue,
+            backlog: header.send_queue,
+        }
+    }
 }
 
 /// The inodes of the connections of this port that were accepted and are open at this end. One that
 /// waits in an accept queue has none yet.
 pub fn connections(port: u16) -> Result<BTreeSet<u64>> {
-    let found = sockets(port, StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT)?;
-    Ok(found.iter().map(|header| header.inode.into()).filter(|&inode| inode != 0).collect())
+    let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+    let found = sockets(port, states, &ExtensionFlags::empty())?;
+    let inodes = found.iter().map(|response| response.header.inode.into());
+    Ok(inodes.filter(|&inode| inode != 0).collect())
 }
 
-/// The TCP sockets of both families on a local port, in any of these states.
-fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
+/// The TCP sockets of both families on a local port, or on all (0), in any of these states.
+fn sockets(
+    port: u16,
+    states: StateFlags,
+    extensions: &ExtensionFlags,
+) -> Result<Vec<InetResponse>> {
     let mut found = Vec::new();
     for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
         let request = SockDiagMessage::InetRequest(InetRequest {
             family,
             protocol: IPPROTO_TCP,
-            extensions: ExtensionFlags::empty(),
+            extensions: extensions.clone(),
             states: StateFlags::from_bits_retain(states.bits()),
             socket_id: SocketId { source_port: port, ..any },
         });
@@ -81,7 +122,7 @@ fn sockets(port: u16, states: StateFlags) -> Result<Vec<InetResponseHeader>> {
             )
         })?;
         found.extend(answers.into_iter().filter_map(|answer| match answer {
-            SockDiagMessage::InetResponse(response) => Some(response.header),
+            SockDiagMessage::InetResponse(response) => Some(*response),
             _ => None,
         }));
     }
@@ -131,6 +172,23 @@ mod tests {
 
         drop(listener);
         assert_eq!(listeners(address.port()).unwrap(), []);
+    }
+
+    #[test]
+    fn details_tell_the_family_and_all_ports_are_one_question() {
+        let (four, six) = (listen(LOOPBACK, 0, 1), listen(Ipv6Addr::LOCALHOST.into(), 0, 1));
+        let both = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        both.set_only_v6(false).unwrap();
+        both.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).unwrap();
+        both.listen(1).unwrap();
+        let all = details(0).unwrap();
+        for (inode, only_v6) in [(inode(&four), false), (inode(&six), true), (inode(&both), false)]
+        {
+            let found = all.iter().find(|found| found.listener.inode == inode).unwrap();
+            assert_eq!((found.only_v6, found.dropped), (only_v6, 0), "{found:?}");
+        }
+        let port = four.local_addr().unwrap().port();
+        assert_eq!(details(port).unwrap()[0].listener, listeners(port).unwrap()[0]);
     }
 
     #[test]

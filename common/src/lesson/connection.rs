@@ -1,7 +1,6 @@
 //! One connection's life: hyper reads requests and writes answers until either side has enough.
 
 use std::future::poll_fn;
-use std::net::TcpStream;
 use std::pin::Pin;
 
 use hyper::server::conn::http1;
@@ -9,10 +8,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 
+use crate::accept::recipient::ConnectionGuard;
 use crate::http::answer::answer;
 use crate::http::phase::ConnectionPhase;
 use crate::http::timed::Timed;
-use crate::lesson::counters::{ConnectionGuard, Worker};
+use crate::lesson::app::App;
+use crate::scoreboard::OwnSlot;
 
 /// A request's head may have so many bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -22,11 +23,11 @@ const MAX_HEAD: usize = 16 * 1024;
 /// This is what `axum::serve` would do, less what this server does not need: the choice between
 /// HTTP/1 and HTTP/2, and an executor for it. Measured, that is several thousand instructions per
 /// connection.
-async fn serve(stream: Timed, _open: ConnectionGuard, worker: &'static Worker) {
+pub async fn serve(stream: Timed, _open: ConnectionGuard, app: &'static App, slot: OwnSlot) {
     let notes = stream.notes();
     let service = service_fn(|request| {
-        let count = || worker.slot.add(|slot| &slot.requests, 1);
-        answer(request, notes.clone(), |request| worker.app.answer(request), count)
+        let count = || slot.add(|slot| &slot.requests, 1);
+        answer(request, notes.clone(), |request| app.answer(request), count)
     });
     let mut connection = http1::Builder::new()
         // A client that has closed its own direction still waits for its answer. Without this, it
@@ -44,12 +45,5 @@ async fn serve(stream: Timed, _open: ConnectionGuard, worker: &'static Worker) {
     if notes.phase() == ConnectionPhase::Linger {
         let mut stream = connection.into_parts().io.into_inner();
         let _ = poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await;
-    }
-}
-
-impl Worker {
-    /// Serves a connection that is accepted and counted.
-    pub fn serve(&'static self, stream: TcpStream, open: ConnectionGuard) {
-        self.deadlines.spawn(stream, |stream| serve(stream, open, self));
     }
 }

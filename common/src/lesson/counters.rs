@@ -1,13 +1,16 @@
 //! What all connections of a worker share, and how they are counted.
 
+use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::Notify;
 
+use crate::accept::recipient::{ConnectionGuard, Recipient};
 use crate::http::deadlines::Deadlines;
 use crate::lesson::app::App;
+use crate::lesson::connection;
 use crate::scoreboard::OwnSlot;
-use crate::steering::lane::Lane;
+use crate::steering::Lane;
 
 /// What all connections of a worker share. There is one per process, for the whole life of it.
 pub struct Worker {
@@ -16,51 +19,58 @@ pub struct Worker {
     /// Where to count.
     pub slot: OwnSlot,
     /// Where to say how loaded we are, if anybody steers by that.
-    pub lane: Option<&'static Lane>,
+    pub lane: Option<&'static dyn Lane>,
     /// Who looks after stalled clients.
     pub deadlines: Deadlines,
     pub(crate) max_connections: u64,
-    /// Told when a connection has ended that somebody may be waiting for.
     pub(crate) ended: Notify,
 }
 
 impl Worker {
-    /// Whether it has as many connections as it may.
-    pub fn is_full(&self) -> bool {
-        self.slot.connections_open.load(Relaxed) >= self.max_connections
+    /// Connections that have been accepted and have not ended.
+    pub fn open(&self) -> u64 {
+        self.slot.connections_open.load(Relaxed)
+    }
+}
+
+impl Recipient for Worker {
+    fn serve(&'static self, stream: TcpStream, open: ConnectionGuard) {
+        self.deadlines
+            .spawn(stream, |stream| connection::serve(stream, open, &self.app, self.slot));
     }
 
-    /// Tells who waits for a connection to end: at the limit, or while draining.
-    pub fn tell_if_awaited(&self) {
-        let open = self.slot.connections_open.load(Relaxed);
-        if open + 1 >= self.max_connections || self.deadlines.is_draining() {
+    fn opened(&self) {
+        self.slot.add(|slot| &slot.connections_accepted, 1);
+        self.slot.opened();
+        self.lane.inspect(|lane| lane.opened(self.slot));
+    }
+
+    fn closed(&self) {
+        self.slot.closed();
+        self.lane.inspect(|lane| lane.closed(self.slot));
+        // Who waits for that: at the limit, or while draining.
+        if self.open() + 1 >= self.max_connections || self.is_draining() {
             self.ended.notify_one();
         }
     }
-}
 
-/// Counts a connection as open for as long as it lives, however it ends. It lives from accept on,
-/// and not only from when its task first runs: a worker that ends in between would reset it.
-pub struct ConnectionGuard(&'static Worker);
-
-impl ConnectionGuard {
-    /// One more.
-    pub fn new(worker: &'static Worker) -> Self {
-        worker.slot.add(|slot| &slot.connections_accepted, 1);
-        worker.slot.opened();
-        if let Some(lane) = worker.lane {
-            lane.opened(worker.slot);
-        }
-        Self(worker)
+    fn is_full(&self) -> bool {
+        self.open() >= self.max_connections
     }
-}
 
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.slot.closed();
-        if let Some(lane) = self.0.lane {
-            lane.closed(self.0.slot);
-        }
-        self.0.tell_if_awaited();
+    fn is_draining(&self) -> bool {
+        self.deadlines.is_draining()
+    }
+
+    fn close_idlest(&self) -> bool {
+        self.deadlines.close_idlest()
+    }
+
+    fn ended(&self) -> &Notify {
+        &self.ended
+    }
+
+    fn slot(&self) -> OwnSlot {
+        self.slot
     }
 }

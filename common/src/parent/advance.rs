@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::state::{Action, Generation, Note, Socket, State, Transfer, Worker, WorkerState};
-use crate::steering::lane::LANES;
+use crate::scoreboard::CAPACITY;
 
 impl State {
     /// Orders what is due.
@@ -44,7 +44,7 @@ impl State {
             giver: giver.generation,
             sockets: giver.sockets.last().copied().into_iter().collect(),
         });
-        let lane = self.settings.steers.then(|| (1..=LANES).find(|&lane| !self.is_in_use(lane)));
+        let lane = self.settings.steers.then(|| (1..=CAPACITY).find(|&lane| !self.is_in_use(lane)));
         self.start(None, inherits, lane.flatten(), now, actions);
     }
 

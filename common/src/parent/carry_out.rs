@@ -29,7 +29,11 @@ impl Driver<'_> {
             }
             Action::Release(giver) => return Ok(self.tell(giver, &Message::Release, None)),
             Action::Adopt { giver, heir } => {
-                let (from, to) = Channel::pair()?;
+                let (from, to) = match Channel::pair() {
+                    Ok(line) => line,
+                    // For want of descriptors, say: both go on as they are, and are asked again later.
+                    Err(error) => return Ok(Some(Event::NotAdopted(heir, format!("{error:#}")))),
+                };
                 let heir = self.tell(heir, &Message::Adopt, Some(&to.into()));
                 let giver = self.tell(giver, &Message::GiveAll, Some(&from.into()));
                 return Ok(heir.or(giver));
@@ -47,6 +51,9 @@ impl Driver<'_> {
                 // Its first workers may have accepted something already, which they answer.
                 self.successor.as_ref().inspect(|it| _ = kill(it.pid, Signal::SIGTERM));
             }
+            Action::KillSuccessor => {
+                self.successor.as_ref().inspect(|it| _ = kill(it.pid, Signal::SIGKILL));
+            }
             Action::NameSuccessor => {
                 self.is_succeeded = true;
                 if let Some(successor) = self.successor.take() {
@@ -56,16 +63,19 @@ impl Driver<'_> {
             }
             Action::Steer { worker, sockets } => return Ok(self.steer(worker, sockets)),
             Action::OpenLane(worker) => {
-                if let (Some(lanes), Some(process)) = (self.lanes(), self.processes.get(&worker))
+                if let (Some(steering), Some(process)) =
+                    (self.steering(), self.processes.get(&worker))
                     && let Some(lane) = self.state.lane_of(worker)
                 {
-                    lanes.give(lane, process.pid.as_raw() as u32);
+                    steering.open_lane(lane, process.pid.as_raw() as u32);
                 }
             }
             Action::LeaveLane(lane) => {
-                self.start.steering.as_ref().inspect(|steering| steering.leave(lane));
+                self.steering().inspect(|steering| steering.leave(lane));
             }
-            Action::CloseLane(lane) => _ = self.lanes().inspect(|lanes| lanes.close(lane)),
+            Action::CloseLane(lane) => {
+                self.steering().inspect(|steering| steering.close_lane(lane));
+            }
             Action::Announce => {
                 // Who reads that all serve, and then the copy, sees them serve there too.
                 self.scoreboard_mut().publish();
@@ -96,8 +106,8 @@ impl Driver<'_> {
         Ok(None)
     }
 
-    /// Sends an order. A worker that is dying does not hear it any more, which its exit tells; one that has
-    /// not read for so long that the channel is full is of no use.
+    /// Sends an order. A worker that is dying does not receive it any more, which its exit shows; one that has
+    /// not read for so long that the channel, or what may be under way in channels, is full is of no use.
     pub(super) fn tell(
         &mut self,
         worker: Generation,
@@ -108,7 +118,7 @@ impl Driver<'_> {
         let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
         process.allowance = process.allowance.saturating_add(1); // for the answer
         let error = process.channel.try_send(message, &along).err()?;
-        let is_full = error.downcast_ref() == Some(&Errno::EAGAIN);
-        is_full.then(|| process.is_unusable(worker, "does not read its orders".into()))
+        let is_full = matches!(error.downcast_ref(), Some(Errno::EAGAIN | Errno::ETOOMANYREFS));
+        is_full.then(|| process.is_unusable(worker, "does not read its messages".into()))
     }
 }

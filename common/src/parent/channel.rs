@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::libc::cmsghdr;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
-    recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg, socketpair,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -161,7 +161,6 @@ impl Channel {
     /// The message is looked at first, and taken only when its descriptors are here: recvmsg(2) drops
     /// those that this process has no room for, and then nobody could ever get them again. So a message
     /// for which there is no room (ENOBUFS) stays in the line, and can be received later.
-    #[allow(unsafe_code)]
     fn receive_with(&self, flags: MsgFlags) -> Result<Option<Received>> {
         let mut bytes = [0; 1 + LONGEST];
         let mut control = nix::cmsg_space!([RawFd; 4]);
@@ -172,16 +171,11 @@ impl Channel {
             Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
             other => other?,
         };
-        let mut descriptors = Vec::new();
-        for message in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = message {
-                // SAFETY: the kernel has just made these descriptors for this process; nobody else
-                // knows their numbers, so each of them gets its one owner here.
-                let owned = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-                descriptors.extend(owned);
-            }
+        let (length, is_cut) = (received.bytes, received.flags.contains(MsgFlags::MSG_CTRUNC));
+        let descriptors = descriptors_in(&control);
+        if is_cut {
+            return Err(Errno::ENOBUFS.into()); // and those for which there was room are closed
         }
-        let length = received.bytes;
         if length > 0 {
             recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT)?; // the rest goes with it
         }
@@ -209,6 +203,21 @@ impl Channel {
         };
         Ok(Some((message, descriptors)))
     }
+}
+
+/// The descriptors in what the kernel has written for recvmsg(2) into a buffer of zeros, which is one control
+/// message at most: a header (cmsg(3)) that begins with the length of it all, then the numbers.
+///
+/// Read by hand, as nix gives none of them if there was room for some only. But those are open by then, and
+/// somebody must close them: one may be a listening socket, which would outlive its worker here.
+#[allow(unsafe_code)]
+fn descriptors_in(control: &[u8]) -> Vec<OwnedFd> {
+    let (length, _) = control.split_first_chunk().expect("there is room for a header");
+    let numbers = size_of::<cmsghdr>()..usize::from_ne_bytes(*length).min(control.len());
+    let (numbers, _) = control.get(numbers).unwrap_or_default().as_chunks();
+    // SAFETY: the kernel has just made these descriptors for this process; nobody else knows their
+    // numbers, so each of them gets its one owner here.
+    numbers.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(fd)) }).collect()
 }
 
 /// A text that another process has sent, fit for a log and a terminal: control characters would begin
@@ -301,6 +310,15 @@ mod tests {
         let (message, descriptors) = worker.try_receive().unwrap().unwrap().unwrap();
         assert_eq!((message, descriptors.len()), (Message::Adopt, 1));
         assert_eq!(worker.try_receive().unwrap().unwrap().unwrap().0, Message::Drain);
+        // There is room for one of two, as that one is open here no more.
+        drop(descriptors);
+        parent.send(&Message::Socket, &[parent.as_fd(); 2]).unwrap();
+        for _ in 0..3 {
+            assert!(Channel::is_for_want_of_room(&worker.try_receive().unwrap_err()));
+        }
+        full.pop();
+        let (message, descriptors) = worker.try_receive().unwrap().unwrap().unwrap();
+        assert_eq!((message, descriptors.len()), (Message::Socket, 2));
     }
 
     #[test]
@@ -314,10 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn more_descriptors_than_any_message_has_are_refused() {
+    fn more_descriptors_than_any_message_has_are_refused_and_none_of_them_is_kept() {
         let (parent, worker) = Channel::pair().unwrap();
-        worker.send(&Message::Ready, &[worker.as_fd(); 9]).unwrap();
+        let (sent, other_end) = Channel::pair().unwrap();
+        worker.send(&Message::Ready, &[sent.as_fd(); 9]).unwrap();
         assert!(parent.try_receive().is_err());
+        drop((sent, parent, worker));
+        assert!(other_end.is_broken(), "nobody has it open any more");
     }
 
     #[test]

@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 
 use super::channel::{Channel, Message};
 use super::signals;
-use crate::platform::rights::{self, User};
+use crate::cli::options::Options;
+use crate::platform::{affinity, rights};
 use crate::scoreboard::{OwnSlot, Slots};
-use crate::steering::lane::{Lane, Lanes};
 
 /// What makes a process a worker: a line to its parent and a slot to count in.
 pub struct WorkerContext {
@@ -23,31 +23,40 @@ pub struct WorkerContext {
     pub slot: OwnSlot,
     /// That one and everybody else's.
     pub slots: Slots,
-    /// The lane it keeps, where a policy steers by load.
-    pub lane: Option<&'static Lane>,
     /// The CPU it is pinned to, if it is.
     pub cpu: Option<usize>,
 }
 
 impl WorkerContext {
-    /// Becomes the user that was asked for, if any, and gives up every right for good.
+    /// Is scheduled and pinned as was asked for, becomes the user that was asked for, if any, and gives up
+    /// every right for good.
     ///
     /// # Errors
     /// When the kernel refuses, or the parent is gone.
-    pub fn give_up_rights(&self, user: Option<&User>) -> Result<()> {
-        rights::give_up(user)?;
+    pub fn settle(&self, options: &Options) -> Result<()> {
+        options.schedule.map_or(Ok(()), |way| way.set())?;
+        self.cpu.map_or(Ok(()), affinity::pin_to)?;
+        rights::give_up(options.user.as_ref())?;
         go_with_parent(&self.channel) // to become another user clears it
     }
 }
 
-/// In a worker started by exec: receives its context and serves, with what it inherits if there is
-/// something.
+/// What a worker that was started by exec gets beside its context.
+pub struct Passed {
+    /// The lane it keeps, where a policy steers by load, and [the memory](crate::steering::Steering::loads)
+    /// that this is in.
+    pub lane: Option<(usize, OwnedFd)>,
+    /// The shared socket, or a line over which another worker gives it sockets.
+    pub inheritance: Option<OwnedFd>,
+}
+
+/// In a worker started by exec: receives its context and serves, with what was passed.
 ///
 /// # Errors
 /// When this process is no worker: somebody typed `--worker` by hand.
 pub fn as_worker(
     index: usize,
-    serve: impl FnOnce(&WorkerContext, Option<OwnedFd>) -> Result<()>,
+    serve: impl FnOnce(&WorkerContext, Passed) -> Result<()>,
 ) -> Result<Infallible> {
     name_process();
     signals::reset()?;
@@ -61,18 +70,15 @@ pub fn as_worker(
         bail!("expected to be started, not {message:?}");
     };
     let mut descriptors = descriptors.into_iter();
-    let scoreboard = descriptors.next().context("no scoreboard came along")?;
+    let scoreboard = descriptors.next().context("the parent sent no scoreboard")?;
     let slots = Slots::map(scoreboard.into())?;
     let lane = match lane {
-        Some(number) => {
-            let lanes = Lanes::map(descriptors.next().context("no load map came along")?)?;
-            let lane: &'static Lane = Box::leak(Box::new(lanes.into_lane(number)));
-            Some(lane)
-        }
+        Some(lane) => Some((lane, descriptors.next().context("the parent sent no load map")?)),
         None => None,
     };
-    let context = WorkerContext { channel, slot: slots.own(index), slots, lane, cpu };
-    serve_and_exit(&context, |context| serve(context, descriptors.next()))
+    let passed = Passed { lane, inheritance: descriptors.next() };
+    let context = WorkerContext { channel, slot: slots.own(index), slots, cpu };
+    serve_and_exit(&context, |context| serve(context, passed))
 }
 
 /// Serves, then exits. An error is the parent's to print: one server, one line.

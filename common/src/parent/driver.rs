@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -26,7 +26,7 @@ use crate::kernel::port_watch::PortWatch;
 use crate::platform::rights::{self, Needs};
 use crate::platform::{limits, systemd};
 use crate::scoreboard::ScoreboardOwner;
-use crate::steering::lane::Lanes;
+use crate::steering::Steering;
 
 /// How many messages a worker may send that are no answer to an order. It has a few things to say of
 /// itself; one that goes on and on would keep the parent from everybody else.
@@ -83,9 +83,11 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         start,
     };
     let served = driver.serve();
-    // However it went, nothing is left behind. (A successor that serves is none any more.)
+    // However it went, nothing is left behind. (A successor that serves is none any more, and where all
+    // went well one that does not has ended.)
     if let Some(successor) = &driver.successor {
         let _ = kill(successor.pid, Signal::SIGKILL);
+        let _ = waitpid(successor.pid, None);
     }
     for process in driver.processes.values() {
         let _ = kill(process.pid, Signal::SIGKILL);
@@ -141,9 +143,9 @@ pub(super) struct Process {
     /// Its slot of the scoreboard.
     pub(super) index: usize,
     pub(super) channel: Channel,
-    /// Whether it is listened to: not after its end of the channel has closed, or it has said something
+    /// Whether its channel is polled: not after its end of the channel has closed, or it has said something
     /// that makes no sense. poll(2) would report a closed channel at once, again and again.
-    pub(super) is_heard: bool,
+    pub(super) is_polled: bool,
     /// The end of the line over which another worker is to send it sockets, until that one is asked.
     pub(super) line: Option<OwnedFd>,
     /// How many messages it may send yet.
@@ -202,13 +204,13 @@ impl Driver<'_> {
 
     /// Waits for signals and messages until the next deadline, and handles them.
     fn wait(&mut self, now: Instant) -> Result<()> {
-        let heard = self.processes.iter().filter(|(_, process)| process.is_heard);
-        let (workers, mut watched): (Vec<Generation>, Vec<PollFd>) = heard
+        let polled = self.processes.iter().filter(|(_, process)| process.is_polled);
+        let (workers, mut watched): (Vec<Generation>, Vec<PollFd>) = polled
             .map(|(&worker, process)| {
                 (worker, PollFd::new(process.channel.as_fd(), PollFlags::POLLIN))
             })
             .unzip();
-        let successor = self.successor.as_ref().filter(|it| it.is_heard);
+        let successor = self.successor.as_ref().filter(|it| it.is_polled);
         let has_successor = successor.is_some();
         let line = successor.map(|it| PollFd::new(it.channel.as_fd(), PollFlags::POLLIN));
         watched.extend(line);
@@ -244,8 +246,13 @@ impl Driver<'_> {
         self.start.inherited.as_ref().inspect(|it| _ = it.channel.try_send(message, &[]));
     }
 
-    pub(super) fn lanes(&self) -> Option<&Lanes> {
-        self.start.steering.as_ref()?.lanes()
+    pub(super) fn steering(&self) -> Option<&dyn Steering> {
+        self.start.steering.as_deref()
+    }
+
+    /// The memory in which workers show how loaded they are, where a policy steers by that.
+    pub(super) fn loads(&self) -> Option<BorrowedFd<'_>> {
+        self.steering()?.loads()
     }
 
     pub(super) fn parent_only(&self) -> &ParentOnly {
@@ -265,7 +272,7 @@ impl Driver<'_> {
 impl Process {
     /// Notes why it is of no use any more, for the line that is written when it has ended.
     pub(super) fn is_unusable(&mut self, worker: Generation, why: String) -> Event {
-        self.is_heard = false;
+        self.is_polled = false;
         self.last_words = Some(why);
         Event::Unusable(worker)
     }

@@ -28,9 +28,13 @@ impl State {
         }
         self.replace_terminated(now, actions);
         if matches!(self.succession, Succession::Starting { until } if until <= now) {
-            self.end_successor(actions);
+            self.end_successor(now, actions);
             let why = format!("it did not serve within {SUCCEEDS_WITHIN:?}");
             actions.push(Action::Note(Note::NotSucceeded(why)));
+        }
+        if matches!(self.succession, Succession::Ending { until: Some(until) } if until <= now) {
+            actions.push(Action::Note(Note::SuccessorsDrainIsOver));
+            self.kill_successor(actions);
         }
         let is_over = |worker: &Worker| matches!(worker.state, WorkerState::Draining { until: Some(until) } if until <= now);
         for worker in self.workers.iter_mut().filter(|worker| is_over(worker)) {
@@ -94,8 +98,10 @@ impl State {
     /// now or earlier: whatever was due has been done.
     pub fn deadline(&self) -> Option<Instant> {
         let mut times: Vec<Option<Instant>> = vec![self.next_look.filter(|_| !self.ending)];
-        if let Succession::Starting { until } = self.succession {
-            times.push(Some(until));
+        match self.succession {
+            Succession::Starting { until } => times.push(Some(until)),
+            Succession::Ending { until } => times.push(until),
+            Succession::None | Succession::Wanted => {}
         }
         for worker in &self.workers {
             match worker.state {

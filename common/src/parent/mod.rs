@@ -24,6 +24,7 @@
 //! - [`setup`]: what a program gives it to run a server with;
 //! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what makes it one;
 //! - [`channel`]: the line between parent and worker, and what is told over it;
+//! - [`reservation`]: how a port is kept for workers that have sockets of their own;
 //! - [`succession`]: another program in this one's place;
 //! - [`signals`]: what an administrator tells the parent.
 
@@ -31,6 +32,7 @@ pub mod backoff;
 pub mod channel;
 pub mod context;
 pub mod driver;
+pub mod reservation;
 pub mod setup;
 pub mod signals;
 pub mod start;
@@ -47,6 +49,8 @@ mod processes;
 #[cfg(test)]
 mod property;
 mod receive;
+#[cfg(test)]
+mod succession_table;
 #[cfg(test)]
 mod table;
 #[cfg(test)]

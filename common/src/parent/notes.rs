@@ -37,7 +37,7 @@ impl Driver<'_> {
             Note::Reloading => systemd::reloading(&status),
             Note::Reloaded(_) => systemd::ready(&status),
             Note::ReloadGivenUp(_, _, why) => {
-                systemd::ready(&format!("{status}; the reload was given up: {why}"));
+                systemd::ready(&format!("{status}; the reload was aborted: {why}"));
             }
             _ => return,
         }
@@ -53,37 +53,47 @@ impl Driver<'_> {
         };
         match note {
             Note::Wanted(now, before) => {
-                tracing::info!("{now} workers from now on, instead of {before}");
+                tracing::info!("the number of workers changes from {before} to {now}");
             }
             Note::Reloading => tracing::info!("reloading"),
             Note::Reloaded(serving) => {
                 let pids: Vec<i32> =
                     serving.into_iter().filter_map(known).map(|it| it.pid.as_raw()).collect();
-                tracing::info!("reloaded, the workers' pids are {pids:?}");
+                tracing::info!("reloaded; pids of the workers: {pids:?}");
             }
             Note::ReloadGivenUp(old, failed, why) => {
                 let why = match known(failed) {
                     Some(process) => format!("worker {} cannot serve: {why}", process.index),
                     None => why, // it was not even started
                 };
-                tracing::error!("reload given up, worker {} stays: {why}", index(old));
+                tracing::error!("reload aborted, worker {} stays: {why}", index(old));
             }
-            Note::Succeeding => tracing::info!("starting another server to succeed this one"),
+            Note::Succeeding => tracing::info!("starting a new server to take over (upgrade)"),
             Note::NotSucceeded(why) => {
-                tracing::error!("this server goes on, as no other could succeed it: {why}");
+                tracing::error!("the upgrade failed and this server keeps serving: {why}");
             }
             Note::RefusedMeanwhile => {
-                tracing::warn!("not done: another server is being started to succeed this one");
+                tracing::warn!(
+                    "signal ignored: an upgrade is in progress; send it again when that has ended"
+                );
+            }
+            Note::SuccessorsDrainIsOver => {
+                tracing::warn!(
+                    "the new server is killed: it did not end within the time limit for the drain"
+                );
             }
             Note::Terminated(worker) => {
-                tracing::info!("{} was sent SIGTERM, and is replaced", name(worker));
+                tracing::info!("{} received SIGTERM and is replaced", name(worker));
             }
             Note::NotReplaced(old, failed, why) => {
                 let why = match known(failed) {
                     Some(process) => format!("worker {} cannot serve: {why}", process.index),
                     None => why,
                 };
-                tracing::error!("{} stays, though it was sent SIGTERM: {why}", name(old));
+                tracing::error!(
+                    "{} received SIGTERM and stays, as its replacement failed: {why}",
+                    name(old)
+                );
             }
             Note::Died(worker, why, pause) => put_off(&format!("{} {why}", name(worker)), pause),
             Note::DiedLeaving(worker, why) => {
@@ -94,14 +104,17 @@ impl Driver<'_> {
             }
             Note::Hangs(worker) => {
                 let limit = self.options.hang_timeout;
-                tracing::error!("the event loop of {} has not turned for {limit:?}", name(worker));
+                tracing::error!(
+                    "the event loop of {} has not run for {limit:?} (--hang-timeout)",
+                    name(worker)
+                );
             }
             Note::DrainIsOver(worker) => {
                 let open = known(worker).map_or(0, |process| {
                     self.scoreboard().board().slot(process.index).connections_open.load(Relaxed)
                 });
                 tracing::warn!(
-                    "{} is killed with {open} connections open: --drain-timeout is over",
+                    "{} is killed with {open} connections open: --drain-timeout has expired",
                     name(worker)
                 );
             }
@@ -115,7 +128,9 @@ impl Driver<'_> {
 
 fn put_off(what: &str, pause: Option<Duration>) {
     match pause {
-        None => tracing::error!("{what}; another is started"),
-        Some(pause) => tracing::error!("{what}; too many deaths, the next start in {pause:?}"),
+        None => tracing::error!("{what}; starting another"),
+        Some(pause) => {
+            tracing::error!("{what}; too many workers died, the next one starts in {pause:?}")
+        }
     }
 }

@@ -4,7 +4,6 @@
 //! port. Only when a stranger's is found, /proc is searched for the process that has it open.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,8 +16,7 @@ use crate::kernel::port_watch::{Finding, How, Look};
 use crate::kernel::sock_diag::{Listener, listeners};
 use crate::kernel::sockets::inode;
 use crate::scoreboard::State;
-use crate::steering::ensure_listens_on;
-use crate::steering::lane::LANES;
+use crate::steering::{Steering, ensure_listens_on};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,7 +31,7 @@ impl Driver<'_> {
         let look = match self.look() {
             Ok(look) => look,
             Err(error) => {
-                info!("who else is on the port is not looked at: {error:#}");
+                info!("cannot look for other servers on the port: {error:#}");
                 return None;
             }
         };
@@ -58,12 +56,7 @@ impl Driver<'_> {
         if let Some(shared) = shared {
             (shown, held) = ([shared].into(), 1);
         }
-        let steered = self.lanes().map(|lanes| {
-            let lines = (1..=LANES).map(|lane| lanes.line(lane));
-            let given =
-                lines.map(|it| it.steered.load(Relaxed).wrapping_add(it.migrated.load(Relaxed)));
-            given.fold(0, u64::wrapping_add)
-        });
+        let steered = self.steering().and_then(Steering::steered);
         let accepted = board.total_connections();
         Ok(Look { listeners: listeners(self.address.port())?, shown, held, accepted, steered })
     }
@@ -72,21 +65,18 @@ impl Driver<'_> {
     fn on_stranger(&self, how: How, socket: &Listener) {
         // Not even root sees more than others without capabilities, which the parent has given up.
         let who = holder(socket.inode).unwrap_or_else(|| {
-            format!(
-                "a process of user {} that cannot be seen from here (`ss -ltnp` may say who)",
-                socket.uid
-            )
+            format!("an unknown process of user {} (as root, `ss -ltnp` names it)", socket.uid)
         });
         let (its, ours, inode) = (socket.address, self.address, socket.inode);
         match how {
             How::Shares => warn!(
-                "{who} listens on {its} too, with a socket of its own (inode {inode}): the kernel may give it \
-                 connections of this server, and it may replace the program that steers; stop it, or run this server \
-                 as a user of its own"
+                "{who} also listens on {its}, with its own socket (inode {inode}): the kernel may \
+                 give it connections of this server, and it may replace the steering program; stop \
+                 it, or run this server as a separate user"
             ),
             How::Shadows => warn!(
-                "{who} listens on {its} (inode {inode}): connections to that address go there, and not to \
-                 this server on {ours}; stop it, or have this server listen on that address"
+                "{who} listens on {its} (inode {inode}): connections to that address go there, not \
+                 to this server on {ours}; stop it, or set --host to that address"
             ),
             How::IsShadowed => info!(
                 "{who} listens on {its} (inode {inode}): connections to {ours} come to this server, all others \
@@ -99,10 +89,11 @@ impl Driver<'_> {
     /// bound does not listen and so is in no group.
     fn on_not_steered(&mut self) {
         let sent = self.ask_for_socket();
-        let what = "connections arrive that the program of --steer has not steered: another one has replaced it";
+        let what = "connections arrive that the steering program has not steered: another program \
+                    has replaced it";
         match sent {
             Ok(line) => {
-                warn!("{what}; it is attached again");
+                warn!("{what}; attaching it again");
                 self.asked = Some(line);
             }
             Err(error) => warn!("{what}; it cannot be attached again: {error:#}"),
@@ -114,7 +105,7 @@ impl Driver<'_> {
         let serves = |index| self.scoreboard().board().slot(index).state() == State::Serving;
         // One whose event loop turned last answers soonest.
         let silence = |index| self.scoreboard().board().slot(index).silence();
-        let serving = self.processes.values().filter(|it| it.is_heard && serves(it.index));
+        let serving = self.processes.values().filter(|it| it.is_polled && serves(it.index));
         let worker = serving.min_by_key(|it| silence(it.index)).context("no worker serves")?;
         worker.channel.try_send(&Message::GiveAll, &[theirs.as_fd()])?;
         Ok(ours)
@@ -124,7 +115,7 @@ impl Driver<'_> {
     /// or its queue would live on with nobody to answer it when the worker crashes.
     fn take_socket(&mut self) {
         let Some(line) = self.asked.take() else { return };
-        let (Some(steering), received) = (&self.start.steering, line.try_receive()) else { return };
+        let (Some(steering), received) = (self.steering(), line.try_receive()) else { return };
         let attached = received.and_then(|received| {
             let (_, sockets) = received.flatten().context("a worker has not sent its socket")?;
             let socket = sockets.first().context("a worker has sent no socket")?;
@@ -132,8 +123,8 @@ impl Driver<'_> {
             steering.attach(socket.as_fd())
         });
         match attached {
-            Ok(()) => info!("the program of --steer steers again"),
-            Err(error) => warn!("the program of --steer cannot be attached again: {error:#}"),
+            Ok(()) => info!("the steering program is attached again"),
+            Err(error) => warn!("the steering program cannot be attached again: {error:#}"),
         }
     }
 }

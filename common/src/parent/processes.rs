@@ -42,7 +42,7 @@ impl Driver<'_> {
                     pid,
                     index,
                     channel,
-                    is_heard: true,
+                    is_polled: true,
                     line,
                     allowance: UNASKED,
                     last_words: None,
@@ -81,23 +81,39 @@ impl Driver<'_> {
                 by_fork(theirs, index, cpu, take_over, serve)?
             }
             How::Exec => {
-                let shared = self.start.listener.as_ref().map(AsFd::as_fd);
-                let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
+                let pid = by_exec(theirs, index, self.address)?;
                 let ours = ours.as_ref().expect("it is taken in forked children alone");
-                let lane = lane.zip(self.lanes().map(AsFd::as_fd));
-                let board = self.scoreboard();
-                by_exec(ours, theirs, index, self.address, board, lane, cpu, inheritance)?
+                self.equip(ours, line, lane, cpu).context("cannot talk to a worker")?;
+                pid
             }
         };
         Ok((pid, ours.expect("a forked child does not come back")))
     }
 
+    /// Sends a worker that was started by exec what it needs: the scoreboard, the lane that it keeps, if any,
+    /// and what it inherits, if anything (the shared socket, or a line over which another worker gives it
+    /// sockets).
+    fn equip(
+        &self,
+        worker: &Channel,
+        line: Option<OwnedFd>,
+        lane: Option<usize>,
+        cpu: Option<usize>,
+    ) -> Result<()> {
+        let scoreboard = Some(self.scoreboard().file().as_fd());
+        let loads = lane.and(self.loads());
+        let shared = self.start.listener.as_ref().map(AsFd::as_fd);
+        let inheritance = shared.or(line.as_ref().map(AsFd::as_fd));
+        let along: Vec<_> = [scoreboard, loads, inheritance].into_iter().flatten().collect();
+        worker.send(&Message::Start { lane: lane.filter(|_| loads.is_some()), cpu }, &along)
+    }
+
     /// Starts the server that is to succeed this one, and has these workers give it their sockets.
     pub(super) fn start_successor(&mut self, givers: &[Generation]) -> Result<()> {
         ensure!(
-            self.lanes().is_none(),
-            "not with --steer least-conn, whose program in the kernel knows the workers of one server; stop \
-             this server, then start the other"
+            self.loads().is_none(),
+            "not possible with --steer least-conn: its steering program knows the workers of one \
+             server only; stop this server, then start the other"
         );
         let bound = self.start.listener.as_ref().or(self.start.reservation.as_ref());
         let bound = bound.context("nothing is bound")?;

@@ -36,6 +36,7 @@ impl World {
             assert!(state.backoff.not_before(self.now).is_some(), "nobody is started: {state:?}");
             assert!(state.deadline().is_some(), "and nobody will be: {state:?}");
         }
+        assert!(!state.is_over() || !self.has_successor, "it is left behind: {state:?}");
         let mut owned = BTreeSet::new();
         for worker in &state.workers {
             for socket in &worker.sockets {
@@ -170,6 +171,7 @@ fn whatever_happens_the_server_comes_to_rest_as_it_should_be_and_ends_when_told(
         while let Some(left) = world.any().filter(|it| !world.processes[it].is_alive) {
             world.read(left);
         }
+        world.fail_successor();
         assert!(world.state.is_over(), "seed {seed}: somebody is left: {:?}", world.state);
     }
 }

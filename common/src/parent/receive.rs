@@ -5,25 +5,36 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
-use super::channel::Message;
+use super::channel::{Channel, Message};
 use super::driver::{Driver, Process};
 use super::state::{Event, Generation};
 
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self) -> Result<()> {
-        let event = match self.parent_only().signals.next()? {
-            Some(Signal::SIGCHLD) => return self.reap(),
-            Some(Signal::SIGINT | Signal::SIGTERM) => Event::Stop,
-            Some(Signal::SIGQUIT) => Event::StopNow,
-            Some(Signal::SIGHUP) => Event::Reload,
-            Some(Signal::SIGUSR2) => Event::Succeed,
-            Some(Signal::SIGTTIN) => Event::More,
-            Some(Signal::SIGTTOU) => Event::Fewer,
+        let Some((signal, sender)) = self.parent_only().signals.next()? else { return Ok(()) };
+        let event = match signal {
+            // Whoever stops the whole process group or control group stops both servers, and the one that
+            // this one was to succeed then tells it, too: that is no second time.
+            Signal::SIGTERM if self.state.ending && self.is_predecessor(sender) => {
+                return Ok(());
+            }
+            Signal::SIGCHLD => return self.reap(),
+            Signal::SIGINT | Signal::SIGTERM => Event::Stop,
+            Signal::SIGQUIT => Event::StopNow,
+            Signal::SIGHUP => Event::Reload,
+            Signal::SIGUSR2 => Event::Succeed,
+            Signal::SIGTTIN => Event::More,
+            Signal::SIGTTOU => Event::Fewer,
             _ => return Ok(()),
         };
         self.handle(event)
+    }
+
+    /// Whether this is the server that this one is to succeed, which has started it.
+    fn is_predecessor(&self, pid: Pid) -> bool {
+        self.start.inherited.is_some() && pid == getppid()
     }
 
     /// Receives one message of a worker. Whatever is wrong with it is that worker's fault, and no reason
@@ -33,11 +44,11 @@ impl Driver<'_> {
         let event = match process.channel.try_receive() {
             Ok(None) => return Ok(()),
             Ok(Some(None)) => {
-                process.is_heard = false;
+                process.is_polled = false;
                 Event::Closed(worker)
             }
             Ok(Some(Some(_))) if process.allowance == 0 => {
-                process.is_unusable(worker, "has sent more than it was asked for".into())
+                process.is_unusable(worker, "has sent more messages than expected".into())
             }
             Ok(Some(Some((message, along)))) => {
                 process.allowance -= 1;
@@ -55,7 +66,9 @@ impl Driver<'_> {
                     other => process.is_unusable(worker, format!("has sent {other:?}")),
                 }
             }
-            Err(error) => process.is_unusable(worker, format!("cannot be understood: {error:#}")),
+            Err(error) => {
+                process.is_unusable(worker, format!("has sent a malformed message: {error:#}"))
+            }
         };
         let handled = self.handle(event);
         self.along.clear();
@@ -74,7 +87,7 @@ impl Driver<'_> {
             }
             // What is wrong with it, or that it has ended, its exit tells.
             _ => {
-                successor.is_heard = false;
+                successor.is_polled = false;
                 Ok(())
             }
         }
@@ -82,14 +95,9 @@ impl Driver<'_> {
 
     /// Notes that the server has ended that was to succeed this one, if it was that.
     fn reap_successor(&mut self, pid: Pid, how: &str) -> Result<()> {
-        if self.successor.as_ref().is_none_or(|it| it.pid != pid) {
-            return Ok(());
-        }
-        if self.successor.as_ref().is_some_and(|it| it.is_heard) {
-            self.on_successors_message()?; // its last words
-        }
-        let last_words = self.successor.take().and_then(|it| it.last_words);
-        self.handle(Event::NotSucceeded(last_words.unwrap_or_else(|| format!("it {how}"))))
+        let Some(mut dead) = self.successor.take_if(|it| it.pid == pid) else { return Ok(()) };
+        dead.last_words = last_words(&dead.channel).or(dead.last_words);
+        self.handle(Event::NotSucceeded(dead.last_words.unwrap_or_else(|| format!("it {how}"))))
     }
 
     /// Takes the workers that have ended off the list.
@@ -103,13 +111,7 @@ impl Driver<'_> {
             self.reap_successor(pid, &how)?;
             let found = self.processes.iter_mut().find(|(_, process)| process.pid == pid);
             if let Some((&worker, dead)) = found {
-                // What it said last may still be in the channel. Nothing else in there matters any more:
-                // a worker that said that it serves does not.
-                while let Ok(Some(Some((message, _)))) = dead.channel.try_receive() {
-                    if let Message::Failed(why) = message {
-                        dead.last_words = Some(why);
-                    }
-                }
+                dead.last_words = last_words(&dead.channel).or(dead.last_words.take());
                 let why = dead.last_words.take().unwrap_or(how);
                 let index = dead.index;
                 self.scoreboard_mut().release(index);
@@ -125,4 +127,16 @@ impl Driver<'_> {
         let slot = |process: &Process| self.scoreboard().board().slot(process.index);
         self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
     }
+}
+
+/// What a process that has ended said last of why, if that is in its channel. Nothing else in there matters any
+/// more: who said that it serves does not.
+fn last_words(channel: &Channel) -> Option<String> {
+    let mut why = None;
+    while let Ok(Some(Some((message, _)))) = channel.try_receive() {
+        if let Message::Failed(reason) = message {
+            why = Some(reason);
+        }
+    }
+    why
 }

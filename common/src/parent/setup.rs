@@ -15,7 +15,7 @@ pub struct Start<'a> {
     /// The listening socket that all workers share; `None` where each has its own.
     pub listener: Option<TcpListener>,
     /// What keeps the address for workers that have sockets of their own, see
-    /// [`reserve`](crate::lesson::socket::reserve).
+    /// [`reserve`](super::reservation::reserve).
     pub reservation: Option<TcpListener>,
     /// What this server got from the one that it succeeds, if it does.
     pub inherited: Option<Inherited>,

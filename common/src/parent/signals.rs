@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 /// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once.
@@ -28,7 +29,7 @@ pub struct Signals(SignalFd);
 
 impl Signals {
     /// Takes the signals. Workers inherit the mask, through fork and exec alike, and so never see
-    /// them: they obey their parent, who tells them over the channel. A terminal's Ctrl-C reaches
+    /// them: their parent tells them over the channel what to do. A terminal's Ctrl-C reaches
     /// all of them, and none may act on it by itself.
     pub fn take() -> Result<Self> {
         reset()?;
@@ -60,10 +61,13 @@ impl Signals {
         Ok(unsafe { AsyncFd::register(self) }?)
     }
 
-    /// The next signal, if there is one.
-    pub fn next(&self) -> Result<Option<Signal>> {
+    /// The next signal, if there is one, and who has sent it.
+    pub fn next(&self) -> Result<Option<(Signal, Pid)>> {
         let info = self.0.read_signal()?;
-        Ok(info.and_then(|info| Signal::try_from(info.ssi_signo as i32).ok()))
+        Ok(info.and_then(|info| {
+            let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+            Some((signal, Pid::from_raw(info.ssi_pid as i32)))
+        }))
     }
 }
 

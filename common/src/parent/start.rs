@@ -7,17 +7,17 @@
 //! the two programs; `shared-fd-server --exec` is the control that shows what it does to the figures.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::channel::{Channel, Message};
+use super::channel::Channel;
 use super::context::{WorkerContext, serve_and_exit};
 use super::setup::Serve;
-use crate::scoreboard::{ScoreboardOwner, Slots};
+use crate::scoreboard::Slots;
 
 /// Forks a worker. In the child `take_over` closes what is the parent's alone, and gives the slots
 /// and the socket.
@@ -35,30 +35,18 @@ pub fn by_fork(
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let (slots, listener) = take_over();
-            let context = WorkerContext { channel, slot: slots.own(index), slots, lane: None, cpu };
+            let context = WorkerContext { channel, slot: slots.own(index), slots, cpu };
             serve_and_exit(&context, |context| serve(context, listener))
         }
     }
 }
 
 /// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
-/// input; everything else it needs comes over that: the scoreboard, the lane it keeps, if any, and
-/// what it inherits, if anything (the shared socket, or a line over which another worker gives it
-/// sockets).
+/// input; everything else it needs comes over that, see [`as_worker`](super::context::as_worker).
 ///
 /// `/proc/self/exe` is the very file this process was started from, even if another one has been
 /// put in its place since.
-#[allow(clippy::too_many_arguments)]
-pub fn by_exec(
-    ours: &Channel,
-    theirs: Channel,
-    index: usize,
-    address: SocketAddr,
-    scoreboard: &ScoreboardOwner,
-    lane: Option<(usize, BorrowedFd)>,
-    cpu: Option<usize>,
-    inheritance: Option<BorrowedFd>,
-) -> Result<Pid> {
+pub fn by_exec(theirs: Channel, index: usize, address: SocketAddr) -> Result<Pid> {
     let name = std::env::args_os().next().unwrap_or_default();
     let mut command = Command::new("/proc/self/exe");
     let child = command
@@ -70,9 +58,5 @@ pub fn by_exec(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .context("cannot start a worker")?;
-    let (lane, lanes) = lane.unzip();
-    let descriptors: Vec<BorrowedFd> =
-        [Some(scoreboard.file().as_fd()), lanes, inheritance].into_iter().flatten().collect();
-    ours.send(&Message::Start { lane, cpu }, &descriptors).context("cannot talk to a worker")?;
     Ok(Pid::from_raw(child.id() as i32))
 }

@@ -72,6 +72,9 @@ pub(super) enum Succession {
     /// It is to serve until then. Meanwhile workers stay as they are, but for those that die: others would
     /// have sockets that it does not get.
     Starting { until: Instant },
+    /// It was told to end, and is killed then if it has not; `None` for never, and when it was killed.
+    /// Its workers may have accepted something, which they answer: this server does not end before.
+    Ending { until: Option<Instant> },
 }
 
 /// A worker as the state machine knows it.
@@ -231,8 +234,11 @@ pub enum Action {
     /// Start the server that is to succeed this one; these workers give it their sockets, if they have some
     /// of their own. Leads to [`Event::NotSucceeded`] if that fails.
     StartSuccessor(Vec<Generation>),
-    /// Tell it to end: it has taken too long, or this server is told to end.
+    /// Tell it to end: it has taken too long, or this server is told to end. Leads to
+    /// [`Event::NotSucceeded`], as its death does.
     EndSuccessor,
+    /// Kill it.
+    KillSuccessor,
     /// It serves: it is the server from now on.
     NameSuccessor,
     /// Tell everybody that all workers serve.
@@ -264,8 +270,10 @@ pub enum Note {
     Succeeding,
     /// This one goes on, and why.
     NotSucceeded(String),
-    /// The order is refused while a server is started that is to succeed this one.
+    /// The order is refused while a server is started that is to succeed this one, or ends.
     RefusedMeanwhile,
+    /// That server has not ended within the drain's time.
+    SuccessorsDrainIsOver,
     /// A worker has died; how long the next start waits, if it does.
     Died(Generation, String, Option<Duration>),
     /// A worker has died that was about to end.
@@ -301,14 +309,15 @@ impl State {
 
     /// Whether the server was told to end and nobody is left.
     pub fn is_over(&self) -> bool {
-        self.ending && self.workers.is_empty()
+        let has_successor = matches!(self.succession, Succession::Ending { .. });
+        self.ending && self.workers.is_empty() && !has_successor
     }
 
     /// What is going on, for a person.
     pub fn status(&self) -> String {
         let serving = self.count(|worker| worker.state == WorkerState::Serving);
         if self.ending {
-            "ending: what is under way is answered".into()
+            "ending: open requests are answered".into()
         } else if self.reloading {
             let before = self.to_replace.iter().filter(|&&old| self.worker(old).is_some()).count();
             let now = self.count(|worker| worker.replaces.is_some());

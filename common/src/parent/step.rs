@@ -16,9 +16,9 @@
 //! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
 //! | SIGUSR2 | when no worker comes, goes or is replaced, another server is started and gets the sockets |
 //! | that server serves | everybody drains |
-//! | it ends before, or a minute passes | this server goes on |
-//! | SIGTERM | everybody drains; the second time, or with SIGQUIT, everybody is killed |
-//! | a drain's time is over, an event loop stands still | that worker is killed |
+//! | it ends before, or a minute passes | this server goes on, and the other, if it lives, is told to end |
+//! | SIGTERM | everybody drains, a server that was to succeed this one too; the second time, or with SIGQUIT, everybody is killed |
+//! | a drain's time is over, an event loop stands still | that worker, or server, is killed |
 //!
 //! After each event `advance` orders what is due: missing workers are started, surplus
 //! ones end, a reload takes its next step.
@@ -32,6 +32,10 @@ use crate::cli::options::MOST_WORKERS;
 
 /// How long a server that is to succeed this one may take until it serves.
 pub(super) const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long such a server that was told to end may take beyond the time to drain: it kills what drains
+/// longer itself, and has then to exit.
+const SUCCESSOR_EXITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// For how long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
@@ -64,14 +68,19 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Succeed if state.succession == Succession::None && !state.ending => {
             state.succession = Succession::Wanted;
         }
+        Event::Succeed if matches!(state.succession, Succession::Ending { .. }) => {
+            actions.push(Action::Note(Note::RefusedMeanwhile));
+        }
         Event::Succeed => {}
         Event::Succeeded => state.on_succeeded(now, &mut actions),
-        Event::NotSucceeded(why) => {
-            if let Succession::Starting { .. } = state.succession {
+        Event::NotSucceeded(why) => match state.succession {
+            Succession::Starting { .. } => {
                 state.succession = Succession::None;
                 actions.push(Action::Note(Note::NotSucceeded(why)));
             }
-        }
+            Succession::Ending { .. } => state.succession = Succession::None,
+            Succession::None | Succession::Wanted => {}
+        },
         Event::Reload | Event::More | Event::Fewer if state.is_succeeded() => {
             actions.push(Action::Note(Note::RefusedMeanwhile));
         }
@@ -279,23 +288,40 @@ impl State {
         matches!(self.succession, Succession::Starting { .. })
     }
 
-    pub(super) fn end_successor(&mut self, actions: &mut Vec<Action>) {
-        if self.is_succeeded() {
-            actions.push(Action::EndSuccessor);
+    pub(super) fn end_successor(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        match self.succession {
+            Succession::None | Succession::Ending { .. } => {}
+            Succession::Wanted => self.succession = Succession::None,
+            Succession::Starting { .. } => {
+                let time = self.settings.drain_timeout.checked_add(SUCCESSOR_EXITS_WITHIN);
+                let until = time.and_then(|time| now.checked_add(time));
+                self.succession = Succession::Ending { until };
+                actions.push(Action::EndSuccessor);
+            }
         }
-        self.succession = Succession::None;
+    }
+
+    /// Kills it, if there is one; its end is waited for still.
+    pub(super) fn kill_successor(&mut self, actions: &mut Vec<Action>) {
+        self.succession = match self.succession {
+            Succession::None | Succession::Wanted => Succession::None,
+            Succession::Starting { .. } | Succession::Ending { .. } => {
+                actions.push(Action::KillSuccessor);
+                Succession::Ending { until: None }
+            }
+        };
     }
 
     fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.ending = true;
-        self.end_successor(actions);
+        self.end_successor(now, actions);
         actions.push(Action::StopListening);
         let all: Vec<Generation> = self.workers.iter().map(|worker| worker.generation).collect();
         all.into_iter().for_each(|worker| self.drain(worker, now, actions));
     }
 
     fn end_at_once(&mut self, actions: &mut Vec<Action>) {
-        self.end_successor(actions);
+        self.kill_successor(actions);
         if !std::mem::replace(&mut self.ending, true) {
             actions.push(Action::StopListening);
         }

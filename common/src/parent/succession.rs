@@ -59,17 +59,17 @@ pub fn inherit() -> Result<Option<Inherited>> {
     }
     let channel = Channel::from(stdin().as_fd().try_clone_to_owned()?);
     dup2_stdin(std::fs::File::open("/dev/null")?)?; // or the workers would have the line, too
-    let gone = "the server that is to be succeeded has ended";
+    let gone = "the server to take over from has ended";
     let (first, mut along) = channel.receive()?.context(gone)?;
     let (Message::Succeed(workers), Some(bound)) = (first, along.pop()) else {
-        bail!("expected to succeed another server");
+        bail!("expected to take over from another server");
     };
     let mut lines = VecDeque::new();
     loop {
         match channel.receive()?.context(gone)? {
             (Message::Adopt, along) => lines.extend(along),
             (Message::Done, _) => break,
-            (other, _) => bail!("expected to succeed another server, not {other:?}"),
+            (other, _) => bail!("expected to take over from another server, not {other:?}"),
         }
     }
     Ok(Some(Inherited { channel, bound: bound.into(), workers, lines }))
@@ -79,8 +79,8 @@ pub fn inherit() -> Result<Option<Inherited>> {
 pub(super) struct Successor {
     pub pid: Pid,
     pub channel: Channel,
-    /// Whether it is listened to.
-    pub is_heard: bool,
+    /// Whether its channel is polled.
+    pub is_polled: bool,
     /// Why it could not go on, if it had the time to say.
     pub last_words: Option<String>,
 }
@@ -104,7 +104,7 @@ impl Successor {
         let child = Command::new(&program)
             .args(arguments)
             .env(MARK, "1")
-            // What systemd said to this process. Of the watchdog it is to hear from that one.
+            // These are for this process alone. Without its pid the watchdog is for the new one, too.
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
             .env_remove("WATCHDOG_PID")
@@ -112,6 +112,6 @@ impl Successor {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let pid = Pid::from_raw(child.id() as i32);
-        Ok(Self { pid, channel: ours, is_heard: true, last_words: None })
+        Ok(Self { pid, channel: ours, is_polled: true, last_words: None })
     }
 }

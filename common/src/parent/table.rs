@@ -1,14 +1,15 @@
-//! One test for each row of the table in [`step`](super::step).
+//! One test for each row of the table in [`step`](super::step); those on succession are in
+//! `succession_table`.
 
 use std::time::{Duration, Instant};
 
 use super::state::{Action, Event, Generation, Note, Settings, State};
 use super::step::step;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-struct Parent {
-    state: State,
+pub(super) struct Parent {
+    pub(super) state: State,
     now: Instant,
 }
 
@@ -24,7 +25,7 @@ fn settings(workers: usize, own_sockets: bool) -> Settings {
 
 impl Parent {
     /// Whose workers, numbered from 1, all serve.
-    fn serving(workers: usize, own_sockets: bool) -> Self {
+    pub(super) fn serving(workers: usize, own_sockets: bool) -> Self {
         let state = State::new(settings(workers, own_sockets));
         let mut parent = Self { state, now: Instant::now() };
         parent.take(Event::Begin);
@@ -32,32 +33,32 @@ impl Parent {
         parent
     }
 
-    fn take(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn take(&mut self, event: Event) -> Vec<Action> {
         step(&mut self.state, event, self.now)
     }
 
-    fn starts(&mut self, worker: u64) {
+    pub(super) fn starts(&mut self, worker: u64) {
         self.take(Event::Started(Generation(worker), None));
         self.take(Event::Ready(Generation(worker)));
     }
 
-    fn dies(&mut self, worker: u64) -> Vec<Action> {
+    pub(super) fn dies(&mut self, worker: u64) -> Vec<Action> {
         self.take(Event::Exited(Generation(worker), "died".into()))
     }
 
-    fn passes(&mut self, time: Duration) -> Vec<Action> {
+    pub(super) fn passes(&mut self, time: Duration) -> Vec<Action> {
         self.now += time;
         self.take(Event::Time(Vec::new()))
     }
 
-    fn wanted(&self) -> (usize, usize) {
+    pub(super) fn wanted(&self) -> (usize, usize) {
         (self.state.wanted, self.state.serving().count())
     }
 }
 
-const W: fn(u64) -> Generation = Generation;
+pub(super) const W: fn(u64) -> Generation = Generation;
 
-fn start(worker: u64, inherits: bool, lane: Option<usize>) -> Action {
+pub(super) fn start(worker: u64, inherits: bool, lane: Option<usize>) -> Action {
     Action::Start { worker: W(worker), inherits, lane }
 }
 
@@ -278,66 +279,6 @@ fn a_worker_that_is_sent_sigterm_stays_if_it_cannot_be_replaced() {
     assert_eq!(parent.passes(SECOND / 10), [], "it has its turn in the reload");
 }
 
-const SUCCEEDING: Action = Action::Note(Note::Succeeding);
-
-fn not_succeeded(why: &str) -> Action {
-    Action::Note(Note::NotSucceeded(why.into()))
-}
-
-#[test]
-fn sigusr2_starts_another_server_and_this_one_ends_when_that_one_serves() {
-    let mut parent = Parent::serving(2, true);
-    let actions = parent.take(Event::Succeed);
-    assert_eq!(actions, [SUCCEEDING, Action::StartSuccessor(vec![W(1), W(2)])]);
-    assert_eq!(parent.take(Event::Succeed), [], "one at a time");
-    let refused = Action::Note(Note::RefusedMeanwhile);
-    for event in [Event::Reload, Event::More, Event::Fewer] {
-        assert_eq!(parent.take(event), std::slice::from_ref(&refused));
-    }
-    let drained = [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))];
-    let actions = parent.take(Event::Succeeded);
-    assert_eq!(actions[0], Action::NameSuccessor);
-    assert_eq!(actions[1..], drained);
-    parent.dies(1);
-    parent.dies(2);
-    assert!(parent.state.is_over());
-}
-
-#[test]
-fn sigusr2_waits_until_a_reload_is_over() {
-    let mut parent = Parent::serving(2, true);
-    parent.take(Event::Reload);
-    assert_eq!(parent.take(Event::Succeed), []);
-    parent.starts(3);
-    parent.take(Event::Started(W(4), None));
-    let actions = parent.take(Event::Ready(W(4)));
-    let [.., succeeding, start] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!(*succeeding, SUCCEEDING);
-    assert_eq!(*start, Action::StartSuccessor(vec![W(3), W(4)]));
-}
-
-#[test]
-fn a_server_whose_successor_does_not_come_up_goes_on() {
-    let mut parent = Parent::serving(2, false);
-    parent.take(Event::Succeed);
-    assert_eq!(parent.take(Event::NotSucceeded("exit".into())), [not_succeeded("exit")]);
-    assert_eq!(parent.take(Event::Succeeded), [], "too late");
-    assert_eq!(parent.take(Event::Succeed).len(), 2, "the next may come up");
-    let actions = parent.passes(60 * SECOND);
-    assert_eq!(actions, [Action::EndSuccessor, not_succeeded("it did not serve within 60s")]);
-    assert_eq!(parent.take(Event::NotSucceeded("killed".into())), [], "that is known");
-    assert_eq!(parent.wanted(), (2, 2));
-}
-
-#[test]
-fn a_worker_that_dies_meanwhile_is_replaced_and_sigterm_ends_both_servers() {
-    let mut parent = Parent::serving(2, false);
-    parent.take(Event::Succeed);
-    assert_eq!(parent.dies(1)[1..], [start(3, false, None)]);
-    let actions = parent.take(Event::Stop);
-    assert_eq!(actions[..2], [Action::EndSuccessor, Action::StopListening]);
-}
-
 #[test]
 fn sigterm_drains_everybody_and_the_second_one_kills() {
     let mut parent = Parent::serving(2, true);
@@ -393,5 +334,5 @@ fn a_line_says_what_is_going_on() {
     parent.take(Event::Fewer);
     assert_eq!(parent.state.status(), "1 worker serves");
     parent.take(Event::Stop);
-    assert_eq!(parent.state.status(), "ending: what is under way is answered");
+    assert_eq!(parent.state.status(), "ending: open requests are answered");
 }

@@ -129,7 +129,8 @@ impl World {
                     self.tell(giver, Order::Give { line, all: true });
                 }
             }
-            Action::EndSuccessor => self.has_successor = false,
+            // It ends when it has answered what it accepted.
+            Action::EndSuccessor | Action::KillSuccessor => assert!(self.has_successor),
             Action::Abort(worker, why) => panic!("given up over {worker}: {why}"),
             _ => {}
         }

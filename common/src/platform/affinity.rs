@@ -18,9 +18,9 @@ use nix::unistd::Pid;
 /// The two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Affinity {
-    /// The scheduler chooses, and changes its mind
+    /// The scheduler chooses the CPU, and may move a worker
     Free,
-    /// Each worker runs on one CPU only, and they are spread evenly over all
+    /// Each worker runs on one CPU; the workers are spread evenly over all CPUs
     Pinned,
 }
 

@@ -28,8 +28,8 @@ pub fn warn_of_too_many_connections(max_connections: u32) {
         && soft < wanted
     {
         tracing::warn!(
-            "--max-connections {max_connections} is more than {soft} open files allow; `ulimit -n \
-             {wanted}` before the start raises that, or lower --max-connections"
+            "--max-connections {max_connections} needs {wanted} open files, and the limit is \
+             {soft}; raise it before the start (`ulimit -n {wanted}`), or lower --max-connections"
         );
     }
 }

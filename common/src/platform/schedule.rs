@@ -20,9 +20,9 @@ use nix::libc;
 /// The two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Schedule {
-    /// As any process (SCHED_OTHER): who is woken may preempt
+    /// The default (SCHED_OTHER): a woken worker may preempt the process that runs
     Normal,
-    /// Who is woken waits for its turn (SCHED_BATCH)
+    /// A woken worker does not preempt the process that runs (SCHED_BATCH)
     Batch,
 }
 

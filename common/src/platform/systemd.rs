@@ -18,8 +18,8 @@ pub fn listening_socket() -> Result<Option<TcpListener>> {
     if passed.len() == 0 {
         return Ok(None);
     }
-    ensure!(passed.len() == 1, "{} sockets were passed, one is wanted", passed.len());
-    let what = "the socket that was passed (LISTEN_FDS) is no listening TCP socket";
+    ensure!(passed.len() == 1, "{} sockets were passed (LISTEN_FDS), expected one", passed.len());
+    let what = "the socket that was passed (LISTEN_FDS) is not a listening TCP socket";
     let listener = passed.take_tcp_listener(0).context(what)?.context(what)?;
     ensure!(
         getsockopt(&listener, AcceptConn)?,
@@ -55,7 +55,7 @@ pub fn ready(status: &str) {
 pub fn reloading(status: &str) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
-        Err(error) => tracing::warn!("cannot tell systemd of a reload: {error}"),
+        Err(error) => tracing::warn!("cannot notify systemd of a reload: {error}"),
     }
 }
 
@@ -87,6 +87,6 @@ pub fn alive() {
 
 fn tell(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("cannot tell systemd ({state:?}): {error}");
+        tracing::warn!("cannot notify systemd ({state:?}): {error}");
     }
 }

@@ -11,12 +11,14 @@
 //! lock (flock(2)) is held for moments, by whoever claims or releases slots.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
 use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
@@ -28,6 +30,13 @@ use super::{CAPACITY, Header, SIZE, Scoreboard, Slot};
 
 /// Of a scoreboard's file: a file that somebody else may write to is one that somebody else controls.
 const MODE: u32 = 0o600;
+
+/// How long to wait for the lock that others hold for moments. Not for ever: one of them may be stopped in
+/// such a moment, and a parent that waits heeds no signal and replaces nobody.
+const LOCKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// The byte of server 0, which does not exist: others follow.
 const LOCKS: i64 = 1 << 40;
@@ -70,9 +79,11 @@ impl NamedCopy {
             let found = file.metadata()?;
             ensure!(
                 found.is_file() && found.uid() == geteuid().as_raw(),
-                "--scoreboard {show} is not a file of yours; name another path"
+                "--scoreboard {show} is not a regular file of your user; name another path"
             );
-            file.lock().context("cannot lock the scoreboard")?;
+            lock(&file).with_context(|| {
+                format!("cannot use --scoreboard {show}; name another path, or end that process")
+            })?;
             // Somebody may have removed the file between our open and our lock; then we hold a
             // file that nobody else will ever find.
             if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(found.ino()) {
@@ -93,7 +104,7 @@ impl NamedCopy {
             self.file
                 .set_permissions(Permissions::from_mode(MODE))
                 .with_context(|| format!("cannot change the mode of --scoreboard {show}"))?;
-            tracing::warn!("--scoreboard {show} had mode {mode:04o}, and has {MODE:04o} now");
+            tracing::warn!("the mode of --scoreboard {show} was {mode:04o} and is now {MODE:04o}");
         }
         Ok(())
     }
@@ -104,7 +115,9 @@ impl NamedCopy {
         let is_new = self.file.metadata()?.len() == 0;
         if !is_new {
             let board = Scoreboard::from_file(self.file.try_clone()?).with_context(|| {
-                format!("--scoreboard {show} is somebody else's file; name another path")
+                format!(
+                    "--scoreboard {show} exists and is not a usable scoreboard; name another path"
+                )
             })?;
             self.mend_mode()?;
             let is_in_use = self.is_locked(LOCKS, CAPACITY as i64 * 2)?;
@@ -138,7 +151,10 @@ impl NamedCopy {
             let _ = std::fs::remove_file(&self.path);
         }
         written.with_context(|| {
-            format!("there is no space for --scoreboard {show} ({} KiB)", SIZE / 1024)
+            format!(
+                "cannot allocate {} KiB for --scoreboard {show}; is the disk full?",
+                SIZE / 1024
+            )
         })
     }
 
@@ -237,7 +253,7 @@ impl NamedCopy {
     }
 
     fn locked<T>(&self, what: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        self.file.lock().context("cannot lock it")?;
+        lock(&self.file)?;
         let done = self.check().and_then(|()| what(self));
         self.file.unlock()?;
         done
@@ -248,7 +264,7 @@ impl NamedCopy {
         let found = self.file.metadata()?;
         ensure!(
             found.len() == SIZE as u64 && found.nlink() > 0,
-            "somebody has truncated or removed {}",
+            "another process has truncated or removed {}",
             self.path.display()
         );
         Ok(())
@@ -282,6 +298,21 @@ impl NamedCopy {
                     .map(|offset| number(slot, offset)),
             })
             .collect())
+    }
+}
+
+/// Takes the lock, if others let it go soon.
+fn lock(file: &File) -> Result<()> {
+    let end = Instant::now() + LOCKED_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock it"),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(TRY_EVERY),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another process has kept it locked for {LOCKED_WITHIN:?}")
+            }
+        }
     }
 }
 

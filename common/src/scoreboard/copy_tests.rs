@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use super::{Scoreboard, ScoreboardOwner, Slots};
 
@@ -103,7 +104,7 @@ fn somebody_elses_file_and_a_link_are_refused_and_left_as_they_were() {
     let file = folder.path().join("letter");
     std::fs::write(&file, "dear").unwrap();
     let refusal = ScoreboardOwner::at(&file, port(80), false).unwrap_err();
-    assert!(format!("{refusal:#}").contains("somebody else's"));
+    assert!(format!("{refusal:#}").contains("not a usable scoreboard"));
     assert_eq!(std::fs::read(&file).unwrap(), b"dear");
 
     let link = folder.path().join("link");
@@ -151,4 +152,41 @@ fn whose_slots_are_whose_in_the_file_is_not_for_a_worker_to_say() {
     owner.publish();
     assert_eq!(read(&path).slot(0).owner(), std::process::id());
     assert_eq!(owner.claim().unwrap(), 1, "the first is in use still");
+}
+
+#[test]
+fn a_copy_whose_lock_another_process_never_lets_go_is_lost_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let mut owner = ScoreboardOwner::at(&path, port(80), true).unwrap();
+    let index = owner.claim().unwrap();
+    let stopped = File::open(&path).unwrap(); // as in a server that is stopped in that moment
+    stopped.lock().unwrap();
+    let start = Instant::now();
+    assert_ne!(owner.claim().unwrap(), index);
+    owner.release(index);
+    assert!(!owner.has_copy());
+    let refusal = ScoreboardOwner::at(&path, port(80), true).unwrap_err();
+    let refusal = format!("{refusal:#}");
+    assert!(
+        refusal.contains("name another path") && refusal.contains("kept it locked"),
+        "{refusal}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_lock_that_is_let_go_soon_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let mut owner = ScoreboardOwner::at(&path, port(80), true).unwrap();
+    let busy = File::open(&path).unwrap();
+    busy.lock().unwrap();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(busy);
+    });
+    owner.claim().unwrap();
+    other.join().unwrap();
+    assert!(owner.has_copy());
 }

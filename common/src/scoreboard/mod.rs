@@ -38,7 +38,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 pub use owner::{ScoreboardOwner, Slots};
 pub use slot::{Counter, OwnSlot, Slot, State};
-pub use turns::{Lifetimes, Pace, QUICK};
+pub use turns::{Lifetimes, Pace, QUICK, SLICE};
 
 /// Slots in every scoreboard: twice the most workers a server may have, so that each of them can
 /// be replaced while its predecessor still drains.
@@ -88,7 +88,7 @@ impl Scoreboard {
     /// # Errors
     /// When the file is not a scoreboard of this program's version.
     pub fn from_file(file: File) -> Result<Self> {
-        ensure!(file.metadata()?.len() == SIZE as u64, "it has not the size of a scoreboard");
+        ensure!(file.metadata()?.len() == SIZE as u64, "it does not have the size of a scoreboard");
         let map = MmapOptions::new().len(SIZE).map_raw_read_only(&file);
         Self::of_this_version(map.context("cannot map the scoreboard")?)
     }

@@ -39,7 +39,7 @@ impl ScoreboardOwner {
             .context("cannot make the scoreboard (memfd_create)")?;
         let file = File::from(file);
         posix_fallocate(file.as_fd(), 0, SIZE as i64)
-            .context("there is no memory for the scoreboard")?;
+            .context("cannot allocate memory for the scoreboard")?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("cannot seal the scoreboard")?;
         let map = MmapOptions::new().len(SIZE).map_raw(&file);
@@ -145,7 +145,7 @@ impl ScoreboardOwner {
         match what(self.copy.as_mut()?) {
             Ok(done) => Some(done),
             Err(error) => {
-                tracing::warn!("--scoreboard is not written any more: {error:#}");
+                tracing::warn!("--scoreboard is no longer written: {error:#}");
                 self.copy = None;
                 None
             }
@@ -164,7 +164,7 @@ impl Slots {
     /// # Errors
     /// When it is not a scoreboard of this program's version.
     pub fn map(file: File) -> Result<Self> {
-        ensure!(file.metadata()?.len() == SIZE as u64, "it has not the size of a scoreboard");
+        ensure!(file.metadata()?.len() == SIZE as u64, "it does not have the size of a scoreboard");
         let map = MmapOptions::new().len(SIZE).map_raw(&file);
         Ok(Self(Box::leak(Box::new(map.context("cannot map the scoreboard")?))))
     }

@@ -150,6 +150,11 @@ impl Deref for OwnSlot {
 }
 
 impl OwnSlot {
+    /// The slot, for reading.
+    pub fn get(self) -> &'static Slot {
+        self.0
+    }
+
     /// Adds to a counter that has this process as its only writer.
     pub fn add(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, amount: u64) {
         counter(self.0).add(amount);

@@ -4,42 +4,97 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::Slot;
 use crate::platform::clock::monotonic_nanoseconds;
 
 /// A turn of an event loop that takes no longer is quick: whoever turns like that is back before another
 /// has been woken and has got a core.
 pub const QUICK: Duration = Duration::from_micros(100);
 
-/// Whether a worker's event loop turns quickly: whether its last turn in which it answered a request was quick.
-/// A turn that only accepts is quick with any handler, and tells nothing.
-#[derive(Default)]
+/// A connection may wait as long for a core of its own: a little more than the 3 ms that the kernel leaves one to
+/// a process at a time (base_slice_ns in kernel/sched/fair.c). So it may as well wait as long behind others.
+pub const SLICE: Duration = Duration::from_millis(4);
+
+/// As many requests as tell how long they take a worker. An older one counts less and less.
+const MEMORY: u64 = 1024;
+
+/// How long requests take a worker: on average, and as the root of the mean square.
+///
+/// The average tells whether a turn is likely to be quick. The square tells how long others wait behind a
+/// request: they find a long one more often than a short one, and wait longer then. If one in a hundred blocks
+/// for 20 ms, the mean is 0.2 ms and the root of the mean square 2 ms. There a turn of the loop counts as if one
+/// of its requests had taken all the time: a turn with one that blocks and twenty that do not is as bad as that.
+///
+/// A turn that only accepts is quick with any handler, and tells nothing. One that the kernel interrupts, to
+/// give the core to another process, seems longer than it is. That is rare enough.
 pub struct Pace {
     /// When the loop last woke, in nanoseconds.
     woke: AtomicU64,
     /// Requests answered until then.
     requests: AtomicU64,
-    is_quick: AtomicBool,
+    /// The mean, in nanoseconds.
+    mean: AtomicU64,
+    /// The mean square, in square microseconds.
+    square: AtomicU64,
+}
+
+impl Default for Pace {
+    /// Not quick, until a dozen short requests have shown it. If what is not known counted as quick, the
+    /// first requests to a handler that blocks could go to a worker that has one already.
+    fn default() -> Self {
+        Self::of(QUICK + Duration::from_micros(1))
+    }
 }
 
 impl Pace {
-    /// The loop wakes. The time, in nanoseconds, and whether it turns quickly.
-    pub fn wakes(&self) -> (u64, bool) {
-        let now = monotonic_nanoseconds();
-        self.woke.store(now, Relaxed);
-        (now, self.is_quick.load(Relaxed))
+    /// As if each request had taken so long until now.
+    pub fn of(request: Duration) -> Self {
+        let [mean, square] = [request.as_nanos(), request.as_micros().pow(2)];
+        let [woke, requests, mean, square] = [0, 0, mean as u64, square as u64].map(AtomicU64::new);
+        Self { woke, requests, mean, square }
     }
 
-    /// The loop has done what there was to do. When it woke, in nanoseconds, and whether it turns quickly.
-    pub fn sleeps(&self, slot: &Slot) -> (u64, bool) {
-        let woke = self.woke.load(Relaxed);
-        let requests = slot.requests.load(Relaxed);
-        if self.requests.swap(requests, Relaxed) != requests {
-            let took = monotonic_nanoseconds().saturating_sub(woke);
-            self.is_quick.store(took <= QUICK.as_nanos() as u64, Relaxed);
-        }
-        (woke, self.is_quick.load(Relaxed))
+    /// The loop wakes. The time, in nanoseconds.
+    pub fn wakes(&self) -> u64 {
+        let now = monotonic_nanoseconds();
+        self.woke.store(now, Relaxed);
+        now
     }
+
+    /// The loop has done what there was to do, and has answered so many requests in all. When it woke, in
+    /// nanoseconds.
+    pub fn sleeps(&self, requests: u64) -> u64 {
+        let woke = self.woke.load(Relaxed);
+        let answered = requests.wrapping_sub(self.requests.swap(requests, Relaxed)).min(MEMORY);
+        if answered > 0 {
+            let took = monotonic_nanoseconds().saturating_sub(woke);
+            let took = took.min(10_000_000_000); // what is computed from it fits
+            forget(&self.mean, answered, took);
+            forget(&self.square, answered, (took / 1000).pow(2));
+        }
+        woke
+    }
+
+    /// How long a request takes, on average.
+    pub fn mean(&self) -> Duration {
+        Duration::from_nanos(self.mean.load(Relaxed))
+    }
+
+    /// Whether the loop turns quickly: a request takes no longer than [`QUICK`], on average.
+    pub fn is_quick(&self) -> bool {
+        self.mean() <= QUICK
+    }
+
+    /// How many requests, one after the other, are served within a [`SLICE`], by the root of the mean square; at
+    /// most 64, so that a worker that blocks for the first time holds up no more.
+    pub fn in_a_slice(&self) -> u64 {
+        let root = self.square.load(Relaxed).isqrt().max(1);
+        (SLICE.as_micros() as u64 / root).min(64)
+    }
+}
+
+/// Has a mean forget as many requests as there are new ones, and adds what those come to.
+fn forget(mean: &AtomicU64, answered: u64, sum: u64) {
+    mean.store((mean.load(Relaxed) * (MEMORY - answered) + sum) / MEMORY, Relaxed);
 }
 
 /// Whether a worker's connections end after one request.
@@ -54,11 +109,10 @@ pub struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// Looks at what has ended since the last look. To be called once per tick.
-    pub fn look(&self, slot: &Slot) {
-        let open = slot.connections_open.load(Relaxed);
-        let ended = slot.connections_accepted.load(Relaxed).saturating_sub(open);
-        let requests = slot.requests.load(Relaxed);
+    /// Looks at what has ended since the last look: so many connections were accepted in all, so many of them
+    /// are open, and so many requests were answered. To be called once per tick.
+    pub fn look(&self, accepted: u64, open: u64, requests: u64) {
+        let ended = accepted.saturating_sub(open);
         let ended = ended.saturating_sub(self.ended.swap(ended, Relaxed));
         let requests = requests.saturating_sub(self.requests.swap(requests, Relaxed));
         // One request each: of those without a request nothing is known, and they count as kept.
@@ -74,34 +128,55 @@ impl Lifetimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoreboard::{OwnSlot, ScoreboardOwner};
 
-    fn slot() -> OwnSlot {
-        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
-        board.claim().unwrap();
-        board.into_slots().own(0)
+    /// A turn that answers so many requests in so many microseconds.
+    fn turn(pace: &Pace, requests: u64, microseconds: u64) {
+        pace.woke.store(monotonic_nanoseconds().saturating_sub(1000 * microseconds), Relaxed);
+        pace.sleeps(pace.requests.load(Relaxed) + requests);
     }
 
     #[test]
-    fn a_loop_turns_quickly_if_its_last_turn_with_an_answer_was_quick() {
-        let (slot, pace) = (slot(), Pace::default());
-        let turn = |requests, time| {
-            pace.wakes();
-            slot.add(|slot| &slot.requests, requests);
-            std::thread::sleep(time);
-            pace.sleeps(&slot);
-            pace.wakes().1
+    fn a_loop_turns_quickly_as_soon_as_some_requests_were_short_until_requests_take_long() {
+        let pace = Pace::default();
+        assert!(!pace.is_quick(), "nothing is known");
+        (0..1000).for_each(|_| turn(&pace, 0, 1));
+        assert!(!pace.is_quick(), "no answer: nothing new is known");
+        (0..20).for_each(|_| turn(&pace, 1, 10));
+        assert!(pace.is_quick());
+        turn(&pace, 1, 20_000);
+        assert!(!pace.is_quick());
+        (0..2000).for_each(|_| turn(&pace, 1, 10));
+        assert!(pace.is_quick());
+    }
+
+    #[test]
+    fn who_blocks_seldom_serves_fewer_in_a_slice_and_who_does_so_often_is_not_quick() {
+        let settled = |requests_between: u64| {
+            let pace = Pace::default();
+            for _ in 0..10_000 / requests_between {
+                turn(&pace, 1, 20_000);
+                (1..requests_between).for_each(|_| turn(&pace, 1, 10));
+            }
+            (pace.in_a_slice(), pace.is_quick())
         };
-        assert!(!turn(0, Duration::ZERO), "nothing is known");
-        assert!((0..100).any(|_| turn(1, Duration::ZERO)), "or this thread never had a core");
-        assert!(turn(0, 2 * QUICK), "no answer: nothing new is known");
-        assert!(!turn(1, 2 * QUICK));
-        assert!(!turn(0, Duration::ZERO));
+        let (often, seldom) = (settled(100), settled(1000));
+        assert!((1..=3).contains(&often.0) && !often.1, "{often:?}");
+        assert!((4..=10).contains(&seldom.0) && seldom.1, "{seldom:?}");
+    }
+
+    #[test]
+    fn a_turn_that_answers_many_is_as_good_as_many_that_answer_one() {
+        let pace = Pace::default();
+        (0..1000).for_each(|_| turn(&pace, 20, 200));
+        assert_eq!(pace.in_a_slice(), 64);
+        turn(&pace, u64::from(u32::MAX), u64::from(u32::MAX));
+        assert!(!pace.is_quick(), "and nothing overflows");
     }
 
     #[test]
     fn connections_are_short_while_each_ends_after_one_request() {
-        let (slot, lifetimes) = (slot(), Lifetimes::default());
+        let lifetimes = Lifetimes::default();
+        let (mut accepted, mut open, mut answered) = (0, 0, 0);
         // Connections that came, requests, connections that ended between two looks.
         for (came, requests, ended, are_short) in [
             (0, 0, 0, false),
@@ -112,11 +187,10 @@ mod tests {
             (9, 9, 0, false), // none has ended
             (0, 0, 9, false),
         ] {
-            slot.add(|slot| &slot.connections_accepted, came);
-            slot.add(|slot| &slot.requests, requests);
-            (0..came).for_each(|_| slot.opened());
-            (0..ended).for_each(|_| slot.closed());
-            lifetimes.look(&slot);
+            accepted += came;
+            open = open + came - ended;
+            answered += requests;
+            lifetimes.look(accepted, open, answered);
             assert_eq!(lifetimes.are_short(), are_short, "{came} {requests} {ended}");
         }
     }

@@ -67,7 +67,7 @@ pub struct TargetArgs {
 
     /// Load a server that is already running, possibly on another machine: http://host:port/path.
     ///
-    /// Which worker did the work is then unknown, and the only count of requests is the client's.
+    /// The work of each worker is then unknown, and only the client counts requests.
     #[arg(long, conflicts_with_all = ["server", "server_options", "url_path"], value_parser = http_url)]
     pub url: Option<String>,
 
@@ -136,5 +136,5 @@ pub struct RunArgs {
 }
 
 /// The help of `--json` where a result is saved in any case.
-pub const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; by \
-    default COMMAND.json in the folder `loadtest` beside that of this program";
+pub const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; \
+    by default COMMAND.json in the folder `loadtest`, next to the folder of this program";

@@ -4,6 +4,7 @@ mod groups;
 mod values;
 mod with_wrk;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,27 +35,37 @@ pub enum Command {
     Bench(Bench),
     /// Which server is faster here, by how much, and how certain is that? wrk loads them in turn.
     Compare(Compare),
-    /// Every policy in every workload: which is good where, and is one good in all? About 60 minutes.
+    /// Which policy is good in which workload? Measures every combination in about 60 minutes.
     Matrix(Matrix),
     /// What others claim about shared sockets and SO_REUSEPORT: does it hold on this machine?
     Lab(Lab),
-    /// Can `compare` be trusted here? It judges differences known beforehand. About 30 minutes.
+    /// How do widely used servers behave? Installs them, and measures spread, stalls and lost
+    /// requests.
+    Servers(Servers),
+    /// Can `compare` be trusted here? Tests it on known differences, in about 30 minutes.
     #[command(visible_alias = "trust")]
     SelfCheck(SelfCheck),
     /// What does a request cost a server, in instructions or CPU time, compared with nginx?
     Cost(Cost),
-    /// What is lost when a worker stalls, dies or is replaced? The outcome of every single request.
+    /// What is lost when a worker stalls, dies or is replaced? Reports the outcome of every
+    /// request.
     ///
     /// This is not a benchmark: one thread sends the requests, so its rate says nothing about the
     /// server's limit.
     Probe(Probe),
     /// Show saved results again: several of `bench` side by side, or one of another command.
     Show(Show),
-    /// Which worker serves what right now? A live view of a running server, like `top`.
+    /// Which worker serves how much right now? A live view of a running server, like `top`.
     ///
     /// In a terminal it runs until q is pressed or the server ends; ? lists the keys. Without a
     /// terminal it prints one reading and ends. It only reads, and sends the server nothing.
     Watch(Watch),
+    /// How does a running server listen, which worker has which connections, and what is wrong?
+    ///
+    /// Works with any server. It observes for a few seconds, changes nothing and sends no requests.
+    /// The exit status is 0 if nothing is wrong, 1 if there are warnings, 2 if the server cannot be
+    /// observed.
+    Diagnose(Diagnose),
 }
 
 /// `loadtest lab`.
@@ -73,8 +84,8 @@ pub struct Lab {
     #[arg(long)]
     pub list: bool,
 
-    /// Include this result of `matrix`; by default the one in the folder `loadtest` beside that of
-    /// this program, if there is one that was made on this machine
+    /// Include this result of `matrix`; by default matrix.json in the folder `loadtest`, next to
+    /// the folder of this program, if it was measured on this machine
     #[arg(long, value_name = "PATH")]
     pub matrix: Option<PathBuf>,
 
@@ -86,6 +97,41 @@ pub struct Lab {
     pub publish: Option<PathBuf>,
 }
 
+/// `loadtest servers`.
+#[derive(Args)]
+pub struct Servers {
+    /// The servers to measure, such as nginx or "gunicorn sync"; by default all (about 40 minutes).
+    ///
+    /// Add your own server as "NAME=cmd:COMMAND", with {port} and {host} in the command, which must
+    /// start four workers.
+    #[arg(value_name = "NAME", value_parser = values::server_name)]
+    pub names: Vec<String>,
+
+    /// Run the short form, by default with nginx, gunicorn and node only: under 8 minutes
+    #[arg(long)]
+    pub quick: bool,
+
+    /// List the servers, and measure none
+    #[arg(long)]
+    pub list: bool,
+
+    /// Install them in this folder, which may be removed afterwards; by default `servers`, next to
+    /// the folder of this program
+    #[arg(long, value_name = "DIR")]
+    pub install: Option<PathBuf>,
+
+    /// The signal that reloads your own server, such as reload=USR2
+    #[arg(long = "signal", value_name = "FAULT=SIGNAL")]
+    pub signals: Vec<String>,
+
+    /// As little as there can be: to see that everything works
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    pub brief: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
 /// `loadtest probe`.
 #[derive(Args)]
 pub struct Probe {
@@ -94,8 +140,8 @@ pub struct Probe {
 
     /// Clients, each with one request at a time; with --rate, the most requests under way.
     ///
-    /// By default 32; with --rate 10000, or fewer where the limit of open files is lower. Requests
-    /// due beyond that are not sent, but counted.
+    /// By default 32, or 10000 with --rate, fewer if the limit of open files is lower. Requests
+    /// that are due beyond this limit are counted, but not sent.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub connections: Option<u64>,
 
@@ -123,11 +169,11 @@ pub struct Probe {
     #[arg(long, conflicts_with = "requests", value_parser = some_time)]
     pub duration: Option<Duration>,
 
-    /// How many requests to send, instead of for how long
+    /// How many requests to send, instead of --duration
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub requests: Option<u64>,
 
-    /// How long opening a connection may take, and then the answer
+    /// Time limit for opening a connection, and again for the answer
     #[arg(long, default_value = "2s", value_parser = some_time)]
     pub timeout: Duration,
 
@@ -143,7 +189,8 @@ pub struct Probe {
     #[arg(long = "fault", value_name = "FAULT@TIME", conflicts_with = "url")]
     pub faults: Vec<Fault>,
 
-    /// The signal for a fault on a server of another kind, such as reload=USR2; can be repeated.
+    /// The signal that causes a fault in a server other than ours, such as reload=USR2; can be
+    /// repeated.
     ///
     /// Known programs (nginx, gunicorn, puma and others) have defaults.
     #[arg(long = "signal", value_name = "FAULT=SIGNAL")]
@@ -156,7 +203,7 @@ pub struct Probe {
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
-    /// Results saved by `bench`, or one saved by `compare`, `cost`, `matrix` or `lab`
+    /// Results saved by `bench`, or one saved by `compare`, `cost`, `matrix`, `lab` or `servers`
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -166,13 +213,17 @@ pub struct Show {
 
 /// `loadtest watch`.
 #[derive(Args)]
-#[command(group = ArgGroup::new("running").required(true).args(["path", "pid"]))]
+#[command(group = ArgGroup::new("running").required(true).multiple(true).args(["path", "port", "pid"]))]
 pub struct Watch {
-    /// The file that the server was given as --scoreboard
-    #[arg(value_name = "PATH")]
+    /// The file that the server's option --scoreboard names
+    #[arg(value_name = "PATH", conflicts_with_all = ["port", "pid"])]
     pub path: Option<PathBuf>,
 
-    /// The parent process of a running server, or the process that started it, such as a loadtest
+    /// The port of a server of any kind; with --pid, in the network namespace of that process
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// A process of a running server of any kind, or the process that started it, such as a loadtest
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
     pub pid: Option<u32>,
 
@@ -180,9 +231,38 @@ pub struct Watch {
     #[arg(long, default_value = "1s", value_parser = values::interval)]
     pub interval: Duration,
 
-    /// Print this many readings as text and end, in a terminal as well
+    /// Print this many readings as text and end, also in a terminal
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+
+    /// Serve the readings as text for Prometheus on this address, such as 127.0.0.1:9100
+    #[arg(long, value_name = "ADDR")]
+    pub prometheus: Option<SocketAddr>,
+}
+
+/// `loadtest diagnose`.
+#[derive(Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true).args(["port", "pid"]))]
+pub struct Diagnose {
+    /// The port that the server listens on; with --pid, in the network namespace of that process
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// A process of the server, which may be in a container
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
+    pub pid: Option<u32>,
+
+    /// How long to observe, such as 5s or 500ms
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = values::interval)]
+    pub time: Duration,
+
+    /// Print JSON instead of text
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+
+    /// Print Markdown instead of text
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// The arguments of this program, for a result to name. They need not be UTF-8; a result is.

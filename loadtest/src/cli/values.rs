@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::server::Spec;
+use crate::servers::catalogue::{CATALOGUE, names};
 use crate::statistics::verdict::FEWEST_ROUNDS;
 
 /// wrk takes whole seconds; silent rounding would give another load than the one asked for.
@@ -52,10 +54,28 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A server of the catalogue, by its program's name or its own; or the command of another.
+pub fn server_name(text: &str) -> Result<String, String> {
+    let known = CATALOGUE.iter().any(|program| {
+        program.name == text || program.settings.iter().any(|setting| setting.name == text)
+    });
+    if known {
+        return Ok(text.into());
+    }
+    if text.contains("cmd:") {
+        return Spec::parse(text).map(|_| text.into()).map_err(|error| error.to_string());
+    }
+    Err(format!(
+        "there is no server of that name; there are {} (--list shows all settings); add your own \
+         as NAME=cmd:COMMAND",
+        names().join(", ")
+    ))
+}
+
 /// `lab --publish` was an option once: names the program that replaced it.
 pub fn moved_to_publish(root: &str) -> Result<std::path::PathBuf, String> {
     Err(format!(
-        "this is a program of its own now, to be run after the lab (`make lab` does it): cargo run \
+        "this is now a separate program, to be run after the lab (`make lab` does it): cargo run \
          --release --package loadtest --bin publish -- --lab FILE {root}"
     ))
 }

@@ -36,10 +36,10 @@ pub struct Bench {
 pub struct Compare {
     /// A server with its options in one quoted string, such as "shared --exec"; two or more.
     ///
-    /// A name can be put before it: "four=reuseport --workers 4". Any other server is given by its
-    /// command with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
-    /// or, if it is already running, by its URL: "other=http://host:port/path". The same server given
-    /// twice or more, and no other, checks the comparison itself, which must find no difference.
+    /// A name can precede it: "four=reuseport --workers 4". For any other server, give its command
+    /// with {port} and {host} in it, as in "gunicorn=cmd:gunicorn -b {host}:{port} -w 4 app:app",
+    /// or, if it is already running, by its URL: "other=http://host:port/path". If all servers are
+    /// the same, this tests the comparison itself, which must find no difference.
     #[arg(value_name = "SERVER", default_values = ["shared", "reuseport"])]
     pub servers: Vec<String>,
 
@@ -81,12 +81,12 @@ pub struct Compare {
 
     /// Start each server for its slice and stop it afterwards, instead of keeping all of them up.
     ///
-    /// For many workers: each idle worker wakes four times a second, so that 2 000 of them take a
-    /// few percent of two cores.
+    /// Use it for many workers: an idle worker wakes up four times per second, and 2 000 of them
+    /// use a few percent of two cores.
     #[arg(long)]
     pub one_at_a_time: bool,
 
-    /// How long each server is loaded at each fixed rate, for latencies; 0s: not at all
+    /// How long to load each server at each fixed rate, for latencies; 0s = never
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub fixed_rate: Duration,
 
@@ -112,8 +112,8 @@ pub struct Matrix {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub stops: u32,
 
-    /// Run the short form: four workloads, both load-aware policies and one rival for each server;
-    /// about 10 minutes instead of 60
+    /// Run the short form: four workloads, both load-aware policies and one other policy for each
+    /// server; about 10 minutes instead of 60
     #[arg(long)]
     pub quick: bool,
 

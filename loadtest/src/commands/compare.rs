@@ -68,7 +68,7 @@ fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     for (place, name) in names.iter().enumerate() {
         ensure!(
             !names[..place].contains(name),
-            "'{name}' is given twice; give each a name of its own, as in \"a={text}\" \"b={text}\"",
+            "'{name}' is given twice; give each its own name, as in \"a={text}\" \"b={text}\"",
             text = servers[place].text
         );
     }
@@ -80,7 +80,7 @@ fn plan(asked: &cli::Compare, load: Load, names: &[String]) -> Result<Plan> {
         None => &names[0],
         Some(name) if names.contains(name) => name,
         Some(name) => bail!(
-            "--baseline '{name}' is none of those that are compared ('{}'); name one of them",
+            "--baseline '{name}' is not one of the compared servers ('{}'); name one of them",
             names.join("', '")
         ),
     };
@@ -93,8 +93,8 @@ fn plan(asked: &cli::Compare, load: Load, names: &[String]) -> Result<Plan> {
     {
         ensure!(
             fixed || !is_given,
-            "{option} is about latencies at fixed rates, which --mix and --fixed-rate 0s leave out; \
-             leave one of the two out"
+            "{option} applies to latencies at fixed rates, which --mix and --fixed-rate 0s \
+             exclude; remove one of the two"
         );
     }
     Ok(Plan {

@@ -121,7 +121,7 @@ fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
     let older = is_there.then(|| Lab::read(json)).transpose()?;
     AtomicFile::reserve("--json", json)?;
     let (quick, seed) = (asked.quick, asked.run.random.seed);
-    let body = LabBody { quick, seed, chapters: Vec::new(), matrix: None };
+    let body = LabBody { quick, seed, ..LabBody::default() };
     let mut lab = Lab::new(cli::arguments(), environment, body);
     if let Some(older) = older.filter(|_| asked.run.resume) {
         lab.arguments = older.arguments;
@@ -181,8 +181,8 @@ fn write(experiment: &Experiment, context: &mut Context) -> Result<Option<Chapte
 /// Whether findings can be read again once they are saved: JSON has no numbers that are none, and one
 /// such would make the whole file unreadable.
 fn legible(findings: Findings) -> Result<Findings> {
-    let json = serde_json::to_value(findings).context("cannot make JSON of the findings")?;
-    serde_json::from_value(json).context("a figure that is no number")
+    let json = serde_json::to_value(findings).context("cannot convert the findings to JSON")?;
+    serde_json::from_value(json).context("a figure is not a number")
 }
 
 /// Puts a chapter in its place, perhaps instead of an older one. What that took counts too: its
@@ -268,7 +268,7 @@ mod tests {
         let (saved, samples) = performed(&book, 1);
         let outcome = |name: &str| saved.body.chapter(name).unwrap().outcome.clone();
         assert_eq!(outcome("broken"), Status::Failed("a server died".into()));
-        assert!(matches!(outcome("divided"), Status::Failed(why) if why.contains("no number")));
+        assert!(matches!(outcome("divided"), Status::Failed(why) if why.contains("not a number")));
         assert_eq!(saved.body.chapter("fine").unwrap().findings.answer, "It is 7.");
         assert_eq!(samples, 2, "what the broken one saw is kept");
         let error = fail_if_one_failed(&saved).unwrap_err().to_string();

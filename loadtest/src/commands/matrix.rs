@@ -39,7 +39,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
         run.policies.len(),
         workloads.len(),
         expected.as_secs().div_ceil(60),
-        if run.resume { ", less what is saved already" } else { "" }
+        if run.resume { ", minus what is saved already" } else { "" }
     );
 
     let names = run.policies.iter().map(|(name, _)| (*name).into()).collect();

@@ -3,10 +3,12 @@
 pub mod bench;
 pub mod compare;
 pub mod cost;
+pub mod diagnose;
 pub mod lab;
 pub mod matrix;
 pub mod probe;
 pub mod self_check;
+pub mod servers;
 pub mod show;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +30,8 @@ fn place(output: &OutputArgs, name: &str) -> Result<PathBuf> {
 
 /// Where a result goes if nobody says: beside the folder that this program was built into.
 fn default_place(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let folder = own.ancestors().nth(2).context("this program lies in no folder")?;
+    let own = std::env::current_exe().context("cannot find the folder of this program")?;
+    let folder = own.ancestors().nth(2).context("this program is in no folder")?;
     let path = folder.join("loadtest").join(name);
     // Shown to people, who are most likely in the folder above.
     let here = std::env::current_dir().unwrap_or_default();

@@ -58,7 +58,7 @@ fn check_faults(asked: &cli::Probe) -> Result<()> {
     for fault in &asked.faults {
         ensure!(
             fault.last() < end,
-            "--fault {fault} comes after the end of the run ({}); give it a longer --duration",
+            "--fault {fault} is due after the end of the run ({}); choose a longer --duration",
             humantime::format_duration(end)
         );
     }

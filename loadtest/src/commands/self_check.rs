@@ -72,7 +72,7 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     let measured = measure(plan(asked, asked.rounds * runs), subjects, &slices)?;
     let environment = measured.environment.clone();
     let throughput = Check {
-        planted: format!("the slow form's handler burns {cost:.0} ns of CPU time"),
+        planted: format!("the slow form's handler uses {cost:.0} ns of CPU time"),
         wanted: SLOWED,
         accepted: SLOWED_WITHIN,
         trial_rounds: count * TRIAL_ROUNDS,
@@ -110,9 +110,9 @@ fn judge(name: &str, check: &Check) -> Result<()> {
     let [low, high] = check.accepted;
     ensure!(
         check.is_calibrated(),
-        "the {name} of the slow form was {:.3} of the fast one's and was to be {:.2} ({low:.2} to \
-         {high:.2} will do), so the verdicts prove little; repeat it on a machine where nothing else \
-         runs",
+        "the {name} of the slow form was {:.3} of the fast one's, and the target is {:.2} \
+         ({low:.2} to {high:.2} is accepted), so the verdicts prove little; repeat the check on a \
+         machine where nothing else runs",
         check.measured,
         check.wanted
     );
@@ -122,8 +122,8 @@ fn judge(name: &str, check: &Check) -> Result<()> {
     ensure!(
         enough(quiet, same) && enough(found, different),
         "comparisons of {name} cannot be trusted here: {quiet} of {same} verdicts on equal servers \
-         found nothing, and {found} of {different} found the difference; {RIGHT_OF_20} of 20 of each \
-         are wanted: give it more --rounds, or end what else runs on this machine"
+         found nothing, and {found} of {different} found the difference; {RIGHT_OF_20} of 20 of \
+         each are required; use more --rounds, or end other programs on this machine"
     );
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::measure::bench::Bench;
 use crate::measure::comparison::{CompareBody, Comparison};
 use crate::record::{Body, schema_of};
 use crate::report::output::{Output, publish_to};
+use crate::servers::record::{Servers, ServersBody};
 
 /// Reads the files and shows them in one table, or one that is more than that as it was before.
 pub fn run(asked: &cli::Show) -> Result<()> {
@@ -28,11 +29,14 @@ pub fn run(asked: &cli::Show) -> Result<()> {
             MatrixBody::SCHEMA => |path, output| {
                 publish_to(&documents::matrix::document(&Matrix::read(path)?), output)
             },
+            ServersBody::SCHEMA => |path, output| {
+                publish_to(&documents::servers::document(&Servers::read(path)?), output)
+            },
             _ => continue,
         };
         ensure!(
             asked.files.len() == 1,
-            "{} is a {schema}, which stands alone; show it by itself",
+            "{} is a {schema}, which cannot be combined with others; show it alone",
             path.display()
         );
         return show(path, asked.report.with(Some(path)));

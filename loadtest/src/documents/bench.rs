@@ -11,8 +11,8 @@ use crate::server::telemetry::Role;
 const MOST_ROWS: usize = 32;
 
 /// Why the workers' connections are one more than wrk's.
-const ABOUT_CONNECTIONS: &str = "wrk opens one connection more, without a request on it, to see \
-                                 whether the server is there.";
+const ABOUT_CONNECTIONS: &str = "wrk opens one additional connection, without a request, to check \
+                                 that the server is reachable.";
 
 /// A worker, and the requests of the busiest.
 type Ranked<'a> = (&'a Worker, u64);
@@ -65,7 +65,8 @@ pub fn document(record: &Bench) -> Document {
     let latency = Table::of("Latency", [&record.server]).with("", &LATENCY, [&result.latency_us]);
     let spread =
         Table::of("Spread", record.spread.map(|_| "requests")).with("", &SPREAD, &record.spread);
-    let even = format!("1 is even, {} is one worker doing it all.", record.workers.len());
+    let even =
+        format!("1 is even; {} means that one worker did all the work.", record.workers.len());
     let blocks = vec![
         facts([("server", format!("{server}{}", connections(load.wrk.keep_alive))), ("load", wrk)]),
         Block::Heading("Requests and latency".into()),
@@ -74,7 +75,7 @@ pub fn document(record: &Bench) -> Document {
         facts([("errors", errors(&result.errors))]),
         Block::Heading("Workers".into()),
         match record.workers.is_empty() {
-            true => Block::Text("No rows for workers: they cannot be seen from here.".into()),
+            true => Block::Text("The workers cannot be seen from here.".into()),
             false => Block::Table(workers(&record.workers)),
         },
         Block::Table(Table { note: even, ..spread }),
@@ -103,7 +104,7 @@ fn workers(all: &[Worker]) -> Table {
         let cpu = |worker: &Worker| (worker.cpu_seconds.total() * 1e6) as u64;
         shown.sort_by_key(|(worker, _)| std::cmp::Reverse((worker.requests, cpu(worker))));
         let left = shown.drain(MOST_ROWS / 2..all.len() - MOST_ROWS / 2).count();
-        let words = "more workers lie between the busiest and the idlest; --json has all.";
+        let words = "workers between the busiest and the idlest are not shown; --json has all.";
         note = format!("{left} {words} {note}");
     }
     let counts = all.iter().flat_map(|one| [one.steered, one.migrated, one.gated]);

@@ -24,16 +24,20 @@ const MOST_INTERVALS: usize = 10;
 const ONE_AT_A_TIME: &str = "Each server was started for its slice and ended after it.";
 
 /// What a closed loop cannot see.
-const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it asks again (a closed loop), so \
-     a server that stalls is asked less just then, and its worst moments are hardly in wrk's \
-     latencies. At a fixed rate (an open loop) a request is due whether or not the others are \
-     answered, and its latency counts from when it was due. Slices in which the client itself was \
-     late are not judged.";
+const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the next request (a \
+     closed loop). A server that stalls gets fewer requests meanwhile, so wrk's latencies hardly \
+     include its stalls (coordinated omission). At a fixed rate (an open loop) a request is due \
+     whether or not earlier ones are answered, and its latency counts from the time it was due. \
+     Slices in which the client was late are not judged.";
+
+/// What to see in two of the pictures.
+const SEE_LATENCIES: &str = "A line that rises earlier means more slow requests.";
+const SEE_SPREAD: &str = "A wide first part means that one worker did most of the work.";
 
 /// What to know of costs without a counter of instructions.
 const ABOUT_CPU_TIME: &str = "The limits are for instructions. CPU time also counts waiting for \
-     memory, and user and system are sampled by the clock tick, so these ratios are a hint and no \
-     verdict.";
+     memory, and user and system are sampled by the clock tick, so these ratios are an indication, \
+     not a verdict.";
 
 /// What is shown of a subject.
 type Shown<'a> = (&'a Subject, &'a Summary);
@@ -82,15 +86,15 @@ const PAIR: [Field<Pair>; 3] = [
     ("verdict", Unit::Text, |pair| {
         let Some(result) = &pair.result else { return Cell::from("too few rounds") };
         let needed = result.rounds_needed.map_or_else(String::new, |rounds| {
-            format!("; about {} rounds would", count(rounds.into()))
+            format!("; about {} rounds needed", count(rounds.into()))
         });
         let verdict = match result.verdict {
-            Verdict::Faster => "faster",
-            Verdict::Slower => "slower",
-            Verdict::Higher => "higher",
-            Verdict::Lower => "lower",
-            Verdict::NoDifference => "no difference detected",
-            Verdict::TooNoisy => "too noisy to tell",
+            Verdict::Faster => "faster".into(),
+            Verdict::Slower => "slower".into(),
+            Verdict::Higher => "higher".into(),
+            Verdict::Lower => "lower".into(),
+            Verdict::NoDifference => result.no_difference().to_lowercase(),
+            Verdict::TooNoisy => "too noisy to tell".into(),
         };
         Cell::from(format!("{verdict}{needed}"))
     }),
@@ -163,6 +167,7 @@ pub fn document(comparison: &Comparison) -> Document {
         Block::Table(table_of_pairs("All pairs", pairs)),
         Block::Heading("Latency by percentile".into()),
         Block::Picture(latencies(comparison)),
+        Block::Caption(SEE_LATENCIES.into()),
     ]);
     if !comparison.fixed_rates.is_empty() {
         blocks.push(Block::Heading("Latency at a fixed rate".into()));
@@ -171,17 +176,18 @@ pub fn document(comparison: &Comparison) -> Document {
     }
     let odd = comparison.anomalies.iter().map(|odd| format!("- {}\n", escaped(odd)));
     blocks.extend([
-        Block::Heading("Who did the work".into()),
+        Block::Heading("Work of each worker".into()),
         Block::Picture(spread(comparison)),
+        Block::Caption(SEE_SPREAD.into()),
         Block::Heading("All figures".into()),
         Block::Table(figures(comparison)),
-        Block::Heading("What was the limit".into()),
+        Block::Heading("Bottleneck".into()),
         Block::Facts(limits(comparison)),
         Block::Heading("Anomalies".into()),
         Block::Text(odd.collect()),
     ]);
     let names: Vec<&str> = comparison.subjects.iter().map(|one| one.name.as_str()).collect();
-    let title = format!("Compared under load: {}", names.join(", "));
+    let title = format!("Comparison under load: {}", names.join(", "));
     documents::document(title, comparison, blocks)
 }
 
@@ -226,7 +232,7 @@ fn shortcomings(comparison: &Comparison) -> Vec<Block> {
     if !comparison.complete {
         let each = comparison.subjects.iter().map(|one| format!("{} {}", one.name, slices(one)));
         texts.push(format!(
-            "**This run is not complete.** Of {} slices each there are: {}.",
+            "**This run is not complete.** Slices done, of {} for each server: {}.",
             comparison.plan.rounds,
             escaped(&each.collect::<Vec<_>>().join(", "))
         ));
@@ -319,7 +325,7 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
         Some(Bar::of(name, Estimate { value: ratio, interval: Some(interval) }))
     });
     Picture::Bars {
-        title: format!("Times the {judged}"),
+        title: format!("Ratio of {judged}"),
         unit: Unit::Ratio,
         bars: rows.collect(),
         reference: Some((1.0, String::new())),
@@ -376,12 +382,8 @@ fn spread(comparison: &Comparison) -> Picture {
         let known = parts.filter(|(_, parts)| !parts.is_empty());
         known.map(|(what, parts)| (format!("{}: {what}", subject.name), parts.clone()))
     });
-    Picture::Shares {
-        title:
-            "Work by rank: workers are ranked in each slice, the busiest first, and ranks averaged"
-                .into(),
-        rows: rows.collect(),
-    }
+    let title = "Work by rank: the busiest worker of each slice first, and ranks averaged".into();
+    Picture::Shares { title, rows: rows.collect() }
 }
 
 /// What each was limited by.

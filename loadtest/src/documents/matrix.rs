@@ -9,9 +9,10 @@ use crate::report::model::{self, Block, Cell, Document, Field, Mark, Table, Unit
 use crate::statistics::estimate::Estimate;
 
 /// What the cells of the map say.
-const ABOUT: &str = "Requests/s over those of the best policy in that workload, round by round, and \
-    p99 at the highest common rate over that of the policy with the lowest; where handlers block, \
-    p99 as a multiple of what one queue before all workers would give. In brackets: 95 % intervals.";
+const ABOUT: &str = "Requests/s over those of the best policy in that workload, round by round, \
+    and p99 at the highest common rate over that of the policy with the lowest; where handlers \
+    block, p99 as a multiple of that of one ideal queue for all workers. In brackets: 95 % \
+    intervals.";
 
 /// Requests/s of the best that are as bad as it gets in a map, and as good.
 const RATE_HEAT: [f64; 2] = [0.5, 1.0];
@@ -23,12 +24,12 @@ const P99_HEAT: [f64; 2] = [2.0, 1.0];
 const IDEAL_HEAT: [f64; 2] = [10.0, 1.0];
 
 const EXPECTATION: [Field<Expectation>; 3] = [
-    ("what must come out", Unit::Text, |expected| Cell::from(&expected.text)),
+    ("expectation", Unit::Text, |expected| Cell::from(&expected.text)),
     ("found", Unit::Text, |expected| Cell::from(&expected.figures)),
     ("verdict", Unit::Text, |expected| match expected.met {
         Some(true) => Cell::from("met").mark(Mark::Good),
         Some(false) => Cell::from("NOT MET").mark(Mark::Bad),
-        None => Cell::from("not told").mark(Mark::Undecided),
+        None => Cell::from("undecided").mark(Mark::Undecided),
     }),
 ];
 
@@ -44,14 +45,14 @@ struct Of {
 pub fn document(matrix: &Matrix) -> Document {
     let mut blocks = vec![Block::Verdict(sentence(matrix))];
     blocks.extend(body(matrix));
-    documents::document("Who is good in which workload?", matrix, blocks)
+    documents::document("Which policy is good in which workload?", matrix, blocks)
 }
 
 /// The document without what stands around it, for the lab's book.
 pub fn body(matrix: &Matrix) -> Vec<Block> {
     let missing = matrix.missing.iter().map(|missing| {
         let (policy, reason) = (escaped(&missing.policy), escaped(&missing.reason));
-        Block::Text(format!("{policy} takes no part: {reason}"))
+        Block::Text(format!("{policy} is left out: {reason}"))
     });
     let expected = Table::of("", matrix.expectations.iter().map(|_| ""));
     let mut blocks = vec![
@@ -61,7 +62,7 @@ pub fn body(matrix: &Matrix) -> Vec<Block> {
     ];
     blocks.extend(missing);
     blocks.extend([
-        Block::Heading("What must come out".into()),
+        Block::Heading("Expectations".into()),
         Block::Table(expected.with("", &EXPECTATION, &matrix.expectations)),
         Block::Heading("Figures of the matrix".into()),
     ]);
@@ -188,22 +189,26 @@ fn figures(matrix: &Matrix) -> [Table; 6] {
         }),
         latencies(matrix, "p50", |at| at.latencies.p50, |at| at.latencies.p50_of_ideal),
         latencies(matrix, "p99", |at| at.latencies.p99, |at| at.latencies.p99_of_ideal),
-        table(matrix, "Connections, and a worker lost", |column| match &*column.name {
-            "post" => [
-                one("busiest / average", Unit::Times, |at| at.connections_max_over_mean.into()),
-                one("busiest - idlest", Unit::Count, |at| at.connections_max_less_min.into()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            STOPPED => [
-                one("served meanwhile, of before", Unit::Times, |at| Cell::from(at.while_stopped)),
-                one("lost when it is killed", Unit::Mean, |at| Cell::from(at.lost_when_killed)),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            _ => Vec::new(),
+        table(matrix, "Connections per worker, and loss of a worker", |column| {
+            match &*column.name {
+                "post" => [
+                    one("busiest / average", Unit::Times, |at| at.connections_max_over_mean.into()),
+                    one("busiest - idlest", Unit::Count, |at| at.connections_max_less_min.into()),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
+                STOPPED => [
+                    one("rate while stopped / before", Unit::Times, |at| {
+                        Cell::from(at.while_stopped)
+                    }),
+                    one("lost when it is killed", Unit::Mean, |at| Cell::from(at.lost_when_killed)),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
+                _ => Vec::new(),
+            }
         }),
     ]
 }

@@ -1,14 +1,21 @@
 //! From records to documents: one short function for each command. What is common to all of them is
 //! here: the machine, warnings, and how to have it again.
 
+pub mod answers;
 pub mod bench;
+pub mod cases;
 pub mod compare;
+pub mod diagnose;
 pub mod lab;
 pub mod matrix;
 pub mod probe;
 pub mod readme;
+pub mod results;
+pub mod runs;
 pub mod self_check;
+pub mod servers;
 pub mod show;
+pub mod trade;
 
 use std::time::Duration;
 

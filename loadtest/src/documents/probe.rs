@@ -23,14 +23,14 @@ fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
     [
         ("pid", Unit::Id, |group| match (group.len(), group[0].pid) {
             (1, Some(pid)) => pid.into(),
-            (1, None) => "nobody".into(),
+            (1, None) => "none".into(),
             _ => "".into(),
         }),
         ("lost", Unit::Count, |group| group.iter().map(|fault| fault.lost).sum::<u64>().into()),
         ("within", Unit::Microseconds, |group| worst(group, |fault| fault.lost_within_ms)),
         ("answers/s before", Unit::PerSecond, |group| average(group, |fault| fault.rate_before)),
         ("answers/s after", Unit::PerSecond, |group| average(group, |fault| fault.rate_after)),
-        ("full strength after", Unit::Microseconds, |group| {
+        ("recovered after", Unit::Microseconds, |group| {
             match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
                 true => worst(group, |fault| fault.full_strength_after_ms),
                 false => "not reached".into(),
@@ -52,12 +52,14 @@ pub fn document(record: &Probe) -> Document {
     let pause = microseconds(AFTER_REFUSAL.as_micros() as f64);
     let mut notes = Vec::new();
     if record.outcomes.refused > 0 && record.load.rate.is_none() {
-        notes.push(format!("A client that was refused waits {pause} before it asks again."));
+        notes.push(format!(
+            "After a refused connection a client waits {pause} before its next request."
+        ));
     }
     if let Some(answered) = record.answered_by_server.map(count) {
         notes.push(format!(
-            "The server counts {answered} answers: it may exceed `ok` only by answers that were lost \
-             on the way."
+            "The server counted {answered} answers. This may exceed `ok` only by answers that were \
+             lost on the way."
         ));
     }
     let mut blocks = vec![
@@ -68,6 +70,7 @@ pub fn document(record: &Probe) -> Document {
         Block::Table(latency(record)),
         Block::Heading("Timeline".into()),
         Block::Picture(picture(record)),
+        Block::Caption("A drop of the line at a mark shows the cost of that fault.".into()),
         Block::Table(timeline(&record.timeline, &record.faults)),
     ];
     if !record.held.is_empty() {
@@ -116,8 +119,10 @@ fn latency(record: &Probe) -> Table {
     let names = record.latency_us.as_ref().map(|_| "good answers");
     let mut table = Table::of("Latency", names).with("", &LATENCY, &record.latency_us);
     table.note = match record.load.rate {
-        Some(_) => "From when the request was due.".into(),
-        None => "From when the client asked, which a stalled server delays: see --rate.".into(),
+        Some(_) => "From the time the request was due.".into(),
+        None => "From the time the client sent the request, which a stalled server delays; see \
+                 --rate."
+            .into(),
     };
     if let (Some(ideal), Some(times)) = (&record.ideal, &record.of_ideal) {
         let times = [times.p50, times.p99].map(|times| Cell::from(times).of(Unit::Times));
@@ -132,7 +137,7 @@ fn latency(record: &Probe) -> Table {
             table.row(name, cells);
         }
         table.note += &format!(
-            " The ideal: one queue before {} servers, {} each, no overhead.",
+            " The ideal: one queue for {} servers, service time {}, no overhead.",
             count(ideal.servers as u64),
             microseconds(ideal.service_us as f64)
         );
@@ -192,12 +197,13 @@ fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
         table.row(format!("{:.1} s", from_ms as f64 / 1e3), row);
     }
     table.note = format!(
-        "{} in each line; a cell is {width_ms} ms, a full one {} answers.",
+        "{} in each line; a cell is {width_ms} ms, a full cell {} answers.",
         microseconds(line_ms as f64 * 1e3),
         count(most)
     );
     if buckets.iter().any(|bucket| bucket.lost > 0) {
-        table.note += " Lost: `.` none, a digit so many, `*` ten or more; each when it was known.";
+        table.note += " Lost: `.` none, a digit its number, `*` ten or more; each at the time it \
+                       was detected.";
     }
     table
 }
@@ -221,7 +227,8 @@ fn held(held: &[Held]) -> Table {
         table.row(format!("{:.1} s", held.at_ms as f64 / 1e3), row);
     }
     table.note = format!(
-        "A cell is a worker that served then, the first {MOST_BARS} at most; a full one {} connections.",
+        "A cell is a worker that served at that time, at most {MOST_BARS} of them; a full cell is \
+         {} connections.",
         count(most)
     );
     table
@@ -278,8 +285,8 @@ fn faults(faults: &[FaultRecord]) -> Table {
     let table = Table::of("", names).with("", &of_faults(), &groups);
     let repeated = groups.iter().filter(|group| group.len() > 1).map(|group| spread(group));
     let note = format!(
-        "{}Lost until the next fault, and within what time; full strength: 90 % of the rate before \
-         the fault (or before a worker was stopped) in 100 ms, until another fault.",
+        "{}Lost until the next fault, and within what time; recovered: 90 % of the rate before the \
+         fault (or before a worker was stopped) in 100 ms, until another fault.",
         repeated.collect::<String>()
     );
     Table { note, ..table }
@@ -290,7 +297,7 @@ fn spread(group: &[&FaultRecord]) -> String {
     let lost = || group.iter().map(|fault| fault.lost);
     let back = group.iter().filter(|fault| fault.full_strength_after_ms.is_some()).count();
     format!(
-        "{} x{}: lost {:.2} each on average ({} to {}); full strength again after {back}. ",
+        "{} x{}: lost {:.2} each on average ({} to {}); recovered after {back} of them. ",
         group[0].what,
         group.len(),
         lost().sum::<u64>() as f64 / group.len() as f64,

@@ -46,8 +46,8 @@ pub fn document(record: &SelfCheck) -> Document {
         let table = Table::of("", ["equal servers", "slow and fast"]).with("", &columns(), &known);
         let [low, high] = check.accepted;
         let planted = format!(
-            "The slow form: {}. Slow over fast: {:.3}, wanted {:.3} ({low:.3} to {high:.3} count), \
-             found in {} trial rounds.",
+            "The slow form: {}. Ratio slow / fast: {:.3}, target {:.3} ({low:.3} to {high:.3} \
+             accepted), after {} trial rounds.",
             escaped(&check.planted),
             check.measured,
             check.wanted,
@@ -59,17 +59,17 @@ pub fn document(record: &SelfCheck) -> Document {
             Block::Text(planted),
         ]);
     }
-    documents::document("Can the comparison be relied on?", record, blocks)
+    documents::document("Can the comparison be trusted?", record, blocks)
 }
 
 fn verdict(name: &str, check: &Check) -> String {
     format!(
-        "{name}: nothing found between equal servers in {} of {}, the planted difference found in {} \
-         of {}{}",
+        "{name}: no difference between equal servers in {} of {} verdicts, the known difference \
+         detected in {} of {}{}",
         check.quiet(),
         check.same.len(),
         check.found(),
         check.different.len(),
-        if check.is_calibrated() { "" } else { "; the calibration missed" }
+        if check.is_calibrated() { "" } else { "; the calibration missed its target" }
     )
 }

@@ -16,7 +16,7 @@ const WORKERS: [Field<Bench>; 6] = [
     ("workers", Unit::Count, |r| known(r, |workers| Some(workers.len() as f64))),
     ("busiest / average", Unit::Times, |r| r.spread.map(|all| all.max_over_mean).into()),
     ("idle workers", Unit::Count, |r| r.spread.map(|all| all.idle_workers).into()),
-    ("wake-ups for nothing", Unit::Count, |r| {
+    ("empty wake-ups", Unit::Count, |r| {
         let empty = |worker: &Worker| Some(worker.wakeups_without_connection? as f64);
         known(r, |workers| workers.iter().map(empty).sum())
     }),

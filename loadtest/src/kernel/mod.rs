@@ -2,14 +2,16 @@
 //! the machine's.
 //!
 //! - [`open_sockets`]: which sockets a process has open, and which it waits for;
+//! - [`borrow`]: what /proc does not tell of another's descriptors;
 //! - [`procfs`]: a process and its descendants, and what they used;
 //! - [`affinity`]: which cores they may use;
 //! - [`netstat`]: connections the kernel dropped or migrated, counted per network namespace;
-//! - [`netns`]: runs something in a network namespace of its own.
+//! - [`netns`]: runs something in a network namespace of its own, or in another process's.
 //!
 //! Who listens on a port is asked in [`common::kernel::sock_diag`], which the servers use, too.
 
 pub mod affinity;
+pub mod borrow;
 pub mod netns;
 pub mod netstat;
 pub mod open_sockets;

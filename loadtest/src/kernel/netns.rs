@@ -13,7 +13,7 @@ use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use common::kernel::netlink;
 
@@ -43,9 +43,43 @@ pub fn within<T: Send>(
         sysctls.iter().try_for_each(|(path, value)| set(path, value))?;
         action()
     };
+    on_a_thread(enter_and_act)
+}
+
+/// Runs `action` in the network namespace of a process: on a thread of its own, unless it is this
+/// program's, too.
+///
+/// # Errors
+/// When there is no such process, it may not be looked at, its namespace may not be entered, or the
+/// action fails or panics.
+pub fn within_that_of<T: Send>(pid: u32, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = format!("/proc/{pid}/ns/net");
+    let theirs = std::fs::read_link(&path).with_context(|| {
+        format!(
+            "cannot look at process {pid}, which has ended or belongs to another user: run as \
+             root, or as its user, or grant CAP_SYS_PTRACE"
+        )
+    })?;
+    if std::fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs) {
+        return action();
+    }
+    on_a_thread(|| {
+        let entered = std::fs::File::open(&path)
+            .and_then(|theirs| Ok(setns(theirs, CloneFlags::CLONE_NEWNET)?));
+        entered.with_context(|| {
+            format!(
+                "cannot enter the network namespace of process {pid}: run as root (CAP_SYS_ADMIN), or \
+                 begin the command with `nsenter --user --net --preserve-credentials -t {pid}`"
+            )
+        })?;
+        action()
+    })
+}
+
+fn on_a_thread<T: Send>(action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("namespace".into());
-        let thread = thread.spawn_scoped(scope, enter_and_act).context("cannot start a thread")?;
+        let thread = thread.spawn_scoped(scope, action).context("cannot start a thread")?;
         thread.join().unwrap_or_else(|_| bail!("the thread in the network namespace panicked"))
     })
 }
@@ -117,6 +151,26 @@ mod tests {
         let seen = listeners(address.port()).unwrap();
         assert!(seen.len() == 1 && inside.unwrap() != [seen[0].inode], "{seen:?}");
         assert_eq!(sysctl(), before);
+    }
+
+    #[test]
+    fn the_namespace_of_another_process_is_entered() {
+        if let Err(reason) = available() {
+            return crate::skip_test(&reason);
+        }
+        let (listener, mut child) = within(&[], || {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            Ok((listener, Command::new("sleep").arg("60").spawn()?))
+        })
+        .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let count = || Ok(listeners(port)?.len());
+        assert_eq!(within_that_of(child.id(), count).unwrap(), 1);
+        assert_eq!(within_that_of(std::process::id(), count).unwrap(), 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let refusal = within_that_of(u32::MAX / 2, count).unwrap_err().to_string();
+        assert!(refusal.contains("cannot look at process"), "{refusal}");
     }
 
     #[test]

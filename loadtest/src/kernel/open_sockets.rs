@@ -6,8 +6,11 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use nix::libc;
-use procfs::ProcResult;
 use procfs::process::{FDTarget, Process, Syscall};
+use procfs::{ProcError, ProcResult};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::borrow;
 
 /// The size of select(2)'s sets, in bytes.
 const FD_SET: usize = 1024 / 8;
@@ -15,14 +18,47 @@ const FD_SET: usize = 1024 / 8;
 /// More descriptors of one poll(2) are not looked at.
 const MOST_POLLED: usize = 4096;
 
+/// How a process waits for a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names say it
+pub enum How {
+    /// A thread is in accept(2): one of those that wait is woken.
+    Accept,
+    /// A thread is in select(2) or poll(2): all that wait are woken.
+    Poll,
+    /// It is registered in an epoll: all are woken, but one alone of those with EPOLLEXCLUSIVE.
+    Epoll { exclusive: bool, edge: bool },
+    /// An accept is under way in an io_uring; of which socket is not told.
+    IoUring,
+}
+
+/// One who waits: a thread, or an epoll.
+pub type Wait = (u64, How);
+
+/// What a process waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Waits {
+    /// Each with the inode of the socket.
+    pub found: Vec<Wait>,
+    /// Threads that are in accept(2), where it may not be read of which socket.
+    pub in_accept: usize,
+    /// An io_uring has an accept under way.
+    pub by_ring: bool,
+    /// What may not be read, and why.
+    pub hidden: Option<String>,
+}
+
 /// What a process has open.
 #[derive(Debug)]
 pub struct OpenSockets {
     process: Process,
     /// Descriptor and inode of every socket.
     sockets: Vec<(i32, u64)>,
-    /// The descriptors that are epoll instances.
+    /// The descriptors that are epoll instances, io_urings, and BPF programs.
     epolls: Vec<i32>,
+    rings: Vec<i32>,
+    programs: Vec<i32>,
 }
 
 impl OpenSockets {
@@ -31,15 +67,18 @@ impl OpenSockets {
     pub fn of(pid: u32) -> ProcResult<Self> {
         let process = Process::new(pid as i32)?;
         let (mut sockets, mut epolls) = (Vec::new(), Vec::new());
+        let (mut rings, mut programs) = (Vec::new(), Vec::new());
         // One may have been closed meanwhile.
         for open in process.fd()?.flatten() {
             match open.target {
                 FDTarget::Socket(inode) => sockets.push((open.fd, inode)),
                 FDTarget::AnonInode(kind) if kind.contains("eventpoll") => epolls.push(open.fd),
+                FDTarget::AnonInode(kind) if kind.contains("io_uring") => rings.push(open.fd),
+                FDTarget::AnonInode(kind) if kind.contains("bpf-prog") => programs.push(open.fd),
                 _ => {}
             }
         }
-        Ok(Self { process, sockets, epolls })
+        Ok(Self { process, sockets, epolls, rings, programs })
     }
 
     /// The inodes of all sockets; one that is open twice is there twice.
@@ -47,17 +86,42 @@ impl OpenSockets {
         self.sockets.iter().map(|&(_, inode)| inode)
     }
 
+    /// The descriptors of a socket.
+    pub fn descriptors(&self, inode: u64) -> impl Iterator<Item = i32> {
+        self.sockets.iter().filter(move |socket| socket.1 == inode).map(|socket| socket.0)
+    }
+
     /// The inodes of those sockets that the process waits for at this moment, or has registered in an
     /// epoll. Where nothing more may be read than what is open, none.
     pub fn waits_for(&self) -> BTreeSet<u64> {
-        let mut found = BTreeSet::new();
-        for epoll in &self.epolls {
-            let mut text = String::new();
-            let file = self.process.open_relative(format!("fdinfo/{epoll}"));
-            if file.is_ok_and(|mut file| file.read_to_string(&mut text).is_ok()) {
-                found.extend(watched(&text));
+        self.waits().found.into_iter().map(|(inode, _)| inode).collect()
+    }
+
+    /// The same, each with how: once for each thread and each epoll that waits.
+    pub fn waits(&self) -> Waits {
+        let mut waits = Waits::default();
+        let mut told: Vec<(i32, String)> = Vec::new();
+        for &epoll in &self.epolls {
+            let text = match self.fdinfo(epoll) {
+                Ok(text) => text,
+                Err(error) => {
+                    waits.hide("fdinfo", &error);
+                    continue;
+                }
+            };
+            // Two descriptors of one epoll, as tokio has them, are one who waits. Where the kernel does not
+            // compare them, those are taken for one that watch the very same.
+            let pid = self.process.pid as u32;
+            let same = |(other, known): &(i32, String)| {
+                borrow::is_same_file(pid, *other, epoll).unwrap_or_else(|_| *known == text)
+            };
+            if !told.iter().any(same) {
+                waits.found.extend(watched(&text));
+                told.push((epoll, text));
             }
         }
+        let mut rings = self.rings.iter().filter_map(|ring| self.fdinfo(*ring).ok());
+        waits.by_ring = rings.any(|text| text.lines().any(|line| line.contains(RING_ACCEPT)));
         let memory = self.process.mem().ok();
         let peek = |at: u64, length: usize| {
             let mut bytes = vec![0; length];
@@ -65,32 +129,94 @@ impl OpenSockets {
             Some(bytes)
         };
         for task in self.process.tasks().into_iter().flatten().flatten() {
-            let waited = task.syscall().map(|call| waited(&call, peek)).unwrap_or_default();
-            found.extend(self.sockets.iter().filter(|(fd, _)| waited.contains(fd)).map(|s| s.1));
+            let (how, waited) = match task.syscall() {
+                Ok(call) => waited(&call, peek),
+                Err(error @ ProcError::PermissionDenied(_)) => {
+                    waits.hide("system calls", &error);
+                    waits.in_accept += usize::from(self.is_in_accept(task.tid));
+                    continue;
+                }
+                Err(_) => continue, // it has just ended
+            };
+            let found = self.sockets.iter().filter(|(fd, _)| waited.contains(fd));
+            waits.found.extend(found.map(|socket| (socket.1, how)));
         }
-        found
+        waits
+    }
+
+    /// Whether it holds a program that picks a socket of a group (BPF_PROG_TYPE_SK_REUSEPORT).
+    pub fn holds_steering_program(&self) -> bool {
+        let mut texts = self.programs.iter().filter_map(|program| self.fdinfo(*program).ok());
+        texts.any(|text| text.lines().any(|line| line == STEERING))
+    }
+
+    fn fdinfo(&self, descriptor: i32) -> ProcResult<String> {
+        let mut text = String::new();
+        let mut file = self.process.open_relative(format!("fdinfo/{descriptor}"))?;
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Where the kernel has the thread wait; this may be read where its system call may not.
+    fn is_in_accept(&self, thread: i32) -> bool {
+        let mut text = String::new();
+        let file = self.process.open_relative(format!("task/{thread}/wchan"));
+        let is_read = file.is_ok_and(|mut file| file.read_to_string(&mut text).is_ok());
+        is_read && (text.contains("csk_accept") || text.contains("wait_for_connect"))
     }
 }
 
-/// The inodes that an epoll watches: `tfd: 5 events: 19 data: 5 pos:0 ino:1a2b sdev:8`.
-fn watched(fdinfo: &str) -> impl Iterator<Item = u64> {
+impl Waits {
+    fn hide(&mut self, what: &str, error: &ProcError) {
+        if let ProcError::PermissionDenied(_) = error {
+            self.hidden.get_or_insert_with(|| format!("its {what} may not be read"));
+        }
+    }
+}
+
+/// An accept (IORING_OP_ACCEPT) that a ring waits to complete, in its fdinfo.
+const RING_ACCEPT: &str = "op=13,";
+
+/// A program's type in its fdinfo: BPF_PROG_TYPE_SK_REUSEPORT.
+const STEERING: &str = "prog_type:\t21";
+
+/// What epoll(7) calls these.
+const IN: u32 = 1;
+const EXCLUSIVE: u32 = 1 << 28;
+const EDGE: u32 = 1 << 31;
+
+/// What an epoll watches: `tfd: 5 events: 19 data: 5 pos:0 ino:1a2b sdev:8`. One that was told once
+/// (EPOLLONESHOT) and waits no more has no events.
+fn watched(fdinfo: &str) -> impl Iterator<Item = Wait> {
     let lines = fdinfo.lines().filter(|line| line.starts_with("tfd:"));
     lines.filter_map(|line| {
-        let inode = line.split_once("ino:")?.1.split_whitespace().next()?;
-        u64::from_str_radix(inode, 16).ok()
+        let hex = |name: &str| Some(line.split_once(name)?.1.split_whitespace().next()?.to_owned());
+        let inode = u64::from_str_radix(&hex("ino:")?, 16).ok()?;
+        let events = u32::from_str_radix(&hex("events:")?, 16).ok()?;
+        let how = How::Epoll { exclusive: events & EXCLUSIVE != 0, edge: events & EDGE != 0 };
+        (events & IN != 0).then_some((inode, how))
     })
 }
 
-/// The descriptors that a thread waits for in this system call. Sets of them lie in the process's
-/// memory.
-fn waited(call: &Syscall, peek: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Vec<i32> {
+/// The descriptors that a thread waits for in this system call, and how. Sets of them lie in the
+/// process's memory.
+fn waited(call: &Syscall, peek: impl Fn(u64, usize) -> Option<Vec<u8>>) -> (How, Vec<i32>) {
     let Syscall::Blocked { syscall_number: number, argument_registers, .. } = call else {
-        return Vec::new();
+        return (How::Poll, Vec::new());
     };
-    let [first, second, ..] = *argument_registers;
     if [libc::SYS_accept, libc::SYS_accept4].contains(number) {
-        return vec![first as i32];
+        return (How::Accept, vec![argument_registers[0] as i32]);
     }
+    (How::Poll, polled(*number, argument_registers, peek))
+}
+
+fn polled(
+    number: i64,
+    arguments: &[u64; 6],
+    peek: impl Fn(u64, usize) -> Option<Vec<u8>>,
+) -> Vec<i32> {
+    let [first, second, ..] = *arguments;
+    let number = &number;
     if POLL.contains(number) {
         let length = (second as usize).min(MOST_POLLED) * 8;
         let bytes = peek(first, length).unwrap_or_default();
@@ -137,6 +263,27 @@ mod tests {
         assert!(inodes.iter().all(|inode| own.inodes().any(|found| found == *inode)));
         let waits = own.waits_for();
         assert_eq!(inodes.map(|inode| waits.contains(&inode)), [true, false]);
+
+        // A copy of its descriptor is no other epoll; an epoll that watches the same is one.
+        let count = || {
+            let waits = OpenSockets::of(std::process::id()).unwrap().waits();
+            waits.found.iter().filter(|wait| wait.0 == inodes[0]).count()
+        };
+        let _copy = epoll.0.try_clone().unwrap();
+        assert_eq!(count(), 1);
+        let other = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        other.add(&watched, EpollEvent::new(EpollFlags::EPOLLIN, 7)).unwrap();
+        assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn how_an_epoll_watches_is_told() {
+        let text = "pos:\t0\nflags:\t02\ntfd:        6 events: 10000019 data: 6  pos:0 ino:1a sdev:8\n\
+                    tfd:        7 events: 8000201d data: 7  pos:0 ino:1b sdev:8\n\
+                    tfd:        8 events: 40000000 data: 8  pos:0 ino:1c sdev:8\n";
+        let epoll = |exclusive, edge| How::Epoll { exclusive, edge };
+        let found: Vec<Wait> = watched(text).collect();
+        assert_eq!(found, [(0x1a, epoll(true, false)), (0x1b, epoll(false, true))]);
     }
 
     #[test]
@@ -164,13 +311,14 @@ mod tests {
         let mut set = vec![0; FD_SET];
         set[17 / 8] = 1 << (17 % 8);
         let select = call(libc::SYS_pselect6, 0x20, 0x7f00);
-        assert_eq!(waited(&select, |at, _| (at == 0x7f00).then(|| set.clone())), [17]);
+        assert_eq!(waited(&select, |at, _| (at == 0x7f00).then(|| set.clone())).1, [17]);
         let poll = call(libc::SYS_ppoll, 0x7f00, 2);
         let entries = [5_i32, 1, 9, 1].map(i32::to_ne_bytes).concat();
-        assert_eq!(waited(&poll, |_, length| Some(entries[..length].to_vec())), [5, 9]);
-        assert_eq!(waited(&call(libc::SYS_accept4, 4, 0), |_, _| None), [4]);
+        assert_eq!(waited(&poll, |_, length| Some(entries[..length].to_vec())).1, [5, 9]);
+        let accept = call(libc::SYS_accept4, 4, 0);
+        assert_eq!(waited(&accept, |_, _| None), (How::Accept, vec![4]));
         for other in [Syscall::Running, call(libc::SYS_read, 4, 0), call(-1, 1, 2)] {
-            assert_eq!(waited(&other, |_, _| None), [0; 0], "{other:?}");
+            assert_eq!(waited(&other, |_, _| None).1, [0; 0], "{other:?}");
         }
     }
 }

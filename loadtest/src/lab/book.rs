@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::lab::chapter::Findings;
 use crate::lab::chapters::{crash, flag, hash, order, post, reload, spread, stall, tail, twice};
 use crate::lab::context::Context;
-use crate::lab::page::Page;
+use crate::lab::page::{Page, said};
 
 /// One experiment.
 pub struct Experiment {
@@ -25,6 +25,11 @@ impl Experiment {
     /// Its page of the book; an error when it is not as [`Page`] wants it.
     pub fn page(&self) -> Result<Page> {
         Page::of(self.text)
+    }
+
+    /// What there is to see in its picture, in a sentence.
+    pub fn picture(&self) -> String {
+        said(self.text, "Picture", &[], &[])
     }
 
     /// About how long it takes.
@@ -46,7 +51,7 @@ macro_rules! book {
 }
 
 /// All of them.
-pub const BOOK: [Experiment; 10] = book![
+pub static BOOK: [Experiment; 10] = book![
     post [125, 36],
     hash [165, 34],
     spread [35, 6],
@@ -58,6 +63,11 @@ pub const BOOK: [Experiment; 10] = book![
     twice [2, 2],
     flag [2, 2]
 ];
+
+/// The experiment of that name.
+pub fn experiment(name: &str) -> Option<&'static Experiment> {
+    BOOK.iter().find(|experiment| experiment.name == name)
+}
 
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {
@@ -74,9 +84,18 @@ mod tests {
         for experiment in &BOOK {
             let page = experiment.page().unwrap_or_else(|e| panic!("{}: {e}", experiment.name));
             assert!(page.question.ends_with('?'), "{}", page.question);
-            for (list, bars) in [("Claims", 4), ("Answer", 1), ("Advice", 1), ("Notes", 1)] {
+            let seen = experiment.picture();
+            let is_a_sentence = seen.ends_with('.') && !seen.trim_end_matches('.').contains(". ");
+            assert!(is_a_sentence, "{}: '{seen}'", experiment.name);
+            for (list, bars) in [
+                ("Claims", 4..=5),
+                ("Answer", 1..=1),
+                ("Advice", 1..=1),
+                ("Notes", 1..=1),
+                ("Picture", 1..=1),
+            ] {
                 for item in items(experiment.text, list).concat() {
-                    assert_eq!(item.matches('|').count(), bars, "{item}");
+                    assert!(bars.contains(&item.matches('|').count()), "{item}");
                 }
             }
         }

@@ -80,6 +80,10 @@ pub struct Claim {
     pub limit: String,
     /// Whether it is so here.
     pub verdict: Verdict,
+    /// Where they found it, if that is something that this machine is not: two machines, another
+    /// system. If it is not found here either way, it is not refuted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub elsewhere: String,
 }
 
 impl Findings {
@@ -104,7 +108,8 @@ impl Findings {
             let why = missing.get(place).unwrap_or(&"");
             let (ours, limit, verdict) = judge(&next(), figures, why);
             met.push(verdict.met());
-            claims.push(Claim { claim, source, url, theirs, ours, limit, verdict });
+            let elsewhere = next();
+            claims.push(Claim { claim, source, url, theirs, ours, limit, verdict, elsewhere });
         }
         for item in items(page, "Notes").concat() {
             let (titles, note) = item.split_once(" | ").unwrap_or_default();

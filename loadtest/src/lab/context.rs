@@ -62,7 +62,7 @@ impl Context {
         let (present, absent) = &self.policies;
         for Missing { policy, reason } in absent.iter().filter(|one| wanted.contains(&&*one.policy))
         {
-            let sentence = format!("{policy} takes no part: {reason}");
+            let sentence = format!("{policy} is left out: {reason}");
             if !self.missing.contains(&sentence) {
                 self.missing.push(sentence);
             }

@@ -58,13 +58,13 @@ pub fn settle(server: &mut Server) -> Result<()> {
     })
 }
 
-/// How often the waiting thread of each worker has left the CPU. With epoll and least-conn there is
+/// How often the accept thread of each worker has left the CPU. With epoll and least-conn there is
 /// none: there the event loop itself waits.
-pub fn waiters(server: &mut Server) -> Result<Vec<Option<u64>>> {
-    let waiter = |pid| -> Result<Option<u64>> {
-        Ok(threads(pid)?.iter().find(|thread| thread.name == "waiter").map(|thread| thread.left))
+pub fn accept_threads(server: &mut Server) -> Result<Vec<Option<u64>>> {
+    let switches = |pid| -> Result<Option<u64>> {
+        Ok(threads(pid)?.iter().find(|thread| thread.name == "accept").map(|thread| thread.left))
     };
-    server.worker_pids().into_iter().map(waiter).collect()
+    server.worker_pids().into_iter().map(switches).collect()
 }
 
 /// A worker's thread.
@@ -97,6 +97,6 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
         if is_so()? {
             return Ok(());
         }
-        ensure!(begin.elapsed() < PATIENCE, "waited for {what} in vain");
+        ensure!(begin.elapsed() < PATIENCE, "timed out waiting for {what}");
     }
 }

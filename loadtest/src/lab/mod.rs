@@ -14,7 +14,7 @@
 
 pub mod book;
 pub mod chapter;
-mod chapters;
+pub mod chapters;
 pub mod client;
 pub mod context;
 pub mod criterion;

@@ -2,16 +2,18 @@
 //!
 //! What decides a claim must stand beside the code that does it, and a reader of the report must see
 //! the same words. So there is only one text, which is the documentation of the module as well. At
-//! its end are four lists, which are no part of the page but say what is found:
+//! its end are five lists, which are no part of the page but say what is found:
 //!
 //! - **Answer** and **Advice**: items `condition | text`, in groups with a blank line between them.
 //!   Of each group the first item is taken whose condition holds and whose figures, such as `{own}`,
 //!   are all known (see [`figure`](crate::lab::figure)). A condition names claims by their number with their verdict: `1+ 3-` where the
 //!   first is reproduced and the third is not, `2?` where the second cannot be decided.
+//! - **Picture**: one item `| text`, what to see in the picture.
 //! - **Notes**: items `table | what to know to read it`; a table is named by the beginning of its title,
 //!   several with ` / ` between them.
 //! - **Claims**: items `source | url | claim | their figure | criterion`; the URL may be missing. For
-//!   the last see [`criterion`](crate::lab::criterion).
+//!   the last see [`criterion`](crate::lab::criterion). Where they measured on something that this
+//!   machine is not, ` | another system` follows: then a claim that is not found here is not refuted.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::lab::chapter::Chapter;
 use crate::matrix::record::Matrix;
 use crate::record::{Body, Record};
+use crate::servers::record::Servers;
 
 /// What is saved and shown.
 pub type Lab = Record<LabBody>;
 
 /// What a lab found.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LabBody {
     /// Whether it was the short form, whose intervals are wide.
     pub quick: bool,
@@ -20,6 +21,12 @@ pub struct LabBody {
     pub chapters: Vec<Chapter>,
     /// What `matrix` found on this machine, if it was run; taken over, not measured again.
     pub matrix: Option<Matrix>,
+    /// More runs of `matrix`: the same workloads again, or some that the first run does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_matrices: Vec<Matrix>,
+    /// What `servers` found, if it was published; taken over as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Servers>,
 }
 
 impl Body for LabBody {
@@ -32,6 +39,28 @@ impl LabBody {
     pub fn chapter(&self, name: &str) -> Option<&Chapter> {
         self.chapters.iter().find(|chapter| chapter.name == name)
     }
+
+    /// All runs of `matrix`, the first one first.
+    pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.matrix.iter().chain(&self.more_matrices)
+    }
+
+    /// The first run; but of a workload that a later run has, too, the later one's figures, which are those of
+    /// newer code. They name their run.
+    pub fn whole_matrix(&self) -> Option<Matrix> {
+        let mut whole = self.matrix.clone()?;
+        for more in &self.more_matrices {
+            for column in &more.columns {
+                let mut column = column.clone();
+                column.words += &format!("; measured in another run, {}", more.environment.when());
+                match whole.columns.iter().position(|known| known.name == column.name) {
+                    Some(place) => whole.body.columns[place] = column,
+                    None => whole.body.columns.push(column),
+                }
+            }
+        }
+        Some(whole)
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +72,14 @@ pub mod tests {
         let chapters = serde_json::from_str(include_str!("fixture.json")).unwrap();
         let matrix = Some(crate::matrix::expectations::tests::matrix());
         let environment = crate::measure::bench::tests::record(&[1]).environment;
-        let body = LabBody { quick: true, seed: 1, chapters, matrix };
+        let body = LabBody {
+            quick: true,
+            seed: 1,
+            chapters,
+            matrix,
+            more_matrices: vec![],
+            servers: None,
+        };
         let arguments = vec!["lab".into(), "--quick".into()];
         Lab { warnings: vec!["a debug build".into()], ..Lab::new(arguments, environment, body) }
     }
@@ -52,5 +88,28 @@ pub mod tests {
     fn what_is_saved_reads_back() {
         let json = serde_json::to_string(&lab()).unwrap();
         assert_eq!(serde_json::from_str::<Lab>(&json).unwrap(), lab());
+    }
+
+    #[test]
+    fn a_later_run_s_figures_replace_those_of_the_same_workloads_and_others_stay() {
+        let mut lab = lab();
+        let mut later = lab.body.matrix.clone().unwrap();
+        later.environment.commit = Some("0123456789ab".into());
+        later.body.columns.retain(|column| column.name == "post" || column.name == "keep");
+        for column in &mut later.body.columns {
+            column.cells[0].requests_per_second = None;
+        }
+        let first = lab.body.matrix.as_mut().unwrap();
+        first.body.columns.retain(|column| column.name != "post");
+        let before = first.columns.clone();
+        lab.body.more_matrices = vec![later];
+        let whole = lab.body.whole_matrix().unwrap();
+        let names: Vec<&str> = whole.columns.iter().map(|column| &*column.name).collect();
+        assert_eq!((names[0], names.last()), ("keep", Some(&"post")));
+        for column in [&whole.columns[0], whole.columns.last().unwrap()] {
+            assert!(column.cells[0].requests_per_second.is_none());
+            assert!(column.words.contains("commit 0123456789ab"));
+        }
+        assert_eq!(whole.columns[1..before.len()], before[1..]);
     }
 }

@@ -36,7 +36,7 @@ fn parse(words: &[&str]) -> Result<Share> {
     };
     let weight: f64 = match weight.parse() {
         Ok(weight) if weight > 0.0 && weight < 1e9 => weight,
-        _ => bail!("{weight} is no weight; expected a number above 0"),
+        _ => bail!("{weight} is not a weight; expected a number above 0"),
     };
     let path = url_path(path).map_err(anyhow::Error::msg)?;
     // They would have to be escaped for Lua; in a URL they have to be escaped anyway.
@@ -66,8 +66,8 @@ mod tests {
     fn a_line_that_makes_no_sense_is_named() {
         for (text, reason) in [
             ("199 /\n1", "line 2: 1: expected a weight and a path"),
-            ("much /", "much is no weight"),
-            ("0 /", "0 is no weight"),
+            ("much /", "much is not a weight"),
+            ("0 /", "0 is not a weight"),
             ("1 block", "begins with a slash"),
             ("1 /\"", "%22"),
             ("# nothing\n", "names no path"),

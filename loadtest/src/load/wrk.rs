@@ -177,10 +177,10 @@ fn parse(output: &str, connections: u64) -> Result<Measured> {
     let json = output
         .lines()
         .find_map(|line| line.strip_prefix(MARK))
-        .context("wrk ended without figures: is the wrk on the PATH the real one, with Lua?")?;
+        .context("wrk ended without figures; check that the wrk on the PATH is built with Lua")?;
     let mut measured: Measured =
         serde_json::from_str(json).context("wrk's figures are not what its script prints")?;
-    ensure!(measured.duration_us > 0, "wrk says that the load lasted no time at all");
+    ensure!(measured.duration_us > 0, "wrk reports a load of 0 s");
     let Measured { duration_us, requests, distribution, errors, .. } = &mut measured;
     let each = *requests / connections;
     if let Some(expected) = duration_us.checked_div(each) {

@@ -45,7 +45,7 @@ fn judge(matrix: &MatrixBody) -> Vec<Expectation> {
     ));
     let apart = post(own).and_then(|figure| figure.connections_max_less_min);
     expectations.push(expectation(
-        format!("{own}: busiest less idlest at most {MOST_APART}"),
+        format!("{own}: busiest minus idlest at most {MOST_APART}"),
         apart.map(|found| (Some(found <= MOST_APART), found.to_string())),
     ));
     for policy in LOAD_AWARE {

@@ -24,7 +24,7 @@ pub fn workloads(only: &[String], quick: bool) -> Result<Vec<Workload>> {
         let known = || WORKLOADS.iter().map(|workload| workload.name);
         ensure!(
             known().any(|known| known == name),
-            "--only '{name}' is no workload; they are '{}'",
+            "--only '{name}' is not a workload; choose one of '{}'",
             known().collect::<Vec<_>>().join("', '")
         );
     }

@@ -75,18 +75,20 @@ impl Limit {
              used {wrk:.2} and {wrk_waiting:.2} of its threads waited"
         );
         match self.who {
-            Who::Wrk => format!("wrk was the limit ({used}): a faster server would hardly show"),
-            Who::Server => format!("the server was the limit ({used})"),
+            Who::Wrk => format!("wrk was the bottleneck ({used}) and would hide a faster server"),
+            Who::Server => format!("the server was the bottleneck ({used})"),
             Who::Cores => format!(
-                "the {} cores that both share were the limit ({used}): what the server saves, wrk gets",
+                "the {} shared cores were the bottleneck ({used}): CPU time that the server saves \
+                 goes to wrk",
                 self.cores_for_server
             ),
             Who::Others => format!(
-                "something else that ran on this machine was the limit ({used}); end it and repeat"
+                "another program on this machine was the bottleneck ({used}); end it and repeat \
+                 the run"
             ),
             Who::Nobody => format!(
                 "neither was short of CPU time ({used}): they waited for each other; more \
-                 --connections would ask more of both"
+                 --connections would load both"
             ),
         }
     }

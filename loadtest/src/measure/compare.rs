@@ -126,7 +126,7 @@ impl CompareBody {
         let failed: Vec<String> = (self.subjects.iter())
             .filter_map(|subject| {
                 let reason = subject.failed.as_ref()?;
-                Some(format!("{} took no further part: {reason}", subject.name))
+                Some(format!("{} was left out from then on: {reason}", subject.name))
             })
             .collect();
         ensure!(failed.is_empty(), "{}", failed.join("; "));

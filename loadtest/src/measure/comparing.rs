@@ -50,7 +50,7 @@ impl Comparing {
         for place in 0..self.servers.len() {
             interrupt::check()?;
             let name = self.body.subjects[place].name.clone();
-            self.up(place).with_context(|| format!("'{name}' takes no part"))?;
+            self.up(place).with_context(|| format!("'{name}' is left out"))?;
             self.end_visit(place);
         }
         Ok(())
@@ -67,7 +67,7 @@ impl Comparing {
             let url = server.url(if plan.paths.len() > 1 { "/" } else { &subject.path });
             subject.workers = visited.insert(Visited::new(vec![server], url)).workers();
         }
-        visited.as_mut().context("it is not up")
+        visited.as_mut().context("it is not running")
     }
 
     /// One at a time, this is a server's end until it has its turn again.
@@ -170,7 +170,7 @@ impl Comparing {
         self.visited[place] = None; // ended, without a word: what it had to say is said
         ensure!(
             self.body.subjects.iter().any(|subject| subject.failed.is_none()),
-            "none of the servers is left to be compared ({error:#})"
+            "no server is left to compare ({error:#})"
         );
         Ok(None)
     }
@@ -179,7 +179,7 @@ impl Comparing {
         self.up(place)?;
         let Self { visited, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
         let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load.clone() };
-        let visited = visited[place].as_mut().context("it is not up")?;
+        let visited = visited[place].as_mut().context("it is not running")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
             let mut show = |now| bar.show(now);
             visited.visit(wrk, &load, plan.cost_unit, round, *begin, &mut show)?.whole()
@@ -207,7 +207,7 @@ impl Comparing {
         let counters = self.probe(place, load)?;
         ensure!(
             counters.outcomes.ok > 0,
-            "it gave the prober no good answer{}",
+            "it gave the prober no correct answer{}",
             counters.first_wrong.map_or_else(String::new, |reason| format!(": {reason}"))
         );
         Ok(counters.outcomes.ok as f64 / counters.lasted.as_secs_f64())

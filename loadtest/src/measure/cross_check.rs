@@ -28,7 +28,7 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
     }
     ensure!(
         measured.requests > 0,
-        "no request was answered (errors: {:?}); is it an HTTP server that listens there?",
+        "no request was answered (errors: {:?}); check that an HTTP server listens there",
         measured.errors
     );
     let Some(served) = served else { return Ok(()) };
@@ -37,7 +37,8 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
     ensure!(
         (counted..=counted + under_way).contains(&served),
         "wrk counted {counted} answers and the server {served}, which {under_way} answers under \
-         way at the end cannot explain: did somebody else use the server? This is no result; repeat it"
+         way at the end cannot explain; another client may have used the server, so there is no \
+         result: repeat the run"
     );
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Store {
         let show = path.display();
         let mut samples = BTreeMap::new();
         let mut text =
-            serde_json::to_string(header).context("cannot make JSON of the plan")? + "\n";
+            serde_json::to_string(header).context("cannot convert the plan to JSON")? + "\n";
         if resume {
             let saved =
                 std::fs::read_to_string(&path).with_context(|| format!("cannot read {show}"))?;
@@ -114,9 +114,9 @@ impl Store {
         let made = make()?;
         interrupt::check()?;
         let Some(made) = made else { return Ok(None) };
-        let value = serde_json::to_value(&made).context("cannot make JSON of a sample")?;
+        let value = serde_json::to_value(&made).context("cannot convert a sample to JSON")?;
         let line = Line { key: key.into(), value };
-        let text = serde_json::to_string(&line).context("cannot make JSON of a sample")? + "\n";
+        let text = serde_json::to_string(&line).context("cannot convert a sample to JSON")? + "\n";
         let written = self.file.write_all(text.as_bytes());
         self.has_failed = written.is_err();
         written.with_context(|| {
@@ -134,17 +134,17 @@ fn read(saved: &str, header: &Header, samples: &mut BTreeMap<String, Value>) -> 
         saved.split_inclusive('\n').filter(|line| line.ends_with('\n')).enumerate()
     {
         if number == 0 {
-            let then: Header = serde_json::from_str(line).context("it is no store of samples")?;
+            let then: Header = serde_json::from_str(line).context("it is not a file of samples")?;
             ensure!(
                 then.schema == header.schema && then.plan == header.plan,
-                "it is of a run with other servers or options (loadtest {}); repeat those, or leave \
-                 --resume out and begin anew",
+                "it belongs to a run with other servers or options (loadtest {}); use those, or \
+                 start a new run without --resume",
                 then.arguments.join(" ")
             );
             ensure!(
                 then.environment.is_the_same_as(&header.environment),
-                "it was begun on another machine or with another program; samples of two do not go \
-                 together: leave --resume out and begin anew"
+                "it was started on another machine or with another build, and such samples cannot \
+                 be mixed; start a new run without --resume"
             );
         } else {
             let Line { key, value } = serde_json::from_str(line)

@@ -186,8 +186,8 @@ fn odd(subjects: &[Subject], seed: u64) -> Vec<String> {
         let middle = median(&rates).unwrap_or_default();
         for place in anomalies::outliers(&rates) {
             found.push(format!(
-                "round {} of {} is an outlier: {} requests/s, where its median is {}; it counts \
-                 like every other",
+                "round {} of {} is an outlier: {} requests/s, and the median is {}; it is not \
+                 excluded",
                 subject.slices[place].round + 1,
                 subject.name,
                 rounded(rates[place]),
@@ -199,9 +199,9 @@ fn odd(subjects: &[Subject], seed: u64) -> Vec<String> {
     let values: Vec<f64> = speeds.iter().map(|(_, speed)| *speed).collect();
     if let Some(shift) = anomalies::shift(&values, seed) {
         found.push(format!(
-            "the machine changed its speed: from round {} on, all subjects together answered \
-             {:.2} times what they did before; ratios are of slices of the same round, so it \
-             hardly touches them, but compare no absolute figures across it",
+            "the machine changed its speed: from round {} on, all subjects together served {:.2} \
+             times the requests/s of before; ratios compare slices of the same round and are \
+             hardly affected, but do not compare absolute figures across that round",
             speeds[shift.at].0 + 1,
             shift.ratio
         ));
@@ -296,7 +296,7 @@ pub mod tests {
         }
         comparison.summarize().unwrap();
         let odd = comparison.anomalies.join("\n");
-        assert!(odd.contains("from round 21 on, all subjects together answered 0.5"), "{odd}");
+        assert!(odd.contains("from round 21 on, all subjects together served 0.5"), "{odd}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn render(document: &Document) -> String {
 
 /// The blocks alone, with headings of this level: for a part of another file.
 pub fn blocks(blocks: &[Block], level: usize) -> String {
-    let shown = shown(blocks, |block| !matches!(block, Block::Picture(_)));
+    let shown = shown(blocks, |block| !matches!(block, Block::Picture(_) | Block::Caption(_)));
     shown.into_iter().map(|one| block(one, level)).collect::<Vec<_>>().join("\n")
 }
 
@@ -29,7 +29,7 @@ fn block(block: &Block, level: usize) -> String {
             items.map(|(name, what)| format!("- {}: {}\n", escaped(name), escaped(what))).collect()
         }
         Block::Table(of) => table(of),
-        Block::Picture(_) => String::new(),
+        Block::Picture(_) | Block::Caption(_) => String::new(),
         Block::Details(title, inner) => {
             format!("{}\n{}", heading(title, level + 1), blocks(inner, level + 2))
         }

@@ -35,6 +35,8 @@ pub enum Block {
     Table(Table),
     /// What answers at a glance; HTML alone draws it.
     Picture(Picture),
+    /// What to see in the picture above it, in a sentence; where there is the picture.
+    Caption(String),
     /// What not everyone wants to read: folded in HTML, below its title elsewhere.
     Details(String, Vec<Block>),
     /// What to know before believing it: on stderr where the rest goes to a terminal.
@@ -125,7 +127,7 @@ impl Block {
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Heading(_) => false,
-            Self::Text(text) | Self::Verdict(text) => text.is_empty(),
+            Self::Text(text) | Self::Verdict(text) | Self::Caption(text) => text.is_empty(),
             Self::Facts(facts) => facts.is_empty(),
             Self::Table(table) => table.rows.is_empty() || table.columns.is_empty(),
             Self::Picture(Picture::Bars { bars, .. }) => bars.is_empty(),

@@ -74,7 +74,9 @@ fn bold(text: &str, width: usize) -> String {
 
 fn blocks(blocks: &[Block], width: usize) -> String {
     let (mut report, mut after_heading) = (String::new(), false);
-    for one in shown(blocks, |one| !matches!(one, Block::Picture(_) | Block::Warnings(_))) {
+    for one in shown(blocks, |one| {
+        !matches!(one, Block::Picture(_) | Block::Caption(_) | Block::Warnings(_))
+    }) {
         let text = block(one, width);
         report += if after_heading { text.trim_start_matches('\n') } else { &text };
         after_heading = matches!(one, Block::Heading(_));
@@ -89,7 +91,7 @@ fn block(block: &Block, width: usize) -> String {
         Block::Verdict(text) => bold(text, width),
         Block::Facts(all) => facts(all.iter().map(|(name, what)| (&**name, what.clone())), width),
         Block::Table(of) => format!("\n{}", table(of, width)),
-        Block::Picture(_) | Block::Warnings(_) => String::new(),
+        Block::Picture(_) | Block::Caption(_) | Block::Warnings(_) => String::new(),
         Block::Details(title, inner) => format!("\n{}{}", bold(title, width), blocks(inner, width)),
         Block::Reproduce(commands) => {
             let first = |place| if place == 0 { "Reproduce  " } else { "           " };

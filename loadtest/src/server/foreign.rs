@@ -35,7 +35,7 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
     let mut words = words.iter().map(|word| word.replace("{port}", &port).replace("{host}", &host));
     let program = words.next().context("the command is empty")?;
     let mut child = Child::start_server(name, Command::new(&program).args(words), Stdio::null())
-        .with_context(|| format!("'{program}' cannot be run; is it installed, and on the PATH?"))?;
+        .with_context(|| format!("cannot run '{program}'; install it, and check the PATH"))?;
     child.by_group = true;
     let mut workers = Workers::new(Some(child.pid()), address.port());
     let (mut pids, mut since) = (Vec::new(), Instant::now());
@@ -56,7 +56,9 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
     let what = match asked {
         _ if answered => format!("kept replacing its workers for {limit} s"),
         Some(_) => format!("listens, but answered no GET / within {limit} s"),
-        None => format!("did not listen on port {port} within {limit} s; does it use {{port}}?"),
+        None => format!(
+            "did not listen on port {port} within {limit} s; check that its command uses {{port}}"
+        ),
     };
     bail!("{name} {what} Its output: {}", reason(&child))
 }
@@ -85,8 +87,9 @@ fn is_answered(asked: &mut Option<TcpStream>, address: SocketAddr) -> bool {
 /// server then says so and ends.
 pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(
-        "there is no free port for the server: all of the sysctl net.ipv4.ip_local_port_range are \
-         taken; wait until connections have left TIME_WAIT (a minute), or widen it",
+        "there is no free port for the server: all ports of the sysctl \
+         net.ipv4.ip_local_port_range are taken; wait until connections have left TIME_WAIT (a \
+         minute), or widen it",
     )?;
     Ok(listener.local_addr()?)
 }

@@ -9,7 +9,7 @@
 //! - [`telemetry`]: what workers did, whoever told it;
 //! - [`signals`]: what can be done to a server, and which signal makes a parent do it.
 
-mod foreign;
+pub mod foreign;
 pub mod nginx;
 pub mod ours;
 pub mod process;
@@ -80,6 +80,14 @@ impl Server {
         };
         server.signals = Signals::of_spec(spec);
         Ok(server)
+    }
+
+    /// Starts a command, as [`start`](Self::start) does, on an address of the caller's choice: a file that
+    /// it reads may name it. `folder` is removed with it, after it.
+    pub fn start_at(spec: &Spec, address: SocketAddr, folder: Option<TempDir>) -> Result<Self> {
+        let Kind::Command { words } = &spec.kind else { bail!("'{}' is not a command", spec.text) };
+        let server = foreign::start(&spec.display_name(), words, address)?;
+        Ok(Self { signals: Signals::of_spec(spec), _folder: folder, ..server })
     }
 
     /// One that was started and serves. A server on all addresses is reached on the loopback.
@@ -159,6 +167,16 @@ impl Server {
         }
     }
 
+    /// How many connections each of its workers has open now.
+    pub fn held(&mut self) -> Vec<u64> {
+        match &mut self.view {
+            View::Scoreboard(board) => {
+                board.workers().map(|(_, slot)| slot.connections_open.load(Relaxed)).collect()
+            }
+            View::Kernel(workers) => workers.seen_now().held(),
+        }
+    }
+
     /// Its workers that serve, those first that have done most, or have most connections: to do
     /// something to a worker that nobody asks, as the newest may be, would show nothing.
     ///
@@ -190,6 +208,11 @@ impl Server {
     pub fn has_ended(&mut self) -> bool {
         // An error means that there is nobody to wait for.
         self.child.as_mut().is_some_and(|child| !matches!(child.ended(), Ok(None)))
+    }
+
+    /// The last lines of what it has said so far, in one.
+    pub fn said(&self) -> String {
+        self.child.as_ref().map_or_else(String::new, foreign::reason)
     }
 
     /// Requests that all its workers have answered since the start, by their own count.

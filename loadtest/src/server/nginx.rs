@@ -50,30 +50,14 @@ pub fn command(
 }
 
 /// As little as nginx can do for an answer. Relative paths are below the folder given with -p.
+pub const CONFIGURATION: &str = include_str!("../../servers/nginx.conf");
+
 fn configuration(address: SocketAddr, workers: u16, reuseport: bool) -> String {
-    let reuseport = if reuseport { " reuseport" } else { "" };
-    format!(
-        "daemon off;
-worker_processes {workers};
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    # A connection kept alive stays so, as the other servers have it; the default closes it after
-    # 1000 requests.
-    keepalive_requests 1000000000;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    default_type text/plain;
-    server {{
-        listen {address}{reuseport};
-        location / {{ return 200 \"hello\"; }}
-    }}
-}}
-"
-    )
+    CONFIGURATION
+        .replace("{workers}", &workers.to_string())
+        .replace("{host}:{port}", &address.to_string())
+        .replace("{setting}", if reuseport { REUSEPORT } else { "" })
 }
+
+/// What `listen` is told for a socket for each worker.
+pub const REUSEPORT: &str = " reuseport";

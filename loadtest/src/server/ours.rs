@@ -115,7 +115,7 @@ pub(super) fn warnings(child: &Child) -> Vec<String> {
 
 /// Finds a server in the folder that this program lies in: they are built together.
 fn find(program: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let own = std::env::current_exe().context("cannot find the folder of this program")?;
     let path = own.with_file_name(program);
     ensure!(
         path.is_file(),

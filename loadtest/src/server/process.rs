@@ -44,7 +44,7 @@ impl Child {
     /// When it cannot be started, with the plain `io::Error` inside for whoever knows a remedy.
     pub fn start(name: impl Into<String>, command: &mut Command, input: Stdio) -> Result<Self> {
         let name = name.into();
-        let no_file = "cannot make a temporary file; is there space in the folder TMPDIR names?";
+        let no_file = "cannot create a temporary file; check the space in the folder TMPDIR";
         let output = tempfile::tempfile().context(no_file)?;
         let errors = tempfile::tempfile().context(no_file)?;
         let process = command
@@ -173,7 +173,7 @@ impl Child {
     pub fn last_words(&self) -> String {
         let errors = self.errors();
         let last = errors.lines().map(str::trim).rfind(|line| !line.is_empty());
-        last.unwrap_or("it said nothing on stderr").to_owned()
+        last.unwrap_or("it printed nothing on stderr").to_owned()
     }
 }
 

@@ -66,7 +66,7 @@ impl fmt::Display for Action {
 const OURS: &str = "ours";
 
 /// The signals of programs, as each one's manual has them.
-const KNOWN: [(&str, &str); 11] = [
+const KNOWN: [(&str, &str); 13] = [
     (OURS, "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM quit=QUIT"),
     ("nginx", "reload=HUP drain=QUIT quit=TERM"),
     ("gunicorn", "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM quit=QUIT"),
@@ -78,6 +78,8 @@ const KNOWN: [(&str, &str); 11] = [
     ("apache2", "reload=USR1 drain=WINCH quit=TERM"),
     ("httpd", "reload=USR1 drain=WINCH quit=TERM"),
     ("uwsgi", "reload=HUP quit=QUIT"),
+    ("uwsgi-core", "reload=HUP quit=QUIT"),
+    ("lighttpd", "reload=USR1 drain=INT quit=TERM"),
 ];
 
 /// What a server's parent understands.
@@ -147,7 +149,7 @@ impl Signals {
         known.map(|(_, signal)| *signal).with_context(|| {
             let program = &self.program;
             format!(
-                "which signal makes {program} do '{action}' is not known; say it with --signal \
+                "which signal makes {program} do '{action}' is not known; set it with --signal \
                  {action}=SIGNAL, such as --signal {action}=USR2"
             )
         })

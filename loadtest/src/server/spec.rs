@@ -94,7 +94,7 @@ impl Spec {
         if command.is_some() {
             ensure!(
                 words.iter().any(|word| word.contains("{port}")),
-                "the command '{text}' has no {{port}}, so nobody could tell it where to listen; put \
+                "the command '{text}' has no {{port}}, so it cannot be told where to listen; put \
                  {{port}}, and {{host}} if it takes an address, where its command line has them"
             );
             return Ok(spec(Kind::Command { words }));
@@ -103,7 +103,7 @@ impl Spec {
             return nginx(text, options).map(spec);
         }
         let Ok(strategy) = Strategy::from_str(first, false) else {
-            bail!("'{text}' begins with '{first}', which is no server; begin with {FORMS}")
+            bail!("'{text}' begins with '{first}', which is not a server; begin with {FORMS}")
         };
         Ok(spec(Kind::Ours { strategy, options: options.to_vec() }))
     }

@@ -153,6 +153,11 @@ impl Workers {
         pids
     }
 
+    /// How many connections each of those had open when they were looked at last.
+    pub fn held(&self) -> Vec<u64> {
+        self.pids().iter().map(|pid| self.known[pid].held).collect()
+    }
+
     /// Each with the listening socket that it waits for, where that is known.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
         self.serving().filter_map(|(&pid, known)| Some((pid, known.socket?))).collect()

@@ -93,6 +93,9 @@ pub struct Ratio {
     pub interval: [f64; 2],
     /// Standard deviation of one round's ratio.
     pub deviation: f64,
+    /// Differences up to this part count as noise; unknown in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
     /// What follows.
     pub verdict: Verdict,
     /// About how many rounds would make an end of the noise, where it is too noisy.
@@ -129,9 +132,21 @@ impl Ratio {
             ratio: geometric_mean(ratios)?,
             interval,
             deviation: standard_deviation(ratios)?,
+            threshold: Some(threshold),
             verdict,
             rounds_needed: (verdict == Verdict::TooNoisy).then_some(needed.ceil() as u32),
         })
+    }
+
+    /// What [`Verdict::NoDifference`] says: the interval may exclude 1 and still not lie as a whole
+    /// beyond the noise.
+    pub fn no_difference(&self) -> String {
+        match self.threshold {
+            Some(part) => {
+                format!("No difference beyond {} % detected", (part * 1000.0).round() / 10.0)
+            }
+            None => "No difference detected".into(),
+        }
     }
 
     /// The verdict on `other`, compared with `baseline`, in a sentence.
@@ -147,14 +162,15 @@ impl Ratio {
             Verdict::Lower => format!("has a lower {name} than"),
             Verdict::NoDifference => {
                 return format!(
-                    "No difference detected between {other} and {baseline}: {figures}."
+                    "{} between {other} and {baseline}: {figures}.",
+                    self.no_difference()
                 );
             }
             Verdict::TooNoisy => {
                 let rounds = self.rounds_needed.unwrap_or_default();
                 return format!(
                     "Too noisy to tell {other} from {baseline}: {figures}; about {rounds} rounds \
-                     would tell."
+                     are needed."
                 );
             }
         };
@@ -229,7 +245,8 @@ mod tests {
                 "b is faster than a: 1.500 times the requests/s, 95 % interval 1.500 to 1.500.",
             ),
             (Rate, vec![0.5; 6], "b is slower than a: 0.500 times"),
-            (Rate, vec![1.0; 6], "No difference detected between b and a: 1.000"),
+            (Rate, vec![1.0; 6], "No difference beyond 2 % detected between b and a: 1.000"),
+            (P99, vec![1.0; 6], "No difference beyond 5 % detected between b and a: 1.000"),
             (P99, around(1.3, 0.05, 40), "b has a higher p99 than a: 1.299 times"),
         ] {
             let found = weigh(figure, &ratios).sentence("b", "a");

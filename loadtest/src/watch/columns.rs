@@ -38,7 +38,7 @@ pub struct Column {
     bar: Option<(u8, f64)>,
     /// Room for usual texts, so that columns do not jump about.
     usual: usize,
-    /// Policies that are not used, and a queue that all share, are not shown.
+    /// Policies that are not used, a queue that all share, and what cannot be known, are not shown.
     is_of_use: fn(&View) -> bool,
 }
 
@@ -56,7 +56,8 @@ pub static COLUMNS: [Column; 13] = [
     column(3, "req/s", |row| rate(row, |worker| worker.requests as f64))
         .sorted_by('r', "requests/s")
         .usually(6)
-        .with_bar(5, 0.0),
+        .with_bar(5, 0.0)
+        .only_if(|view| view.has_scoreboard),
     // A worker with nothing to do is to look like it, even if none has more.
     column(6, "CPU %", |row| rate(row, Worker::cpu_percent))
         .sorted_by('u', "CPU use")
@@ -72,7 +73,8 @@ pub static COLUMNS: [Column; 13] = [
         .explained("connections accepted"),
     column(11, "replaced", |row| whole(row.replaced)),
     column(15, "empty/s", |row| rate(row, |worker| worker.empty as f64))
-        .explained("woken without a connection"),
+        .explained("woken without a connection")
+        .only_if(|view| view.has_scoreboard),
     column(12, "gated/s", |row| rate(row, |worker| worker.gated as f64))
         .explained("stood back for another")
         .only_if(|view| view.rows.iter().any(|row| row.now.gated > 0)),

@@ -7,17 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use common::scoreboard::Scoreboard;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 
 use crate::interrupt;
-use crate::watch::End;
 use crate::watch::columns;
 use crate::watch::keys::{Asked, Look, press};
-use crate::watch::reading::Reading;
 use crate::watch::screen::draw;
-use crate::watch::view::{History, View};
+use crate::watch::view::View;
+use crate::watch::{End, Watched};
 
 /// How often signals are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -27,17 +25,16 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shows the server until it ends, somebody quits or closes the terminal, or a signal comes.
 /// Fails when this terminal cannot be used.
-pub fn run(board: &Scoreboard, interval: Duration) -> Result<End> {
+pub fn run(watched: &mut Watched, interval: Duration) -> Result<End> {
     let mut screen = Screen::enter()?;
     // Whoever closes the terminal has seen enough, and nobody is left to be told of an error.
-    Ok(follow(&mut screen, board, interval).unwrap_or(End::Asked))
+    Ok(follow(&mut screen, watched, interval).unwrap_or(End::Asked))
 }
 
-fn follow(screen: &mut Screen, board: &Scoreboard, interval: Duration) -> io::Result<End> {
+fn follow(screen: &mut Screen, watched: &mut Watched, interval: Duration) -> io::Result<End> {
     let keys = listen();
-    let mut history = History::default();
     let mut look = Look::default();
-    let mut view = history.take(Reading::take(board));
+    let Some(mut view) = watched.look() else { return Ok(End::ServerEnded) };
     let mut room = screen.show(&mut view, &look)?;
     let mut next = Instant::now() + FIRST_INTERVAL.min(interval);
     loop {
@@ -57,11 +54,7 @@ fn follow(screen: &mut Screen, board: &Scoreboard, interval: Duration) -> io::Re
         }
         if Instant::now() >= next {
             next = Instant::now() + interval;
-            let reading = Reading::take(board);
-            if reading.has_ended() {
-                return Ok(End::ServerEnded);
-            }
-            let latest = history.take(reading);
+            let Some(latest) = watched.look() else { return Ok(End::ServerEnded) };
             if !look.is_paused {
                 view = latest;
                 room = screen.show(&mut view, &look)?;

@@ -10,7 +10,11 @@ use common::scoreboard::{Scoreboard, Slot, State};
 use procfs::FromRead;
 use procfs::process::Stat;
 
+use crate::diagnose::findings::Finding;
+use crate::diagnose::model::Counted;
+use crate::diagnose::words;
 use crate::kernel::procfs::Running;
+use crate::watch::outside::Snapshot;
 use common::kernel::port_watch::Look;
 use common::kernel::sock_diag::{Listener, listeners};
 
@@ -31,10 +35,28 @@ pub struct Reading {
     pub look: Look,
     /// In the order of their slots.
     pub workers: Vec<Worker>,
-    /// Connections accepted so far by all workers, those that are gone included.
+    /// Connections accepted so far by all workers, those that are gone included: since the server
+    /// started, or since it is watched if it has no scoreboard.
     pub connections: u64,
-    /// Requests answered so far, likewise.
-    pub requests: u64,
+    /// Requests answered so far, likewise; `None` where no scoreboard tells.
+    pub requests: Option<u64>,
+    /// What `diagnose` says; `None` before it has looked, or where it cannot.
+    pub diagnosis: Option<Diagnosis>,
+    /// Why it cannot.
+    pub undiagnosed: Option<String>,
+}
+
+/// What `diagnose` says of the last seconds.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// How the server really listens.
+    pub model: String,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// How often an accept queue of its network namespace was full, since it is watched.
+    pub overflows: u64,
+    /// How accepted connections were counted.
+    pub counted: Counted,
 }
 
 /// A server, which is to say the parent of workers.
@@ -88,6 +110,8 @@ pub enum Condition {
     Starting,
     /// It accepts.
     Serving,
+    /// It alone accepts, and hands connections to its children.
+    Acceptor,
     /// It answers what it has, and accepts nothing new.
     Draining,
     /// Its event loop has not turned for this long.
@@ -120,7 +144,9 @@ impl Reading {
                 .collect(),
             look: Look { listeners: queues, shown, held, ..Look::default() },
             connections: board.total_connections(),
-            requests: board.total_requests(),
+            requests: Some(board.total_requests()),
+            diagnosis: None,
+            undiagnosed: None,
             at: Instant::now(),
         }
     }
@@ -134,6 +160,18 @@ impl Reading {
     pub fn names(&self) -> String {
         let servers = self.servers.iter().filter(|server| server.is_there);
         servers.map(Server::name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Diagnosis {
+    /// Of what was seen.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            model: words::model(&snapshot.readings),
+            findings: snapshot.findings.clone(),
+            overflows: snapshot.overflows,
+            counted: snapshot.readings.counted,
+        }
     }
 }
 
@@ -151,6 +189,7 @@ impl Condition {
         match self {
             Self::Starting => "starting".into(),
             Self::Serving => "serving".into(),
+            Self::Acceptor => "acceptor".into(),
             Self::Draining => "draining".into(),
             Self::Silent(time) if time.as_secs() < 1000 => format!("silent {} s", time.as_secs()),
             Self::Silent(_) => "silent".into(),
@@ -170,7 +209,7 @@ impl Worker {
         let pid = slot.pid();
         // One file for each process. Its threads have the time to the nanosecond, but they would be
         // as many files again, every second, for up to a thousand workers.
-        let stat = pid.and_then(|pid| Stat::from_file(format!("/proc/{pid}/stat")).ok());
+        let stat = pid.and_then(stat_of);
         let socket = slot.socket_inode.load(Relaxed);
         let condition = match (pid, &stat, slot.state(), slot.silence()) {
             (None, ..) => Condition::Starting,
@@ -182,7 +221,6 @@ impl Worker {
             (_, _, State::Serving, _) => Condition::Serving,
             (_, _, State::Draining, _) => Condition::Draining,
         };
-        let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
         Self {
             index,
             pid,
@@ -192,13 +230,27 @@ impl Worker {
             open: slot.connections_open.load(Relaxed),
             accepted: slot.connections_accepted.load(Relaxed),
             requests: slot.requests.load(Relaxed),
-            cpu: ticks as f64 / procfs::ticks_per_second() as f64,
+            cpu: seconds(stat),
             empty: slot.wakeups_without_connection.load(Relaxed),
             gated: slot.gated.load(Relaxed),
             steered: slot.steered.load(Relaxed),
             migrated: slot.migrated.load(Relaxed),
         }
     }
+}
+
+/// Seconds of CPU time that a process has used; 0 of one that is gone.
+pub fn cpu_of(pid: u32) -> f64 {
+    seconds(stat_of(pid))
+}
+
+fn stat_of(pid: u32) -> Option<Stat> {
+    Stat::from_file(format!("/proc/{pid}/stat")).ok()
+}
+
+fn seconds(stat: Option<Stat>) -> f64 {
+    let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
+    ticks as f64 / procfs::ticks_per_second() as f64
 }
 
 /// What a process was started as, in characters that do nothing to a terminal.

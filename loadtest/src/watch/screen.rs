@@ -73,7 +73,10 @@ fn text_of(buffer: &Buffer) -> String {
 /// As many lines as they need, and a blank one.
 fn facts(view: &View, width: u16) -> Vec<String> {
     let lines = view.facts.iter().flat_map(|group| wrap(group, width));
-    lines.chain([String::new()]).collect()
+    let options = textwrap::Options::new(width.into()).subsequent_indent("  ");
+    let sentences = view.sentences.iter().flat_map(|it| textwrap::wrap(it, &options));
+    let sentences = sentences.map(|line| line.into_owned());
+    lines.chain(sentences).chain([String::new()]).collect()
 }
 
 /// The lines at the bottom, where there is a terminal.
@@ -119,7 +122,7 @@ fn cell(placed: &Placed, row: &Row, view: &View) -> Line<'static> {
     let column = placed.column();
     let style = match row.now.condition {
         _ if !column.is_word => Style::new(),
-        Condition::Serving => Style::new(),
+        Condition::Serving | Condition::Acceptor => Style::new(),
         Condition::Starting | Condition::Draining => Style::new().fg(Color::Cyan),
         Condition::Silent(_) => Style::new().fg(Color::Yellow),
         Condition::Stopped | Condition::Gone => Style::new().fg(Color::Red),
@@ -179,6 +182,7 @@ mod tests {
 http://127.0.0.1:8080/   reuseport-server --workers 4 (pid 100)
 3 workers   106 connections open   116 accepted   11 000 requests/s   CPU 75 %
 1 027 of 3 072 waiting in 3 accept queues
+findings: looking
 
 worker      pid  state         open         req/s        CPU %            queue
      0      200  serving         96 █████  10 000 █████     75 ███▊      0/1024
@@ -187,7 +191,7 @@ worker      pid  state         open         req/s        CPU %            queue
 
 workers 1-3 of 3   q quit   ? help
 ";
-        let text = shown(&some(), &Look::default(), 80, 10);
+        let text = shown(&some(), &Look::default(), 80, 11);
         assert_eq!(text, expected, "\n{text}");
     }
 
@@ -219,7 +223,7 @@ workers 1-3 of 3   q quit   ? help
         let workers = || (0..1024).map(|index| worker(index, 0)).collect::<Vec<_>>();
         let view = view(workers(), workers());
         let look = Look { skipped: usize::MAX, is_paused: true, ..Look::default() };
-        let text = shown(&view, &look, 80, 20);
+        let text = shown(&view, &look, 80, 21);
         assert!(text.contains("PAUSED   workers 1012-1024 of 1024"), "{text}");
         assert!(text.contains("\n  1011 ") && text.contains("\n  1023 "), "{text}");
         assert!(!text.contains("\n  1010 "), "{text}");

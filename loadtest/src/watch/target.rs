@@ -16,7 +16,7 @@ use crate::watch::reading::command_of;
 /// Fails when it cannot be read, is none, or nobody writes it any more.
 pub fn at(path: &Path) -> Result<Scoreboard> {
     let show = path.display();
-    let remedy = "name the file that a running server of yours was given as --scoreboard";
+    let remedy = "name the file that your running server's option --scoreboard names";
     let file = open(path).with_context(|| format!("cannot read {show}; {remedy}"))?;
     ensure!(file.metadata()?.is_file(), "{show} is not a file; {remedy}");
     let scoreboard = Scoreboard::from_file(file)
@@ -29,20 +29,16 @@ pub fn at(path: &Path) -> Result<Scoreboard> {
     Ok(scoreboard)
 }
 
-/// The scoreboard of this server; or of the server that this process started, or is a worker of.
+/// The scoreboard of this server; or of the server that this process started, or is a worker of. `None` if
+/// there is none that may be read.
 ///
 /// # Errors
-/// When there is no such process, it may not be looked at, or there is no server, or more than
-/// one.
-pub fn of_process(pid: u32) -> Result<Scoreboard> {
-    let remedy = "name the process that a server printed at its start as its parent pid";
-    ensure!(Running::of(pid).is_some(), "there is no process {pid}; {remedy}");
+/// When there is more than one.
+pub fn of_process(pid: u32) -> Result<Option<Scoreboard>> {
     match own(pid) {
-        Ok(Some(found)) => return Ok(found),
-        Err(error) if is_refused(&error) => bail!(
-            "cannot read process {pid}: it belongs to another user, or its program has file \
-             capabilities; run as root"
-        ),
+        Ok(Some(found)) => return Ok(Some(found)),
+        Err(error) if is_refused(&error) => return Ok(None),
+        _ if Running::of(pid).is_none() => return Ok(None),
         _ => {}
     }
     // A loadtest has the scoreboards of several servers open, but writes none of them.
@@ -54,13 +50,7 @@ pub fn of_process(pid: u32) -> Result<Scoreboard> {
             found.iter().map(|(pid, _)| format!("{pid} ({})", command_of(*pid))).collect();
         bail!("process {pid} has started several servers; name one: {}", names.join(", "));
     }
-    let found = found.pop().map(|(_, scoreboard)| scoreboard).or_else(|| server_of(pid));
-    found.with_context(|| {
-        let name = command_of(pid);
-        format!(
-            "process {pid} ({name}) is no server of this repository and has started none; {remedy}"
-        )
-    })
+    Ok(found.pop().map(|(_, scoreboard)| scoreboard).or_else(|| server_of(pid)))
 }
 
 /// Opens a file without waiting, whatever it is: a FIFO would wait for somebody to write.

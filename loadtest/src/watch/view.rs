@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::diagnose::findings::Severity;
+use crate::diagnose::model::Counted;
 use crate::report::format::{count, rounded};
-use crate::watch::reading::{Reading, Worker};
+use crate::watch::reading::{Diagnosis, Reading, Worker};
 use common::kernel::port_owner::holder;
 use common::kernel::port_watch::{How, PortWatch};
 use common::kernel::sock_diag::Listener;
 
+/// More would leave no room for the table.
+const MOST_FINDINGS: usize = 3;
+
 /// Readings one after the other, and what must be remembered of earlier ones.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct History {
     last: Option<Reading>,
     /// The process last seen in each slot, and how often that was another than before.
@@ -26,10 +31,14 @@ pub struct History {
 pub struct View {
     /// Facts about the whole, each to be kept on one line; the first of each group begins a line.
     pub facts: [Vec<String>; 4],
+    /// What `diagnose` says, to be broken where a line ends.
+    pub sentences: Vec<String>,
     /// A row for each worker.
     pub rows: Vec<Row>,
     /// Whether all workers accept from one socket, whose queue is a fact about the whole.
     pub is_shared: bool,
+    /// Whether the server itself tells what it does.
+    pub has_scoreboard: bool,
 }
 
 /// A worker as it is seen.
@@ -74,9 +83,9 @@ impl History {
         let harmful = port.strangers().filter(|(how, _)| *how != How::IsShadowed);
         let told = harmful.map(|(_, socket)| {
             let holder = self.holders.entry(socket.inode).or_insert_with(|| {
-                holder(socket.inode).unwrap_or_else(|| "a process that cannot be seen".into())
+                holder(socket.inode).unwrap_or_else(|| "an unknown process".into())
             });
-            format!("warning: {holder} listens on {}, too", socket.address)
+            format!("warning: {holder} also listens on {}", socket.address)
         });
         told.collect()
     }
@@ -93,33 +102,53 @@ impl History {
         let first = sockets.next();
         let is_shared = sockets.clone().count() > 0 && sockets.all(|socket| Some(socket) == first);
         let queues = if first.is_some() { queues(&rows, is_shared) } else { Vec::new() };
+        let queues = queues.into_iter().chain(self.overflows(reading, passed)).collect();
         let facts =
             [servers(reading), self.load(reading, &rows, passed), queues, self.events(&rows)];
-        View { facts, rows, is_shared }
+        let has_scoreboard = reading.requests.is_some();
+        View { facts, sentences: sentences(reading), rows, is_shared, has_scoreboard }
     }
 
     /// A worker as it was before; one that was not there, or another, had counted nothing.
     fn before(&self, now: &Worker) -> Worker {
         let mut workers = self.last.iter().flat_map(|last| &last.workers);
         let same = |then: &&Worker| then.index == now.index && then.pid == now.pid;
-        workers.find(same).cloned().unwrap_or_default()
+        // Without a scoreboard one is first seen when it does something: it may have run long before.
+        let is_told = self.last.as_ref().is_some_and(|last| last.requests.is_some());
+        let new = || Worker { cpu: if is_told { 0.0 } else { now.cpu }, ..Worker::default() };
+        workers.find(same).cloned().unwrap_or_else(new)
     }
 
     fn load(&self, reading: &Reading, rows: &[Row], passed: Option<Duration>) -> Vec<String> {
         let open: u64 = rows.iter().map(|row| row.now.open).sum();
         // In the first reading as much room is taken, so that the table does not move.
-        let requests = self.last.as_ref().zip(passed).map_or("–".into(), |(last, passed)| {
-            rounded(each_second(reading.requests as f64 - last.requests as f64, passed))
+        let last = self.last.as_ref();
+        let requests = reading.requests.map(|now| {
+            let before = last.and_then(|last| last.requests);
+            format!("{} requests/s", added(now, before, passed))
         });
         let cpu: Option<f64> = rows.iter().map(|row| row.rate(Worker::cpu_percent)).sum();
         let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
-        vec![
+        let how = match &reading.diagnosis {
+            _ if requests.is_some() => "accepted",
+            Some(Diagnosis { counted: Counted::ByKernel, .. }) => "accepted while watched",
+            _ => "seen to appear",
+        };
+        let mut facts = vec![
             plural(rows.len() as u64, "worker"),
             format!("{} open", plural(open, "connection")),
-            format!("{} accepted", count(reading.connections)),
-            format!("{requests} requests/s"),
-            format!("CPU {cpu} %"),
-        ]
+            format!("{} {how}", count(reading.connections)),
+        ];
+        facts.extend(requests);
+        facts.push(format!("CPU {cpu} %"));
+        facts
+    }
+
+    /// How often connections found an accept queue full.
+    fn overflows(&self, reading: &Reading, passed: Option<Duration>) -> Option<String> {
+        let overflows = |reading: &Reading| Some(reading.diagnosis.as_ref()?.overflows);
+        let before = self.last.as_ref().and_then(overflows);
+        Some(format!("{} overflows/s", added(overflows(reading)?, before, passed)))
     }
 
     /// What is no part of every server's life, so only what has happened.
@@ -137,8 +166,51 @@ impl History {
     }
 }
 
+/// What was added each second, as text.
+fn added(now: u64, before: Option<u64>, passed: Option<Duration>) -> String {
+    let rate = before.zip(passed);
+    rate.map_or("–".into(), |(before, passed)| {
+        rounded(each_second(now as f64 - before as f64, passed))
+    })
+}
+
+/// What is wrong, and how a server listens that does not say so itself.
+fn sentences(reading: &Reading) -> Vec<String> {
+    let Some(Diagnosis { model, findings, .. }) = &reading.diagnosis else {
+        let looks = "findings: looking".to_owned();
+        let reason = reading.undiagnosed.as_ref();
+        return vec![
+            reason.map_or(looks, |reason| format!("findings are not available: {reason}")),
+        ];
+    };
+    let mut sentences = Vec::new();
+    if reading.requests.is_none() {
+        sentences.push(format!("model: {model}"));
+    }
+    sentences.extend(findings.iter().take(MOST_FINDINGS).map(|found| {
+        let severity = match found.severity {
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        };
+        format!("{severity}: {}: {}", found.id.name(), found.evidence)
+    }));
+    let port = reading.address.port();
+    sentences.push(match findings.len() {
+        0 => "findings: none".into(),
+        1..=MOST_FINDINGS => format!("for the remedies: loadtest diagnose --port {port}"),
+        all => format!(
+            "{} more, and the remedies: loadtest diagnose --port {port}",
+            all - MOST_FINDINGS
+        ),
+    });
+    sentences
+}
+
 fn servers(reading: &Reading) -> Vec<String> {
-    let address = format!("http://{}/", reading.address);
+    let address = match reading.requests {
+        Some(_) => format!("http://{}/", reading.address),
+        None => reading.address.to_string(), // it may speak anything
+    };
     [address].into_iter().chain(reading.servers.iter().map(|server| server.name())).collect()
 }
 
@@ -187,7 +259,9 @@ pub mod tests {
             }],
             look: Look::default(),
             connections: workers.iter().map(|worker| worker.accepted).sum(),
-            requests: workers.iter().map(|worker| worker.requests).sum(),
+            requests: Some(workers.iter().map(|worker| worker.requests).sum()),
+            diagnosis: None,
+            undiagnosed: None,
             workers,
         }
     }
@@ -249,7 +323,7 @@ pub mod tests {
             let mut reading = reading(Instant::now(), vec![worker(0, 0)]);
             reading.look.listeners = queue(0).into_iter().collect(); // which is nobody's here
             let view = history.take(reading);
-            has_fact(&view, "warning: a process that cannot be seen listens on 127.0.0.1:8080, too")
+            has_fact(&view, "warning: an unknown process also listens on 127.0.0.1:8080")
         };
         assert_eq!([shown(), shown(), shown()], [false, true, true]);
     }

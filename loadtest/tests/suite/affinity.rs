@@ -6,8 +6,8 @@ use common::platform::affinity::{cpus, pin_to};
 use nix::sys::signal::Signal;
 use procfs::process::Process;
 
-use crate::steer::{may_load, quiet, wait_for_workers};
-use crate::support::{Server, assert_refused, run, send};
+use crate::steer::{quiet, wait_for_workers};
+use crate::support::{Server, assert_refused, may_load, run, send};
 
 const BOTH: [&str; 2] = ["shared-fd-server", "reuseport-server"];
 

@@ -7,7 +7,7 @@ use crate::support::{SERVERS, assert_refused, program, run, skip};
 
 #[test]
 fn options_that_make_no_sense_are_refused_by_name() {
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--prot", "80"], &["'--prot'", "'--port'"]),
         (&["--workers", "0"], &["'0'", "--workers", "1 to 1024"]),
         (&["--workers", "many"], &["'many'", "--workers"]),
@@ -15,6 +15,7 @@ fn options_that_make_no_sense_are_refused_by_name() {
         (&["--port", "65536"], &["'65536'", "--port"]),
         (&["--backlog", "0"], &["'0'", "--backlog"]),
         (&["--handler-cost", "70 parsecs"], &["70 parsecs", "--handler-cost", "us"]),
+        (&["--hang-timeout", "200ms"], &["'200ms'", "--hang-timeout", "four times", "1s", "0s"]),
         (&["extra"], &["'extra'"]),
         (&["--worker", "0"], &["start the server without it"]),
     ];

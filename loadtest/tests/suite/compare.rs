@@ -11,8 +11,11 @@ use serde_json::Value;
 use crate::support::{assert_refused, children_of, program, run, runs, send, skip, wait_for};
 
 /// As short as a comparison can be, with little load.
-const SHORT: [&str; 8] =
-    ["--rounds", "6", "--threads", "2", "--connections", "8", "--fixed-rate", "200ms"];
+const SHORT: [&str; 6] = ["--rounds", "6", "--threads", "2", "--connections", "8"];
+
+/// With latencies at fixed rates, or without them.
+const AT_RATES: [&str; 2] = ["--fixed-rate", "200ms"];
+const AT_NO_RATE: [&str; 2] = ["--fixed-rate", "0s"];
 
 fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -28,7 +31,7 @@ fn compare(servers: &[&str], options: &[&str], json: &Path) -> Output {
 /// A comparison that runs while the test does something to it.
 fn started(servers: &[&str], json: &Path) -> Child {
     let mut command = Command::new(program("loadtest"));
-    command.arg("compare").args(servers).args(SHORT).arg("--json").arg(json);
+    command.arg("compare").args(servers).args(SHORT).args(AT_NO_RATE).arg("--json").arg(json);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
@@ -69,7 +72,8 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let (json, html) = (folder.path().join("compare.json"), folder.path().join("report.html"));
     let servers = ["shared", "two=reuseport --workers 2"];
-    let output = compare(&servers, &["--html", html.to_str().unwrap(), "--seed", "7"], &json);
+    let options = ["--html", html.to_str().unwrap(), "--seed", "7"];
+    let output = compare(&servers, &[&options[..], &AT_RATES].concat(), &json);
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = read(&json);
@@ -148,7 +152,7 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     let sentence = record["pairs"][0]["sentence"].as_str().unwrap();
     assert!(flat(&shown).contains(sentence), "{sentence} is not in {shown}");
     assert!(shown.contains(html.to_str().unwrap()), "{shown}");
-    assert!(shown.contains("What was the limit"), "{shown}");
+    assert!(shown.contains("Bottleneck"), "{shown}");
 
     // What was saved shows the same again, and makes the same page.
     let again = folder.path().join("again.html");
@@ -167,7 +171,7 @@ fn one_at_a_time_no_two_servers_are_ever_up() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("compare.json");
     let mut command = Command::new(program("loadtest"));
-    command.args(["compare", "shared", "reuseport", "--one-at-a-time"]).args(SHORT);
+    command.args(["compare", "shared", "reuseport", "--one-at-a-time"]).args(SHORT).args(AT_RATES);
     command.arg("--json").arg(&json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let names = ["shared-fd-server", "reuseport-server"];
@@ -217,11 +221,11 @@ fn ctrl_c_reports_what_there_is_and_resume_goes_on_from_there() {
     }
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(shown.contains("reuseport #1") && shown.contains("requests/s, median"), "{shown}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume continues it"));
     let before = read(&json);
     assert_eq!(before["complete"], false);
 
-    let output = compare(&servers, &["--resume"], &json);
+    let output = compare(&servers, &["--resume", AT_NO_RATE[0], AT_NO_RATE[1]], &json);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let after = read(&json);
     assert_eq!(after["complete"], true);
@@ -232,7 +236,8 @@ fn ctrl_c_reports_what_there_is_and_resume_goes_on_from_there() {
     }
 
     // Other options are another run.
-    let other = compare(&servers, &["--resume", "--seed", "2"], &json);
+    let other =
+        compare(&servers, &["--resume", AT_NO_RATE[0], AT_NO_RATE[1], "--seed", "2"], &json);
     assert_refused(&other, &["other servers or options", "--resume"], "another seed");
 }
 
@@ -250,7 +255,10 @@ fn a_server_that_dies_is_named_and_the_others_results_are_kept() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.lines().last().unwrap().contains("reuseport took no further part"), "{stderr}");
+    assert!(
+        stderr.lines().last().unwrap().contains("reuseport was left out from then on"),
+        "{stderr}"
+    );
     let record = read(&json);
     assert_eq!(record["complete"], false);
     assert_eq!(slices(&record, 0).len(), 6);
@@ -265,7 +273,7 @@ fn a_mix_asks_for_all_its_paths_and_pinning_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let (json, mix) = (folder.path().join("compare.json"), folder.path().join("mix"));
     fs::write(&mix, "3 /\n1 /nowhere\n").unwrap();
-    let mut options = vec!["--mix", mix.to_str().unwrap(), "--close"];
+    let mut options = vec!["--mix", mix.to_str().unwrap(), "--close", AT_RATES[0], AT_RATES[1]];
     let cores = std::thread::available_parallelism().unwrap().get();
     if cores > 1 {
         options.push("--pin");
@@ -312,7 +320,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["--threshold", "70"], &["'70'", "percent"]),
         (&["--baseline", "nobody"], &["'nobody'", "'shared', 'reuseport'"]),
         (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
-        (&["--mix", &mix], &["line 1", "often is no weight"]),
+        (&["--mix", &mix], &["line 1", "often is not a weight"]),
         (&["--mix", "/no/such"], &["/no/such"]),
         (&["--fixed-rate", "0s", "--expect", "x"], &["--expect", "--fixed-rate 0s"]),
         (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
@@ -331,7 +339,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     // A server's own refusal is passed on.
     let json = path("new.json");
     let refused = run("loadtest", &["compare", "shared --workers 0", "reuseport", "--json", &json]);
-    assert_refused(&refused, &["--workers", "takes no part"], "no workers");
+    assert_refused(&refused, &["--workers", "is left out"], "no workers");
     assert!(!Path::new(&json).exists());
 }
 

@@ -18,12 +18,6 @@ use crate::support::{
     wait_for,
 };
 
-fn are_replaced(server: &Server, before: &[u32]) -> Option<()> {
-    let now = server.workers();
-    let replaced = now.len() == before.len() && now.iter().all(|pid| !before.contains(pid));
-    (replaced && server.scoreboard.is_serving()).then_some(())
-}
-
 /// A server whose starter ignores SIGCHLD, as some init systems do. A shell resets it, so it is ignored
 /// here, while the server is started; nothing else of this test waits for a child meanwhile.
 #[allow(unsafe_code)]
@@ -47,7 +41,7 @@ fn a_server_whose_starter_ignores_sigchld_replaces_workers_and_ends() {
         let server = started_without_sigchld(name);
         let before = server.workers();
         before.iter().for_each(|&worker| send(worker, Signal::SIGKILL));
-        wait_for("two new workers", || are_replaced(&server, &before));
+        wait_for("two new workers", || server.all_replaced(&before));
         server.stop();
     }
 }
@@ -94,12 +88,12 @@ fn a_scoreboard_that_is_truncated_costs_its_copy_and_nobody_his_life() {
         let (server, log) = Server::start_with_log(name, &arguments);
         let workers = server.workers();
         File::create(&path).unwrap();
-        wait_for("the line", || log.text().contains("is not written any more").then_some(()));
+        wait_for("the line", || log.text().contains("is no longer written").then_some(()));
         assert!(ask(server.address(), "GET /").ends_with("hello"));
         assert_eq!(server.workers(), workers);
         assert!(workers.iter().all(|&worker| runs(worker)));
         server.stop();
-        assert_eq!(log.text().matches("is not written any more").count(), 1);
+        assert_eq!(log.text().matches("is no longer written").count(), 1);
     }
 }
 
@@ -112,7 +106,7 @@ fn a_full_file_system_is_said_at_the_start() {
     };
     let path = _mounted.0.path().join("board");
     let output = run("shared-fd-server", &["--port", "0", "--scoreboard", path.to_str().unwrap()]);
-    assert_refused(&output, &["no space", "--scoreboard"], "a full file system");
+    assert_refused(&output, &["cannot allocate", "--scoreboard"], "a full file system");
 }
 
 /// A file system of 64 KiB.
@@ -159,7 +153,7 @@ fn a_worker_at_its_descriptor_limit_is_reloaded_and_its_clients_are_answered() {
             assert_eq!(client.answer().unwrap().unwrap().status, 405, "{name}");
         }
         drop(clients);
-        wait_for("the end of the old worker", || are_replaced(&server, &before));
+        wait_for("the end of the old worker", || server.all_replaced(&before));
         assert!(!log.text().contains("ERROR"), "{}", log.text());
     }
 }
@@ -226,7 +220,7 @@ fn run_with(name: &str, passed: OwnedFd) -> std::process::Output {
 #[test]
 fn a_passed_socket_that_cannot_be_served_is_refused_in_one_line() {
     let (family, kind) = (AddressFamily::Inet, SockType::Stream);
-    let silent = socket(family, kind, SockFlag::empty(), None).unwrap();
+    let silent = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let output = run_with("shared-fd-server", silent);
     assert_refused(&output, &["does not listen", "LISTEN_FDS"], "not listening");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -242,7 +236,9 @@ fn a_limit_of_connections_that_open_files_do_not_allow_is_warned_of() {
         let script = "ulimit -n 100; exec \"$0\" --port 0 --max-connections 90";
         command.args(["-c", script, program(name).to_str().unwrap()]).stderr(log.file());
         let server = Server::from(command);
-        assert!(log.text().contains("--max-connections 90 is more than 100 open files"));
+        assert!(
+            log.text().contains("--max-connections 90 needs 122 open files, and the limit is 100")
+        );
         server.stop();
     }
 }
@@ -255,12 +251,12 @@ fn an_epoll_instance_that_the_starter_left_open_is_not_taken_for_ones_own() {
     drop(leaked);
     let start = Instant::now();
     let mut client = RawClient::connect(server.address());
-    for _ in 0..20 {
+    for _ in 0..40 {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(client.answer().unwrap().unwrap().status, 200);
     }
-    // Each request would wait for the worker's tick, of 250 ms.
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // Each request would wait for the worker's tick, of 250 ms: 10 s in all.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -325,7 +321,7 @@ fn a_worker_that_says_what_makes_no_sense_is_replaced_and_no_other() {
             (replaced && server.scoreboard.is_serving()).then_some(())
         });
         assert!(server.workers().contains(&before[1]), "{said:?}");
-        assert_eq!(log.text().matches("another is started").count(), 1, "{}", log.text());
+        assert_eq!(log.text().matches("starting another").count(), 1, "{}", log.text());
         assert!(ask(server.address(), "GET /").ends_with("hello"));
         server.stop();
     }
@@ -335,8 +331,12 @@ fn a_worker_that_says_what_makes_no_sense_is_replaced_and_no_other() {
 fn workers_that_are_killed_again_and_again_leave_the_port_for_moments_only() {
     let server = Server::start("reuseport-server", &["--workers", "1"]);
     let (start, mut last_kill, mut last_answer) = (Instant::now(), Instant::now(), Instant::now());
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut last_turn) = (Duration::ZERO, start);
     while start.elapsed() < Duration::from_secs(6) {
+        // While this test is on no core, nobody is refused.
+        let stall = last_turn.elapsed().saturating_sub(Duration::from_millis(50));
+        last_answer += stall;
+        last_turn = Instant::now();
         if TcpStream::connect(server.address()).is_ok() {
             longest = longest.max(last_answer.elapsed());
             last_answer = Instant::now();
@@ -350,5 +350,5 @@ fn workers_that_are_killed_again_and_again_leave_the_port_for_moments_only() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // Pauses would have grown to 5 s.
-    assert!(longest.max(last_answer.elapsed()) < Duration::from_secs(2), "{longest:?}");
+    assert!(longest.max(last_answer.elapsed()) < Duration::from_secs(3), "{longest:?}");
 }

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Server, assert_refused, children_of, listening_sockets, program, run, runs, send, skip,
-    wait_for,
+    Server, assert_refused, children_of, copy_for_all, listening_sockets, program, run, runs, send,
+    skip, wait_for,
 };
 
 /// A server specification for the pre-fork server beside this file.
@@ -19,11 +19,11 @@ fn prefork(name: &str, arguments: &str) -> String {
     format!("{name}=cmd:python3 {} {{port}} {arguments}", script.display())
 }
 
-fn has_python() -> bool {
+pub fn has_python() -> bool {
     Command::new("python3").arg("--version").output().is_ok()
 }
 
-fn has_nginx() -> bool {
+pub fn has_nginx() -> bool {
     let in_sbin = Path::new("/usr/sbin/nginx").exists(); // not on every user's PATH
     in_sbin || Command::new("nginx").arg("-v").output().is_ok()
 }
@@ -70,7 +70,7 @@ fn workers_of_a_foreign_server_are_told_and_what_cannot_be_known_is_null() {
         let cpu =
             |worker: &Value| worker["system"].as_f64().unwrap() + worker["user"].as_f64().unwrap();
         assert!(each(&record, "cpu_seconds").iter().map(cpu).sum::<f64>() > 0.1);
-        assert!(stderr.contains("requests of each worker are not known"), "{stderr}");
+        assert!(stderr.contains("requests of each worker are unknown"), "{stderr}");
     }
 }
 
@@ -118,7 +118,7 @@ fn servers_of_all_kinds_are_compared_and_one_that_dies_is_named() {
     let output = run("loadtest", &[&servers[..], &options, &save].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{stderr}");
-    assert!(stderr.contains("mortal took no further part"), "{stderr}");
+    assert!(stderr.contains("mortal was left out from then on"), "{stderr}");
     let record: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let subjects = record["subjects"].as_array().unwrap();
     for (subject, workers) in subjects.iter().zip([Some(2), Some(2), None]) {
@@ -170,7 +170,7 @@ fn nginx_reloads_and_drains_by_the_signals_that_are_known_of_it() {
         return skip("nginx is not installed");
     }
     let faults = ["--fault", "reload@400ms*2/400ms", "--fault", "drain@1600ms"];
-    let probe = ["probe", "nginx --workers 2", "--duration", "2s", "--connections", "8"];
+    let probe = ["probe", "nginx --workers 2", "--duration", "4s", "--connections", "8"];
     let (record, _) = record(&[&probe[..], &faults].concat());
     let lost = |fault: &Value| fault["lost"].as_u64().unwrap();
     let done = record["faults"].as_array().unwrap();
@@ -186,17 +186,12 @@ fn workers_that_may_not_be_looked_at_are_said_to_be_hidden() {
     }
     // Root may look at everything, so everything is done as somebody else.
     let folder = tempfile::tempdir().unwrap();
-    let readable = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable()).unwrap();
-    let copy = |from: &Path, name: &str| {
-        let to = folder.path().join(name);
-        std::fs::copy(from, &to).unwrap();
-        std::fs::set_permissions(&to, readable()).unwrap();
-        to
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/prefork.py");
-    let script = copy(&script, "prefork.py");
-    let mut command = Command::new(copy(&program("loadtest"), "loadtest"));
+    let mut command = Command::new(copy_for_all(folder.path(), "loadtest"));
+    let script = folder.path().join("prefork.py");
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/prefork.py");
+    std::fs::copy(original, &script).unwrap();
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, readable).unwrap();
     let server = format!("shy=cmd:python3 {} {{port}} 2 hidden", script.display());
     command.args(["bench", &server, "--duration", "1s", "--threads", "1", "--connections", "4"]);
     if nix::unistd::geteuid().is_root() {
@@ -253,7 +248,7 @@ fn what_cannot_serve_is_refused_in_a_line_with_its_output() {
     let dies = "x=cmd:python3 -c 'import sys; sys.exit(\"no module {port}\")'";
     let mut cases = vec![
         ("cmd:sleep 60", vec!["{port}", "sleep 60"]),
-        ("cmd:/no/such/program {port}", vec!["/no/such/program", "installed"]),
+        ("cmd:/no/such/program {port}", vec!["/no/such/program", "install it"]),
         ("apache", vec!["'apache'", "cmd:"]),
         ("https://localhost/", vec!["http://"]),
     ];

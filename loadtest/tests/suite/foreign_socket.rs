@@ -1,6 +1,6 @@
 //! Somebody else on the server's port: the parent says who, and once more when it is over.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,15 +11,11 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 use socket2::{Domain, Socket, Type};
 
-use crate::steer::may_load;
-use crate::support::{Log, SERVERS, Server, ask, skip, wait_for, wait_up_to};
-
-/// Within which a finding is to be told.
-const WITHIN: Duration = Duration::from_secs(3);
+use crate::steer::quiet;
+use crate::support::{Log, PATIENCE, SERVERS, Server, ask, may_load, skip, wait_for};
 
 /// What a healthy server never says.
-const WORDS: [&str; 4] =
-    ["too, with a socket of its own", "go there", "is gone", "has replaced it"];
+const WORDS: [&str; 4] = ["with its own socket", "go there", "is gone", "has replaced it"];
 
 /// Whether a process can be made that a server sees; says so if not.
 fn can_intrude() -> bool {
@@ -31,14 +27,13 @@ fn can_intrude() -> bool {
     can
 }
 
-/// A listening socket that shares its port, as any program of the same user can make one.
-fn intrude(ip: IpAddr, port: u16) -> TcpListener {
+/// A socket that shares its port, as any program of the same user can make one. It does not listen yet.
+fn intrude(ip: IpAddr, port: u16) -> Socket {
     let address = SocketAddr::new(ip, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&address.into()).unwrap();
-    socket.listen(64).unwrap();
-    socket.into()
+    socket
 }
 
 /// A process that keeps this socket, in the place of this one: without capabilities, because those of root's that
@@ -46,13 +41,22 @@ fn intrude(ip: IpAddr, port: u16) -> TcpListener {
 struct Intruder(Child);
 
 impl Intruder {
-    fn new(socket: TcpListener) -> Self {
+    /// Has the process listen. It is told once, by the name that it has when it is found, so it must be itself
+    /// by then: until exec it is this test, and as root's it is setpriv before it is sleep.
+    fn new(socket: Socket) -> Self {
+        let own = socket.try_clone().unwrap();
         let is_root = nix::unistd::geteuid().is_root();
         let mut command = Command::new(if is_root { "setpriv" } else { "sleep" });
         if is_root {
             command.args(["--bounding-set", "-all", "--inh-caps", "-all", "sleep"]);
         }
-        Self(command.arg("1000").stdin(OwnedFd::from(socket)).spawn().unwrap())
+        let intruder = Self(command.arg("1000").stdin(OwnedFd::from(socket)).spawn().unwrap());
+        let comm = format!("/proc/{}/comm", intruder.0.id());
+        wait_for("sleep", || {
+            (std::fs::read_to_string(&comm).unwrap().trim() == "sleep").then_some(())
+        });
+        own.listen(64).unwrap();
+        intruder
     }
 
     /// As it is to be named.
@@ -74,32 +78,34 @@ fn is_told(log: &Log, words: &[&str]) -> bool {
 
 #[track_caller]
 fn wait_until_told(log: &Log, words: &[&str]) {
-    wait_up_to(WITHIN, &format!("{words:?}"), || is_told(log, words).then_some(()));
+    wait_for(&format!("{words:?}"), || is_told(log, words).then_some(()));
 }
 
 #[test]
 fn a_socket_in_the_group_is_told_with_its_process_and_again_when_it_is_gone() {
+    let _quiet = quiet();
     if !can_intrude() {
         return;
     }
     let (server, log) = Server::start_with_log("reuseport-server", &["--workers", "2"]);
     let address = server.address();
     let intruder = Intruder::new(intrude(address.ip(), address.port()));
-    wait_until_told(&log, &["WARN", &intruder.name(), &format!("listens on {address} too")]);
+    wait_until_told(&log, &["WARN", &intruder.name(), &format!("also listens on {address}")]);
     drop(intruder);
     wait_until_told(&log, &["other socket", &address.to_string(), "is gone"]);
-    assert_eq!(log.text().matches("too, with a socket").count(), 1, "{}", log.text());
+    assert_eq!(log.text().matches("with its own socket").count(), 1, "{}", log.text());
 }
 
 #[test]
 fn a_socket_on_a_more_specific_address_is_told_with_its_process() {
+    let _quiet = quiet();
     if !can_intrude() {
         return;
     }
     let (server, log) =
         Server::start_with_log("reuseport-server", &["--workers", "2", "--host", "0.0.0.0"]);
     let socket = intrude([127, 0, 0, 1].into(), server.address().port());
-    let address = socket.local_addr().unwrap().to_string();
+    let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
     let intruder = Intruder::new(socket);
     wait_until_told(&log, &["WARN", &intruder.name(), &address, "not to this server"]);
     drop(intruder);
@@ -108,6 +114,7 @@ fn a_socket_on_a_more_specific_address_is_told_with_its_process() {
 
 #[test]
 fn a_socket_on_all_addresses_does_no_harm_to_a_server_on_one() {
+    let _quiet = quiet();
     if !can_intrude() {
         return;
     }
@@ -119,6 +126,7 @@ fn a_socket_on_all_addresses_does_no_harm_to_a_server_on_one() {
 
 #[test]
 fn a_program_that_was_replaced_is_attached_again() {
+    let _quiet = quiet();
     if !may_load() {
         return;
     }
@@ -131,18 +139,19 @@ fn a_program_that_was_replaced_is_attached_again() {
         || server.scoreboard.workers().map(|(_, slot)| slot.steered.load(Relaxed)).sum::<u64>();
     ask(address, "GET /");
     let intruder = intrude(address.ip(), address.port());
+    intruder.listen(64).unwrap();
     // It always gives 0, the first socket of the group: a worker's.
     let mut program = [sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
     let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
     setsockopt(&intruder, AttachReusePortCbpf, &program).unwrap();
     let begin = Instant::now();
-    let told = ["WARN", "another one has replaced it", "attached again"];
+    let told = ["WARN", "another program has replaced it", "attaching it again"];
     while !is_told(&log, &told) {
-        assert!(begin.elapsed() < WITHIN, "{}", log.text());
+        assert!(begin.elapsed() < PATIENCE, "{}", log.text());
         ask(address, "GET /");
         std::thread::sleep(Duration::from_millis(20));
     }
-    wait_until_told(&log, &["INFO", "steers again"]);
+    wait_until_told(&log, &["INFO", "steering program is attached again"]);
     let before = steered();
     for _ in 0..10 {
         ask(address, "GET /");
@@ -152,6 +161,7 @@ fn a_program_that_was_replaced_is_attached_again() {
 
 #[test]
 fn of_a_healthy_server_nothing_is_told() {
+    let _quiet = quiet();
     let mut servers = Vec::new();
     for name in SERVERS {
         servers.push(Server::start_with_log(name, &["--workers", "3"]));

@@ -57,7 +57,7 @@ fn begun_at(pid: u32) -> Option<u64> {
 
 /// Waits for so many samples, interrupts, and checks that nothing is left behind.
 fn interrupted_after(count: usize, child: Child, json: &Path) -> Output {
-    wait_for("samples", || (samples(json)?.len() >= count).then_some(()));
+    wait_up_to(LONG, "samples", || (samples(json)?.len() >= count).then_some(()));
     let below: Vec<(u32, Option<u64>)> =
         descendants_of(child.id()).into_iter().map(|pid| (pid, begun_at(pid))).collect();
     assert!(below.len() > 4, "servers with their workers: {below:?}");
@@ -127,11 +127,14 @@ fn ctrl_c_reports_and_saves_and_resume_goes_on_without_repeating() {
     let json = folder.path().join("lab.json");
     let output = interrupted_after(2, started(&json, &[]), &json);
     let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.contains("The lab") && shown.contains("There is no chapter yet"), "{shown}");
+    assert!(
+        shown.contains("The lab") && shown.contains("No experiment has been run yet"),
+        "{shown}"
+    );
     assert!(shown.contains(&format!("The result:   {}", json.display())), "{shown}");
     let samples_lie = json.with_extension("samples.jsonl");
     assert!(shown.contains(&format!("Every sample: {}", samples_lie.display())), "{shown}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume goes on"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume continues it"));
 
     let before = samples(&json).unwrap();
     interrupted_after(before.len() + 1, started(&json, &["--resume"]), &json);

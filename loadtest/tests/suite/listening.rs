@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use common::scoreboard::Scoreboard;
 use procfs::process::{LimitValue, Process};
 
+use crate::steer::crowd;
 use crate::support::{
     SERVERS, Server, ask, assert_refused, free_port, listening_sockets, program, run, wait_for,
 };
@@ -202,6 +203,7 @@ fn the_limit_of_open_files_is_raised_as_far_as_it_goes() {
 
 #[test]
 fn two_hundred_and_fifty_six_workers_serve() {
+    let _crowd = crowd();
     for name in SERVERS {
         let server = Server::start(name, &["--workers", "256"]);
         assert_eq!(server.workers().len(), 256);

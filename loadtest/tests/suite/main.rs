@@ -1,5 +1,5 @@
 //! Process-level tests: they start the real programs, talk to them over real sockets, look into
-//! /proc, and end what they started. One test binary, one module per subject.
+//! /proc, and end what they started. One module per subject. What goes by who gets a core, and when, is in `alone`.
 
 mod accept;
 mod affinity;
@@ -9,6 +9,11 @@ mod chromium;
 mod clients;
 mod compare;
 mod cost;
+mod diagnose;
+mod documents;
+mod draining;
+mod example;
+mod examples;
 mod faults;
 mod foreign;
 mod foreign_socket;
@@ -24,10 +29,13 @@ mod readme;
 mod rebalance;
 mod report;
 mod rights;
+mod servers;
 mod soak;
 mod steer;
+mod stills;
 mod stopping;
 mod support;
+mod systemd;
 mod upgrade;
 mod watch;
 mod who;

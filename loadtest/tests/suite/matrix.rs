@@ -38,7 +38,7 @@ fn every_policy_has_a_figure_and_only_the_blind_one_with_own_sockets_stands_stil
     for policy in policies {
         assert!(shown.contains(policy.as_str().unwrap()), "{policy} is not in {shown}");
     }
-    assert!(shown.contains("What must come out"), "{shown}");
+    assert!(shown.contains("Expectations"), "{shown}");
     let again = run("loadtest", &["show", json_path]);
     assert_eq!(
         shown.split("The result:").next(),

@@ -1,6 +1,6 @@
 """A small pre-fork HTTP server for tests, of the standard library alone.
 
-    prefork.py PORT WORKERS [shared|reuseport|parent|slow-import|hidden] [--body TEXT] [--chunked]
+    prefork.py PORT WORKERS [shared|reuseport|parent|slow-import|hidden] [--body TEXT] [--chunked] [--mortal]
 
 shared:      one listening socket, inherited by all workers
 reuseport:   a socket with SO_REUSEPORT for each worker
@@ -19,6 +19,7 @@ parser.add_argument("mode", nargs="?", default="shared")
 parser.add_argument("--body", default="hello")
 parser.add_argument("--chunked", action="store_true")
 parser.add_argument("--lives", type=float, default=1e9, help="seconds until it kills itself")
+parser.add_argument("--mortal", action="store_true", help="ends when a worker of its is killed")
 asked = parser.parse_args()
 
 
@@ -177,6 +178,8 @@ while True:
                     break
                 if pid == 0:
                     break
+                if pid in children.pids and asked.mortal:
+                    os.killpg(0, signal.SIGKILL)
                 if pid in children.pids:  # it was killed: replace it
                     children.pids.remove(pid)
                     children.pipes.pop(pid).close()

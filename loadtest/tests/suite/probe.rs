@@ -106,7 +106,7 @@ fn reloads_lose_nothing_and_a_killed_worker_is_in_the_timeline() {
 #[test]
 fn a_server_that_ended_refuses_and_the_prober_goes_on_to_its_end() {
     let record =
-        probe(&["shared", "--connections", "4", "--duration", "1s", "--fault", "quit@300ms"]);
+        probe(&["shared", "--connections", "4", "--duration", "3s", "--fault", "quit@300ms"]);
     assert!(count(&record, "ok") > 0 && count(&record, "refused") > 0, "{record:#}");
 }
 

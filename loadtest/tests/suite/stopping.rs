@@ -1,4 +1,4 @@
-//! How servers end: all of them, with status 0, and nobody left behind.
+//! How servers end: all of them, with status 0, and nobody left behind; and what is no reason to.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use procfs::process::Process;
 
+use crate::steer::quiet;
 use crate::support::{SERVERS, Server, ask, children_of, free_port, program, runs, send, wait_for};
 
 fn nobody_is_left(workers: &[u32]) {
@@ -17,6 +19,7 @@ fn nobody_is_left(workers: &[u32]) {
 
 #[test]
 fn both_signals_end_a_server_with_status_0_and_no_child_left() {
+    let _quiet = quiet();
     let folder = tempfile::tempdir().unwrap();
     for name in SERVERS {
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -45,6 +48,7 @@ fn a_terminals_ctrl_c_reaches_everybody_and_ends_the_server_with_status_0() {
 
 #[test]
 fn a_server_that_is_told_to_end_while_it_starts_ends_in_good_order() {
+    let _quiet = quiet();
     for name in SERVERS {
         for started in [1, 8, 16, 24, 31, 32] {
             let mut server = Command::new(program(name))
@@ -75,6 +79,7 @@ fn a_sigterm_to_the_whole_process_group_replaces_nobody() {
 
 #[test]
 fn workers_obey_only_their_parent() {
+    let _quiet = quiet();
     for name in SERVERS {
         let server = Server::start(name, &[]);
         let workers = server.workers();
@@ -114,4 +119,30 @@ fn workers_bear_the_servers_name_in_the_process_list() {
             assert_eq!(comm.trim(), &name[..15]);
         }
     }
+}
+
+#[test]
+fn a_parent_without_a_free_descriptor_serves_on_and_has_a_worker_end_when_it_has_one() {
+    let (server, log) = Server::start_with_log("reuseport-server", &["--workers", "2"]);
+    let limit = |soft: usize| {
+        let pid = server.pid().to_string();
+        let limit = format!("--nofile={soft}:");
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+        assert!(status.success());
+    };
+    let workers = server.workers();
+    let fds = Process::new(server.pid() as i32).unwrap().fd().unwrap().flatten();
+    let open: Vec<i32> = fds.map(|it| it.fd).collect();
+    limit((0..).find(|fd| !open.contains(fd)).unwrap() as usize);
+    server.signal(Signal::SIGTTOU);
+    wait_for("the line that says so", || {
+        log.text().contains("cannot make a channel").then_some(())
+    });
+    assert!(ask(server.address(), "GET /").ends_with("hello"));
+    assert_eq!(server.workers(), workers);
+    limit(1024);
+    wait_for("one worker", || (server.workers().len() == 1).then_some(()));
+    assert_eq!(log.text().matches("cannot make a channel").count(), 1, "{}", log.text());
+    assert!(ask(server.address(), "GET /").ends_with("hello"));
+    server.stop();
 }

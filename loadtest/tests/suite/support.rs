@@ -27,7 +27,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A program of this workspace; all lie in the folder of loadtest's.
 pub fn program(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name(name);
-    assert!(path.exists(), "{} is missing: `cargo build` first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo build --workspace --examples --bins` first",
+        path.display()
+    );
     path
 }
 
@@ -47,6 +51,18 @@ pub fn copy_for_all(folder: &Path, name: &str) -> PathBuf {
 pub fn skip(reason: &str) {
     assert!(std::env::var_os("NO_SKIPS").is_none(), "skipped: {reason}");
     let _ = writeln!(std::io::stderr(), "skipped: {reason}"); // past the test harness's capture
+}
+
+/// Whether the program of least-conn may be loaded here; says so if not.
+pub fn may_load() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+    let may = effective >> 38 & 3 == 3;
+    if !may {
+        skip("--steer least-conn needs CAP_BPF and CAP_PERFMON: run the tests as root");
+    }
+    may
 }
 
 /// Whether the long forms of tests are wanted.
@@ -127,6 +143,13 @@ impl Server {
         self.scoreboard.workers().filter_map(|(_, slot)| slot.pid()).collect()
     }
 
+    /// Whether other workers serve now, as many as these were.
+    pub fn all_replaced(&self, before: &[u32]) -> Option<()> {
+        let now = self.workers();
+        let replaced = now.len() == before.len() && now.iter().all(|pid| !before.contains(pid));
+        (replaced && self.scoreboard.is_serving()).then_some(())
+    }
+
     /// Ends the server in the orderly way.
     pub fn stop(mut self) {
         self.signal(Signal::SIGTERM);
@@ -184,16 +207,29 @@ pub fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
 
+/// Stops a process, and waits until each of its threads has stopped: one goes on for a moment.
+pub fn stop(pid: u32) {
+    send(pid, Signal::SIGSTOP);
+    wait_for("its threads to stop", || {
+        let tasks = Process::new(pid as i32).unwrap().tasks().unwrap().flatten();
+        let states: Vec<char> = tasks.map(|task| task.stat().unwrap().state).collect();
+        states.iter().all(|&state| state == 'T').then_some(())
+    });
+}
+
 /// Whether a process runs: it exists and is not a zombie.
 pub fn runs(pid: u32) -> bool {
     let stat = Process::new(pid as i32).and_then(|process| process.stat());
     stat.is_ok_and(|stat| stat.state != 'Z')
 }
 
-/// The pids of a process's children.
+/// The pids of a process's children, in the order in which they were started; pids come round again.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let stats = all_processes().unwrap().flatten().filter_map(|process| process.stat().ok());
-    stats.filter(|stat| stat.ppid == pid as i32).map(|stat| stat.pid as u32).collect()
+    let children = stats.filter(|stat| stat.ppid == pid as i32);
+    let mut children: Vec<_> = children.map(|stat| (stat.starttime, stat.pid as u32)).collect();
+    children.sort_unstable();
+    children.into_iter().map(|(_, pid)| pid).collect()
 }
 
 /// The inodes of the listening sockets that a process has open, from /proc.
@@ -201,12 +237,22 @@ pub fn listening_sockets(pid: u32) -> BTreeSet<u64> {
     let all = procfs::net::tcp().unwrap().into_iter().chain(procfs::net::tcp6().unwrap());
     let listening: BTreeSet<u64> =
         all.filter(|s| s.state == TcpState::Listen).map(|s| s.inode).collect();
+    open_sockets(pid).filter(|inode| listening.contains(inode)).collect()
+}
+
+/// How many connections a process has open that has one listening socket. What is left of closed ones in the
+/// kernel's tables is not looked at, since that takes long after a load.
+pub fn connections(pid: u32) -> usize {
+    let unix: BTreeSet<u64> = procfs::net::unix().unwrap().into_iter().map(|s| s.inode).collect();
+    open_sockets(pid).filter(|inode| !unix.contains(inode)).count().saturating_sub(1)
+}
+
+fn open_sockets(pid: u32) -> impl Iterator<Item = u64> {
     let open = Process::new(pid as i32).unwrap().fd().unwrap().flatten();
-    let inodes = open.filter_map(|fd| match fd.target {
+    open.filter_map(|fd| match fd.target {
         FDTarget::Socket(inode) => Some(inode),
         _ => None,
-    });
-    inodes.filter(|inode| listening.contains(inode)).collect()
+    })
 }
 
 /// Sends one request on a connection of its own and reads to the end.

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::load::Load;
 use crate::support::{
-    Log, SERVERS, Server, ask, children_of, listening_sockets, program, runs, send, wait_for,
+    Log, RawClient, SERVERS, Server, ask, children_of, connections, listening_sockets, program,
+    runs, send, wait_for,
 };
 
 /// A server's program under a name that can be made to mean another. A link, since a program that is
@@ -108,7 +110,7 @@ fn a_server_goes_on_when_the_other_does_not_come_up() {
         };
         installed.replace("/bin/false");
         server.signal(Signal::SIGUSR2);
-        told("this server goes on, as no other could succeed it: it exited with status 1");
+        told("the upgrade failed and this server keeps serving: it exited with status 1");
         installed.replace("/dev/null/no-program");
         server.signal(Signal::SIGUSR2);
         told("cannot start ");
@@ -155,4 +157,49 @@ fn the_number_of_workers_and_the_scoreboard_go_with_it_and_systemd_is_told() {
         send(new, Signal::SIGTERM);
         wait_for("its end", || (!runs(new)).then_some(()));
     }
+}
+
+#[test]
+fn a_server_that_ends_in_an_upgrade_waits_until_the_other_has_answered_what_it_accepted() {
+    ended_in_an_upgrade(|server| server.signal(Signal::SIGTERM));
+}
+
+#[test]
+fn a_terminal_that_ends_both_in_an_upgrade_does_not_tell_the_other_twice() {
+    ended_in_an_upgrade(|server| {
+        killpg(Pid::from_raw(server.pid() as i32), Signal::SIGINT).unwrap();
+    });
+}
+
+fn ended_in_an_upgrade(end: impl Fn(&Server)) {
+    let installed = Replaceable::new("reuseport-server");
+    let mut server = Server::from(installed.command(&["--workers", "2"]));
+    let old = server.workers();
+    // It gives its socket to nobody: so one worker of the other server serves, and the server does not yet.
+    send(old[1], Signal::SIGSTOP);
+    server.signal(Signal::SIGUSR2);
+    let new = wait_for("the other server", || {
+        children_of(server.pid()).into_iter().find(|pid| !old.contains(pid))
+    });
+    let worker = wait_for("its first worker", || {
+        children_of(new)
+            .into_iter()
+            .find(|&pid| listening_sockets(pid) == listening_sockets(old[0]))
+    });
+    send(old[0], Signal::SIGSTOP); // the connections to its socket are the other worker's now
+    let mut client = wait_for("a request there", || {
+        let client = RawClient::connect(server.address());
+        client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n").unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // it may be in the queue of the other socket
+        (connections(worker) == 1).then_some(client)
+    });
+    end(&server);
+    old.iter().for_each(|&pid| send(pid, Signal::SIGCONT));
+    wait_for("the old workers' end", || (!old.iter().any(|&pid| runs(pid))).then_some(()));
+    std::thread::sleep(Duration::from_millis(100)); // in which it would be killed
+    client.send("1").unwrap();
+    let answer = client.answer().unwrap().expect("an answer");
+    assert_eq!(answer.status, 405, "{}", answer.head);
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(!runs(new), "nobody is left");
 }

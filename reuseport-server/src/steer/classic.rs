@@ -19,7 +19,6 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use common::steering::Steering;
-use common::steering::lane::Lanes;
 use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 
@@ -40,10 +39,6 @@ impl Steering for Classic {
     }
 
     fn leave(&self, _lane: usize) {}
-
-    fn lanes(&self) -> Option<&Lanes> {
-        None
-    }
 }
 
 /// One instruction: what to do, and its constant. Jumps are not needed here.

@@ -12,32 +12,38 @@
 //! | [`first`], [`random`], [`cpu`] | a program of classic BPF, attached by [`classic`] | nothing |
 //! | [`least_conn`] | an eBPF program and a load map | CAP_BPF, CAP_PERFMON |
 
-mod assembler;
-mod bpf;
 mod classic;
 mod cpu;
 mod first;
 mod least_conn;
 mod random;
 
-use anyhow::Result;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
+use common::accept::acceptor::Sockets;
+use common::bpf::{assembler, calls as bpf};
 use common::cli::options::Options;
+use common::handover;
+use common::parent::context::WorkerContext;
 use common::platform::affinity::Affinity;
 use common::platform::schedule::Schedule;
 use common::steering::Steering;
 
 use classic::Classic;
 use least_conn::LeastConn;
+use least_conn::lane;
 
 /// The policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Steer {
     /// The kernel's hash of addresses and ports: even on average, blind to load
     Hash,
-    /// Everything to one worker, as macOS does
+    /// All connections to one worker, as on macOS
     First,
-    /// A random worker: what the hash comes to
+    /// A random worker; the distribution is that of the hash
     Random,
     /// By the CPU that the connection arrives on
     Cpu,
@@ -58,6 +64,42 @@ impl Steer {
             Self::Cpu => Some(Box::new(Classic(cpu::program))),
             Self::LeastConn => Some(Box::new(LeastConn::new()?)),
         })
+    }
+
+    /// These listening sockets, for the worker with this context and, where the policy steers by load, this
+    /// lane in this memory.
+    ///
+    /// # Errors
+    /// When the parent is gone, or the memory is not what it should be.
+    pub fn to(
+        self,
+        context: &WorkerContext,
+        listeners: Vec<TcpListener>,
+        lane: Option<(usize, OwnedFd)>,
+    ) -> Result<Sockets> {
+        if self != Self::Hash {
+            handover::report(&context.channel, &listeners[0])?;
+        }
+        let lane = lane.map(|(lane, loads)| lane::keep(lane, loads)).transpose()?;
+        Ok(Sockets::from(listeners).with_lane(lane))
+    }
+
+    /// Whether a server with this policy may share this port with others.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn ensure_may_join(self, port: u16) -> Result<()> {
+        ensure!(
+            port != 0,
+            "--join cannot use --port 0: there is no server to join; name the port of the other \
+             server"
+        );
+        ensure!(
+            self == Self::Hash,
+            "--join works only with --steer hash: a steering program knows the workers of one \
+             server only"
+        );
+        Ok(())
     }
 
     /// Decides how workers that are steered to like this are run, where nobody has said.

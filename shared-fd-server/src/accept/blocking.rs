@@ -16,28 +16,22 @@
 //!
 //! Whether accept(2) waits is a status flag, O_NONBLOCK, of the open file, and that one is shared by
 //! parent and workers, as the socket is. So all workers wait like this, or none; a worker cannot
-//! make it non-blocking for its last look at the queue either (see [`common::accept::waiter`] for what it
+//! make it non-blocking for its last look at the queue either (see [`thread`] for what it
 //! does instead). Not used: SO_RCVTIMEO, which accept(2) heeds. It is shared as well, and whoever
 //! comes back from a timeout goes to the end of the queue.
 
-use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
-use common::accept::waiter::{Policy, Post};
+use anyhow::Result;
+use common::accept::acceptor::Sockets;
 
-/// Sits in accept(2).
-pub struct Blocking;
+use super::thread;
 
-impl Blocking {
-    /// Makes accept(2) on this socket wait, for every process that holds it.
-    pub fn on(listener: &TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(false)?;
-        Ok(Self)
-    }
-}
-
-impl Policy for Blocking {
-    fn next(&mut self, post: &Post) -> io::Result<Option<TcpStream>> {
-        post.accept().map(Some)
-    }
+/// Has a thread sit in accept(2) on this socket, which from now on waits for every process that holds it.
+///
+/// # Errors
+/// When the kernel does not want the socket to wait.
+pub fn wait_on(listener: TcpListener) -> Result<Sockets> {
+    listener.set_nonblocking(false)?;
+    Ok(Sockets::waited_for(listener, thread::wait()))
 }

@@ -1,34 +1,33 @@
 //! The ways to wait for connections on a socket that others wait for too.
 
 mod blocking;
+mod event_loop;
 mod exclusive;
 mod least_conn;
-mod peers;
+mod thread;
 
 use std::net::TcpListener;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use common::accept::waiter::{Sockets, Way};
+use common::accept::acceptor::Sockets;
 use common::cli::options::Options;
 use common::parent::context::WorkerContext;
 use common::platform::affinity::Affinity;
 use common::platform::schedule::Schedule;
 
-use blocking::Blocking;
 use exclusive::Exclusive;
-use least_conn::LeastConn;
 
 /// Who gets the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Accept {
-    /// As tokio does it: every worker's epoll watches the socket, and all are woken
+    /// tokio's way: each worker watches the socket with epoll, and all are woken (thundering herd)
     Epoll,
-    /// A thread per worker sits in accept(2): they take turns, whatever they have to do
+    /// A thread of each worker blocks in accept(2); they take turns, regardless of their load
     Blocking,
-    /// The event loop waits with EPOLLEXCLUSIVE: the first worker that is idle, always in one order
+    /// The event loop waits with EPOLLEXCLUSIVE; the first idle worker is woken, in a fixed order
     Exclusive,
-    /// As exclusive, but a few wait for all, and who has fewer connections gets those that are kept
+    /// As exclusive, but few workers wait, and kept connections go to workers that have fewer
     LeastConn,
 }
 
@@ -38,13 +37,12 @@ impl Accept {
     /// # Errors
     /// When the kernel refuses what the policy needs, such as a further descriptor.
     pub fn to(self, context: &WorkerContext, listener: TcpListener) -> Result<Sockets> {
-        let way = match self {
-            Self::Epoll => Way::Tokio,
-            Self::Blocking => Way::Thread(Box::new(Blocking::on(&listener)?)),
-            Self::Exclusive => Way::Loop(Exclusive::enter()),
-            Self::LeastConn => Way::Loop(LeastConn::enter(context)),
-        };
-        Ok(Sockets { listeners: vec![listener], way, events: None })
+        Ok(match self {
+            Self::Epoll => Sockets::from(vec![listener]),
+            Self::Blocking => blocking::wait_on(listener)?,
+            Self::Exclusive => Sockets::waited_for(listener, Exclusive::wait(context.slot)),
+            Self::LeastConn => Sockets::waited_for(listener, least_conn::wait(context)),
+        })
     }
 
     /// Decides how workers that wait like this are run, where nobody has said.

@@ -260,6 +260,8 @@ fn every_kind_of_picture_is_drawn_and_a_long_page_begins_with_its_judgements() {
     assert_eq!((count("odd", ".heat td.no"), count("odd", ".heat td.open")), (1, 1));
     assert!(count("matrix", ".heat td") > 1);
     let page = parsed(&documents["lab"]);
+    let contents = text(&all(&page, ".contents")[0]);
+    assert!(contents.contains("post: What is post?"), "{contents}");
     let badges: BTreeSet<_> = all(&page, ".contents .badge").iter().map(text).collect();
-    assert!(badges.iter().any(|badge| badge.starts_with("not reproduced")), "{badges:?}");
+    assert!(badges.iter().any(|badge| badge.starts_with("refuted")), "{badges:?}");
 }

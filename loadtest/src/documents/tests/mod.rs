@@ -1,6 +1,7 @@
 //! The documents of records with everything that may come.
 
 use super::*;
+use crate::lab::record::Lab;
 use crate::lab::record::tests::lab;
 use crate::matrix::expectations::tests::matrix as example_matrix;
 use crate::matrix::record::Missing;
@@ -75,7 +76,7 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
     assert!(!report.contains("open on average"), "what cannot be known is left out: {report}");
     let many: Vec<u64> = (0..100).collect();
     let report = plain(&bench::document(&bench_record(&many)));
-    assert!(report.contains("68 more workers lie between"), "{report}");
+    assert!(report.contains("68 workers between the busiest and the idlest"), "{report}");
     let none = plain(&bench::document(&bench_record(&[])));
     assert!(none.contains("cannot be seen from here"), "{none}");
 }
@@ -120,7 +121,7 @@ fn a_comparison_says_its_verdict_first_and_what_is_missing_and_why() {
     lacking.summarize().unwrap();
     let report = plain(&compare::document(&lacking));
     for words in [
-        "This run is not complete. Of 40 slices each there are: shared 40, reuseport none.",
+        "This run is not complete. Slices done, of 40 for each server: shared 40, reuseport none.",
         "reuseport failed: ended by signal 11. Slices kept: none.",
     ] {
         assert!(report.contains(words), "{words} is not in {report}");
@@ -183,7 +184,7 @@ fn the_matrix_names_workloads_marks_what_is_not_good_and_who_took_no_part() {
     matrix.missing.push(Missing { policy, reason });
     let text = markdown::render(&matrix::document(&matrix));
     assert!(text.contains("|  | post requests/s | keep requests/s |"), "{text}");
-    assert!(text.contains("reuseport/least-conn takes no part: CAP\\_BPF"), "{text}");
+    assert!(text.contains("reuseport/least-conn is left out: CAP\\_BPF"), "{text}");
     assert!(text.contains("| **met** |"), "{text}");
 }
 
@@ -210,16 +211,17 @@ fn what_was_not_done_says_why_in_its_chapter_and_at_the_end() {
     let summary = plain(&lab::summary(&lab()));
     for words in ["failed: no such worker", "failed: needs root"] {
         assert!(summary.contains(words), "{summary}");
-        assert!(markdown::render(&lab::results(&lab())).contains(words), "{words}");
+        assert!(markdown::render(&results::results(&lab())).contains(words), "{words}");
     }
     let mut nothing = lab();
     nothing.chapters.clear();
-    assert!(plain(&lab::summary(&nothing)).contains("There is no chapter yet"));
+    assert!(plain(&lab::summary(&nothing)).contains("No experiment has been run yet"));
 }
 
 #[test]
 fn the_book_has_the_pages_and_the_results_link_to_them() {
-    let [book, results] = [lab::book(&lab()), lab::results(&lab())].map(|d| markdown::render(&d));
+    let [book, results] =
+        [lab::book(&lab()), results::results(&lab())].map(|d| markdown::render(&d));
     assert!(book.contains("### The criterion\n\nOf The criterion.\n"), "{book}");
     assert!(!results.contains("### The criterion"));
     assert!(results.contains("[stall.rs](src/lab/chapters/stall.rs)"), "{results}");
@@ -231,23 +233,52 @@ fn the_book_has_the_pages_and_the_results_link_to_them() {
 }
 
 #[test]
-fn the_readme_opens_with_the_answer_and_says_what_was_not_measured() {
+fn the_readmes_answer_fits_and_says_what_was_not_measured() {
     let text = readme::answer(&lab());
-    assert!(text.starts_with("\n## The answer\n\n**What is post?** It is not the hash"), "{text}");
-    assert_eq!(text.matches("**not reproduced**").count(), 4);
-    assert!(text.contains("Measured by `make lab` on 2026-") && text.contains("(--quick)"));
+    assert!(text.starts_with("- **What is post?** It is not the hash"), "{text}");
+    for words in ["**When a shared socket loses.**", "Cost: ", "CAP_BPF", "(short form)"] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    let too_long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 100).collect();
+    assert!(too_long.is_empty(), "{too_long:?}");
     let mut nothing = lab();
     nothing.chapters.clear();
     nothing.matrix = None;
     assert_eq!(readme::answer(&nothing).matches("not measured yet").count(), 2);
-    assert!(readme::cases(None).contains("not measured yet"));
+    assert!(readme::advice(&nothing).contains("not measured yet"));
 }
 
 #[test]
-fn the_readmes_cases_have_the_figures_of_the_matrix() {
-    let text = readme::cases(Some(&example_matrix()));
+fn the_answer_explains_the_post_only_if_its_experiment_came_out_that_way() {
+    use crate::lab::criterion::Verdict;
+    let mut explained = lab();
+    for (claim, verdict) in explained.chapters[0].findings.claims.iter_mut().zip([
+        Verdict::NotReproduced,
+        Verdict::NotReproduced,
+        Verdict::Reproduced,
+    ]) {
+        claim.verdict = verdict;
+    }
+    let text = readme::answer(&explained);
+    assert!(text.starts_with("- **Why the post saw 0.648.** The post ran on macOS"), "{text}");
+    explained.chapters[0].findings.claims[0].verdict = Verdict::Reproduced;
+    assert!(readme::answer(&explained).starts_with("- **What is post?**"));
+}
+
+#[test]
+fn the_advice_has_a_row_for_each_of_eight_situations_with_its_figures() {
+    let text = readme::advice(&lab());
+    let rows: Vec<&str> = text.lines().skip(2).collect();
+    assert_eq!(rows.len(), 8, "{text}");
+    assert!(rows.iter().all(|row| row.matches(" | ").count() == 2), "{text}");
+    assert!(rows[2].ends_with("| 0.99; `hash` 0.40 |"), "{}", rows[2]);
+}
+
+#[test]
+fn the_results_have_the_cases_with_the_figures_of_the_matrix() {
+    let text = cases::cases(&example_matrix());
     for words in [
-        "with 0.40 in its worst (*mixed close*)",
+        "whose worst result is 0.40 (*mixed close*)",
         "`shared/epoll` 0.10, `shared/exclusive` 1.00",
         "a shared socket: 0.02 to 1.02 of the rate before, one of four stopped; own `least-conn` 1.02",
         "loses 3.0 to 32.0 requests",
@@ -260,4 +291,26 @@ fn the_readmes_cases_have_the_figures_of_the_matrix() {
     for policy in &example_matrix().policies {
         assert!(svg.contains(policy.split_once('/').unwrap().1), "{policy}");
     }
+    let results = markdown::render(&results::results(&lab()));
+    for words in [
+        "run 1 of the matrix: ",
+        "## Which policy in which case\n\nThese policies are good: ",
+        "**refuted**",
+    ] {
+        assert!(results.contains(words), "{words} is not in\n{results}");
+    }
+}
+
+#[test]
+fn a_claim_that_is_not_found_is_refuted_unless_it_was_made_of_something_else() {
+    let mut lab = lab();
+    let verdict = |lab: &Lab| {
+        let table = lab::claims(lab);
+        let of = |name| table.columns.iter().position(|column| column.name == name).unwrap();
+        let cells = &table.rows[0].cells;
+        [&cells[of("verdict")], &cells[of("theirs")]].map(|cell| cell.text.clone().unwrap())
+    };
+    assert_eq!(verdict(&lab), ["refuted", "0.648"]);
+    lab.body.chapters[0].findings.claims[0].elsewhere = "macOS".into();
+    assert_eq!(verdict(&lab), ["not on this machine", "0.648; macOS"]);
 }

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use super::*;
-use crate::lab::idle::{Stopped, settle, waiters};
+use crate::lab::idle::{Stopped, accept_threads, settle};
 use crate::server::telemetry::WorkerUsage;
 use crate::statistics::significance;
 
@@ -66,14 +66,14 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
 /// `None` if another worker's waiting thread ran meanwhile. The kernel woke one; another that ran
 /// looked by itself, as each does now and then, and so was not idle when the connection came.
 fn one_connection(server: &mut Server) -> Result<Option<usize>> {
-    let (before, waiters_before) = (server.accepted(), waiters(server)?);
+    let (before, threads_before) = (server.accepted(), accept_threads(server)?);
     ask(server.address(), 1)?;
     settle(server)?;
-    let (after, waiters_after) = (server.accepted(), waiters(server)?);
+    let (after, threads_after) = (server.accepted(), accept_threads(server)?);
     let mut more = after.iter().zip(&before).map(|(after, before)| after.wrapping_sub(*before));
     let by = more.position(|more| more == 1);
     let by = by.with_context(|| format!("of {before:?} connections one became {after:?}"))?;
-    let mut both = waiters_before.iter().zip(&waiters_after).enumerate();
+    let mut both = threads_before.iter().zip(&threads_after).enumerate();
     let disturbed = both.any(|(who, (before, after))| who != by && before != after);
     Ok((!disturbed).then_some(by))
 }

@@ -13,7 +13,7 @@ const JOINED: &str = "own, joined";
 
 /// What Sanic takes for a request, a handler that is cheaper, and cores that the post's machine had at
 /// least.
-const SANIC: &str = "70us";
+pub const SANIC: &str = "70us";
 const CHEAP: &str = "20us";
 const FEW_CORES: usize = 2;
 

@@ -54,7 +54,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         Ok(_) => cases.push((USER, Box::new(as_another_user))),
         Err(error) => context
             .missing
-            .push(format!("{USER}, takes no part: to become another user needs root ({error})")),
+            .push(format!("{USER}, is left out: to become another user needs root ({error})")),
     }
     let tried = context.in_turns("tried", 1, &cases, |case| case())?;
     Ok(findings(&tried))

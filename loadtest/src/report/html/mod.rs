@@ -106,6 +106,7 @@ fn contents(sections: &[Section]) -> Markup {
                 @for section in sections {
                     li {
                         a href={ "#" (section.id) } { (section.heading) }
+                        @if let Some(question) = question(section) { ": " (question) }
                         span.badges {
                             @for (text, class, number) in judgements(section.blocks) {
                                 span.badge.(class) { (text) @if number > 1 { " × " (number) } } " "
@@ -116,6 +117,12 @@ fn contents(sections: &[Section]) -> Markup {
             }
         }
     }
+}
+
+/// The question that a section answers, if it begins with one, in bold letters.
+fn question<'a>(section: &Section<'a>) -> Option<&'a str> {
+    let Block::Text(text) = section.blocks.get(1)? else { return None };
+    text.trim().strip_prefix("**")?.strip_suffix("**").filter(|text| !text.contains('*'))
 }
 
 /// Each judgement in words within a section, and how often it is there.
@@ -148,6 +155,7 @@ fn block(of: &Block, opening: bool) -> Markup {
             },
             Block::Table(of) => (table::draw(of)),
             Block::Picture(of) => (picture::draw(of)),
+            Block::Caption(text) => p.caption { (text) },
             Block::Details(title, inner) => details {
                 summary { (title) }
                 @for one in shown(inner, |_| true) { (block(one, false)) }

@@ -5,13 +5,14 @@
 //! ```text
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
-//!     its worker woke at some time, and is awake, or asleep again; what its last answers and connections were
-//!     like tells whether it turns quickly, and whether its connections end after one request
+//!     its worker woke at some time, on some CPU, and is awake, or asleep again; what its last answers and
+//!     connections were like tells whether it turns quickly, whether its connections end after one request,
+//!     and for how many it has room
 //!     young = woke less than 4 ms ago; busy = is awake since earlier: it blocks
-//!     if quick, young, with connections that end after one request, and load < room: choose it at once
+//!     if young, on this CPU or anywhere, and load < room: choose it at once
 //!     in hand = requests that it may have to serve before the next:
 //!         where connections end after one request: load; but none if it is quick and not busy
-//!         where they are kept: one if it is busy, otherwise none
+//!         where they are kept: one if it is awake, but none if it is quick and not busy
 //! choose the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
 //! load, is busy for longest, and is the next in turn after the lane chosen last on this CPU; in this order
 //! if none has a worker, or it cannot be selected: leave it to the kernel's hash
@@ -22,9 +23,13 @@
 //! few connections it has. If all have something in hand, the one whose request runs for longest is about to
 //! be free.
 //!
-//! **Quick first.** With many more workers than cores there is `room` ([`common::steering::lane`]), and one
-//! that turns quickly and woke a moment ago is filled up to it before another is: it serves several while it has
-//! a core, where each other worker would first have to get one. One that blocks does not turn quickly.
+//! **Who is awake here, first.** With many more workers than cores there may be `room`
+//! ([`lane`](super::lane)) in one that woke a moment ago: it is filled before another is woken, and serves
+//! several while it has a core, where each other worker would first have to get one. Only on the CPU where this
+//! program runs, which on loopback is the client's and behind a network card the one that the card interrupts:
+//! there the connection's data are in the cache. Without that, and else the same, a request took a fifth more CPU
+//! time. If nobody is ever awake here, because the network has CPUs of its own, it is `anywhere`: after 64 misses
+//! in a row, for the next 4000 connections.
 //!
 //! The kernel looks for a listening socket also for packets that begin nothing: the last one of a
 //! handshake with a SYN cookie, whose connection was counted when its SYN came, and whatever belongs to
@@ -48,8 +53,9 @@
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use common::steering::lane::{Header, LANES, Line, TURN_BITS};
+use common::scoreboard::SLICE;
 
+use super::lane::{Header, LANES, Line, TURN_BITS};
 use crate::steer::assembler::Calculate::{
     Add, And, ExclusiveOr, Or, Set, ShiftLeft, ShiftRight, ShiftRightSigned, Subtract,
 };
@@ -63,6 +69,7 @@ const MAP_LOOKUP_ELEM: i32 = 1;
 const SK_SELECT_REUSEPORT: i32 = 82;
 /// CLOCK_MONOTONIC, in nanoseconds.
 const KTIME_GET_NS: i32 = 5;
+const GET_SMP_PROCESSOR_ID: i32 = 8;
 
 /// What the program returns: the connection may come. The other is SK_DROP.
 const SK_PASS: i32 = 1;
@@ -83,9 +90,13 @@ const ACK: i32 = 0x10;
 /// heartbeat comes every 250 ms, and a request that blocks it for a second is no reason to judge it.
 const SILENCE: i32 = 2_000_000_000;
 
-/// A worker that woke less than this ago, in nanoseconds, may only be waiting for a core: somewhat more than the
-/// 3 ms that the kernel leaves one to a process at a time (base_slice_ns in kernel/sched/fair.c).
-const YOUNG_FOR: i32 = 4_000_000;
+/// A worker that woke less than this ago, in nanoseconds, may only be waiting for a core.
+const YOUNG_FOR: i32 = SLICE.as_nanos() as i32;
+
+/// Connections in a row for which nobody with room was awake on this CPU, until it may be anywhere; and until
+/// that is tried anew, which is a power of two.
+const MISSES: i32 = 64;
+const TRY_ANEW: i32 = 4096;
 
 /// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
 /// hand, the load, since when it is busy, and whose turn it is. There are more turns than LANES.
@@ -117,8 +128,12 @@ struct Scratch {
     oldest: u64,
     /// A `turn` before that is not young.
     young: u64,
-    /// The room that the header tells of.
-    room: u64,
+    /// This CPU.
+    cpu: u64,
+    /// 1 if a worker with room may be awake anywhere, and else 0.
+    anywhere: u64,
+    /// Connections since one found a worker with room here.
+    misses: u64,
 }
 
 /// Bytes of the program's memory.
@@ -148,7 +163,9 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LEAST: usize = offset_of!(Scratch, least);
     const OLDEST: usize = offset_of!(Scratch, oldest);
     const YOUNG: usize = offset_of!(Scratch, young);
-    const ROOM: usize = offset_of!(Scratch, room);
+    const CPU: usize = offset_of!(Scratch, cpu);
+    const ANYWHERE: usize = offset_of!(Scratch, anywhere);
+    const MISSED: usize = offset_of!(Scratch, misses);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -163,6 +180,16 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.call(MAP_LOOKUP_ELEM);                               // r0 = scratch[0], this CPU's
     a.jump_if(R0, Equal, 0, "hash");                       // never, but the verifier wants it asked
     a.calculate(R8, Set, R0);                              // r8 = scratch
+    a.call(GET_SMP_PROCESSOR_ID);
+    a.store64(R8, CPU as i16, R0);                         // scratch.cpu = this CPU
+    a.load64(R1, R8, MISSED);
+    a.calculate(R2, Set, MISSES);
+    a.calculate(R2, Subtract, R1);
+    a.calculate(R2, ShiftRight, 63);
+    a.store64(R8, ANYWHERE as i16, R2);                    // scratch.anywhere = misses > MISSES ? 1 : 0
+    a.calculate(R1, Add, 1);
+    a.calculate(R1, And, TRY_ANEW - 1);
+    a.store64(R8, MISSED as i16, R1);                      // scratch.misses += 1, and begins anew
     a.calculate(R7, Subtract, YOUNG_FOR);
     a.calculate(R1, Set, R7);
     a.calculate(R1, ShiftLeft, TURN_BITS);                 // as a `turn` has it
@@ -178,8 +205,6 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Add, -4);
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
     a.jump_if(R0, Equal, 0, "hash");
-    a.load64(R1, R0, offset_of!(Header, room));
-    a.store64(R8, ROOM as i16, R1);                        // scratch.room = room
     a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
     a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
     a.calculate(R9, Set, LANES as i32);
@@ -207,24 +232,28 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.load64(R2, R0, offset_of!(Line, handicap));
     a.calculate(R1, Add, R2);                              // load += handicap: no room
 
+    a.load32(R2, R0, offset_of!(Line, cpu));
+    a.load64(R5, R8, CPU);
+    a.calculate(R5, ExclusiveOr, R2);
+    a.calculate(R5, Subtract, 1);
+    a.calculate(R5, ShiftRight, 63);                       // r5 = on this CPU ? 1 : 0
+    a.load64(R3, R8, ANYWHERE);
+    a.calculate(R5, Or, R3);                               //      or anywhere
+    a.calculate(R2, Set, R1);
+    a.load64(R3, R0, offset_of!(Line, room));
+    a.calculate(R2, Subtract, R3);
+    a.calculate(R2, ShiftRight, 63);                       // r2 = load < room ? 1 : 0
+    a.calculate(R5, And, R2);
+
     a.load64(R2, R0, offset_of!(Line, turn));              // r2 = turn
     a.calculate(R4, Set, R2);
     a.load64(R3, R8, YOUNG);
     a.calculate(R4, Subtract, R3);
     a.calculate(R4, ShiftRight, 63);                       // r4 = not young ? 1 : 0
-
-    a.calculate(R5, Set, R1);
-    a.load64(R3, R8, ROOM);
-    a.calculate(R5, Subtract, R3);
-    a.calculate(R5, ShiftRight, 63);                       // r5 = load < room ? 1 : 0
     a.calculate(R3, Set, R4);
     a.calculate(R3, ExclusiveOr, 1);
-    a.calculate(R5, And, R3);                              //      and young
-    a.calculate(R5, And, R2);                              //      and quick
-    a.calculate(R3, Set, R2);
-    a.calculate(R3, ShiftRight, 1);
-    a.calculate(R5, And, R3);                              //      and short
-    a.jump_if(R5, NotEqual, 0, "take");                    // look no further
+    a.calculate(R5, And, R3);                              // r5 = on this CPU, with room, and young
+    a.jump_if(R5, NotEqual, 0, "found");                   // look no further
 
     a.calculate(R1, Subtract, MOST);
     a.calculate(R5, Set, R1);
@@ -250,17 +279,21 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R3, Or, R5);                               // r3 = load, time
 
     a.calculate(R5, Set, R2);
+    a.calculate(R5, ExclusiveOr, 1);
+    a.calculate(R5, And, 1);                               // r5 = quick ? 0 : 1
+    a.calculate(R4, Or, R5);                               // r4 = busy or not quick
+    a.calculate(R5, Set, R2);
     a.calculate(R5, ShiftRight, 1);
     a.calculate(R5, And, 1);                               // r5 = short ? 1 : 0
+    a.calculate(R2, ShiftRight, 2);
     a.calculate(R2, ExclusiveOr, 1);
-    a.calculate(R2, And, 1);                               // r2 = quick ? 0 : 1
-    a.calculate(R2, Or, R4);
-    a.calculate(R2, And, R5);                              // r2 = short, and busy or not quick
+    a.calculate(R2, And, R4);                              // r2 = that, and awake
+    a.calculate(R4, And, R5);                              // r4 = that, and short
     a.calculate(R5, ExclusiveOr, 1);
-    a.calculate(R5, And, R4);                              // r5 = busy, and not short
-    a.calculate(R4, Set, 0);
-    a.calculate(R4, Subtract, R2);
-    a.calculate(R1, And, R4);                              // r1 = r2 ? load : 0
+    a.calculate(R5, And, R2);                              // r5 = that, awake, and not short
+    a.calculate(R2, Set, 0);
+    a.calculate(R2, Subtract, R4);
+    a.calculate(R1, And, R2);                              // r1 = r4 ? load : 0
     a.calculate(R1, Or, R5);                               // r1 = in hand
     a.calculate(R1, ShiftLeft, HAND_BIT);
     a.calculate(R1, Or, R3);                               // r1 = in hand, load, time
@@ -303,6 +336,11 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, And, TURNS);                           // r1 = last + 1 + turn = the best lane
     a.store32(R8, LANE as i16, R1);                        // scratch.lane = it
 
+    a.jump("take");
+    a.label("found");
+    a.load64(R1, R8, ANYWHERE);
+    a.jump_if(R1, NotEqual, 0, "take");
+    a.store64(R8, MISSED as i16, R1);                      // scratch.misses = 0
     a.label("take");
     a.calculate(R1, Set, R6);
     a.set_map(R2, maps.sockets);

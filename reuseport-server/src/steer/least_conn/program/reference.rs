@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use common::steering::lane::{CLOSED, Line, TURN_BITS};
+use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{FINE, SILENCE, TIMES, TURNS, YOUNG_FOR};
 
-/// The lane that the program chooses at this time, in nanoseconds, after it chose `last` on this CPU; `None`
+/// The lane that the program chooses on this CPU (`None`: anywhere), at this time, in nanoseconds, after it chose `last` there; `None`
 /// if it leaves that to the hash. The lines are those of the lanes, from 1 on.
-pub fn choose(lines: &[Line], room: u64, last: u32, now: u64) -> Option<u32> {
+pub fn choose(lines: &[Line], cpu: Option<u32>, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
     let mut best = None;
     for (lane, line) in (1..).zip(lines) {
@@ -18,14 +18,16 @@ pub fn choose(lines: &[Line], room: u64, last: u32, now: u64) -> Option<u32> {
         let turn = line.turn.load(Relaxed);
         let (since, is_short, is_quick) = (turn >> TURN_BITS, turn & 2 != 0, turn & 1 != 0);
         let is_young = since >= young;
-        let is_busy = turn & 4 == 0 && !is_young;
-        if is_quick && is_short && is_young && !is_closed && load < room {
+        let is_awake = turn & 4 == 0;
+        let is_busy = is_awake && !is_young;
+        let has_room = load < line.room.load(Relaxed) && !is_closed;
+        if has_room && is_young && cpu.is_none_or(|cpu| line.cpu.load(Relaxed) == cpu) {
             return Some(lane);
         }
-        let in_hand = match (is_short, is_busy) {
-            (true, false) if is_quick => 0,
-            (true, _) => load,
-            (false, is_busy) => is_busy.into(),
+        let in_hand = match is_short {
+            _ if is_quick && !is_busy => 0,
+            true => load,
+            false => is_awake.into(),
         };
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
         let busy_since = if is_busy { since >> FINE & TIMES as u64 } else { TIMES as u64 };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::steer::assembler::ADD_ATOMICALLY;
-use common::steering::lane::{CLOSED, Kind, turn};
+use crate::steer::least_conn::lane::{CLOSED, Kind, turn};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +15,8 @@ const MAPS: Maps = Maps { loads: 1, sockets: 2, scratch: 3 };
 const ADD: usize = 0x1000;
 
 const NOW: u64 = 100 * SILENCE as u64;
+/// The CPU that the program runs on.
+const CPU: u32 = 3;
 
 /// What the program finds in the kernel.
 struct World {
@@ -44,6 +46,8 @@ fn loads(loads: &[Option<u64>]) {
             line.ended.store(1000, Relaxed);
             line.beat.store(NOW, Relaxed);
             line.turn.store(4, Relaxed); // asleep, and for long
+            line.room.store(0, Relaxed);
+            line.cpu.store(CPU, Relaxed);
             line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
             world.sockets.borrow_mut().insert(lane);
         }
@@ -111,6 +115,7 @@ fn choose_by(migrating: bool, flags: i32) -> Option<u32> {
     machine.register_helper(MAP_LOOKUP_ELEM as u32, lookup).unwrap();
     machine.register_helper(SK_SELECT_REUSEPORT as u32, select).unwrap();
     machine.register_helper(KTIME_GET_NS as u32, |_, _, _, _, _| NOW).unwrap();
+    machine.register_helper(GET_SMP_PROCESSOR_ID as u32, |_, _, _, _, _| CPU.into()).unwrap();
     const STEERED: usize = offset_of!(Line, steered);
     const MIGRATED: usize = offset_of!(Line, migrated);
     machine.register_helper((ADD + STEERED) as u32, add::<STEERED>).unwrap();
@@ -227,8 +232,8 @@ const KEPT: Kind = Kind { is_asleep: false, is_short: false, is_quick: true };
 const SLOW: Kind = Kind { is_asleep: false, is_short: true, is_quick: false };
 const FAST: Kind = Kind { is_asleep: false, is_short: true, is_quick: true };
 
-fn room(room: u64) {
-    line(0, |header| header.migrated.store(room, Relaxed)); // where it lies
+fn room(lane: u32, room: u64) {
+    line(lane, |line| line.room.store(room, Relaxed));
 }
 
 #[test]
@@ -239,6 +244,17 @@ fn whoever_is_free_now_is_chosen_before_who_has_fewer_connections() {
     assert_eq!(choose(), Some(3), "it has just woken");
     awake(3, 4_001, KEPT);
     assert_eq!(choose(), Some(2), "it is asleep");
+}
+
+#[test]
+fn a_worker_whose_requests_take_long_has_one_in_hand_as_soon_as_it_is_awake() {
+    const SLOW_KEPT: Kind = Kind { is_asleep: false, is_short: false, is_quick: false };
+    loads(&[Some(1), Some(1)]);
+    awake(1, 4_500, SLOW_KEPT);
+    awake(2, 3_000, SLOW_KEPT);
+    assert_eq!([choose(), choose()], [Some(1), Some(2)], "one more for each");
+    awake(2, 3_000, KEPT);
+    assert_eq!([choose(), choose()], [Some(2); 2], "a quick one is about to be free");
 }
 
 #[test]
@@ -261,22 +277,36 @@ fn one_that_turns_quickly_and_is_not_busy_has_nothing_in_hand() {
 }
 
 #[test]
-fn with_room_whoever_turns_quickly_is_filled_before_another_is_woken() {
-    loads(&[Some(0), Some(1), Some(1), None]);
-    (2..=4).for_each(|lane| awake(lane, 20, FAST));
-    room(3);
+fn a_worker_that_is_awake_on_this_cpu_and_has_room_is_filled_before_another_is_woken() {
+    let three = || {
+        loads(&[Some(0), Some(1), Some(1), None]);
+        (2..=4).for_each(|lane| awake(lane, 20, FAST));
+        (2..=4).for_each(|lane| room(lane, 3));
+    };
+    three();
     assert_eq!([choose(), choose()], [Some(2); 2], "the first of them, not the least loaded");
     assert_eq!([choose(), choose()], [Some(3); 2], "now that has no room left");
-    assert_eq!(choose(), Some(1), "nobody quick has room: the least loaded");
-    for kind in [KEPT, SLOW] {
+    assert_eq!(choose(), Some(1), "nobody has room: the least loaded");
+    three();
+    line(2, |line| line.cpu.store(CPU + 1, Relaxed));
+    assert_eq!(choose(), Some(3), "the other is awake elsewhere");
+    awake(3, 4_001, FAST);
+    assert_eq!(choose(), Some(1), "it is awake for long, and may be blocked");
+}
+
+#[test]
+fn if_nobody_is_ever_awake_on_this_cpu_anywhere_will_do() {
+    let elsewhere = || {
         loads(&[Some(0), Some(1)]);
-        awake(2, 20, kind);
-        assert_eq!(choose(), Some(1), "connections are kept, or it may block");
-    }
-    room(0);
-    loads(&[Some(0), Some(1)]);
-    awake(2, 20, FAST);
-    assert_eq!(choose(), Some(1), "without room the least loaded it is");
+        awake(2, 20, FAST);
+        room(2, 3);
+        line(2, |line| line.cpu.store(CPU + 1, Relaxed));
+        choose().unwrap()
+    };
+    (0..=MISSES).for_each(|_| assert_eq!(elsewhere(), 1));
+    (MISSES + 1..TRY_ANEW).for_each(|_| assert_eq!(elsewhere(), 2));
+    (0..=MISSES).for_each(|_| assert_eq!(elsewhere(), 1, "another look"));
+    assert_eq!(elsewhere(), 2);
 }
 
 #[test]
@@ -293,8 +323,9 @@ fn the_program_chooses_what_the_reference_chooses() {
         let mut load = |_| (random.f32() < 0.9).then(|| random.u64(..of));
         let now: Vec<_> = (0..lanes).map(&mut load).collect();
         loads(&now);
-        room(if random.bool() { 0 } else { random.u64(..5) });
         for lane in 1..=lanes {
+            room(lane, if random.bool() { 0 } else { random.u64(..5) });
+            line(lane, |line| line.cpu.store(random.u32(2..5), Relaxed));
             match random.u8(..4) {
                 0 => awake(lane, random.u64(..3_900), kind(&mut random)),
                 1 => {
@@ -306,8 +337,9 @@ fn the_program_chooses_what_the_reference_chooses() {
         }
         let last = WORLD.with(|world| world.scratch[0].load(Relaxed) >> 32) as u32;
         let expected = WORLD.with(|world| {
-            let room = world.lines[0].migrated.load(Relaxed);
-            reference::choose(&world.lines[1..=lanes as usize], room, last, NOW)
+            let misses = world.scratch[offset_of!(Scratch, misses) / 8].load(Relaxed);
+            let cpu = (misses <= MISSES as u64).then_some(CPU);
+            reference::choose(&world.lines[1..=lanes as usize], cpu, last, NOW)
         });
         assert_eq!(choose(), expected);
     }

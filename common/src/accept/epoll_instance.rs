@@ -1,0 +1,38 @@
+//! The epoll instance of a tokio runtime. tokio does not tell which it is; /proc does.
+
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Builds a runtime, and finds its epoll instance. To be called while this process has one thread.
+///
+/// # Errors
+/// When the runtime cannot be built.
+pub fn build(builder: &mut Builder) -> io::Result<(Runtime, Option<i32>)> {
+    // Whoever started us may have left an instance open: tokio's is one that was not there before.
+    let before = open_now();
+    let runtime = builder.build()?;
+    Ok((runtime, open_now().into_iter().find(|it| !before.contains(it))))
+}
+
+/// The descriptors of this process that are epoll instances.
+fn open_now() -> Vec<i32> {
+    let is_epoll = |target: PathBuf| target.as_os_str() == "anon_inode:[eventpoll]";
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let epolls = entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(is_epoll));
+    epolls.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Another descriptor for it, to keep.
+///
+/// # Errors
+/// When the kernel has none to give.
+#[allow(unsafe_code)]
+pub fn duplicate(descriptor: i32) -> io::Result<OwnedFd> {
+    // SAFETY: it was open a moment ago, this process has one thread yet, and it is not kept.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    borrowed.try_clone_to_owned()
+}

@@ -1,0 +1,314 @@
+//! The [rules](super::rules) as a listener for `axum::serve`, in any program that forks its workers.
+//!
+//! ```text
+//!   parent:   LeastConn::shared(listener, workers) -> fork, once per worker
+//!   worker:   shared.run(number, |listener| axum::serve(listener, app))
+//! ```
+//!
+//! The runtime is part of it: only the event loop itself can wait with EPOLLEXCLUSIVE, and it is told so when
+//! it is built (`on_thread_park`). When it has nothing to do, it waits on an epoll instance that watches the
+//! listening socket *and* tokio's own instance. A connection it leaves to
+//! [`accept`](LeastConn::accept), wakes that, and goes on.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use axum::serve::Listener;
+use nix::errno::Errno;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::sleep;
+
+use super::mapping::{self, Entry, OnMapping};
+use super::peers::TICK;
+use super::rules::Rules;
+use crate::accept::place::{Place, WaitPolicy, Woken};
+use crate::accept::{accept_error, epoll_instance, interrupt};
+use crate::http::stream::Stream;
+
+/// tokio's timers may be late by so much while there is a task; the loop's wait does not know of them.
+const LATE: Duration = Duration::from_millis(10);
+
+/// How long a loop that never rests may go without a look at the accept queue, and how many connections it
+/// takes then at most.
+const LOOK: Duration = Duration::from_millis(5);
+const AT_ONCE: u32 = 64;
+
+/// After an error that will come again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A listener of a forked worker that shares its socket with others: who is free takes the next connection,
+/// and those that are kept go to whoever has fewest.
+///
+/// `common/examples/least_conn.rs` is a program that uses it.
+///
+/// # Limits
+/// - Linux, axum 0.8, and tokio 1.54 or later, with the runtime of one thread that [`Shared::run`] builds. On
+///   another it would look at the socket every 5 ms, and no more often.
+/// - Workers are forked, by a process that has one thread and has not used tokio; one started by exec does
+///   not have the mapping. A worker that is started in the place of another takes its number.
+/// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
+///   connection and no task but the one that serves.
+/// - SIGURG wakes workers; nobody else may use it in such a process.
+/// - Connections are counted, not their work, and stay where they are. A request is counted when bytes are
+///   written after bytes were read: where one answer comes in parts while its request still arrives, the rule
+///   for connections of one request takes them for kept ones.
+/// - It accepts without a limit, and knows no drain: to end a worker, end `axum::serve` by
+///   `with_graceful_shutdown`. A connection that is accepted in the very moment of that is closed.
+pub struct LeastConn {
+    event_loop: Arc<Mutex<EventLoop>>,
+    address: SocketAddr,
+}
+
+/// The socket and the memory that workers share, see [`LeastConn::shared`].
+pub struct Shared {
+    listener: TcpListener,
+    entries: &'static [Entry],
+}
+
+impl LeastConn {
+    /// To be called before the first fork: has memory that so many workers share.
+    ///
+    /// # Errors
+    /// For no worker at all, and when the kernel has no memory to give.
+    pub fn shared(listener: TcpListener, workers: usize) -> io::Result<Shared> {
+        listener.set_nonblocking(true)?;
+        Ok(Shared { listener, entries: mapping::map(workers)? })
+    }
+}
+
+impl Shared {
+    /// In a forked worker, which has one thread yet: builds its event loop, and runs there what is made of its
+    /// listener. The workers' numbers begin at 0, and no two workers have the same.
+    ///
+    /// # Errors
+    /// When there is no such number, the kernel has no descriptor to give, or what runs panics.
+    pub fn run<F>(self, number: usize, serve: impl FnOnce(LeastConn) -> F) -> io::Result<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let (runtime, listener) = self.worker(number)?;
+        // A task is woken by an entry in a list; what `block_on` runs itself, by a write to a descriptor.
+        let task = runtime.spawn(serve(listener));
+        runtime.block_on(task).map_err(io::Error::other)
+    }
+
+    fn worker(self, number: usize) -> io::Result<(Runtime, LeastConn)> {
+        let Self { listener, entries } = self;
+        let own = entries.get(number).ok_or_else(|| {
+            let reason = format!("no worker {number}: they are 0 to {}", entries.len() - 1);
+            io::Error::new(ErrorKind::InvalidInput, reason)
+        })?;
+        let waits: Arc<OnceLock<Arc<Mutex<EventLoop>>>> = Arc::default();
+        let hook = waits.clone();
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().on_thread_park(move || {
+            hook.get().inspect(|event_loop| lock(event_loop).rest());
+        });
+        let (runtime, events) = epoll_instance::build(&mut builder)?;
+        let events = events.ok_or_else(|| {
+            io::Error::other("cannot find the event loop's epoll instance in /proc/self/fd")
+        })?;
+        let address = listener.local_addr()?;
+        let mask = interrupt::interrupt_only_waits().map_err(io::Error::other)?;
+        let place = Place { listener, events: epoll_instance::duplicate(events)?, mask };
+        let cores = available_parallelism().map_or(1, usize::from);
+        own.occupy();
+        let rules = Rules::new(&place, OnMapping { own, all: entries }, cores)?;
+        let event_loop = EventLoop {
+            place,
+            rules,
+            own,
+            waker: None,
+            accepted: None,
+            has_rested: false,
+            may_take: 0,
+        };
+        let event_loop = waits.get_or_init(|| Arc::new(Mutex::new(event_loop))).clone();
+        Ok((runtime, LeastConn { event_loop, address }))
+    }
+}
+
+impl Listener for LeastConn {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let accepted = {
+                let waiting = Waiting(&self.event_loop);
+                tokio::select! {
+                    accepted = poll_fn(|context| waiting.event_loop().poll_accept(context)) => accepted,
+                    () = sleep(LOOK) => {
+                        waiting.event_loop().look();
+                        continue;
+                    }
+                }
+            };
+            match accepted {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    if let Err(error) = accept_error::get_over(error).await {
+                        tracing::error!("cannot accept: {error}");
+                        sleep(AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+fn lock(event_loop: &Mutex<EventLoop>) -> MutexGuard<'_, EventLoop> {
+    event_loop.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Somebody waits for a connection, until it is dropped.
+struct Waiting<'a>(&'a Mutex<EventLoop>);
+
+impl Waiting<'_> {
+    fn event_loop(&self) -> MutexGuard<'_, EventLoop> {
+        lock(self.0)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.event_loop().waker = None;
+    }
+}
+
+/// What the event loop does when it has nothing to do. Locked for that long, but by the one thread there is.
+struct EventLoop {
+    place: Place,
+    rules: Rules<OnMapping>,
+    own: &'static Entry,
+    /// Who waits for a connection. While nobody does, none is accepted.
+    waker: Option<Waker>,
+    accepted: Option<io::Result<(Connection, SocketAddr)>>,
+    /// Whether it has come to rest since the last look, and how many connections may be taken if not.
+    has_rested: bool,
+    may_take: u32,
+}
+
+impl EventLoop {
+    /// Called by tokio when nothing is left to do: waits for a connection in its stead.
+    fn rest(&mut self) {
+        self.has_rested = true;
+        // A wait that ends wakes the task that accepts, so that tokio looks at its timers and does not sleep.
+        let is_alone = Handle::current().metrics().num_alive_tasks() <= 1;
+        let until = Instant::now() + if is_alone { TICK } else { LATE };
+        while let (Some(waker), None) = (&self.waker, &self.accepted) {
+            let left = until.saturating_duration_since(Instant::now());
+            self.own.beat();
+            match self.rules.wait(&self.place, left) {
+                Ok(Woken::Connection(stream)) => self.accepted = Some(self.open(stream)),
+                Ok(Woken::Nothing) if !left.is_zero() => continue,
+                Ok(Woken::Nothing | Woken::Loop) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => self.accepted = Some(Err(error)),
+            }
+            self.own.beat();
+            return waker.wake_by_ref();
+        }
+    }
+
+    fn poll_accept(&mut self, context: &Context) -> Poll<io::Result<(Connection, SocketAddr)>> {
+        let accepted = self.accepted.take().or_else(|| self.take());
+        if accepted.is_none() {
+            self.waker = Some(context.waker().clone());
+        }
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// In a busy loop: a connection, if another may be taken.
+    fn take(&mut self) -> Option<io::Result<(Connection, SocketAddr)>> {
+        self.may_take = self.may_take.checked_sub(1)?;
+        let may_accept = self.rules.may_accept(&self.place);
+        let accepted = if may_accept { self.place.accept() } else { Ok(None) };
+        let accepted = accepted.transpose().map(|it| it.and_then(|stream| self.open(stream)));
+        if accepted.is_none() {
+            self.may_take = 0;
+        }
+        accepted
+    }
+
+    /// A loop that never rests must accept all the same.
+    fn look(&mut self) {
+        self.own.beat();
+        if !std::mem::take(&mut self.has_rested) {
+            self.may_take = AT_ONCE;
+        }
+    }
+
+    fn open(&self, stream: TcpStream) -> io::Result<(Connection, SocketAddr)> {
+        // A client that has gone again has no address any more. This error is gone with its connection.
+        let peer = stream.peer_addr().map_err(|_| Errno::ECONNABORTED)?;
+        Ok((Connection::new(stream, self.own), peer))
+    }
+}
+
+/// A connection, which counts as open until it is dropped.
+pub struct Connection {
+    stream: Stream,
+    own: &'static Entry,
+    /// Whether bytes were read since bytes were written last.
+    has_read: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, own: &'static Entry) -> Self {
+        own.opened();
+        Self { stream: Stream::new(stream), own, has_read: false }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.own.closed();
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.has_read |= buffer.filled().len() > before;
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if written.is_ready() && std::mem::take(&mut self.has_read) {
+            self.own.answered();
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,130 @@
+//! The workers of a program that has no scoreboard: what they know of each other is in an anonymous mapping,
+//! which a process shares with those it forks.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+use super::workers::{Shown, Workers};
+use crate::platform::clock::monotonic_milliseconds;
+
+/// To so many milliseconds a heartbeat is exact: what is done once per heartbeat is not done at each turn.
+const BEAT: u64 = 128;
+
+/// What a worker shows. It fills cache lines of its own, or two workers that write would slow each other down.
+#[derive(Default)]
+#[repr(C, align(128))]
+pub struct Entry {
+    pid: AtomicU32,
+    heartbeat: AtomicU64,
+    accepted: AtomicU64,
+    open: AtomicU64,
+    requests: AtomicU64,
+    turn: AtomicU64,
+}
+
+impl Entry {
+    /// Takes it for this process, whoever had it before.
+    pub fn occupy(&self) {
+        for number in [&self.accepted, &self.open, &self.requests, &self.turn] {
+            number.store(0, Relaxed);
+        }
+        self.beat();
+        self.pid.store(std::process::id(), Relaxed);
+    }
+
+    /// Notes that the event loop turns.
+    pub fn beat(&self) {
+        self.heartbeat.store(monotonic_milliseconds() / BEAT * BEAT, Relaxed);
+    }
+
+    /// Counts a connection.
+    pub fn opened(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+        self.open.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that has ended.
+    pub fn closed(&self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+
+    /// Counts a request.
+    pub fn answered(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+}
+
+impl Shown for Entry {
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid.load(Relaxed)).filter(|&pid| pid != 0)
+    }
+
+    fn is_serving(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    fn heartbeat(&self) -> u64 {
+        self.heartbeat.load(Relaxed)
+    }
+
+    fn accepted(&self) -> u64 {
+        self.accepted.load(Relaxed)
+    }
+
+    fn open(&self) -> u64 {
+        self.open.load(Relaxed)
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.load(Relaxed)
+    }
+}
+
+/// Maps entries for so many workers. They stay mapped until the process ends.
+///
+/// # Errors
+/// When the kernel has no memory to give, or for no worker at all.
+#[allow(unsafe_code)]
+pub fn map(workers: usize) -> io::Result<&'static [Entry]> {
+    let size = workers.checked_mul(size_of::<Entry>()).and_then(NonZeroUsize::new);
+    let size =
+        size.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "needs 1 worker or more"))?;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new mapping, at an address of the kernel's choice, replaces nothing.
+    let start = unsafe { mmap_anonymous(None, size, access, MapFlags::MAP_SHARED)? };
+    // SAFETY: so many entries fit, and nobody unmaps them. A mapping begins with a page, so they are aligned,
+    // and is zeros, which are valid entries: those are made of atomics alone, which others may write too.
+    Ok(unsafe { slice::from_raw_parts(start.cast().as_ptr(), workers) })
+}
+
+/// The entries of all workers, and the one that is the worker's own.
+pub struct OnMapping {
+    /// The worker's own.
+    pub own: &'static Entry,
+    /// All of them.
+    pub all: &'static [Entry],
+}
+
+impl Workers for OnMapping {
+    type Shown = Entry;
+
+    fn own(&self) -> &'static Entry {
+        self.own
+    }
+
+    fn all(&self) -> Vec<&'static Entry> {
+        self.all.iter().filter(|entry| entry.is_serving()).collect()
+    }
+
+    fn show(&self, turn: u64) {
+        self.own.turn.store(turn, Relaxed);
+    }
+}

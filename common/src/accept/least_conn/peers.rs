@@ -1,0 +1,315 @@
+//! The workers of a server, as one of them sees them in the memory they share, and what it shows them.
+
+use std::time::Duration;
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::workers::{Shown, Workers};
+use crate::accept::interrupt::INTERRUPT;
+use crate::scoreboard::{Lifetimes, Pace, QUICK};
+
+/// Between two heartbeats of a worker whose event loop turns.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// Milliseconds between two heartbeats of which one is missing.
+const SILENT: u64 = 2 * TICK.as_millis() as u64;
+
+/// Where connections end after one request, so many more than another has are no reason to leave one to it.
+/// Each is over soon, and to wake somebody for it would be in vain; unless from now on they are kept.
+const SHORT_LIVED: u64 = 2;
+
+/// What a worker's event loop is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Awake. Its requests take their time, and it may be blocked.
+    Awake,
+    /// Awake, and it turns [quickly](Pace).
+    Quick,
+    /// Asleep, and the kernel may wake it for a connection.
+    InLine,
+    /// Asleep, and wakes for its own connections, when it is called, and at a tick.
+    Reserve,
+}
+
+const TURNS: [Turn; 4] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve];
+
+/// Another worker.
+pub struct Peer<S: 'static> {
+    slot: &'static S,
+    /// What its event loop is at.
+    pub turn: Turn,
+    /// Since when, in nanoseconds.
+    since: u64,
+}
+
+impl<S: Shown> Peer<S> {
+    /// How many connections it has open.
+    pub fn open(&self) -> u64 {
+        self.slot.open()
+    }
+
+    /// Whether it sleeps.
+    pub fn is_asleep(&self) -> bool {
+        matches!(self.turn, Turn::InLine | Turn::Reserve)
+    }
+
+    /// Interrupts its sleep. If it does not sleep it notices nothing.
+    pub fn wake(&self) {
+        if let Some(pid) = self.slot.pid() {
+            // An error says that it has ended, and its parent knows.
+            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
+        }
+    }
+}
+
+/// The others, and this one.
+pub struct Peers<W: Workers> {
+    workers: W,
+    /// Whether this one's connections end after one request.
+    lifetimes: Lifetimes,
+    /// All there are, this one included.
+    all: Vec<&'static W::Shown>,
+    /// When it last woke, in nanoseconds.
+    since: u64,
+    pace: Pace,
+    /// The heartbeat when it last looked who there is.
+    last_look: u64,
+}
+
+impl<W: Workers> Peers<W> {
+    /// As one of these workers sees them.
+    pub fn of(workers: W) -> Self {
+        let (all, lifetimes) = (Vec::new(), Lifetimes::default());
+        Self { workers, lifetimes, all, since: 0, pace: Pace::default(), last_look: 0 }
+    }
+
+    /// Where this one counts.
+    pub fn workers(&self) -> &W {
+        &self.workers
+    }
+
+    /// The others that serve and whose hearts beat.
+    fn others(&self) -> impl Iterator<Item = Peer<W::Shown>> {
+        let own = self.workers.own();
+        let now = own.heartbeat();
+        let others = self.all.iter().copied().filter(move |slot| {
+            !std::ptr::eq(*slot, own)
+                && slot.is_serving()
+                // By our own heart, since to ask the clock for every worker would take longer.
+                && now.saturating_sub(slot.heartbeat()) <= SILENT
+        });
+        others.map(|slot| {
+            let word = slot.turn();
+            Peer {
+                slot,
+                turn: TURNS[word as usize % TURNS.len()],
+                since: word / TURNS.len() as u64,
+            }
+        })
+    }
+
+    /// Whether so many others are in line already. Never, if there are no more workers than that.
+    pub fn are_in_line(&self, size: usize) -> bool {
+        let in_line = || self.others().filter(|peer| peer.turn == Turn::InLine);
+        self.all.len() > size && in_line().take(size).count() == size
+    }
+
+    /// Another worker that has fewer connections than this one, and is not known to be blocked: asleep, or
+    /// awake for less than this time.
+    pub fn with_fewer(&self, awake: Duration) -> Option<Peer<W::Shown>> {
+        // To leave it may cost so much time, and saves that of a request before it.
+        let is_over_soon = self.lifetimes.are_short() && self.pace.mean() < awake;
+        let slack = if is_over_soon { SHORT_LIVED } else { 0 };
+        let own = self.workers.own().open();
+        let most = own.checked_sub(slack + 1)?; // mostly the end, without a look at anybody
+        let fewer = self.others().filter(|peer| peer.open() <= most);
+        let able = fewer.filter(|peer| peer.is_asleep() || self.has_just_begun(peer, awake));
+        able.min_by_key(Peer::open)
+    }
+
+    /// Another worker that sleeps; of several, who has the fewest connections.
+    pub fn asleep(&self) -> Option<Peer<W::Shown>> {
+        self.others().filter(Peer::is_asleep).min_by_key(Peer::open)
+    }
+
+    /// One of the reserve, if nobody is there to take the next connection: nobody in line, and not as many as
+    /// there are cores who turn quickly.
+    pub fn whom_to_call(&self, cores: usize) -> Option<Peer<W::Shown>> {
+        let (mut quick, mut reserve) = (0, None);
+        for peer in self.others() {
+            match peer.turn {
+                Turn::InLine => return None,
+                Turn::Reserve => reserve = reserve.or(Some(peer)),
+                Turn::Quick if self.has_just_begun(&peer, QUICK) => quick += 1,
+                Turn::Quick | Turn::Awake => {}
+            }
+        }
+        reserve.filter(|_| quick < cores)
+    }
+
+    /// Whether another that is awake has begun its present turn so little ago.
+    fn has_just_begun(&self, peer: &Peer<W::Shown>, ago: Duration) -> bool {
+        peer.since + ago.as_nanos() as u64 >= self.since
+    }
+
+    /// Whether this one's requests are short.
+    pub fn is_quick(&self) -> bool {
+        self.pace.is_quick()
+    }
+
+    /// Shows the others that the event loop sleeps.
+    pub fn sleeps(&self, turn: Turn) {
+        self.workers.show(turn as u64);
+    }
+
+    /// Shows them that it is awake.
+    pub fn wakes(&mut self) {
+        let now = self.pace.wakes();
+        self.since = now;
+        let turn = if self.pace.is_quick() { Turn::Quick } else { Turn::Awake };
+        self.workers.show(now * TURNS.len() as u64 + turn as u64);
+    }
+
+    /// Notes that it has done what there was to do.
+    pub fn comes_by(&mut self) {
+        self.pace.sleeps(self.workers.own().requests());
+        self.look();
+    }
+
+    /// Looks who there is, once per heartbeat: a look through all slots that there may be costs more than
+    /// an accept.
+    fn look(&mut self) {
+        let own = self.workers.own();
+        let heartbeat = own.heartbeat();
+        if heartbeat != self.last_look {
+            self.last_look = heartbeat;
+            self.lifetimes.look(own.accepted(), own.open(), own.requests());
+            self.all = self.workers.all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::least_conn::on_scoreboard::OnScoreboard;
+    use crate::platform::clock::monotonic_nanoseconds;
+    use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, Slot, Slots, State};
+
+    const LEAVE: Duration = Duration::from_millis(2);
+
+    /// As the first worker sees a server of so many, who all serve and sleep in reserve.
+    fn server(workers: usize) -> (Peers<OnScoreboard>, Slots) {
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        (0..workers).for_each(|place| assert_eq!(board.claim().unwrap(), place));
+        let slots = board.into_slots();
+        for slot in (0..workers).map(|place| slots.own(place)) {
+            slot.set_state(State::Serving);
+            slot.beat();
+            show(slot, Turn::Reserve, 0);
+        }
+        let mut peers = Peers::of(OnScoreboard { own: slots.own(0), slots });
+        peers.wakes();
+        peers.comes_by();
+        (peers, slots)
+    }
+
+    /// What a worker's event loop is at, since so many microseconds.
+    fn show(slot: OwnSlot, turn: Turn, microseconds: u64) {
+        let since = monotonic_nanoseconds() - 1000 * microseconds;
+        slot.set(|slot| &slot.turn, since * TURNS.len() as u64 + turn as u64);
+    }
+
+    fn open(slot: OwnSlot, connections: u64) {
+        (0..connections).for_each(|_| slot.opened());
+    }
+
+    fn place(peer: Option<Peer<Slot>>, slots: Slots) -> Option<usize> {
+        let peer = peer?;
+        (0..CAPACITY).find(|&place| std::ptr::eq(peer.slot, slots.at(place)))
+    }
+
+    #[test]
+    fn a_line_is_full_of_others_who_serve_and_whose_hearts_beat() {
+        let (mut peers, slots) = server(8);
+        assert!(!peers.are_in_line(4));
+        (1..=4).for_each(|place| show(slots.own(place), Turn::InLine, 0));
+        assert!(peers.are_in_line(4));
+        assert!(!peers.are_in_line(5));
+        assert!(!peers.are_in_line(8), "all of them may be in line");
+        slots.own(1).set_state(State::Draining);
+        assert!(!peers.are_in_line(4));
+        slots.own(1).set_state(State::Serving);
+        slots.own(2).set(|slot| &slot.heartbeat, 1);
+        assert!(!peers.are_in_line(4));
+        slots.own(2).beat();
+        peers.comes_by();
+        assert!(peers.are_in_line(4));
+    }
+
+    #[test]
+    fn one_is_called_if_nobody_is_in_line_and_too_few_turn_quickly() {
+        let (mut peers, slots) = server(6);
+        let called = |peers: &Peers<OnScoreboard>| place(peers.whom_to_call(2), slots);
+        assert_eq!(called(&peers), Some(1), "the first of the reserve");
+        show(slots.own(5), Turn::InLine, 0);
+        assert_eq!(called(&peers), None);
+        show(slots.own(5), Turn::Awake, 0);
+        assert_eq!(called(&peers), Some(1), "one that may block does not help");
+        peers.wakes();
+        show(slots.own(5), Turn::Quick, 0);
+        assert_eq!(called(&peers), Some(1));
+        show(slots.own(4), Turn::Quick, 0);
+        assert_eq!(called(&peers), None, "as many as there are cores");
+        show(slots.own(4), Turn::Quick, 1_000_000);
+        assert_eq!(called(&peers), Some(1), "it was quick, and has not been back for a second");
+        (1..=3).for_each(|place| show(slots.own(place), Turn::Awake, 0));
+        assert_eq!(called(&peers), None, "there is nobody to call");
+    }
+
+    #[test]
+    fn of_others_that_sleep_the_one_with_the_fewest_connections_is_found() {
+        let (peers, slots) = server(4);
+        let asleep = || place(peers.asleep(), slots);
+        for (place, connections) in [(1, 2), (2, 1), (3, 0)] {
+            open(slots.own(place), connections);
+        }
+        assert_eq!(asleep(), Some(3));
+        show(slots.own(3), Turn::Quick, 0);
+        show(slots.own(1), Turn::InLine, 0);
+        assert_eq!(asleep(), Some(2));
+        show(slots.own(2), Turn::Awake, 0);
+        assert_eq!(asleep(), Some(1));
+        show(slots.own(1), Turn::Awake, 0);
+        assert_eq!(asleep(), None);
+    }
+
+    #[test]
+    fn a_connection_is_left_to_another_that_has_fewer_and_is_not_blocked() {
+        let (mut peers, slots) = server(4);
+        let left_to = |peers: &Peers<OnScoreboard>| place(peers.with_fewer(LEAVE), slots);
+        assert_eq!(left_to(&peers), None, "nobody has fewer than none");
+        for (place, connections) in [(0, 2), (1, 2), (2, 1), (3, 0)] {
+            open(slots.own(place), connections);
+        }
+        assert_eq!(left_to(&peers), Some(3));
+        peers.wakes();
+        show(slots.own(3), Turn::Awake, 1_000_000);
+        assert_eq!(left_to(&peers), Some(2), "the other has not been back for a second");
+        show(slots.own(3), Turn::Awake, 0);
+        assert_eq!(left_to(&peers), Some(3));
+        // From now on connections end after one request.
+        let own = slots.own(0);
+        own.add(|slot| &slot.connections_accepted, 10);
+        own.add(|slot| &slot.requests, 9);
+        peers.lifetimes.look(own.accepted(), own.open(), own.requests());
+        assert_eq!(left_to(&peers), None);
+        open(own, 1);
+        assert_eq!(left_to(&peers), Some(3), "three more is more than a passing difference");
+        own.closed();
+        assert_eq!(left_to(&peers), None);
+        peers.pace = Pace::of(Duration::from_secs(1));
+        assert_eq!(left_to(&peers), Some(3), "requests take long: what waits here would wait long");
+    }
+}

@@ -1,0 +1,156 @@
+//! Who waits for the shared socket, who is called, and who leaves a connection to another.
+//!
+//! All wait with EPOLLEXCLUSIVE ([`line`](crate::accept::line)), but a few for all; and where connections are
+//! kept, whoever has fewer gets the next. Three rules. What a worker must know of the others it reads in
+//! [memory](super::workers) that they share.
+//!
+//! 1. **A short line.** Only so many idle workers wait in line as there are cores, times two. The others
+//!    are in reserve: they sleep, and do not watch the socket. A worker that sleeps costs a context switch
+//!    to wake, and a connection wakes the first sleeper in line even if a worker that is awake takes the
+//!    connection a moment later. With 64 workers in line each connection is such a switch, and throughput
+//!    was 0.6 of what it is with a short line.
+//! 2. **A call.** Whoever takes a connection, or wakes for a request that may block, and leaves nobody in line,
+//!    calls one from the reserve; unless as many others as there are cores are turning their loops quickly:
+//!    those will be back before anybody who has to be woken. A worker whose handler blocks does not turn, and so
+//!    does not count. Linux's workqueues decide the same way (Documentation/core-api/workqueue.rst, "concurrency
+//!    managed"). Whoever has a request that may block, and a connection, leaves that to any other that sleeps.
+//! 3. **Fewer first.** Where connections are kept, a worker that could take one leaves it to another that
+//!    has fewer and is not blocked, wakes that, and looks again a moment later. Where they end after one
+//!    request there is next to nothing to balance, and a small difference does not count; unless a request
+//!    takes longer than that moment.
+//!
+//! Nobody is ever forbidden to help: every worker, in reserve or not, looks at the queue at each tick, four
+//! times a second. A call is a signal that interrupts the sleep, and does nothing else.
+//!
+//! With one queue and workers that take one connection at a time this is the ideal for handlers that block: a
+//! worker that blocks is simply not waiting.
+//!
+//! When it goes wrong: rule 3 counts connections, not work, and corrects nothing afterwards. A worker that
+//! is stopped in line holds the connection it was woken for; and until its missing heartbeat shows, half a second
+//! later, nobody is called in its place, so that with many workers, all of them blocked, a connection may wait
+//! for a tick.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::peers::{Peer, Peers, Turn};
+use super::workers::Workers;
+use crate::accept::line::Line;
+use crate::accept::place::{Place, WaitPolicy, Woken};
+
+/// Idle workers in line for each core: one that takes the next connection, and one for the moment until
+/// another comes back or is called.
+const IN_LINE_PER_CORE: usize = 2;
+
+/// How long a connection is left to a worker that has fewer. It may wait as long once, and is kept for longer.
+const LEAVE: Duration = Duration::from_millis(2);
+
+/// Waits in line, or in reserve.
+pub struct Rules<W: Workers> {
+    line: Line,
+    peers: Peers<W>,
+    cores: usize,
+    /// Whether it was called, and so joins the line however long that is.
+    is_called: bool,
+}
+
+impl<W: Workers> Rules<W> {
+    /// For one of these workers, who run on so many cores.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor to give.
+    pub fn new(place: &Place, workers: W, cores: usize) -> io::Result<Self> {
+        let line = Line::watching_the_loop(place)?;
+        Ok(Self { line, peers: Peers::of(workers), cores, is_called: false })
+    }
+
+    /// What the workers know of each other.
+    pub fn workers(&self) -> &W {
+        self.peers.workers()
+    }
+
+    /// Accepts a connection, or leaves it to another. `None`: none was there.
+    fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
+        if let Some(other) = self.peers.with_fewer(LEAVE) {
+            self.workers().leaves_one();
+            if other.is_asleep() {
+                other.wake();
+            }
+            self.peers.sleeps(Turn::Reserve);
+            let waited = place.wait_for_events(LEAVE);
+            self.peers.wakes();
+            match waited {
+                Ok(true) => return Ok(Some(Woken::Loop)),
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                Ok(false) | Err(_) => {} // it is still there, or this worker is called
+            }
+        }
+        let accepted = place.accept()?;
+        if accepted.is_some() {
+            self.call();
+        }
+        Ok(accepted.map(Woken::Connection))
+    }
+
+    /// Rule 2.
+    fn call(&self) {
+        self.peers.whom_to_call(self.cores).inspect(Peer::wake);
+    }
+}
+
+impl<W: Workers> WaitPolicy for Rules<W> {
+    fn wait(&mut self, place: &Place, at_most: Duration) -> io::Result<Woken> {
+        self.peers.comes_by();
+        if !std::mem::take(&mut self.is_called)
+            && self.peers.are_in_line(IN_LINE_PER_CORE * self.cores)
+        {
+            self.line.leave(place)?;
+            self.peers.sleeps(Turn::Reserve);
+        } else {
+            self.line.join(place)?;
+            self.peers.sleeps(Turn::InLine);
+        }
+        let waited = self.line.wait(place, at_most);
+        self.peers.wakes();
+        let ready = match waited {
+            // Called. The epoll instance knows nothing of a connection for which another was woken.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.is_called = true;
+                return Ok(self.take(place)?.unwrap_or(Woken::Nothing));
+            }
+            ready => ready?,
+        };
+        if ready.events && !self.peers.is_quick() {
+            // It may block now: the connection is for somebody else, who has not been woken for it yet.
+            if ready.connection
+                && let Some(other) = self.peers.asleep()
+            {
+                other.wake();
+                return Ok(Woken::Loop);
+            }
+            self.call(); // this one may have been the last in line
+        }
+        if (ready.connection || ready.nothing)
+            && let Some(woken) = self.take(place)?
+        {
+            return Ok(woken);
+        }
+        if ready.connection {
+            self.workers().was_woken_in_vain(); // somebody who did not have to be woken was faster
+        }
+        Ok(if ready.events || ready.nothing { Woken::Loop } else { Woken::Nothing })
+    }
+
+    fn may_accept(&mut self, place: &Place) -> bool {
+        let fewer = self.peers.with_fewer(LEAVE);
+        // One whose requests are short comes to rest soon, and then waits and calls like everybody.
+        if !self.peers.is_quick() && place.has_connection() {
+            match &fewer {
+                Some(other) if other.is_asleep() => other.wake(),
+                Some(_) => {}
+                None => self.call(),
+            }
+        }
+        fewer.is_none()
+    }
+}

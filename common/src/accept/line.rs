@@ -1,0 +1,148 @@
+//! The line for a listening socket that several workers wait for: EPOLLEXCLUSIVE, without tokio.
+//!
+//! With that flag (Linux 4.5, commit df0108c5da56) epoll_ctl(2) enters the socket's waiters with
+//! add_wait_queue_exclusive(), at the end. A connection that is established runs ep_poll_callback()
+//! for one waiter after the other, until one of them says that it has woken somebody: until the
+//! first whose thread sits in epoll_wait(2). Those passed over find a note in their ready list, and
+//! look at the queue when they next come to wait. So there is no herd, and nobody is forgotten.
+//!
+//! Unlike a waiter in accept(2), an entry keeps its place. So it is always the same order, and the
+//! first registered worker that is idle gets the next connection; Cloudflare calls that LIFO.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::accept::place::Place;
+
+/// What the epoll instance says is ready: a connection, or the event loop.
+const SOCKET: u64 = 0;
+const LOOP: u64 = 1;
+
+/// An epoll instance that watches the event loop and, as long as the worker is in line, the socket.
+pub struct Line {
+    epoll: Epoll,
+    is_joined: bool,
+}
+
+/// What a wait ended with.
+pub struct Ready {
+    /// A connection may be there.
+    pub connection: bool,
+    /// The event loop has something to do.
+    pub events: bool,
+    /// Neither: the time is up.
+    pub nothing: bool,
+}
+
+impl Line {
+    /// One that watches the event loop alone.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2) and epoll_ctl(2).
+    pub fn watching_the_loop(place: &Place) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&place.events, EpollEvent::new(EpollFlags::EPOLLIN, LOOP))?;
+        Ok(Self { epoll, is_joined: false })
+    }
+
+    /// Enters the socket's waiters, at the end, unless it is among them.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn join(&mut self, place: &Place) -> io::Result<()> {
+        if !self.is_joined {
+            let exclusively = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+            self.epoll.add(&place.listener, EpollEvent::new(exclusively, SOCKET))?;
+            self.is_joined = true;
+        }
+        Ok(())
+    }
+
+    /// Leaves the socket's waiters: for each connection the kernel goes through all of them, up to the
+    /// one it wakes.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn leave(&mut self, place: &Place) -> io::Result<()> {
+        if std::mem::take(&mut self.is_joined) {
+            self.epoll.delete(&place.listener)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until something is ready, or the time is up.
+    ///
+    /// Where both are ready the connection must not be left: nobody else was woken for it. Those that are
+    /// connected do not wait for long, since the event loop takes one connection and then its own events.
+    ///
+    /// # Errors
+    /// Those of epoll_pwait(2); EINTR when it was interrupted.
+    #[allow(unsafe_code)]
+    pub fn wait(&self, place: &Place, at_most: Duration) -> io::Result<Ready> {
+        let mut events = [EpollEvent::empty(); 2];
+        let time = i32::from(EpollTimeout::try_from(at_most).unwrap_or(EpollTimeout::ZERO));
+        let (epoll, room) = (self.epoll.0.as_raw_fd(), events.as_mut_ptr().cast());
+        // SAFETY: there is room for two events, an EpollEvent is an epoll_event, and the mask is read alone.
+        let count = unsafe { libc::epoll_pwait(epoll, room, 2, time, place.mask.as_ref()) };
+        let count = Errno::result(count)? as usize;
+        let is_ready = |what| events[..count].iter().any(|event| event.data() == what);
+        Ok(Ready { connection: is_ready(SOCKET), events: is_ready(LOOP), nothing: count == 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+
+    use nix::sys::pthread::{pthread_kill, pthread_self};
+    use nix::unistd::{pipe, write};
+
+    use super::*;
+    use crate::accept::interrupt::{INTERRUPT, interrupt_only_waits};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A place in whose stead an event loop's epoll instance there is a pipe, and the end that makes it readable.
+    fn place() -> (Place, std::os::fd::OwnedFd) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (events, writer) = pipe().unwrap();
+        (Place { listener, events, mask: interrupt_only_waits().unwrap() }, writer)
+    }
+
+    #[test]
+    fn a_connection_is_told_of_also_while_the_loop_always_has_something_to_do() {
+        let (place, writer) = place();
+        let mut line = Line::watching_the_loop(&place).unwrap();
+        line.join(&place).unwrap();
+        write(&writer, b"x").unwrap();
+        let _client = TcpStream::connect(place.listener.local_addr().unwrap()).unwrap();
+        for _ in 0..3 {
+            let ready = line.wait(&place, LONG).unwrap();
+            assert!(ready.connection && ready.events && !ready.nothing);
+        }
+        line.leave(&place).unwrap();
+        assert!(!line.wait(&place, LONG).unwrap().connection, "it is in line no more");
+    }
+
+    #[test]
+    fn an_interrupt_that_comes_just_before_a_wait_ends_it() {
+        let (place, _writer) = place();
+        let line = Line::watching_the_loop(&place).unwrap();
+        let waits: [&dyn Fn(Duration) -> io::Result<bool>; 2] =
+            [&|at_most| line.wait(&place, at_most).map(|ready| !ready.nothing), &|at_most| {
+                place.wait_for_events(at_most)
+            }];
+        for wait in waits {
+            pthread_kill(pthread_self(), INTERRUPT).unwrap();
+            assert_eq!(wait(LONG).unwrap_err().kind(), ErrorKind::Interrupted);
+            assert!(!wait(Duration::ZERO).unwrap(), "and no other wait");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Programs that the kernel runs, put together and loaded without a compiler's help.
+//!
+//! - [`assembler`]: instructions and labels; [`calls`]: bpf(2).
+
+#[allow(missing_docs)] // of registers and operations: the names say it
+pub mod assembler;
+pub mod calls;

@@ -1,0 +1,2 @@
+worker_processes {workers}
+listen '{host}:{port}'{setting}

@@ -1,0 +1,47 @@
+//! `loadtest diagnose`: how does a running server really listen, and what is wrong with it?
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli;
+use crate::diagnose::{self, Report, Target};
+use crate::documents;
+use crate::environment::Environment;
+use crate::interrupt;
+use crate::record::Record;
+use crate::report::output::{Output, publish_to};
+use crate::report::terminal;
+
+/// Something is wrong that matters.
+const WARNINGS: u8 = 1;
+
+/// It could not look.
+const COULD_NOT: u8 = 2;
+
+/// Looks, shows, and says by its status what was found.
+pub fn main(asked: &cli::Diagnose) -> ExitCode {
+    match run(asked) {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => WARNINGS.into(),
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            COULD_NOT.into()
+        }
+    }
+}
+
+/// Gives whether there are warnings.
+fn run(asked: &cli::Diagnose) -> Result<bool> {
+    interrupt::watch()?;
+    let environment = Environment::now(None)?;
+    let diagnosis = diagnose::look(&Target { port: asked.port, pid: asked.pid }, asked.time)?;
+    let report: Report = Record::new(cli::arguments(), environment, diagnosis);
+    if asked.json {
+        terminal::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    } else {
+        let output = Output { markdown: asked.markdown, ..Output::default() };
+        publish_to(&documents::diagnose::document(&report), output)?;
+    }
+    Ok(report.has_warnings())
+}

@@ -1,0 +1,85 @@
+//! Accept queues that are full, overflow, or may not be as long as was asked.
+
+use super::{Finding, Id, Severity};
+use crate::diagnose::model::{Readings, Socket};
+
+/// Linux's default of net.core.somaxconn since 5.4. Who has it asked for it, or for more, or for nothing
+/// in particular.
+const USUAL: u32 = 4096;
+
+const TAKE_FASTER: &str = "accept faster: do not block the event loop, add workers, or find the \
+                           worker that accepts nothing; a longer backlog only hides the cause";
+
+/// A socket whose queue was seen full.
+pub fn full(readings: &Readings) -> Vec<Finding> {
+    let full = readings.own_sockets().filter(|socket| socket.was_full());
+    let finding = |socket: &Socket| {
+        let evidence = format!(
+            "the accept queue of {} was full: {} connections waited, and the backlog is {}",
+            named(socket),
+            socket.queued_range[1],
+            socket.backlog
+        );
+        Finding {
+            worker: only_waiter(socket),
+            ..Finding::warning(Id::QueueFull, evidence, TAKE_FASTER)
+        }
+    };
+    full.map(finding).collect()
+}
+
+/// Connections that came when it was full. The kernel counts them for the whole network namespace, and
+/// what each socket dropped.
+pub fn overflow(readings: &Readings) -> Vec<Finding> {
+    let dropped =
+        readings.own_sockets().filter(|socket| socket.dropped > 0 && readings.overflows > 0);
+    let finding = |socket: &Socket| {
+        let evidence = format!(
+            "{} dropped {} connections or connection attempts in {:.1} s (ListenOverflows of its \
+             network namespace: {}); its backlog is {}",
+            named(socket),
+            socket.dropped,
+            readings.seconds,
+            readings.overflows,
+            socket.backlog
+        );
+        let found = Finding::warning(Id::QueueOverflow, evidence, TAKE_FASTER);
+        Finding { worker: only_waiter(socket), ..found }
+    };
+    dropped.map(finding).collect()
+}
+
+/// The backlog is what the system allows, and listen(2) may have asked for more. It matters if the queue
+/// comes near it, or if the system allows less than it does as it comes.
+pub fn capped(readings: &Readings) -> Vec<Finding> {
+    let Some(cap) = readings.somaxconn else { return Vec::new() };
+    let near = |socket: &&Socket| socket.queued_range[1] > cap / 2;
+    let capped: Vec<&Socket> =
+        readings.own_sockets().filter(|socket| socket.backlog == cap).collect();
+    let is_near = capped.iter().any(near);
+    let Some(one) = capped.first().filter(|_| cap < USUAL || is_near) else { return Vec::new() };
+    let evidence = format!(
+        "the backlog of {}{} is {cap}, the limit of net.core.somaxconn: listen(2) asked for at \
+         least as much; at most {} connections were seen waiting",
+        named(one),
+        if capped.len() > 1 { format!(" and {} more", capped.len() - 1) } else { String::new() },
+        capped.iter().map(|socket| socket.queued_range[1]).max().unwrap_or(0)
+    );
+    let severity = if is_near { Severity::Warning } else { Severity::Info };
+    let remedy = "raise the sysctl net.core.somaxconn of this network namespace and restart the \
+                  server; a container has its own value";
+    vec![Finding::new(Id::BacklogCapped, severity, evidence, remedy)]
+}
+
+/// A socket, as evidence names it.
+pub fn named(socket: &Socket) -> String {
+    match only_waiter(socket) {
+        Some(pid) => format!("socket {} on {} of process {pid}", socket.inode, socket.address),
+        None => format!("socket {} on {}", socket.inode, socket.address),
+    }
+}
+
+fn only_waiter(socket: &Socket) -> Option<u32> {
+    let waiting = socket.waiting();
+    waiting.first().copied().filter(|_| waiting.len() == 1)
+}

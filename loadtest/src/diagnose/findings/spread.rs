@@ -1,0 +1,129 @@
+//! Who gets the connections: whether chance explains it.
+
+use super::{Finding, Id, Severity};
+use crate::diagnose::model::{Readings, Worker};
+use crate::statistics::significance::{Evenness, evenness};
+
+/// Chance does this less often than once in a thousand looks.
+const UNLIKELY: f64 = 0.001;
+
+/// One who has so much of all has nearly all.
+const NEARLY_ALL: f64 = 0.95;
+
+/// Of fewer connections nothing is said.
+const ENOUGH: u64 = 20;
+
+/// Below this part of a core the one who takes all has time for it.
+const BUSY: f64 = 0.5;
+
+/// What chance says to what these workers accepted; `None` if that is too little for the chi-square
+/// distribution: it needs 5 for each.
+pub fn chance_of(workers: &[&Worker]) -> Option<Evenness> {
+    let accepted: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
+    let all: u64 = accepted.iter().sum();
+    let is_enough = all >= ENOUGH && all >= 5 * accepted.len() as u64;
+    is_enough.then(|| evenness([&accepted[..]])).flatten()
+}
+
+/// One takes all, or the spread is not one of chance: of what was accepted during the look or, if that is
+/// too little, of the connections that there are.
+pub fn uneven(readings: &Readings) -> Vec<Finding> {
+    let lotteries = readings.lotteries();
+    lotteries
+        .iter()
+        .filter_map(|workers| of_new(readings, workers).or_else(|| of_kept(workers)))
+        .collect()
+}
+
+/// Of the connections that were accepted during the look.
+fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
+    let counts: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
+    let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.accepted)?);
+    let chance = evenness([&counts[..]]).filter(|_| all >= ENOUGH)?;
+    if chance.as_uneven >= UNLIKELY {
+        return None;
+    }
+    // With few for each the distribution is not chi-square's, but one who has all has them anyway.
+    let takes_all = most.accepted as f64 >= NEARLY_ALL * all as f64;
+    if !takes_all && all < 5 * counts.len() as u64 {
+        return None;
+    }
+    let own = readings.has_own_sockets();
+    let busy = most.cpu >= BUSY || most.held >= ENOUGH;
+    let severity = if own || busy { Severity::Warning } else { Severity::Info };
+    let evidence = format!(
+        "{all} connections were accepted in {:.1} s: {} (chi-square = {:.1}, df = {}, p = {:.1e})",
+        readings.seconds,
+        listed(workers, |worker| worker.accepted),
+        chance.chi_square,
+        chance.degrees,
+        chance.as_uneven
+    );
+    let evidence = match busy || own {
+        true => evidence,
+        false => format!(
+            "{evidence}; this costs nothing while process {} has CPU time to spare",
+            most.pid
+        ),
+    };
+    Some(match takes_all {
+        true => Finding::new(Id::OneTakesAll, severity, evidence, remedy(readings)).of(most.pid),
+        false => Finding::new(Id::Uneven, severity, evidence, remedy(readings)),
+    })
+}
+
+fn remedy(readings: &Readings) -> &'static str {
+    match readings.has_own_sockets() {
+        true => {
+            "the kernel's hash does not explain this: look for a BPF program that is attached to \
+             the group, for sockets that no process accepts from, and for clients that reuse one \
+             source address and port"
+        }
+        false => {
+            "on a shared socket the worker that is awake gets the connection: give each worker its \
+             own socket (SO_REUSEPORT), or have the worker with most connections pause accepting"
+        }
+    }
+}
+
+/// Of the connections that there are. How they came to lie so cannot be seen, so this says what lies
+/// where, and no more.
+fn of_kept(workers: &[&Worker]) -> Option<Finding> {
+    let counts: Vec<u64> = workers.iter().map(|worker| worker.held).collect();
+    let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.held)?);
+    let chance =
+        evenness([&counts[..]]).filter(|_| all >= ENOUGH && all >= 5 * counts.len() as u64)?;
+    if chance.as_uneven >= UNLIKELY {
+        return None;
+    }
+    let evidence = format!(
+        "{all} connections are open: {}. How they came to be spread like this was not observed",
+        listed(workers, |worker| worker.held)
+    );
+    let remedy = "kept connections stay where they were accepted: limit how long one is kept, or \
+                  how many requests it may bring, so that clients reconnect";
+    Some(match most.held as f64 >= NEARLY_ALL * all as f64 {
+        true => Finding::warning(Id::OneTakesAll, evidence, remedy).of(most.pid),
+        false => Finding::new(Id::Uneven, Severity::Info, evidence, remedy),
+    })
+}
+
+fn busiest<'a>(workers: &[&'a Worker], count: fn(&Worker) -> u64) -> Option<&'a Worker> {
+    workers.iter().copied().max_by_key(|worker| count(worker))
+}
+
+/// What each has, the most first; of many the ends.
+fn listed(workers: &[&Worker], count: fn(&Worker) -> u64) -> String {
+    const SHOWN: usize = 8;
+    let mut counts: Vec<(u64, u32)> = workers.iter().map(|it| (count(it), it.pid)).collect();
+    counts.sort_by_key(|&(count, pid)| (std::cmp::Reverse(count), pid));
+    let name = |&(count, pid): &(u64, u32)| format!("{count} by {pid}");
+    let shown = counts.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ");
+    match counts.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+        Some(rest) => {
+            let sum: u64 = rest.iter().map(|(count, _)| count).sum();
+            format!("{shown}, {sum} by {} others", rest.len())
+        }
+        None => shown,
+    }
+}

@@ -1,0 +1,143 @@
+//! Workers that take nothing, and old ones that keep what they have.
+
+use super::queues::named;
+use super::{Finding, Id, Severity};
+use crate::diagnose::model::{Readings, Role, Socket, Worker};
+
+/// A shorter look may have met a worker between two connections.
+const LONG_ENOUGH: f64 = 0.9;
+
+/// Workers that were started so many seconds apart are of different generations.
+const GENERATION: f64 = 2.0;
+
+/// Of fewer kept connections nothing is said.
+const ENOUGH: u64 = 10;
+
+/// Workers that are stopped, and those that accepted nothing while their queue was never empty.
+pub fn stalled(readings: &Readings) -> Vec<Finding> {
+    let stopped =
+        readings.own().filter(|worker| worker.is_stopped() && takes_part(readings, worker));
+    let mut found: Vec<Finding> = stopped.map(|worker| is_stopped(readings, worker)).collect();
+    if readings.seconds < LONG_ENOUGH {
+        return found;
+    }
+    for socket in readings.own_sockets().filter(|socket| socket.queued_range[0] > 0) {
+        let who = if socket.waiters.is_empty() {
+            &socket.holders
+        } else {
+            &socket.waiting().into_iter().collect()
+        };
+        let waiting: Vec<&Worker> = who.iter().filter_map(|&pid| readings.worker(pid)).collect();
+        if waiting.iter().all(|worker| worker.accepted == 0 && !worker.is_stopped()) {
+            found.push(is_silent(readings, socket, &waiting));
+        }
+    }
+    found
+}
+
+/// A process that only has the socket open matters if it has one to itself.
+fn takes_part(readings: &Readings, worker: &Worker) -> bool {
+    match worker.role {
+        Role::Holder => readings.own_sockets().any(|socket| socket.holders == [worker.pid]),
+        _ => true,
+    }
+}
+
+fn is_stopped(readings: &Readings, worker: &Worker) -> Finding {
+    let queued = readings.queued_for(worker);
+    let evidence = format!(
+        "{} (pid {}) is stopped (state {}): it has {} connections, and {queued} are queued for it \
+         only",
+        worker.name, worker.pid, worker.state, worker.held
+    );
+    let remedy = "continue it (`kill -CONT`), or kill it; if it has its own socket, it still gets \
+                  new connections";
+    Finding::warning(Id::StalledWorker, evidence, remedy).of(worker.pid)
+}
+
+fn is_silent(readings: &Readings, socket: &Socket, waiting: &[&Worker]) -> Finding {
+    let [least, most] = socket.queued_range;
+    let does = |worker: &&Worker| {
+        let sits = worker.sits_in.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+        format!(
+            "{} (pid {}) is {}{sits} and used {:.0} % of a core",
+            worker.name,
+            worker.pid,
+            worker.state_in_words(),
+            worker.cpu * 100.0
+        )
+    };
+    let who = match waiting {
+        [] => "no process that has it open can be seen".into(),
+        [one] => does(one),
+        [first, ..] => format!("none of {} accepted, for instance {}", waiting.len(), does(first)),
+    };
+    let evidence = format!(
+        "{least} to {most} connections waited at {} during all of {:.1} s, and none was accepted: \
+         {who}",
+        named(socket),
+        readings.seconds
+    );
+    let remedy = "see what it does (a stack trace, `strace -p`): the handler may block the event \
+                  loop, wait for a lock or loop; close a socket that no process accepts from";
+    let found = Finding::warning(Id::StalledWorker, evidence, remedy);
+    match waiting {
+        [one] => found.of(one.pid),
+        _ => found,
+    }
+}
+
+/// Old workers that have most of the connections: after a reload those that do not accept any more, or
+/// after scaling up those that were there before.
+pub fn old_keep(readings: &Readings) -> Vec<Finding> {
+    of_old_processes(readings).or_else(|| of_the_older(readings)).into_iter().collect()
+}
+
+fn of_old_processes(readings: &Readings) -> Option<Finding> {
+    let held = |role| readings.own().filter(|it| it.role == role).map(|it| it.held).sum::<u64>();
+    let (old, new) = (held(Role::Old), held(Role::Worker));
+    let processes =
+        readings.own().filter(|worker| worker.role == Role::Old && worker.held > 0).count();
+    if old == 0 {
+        return None;
+    }
+    let evidence = format!(
+        "{processes} processes that no longer listen keep {old} connections; the workers that \
+         accept have {new}"
+    );
+    let remedy = "let the server close idle connections when it reloads, limit how long one is kept, and give \
+                  the drain a deadline";
+    let severity = if old >= ENOUGH && old >= new { Severity::Warning } else { Severity::Info };
+    Some(Finding::new(Id::OldWorkersKeep, severity, evidence, remedy))
+}
+
+fn of_the_older(readings: &Readings) -> Option<Finding> {
+    let mut workers: Vec<&Worker> = readings.serving().collect();
+    workers.sort_by(|a, b| a.started.total_cmp(&b.started));
+    let gap = |place: usize| workers[place].started - workers[place - 1].started;
+    let widest = (1..workers.len()).max_by(|&a, &b| gap(a).total_cmp(&gap(b)))?;
+    if gap(widest) < GENERATION {
+        return None;
+    }
+    let (older, newer) = workers.split_at(widest);
+    let sum = |workers: &[&Worker]| workers.iter().map(|worker| worker.held).sum::<u64>();
+    let (old, new) = (sum(older), sum(newer));
+    let each = |sum: u64, workers: &[&Worker]| sum as f64 / workers.len() as f64;
+    // With an equal part for each, the newer would have this many.
+    let expected = each(old + new, &workers) * newer.len() as f64;
+    let is_much = old >= ENOUGH && expected >= 5.0;
+    if !is_much || each(new, newer) > 0.25 * each(old, older) {
+        return None;
+    }
+    let evidence = format!(
+        "the {} workers that were started {:.0} s or more before the others have {old} of {} connections, the \
+         {} newer ones {new}",
+        older.len(),
+        gap(widest),
+        old + new,
+        newer.len()
+    );
+    let remedy = "kept connections stay with the worker that accepted them: limit how long one is kept, or how \
+                  many requests it may bring";
+    Some(Finding::warning(Id::OldWorkersKeep, evidence, remedy))
+}

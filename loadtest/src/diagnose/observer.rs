@@ -1,0 +1,372 @@
+//! Looks at a server for a while, and makes readings of what it saw. It only reads, and sends nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use common::kernel::port_owner::name_of;
+use common::kernel::sock_diag::{self, Details};
+use procfs::process::Process;
+
+use crate::diagnose::accepts_bpf::Accepts;
+use crate::diagnose::census::{Census, Families, Found, program_of};
+use crate::diagnose::model::{Counted, How, Readings, Role, Socket, Waiter, Worker};
+use crate::diagnose::unseen::{hidepid, unseen};
+use crate::environment;
+use crate::interrupt;
+use crate::kernel::borrow;
+use crate::kernel::netstat::TcpCounters;
+use crate::kernel::procfs::{Running, Usage};
+
+/// How often accept queues are looked at: one question to the kernel.
+const QUEUES_EVERY: Duration = Duration::from_millis(20);
+
+/// How often processes are looked at, at most; and what part of the time that may take.
+const PROCESSES_EVERY: Duration = Duration::from_millis(200);
+const PART_OF_THE_TIME: u32 = 10;
+
+/// Looks at one port.
+#[derive(Debug)]
+pub struct Observer {
+    port: u16,
+    /// A process of the server that is meant, if that was said.
+    wanted: Option<u32>,
+    began: Instant,
+    counters: Option<TcpCounters>,
+    queues: BTreeMap<u64, Queue>,
+    seen: BTreeMap<u32, Seen>,
+    /// Connections that somebody was seen to have; what is not among them is new.
+    known: BTreeSet<u64>,
+    flags: BTreeMap<u64, Option<bool>>,
+    steering: BTreeSet<u32>,
+    next_census: Instant,
+    /// The kernel's count of accepts, or why there is none; and what it was when counting began.
+    accepts: Result<Accepts, String>,
+    accepts_before: BTreeMap<(u32, i32), u64>,
+}
+
+/// What was seen of an accept queue.
+#[derive(Debug)]
+struct Queue {
+    range: [u32; 2],
+    dropped_before: u32,
+}
+
+/// What was seen of a process.
+#[derive(Debug, Default)]
+struct Seen {
+    before: Usage,
+    /// Its sockets, with the most waiters that it had on each in each way.
+    waits: BTreeMap<(u64, How), usize>,
+    last: Found,
+    /// It had connections that nobody else had who waits.
+    had_connections: bool,
+    appeared: u64,
+}
+
+impl Observer {
+    /// Begins to look.
+    /// Fails when nobody listens on the port, or the kernel does not tell.
+    pub fn start(port: u16, wanted: Option<u32>) -> Result<Self> {
+        let now = Instant::now();
+        let mut observer = Self {
+            port,
+            wanted,
+            began: now,
+            counters: None,
+            queues: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            known: BTreeSet::new(),
+            flags: BTreeMap::new(),
+            steering: BTreeSet::new(),
+            next_census: now,
+            accepts: Accepts::start().map_err(|error| format!("{error:#}")),
+            accepts_before: BTreeMap::new(),
+        };
+        observer.census()?;
+        observer.restart();
+        observer.look_at_queues()?;
+        Ok(observer)
+    }
+
+    /// What is counted, is counted from here.
+    pub fn restart(&mut self) {
+        self.began = Instant::now();
+        self.counters = TcpCounters::now().ok();
+        self.queues.clear();
+        self.accepts_before = self.accepts.as_ref().map(Accepts::counts).unwrap_or_default();
+        for (&pid, seen) in &mut self.seen {
+            seen.before = Usage::of(pid).unwrap_or_default();
+            seen.appeared = 0;
+        }
+    }
+
+    /// Looks for so long.
+    /// Fails when the kernel does not tell any more, or on Ctrl-C.
+    pub fn look_for(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.look()?;
+            interrupt::check()?;
+            sleep(QUEUES_EVERY.min(end.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
+    }
+
+    /// Looks once: at the queues, and at the processes if that is due.
+    pub fn look(&mut self) -> Result<()> {
+        self.look_at_queues()?;
+        if Instant::now() >= self.next_census { self.census() } else { Ok(()) }
+    }
+
+    fn look_at_queues(&mut self) -> Result<Vec<Details>> {
+        let found = sock_diag::details(self.port)?;
+        for Details { listener, dropped, .. } in &found {
+            let new = Queue { range: [listener.queued; 2], dropped_before: *dropped };
+            let queue = self.queues.entry(listener.inode).or_insert(new);
+            let [least, most] = queue.range;
+            queue.range = [least.min(listener.queued), most.max(listener.queued)];
+        }
+        Ok(found)
+    }
+
+    fn census(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        let listening = sock_diag::listeners(self.port)?;
+        let listening: BTreeSet<u64> = listening.iter().map(|listener| listener.inode).collect();
+        let accepted = sock_diag::connections(self.port)?;
+        let census = Census::take(&listening, &accepted)?;
+        let waiting = |found: &&Found| !found.waits.is_empty();
+        let of_waiting: BTreeSet<u64> =
+            census.found.values().filter(waiting).flat_map(|found| found.held.clone()).collect();
+        let is_first = self.seen.is_empty();
+        // Who waits comes first: what a helper inherits is not its own.
+        let mut all: Vec<(u32, Found)> = census.found.into_iter().collect();
+        all.sort_by_key(|(_, found)| found.waits.is_empty());
+        self.seen.retain(|pid, _| all.iter().any(|(found, _)| found == pid));
+        for (pid, found) in all {
+            if found.steers {
+                self.steering.insert(pid);
+            }
+            self.ask_for_flags(pid, &found);
+            let seen = self.seen.entry(pid).or_insert_with(|| Seen {
+                before: Usage::of(pid).unwrap_or_default(),
+                ..Seen::default()
+            });
+            let new = found.held.iter().filter(|&&inode| self.known.insert(inode)).count() as u64;
+            seen.appeared += if is_first { 0 } else { new };
+            seen.take(found, &of_waiting);
+        }
+        self.known.retain(|inode| accepted.contains(inode));
+        let rest = PROCESSES_EVERY.max(begin.elapsed() * PART_OF_THE_TIME);
+        self.next_census = Instant::now() + rest;
+        Ok(())
+    }
+
+    /// Once for each socket, of whoever lets it be asked.
+    fn ask_for_flags(&mut self, pid: u32, found: &Found) {
+        for &(descriptor, inode) in &found.listening {
+            let flag = self.flags.entry(inode).or_default();
+            *flag = flag.or_else(|| borrow::has_reuse_port(pid, descriptor).ok());
+        }
+    }
+
+    /// What was seen since the start.
+    /// Fails when nobody listens any more, or nobody can be seen to.
+    pub fn readings(&mut self) -> Result<Readings> {
+        self.census()?;
+        let details = self.look_at_queues()?;
+        let port = self.port;
+        ensure!(!details.is_empty(), "the server on port {port} ended while it was observed");
+        let seconds = self.began.elapsed().as_secs_f64();
+        let holders = |inode: u64| -> Vec<u32> {
+            let has = |seen: &Seen| seen.last.listening.iter().any(|socket| socket.1 == inode);
+            self.seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
+        };
+        let groups: Vec<Vec<u32>> = details.iter().map(|it| holders(it.listener.inode)).collect();
+        let waits = |pid: u32| self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty());
+        let families = Families::of(self.seen.keys().copied(), &groups, waits);
+        let sockets: Vec<Socket> = details
+            .into_iter()
+            .zip(groups)
+            .map(|(found, holders)| self.socket(found, holders, &families))
+            .collect();
+        let workers = self.workers(&families, seconds);
+        let server = self.server(&workers, &families)?;
+        let overflows = TcpCounters::now().ok().zip(self.counters);
+        let sysctl = |path: &str| std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok();
+        let number = |path: &str| sysctl(path)?.trim().parse::<u32>().ok();
+        let mut readings = Readings {
+            port,
+            seconds,
+            cores: environment::cores(),
+            somaxconn: number("core/somaxconn"),
+            migrates: number("ipv4/tcp_migrate_req") == Some(1),
+            counted: if self.accepts.is_ok() { Counted::ByKernel } else { Counted::BySockets },
+            overflows: overflows.map_or(0, |(now, then)| now.since(&then).listen_overflows),
+            server,
+            steering_program: self.steering.iter().any(|&pid| families.server(pid) == server),
+            sockets,
+            workers,
+            unseen: Vec::new(),
+        };
+        let hidden =
+            self.seen.iter().filter_map(|(&pid, seen)| Some((pid, seen.last.hidden.as_deref()?)));
+        let uncounted = self.accepts.as_ref().err().map(String::as_str);
+        readings.unseen = unseen(&readings, hidden, uncounted, PROCESSES_EVERY);
+        Ok(readings)
+    }
+
+    fn socket(&self, found: Details, holders: Vec<u32>, families: &Families) -> Socket {
+        let Details { listener, dropped, only_v6 } = found;
+        let queue = &self.queues[&listener.inode];
+        let waits = self.seen.iter().flat_map(|(&pid, seen)| {
+            seen.waits
+                .iter()
+                .map(move |(&(inode, how), &count)| (inode, count, Waiter { pid, how }))
+        });
+        let of_it = waits.filter(|(inode, ..)| *inode == listener.inode);
+        Socket {
+            inode: listener.inode,
+            address: listener.address,
+            only_v6,
+            uid: listener.uid,
+            backlog: listener.backlog,
+            queued: listener.queued,
+            queued_range: queue.range,
+            dropped: dropped.saturating_sub(queue.dropped_before),
+            reuse_port: self.flags.get(&listener.inode).copied().flatten(),
+            server: holders.first().map(|&pid| families.server(pid)),
+            waiters: of_it.flat_map(|(_, count, waiter)| vec![waiter; count]).collect(),
+            holders,
+        }
+    }
+
+    /// All that listen, or have connections.
+    fn workers(&self, families: &Families, seconds: f64) -> Vec<Worker> {
+        let waits = |pid: u32| self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty());
+        let mut workers = Vec::new();
+        for (&pid, seen) in &self.seen {
+            let Some(running) = Running::of(pid) else { continue };
+            let opens = !seen.last.listening.is_empty();
+            let role = match () {
+                () if waits(pid) => Role::Worker,
+                () if seen.had_connections && opens => Role::Worker,
+                () if seen.had_connections && waits(running.parent) => Role::Child,
+                () if seen.had_connections => Role::Old,
+                () if opens => Role::Holder,
+                () => continue,
+            };
+            workers.push(seen.worker(running, role, families.server(pid), seconds));
+        }
+        self.take_counts(&mut workers);
+        let of_children: BTreeSet<u32> = (workers.iter())
+            .filter(|worker| worker.role == Role::Child)
+            .filter_map(|worker| Some(Running::of(worker.pid)?.parent))
+            .collect();
+        for worker in workers.iter_mut().filter(|worker| of_children.contains(&worker.pid)) {
+            worker.role = Role::Acceptor;
+        }
+        workers
+    }
+
+    /// Replaces what was seen to appear by what the kernel counted, of those that accept themselves.
+    fn take_counts(&self, workers: &mut [Worker]) {
+        let Ok(accepts) = &self.accepts else { return };
+        let counts = accepts.counts();
+        for worker in workers.iter_mut().filter(|worker| worker.role == Role::Worker) {
+            let Seen { last: Found { listening, .. }, waits, .. } = &self.seen[&worker.pid];
+            if waits.keys().any(|(_, how)| *how == How::IoUring) {
+                continue; // that is no call of accept(2)
+            }
+            let of = |&(descriptor, _): &(i32, u64)| {
+                let key = (worker.pid, descriptor);
+                let [now, before] =
+                    [&counts, &self.accepts_before].map(|it| *it.get(&key).unwrap_or(&0));
+                now.saturating_sub(before)
+            };
+            worker.accepted = listening.iter().map(of).sum();
+        }
+    }
+
+    /// The server that is meant: the one of the process that was named, or else the one with most workers
+    /// or, of equals, the one that was there first.
+    fn server(&self, workers: &[Worker], families: &Families) -> Result<u32> {
+        if let Some(wanted) = self.wanted {
+            // It may be whoever started the server.
+            let descends = |worker: &&Worker| {
+                let ancestor =
+                    |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
+                std::iter::successors(Some(worker.pid), ancestor).any(|pid| pid == wanted)
+            };
+            let meant = workers.iter().find(descends).map_or(wanted, |worker| worker.pid);
+            return Ok(families.server(meant));
+        }
+        let count = |server: u32| {
+            let of_it = || workers.iter().filter(|worker| worker.server == server);
+            let first = of_it().map(|worker| (worker.started * 100.0) as u64).min();
+            let waiting = of_it().filter(|worker| worker.role != Role::Holder).count();
+            (waiting, std::cmp::Reverse(first))
+        };
+        let servers = workers.iter().filter(|worker| worker.role != Role::Old);
+        servers.map(|worker| worker.server).max_by_key(|&server| count(server)).with_context(|| {
+            format!(
+                "no process can be seen that has the sockets of port {}{}: run as root, or as the server's \
+                 user, or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+                self.port,
+                hidepid()
+            )
+        })
+    }
+}
+
+impl Seen {
+    fn take(&mut self, found: Found, of_waiting: &BTreeSet<u64>) {
+        let mut counts: BTreeMap<(u64, How), usize> = BTreeMap::new();
+        found.waits.iter().for_each(|wait| *counts.entry(*wait).or_default() += 1);
+        for (wait, count) in counts {
+            let most = self.waits.entry(wait).or_default();
+            *most = count.max(*most);
+        }
+        // A socket that was closed is not waited for any more.
+        self.waits.retain(|(inode, _), _| found.listening.iter().any(|socket| socket.1 == *inode));
+        self.had_connections |= found.held.difference(of_waiting).next().is_some();
+        self.last = found;
+    }
+
+    fn worker(&self, running: Running, role: Role, server: u32, seconds: f64) -> Worker {
+        let pid = running.pid;
+        let used = Usage::of(pid).unwrap_or(self.before).since(&self.before);
+        let wait = used.wait_nanoseconds as f64 / 1e9 / seconds;
+        let waited: BTreeSet<u64> = self.waits.keys().map(|wait| wait.0).collect();
+        let opened = self.last.listening.iter().map(|socket| socket.1).collect();
+        Worker {
+            pid,
+            name: name_of(pid).unwrap_or_default(),
+            program: program_of(pid).map(|path| path.to_string_lossy().into_owned()),
+            server,
+            role,
+            started: running.started as f64 / procfs::ticks_per_second() as f64,
+            sockets: Vec::from_iter(if waited.is_empty() { opened } else { waited }),
+            held: self.last.held.len() as u64,
+            accepted: self.appeared,
+            cpu: used.cpu_seconds() / seconds,
+            waited: (used.cpu_nanoseconds > 0 || used.wait_nanoseconds > 0).then_some(wait),
+            switches: used.switches.voluntary,
+            state: state_of(pid).unwrap_or('X'),
+            sits_in: place_of(pid),
+        }
+    }
+}
+
+fn state_of(pid: u32) -> Option<char> {
+    Some(Process::new(pid as i32).ok()?.stat().ok()?.state)
+}
+
+/// Where in the kernel a process waits: the function's name, less what the compiler adds.
+fn place_of(pid: u32) -> Option<String> {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+    let name = place.split('.').next().unwrap_or_default();
+    (!matches!(name, "" | "0")).then(|| name.to_owned())
+}

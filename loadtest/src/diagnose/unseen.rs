@@ -1,0 +1,91 @@
+//! What could not be seen of a server, and why.
+
+use std::time::Duration;
+
+use crate::diagnose::model::Readings;
+
+/// In sentences: of these readings, of the processes of which something may not be read, and of accepts if
+/// the kernel does not count them.
+pub fn unseen<'a>(
+    readings: &Readings,
+    hidden: impl Iterator<Item = (u32, &'a str)>,
+    uncounted: Option<&str>,
+    every: Duration,
+) -> Vec<String> {
+    let nobody = readings.sockets.iter().filter(|socket| socket.server.is_none());
+    let mut unseen: Vec<String> = nobody
+        .map(|socket| {
+            format!(
+                "who has socket {} on {} open (it was made by user {}); as root it could be seen{}",
+                socket.inode,
+                socket.address,
+                socket.uid,
+                hidepid()
+            )
+        })
+        .collect();
+    unseen.extend(
+        hidden.map(|(pid, what)| format!("what process {pid} waits for, or some of it: {what}")),
+    );
+    if readings.own_sockets().any(|socket| socket.reuse_port.is_none()) {
+        unseen.push(
+            "whether SO_REUSEPORT is set: pidfd_getfd(2) was refused, so the model comes from /proc alone \
+             (root may; the sysctl kernel.yama.ptrace_scope may forbid it to others)"
+                .into(),
+        );
+    }
+    if readings.has_own_sockets() {
+        unseen.push("which program steers the group, if any: no system call reports it".into());
+    }
+    if let Some(reason) = uncounted {
+        unseen.push(format!(
+            "connections that were opened and closed between two observations, {} ms or more \
+             apart: the kernel does not count accepts here ({reason}), so only connections that \
+             were seen to appear count",
+            every.as_millis()
+        ));
+    }
+    unseen
+}
+
+/// Says so if /proc hides other users' processes.
+pub fn hidepid() -> &'static str {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let hides = mounts.lines().filter(|line| line.contains(" /proc proc ")).any(|line| {
+        line.contains("hidepid=") && !line.contains("hidepid=0") && !line.contains("hidepid=off")
+    });
+    if hides { " (/proc is mounted with hidepid, which hides other users' processes)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::model::Socket;
+
+    #[test]
+    fn what_was_refused_is_said_with_what_the_model_comes_from_then() {
+        let socket = |inode, server| Socket {
+            inode,
+            address: "127.0.0.1:80".parse().unwrap(),
+            only_v6: false,
+            uid: 33,
+            backlog: 128,
+            queued: 0,
+            queued_range: [0, 0],
+            dropped: 0,
+            reuse_port: None,
+            server,
+            waiters: vec![],
+            holders: vec![],
+        };
+        let sockets = vec![socket(1, Some(5)), socket(2, Some(5)), socket(3, None)];
+        let readings = Readings { server: 5, sockets, ..Readings::default() };
+        let hidden = [(7, "its system calls may not be read")].into_iter();
+        let said = unseen(&readings, hidden, Some("it takes root"), Duration::from_millis(200));
+        let words = ["socket 3", "process 7", "ptrace_scope", "steers", "it takes root"];
+        assert_eq!(said.len(), words.len(), "{said:?}");
+        for (said, words) in said.iter().zip(words) {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The answers that the README and the lab's book open with: why the post saw what it saw, when each way
+//! to listen loses, and what mends that at which price. Markdown, with the figures of the record.
+
+use crate::documents::cases::{EPOLL, HASH, MANY, ends};
+use crate::documents::lab::answer as posts_answer;
+use crate::documents::trade::{Trade, not_measured};
+use crate::lab::chapter::Claim;
+use crate::lab::chapters::post::SANIC;
+use crate::lab::record::Lab;
+use crate::matrix::record::{Kind, Matrix};
+use crate::matrix::workloads::STOPPED;
+use crate::report::format::number;
+use crate::report::model::{Unit, escaped};
+
+/// How many improvements and costs are named; RESULTS.md has all.
+const FEW: usize = 2;
+
+/// Who measured what macOS does, and where that can be read.
+pub const MACOS: &str =
+    "https://github.com/kaappi/kaappi-net/tree/main/research/reuseport-accept-distribution";
+
+/// An answer, with what it consists of if that is a list.
+pub struct Answer {
+    /// What is answered, in a few words.
+    pub about: String,
+    /// The answer.
+    pub words: String,
+    /// Its parts; may be empty.
+    pub parts: Vec<String>,
+}
+
+impl Answer {
+    fn of(about: &str, words: impl Into<String>) -> Self {
+        Self { about: about.into(), words: words.into(), parts: Vec::new() }
+    }
+
+    /// As a paragraph, and a list below it.
+    pub fn markdown(&self) -> String {
+        let parts = self.parts.iter().map(|part| format!("\n- {part}"));
+        format!("**{}** {}\n{}", self.about, self.words, parts.collect::<String>())
+    }
+}
+
+/// All answers, as far as they were measured.
+pub fn answers(lab: &Lab) -> Vec<Answer> {
+    let mut all = vec![post(lab)];
+    match lab.body.whole_matrix() {
+        Some(matrix) => all.extend([shared(&matrix), own(&matrix), price(&matrix)]),
+        None => all.push(Answer::of("When each loses.", "That was not measured yet.")),
+    }
+    all
+}
+
+/// Why the post saw what it saw, if the experiment was decided the way that this explains.
+fn post(lab: &Lab) -> Answer {
+    const ABOUT: &str = "Why the post saw 0.648.";
+    let claims = lab.body.chapter("post").map_or(&[][..], |post| &post.findings.claims);
+    let met = |claim: &Claim| claim.verdict.met();
+    match claims {
+        [hash, _, first] if met(hash) == Some(false) && met(first) == Some(true) => {
+            let words = format!(
+                "The post ran on macOS, where one of the sockets on a port gets every new connection \
+                 ([measured by others]({MACOS}); nothing here ran on macOS). So it most likely compared \
+                 four workers with one. Linux can be made to do the same (`--steer first`): with {} of \
+                 work per request, own sockets then serve {} of the requests/s of a shared one. With \
+                 Linux's own hash, which the post suspects, they serve {}.{}",
+                SANIC,
+                first.ours,
+                hash.ours,
+                own_programs(lab).unwrap_or_default()
+            );
+            Answer::of(ABOUT, words)
+        }
+        _ => match posts_answer(lab) {
+            Some((question, answer)) => Answer::of(question, escaped(answer)),
+            None => Answer::of(ABOUT, "That was not measured yet."),
+        },
+    }
+}
+
+/// What the post's own programs do here, if that was measured.
+fn own_programs(lab: &Lab) -> Option<String> {
+    let post = lab.body.servers.as_ref()?.post.as_ref()?;
+    let found = post.as_on_a_mac()?;
+    Some(format!(
+        " The post's own programs, run here with the second steered as macOS does: {found}"
+    ))
+}
+
+/// When a shared socket loses.
+fn shared(matrix: &Matrix) -> Answer {
+    let words = format!(
+        "All workers wait for the same queue, and by default each new connection wakes all of them \
+         (the *thundering herd*). So it is slow with many workers: {} of the best policy's \
+         requests/s with 64, {} with 256. Kept connections concentrate on few workers: under the \
+         post's load the busiest of four had {} times the average number.",
+        rate(matrix, "close, 64 workers", EPOLL),
+        rate(matrix, MANY, EPOLL),
+        uneven(matrix, EPOLL)
+    );
+    Answer::of("When a shared socket loses.", words)
+}
+
+/// When own sockets lose.
+fn own(matrix: &Matrix) -> Answer {
+    let words = format!(
+        "By default the kernel picks a queue regardless of the load of its worker, and a \
+         connection never changes its queue. It waits there while that worker blocks or is \
+         stopped, although others are idle: {} of the best requests/s where 0.5 % of the requests \
+         block, {} as soon as all 32 clients wait for one stopped \
+         worker of four. Where all handlers block, p99 is {} times \
+         the *ideal*: one queue for all workers, without overhead.",
+        rate(matrix, "mixed close", HASH),
+        rate(matrix, STOPPED, HASH),
+        blocking(matrix, &[HASH]).unwrap_or_else(|| "(not measured)".into())
+    );
+    Answer::of("When own sockets lose.", words)
+}
+
+/// What mends each, and what that costs.
+fn price(matrix: &Matrix) -> Answer {
+    let socket = |title, option, rights, trade: Trade| {
+        let (improves, costs) = (trade.improves(FEW), trade.costs(FEW));
+        format!("*{title}* (`{option}`): {improves}. Cost: {rights}{costs}.")
+    };
+    let words = format!(
+        "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
+         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} Of the best requests/s:",
+        not_measured(matrix)
+    );
+    let own = "the capabilities CAP_BPF and CAP_PERFMON; ";
+    let parts = vec![
+        socket("Shared", "--accept least-conn", "", Trade::shared(matrix)),
+        socket("Own", "--steer least-conn", own, Trade::own(matrix)),
+    ];
+    Answer { parts, ..Answer::of("What improves each, and at what cost.", words) }
+}
+
+/// Requests/s of a policy in a workload, over those of the best.
+pub fn rate(matrix: &Matrix, workload: &str, policy: &str) -> String {
+    let part = matrix.figure(workload, policy).map_or(f64::NAN, |figure| figure.part());
+    number(part, Unit::Times)
+}
+
+/// The busiest worker's kept connections over the average's, under the post's load.
+pub fn uneven(matrix: &Matrix, policy: &str) -> String {
+    ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
+}
+
+/// Where all handlers block: p99 over the ideal, from the least to the greatest of all rates.
+pub fn blocking(matrix: &Matrix, policies: &[&str]) -> Option<String> {
+    let columns = matrix.columns.iter().filter(|column| column.kind == Kind::Blocking);
+    let figures = columns.flat_map(|column| &column.cells);
+    let figures = figures.filter(|figure| policies.contains(&&*figure.policy));
+    let times = figures.flat_map(|figure| &figure.latencies);
+    let mut times: Vec<f64> =
+        times.filter_map(|at| Some(at.latencies.p99_of_ideal?.value)).collect();
+    times.sort_by(f64::total_cmp);
+    let [least, .., most] = times[..] else { return None };
+    let [least, most] = [least, most].map(|times| number(times, Unit::Times));
+    Some(format!("{least} to {most}"))
+}

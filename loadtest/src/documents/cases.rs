@@ -1,0 +1,203 @@
+//! What to use in which case: every policy in every kind of load, the good ones first.
+
+use crate::documents::{list, matrix as matrices};
+use crate::matrix::expectations::others_at_their_worst;
+use crate::matrix::record::{Figure, Matrix, Verdict};
+use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
+use crate::report::format::number;
+use crate::report::model::Unit;
+
+pub const SHARED: &str = LOAD_AWARE[0];
+pub const OWN: &str = LOAD_AWARE[1];
+pub const EPOLL: &str = "shared/epoll";
+pub const HASH: &str = "reuseport/hash";
+pub const MANY: &str = "close, 256 workers";
+
+/// What there is to say of each case, as Markdown.
+pub fn cases(matrix: &Matrix) -> String {
+    format!("{}\n\n{}\n\n{ABOUT}\n\n{}", in_how_many(matrix), with_many(matrix), table(matrix))
+}
+
+/// How the table is to be read.
+const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
+    the lowest one or, where all handlers block, over that of one ideal queue.";
+
+/// Where a policy is not good, with its figures.
+pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
+    let judged = matrix.columns.iter().filter(|column| column.judged);
+    let figures = judged.filter_map(|one| Some((&one.name, matrix.figure(&one.name, policy)?)));
+    let short = figures.filter(|(_, figure)| !matrices::is_good(figure));
+    short.map(|(name, figure)| format!("*{name}* ({})", said(figure))).collect()
+}
+
+/// A policy's figures in a workload: requests/s of the best, and p99.
+fn said(figure: &Figure) -> String {
+    let last = figure.latencies.last();
+    let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
+    // At the highest rate that could be judged.
+    let p99 = figure.latencies.iter().rev().find_map(|at| at.p99_of_best);
+    let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
+    let parts = [
+        figure.of_best.map(|part| format!("{:.2}", part.value)),
+        match ideal {
+            Some(times) => Some(format!("p99 {:.1} times the ideal", times.value)),
+            None => p99.map(|times| format!("p99 {:.2}", times.value)),
+        },
+        undecided,
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Where each load-aware policy is good, and who is the best of the others.
+fn in_how_many(matrix: &Matrix) -> String {
+    let each = LOAD_AWARE.map(|policy| {
+        let short = not_good(matrix, policy);
+        match short.is_empty() {
+            true => format!("`{policy}` in every workload"),
+            false => format!("`{policy}` in every workload but {}", list(&short)),
+        }
+    });
+    let others = others_at_their_worst(matrix).max_by(|(.., a), (.., b)| a.total_cmp(b));
+    let others = others.map_or_else(String::new, |(policy, workload, worst)| {
+        format!(
+            " The best of the others is `{policy}`, whose worst result is {worst:.2} \
+             (*{workload}*)."
+        )
+    });
+    format!("These policies are good: {}.{others}", each.join(", and "))
+}
+
+/// What is left of a policy's rate with 4 workers when it has 256.
+fn with_many(matrix: &Matrix) -> String {
+    let part = |policy: &str| {
+        let rate = |column| Some(matrix.figure(column, policy)?.rate());
+        let part = rate(MANY).zip(rate("close")).map_or(f64::NAN, |(many, few)| many / few);
+        format!("`{policy}` {}", number(part, Unit::Times))
+    };
+    let policies = [EPOLL, "shared/exclusive", SHARED, HASH, OWN].map(part);
+    format!(
+        "Requests/s with 256 workers over those with 4, a new connection for each request: {}.",
+        list(&policies)
+    )
+}
+
+/// Cases that are one or several workloads each.
+const MEASURED: [(&str, &[&str]); 10] = [
+    ("all requests block, connections are new", &["blocking, new connections"]),
+    ("all requests block, connections are kept", &["blocking, kept"]),
+    ("some requests block, connections are kept", &["mixed keep"]),
+    ("some requests block, connections are new", &["mixed close"]),
+    ("requests that take CPU time", &["heavy"]),
+    ("many more workers than cores (64, 256)", &["close, 64 workers", MANY]),
+    ("fewer connections than workers", &["2 connections", "3 connections"]),
+    ("short requests, all alike, kept connections", &["keep"]),
+    ("short requests, all alike, new connections", &["close"]),
+    ("the same, clients on other machines", &["keep, client elsewhere", "close, client elsewhere"]),
+];
+
+/// Cases of which it takes words to say who is good and who is worse.
+fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
+    let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
+    let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
+    let uneven =
+        |whose| ends(matrix, whose, "post", Unit::Times, |of| of.connections_max_over_mean);
+    let case = |name: &str, good, bad| [name.into(), good, bad];
+    [
+        case(
+            "a worker may hang or stop",
+            format!(
+                "a shared socket: {} of the rate before, one of four stopped; own `least-conn` {}",
+                served("shared/"),
+                served(OWN)
+            ),
+            format!(
+                "own `hash` {}: each of the 32 clients waits for its answer, and so all soon wait \
+                 for that worker; in an open loop about one connection in four would wait (not \
+                 measured)",
+                served(HASH)
+            ),
+        ),
+        case(
+            "a worker hangs and is then killed",
+            format!(
+                "a shared socket loses {} requests, own `least-conn` {} (or `tcp_migrate_req=1`, see \
+                 [crash](#crash))",
+                lost("shared/"),
+                lost(OWN)
+            ),
+            format!("own `hash` {}: all clients that wait for it", lost(HASH)),
+        ),
+        case(
+            "connections that are kept for long",
+            format!(
+                "`least-conn`: the busiest worker has {} (shared) or {} times (own) the average \
+                 number of connections",
+                uneven(SHARED),
+                uneven(OWN)
+            ),
+            format!("shared `epoll` {} times, own `hash` {}", uneven(EPOLL), uneven(HASH)),
+        ),
+        case(
+            "a reload must lose nothing",
+            "either, if sockets are [handed over](#reload), as both servers do".into(),
+            "closing per-worker sockets, as most servers do".into(),
+        ),
+    ]
+}
+
+/// A figure of a policy or, from the least to the most, of all those whose names begin so.
+pub fn ends(
+    matrix: &Matrix,
+    whose: &str,
+    column: &str,
+    unit: Unit,
+    of: fn(&Figure) -> Option<f64>,
+) -> String {
+    let policies = matrix.policies.iter().filter(|policy| policy.starts_with(whose));
+    let mut values: Vec<f64> =
+        policies.filter_map(|policy| of(matrix.figure(column, policy)?)).collect();
+    values.sort_by(f64::total_cmp);
+    let [least, most] = [values.first(), values.last()]
+        .map(|end| end.map_or("–".into(), |end| number(*end, unit)));
+    if whose.ends_with('/') { format!("{least} to {most}") } else { least }
+}
+
+fn table(matrix: &Matrix) -> String {
+    let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
+    let rows = measured.chain(in_words(matrix)).map(|row| format!("| {} |\n", row.join(" | ")));
+    format!("| your case | good | worse |\n|---|---|---|\n{}", rows.collect::<String>())
+}
+
+/// The row of a case that these workloads are, as far as they were run: which policies are good in all
+/// of them, and which are not, the best first.
+fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
+    let known = |name: &&&str| matrix.columns.iter().any(|column| column.name == ***name);
+    let names: Vec<&&str> = names.iter().filter(known).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let figures = |policy: &String| -> Option<(String, Vec<&Figure>)> {
+        let all: Option<Vec<_>> = names.iter().map(|name| matrix.figure(name, policy)).collect();
+        Some((policy.clone(), all?))
+    };
+    // By requests/s or, where handlers block, by p99.
+    let worst = |figures: &[&Figure]| {
+        let value = |figure: &&Figure| {
+            let times = figure.latencies.last().and_then(|at| at.latencies.p99_of_ideal);
+            times.map_or(figure.part(), |times| 1.0 / times.value)
+        };
+        figures.iter().map(value).fold(f64::INFINITY, f64::min)
+    };
+    let mut all: Vec<(String, Vec<&Figure>)> = matrix.policies.iter().filter_map(figures).collect();
+    all.sort_by(|(_, a), (_, b)| worst(b).total_cmp(&worst(a)));
+    let is_good = |figures: &[&Figure]| figures.iter().all(|f| matrices::is_good(f));
+    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|(_, figures)| is_good(figures));
+    let row = |policies: Vec<&(String, Vec<&Figure>)>| -> String {
+        let policies = policies.into_iter().map(|(policy, figures)| {
+            let each: Vec<String> = figures.iter().map(|figure| said(figure)).collect();
+            format!("`{policy}` {}", list(&each))
+        });
+        policies.collect::<Vec<_>>().join("; ")
+    };
+    Some([case.into(), row(good), row(bad)])
+}

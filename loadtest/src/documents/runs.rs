@@ -1,0 +1,102 @@
+//! Several runs of the matrix: which there are, and how far their figures lie apart. That is how much a
+//! figure of one of them may be trusted.
+
+use crate::documents::machine;
+use crate::lab::record::Lab;
+use crate::matrix::record::{Figure, Kind, Matrix};
+use crate::report::format::number;
+use crate::report::model::{Block, Cell, Column, Table, Unit};
+
+/// A figure of a policy in a workload.
+type Of = fn(&Figure) -> Option<f64>;
+
+/// What is compared: its name, for which workloads, and the figure.
+const COMPARED: [(&str, Of); 2] = [
+    ("requests/s", |figure| figure.of_best.map(|part| part.value)),
+    ("p99", |figure| {
+        let last = figure.latencies.last()?;
+        last.latencies.p99_of_ideal.or(last.p99_of_best).map(|times| times.value)
+    }),
+];
+
+/// What to know of runs of different programs.
+const ABOUT_COMMITS: &str =
+    "Policies may have changed between two commits. Compare figures of one run.";
+
+/// When and where each run was made, and the ranges of what several of them have.
+pub fn blocks(lab: &Lab) -> Vec<Block> {
+    let runs: Vec<&Matrix> = lab.body.matrices().collect();
+    let each = runs.iter().enumerate().map(|(place, run)| {
+        let only = (place > 0).then(|| format!("; {} workloads", run.columns.len()));
+        let words = format!(
+            "{} ({}){}",
+            run.environment.when(),
+            machine(&run.environment),
+            only.unwrap_or_default()
+        );
+        (format!("run {} of the matrix", place + 1), words)
+    });
+    let same = |run: &&Matrix| run.environment.commit == runs[0].environment.commit;
+    let about = if runs.iter().all(same) { "" } else { ABOUT_COMMITS };
+    vec![Block::Facts(each.collect()), Block::Text(about.into()), Block::Table(ranges(&runs))]
+}
+
+/// From the least to the greatest, of workloads that at least two runs have.
+fn ranges(runs: &[&Matrix]) -> Table {
+    let Some(first) = runs.first() else { return Table::default() };
+    let mut table = Table::of("Range over the runs", &first.policies);
+    for workload in first.columns.iter().filter(|column| column.kind != Kind::Stopped) {
+        for (name, of) in COMPARED {
+            let values = |policy: &String| -> Vec<f64> {
+                let figures = runs.iter().filter_map(|run| run.figure(&workload.name, policy));
+                figures.filter_map(of).collect()
+            };
+            let cells: Vec<Cell> =
+                first.policies.iter().map(|policy| Cell::from(range(values(policy)))).collect();
+            let (name, group) = (name.into(), workload.name.clone());
+            table.column(Column { name, unit: Unit::Text, group, heat: None }, cells);
+        }
+    }
+    table.keep_known_columns();
+    table.note =
+        "Requests/s over those of the best policy; p99 at the highest common rate over the \
+                  lowest one or, where handlers block, over that of one ideal queue."
+            .into();
+    table
+}
+
+/// Nothing where there is only one.
+fn range(mut values: Vec<f64>) -> Option<String> {
+    values.sort_by(f64::total_cmp);
+    let [least, .., most] = values[..] else { return None };
+    let [least, most] = [least, most].map(|value| number(value, Unit::Times));
+    Some(format!("{least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::record::tests::lab;
+    use crate::statistics::estimate::Estimate;
+
+    #[test]
+    fn two_runs_give_a_range_and_one_run_gives_none() {
+        let mut lab = lab();
+        let words = |lab: &Lab| format!("{:?}", blocks(lab));
+        let table = |lab: &Lab| match blocks(lab).pop() {
+            Some(Block::Table(table)) => table,
+            other => panic!("{other:?}"),
+        };
+        assert!(table(&lab).columns.is_empty());
+        let mut again = lab.body.matrix.clone().unwrap();
+        again.body.columns.retain(|column| column.name == "keep");
+        again.body.columns[0].cells[0].of_best = Some(Estimate::exact(0.5));
+        lab.body.more_matrices.push(again);
+        assert!(!words(&lab).contains(ABOUT_COMMITS));
+        lab.body.more_matrices[0].environment.commit = Some("0123456789ab".into());
+        assert!(words(&lab).contains(ABOUT_COMMITS));
+        let table = table(&lab);
+        assert_eq!(table.columns.len(), 1, "{table:?}");
+        assert_eq!(table.rows[0].cells[0].text.as_deref(), Some("0.50 to 1.00"));
+    }
+}

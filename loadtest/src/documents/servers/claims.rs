@@ -1,0 +1,213 @@
+//! What others claim of some of the servers, judged on that server itself by the criterion that the lab has
+//! for its own servers.
+
+use crate::lab::book::BOOK;
+use crate::lab::chapter::Verdict;
+use crate::lab::criterion::judge;
+use crate::lab::figure::Figure;
+use crate::lab::page::items;
+use crate::lab::record::Lab;
+use crate::report::model::{Cell, Mark, Table, Unit};
+use crate::servers::record::{Row, Second, Servers};
+use crate::statistics::estimate::Estimate;
+use crate::statistics::{geometric_mean, median};
+
+/// Names and figures, as a page of the lab has them.
+type Found = Vec<(&'static str, Figure)>;
+
+/// A claim of a page of the lab, and whose.
+struct About {
+    chapter: &'static str,
+    source: &'static str,
+    server: &'static str,
+    /// The figures; why one may be missing.
+    found: fn(&Servers, &Row) -> Found,
+    missing: &'static str,
+}
+
+const CLAIMS: [About; 5] = [
+    About {
+        chapter: "spread",
+        source: "granian#544",
+        server: "granian",
+        found: |_, row| two_busiest(row),
+        missing: "",
+    },
+    About {
+        chapter: "crash",
+        source: "granian#567",
+        server: "granian",
+        found: |_, row| {
+            let own = row.sockets.is_some_and(|sockets| sockets > 1);
+            let lost = row.faults.as_ref().and_then(|faults| faults.lost_with_hung);
+            vec![("without", number(lost.filter(|_| own).map(|lost| lost as f64)))]
+        },
+        missing: "its workers share a socket",
+    },
+    About {
+        chapter: "flag",
+        source: "gunicorn#2938",
+        server: "gunicorn sync --reuse-port",
+        found: |_, row| {
+            let words = row.sockets.map(|sockets| match sockets {
+                1 => "1 socket".to_owned(),
+                sockets => format!("{sockets} sockets"),
+            });
+            vec![
+                ("sockets", Figure::from(words)),
+                ("is_one", Figure::from(row.sockets.map(|sockets| sockets == 1))),
+            ]
+        },
+        missing: "",
+    },
+    About {
+        chapter: "twice",
+        source: "puma#2078",
+        server: "puma",
+        found: |_, row| {
+            let (bare, least) = match &row.second {
+                Some(Second::Refused(_)) => ("the second is refused", Some(0.0)),
+                Some(Second::Silent(got)) => {
+                    ("silent", got.map(|[got, all]| got.min(all - got) as f64))
+                }
+                Some(Second::Tries) => ("the second retries forever", Some(0.0)),
+                None => ("", None),
+            };
+            vec![("bare", Figure::from(bare)), ("least", number(least))]
+        },
+        missing: "the number of its connections is unknown",
+    },
+    About {
+        chapter: "tail",
+        source: "NGINX 1.9.1",
+        server: "nginx reuseport",
+        found: |record, _| {
+            let found = Estimate::of(&record.nginx_deviations, geometric_mean, 1);
+            vec![("short", found.map_or(number(None), Figure::from))]
+        },
+        missing: "it was not compared",
+    },
+];
+
+fn number(found: Option<f64>) -> Figure {
+    found.unwrap_or(f64::NAN).into()
+}
+
+/// The part of the two busiest workers.
+fn two_busiest(row: &Row) -> Found {
+    let part = |counts: &Vec<u64>| {
+        let mut counts = counts.clone();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        let all: u64 = counts.iter().sum();
+        (all > 0).then(|| counts.iter().take(2).sum::<u64>() as f64 / all as f64)
+    };
+    let of = |rounds: &Vec<Vec<u64>>| {
+        let parts: Vec<f64> = rounds.iter().filter_map(part).collect();
+        Estimate::of(&parts, median, 1).map_or(number(None), Figure::from)
+    };
+    let [burst, trickle] = match &row.spread {
+        Some(spread) => [of(&spread.burst), of(&spread.trickle)],
+        None => [number(None), number(None)],
+    };
+    vec![("two_burst", burst), ("two_trickle", trickle)]
+}
+
+/// A row for each claim about a server that was measured.
+pub fn claims(record: &Servers, lab: Option<&Lab>) -> Table {
+    let mut table = Table::new(
+        "Claims about these servers, measured on them",
+        &["server", "source", "found", "holds if", "verdict", "ours, in the lab"]
+            .map(|name| (name, Unit::Text)),
+    );
+    for about in &CLAIMS {
+        let row = record.rows.iter().find(|row| row.name == about.server);
+        let page = BOOK.iter().find(|experiment| experiment.name == about.chapter);
+        let (Some(row), Some(page)) = (row, page) else { continue };
+        let all = items(page.text, "Claims").concat();
+        let Some(item) = all.iter().find(|item| item.starts_with(about.source)) else { continue };
+        let mut fields = item.split('|').map(str::trim);
+        let (source, url, claim) = (fields.next(), fields.next(), fields.next());
+        // What they found stands between; where they did, behind it.
+        let criterion = fields.nth(1).unwrap_or_default();
+        let found = (about.found)(record, row);
+        let (found, limit, verdict) = judge(&known(criterion, &found), &found, about.missing);
+        let verdict = match verdict {
+            Verdict::Reproduced => Cell::from("reproduced").mark(Mark::Good),
+            Verdict::NotReproduced => Cell::from("not reproduced").mark(Mark::Bad),
+            Verdict::NotDecidable(why) => {
+                Cell::from(format!("not decidable: {why}")).mark(Mark::Undecided)
+            }
+        };
+        let chapters = lab.into_iter().flat_map(|lab| &lab.body.chapters);
+        let ours = chapters.flat_map(|chapter| &chapter.findings.claims);
+        let ours = ours.filter(|it| Some(&*it.claim) == claim).map(|it| it.ours.clone()).next();
+        let link = url.filter(|url| !url.is_empty());
+        let version = row.version.as_deref().unwrap_or_default();
+        table.row(
+            claim.unwrap_or_default(),
+            [
+                Cell::from(format!("{} {version}", row.name).trim()),
+                source.map(Cell::from).unwrap_or_default().link(link),
+                found.into(),
+                limit.into(),
+                verdict,
+                ours.into(),
+            ],
+        );
+    }
+    if lab.is_none() {
+        table.columns.pop();
+        table.rows.iter_mut().for_each(|row| drop(row.cells.pop()));
+    }
+    table.note =
+        "The claims and their limits are those of the lab, whose pages explain them. Here they are \
+         judged by measurements of the current version of the server that they are about."
+            .into();
+    table
+}
+
+/// The parts of a criterion that are about figures which can be had of a server that is what it is: one
+/// has own sockets or a shared one.
+fn known(criterion: &str, found: &Found) -> String {
+    let is_known = |part: &&str| {
+        part.split('{').skip(1).all(|after| {
+            let name = after.split(['}', ':']).next().unwrap_or_default();
+            found.iter().any(|(known, _)| *known == name)
+        })
+    };
+    let parts: Vec<&str> = criterion.split_inclusive(']').filter(is_known).collect();
+    parts.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::servers::tests::whole;
+
+    #[test]
+    fn every_claim_is_on_its_page_and_its_figures_are_those_of_the_criterion() {
+        let record = whole();
+        let table = claims(&record, None);
+        assert_eq!(table.rows.len(), CLAIMS.len());
+        let verdict = |place: usize| table.rows[place].cells[4].text.clone().unwrap();
+        assert_eq!(verdict(0), "reproduced", "80 % of a burst: {table:#?}");
+        assert!(verdict(1).starts_with("not decidable: its workers share"), "{}", verdict(1));
+        assert_eq!(verdict(2), "reproduced", "one socket");
+        assert_eq!(verdict(3), "reproduced", "90 of 200");
+        assert!(verdict(4).starts_with("not decidable"), "{}", verdict(4));
+    }
+
+    #[test]
+    fn another_server_gives_another_verdict() {
+        let mut record = whole();
+        for row in &mut record.body.rows {
+            row.sockets = Some(4);
+            row.second = Some(Second::Refused("in use".into()));
+        }
+        record.body.nginx_deviations = vec![0.2, 0.3, 0.25];
+        let table = claims(&record, None);
+        let verdicts: Vec<_> =
+            table.rows.iter().map(|row| row.cells[4].text.clone().unwrap()).collect();
+        assert_eq!(verdicts[1..], ["reproduced", "not reproduced", "not reproduced", "reproduced"]);
+    }
+}

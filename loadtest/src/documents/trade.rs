@@ -1,0 +1,193 @@
+//! What a policy improves on another, and what it costs: requests/s and p99, workload by workload. Nothing
+//! is said of the one without the other.
+
+use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
+use crate::documents::list;
+use crate::matrix::expectations::GOOD;
+use crate::matrix::record::{Figure, Kind, Matrix};
+
+/// From here on requests/s of one policy differ from those of another by enough to speak of.
+const RATE_DIFFERS: f64 = 0.05;
+
+/// The same of p99, as a ratio.
+const P99_DIFFERS: f64 = 1.25;
+
+/// A policy that is chosen instead of another.
+pub struct Trade<'a> {
+    matrix: &'a Matrix,
+    plain: &'a str,
+    aware: &'a str,
+}
+
+/// A figure of both in one workload.
+struct Change {
+    words: String,
+    /// How many times better it becomes.
+    better: f64,
+    /// Whether there was something to improve.
+    was_bad: bool,
+    /// Whether the difference is worth a word.
+    differs: bool,
+}
+
+impl<'a> Trade<'a> {
+    /// The policy of a shared socket that looks at the load, instead of the default.
+    pub fn shared(matrix: &'a Matrix) -> Self {
+        Self { matrix, plain: EPOLL, aware: SHARED }
+    }
+
+    /// The same of own sockets.
+    pub fn own(matrix: &'a Matrix) -> Self {
+        Self { matrix, plain: HASH, aware: OWN }
+    }
+
+    /// What becomes better, the most first, and at most so many.
+    pub fn improves(&self, most: usize) -> String {
+        let mut all = self.changes();
+        all.retain(|change| change.was_bad && change.differs && change.better > 1.0);
+        all.sort_by(|a, b| b.better.total_cmp(&a.better));
+        said(all, most).unwrap_or_else(|| "nothing that was measured".into())
+    }
+
+    /// What becomes worse, the most first, and at most so many.
+    pub fn costs(&self, most: usize) -> String {
+        let mut all = self.changes();
+        all.retain(|change| change.differs && change.better < 1.0);
+        all.sort_by(|a, b| a.better.total_cmp(&b.better));
+        said(all, most)
+            .unwrap_or_else(|| "no requests/s fell by 5 %, no measured p99 rose by 25 %".into())
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let judged = self.matrix.columns.iter().filter(|column| column.judged);
+        let changes = judged.filter_map(|column| {
+            let [plain, aware] =
+                [self.plain, self.aware].map(|policy| self.matrix.figure(&column.name, policy));
+            Some((column, plain?, aware?))
+        });
+        let both = changes.flat_map(|(column, plain, aware)| {
+            let rate =
+                Some([plain.part(), aware.part()]).filter(|two| two.iter().all(|p| p.is_finite()));
+            let rate = rate.map(|[from, to]| Change {
+                words: format!("*{}* from {from:.2} to {to:.2}", column.name),
+                better: to.max(0.01) / from.max(0.01),
+                was_bad: from < GOOD,
+                differs: (to - from).abs() >= RATE_DIFFERS,
+            });
+            let p99 = p99(plain).zip(p99(aware)).map(|(from, to)| Change {
+                words: format!(
+                    "p99 in *{}* from {from:.2} to {to:.2} times {}",
+                    column.name,
+                    of(column.kind)
+                ),
+                better: from / to,
+                was_bad: from > P99_DIFFERS,
+                differs: (from / to).max(to / from) >= P99_DIFFERS,
+            });
+            rate.into_iter().chain(p99)
+        });
+        both.collect()
+    }
+}
+
+/// What the runs do not tell of the price; empty if they tell all.
+pub fn not_measured(matrix: &Matrix) -> &'static str {
+    let columns = matrix.columns.iter().filter(|one| one.kind == Kind::Throughput);
+    match columns.flat_map(|column| &column.cells).any(|figure| p99(figure).is_some()) {
+        true => "",
+        false => " What it costs short requests in p99 was not measured in these runs.",
+    }
+}
+
+/// What a p99 is a multiple of.
+fn of(kind: Kind) -> &'static str {
+    if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
+}
+
+/// At the highest rate: over that of the best policy or, where handlers block, over the ideal.
+fn p99(figure: &Figure) -> Option<f64> {
+    let last = figure.latencies.last()?;
+    last.latencies.p99_of_ideal.or(last.p99_of_best).map(|times| times.value)
+}
+
+/// The first ones, with how many more there are.
+fn said(all: Vec<Change>, most: usize) -> Option<String> {
+    let left_out = all.len().saturating_sub(most);
+    let words: Vec<String> = all.into_iter().take(most).map(|change| change.words).collect();
+    let more = if left_out > 0 { format!(", and {left_out} more") } else { String::new() };
+    (!words.is_empty()).then(|| words.join(", ") + &more)
+}
+
+/// Both policies that look at the load, with all that they improve and cost, as Markdown.
+pub fn in_short(matrix: &Matrix) -> String {
+    let socket = |title, option, needs, trade: Trade| {
+        let short = match &not_good(matrix, trade.aware)[..] {
+            [] => "It is good in every workload".into(),
+            short => format!("It is not good in {}", list(short)),
+        };
+        format!(
+            "- **{title}** (`{}`): `{option}` improves {}. Cost: {}. {needs}. {short}.\n",
+            trade.plain,
+            trade.improves(usize::MAX),
+            trade.costs(usize::MAX)
+        )
+    };
+    format!(
+        "`epoll` wakes all workers, and the fastest gets the connection. `hash` is the kernel's \
+         default, which ignores the load. `least-conn` considers the load of each worker. Figures \
+         are requests/s over those of the best policy in the workload.{}\n\n{}{}",
+        not_measured(matrix),
+        socket(
+            "A shared socket",
+            "--accept least-conn",
+            "It needs no capabilities",
+            Trade::shared(matrix)
+        ),
+        socket(
+            "Own sockets",
+            "--steer least-conn",
+            "It needs CAP_BPF and CAP_PERFMON",
+            Trade::own(matrix)
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::expectations::tests::matrix;
+    use crate::matrix::record::AtLoad;
+    use crate::statistics::estimate::Estimate;
+
+    fn figure<'a>(matrix: &'a mut Matrix, column: &str, policy: &str) -> &'a mut Figure {
+        let column = matrix.columns.iter_mut().find(|found| found.name == column).unwrap();
+        column.cells.iter_mut().find(|figure| figure.policy == policy).unwrap()
+    }
+
+    fn at(p99: f64) -> Vec<AtLoad> {
+        vec![AtLoad { p99_of_best: Some(Estimate::exact(p99)), ..AtLoad::default() }]
+    }
+
+    #[test]
+    fn a_gain_is_never_said_without_what_it_costs_in_requests_and_in_latency() {
+        let mut matrix = matrix();
+        figure(&mut matrix, "keep", SHARED).of_best = Some(Estimate::exact(0.80));
+        figure(&mut matrix, "close", EPOLL).latencies = at(1.0);
+        figure(&mut matrix, "close", SHARED).latencies = at(3.1);
+        let trade = Trade::shared(&matrix);
+        assert_eq!(trade.improves(2), "*mixed close* from 0.40 to 0.99");
+        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, *keep* from 1.00 to 0.80";
+        assert_eq!(trade.costs(2), both);
+        assert_eq!(trade.costs(1), both.replace(", *keep* from 1.00 to 0.80", ", and 1 more"));
+        assert!(in_short(&matrix).contains(both), "{}", in_short(&matrix));
+    }
+
+    #[test]
+    fn without_latencies_it_is_said_that_they_were_not_measured() {
+        let mut matrix = matrix();
+        assert!(Trade::own(&matrix).costs(9).starts_with("no requests/s fell"));
+        assert!(in_short(&matrix).contains("was not measured"));
+        figure(&mut matrix, "close", EPOLL).latencies = at(1.0);
+        assert_eq!(not_measured(&matrix), "");
+    }
+}

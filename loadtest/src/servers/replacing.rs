@@ -1,0 +1,129 @@
+//! Workers or whole servers that are replaced under load: by a reload, and by TERM. Requests come on new
+//! connections and on kept ones at the same time.
+
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use crate::probe::arrivals::Arrivals;
+use crate::probe::fault_run::run_with_faults;
+use crate::probe::load::Load;
+use crate::probe::outcome::Outcomes;
+use crate::probe::run::run;
+use crate::server::Server;
+use crate::server::signals::Action;
+use crate::servers::faults::{lost_accepted, parsed, steady};
+use crate::servers::record::{After, Form, Reload, Replaced};
+use crate::servers::subject::Subject;
+
+/// Requests per second of each kind.
+const RATE: u64 = 100;
+
+/// How long a handler blocks, in microseconds, where there is one: so some requests are always under way.
+const BLOCKED_US: u64 = 5000;
+
+/// How long an answer may take.
+const TIMEOUT_MS: u64 = 2000;
+
+/// When the first reload, or TERM, comes; in milliseconds.
+const BEGIN_MS: u64 = 500;
+
+/// How long a server may take to end, and after the last reload to have replaced all; and how often it is
+/// looked at.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const REPLACED_WITHIN: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Reloads a server again and again.
+pub fn reload(subject: &Subject, form: Form) -> Result<Reload> {
+    let mut server = subject.start()?;
+    if server.signals.signal(Action::Reload).is_err() {
+        server.stop()?;
+        return Ok(Reload::None);
+    }
+    let before = server.worker_pids();
+    let times = form.choose(20, 5, 1);
+    let every = subject.reload_every_ms;
+    let fault = format!("reload@{BEGIN_MS}ms*{times}/{every}ms");
+    let (new, kept) = ask(subject, &mut server, &fault, BEGIN_MS + times * every)?;
+    let all_gone = within(REPLACED_WITHIN, || {
+        server.has_ended() || server.worker_pids().iter().all(|pid| !before.contains(pid))
+    });
+    let after = match (server.has_ended(), all_gone) {
+        (true, _) => After::Nobody,
+        (_, true) => After::Others,
+        (_, false) => After::SomeOfBefore,
+    };
+    server.stop()?;
+    Ok(Reload::Done(Replaced { times, new, kept, after }))
+}
+
+/// Ends a server with TERM, whatever that means to it, some times.
+pub fn term(subject: &Subject, form: Form) -> Result<Replaced> {
+    let mut found = Replaced { after: After::Nobody, ..Replaced::default() };
+    for _ in 0..form.choose(5, 3, 1) {
+        let mut server = subject.start()?;
+        server.signals.set("drain=TERM")?;
+        let (new, kept) = ask(subject, &mut server, &format!("drain@{BEGIN_MS}ms"), 2 * BEGIN_MS)?;
+        found.times += 1;
+        found.new += new;
+        found.kept += kept;
+        if !within(ENDS_WITHIN, || server.has_ended()) {
+            found.after = After::SomeOfBefore;
+        }
+        server.stop()?;
+    }
+    Ok(found)
+}
+
+/// Whether something comes true in time.
+fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    loop {
+        let (now, late) = (is_so(), begin.elapsed() >= limit);
+        if now || late {
+            return now;
+        }
+        sleep(LOOK_EVERY);
+    }
+}
+
+/// Asks on new connections and on kept ones, while something is done.
+fn ask(
+    subject: &Subject,
+    server: &mut Server,
+    fault: &str,
+    milliseconds: u64,
+) -> Result<(Outcomes, Outcomes)> {
+    let path = subject.path_that_blocks(BLOCKED_US);
+    let new = Load { timeout_ms: TIMEOUT_MS, ..steady(server, &path, RATE, milliseconds) };
+    let kept = Load { keep_alive: true, arrivals: Some(Arrivals::Poisson), ..new.clone() };
+    let (address, faults) = (server.address(), parsed(&[fault.to_owned()])?);
+    let (new, kept) = thread::scope(|scope| {
+        let kept = scope.spawn(|| run(address, &kept, Instant::now(), |_, _| {}));
+        (run_with_faults(server, &new, &faults, |_, _| {}), kept.join())
+    });
+    let kept = kept.map_err(|_| anyhow!("the thread that asks on kept connections panicked"))??;
+    Ok((new?.counters.unbroken()?.outcomes, kept.unbroken()?.outcomes))
+}
+
+impl Replaced {
+    /// Requests that were lost after the kernel had accepted their connection.
+    pub fn lost_accepted(&self) -> [u64; 2] {
+        [self.new, self.kept].map(|it| lost_accepted(&it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_never_connected_is_not_lost_by_a_server_that_ends() {
+        let new = Outcomes { ok: 9, refused: 5, reset: 2, ..Outcomes::default() };
+        let kept = Outcomes { closed_early: 1, timed_out_connecting: 4, ..Outcomes::default() };
+        let found = Replaced { times: 1, new, kept, after: After::Nobody };
+        assert_eq!(found.lost_accepted(), [2, 1]);
+    }
+}

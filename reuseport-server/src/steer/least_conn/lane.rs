@@ -1,0 +1,327 @@
+//! How loaded each worker is, in memory that the kernel's program, the parent and the workers share.
+//!
+//! Where a program in the kernel chooses the worker for each new connection, it must know what each
+//! of them has to do, and the workers must know what it gave them. A *lane* is what a program knows a
+//! worker by: a socket that it can choose, and a line of this memory. A worker that replaces another
+//! and is handed its socket takes over its lane.
+//!
+//! ```text
+//! offset 0          64           128
+//! | header         | lane 1     | lane 2     | ... LANES lanes, a cache line each
+//! ```
+//!
+//! The load of a lane is `steered + migrated - ended`. The program only ever adds to the first two,
+//! and the worker only ever writes the last, so nobody needs the other's permission. Accepting a
+//! connection changes nothing: it was counted when its SYN arrived, and 100 connections that arrive
+//! at once are spread before the first of them is accepted. Its end makes `ended` one more.
+//!
+//! What was steered here and never came to be accepted (half-open: a SYN flood, a client that gave
+//! up) would count for ever. So four times a second a worker counts anew, see [`OwnLane`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use anyhow::{Context, Result};
+use common::platform::clock::monotonic_nanoseconds;
+use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace};
+use common::steering::Lane;
+use memmap2::{MmapOptions, MmapRaw};
+use nix::sched::sched_getcpu;
+
+/// As many lanes as there can be workers, those that drain included. They are numbered from 1.
+pub const LANES: usize = CAPACITY;
+
+/// The handicap of a lane without a worker: more than any load, so that it is never the least.
+pub const CLOSED: u64 = 1 << 26;
+
+/// Line 0.
+#[repr(C, align(64))]
+pub struct Header {
+    /// The highest lane in use; the program looks no further. Writer: the parent.
+    pub count: AtomicU64,
+    /// Whether there is a *crowd*, more workers than cores: 1 or 0. A core runs one worker at a time, and each other
+    /// that is woken is a context switch. Writer: the parent.
+    pub is_crowd: AtomicU64,
+}
+
+/// A lane's line.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Line {
+    /// New connections that the program gave to this lane. Writer: the program, on any CPU.
+    pub steered: AtomicU64,
+    /// Connections that waited for a worker that died and were given to this lane instead. Writer:
+    /// the program.
+    pub migrated: AtomicU64,
+    /// How many of both are over, or never came. Writer: the worker that keeps the lane; the parent
+    /// when it hands the lane over.
+    pub ended: AtomicU64,
+    /// When the worker last ticked, nanoseconds of CLOCK_MONOTONIC. Writer: as `ended`.
+    pub beat: AtomicU64,
+    /// Added to the load: 0 while a worker serves, otherwise [`CLOSED`]. Writer: the parent.
+    pub handicap: AtomicU64,
+    /// The pid of the worker that keeps the lane. Writer: the parent.
+    keeper: AtomicU32,
+    /// The CPU on which the worker woke last. Writer: the worker that keeps the lane.
+    pub cpu: AtomicU32,
+    /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
+    pub turn: AtomicU64,
+    /// How many connections it may have before another worker is woken, see [`OwnLane::room`]. Writer: as `turn`.
+    pub room: AtomicU64,
+}
+
+/// What a worker's event loop is at, and what it is like, by its last answers and connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// It has nothing to do.
+    pub is_asleep: bool,
+    /// Its connections end after one request ([`Lifetimes`]).
+    pub is_short: bool,
+    /// It turns quickly ([`Pace`]).
+    pub is_quick: bool,
+}
+
+/// The lowest bits of a `turn`, which are a [`Kind`].
+pub const TURN_BITS: i32 = 3;
+
+/// What `turn` holds: when the event loop woke last, in nanoseconds of CLOCK_MONOTONIC, and its kind.
+pub const fn turn(nanoseconds: u64, kind: Kind) -> u64 {
+    let Kind { is_asleep, is_short, is_quick } = kind;
+    nanoseconds << TURN_BITS | (is_asleep as u64) << 2 | (is_short as u64) << 1 | is_quick as u64
+}
+
+/// The `turn` of a worker that has not woken yet.
+const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_short: false, is_quick: false });
+
+impl Line {
+    /// How many connections the program gave to this lane, ever.
+    fn given(&self) -> u64 {
+        self.steered.load(Relaxed).wrapping_add(self.migrated.load(Relaxed))
+    }
+}
+
+/// All lanes, mapped: the parent's view.
+pub struct Lanes {
+    map: MmapRaw,
+    file: OwnedFd,
+}
+
+impl Lanes {
+    /// Lines of the memory, that of the header included.
+    pub const LINES: usize = 1 + LANES;
+
+    /// Maps the memory behind this descriptor, [`Lanes::LINES`] lines long and zeroed when new.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn map(file: OwnedFd) -> Result<Self> {
+        let size = Self::LINES * size_of::<Line>();
+        let map = MmapOptions::new().len(size).map_raw(&file).context("cannot map the load map")?;
+        Ok(Self { map, file })
+    }
+
+    /// Closes all lanes; for memory that is new.
+    pub fn close_all(&self) {
+        (1..=LANES).for_each(|lane| self.line(lane).handicap.store(CLOSED, Relaxed));
+    }
+
+    /// Gives a lane to this worker, who has nothing to do yet, and opens it for new connections.
+    pub fn give(&self, lane: usize, worker: u32) {
+        let line = self.line(lane);
+        line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
+        line.ended.store(line.given(), Relaxed);
+        line.beat.store(monotonic_nanoseconds(), Relaxed);
+        line.turn.store(ASLEEP, Relaxed);
+        line.room.store(0, Relaxed);
+        line.handicap.store(0, Relaxed);
+        self.show_how_many();
+    }
+
+    /// Closes a lane: its worker is gone.
+    pub fn close(&self, lane: usize) {
+        self.line(lane).handicap.store(CLOSED, Relaxed);
+        self.line(lane).keeper.store(0, Relaxed);
+        self.show_how_many();
+    }
+
+    /// How many connections the program gave to all lanes, ever.
+    pub fn given(&self) -> u64 {
+        (1..=LANES).map(|lane| self.line(lane).given()).fold(0, u64::wrapping_add)
+    }
+
+    fn show_how_many(&self) {
+        let is_open = |&lane: &usize| self.line(lane).handicap.load(Relaxed) == 0;
+        let highest = (1..=LANES).rev().find(is_open).unwrap_or(0);
+        self.header().count.store(highest as u64, Relaxed);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (1..=LANES).filter(is_open).count();
+        let is_crowd = workers > cores;
+        self.header().is_crowd.store(is_crowd.into(), Relaxed);
+    }
+
+    /// In a worker: keeps one lane for the rest of the process.
+    pub fn into_lane(self, lane: usize) -> OwnLane {
+        let lanes: &'static Self = Box::leak(Box::new(self));
+        OwnLane::of(lanes.line(lane), lanes.header())
+    }
+
+    /// The line of this lane.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[allow(unsafe_code)]
+    pub fn line(&self, lane: usize) -> &Line {
+        assert!((1..=LANES).contains(&lane), "there is no lane {lane}");
+        // SAFETY: the map is LINES lines long, page-aligned and lives as long as self; a Line is made
+        // of atomics alone, for which every bit pattern is valid and which others may write.
+        unsafe { &*self.map.as_ptr().cast::<Line>().add(lane) }
+    }
+
+    /// The line of the header.
+    #[allow(unsafe_code)]
+    pub fn header(&self) -> &Header {
+        // SAFETY: as for a Line; a Header lies at the start.
+        unsafe { &*self.map.as_ptr().cast() }
+    }
+}
+
+impl AsFd for Lanes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// In a worker: keeps this lane in this memory for the rest of the process.
+///
+/// # Errors
+/// When the memory cannot be mapped.
+pub fn keep(lane: usize, loads: OwnedFd) -> Result<&'static dyn Lane> {
+    Ok(Box::leak(Box::new(Lanes::map(loads)?.into_lane(lane))))
+}
+
+/// A worker's own lane.
+pub struct OwnLane {
+    line: &'static Line,
+    header: &'static Header,
+    pid: u32,
+    /// What the lane had been given before this worker came.
+    steered_before: u64,
+    migrated_before: u64,
+    /// What it had been given at the last tick.
+    given_at_last_tick: AtomicU64,
+    pace: Pace,
+    lifetimes: Lifetimes,
+}
+
+impl OwnLane {
+    fn of(line: &'static Line, header: &'static Header) -> Self {
+        Self {
+            line,
+            header,
+            pid: std::process::id(),
+            steered_before: line.steered.load(Relaxed),
+            migrated_before: line.migrated.load(Relaxed),
+            given_at_last_tick: AtomicU64::new(line.given()),
+            pace: Pace::default(),
+            lifetimes: Lifetimes::default(),
+        }
+    }
+
+    fn show(&self, woke: u64, is_asleep: bool) {
+        let (is_short, is_quick) = (self.lifetimes.are_short(), self.pace.is_quick());
+        self.line.turn.store(turn(woke, Kind { is_asleep, is_short, is_quick }), Relaxed);
+    }
+
+    /// In a crowd, as many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
+    /// them waits no longer than another worker might have to wait for a core. Those that are kept are spread,
+    /// whoever is awake.
+    fn room(&self) -> u64 {
+        let is_crowd = self.header.is_crowd.load(Relaxed) == 1;
+        let has_room = is_crowd && self.lifetimes.are_short() && self.pace.is_quick();
+        if has_room { self.pace.in_a_slice() } else { 0 }
+    }
+
+    /// Two processes hold a lane while one replaces the other. Only one may write.
+    fn is_kept_by_us(&self) -> bool {
+        self.line.keeper.load(Relaxed) == self.pid
+    }
+
+    /// Corrects the load, and shows it in the worker's slot of the scoreboard.
+    fn settle(&self, slot: OwnSlot, correct: impl FnOnce(i64, i64) -> i64) {
+        let line = self.line;
+        let open = slot.connections_open.load(Relaxed) as i64;
+        if !self.is_kept_by_us() {
+            slot.set(|slot| &slot.load, open as u64);
+            return;
+        }
+        let given = line.given();
+        let load = given.wrapping_sub(line.ended.load(Relaxed)) as i64;
+        let correct = correct(load, open);
+        if correct != load {
+            line.ended.store(given.wrapping_sub(correct as u64), Relaxed);
+        }
+        slot.set(|slot| &slot.load, correct.max(0) as u64);
+        let since = |counter: &AtomicU64, before| counter.load(Relaxed).wrapping_sub(before);
+        slot.set(|slot| &slot.steered, since(&line.steered, self.steered_before));
+        slot.set(|slot| &slot.migrated, since(&line.migrated, self.migrated_before));
+    }
+}
+
+impl Lane for OwnLane {
+    /// Notes that a connection was accepted, after it was counted as open in the slot.
+    ///
+    /// It was counted when it was steered here, unless it came another way: by the hash, because the
+    /// choice failed, or through an adopted socket. So the load is never below what is open.
+    fn opened(&self, slot: OwnSlot) {
+        self.settle(slot, |load, open| load.max(open));
+    }
+
+    /// Notes that a connection has ended, after it was taken off what is open in the slot.
+    fn closed(&self, slot: OwnSlot) {
+        self.settle(slot, |load, open| (load - 1).max(open));
+    }
+
+    /// Notes that the event loop has nothing to do and sleeps.
+    fn sleeps(&self, slot: OwnSlot) {
+        let woke = self.pace.sleeps(slot.requests.load(Relaxed));
+        if self.is_kept_by_us() {
+            self.line.room.store(self.room(), Relaxed);
+            self.show(woke, true);
+        }
+    }
+
+    /// Notes that it wakes.
+    fn wakes(&self) {
+        let now = self.pace.wakes();
+        if self.is_kept_by_us() {
+            // An error, which no kernel gives, would leave it where it was.
+            let _ = sched_getcpu().map(|cpu| self.line.cpu.store(cpu as u32, Relaxed));
+            self.show(now, false);
+        }
+    }
+
+    /// Notes that the event loop turns, and forgets what never came.
+    ///
+    /// Whatever was steered here before the last tick has had the time to be accepted, so what is
+    /// open, and what was steered here since, is all there can be. A handshake that takes longer is
+    /// forgotten, and counts again from its accept on: the load is a little too low meanwhile.
+    ///
+    /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
+    /// accept most often would forget soonest, seem the least loaded, and be given everything.
+    fn tick(&self, slot: OwnSlot) {
+        let [accepted, open, requests] =
+            [&slot.connections_accepted, &slot.connections_open, &slot.requests]
+                .map(|counter| counter.load(Relaxed));
+        self.lifetimes.look(accepted, open, requests);
+        if self.is_kept_by_us() {
+            self.line.beat.store(monotonic_nanoseconds(), Relaxed);
+        }
+        let given = self.line.given();
+        let before = self.given_at_last_tick.swap(given, Relaxed);
+        let recent = given.wrapping_sub(before) as i64;
+        self.settle(slot, |load, open| load.min(open + recent).max(open));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! An event loop that waits for connections in its own way, in tokio's place.
+//!
+//! tokio's event loop sleeps in epoll_wait(2), on an epoll instance that is its own, where nobody can
+//! enter a socket with EPOLLEXCLUSIVE (tokio#6084). But before it goes to sleep it calls whoever asked for
+//! that (`on_thread_park`), and the call may take its time. So this one sleeps in tokio's stead, on
+//! another instance, which watches the listening socket as the policy wants it *and* tokio's instance:
+//!
+//! ```text
+//!   nothing to do -> on_park(): epoll_wait( listening socket, tokio's epoll instance )
+//!                      a connection:    accept it, spawn its task, go on
+//!                      tokio's events:  go on; tokio finds them at once
+//! ```
+//!
+//! The other way round would not do: through tokio's instance watching ours, the kernel passes a
+//! wake-up on to everybody. A thread that waits would do, at two more context switches for each connection:
+//! one to wake it, one to wake the event loop.
+//!
+//! - **Timers.** Those of tokio do not end the sleep here. The one that must, the worker's tick, is
+//!   waited for no longer than it takes; to the other, below, it does not matter.
+//! - **Always busy.** A loop that never comes to rest, since there is always another request, must accept
+//!   all the same. So a timer looks, which goes off late in a loop at rest, and finds nothing to do there.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream};
+use std::slice;
+use std::time::Duration;
+
+use anyhow::Context;
+use common::accept::accept_error;
+use common::accept::acceptor::{Acceptor, Doing, Way};
+use common::accept::at_limit::make_room;
+use common::accept::epoll_instance;
+use common::accept::interrupt::interrupt_only_waits;
+use common::accept::place::{Place, WaitPolicy, Woken};
+use common::accept::recipient::{ConnectionGuard, Recipient};
+use common::http::deadlines::TICK;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// How long a busy loop may go without a look at the accept queue.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Connections that it accepts then, at most, before it looks after those it has.
+const AT_ONCE: usize = 64;
+
+/// tokio's timers may be late by so much.
+const LATE: Duration = Duration::from_millis(2);
+
+/// The event loop itself waits, by the policy that this makes, once there is an event loop.
+pub fn by(policy: impl FnOnce(&Place) -> io::Result<Box<dyn WaitPolicy>> + 'static) -> Way {
+    let start = |listener, events: Option<i32>, worker| {
+        let events =
+            events.context("cannot find the event loop's epoll instance in /proc/self/fd")?;
+        let (events, mask) = (epoll_instance::duplicate(events)?, interrupt_only_waits()?);
+        let place = Place { listener, events, mask };
+        let policy = policy(&place).context("cannot watch a listening socket")?;
+        Ok(Waiting::start(place, policy, worker))
+    };
+    Way { on_park: Some(on_park), start: Box::new(start) }
+}
+
+/// An event loop that waits by a policy.
+struct Waiting {
+    place: Place,
+    policy: Box<dyn WaitPolicy>,
+    worker: &'static dyn Recipient,
+    /// Where errors go, and whether one is being got over.
+    errors: mpsc::Sender<io::Error>,
+    is_in_trouble: bool,
+    /// Whether the loop has come to rest since the last look.
+    has_rested: bool,
+}
+
+thread_local! {
+    /// The event loop's thread has one; a call from within tokio can be given nothing.
+    static WAITING: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+}
+
+/// Called by tokio when the event loop has nothing to do.
+fn on_park() {
+    with_waiting(Waiting::wait);
+}
+
+/// Looks after the waiting: at errors, and at what a busy loop leaves in the queue.
+struct Watch {
+    errors: mpsc::Receiver<io::Error>,
+}
+
+impl Watch {
+    async fn watch(&mut self) -> io::Error {
+        loop {
+            tokio::select! {
+                Some(error) = self.errors.recv() => {
+                    if let Err(error) = accept_error::get_over(error).await {
+                        return error;
+                    }
+                    with_waiting(|waiting| waiting.is_in_trouble = false);
+                }
+                () = sleep(LOOK) => with_waiting(Waiting::look),
+            }
+        }
+    }
+}
+
+impl Acceptor for Watch {
+    fn run(&mut self) -> Doing<'_, io::Error> {
+        Box::pin(self.watch())
+    }
+
+    /// From now on the event loop waits as tokio does.
+    fn drain(self: Box<Self>) -> Doing<'static, Option<TcpListener>> {
+        Box::pin(async { WAITING.take().map(|waiting| waiting.place.listener) })
+    }
+}
+
+fn with_waiting(what: impl FnOnce(&mut Waiting)) {
+    WAITING.with_borrow_mut(|waiting| waiting.as_mut().map(what));
+}
+
+impl Waiting {
+    /// Has this thread's event loop wait like this from now on.
+    fn start(
+        place: Place,
+        policy: Box<dyn WaitPolicy>,
+        worker: &'static dyn Recipient,
+    ) -> Box<dyn Acceptor> {
+        let (errors, receiver) = mpsc::channel(1);
+        let (is_in_trouble, has_rested) = (false, false);
+        WAITING.set(Some(Self { place, policy, worker, errors, is_in_trouble, has_rested }));
+        Box::new(Watch { errors: receiver })
+    }
+
+    fn wait(&mut self) {
+        self.has_rested = true;
+        let worker = self.worker;
+        // While it is being got over an error, tokio's timers count.
+        while !self.is_in_trouble && !worker.is_draining() {
+            let woken = match worker.is_full() {
+                // Then the loop has something to do: to end connections.
+                true if self.make_room() => return,
+                true => self.wait_for_loop(),
+                false => self.policy.wait(&self.place, self.time()),
+            };
+            match woken {
+                Ok(Woken::Connection(stream)) => return self.serve(stream),
+                Ok(Woken::Loop) => return,
+                Ok(Woken::Nothing) if self.is_late() => return,
+                Ok(Woken::Nothing) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.report(error),
+            }
+        }
+    }
+
+    fn make_room(&self) -> bool {
+        make_room(self.worker, slice::from_ref(&self.place.listener))
+    }
+
+    fn wait_for_loop(&self) -> io::Result<Woken> {
+        self.place.wait_for_events(self.time()).map(|_| Woken::Loop)
+    }
+
+    /// How long the loop may sleep, until its next tick is due.
+    fn time(&self) -> Duration {
+        TICK.saturating_sub(self.worker.slot().silence().unwrap_or_default()) + LATE
+    }
+
+    fn is_late(&self) -> bool {
+        self.worker.slot().silence().is_some_and(|silence| silence >= TICK + LATE)
+    }
+
+    /// In a busy loop: takes what it may.
+    fn look(&mut self) {
+        if std::mem::take(&mut self.has_rested) {
+            return;
+        }
+        if self.worker.is_full() {
+            self.make_room();
+        }
+        for _ in 0..AT_ONCE {
+            let may_not = self.is_in_trouble || self.worker.is_full();
+            if may_not || !self.policy.may_accept(&self.place) {
+                return;
+            }
+            match self.place.accept() {
+                Ok(Some(stream)) => self.serve(stream),
+                Ok(None) => return,
+                Err(error) => self.report(error),
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        self.worker.serve(stream, ConnectionGuard::new(self.worker));
+    }
+
+    fn report(&mut self, error: io::Error) {
+        self.is_in_trouble = self.errors.try_send(error).is_ok();
+    }
+}

@@ -1,0 +1,157 @@
+//! A thread that waits for connections where tokio cannot, and hands them over to tokio.
+//!
+//! tokio registers a listening socket with its own epoll instance, in its own way. To wait in accept(2)
+//! itself takes a thread that does nothing else.
+//!
+//! ```text
+//!   accept thread:  is there room? -> accept(2), counts -> hands over
+//!   event loop:                                              takes it, serves it
+//! ```
+//!
+//! - The hand-over holds **one** connection, and the thread waits for the next only once the event
+//!   loop has come to fetch the last. So a worker that is busy leaves new connections in the accept
+//!   queue, where an idle one finds them, and no more than one waits behind a loop that stands still.
+//! - A connection is counted as soon as it is accepted, in the thread, so that `--max-connections`
+//!   holds, and other workers see what this one has taken.
+//! - **The end.** The thread may be blocked in the kernel, in a call that only a connection or a
+//!   signal ends, and closing its socket does not wake it (shutdown(2) would, for all workers). So
+//!   it is sent a signal whose handler does nothing: the call fails with EINTR. A signal that comes
+//!   just before the call is in vain, which is why it is sent again and again until the thread has
+//!   ended. Before that, the thread takes what waits in the queue still, and hands it over.
+
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::thread::JoinHandleExt;
+use std::slice;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use common::accept::accept_error;
+use common::accept::acceptor::{Acceptor, Doing, Way};
+use common::accept::at_limit::{room, room_while_draining};
+use common::accept::drain_accept_queue::Allowance;
+use common::accept::interrupt::{INTERRUPT, make_interruptible};
+use common::accept::recipient::{ConnectionGuard, Recipient};
+use common::kernel::sockets::{accept, is_readable};
+use nix::sys::pthread::pthread_kill;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Connections that may be on their way from the thread to the event loop.
+const HAND_OVER: usize = 1;
+
+/// Between two interruptions of a thread that is to end.
+const AGAIN: Duration = Duration::from_millis(1);
+
+type Accepted = (TcpStream, ConnectionGuard);
+
+/// The event loop's side.
+struct ThreadAcceptor {
+    worker: &'static dyn Recipient,
+    /// Until its end is known.
+    thread: Option<JoinHandle<io::Result<()>>>,
+    accepted: mpsc::Receiver<Accepted>,
+}
+
+/// A thread waits for connections.
+pub fn wait() -> Way {
+    Way { on_park: None, start: Box::new(|listener, _, worker| start(listener, worker)) }
+}
+
+fn start(listener: TcpListener, worker: &'static dyn Recipient) -> Result<Box<dyn Acceptor>> {
+    let (hand_over, accepted) = mpsc::channel(HAND_OVER);
+    let thread = AcceptThread { listener, worker, hand_over, runtime: Handle::current() };
+    make_interruptible()?;
+    let thread = thread::Builder::new()
+        .name("accept".into())
+        .spawn(move || thread.run())
+        .context("cannot start a thread that waits for connections")?;
+    Ok(Box::new(ThreadAcceptor { worker, thread: Some(thread), accepted }))
+}
+
+impl ThreadAcceptor {
+    async fn serve(&mut self) -> io::Error {
+        while let Some((stream, open)) = self.accepted.recv().await {
+            self.worker.serve(stream, open);
+        }
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => error,
+            _ => io::Error::other("the thread that waits for connections has ended"),
+        }
+    }
+
+    /// Has the thread end, and serves what it hands over until then.
+    async fn end(mut self) {
+        loop {
+            self.interrupt();
+            match timeout(AGAIN, self.accepted.recv()).await {
+                Ok(Some((stream, open))) => self.worker.serve(stream, open),
+                Ok(None) => return, // it has dropped its end, and nothing is on its way any more
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Ends whatever the thread may be waiting for, if it has begun to.
+    fn interrupt(&self) {
+        self.worker.ended().notify_one();
+        if let Some(thread) = &self.thread {
+            // Not joined yet, so the handle is good, even if the thread has ended.
+            let _ = pthread_kill(thread.as_pthread_t(), INTERRUPT);
+        }
+    }
+}
+
+impl Acceptor for ThreadAcceptor {
+    fn run(&mut self) -> Doing<'_, io::Error> {
+        Box::pin(self.serve())
+    }
+
+    fn drain(self: Box<Self>) -> Doing<'static, Option<TcpListener>> {
+        Box::pin(async {
+            self.end().await;
+            None
+        })
+    }
+}
+
+/// The thread's side.
+struct AcceptThread {
+    listener: TcpListener,
+    worker: &'static dyn Recipient,
+    hand_over: mpsc::Sender<Accepted>,
+    runtime: Handle,
+}
+
+impl AcceptThread {
+    fn run(&self) -> io::Result<()> {
+        while !self.worker.is_draining() {
+            self.accept_one(room(self.worker, slice::from_ref(&self.listener)))?;
+        }
+        // Several workers may see the same last connection. Those who come too late are refused,
+        // or blocked until they are interrupted, depending on the socket.
+        let mut may = Allowance::of(&self.listener);
+        while is_readable(&self.listener) && may.has_one_more() {
+            self.accept_one(room_while_draining(self.worker))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a connection can be served, then for a connection.
+    fn accept_one(&self, room: impl Future<Output = ()>) -> io::Result<()> {
+        let room = async {
+            room.await;
+            self.hand_over.reserve().await
+        };
+        // Before the wait, not after it: from a wake-up on, the connection is this worker's.
+        let place = self.runtime.block_on(room).map_err(io::Error::other)?;
+        match accept(&self.listener) {
+            Ok(stream) => place.send((stream, ConnectionGuard::new(self.worker))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.worker.is_draining() => {}
+            Err(error) => self.runtime.block_on(accept_error::get_over(error))?,
+        }
+        Ok(())
+    }
+}
