@@ -115,15 +115,20 @@ impl AsyncWrite for Stream {
         context: &mut Context,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Self::Watched(stream) = &mut *self {
-            return Pin::new(stream).poll_write(context, bytes);
-        }
         if let Self::Unwatched(stream, _) = &mut *self
             && let Some(written) = at_once(stream.write(bytes))
         {
             return Poll::Ready(written);
         }
-        self.watched()?.poll_write(context, bytes)
+        let mut stream = self.watched()?;
+        let polled = stream.as_mut().poll_write(context, bytes);
+        // Where it is watched only since the last read, the event loop does not know yet that there is room.
+        if polled.is_pending()
+            && let Some(written) = at_once(SockRef::from(&*stream).send(bytes))
+        {
+            return Poll::Ready(written);
+        }
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context) -> Poll<io::Result<()>> {
@@ -143,6 +148,7 @@ mod tests {
     use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::task::Waker;
     use std::thread;
 
     use super::*;
@@ -213,6 +219,20 @@ mod tests {
                 read(&mut stream).await;
                 assert_eq!(matches!(stream, Stream::Watched(..)), watched);
             }
+        });
+    }
+
+    #[test]
+    fn who_is_watched_only_now_is_answered_at_once() {
+        with_pair(|mut stream, client| async move {
+            let mut space = [0; 16];
+            let mut context = Context::from_waker(Waker::noop());
+            let polled =
+                Pin::new(&mut stream).poll_read(&mut context, &mut ReadBuf::new(&mut space));
+            assert!(polled.is_pending() && matches!(stream, Stream::Watched(..)));
+            let polled = Pin::new(&mut stream).poll_write(&mut context, b"answer");
+            assert!(matches!(polled, Poll::Ready(Ok(6))), "{polled:?}");
+            drop(client);
         });
     }
 

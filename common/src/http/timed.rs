@@ -121,9 +121,9 @@ impl Notes {
         self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed)
     }
 
-    /// The present phase.
-    pub fn phase(&self) -> ConnectionPhase {
-        self.progress.get().0
+    /// Whether hyper has sent what it had and shut the stream down, or tried to.
+    pub fn is_shut_down(&self) -> bool {
+        self.progress.is_shut_down.load(Relaxed)
     }
 }
 
@@ -210,6 +210,7 @@ impl AsyncWrite for Timed {
     /// sent more than was read; it gets the end of the answer first, and is read until it has
     /// noticed. Whoever is asked to leave may have sent its next requests before it knows.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        self.progress.is_shut_down.store(true, Relaxed);
         if self.progress.get().0 != ConnectionPhase::Linger {
             let is_to_leave =
                 self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed);

@@ -1,16 +1,11 @@
 //! One connection's life: hyper reads requests and writes answers until either side has enough.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite;
 
 use crate::accept::recipient::ConnectionGuard;
 use crate::http::answer::answer;
-use crate::http::phase::ConnectionPhase;
 use crate::http::timed::Timed;
 use crate::lesson::app::App;
 use crate::scoreboard::OwnSlot;
@@ -38,12 +33,13 @@ pub async fn serve(stream: Timed, _open: ConnectionGuard, app: &'static App, slo
         .writev(false)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = (&mut connection).await {
-        tracing::debug!(%error, "a connection ended early");
+    let mut ended = (&mut connection).await;
+    // Where a client asked for an upgrade, even in vain, hyper calls the connection done before it has sent
+    // and shut down what it holds. Asked again, it does that.
+    if ended.is_ok() && !notes.is_shut_down() {
+        ended = connection.await;
     }
-    // hyper does not shut down the stream of a client that asked for an upgrade, even in vain.
-    if notes.phase() == ConnectionPhase::Linger {
-        let mut stream = connection.into_parts().io.into_inner();
-        let _ = poll_fn(|context| Pin::new(&mut stream).poll_shutdown(context)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -195,6 +195,7 @@ pub(super) fn table() -> Vec<Row> {
         row("hyper", "9.3", "rubbish after a request", format!("{GOOD}rubbish\r\n\r\n"), &[&[200], &[400]], Closed),
         row("axum", "RFC 9110, 7.8", "an upgrade that nobody offers", "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", HELLO, Open),
         row("connection", "RFC 9110, 7.8", "a refused upgrade with a body too large", post("Upgrade: h2c\r\nContent-Length: 900000", &"b".repeat(900_000)), &[&[413]], Closed),
+        row("connection", "RFC 9110, 7.8", "a refused upgrade of which the body has not come", post("Upgrade: h2c\r\nContent-Length: 900000", ""), &[&[413]], Closed),
     ];
     // Every byte that no value may have, and a few that it may.
     for byte in (0..=31).chain([127]).filter(|byte| !b"\t\n\r".contains(byte)) {
