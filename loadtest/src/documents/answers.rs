@@ -1,7 +1,9 @@
 //! The answers that the README and the lab's book open with: why the post saw what it saw, when each way
 //! to listen loses, and what mends that at which price. Markdown, with the figures of the record.
 
-use crate::documents::cases::{EPOLL, HASH, MANY, ends};
+use std::collections::BTreeSet;
+
+use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, ends};
 use crate::documents::lab::answer as posts_answer;
 use crate::documents::trade::{Trade, not_measured};
 use crate::lab::chapter::Claim;
@@ -14,6 +16,9 @@ use crate::report::model::{Unit, escaped};
 
 /// How many improvements and costs are named; RESULTS.md has all.
 const FEW: usize = 2;
+
+/// Whose latencies are compared where all handlers block.
+const COMPARED: [&str; 4] = [EPOLL, HASH, SHARED, OWN];
 
 /// Who measured what macOS does, and where that can be read.
 pub const MACOS: &str =
@@ -45,7 +50,7 @@ impl Answer {
 pub fn answers(lab: &Lab) -> Vec<Answer> {
     let mut all = vec![post(lab)];
     match lab.body.whole_matrix() {
-        Some(matrix) => all.extend([shared(&matrix), own(&matrix), price(&matrix)]),
+        Some(matrix) => all.extend([shared(&matrix), own(lab, &matrix), price(&matrix)]),
         None => all.push(Answer::of("When each loses.", "That was not measured yet.")),
     }
     all
@@ -61,10 +66,11 @@ fn post(lab: &Lab) -> Answer {
             let words = format!(
                 "The post ran on macOS, where one of the sockets on a port gets every new connection \
                  ([measured by others]({MACOS}); nothing here ran on macOS). So it most likely compared \
-                 four workers with one. Linux can be made to do the same (`--steer first`): with {} of \
-                 work per request, own sockets then serve {} of the requests/s of a shared one. With \
-                 Linux's own hash, which the post suspects, they serve {}.{}",
-                SANIC,
+                 four workers with one. Linux can be made to do the same (`--steer first`): with {} of CPU \
+                 time per request, about what Sanic takes, own sockets then serve {} of the requests/s \
+                 of a shared socket. With the same work and Linux's own hash, which the post suspects, \
+                 they serve {}.{}",
+                SANIC.replace("us", " us"),
                 first.ours,
                 hash.ours,
                 own_programs(lab).unwrap_or_default()
@@ -90,31 +96,41 @@ fn own_programs(lab: &Lab) -> Option<String> {
 /// When a shared socket loses.
 fn shared(matrix: &Matrix) -> Answer {
     let words = format!(
-        "All workers wait for the same queue, and by default each new connection wakes all of them \
-         (the *thundering herd*). So it is slow with many workers: {} of the best policy's \
-         requests/s with 64, {} with 256. Kept connections concentrate on few workers: under the \
-         post's load the busiest of four had {} times the average number.",
+        "By default each new connection wakes all idle workers (the *thundering herd*): {} of the \
+         best policy's requests/s with 64 workers, {} with 256. Kept connections gather at few workers \
+         (the busiest of four had {} times the average under the post's load): where 0.5 % of their \
+         requests block, {} of the best; own sockets {}.",
         rate(matrix, "close, 64 workers", EPOLL),
         rate(matrix, MANY, EPOLL),
-        uneven(matrix, EPOLL)
+        uneven(matrix, EPOLL),
+        rate(matrix, "mixed keep", EPOLL),
+        rate(matrix, "mixed keep", HASH)
     );
     Answer::of("When a shared socket loses.", words)
 }
 
 /// When own sockets lose.
-fn own(matrix: &Matrix) -> Answer {
+fn own(lab: &Lab, matrix: &Matrix) -> Answer {
     let words = format!(
-        "By default the kernel picks a queue regardless of the load of its worker, and a \
-         connection never changes its queue. It waits there while that worker blocks or is \
-         stopped, although others are idle: {} of the best requests/s where 0.5 % of the requests \
-         block, {} as soon as all 32 clients wait for one stopped \
-         worker of four. Where all handlers block, p99 is {} times \
-         the *ideal*: one queue for all workers, without overhead.",
+        "By default the kernel picks a queue regardless of the load of its worker, and a connection \
+         never changes its queue: it waits while that worker blocks or is stopped, although others are \
+         idle. Where 0.5 % of requests on new connections block: {} of the best requests/s. With one of four workers stopped, 32 clients that wait for their answers soon all \
+         wait for it: {}{}. Where all handlers block, p99 is {} times that of the *ideal*, one queue \
+         for all workers without overhead.",
         rate(matrix, "mixed close", HASH),
         rate(matrix, STOPPED, HASH),
+        at_a_fixed_rate(lab).unwrap_or_default(),
         blocking(matrix, &[HASH]).unwrap_or_else(|| "(not measured)".into())
     );
     Answer::of("When own sockets lose.", words)
+}
+
+/// What is served with a worker stopped if requests come however long others wait.
+fn at_a_fixed_rate(lab: &Lab) -> Option<String> {
+    let rows = &lab.body.servers.as_ref()?.rows;
+    let faults = rows.iter().find(|row| row.name == HASH)?.faults.as_ref()?;
+    let served = faults.served_while_stopped? * 100.0;
+    Some(format!(" (at a fixed rate {served:.0} % are answered)"))
 }
 
 /// What mends each, and what that costs.
@@ -125,10 +141,10 @@ fn price(matrix: &Matrix) -> Answer {
     };
     let words = format!(
         "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
-         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} Of the best requests/s:",
+         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} In parts of the best requests/s:",
         not_measured(matrix)
     );
-    let own = "the capabilities CAP_BPF and CAP_PERFMON; ";
+    let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14; ";
     let parts = vec![
         socket("Shared", "--accept least-conn", "", Trade::shared(matrix)),
         socket("Own", "--steer least-conn", own, Trade::own(matrix)),
@@ -147,14 +163,25 @@ pub fn uneven(matrix: &Matrix, policy: &str) -> String {
     ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
 }
 
-/// Where all handlers block: p99 over the ideal, from the least to the greatest of all rates.
+/// Where all handlers block: p99 over the ideal, from the least to the greatest, at the rates at which each of
+/// the policies that are [`COMPARED`] has one; others would compare different loads.
 pub fn blocking(matrix: &Matrix, policies: &[&str]) -> Option<String> {
     let columns = matrix.columns.iter().filter(|column| column.kind == Kind::Blocking);
-    let figures = columns.flat_map(|column| &column.cells);
-    let figures = figures.filter(|figure| policies.contains(&&*figure.policy));
-    let times = figures.flat_map(|figure| &figure.latencies);
-    let mut times: Vec<f64> =
-        times.filter_map(|at| Some(at.latencies.p99_of_ideal?.value)).collect();
+    let mut times: Vec<f64> = Vec::new();
+    for column in columns {
+        let at = |policy: &str, rate| {
+            let figure = column.cells.iter().find(|figure| figure.policy == policy)?;
+            let at = figure.latencies.iter().find(|at| at.rate == rate)?;
+            Some(at.latencies.p99_of_ideal?.value)
+        };
+        let rates: BTreeSet<u64> =
+            column.cells.iter().flat_map(|one| &one.latencies).map(|at| at.rate).collect();
+        for rate in rates {
+            if COMPARED.iter().all(|policy| at(policy, rate).is_some()) {
+                times.extend(policies.iter().filter_map(|policy| at(policy, rate)));
+            }
+        }
+    }
     times.sort_by(f64::total_cmp);
     let [least, .., most] = times[..] else { return None };
     let [least, most] = [least, most].map(|times| number(times, Unit::Times));

@@ -112,8 +112,7 @@ fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
             ),
             format!(
                 "own `hash` {}: each of the 32 clients waits for its answer, and so all soon wait \
-                 for that worker; in an open loop about one connection in four would wait (not \
-                 measured)",
+                 for that worker (at a fixed rate: see [the servers](#how-widely-used-servers-behave))",
                 served(HASH)
             ),
         ),

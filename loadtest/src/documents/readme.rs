@@ -21,7 +21,7 @@ const WIDTH: usize = 100;
 const TITLE: &str = "Every policy in every workload: requests/s and p99 over those of the best";
 
 /// How to read it.
-const ABOUT_PICTURE: &str = "Requests/s over those of the best policy in the row: 1 is best. p99 at the \
+const ABOUT_PICTURE: &str = "Requests/s over those of the policy with the highest median in the row. p99 at the \
     highest common rate over the lowest p99 or, where handlers block, over that of one ideal queue: 1 \
     is best. A frame: not good; a dashed one: undecided, since the 95 % interval crosses a limit.";
 
@@ -64,8 +64,8 @@ fn scope(lab: &Lab) -> String {
     };
     let runs: Vec<_> = runs.iter().map(|(what, at)| format!("{what} {}", of(at))).collect();
     format!(
-        "**Scope.** {machines} of {cores} cores ({}), load from the same cores, at most 100 \
-         connections. Commits, whose policies may differ: {}. All figures: \
+        "**Scope.** {machines} of {cores} cores ({}), load from the same cores over loopback, at most \
+         200 connections. Commits, whose policies may differ: {}. All figures: \
          [RESULTS.md](loadtest/RESULTS.md).",
         cpus.join(", "),
         runs.join("; ")
@@ -105,32 +105,34 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         row(
             "all handlers block",
             "shared `least-conn`",
-            format!("{} times ideal p99; `hash` {}", of_ideal(&[SHARED]), of_ideal(&[HASH])),
+            format!("p99 {} times the ideal; `hash` {}", of_ideal(&[SHARED]), of_ideal(&[HASH])),
         ),
         row(
             "the same, without `least-conn`",
             "a shared socket",
             format!(
-                "{} times ideal p99",
+                "p99 {} times the ideal",
                 of_ideal(&[EPOLL, "shared/blocking", "shared/exclusive"])
             ),
         ),
         row(
             "a few requests block",
-            "`least-conn`, shared if many workers",
+            "shared `least-conn`",
             format!(
-                "{}; `hash` {}",
+                "new: {}, `hash` {}; kept: {}, `epoll` {}",
                 rate(matrix, "mixed close", SHARED),
-                rate(matrix, "mixed close", HASH)
+                rate(matrix, "mixed close", HASH),
+                rate(matrix, "mixed keep", SHARED),
+                rate(matrix, "mixed keep", EPOLL)
             ),
         ),
         row(
-            "short requests, 64/256 workers",
+            "short, 64/256 workers",
             "own `least-conn`; p99: shared",
-            format!("{}; shared {}", rates(many, OWN), rates(many, SHARED)),
+            format!("{}{}; shared {}", rates(many, OWN), p99_of_best(matrix), rates(many, SHARED)),
         ),
         row(
-            "short requests, few workers",
+            "short, few workers",
             "kept: `epoll`; new: `least-conn`",
             format!(
                 "{}, {}; `hash` {}",
@@ -141,9 +143,9 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         ),
         row(
             "long-kept connections",
-            "`least-conn`; HTTP: `--rebalance`",
+            "`least-conn`, `--rebalance`",
             format!(
-                "{}; `epoll` {}, `hash` {}",
+                "busiest/mean {}; `epoll` {}, `hash` {}",
                 uneven(matrix, SHARED),
                 uneven(matrix, EPOLL),
                 uneven(matrix, HASH)
@@ -153,7 +155,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
             "a worker may hang",
             "shared, or own `least-conn`",
             format!(
-                "{}, {}; `hash` {}",
+                "32 clients: {}, {}; `hash` {}",
                 rate(matrix, STOPPED, EPOLL),
                 rate(matrix, STOPPED, OWN),
                 rate(matrix, STOPPED, HASH)
@@ -162,7 +164,14 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         row(
             "a reload must lose nothing",
             "either, sockets handed over",
-            format!("{} lost; if closed: {} per reload", claim(3), claim(0)),
+            format!("{} lost; if closed, {} (32 clients)", claim(3), claim(0)),
         ),
     ]
+}
+
+/// p99 of short requests to many workers with own sockets, over the lowest.
+fn p99_of_best(matrix: &Matrix) -> String {
+    let figure = matrix.figure("close, 64 workers", OWN);
+    let p99 = figure.and_then(|one| one.latencies.iter().rev().find_map(|at| at.p99_of_best));
+    p99.map_or_else(String::new, |times| format!(" (p99 {:.2})", times.value))
 }

@@ -19,7 +19,8 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
         let load = format!("at {:.0} %", at.share * 100.0);
         if let Some(times) = at.p99_of_best {
             let text = format!("{:.2} times the best p99 {load}", times.value);
-            criteria.push((times.at_most(MOST_P99), text));
+            // Of one slice, without an interval, nothing follows.
+            criteria.push((times.interval.and_then(|_| times.at_most(MOST_P99)), text));
         }
         if at.lost > 0 {
             criteria.push((Some(false), format!("{} requests lost {load}", at.lost)));
@@ -65,6 +66,7 @@ mod tests {
             (around(1.0), vec![at(0.5, around(1.1), 0)], 0, Good, "1.10 times the best p99 at 50"),
             (around(1.0), vec![at(0.8, around(1.24), 0)], 0, Undecided, "1.24 times"),
             (around(0.96), vec![at(0.8, around(3.0), 0)], 0, Bad, "3.00 times the best p99 at 80"),
+            (None, vec![at(0.8, Some(Estimate::exact(1.1)), 0)], 0, Undecided, "1.10 times"),
             (None, vec![at(0.75, around(1.0), 2)], 0, Bad, "2 requests lost at 75 %"),
             (around(1.0), vec![], 3, Bad, "3 requests lost"),
             (around(1.0), vec![at(0.8, None, 0)], 0, Good, "1.00 of the best"),
