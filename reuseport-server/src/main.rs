@@ -21,7 +21,7 @@ use steer::Steer;
 
 /// Serves `hello` from worker processes that each have a listening socket of their own.
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(version, args_override_self = true, allow_negative_numbers = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,

@@ -20,7 +20,7 @@ use common::{cli, parent};
 
 /// Serves `hello` from worker processes that accept on one shared listening socket.
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(version, args_override_self = true, allow_negative_numbers = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,

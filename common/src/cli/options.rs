@@ -53,12 +53,12 @@ pub struct Options {
     pub scoreboard: Option<PathBuf>,
 
     /// CPU time that the handler uses per request, such as 500ns, 70us (about what Sanic takes) or
-    /// 1ms.
+    /// 1ms, up to 1s.
     ///
     /// Measured by the thread's CPU clock, not by the wall clock: with more workers than cores,
     /// time that a worker spends waiting for a core is not work.
     #[arg(long, value_name = "DURATION", env = "SERVER_HANDLER_COST", default_value = "0ns",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_handler_cost)]
     pub handler_cost: Duration,
 
     /// Add the lab's routes: /spin/{microseconds} uses CPU time, /block/{microseconds} blocks the
@@ -76,22 +76,22 @@ pub struct Options {
 
     /// Time limit for a request's head: from accept or, for later requests, from its first byte
     #[arg(long, value_name = "DURATION", env = "SERVER_HEADER_TIMEOUT", default_value = "10s",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_limit)]
     pub header_timeout: Duration,
 
     /// Time limit for an idle connection, between an answer and the next request
     #[arg(long, value_name = "DURATION", env = "SERVER_IDLE_TIMEOUT", default_value = "60s",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_limit)]
     pub idle_timeout: Duration,
 
     /// Time limit for a request's body
     #[arg(long, value_name = "DURATION", env = "SERVER_BODY_TIMEOUT", default_value = "30s",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_limit)]
     pub body_timeout: Duration,
 
     /// Time limit for a client that reads no byte of an answer that is ready
     #[arg(long, value_name = "DURATION", env = "SERVER_WRITE_TIMEOUT", default_value = "30s",
-          value_parser = humantime::parse_duration)]
+          value_parser = parse_limit)]
     pub write_timeout: Duration,
 
     /// Close a connection of this age (within 10 %) with its next answer, which has Connection:
@@ -142,6 +142,25 @@ fn parse_workers(text: &str) -> Result<u16, String> {
     let number = number.ok().filter(|number| (1..=MOST_WORKERS).contains(number));
     let number = number.and_then(|number| u16::try_from(number).ok());
     number.ok_or_else(|| format!("expected a number from 1 to {MOST_WORKERS} or auto"))
+}
+
+/// A time limit of zero would end every connection that waits at all.
+fn parse_limit(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("a time limit must be longer than 0s; for none, use 1000days".into()),
+        limit => Ok(limit),
+    }
+}
+
+/// A worker that computes for longer than this per request serves nobody.
+const HIGHEST_COST: Duration = Duration::from_secs(1);
+
+fn parse_handler_cost(text: &str) -> Result<Duration, String> {
+    let cost = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if cost > HIGHEST_COST {
+        return Err(format!("use at most {HIGHEST_COST:?}: a worker that computes answers nobody"));
+    }
+    Ok(cost)
 }
 
 /// Less than this would be no more than a few turns of an event loop that has nothing to do.
@@ -236,6 +255,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
+    #[command(allow_negative_numbers = true)]
     struct Cli {
         #[command(flatten)]
         options: Options,
@@ -306,6 +326,13 @@ mod tests {
             ["--host", "127.0.0.1%lo"],
             ["--handler-cost", "70 parsecs"],
             ["--hang-timeout", "999ms"],
+            ["--handler-cost", "1001ms"],
+            ["--header-timeout", "0s"],
+            ["--idle-timeout", "0s"],
+            ["--body-timeout", "0s"],
+            ["--write-timeout", "0s"],
+            ["--workers", "-1"],
+            ["--port", "-1"],
         ] {
             let refusal = parse(&bad).unwrap_err();
             assert!(refusal.contains(bad[0]) && refusal.contains(bad[1]), "{refusal}");

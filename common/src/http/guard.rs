@@ -2,9 +2,9 @@
 //!
 //! hyper itself refuses, with 400 and by closing: a malformed request line or header field, white
 //! space before a colon, folded lines, differing Content-Lengths, a Transfer-Encoding that does not
-//! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head or too many
-//! fields; with 414 too long a target. It does not look at Host, takes chunks for the whole body
-//! whatever else they were encoded with, and where Transfer-Encoding and Content-Length come
+//! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head (be it the
+//! target or the fields) or too many fields. It does not look at Host, takes chunks for the whole
+//! body whatever else they were encoded with, and where Transfer-Encoding and Content-Length come
 //! together it drops the length before anyone can see it. So [`Lengths`] looks for it in the bytes.
 
 use std::net::Ipv6Addr;

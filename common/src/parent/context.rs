@@ -53,7 +53,8 @@ pub struct Passed {
 /// In a worker started by exec: receives its context and serves, with what was passed.
 ///
 /// # Errors
-/// When this process is no worker: somebody typed `--worker` by hand.
+/// When this process is no worker: somebody typed `--worker` by hand, and its standard input is no line to a
+/// parent.
 pub fn as_worker(
     index: usize,
     serve: impl FnOnce(&WorkerContext, Passed) -> Result<()>,
@@ -61,11 +62,12 @@ pub fn as_worker(
     name_process();
     signals::reset()?;
     let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let (message, descriptors) = channel
+    let received = channel
         .receive()
-        .ok()
-        .flatten()
         .context("--worker is for the server's own use; start the server without it")?;
+    let Some((message, descriptors)) = received else {
+        std::process::exit(1); // the parent ended before it had started this one, and has said why
+    };
     let Message::Start { lane, cpu } = message else {
         bail!("expected to be started, not {message:?}");
     };

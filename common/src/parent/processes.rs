@@ -12,6 +12,7 @@ use super::start::{by_exec, by_fork};
 use super::state::{Event, Generation};
 use super::succession::Successor;
 use crate::platform::affinity::{self, Affinity};
+use crate::platform::limits;
 use crate::steering;
 
 impl Driver<'_> {
@@ -52,7 +53,7 @@ impl Driver<'_> {
             }
             Err(error) => {
                 self.scoreboard_mut().release(index);
-                Err(error)
+                Err(limits::explain_open_files(error))
             }
         }
     }

@@ -87,6 +87,11 @@ pub fn reset() -> Result<()> {
         // SAFETY: the default action replaces none of our handlers, and runs no code of this process.
         unsafe { signal(ours, SigHandler::SigDfl) }.context("cannot reset a signal")?;
     }
+    // With nginx and gunicorn it has the logs opened anew, and who is used to that sends it to any server. Here
+    // they go to stderr, and by default it would end the process.
+    #[allow(unsafe_code)]
+    // SAFETY: as above.
+    unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }.context("cannot ignore a signal")?;
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Limits that a server runs into first: open files, the backlog's cap, and CPUs.
 
+use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::platform::affinity;
@@ -31,6 +33,23 @@ pub fn warn_of_too_many_connections(max_connections: u32) {
             "--max-connections {max_connections} needs {wanted} open files, and the limit is \
              {soft}; raise it before the start (`ulimit -n {wanted}`), or lower --max-connections"
         );
+    }
+}
+
+/// Adds what helps to an error that says, in whatever words, that the limit of open files is too low to start
+/// so many workers: the parent has some descriptors for each.
+pub fn explain_open_files(error: anyhow::Error) -> anyhow::Error {
+    let number = |cause: &(dyn std::error::Error + 'static)| {
+        let errno = cause.downcast_ref::<Errno>().copied();
+        errno.or_else(|| cause.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw))
+    };
+    let is_limit = |errno| matches!(errno, Errno::EMFILE | Errno::ETOOMANYREFS);
+    match (error.chain().filter_map(number).any(is_limit), getrlimit(Resource::RLIMIT_NOFILE)) {
+        (true, Ok((soft, _))) => error.context(format!(
+            "the limit of open files, {soft}, is too low for so many workers; raise it before the start \
+             (`ulimit -n`), or ask for fewer --workers"
+        )),
+        _ => error,
     }
 }
 

@@ -1,13 +1,15 @@
 //! What cannot work is refused with one clear line, before any work starts.
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::support::{SERVERS, assert_refused, program, run, skip};
 
 #[test]
 fn options_that_make_no_sense_are_refused_by_name() {
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["--prot", "80"], &["'--prot'", "'--port'"]),
         (&["--workers", "0"], &["'0'", "--workers", "1 to 1024"]),
         (&["--workers", "many"], &["'many'", "--workers"]),
@@ -16,6 +18,9 @@ fn options_that_make_no_sense_are_refused_by_name() {
         (&["--backlog", "0"], &["'0'", "--backlog"]),
         (&["--handler-cost", "70 parsecs"], &["70 parsecs", "--handler-cost", "us"]),
         (&["--hang-timeout", "200ms"], &["'200ms'", "--hang-timeout", "four times", "1s", "0s"]),
+        (&["--handler-cost", "1h"], &["'1h'", "--handler-cost", "at most 1s"]),
+        (&["--idle-timeout", "0s"], &["'0s'", "--idle-timeout", "longer"]),
+        (&["--workers", "-1"], &["'-1'", "--workers"]),
         (&["extra"], &["'extra'"]),
         (&["--worker", "0"], &["start the server without it"]),
     ];
@@ -41,6 +46,27 @@ fn an_address_that_cannot_be_served_is_refused_with_the_reason() {
     }
     let join = run("reuseport-server", &["--join", "--port", &taken]);
     assert_refused(&join, &[&taken, "listens there"], "joining somebody without SO_REUSEPORT");
+}
+
+#[test]
+fn too_few_open_files_for_so_many_workers_are_refused_with_the_remedy() {
+    for (name, how) in [("reuseport-server", "--steer hash"), ("shared-fd-server", "--exec")] {
+        let options = "--port 0 --workers 80 --max-connections 8";
+        let script = format!("ulimit -n 64; exec \"$0\" {how} {options}");
+        let output = Command::new("sh").args(["-c", &script]).arg(program(name)).output().unwrap();
+        assert_refused(&output, &["open files, 64", "ulimit -n", "--workers"], (name, how));
+    }
+}
+
+#[test]
+fn a_worker_whose_parent_has_ended_before_it_started_it_says_nothing() {
+    let (stdin, parent) = UnixStream::pair().unwrap();
+    drop(parent);
+    let mut worker = Command::new(program("reuseport-server"));
+    worker.args(["--worker", "0"]).stdin(OwnedFd::from(stdin));
+    let output = worker.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 
 use common::scoreboard::Scoreboard;
+use nix::sys::signal::Signal;
 use procfs::process::{LimitValue, Process};
 
 use crate::steer::crowd;
@@ -197,6 +198,18 @@ fn the_limit_of_open_files_is_raised_as_far_as_it_goes() {
                 return; // no limit at all
             };
             assert_eq!(soft, hard);
+        }
+    }
+}
+
+/// Elsewhere it reopens logs, and somebody may send it to whatever serves.
+#[test]
+fn sigusr1_is_ignored_by_parent_and_workers() {
+    for name in SERVERS {
+        let server = Server::start(name, &[]);
+        for pid in server.workers().into_iter().chain([server.pid()]) {
+            let ignored = Process::new(pid as i32).unwrap().status().unwrap().sigign;
+            assert_eq!(ignored >> (Signal::SIGUSR1 as u32 - 1) & 1, 1, "{name}, {pid}");
         }
     }
 }

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 
 use super::workers::{Shown, Workers};
 use crate::accept::interrupt::INTERRUPT;
+use crate::platform::clock::monotonic_nanoseconds;
 use crate::scoreboard::{Lifetimes, Pace, QUICK};
 
 /// Between two heartbeats of a worker whose event loop turns.
@@ -70,7 +71,7 @@ pub struct Peers<W: Workers> {
     lifetimes: Lifetimes,
     /// All there are, this one included.
     all: Vec<&'static W::Shown>,
-    /// When it last woke, in nanoseconds.
+    /// When it last woke or looked up, in nanoseconds.
     since: u64,
     pace: Pace,
     /// The heartbeat when it last looked who there is.
@@ -171,6 +172,12 @@ impl<W: Workers> Peers<W> {
         self.workers.show(now * TURNS.len() as u64 + turn as u64);
     }
 
+    /// Notes the time, in a loop that has been busy since it woke: what others began since then is to be compared
+    /// with now.
+    pub fn looks_up(&mut self) {
+        self.since = monotonic_nanoseconds();
+    }
+
     /// Notes that it has done what there was to do.
     pub fn comes_by(&mut self) {
         self.pace.sleeps(self.workers.own().requests());
@@ -194,7 +201,6 @@ impl<W: Workers> Peers<W> {
 mod tests {
     use super::*;
     use crate::accept::least_conn::on_scoreboard::OnScoreboard;
-    use crate::platform::clock::monotonic_nanoseconds;
     use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, Slot, Slots, State};
 
     const LEAVE: Duration = Duration::from_millis(2);
@@ -299,6 +305,12 @@ mod tests {
         assert_eq!(left_to(&peers), Some(2), "the other has not been back for a second");
         show(slots.own(3), Turn::Awake, 0);
         assert_eq!(left_to(&peers), Some(3));
+        // As of a loop that woke long ago and never came to rest, everybody has only just begun.
+        peers.since -= 10_000_000_000;
+        show(slots.own(3), Turn::Awake, 1_000_000);
+        peers.looks_up();
+        assert_eq!(left_to(&peers), Some(2));
+        show(slots.own(3), Turn::Awake, 0);
         // From now on connections end after one request.
         let own = slots.own(0);
         own.add(|slot| &slot.connections_accepted, 10);

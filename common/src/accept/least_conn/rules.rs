@@ -142,6 +142,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
     }
 
     fn may_accept(&mut self, place: &Place) -> bool {
+        self.peers.looks_up();
         let fewer = self.peers.with_fewer(LEAVE);
         // One whose requests are short comes to rest soon, and then waits and calls like everybody.
         if !self.peers.is_quick() && place.has_connection() {
