@@ -24,6 +24,9 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     let (output, quick) = (&asked.run.output, asked.quick);
     let workloads = plan::workloads(&asked.only, quick)?;
     let json = place(output, "matrix.json")?;
+    if asked.run.resume {
+        plan::check_resumable(&json, &workloads)?;
+    }
     reserve(Some(&json), output)?;
     let wrk = Wrk::find()?;
     load::raise_open_files();
