@@ -59,6 +59,15 @@ impl<T: Body> Record<T> {
         ensure!(schema == T::SCHEMA, "{show} has schema {schema}, not {}; {hint}", T::SCHEMA);
         serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
     }
+
+    /// The record that a new one will replace, if there is one.
+    ///
+    /// # Errors
+    /// When something else is there, which must not be replaced.
+    pub fn older(path: &Path) -> Result<Option<Self>> {
+        let is_there = std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
+        is_there.then(|| Self::read(path)).transpose()
+    }
 }
 
 /// As in JSON, the fields of the body stand beside those of the envelope.

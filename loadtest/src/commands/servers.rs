@@ -127,9 +127,7 @@ fn has_whole(chosen: &[Chosen], name: &str) -> bool {
 fn begin(asked: &cli::Servers, json: &Path) -> Result<Servers> {
     let wrk = Wrk::find().ok().map(|wrk| wrk.version().to_owned());
     let environment = Environment::now(wrk.as_deref())?;
-    let is_there = std::fs::metadata(json).is_ok_and(|found| found.is_file() && found.len() > 0);
-    // An older one is replaced, but nothing else is.
-    let older = is_there.then(|| Servers::read(json)).transpose()?;
+    let older = Servers::older(json)?;
     AtomicFile::reserve("--json", json)?;
     let form = match (asked.brief, asked.quick) {
         (true, _) => Form::Brief,

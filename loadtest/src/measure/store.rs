@@ -63,7 +63,9 @@ impl Store {
             serde_json::to_string(header).context("cannot convert the plan to JSON")? + "\n";
         if resume {
             let saved =
-                std::fs::read_to_string(&path).with_context(|| format!("cannot read {show}"))?;
+                std::fs::read_to_string(&path).with_context(|| {
+                    format!("--resume: cannot read {show}; start a new run without --resume")
+                })?;
             text = read(&saved, header, &mut samples)
                 .with_context(|| format!("{show} cannot be resumed"))?;
         }

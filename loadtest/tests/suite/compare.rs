@@ -308,7 +308,7 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     fs::write(&old, r#"{"schema":"loadtest-compare/0"}"#).unwrap();
     fs::write(&other, "a letter").unwrap();
     fs::write(&mix, "often /\n").unwrap();
-    let cases: [(&[&str], &[&str]); 17] = [
+    let cases: [(&[&str], &[&str]); 18] = [
         (&["apache", "shared"], &["'apache'", "shared, reuseport"]),
         (&["shared 'x", "shared"], &["quote"]),
         (&["shared"], &["two or more"]),
@@ -325,7 +325,8 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["--fixed-rate", "0s", "--expect", "x"], &["--expect", "--fixed-rate 0s"]),
         (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
         (&["--json", &other], &["other.json", "not a result of compare"]),
-        (&["--json", &path("none"), "--resume"], &["none", "cannot read"]),
+        (&["--json", &path("none"), "--resume"], &["none", "cannot read", "without --resume"]),
+        (&["--json", &old, "--resume"], &["loadtest-compare/0", "not loadtest-compare/2"]),
     ];
     for (arguments, words) in cases {
         let mut all = vec!["compare"];
