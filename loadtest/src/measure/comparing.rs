@@ -53,7 +53,7 @@ impl Comparing {
         for place in places {
             interrupt::check()?;
             let name = self.body.subjects[place].name.clone();
-            self.up(place).with_context(|| format!("'{name}' is left out"))?;
+            self.up(place).with_context(|| format!("cannot start '{name}'"))?;
             self.end_visit(place);
         }
         Ok(())

@@ -363,8 +363,11 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     // A server's own refusal is passed on.
     let json = path("new.json");
     let refused = run("loadtest", &["compare", "shared --workers 0", "reuseport", "--json", &json]);
-    assert_refused(&refused, &["--workers", "is left out"], "no workers");
+    assert_refused(&refused, &["--workers", "cannot start 'shared --workers 0'"], "no workers");
     assert!(!Path::new(&json).exists());
+    let refused = run("loadtest", &["compare", "a=cmd:false {port}", "shared", "--json", &json]);
+    let words = ["cannot start 'a': false did not start", "printed nothing", "run its command"];
+    assert_refused(&refused, &words, "a command that ends at once");
     // So is that nothing runs where something should.
     let url = format!("a=http://127.0.0.1:{}/", free_port());
     let refused = run("loadtest", &["compare", "shared", &url, "--json", &json]);
