@@ -30,6 +30,9 @@ const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the n
      whether or not earlier ones are answered, and its latency counts from the time it was due. \
      Slices in which the client was late are not judged.";
 
+/// Why there is no verdict on a latency.
+const CLIENT_LATE: &str = "the client was late in too many slices; try a lower rate";
+
 /// What to see in two of the pictures.
 const SEE_LATENCIES: &str = "A line that rises earlier means more slow requests.";
 const SEE_SPREAD: &str = "A wide first part means that one worker did most of the work.";
@@ -134,7 +137,7 @@ pub fn document(comparison: &Comparison) -> Document {
         Block::Picture(slices(comparison)),
         Block::Heading(format!("Ratios of {judged}")),
         Block::Picture(ratios(comparison, judged)),
-        Block::Table(table_of_pairs("All pairs", pairs)),
+        Block::Table(table_of_pairs(pairs)),
         Block::Heading("Latency by percentile".into()),
         Block::Picture(latencies(comparison)),
         Block::Caption(SEE_LATENCIES.into()),
@@ -284,14 +287,28 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
 }
 
 /// Pairs with their ratios and verdicts.
-fn table_of_pairs(title: &str, pairs: &[Pair]) -> Table {
-    let names = pairs.iter().map(|pair| {
-        let figure = pair.result.as_ref().map(|result| result.figure);
-        let figure = figure.filter(|figure| Figure::LATENCIES.contains(figure));
-        let figure = figure.map_or_else(String::new, |figure| format!("{} ", figure.name()));
-        format!("{figure}{} / {}", pair.other, pair.baseline)
-    });
-    Table::of(title, names).with("", &PAIR, pairs)
+fn table_of_pairs(pairs: &[Pair]) -> Table {
+    let names = pairs.iter().map(|pair| format!("{} / {}", pair.other, pair.baseline));
+    Table::of("All pairs", names).with("", &PAIR, pairs)
+}
+
+/// The same of each latency that is judged at a rate; where the client was too often late, that is why
+/// there is no verdict.
+fn table_of_latencies(at: &FixedRate) -> Table {
+    let of_each = (at.pairs.len() / Figure::LATENCIES.len()).max(1);
+    let pairs = Figure::LATENCIES.iter().zip(at.pairs.chunks(of_each));
+    let pairs = pairs.flat_map(|(figure, pairs)| pairs.iter().map(|pair| (figure.name(), pair)));
+    let names = pairs.map(|(figure, pair)| format!("{figure} {} / {}", pair.other, pair.baseline));
+    let mut table = Table::of("", names).with("", &PAIR, &at.pairs);
+    let was_late = |name: &str| at.results.iter().any(|r| r.subject == name && r.late_slices > 0);
+    for (row, pair) in table.rows.iter_mut().zip(&at.pairs) {
+        let late = was_late(&pair.other) || was_late(&pair.baseline);
+        if let Some(verdict) = row.cells.last_mut().filter(|_| late && pair.result.is_none()) {
+            *verdict = Cell::from(CLIENT_LATE);
+        }
+    }
+    table.keep_known_columns();
+    table
 }
 
 /// Latencies under full load, by percentile.
@@ -320,7 +337,7 @@ fn at_rate(at: &FixedRate) -> [Block; 2] {
     let names = at.results.iter().map(|result| &result.subject);
     let mut table = Table::of(&title, names).with("", &AT_RATE, &at.results);
     table.keep_known_columns();
-    [Block::Table(table), Block::Table(table_of_pairs("", &at.pairs))]
+    [Block::Table(table), Block::Table(table_of_latencies(at))]
 }
 
 /// Which workers did the work, where that can be seen.
