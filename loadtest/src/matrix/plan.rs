@@ -131,7 +131,10 @@ mod tests {
         let keep = workloads(&["keep".into()], false).unwrap();
         std::fs::write(folder.path().join("matrix-keep.samples.jsonl"), "").unwrap();
         let refusal = check_resumable(&json, &keep).unwrap_err().to_string();
-        assert!(refusal.contains("never.json") && refusal.contains("without --resume"), "{refusal}");
+        assert!(
+            refusal.contains("never.json") && refusal.contains("without --resume"),
+            "{refusal}"
+        );
         std::fs::write(folder.path().join("never-keep.samples.jsonl"), "").unwrap();
         assert!(check_resumable(&json, &keep).is_ok());
     }

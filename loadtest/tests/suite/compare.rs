@@ -339,12 +339,12 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
         (&["a=shared", "a=reuseport"], &["'a' is given twice"]),
         (&["--slice", "500ms"], &["500ms", "whole seconds"]),
         (&["--rounds", "5"], &["'5'", "at least 6 rounds"]),
-        (&["--rounds", "many"], &["'many'"]),
+        (&["--rounds", "many"], &["'many'", "(see loadtest compare --help)"]),
         (&["--threshold", "70"], &["'70'", "percent"]),
         (&["--baseline", "nobody"], &["'nobody'", "'shared', 'reuseport'"]),
         (&["--threads", "8", "--connections", "4"], &["--connections 4", "--threads 8"]),
         (&["--mix", &mix], &["line 1", "often is not a weight"]),
-        (&["--mix", "/no/such"], &["/no/such"]),
+        (&["--mix", "/no/such"], &["/no/such", "name a file"]),
         (&["--fixed-rate", "0s", "--expect", "x"], &["--expect", "--fixed-rate 0s"]),
         (&["--json", &old], &["loadtest-compare/0", "not loadtest-compare/2"]),
         (&["--json", &other], &["other.json", "not a result of compare"]),
@@ -371,7 +371,11 @@ fn what_cannot_be_compared_is_refused_before_anything_starts() {
     // So is that nothing runs where something should.
     let url = format!("a=http://127.0.0.1:{}/", free_port());
     let refused = run("loadtest", &["compare", "shared", &url, "--json", &json]);
-    assert_refused(&refused, &["cannot start 'a'", &url[2..], "refused", "start that"], "no server");
+    assert_refused(
+        &refused,
+        &["cannot start 'a'", &url[2..], "refused", "start that"],
+        "no server",
+    );
     assert!(!samples_of(Path::new(&json)).exists());
 }
 
