@@ -289,7 +289,9 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
 /// Pairs with their ratios and verdicts.
 fn table_of_pairs(pairs: &[Pair]) -> Table {
     let names = pairs.iter().map(|pair| format!("{} / {}", pair.other, pair.baseline));
-    Table::of("All pairs", names).with("", &PAIR, pairs)
+    let mut table = Table::of("All pairs", names).with("", &PAIR, pairs);
+    table.keep_known_columns();
+    table
 }
 
 /// The same of each latency that is judged at a rate; where the client was too often late, that is why

@@ -104,7 +104,7 @@ mod tests {
     fn few_rounds_give_no_interval_and_no_empty_columns() {
         let few = report(2);
         assert!(!few.contains("95 % intervals") && few.contains("Latencies are of"), "{few}");
-        for absent in ["of the cheaper nginx", "yardstick", "limit"] {
+        for absent in ["of the cheaper nginx", "yardstick", "limit", "deviation"] {
             assert!(!few.contains(absent), "{absent} in {few}");
         }
         let enough = report(6);
