@@ -52,12 +52,23 @@ impl<T: Body> Record<T> {
         let hint = format!(
             "`loadtest {command}` makes one anew; move the old file away, or name another --json"
         );
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {show}"))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("cannot read {show}; name a result that loadtest has saved, as with --json")
+        })?;
         let value: Value = serde_json::from_str(&text)
             .with_context(|| format!("{show} is not a result of {command} ({hint})"))?;
         let schema = value.get("schema").and_then(Value::as_str).unwrap_or("none");
         ensure!(schema == T::SCHEMA, "{show} has schema {schema}, not {}; {hint}", T::SCHEMA);
         serde_json::from_value(value).with_context(|| format!("{show} is damaged; {hint}"))
+    }
+
+    /// The record that a new one will replace, if there is one.
+    ///
+    /// # Errors
+    /// When something else is there, which must not be replaced.
+    pub fn older(path: &Path) -> Result<Option<Self>> {
+        let is_there = std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
+        is_there.then(|| Self::read(path)).transpose()
     }
 }
 
@@ -117,6 +128,12 @@ mod tests {
                 assert!(refusal.contains(word), "{refusal}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_with_the_remedy() {
+        let refusal = Record::<Sum>::read(Path::new("/no/such.json")).unwrap_err().to_string();
+        assert!(refusal.contains("/no/such.json; name a result"), "{refusal}");
     }
 
     #[test]

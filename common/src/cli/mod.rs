@@ -4,10 +4,11 @@ pub mod announce;
 pub mod log;
 pub mod options;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, Parser};
 
 /// Parses the command line; on bad input prints one line and exits with status 2 before any work.
 ///
@@ -19,11 +20,20 @@ pub fn parse<T: Parser>() -> T {
         // An option that stands alone asks for a subcommand: help is the answer, not a line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => {
-            let name = T::command().get_name().to_owned();
-            eprintln!("{name}: {} (see {name} --help)", one_line(&error.to_string()));
+            let command = T::command();
+            let name = command.get_name();
+            let help = help_of(&command, std::env::args_os().nth(1));
+            eprintln!("{name}: {} (see {help})", one_line(&error.to_string()));
             std::process::exit(2)
         }
     })
+}
+
+/// How to see the help that lists the options: the subcommand's, if `word` is one.
+fn help_of(command: &Command, word: Option<OsString>) -> String {
+    let subcommand = word.and_then(|word| command.find_subcommand(word));
+    let words = [Some(command), subcommand].into_iter().flatten().map(Command::get_name);
+    words.chain(["--help"]).collect::<Vec<_>>().join(" ")
 }
 
 /// Keeps the reason and the tips of clap's paragraph, drops its usage and its pointer to the help.

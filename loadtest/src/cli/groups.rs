@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
+use crate::cli::values::number;
 use crate::load::Load;
 use crate::report::output::Output;
 use crate::types::{http_url, url_path};
@@ -14,13 +15,13 @@ use crate::types::{http_url, url_path};
 #[derive(Args)]
 pub struct WrkArgs {
     /// Threads of wrk
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = number::<u64, 1, 1024>)]
     pub threads: u64,
 
     /// Connections of wrk, divided evenly among its threads.
     ///
     /// A remainder is not opened: with 12 threads, 100 becomes 96.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = number::<u64, 1, 1_000_000>)]
     pub connections: u64,
 }
 
@@ -116,7 +117,7 @@ pub struct OutputArgs {
 #[derive(Args)]
 pub struct SeedArg {
     /// The seed of all random choices: order of turns, arrivals, resampling for intervals
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u64, 0, { u64::MAX }>)]
     pub seed: u64,
 }
 

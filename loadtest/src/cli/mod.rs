@@ -142,14 +142,14 @@ pub struct Probe {
     ///
     /// By default 32, or 10000 with --rate, fewer if the limit of open files is lower. Requests
     /// that are due beyond this limit are counted, but not sent.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64, 1, 1_000_000>)]
     pub connections: Option<u64>,
 
     /// Send this many requests a second, whether or not earlier ones are answered (an open loop).
     ///
     /// Without it each client waits for an answer before its next request (a closed loop), so a
     /// stalled server gets fewer requests. Use it to measure latencies.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64, 1, 1_000_000>)]
     pub rate: Option<u64>,
 
     /// The gaps between requests, with --rate
@@ -170,7 +170,7 @@ pub struct Probe {
     pub duration: Option<Duration>,
 
     /// How many requests to send, instead of --duration
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64, 1, { u64::MAX }>)]
     pub requests: Option<u64>,
 
     /// Time limit for opening a connection, and again for the answer
@@ -220,11 +220,11 @@ pub struct Watch {
     pub path: Option<PathBuf>,
 
     /// The port of a server of any kind; with --pid, in the network namespace of that process
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u16, 1, { u16::MAX as u64 }>)]
     pub port: Option<u16>,
 
     /// A process of a running server of any kind, or the process that started it, such as a loadtest
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
+    #[arg(long, value_name = "PID", value_parser = values::number::<u32, 1, { i32::MAX as u64 }>)]
     pub pid: Option<u32>,
 
     /// The time between readings, such as 1s or 250ms; rates are averages over it
@@ -232,7 +232,7 @@ pub struct Watch {
     pub interval: Duration,
 
     /// Print this many readings as text and end, also in a terminal
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64, 1, { u64::MAX }>)]
     pub count: Option<u64>,
 
     /// Serve the readings as text for Prometheus on this address, such as 127.0.0.1:9100
@@ -245,11 +245,11 @@ pub struct Watch {
 #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["port", "pid"]))]
 pub struct Diagnose {
     /// The port that the server listens on; with --pid, in the network namespace of that process
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u16, 1, { u16::MAX as u64 }>)]
     pub port: Option<u16>,
 
     /// A process of the server, which may be in a container
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i32::MAX as i64))]
+    #[arg(long, value_name = "PID", value_parser = values::number::<u32, 1, { i32::MAX as u64 }>)]
     pub pid: Option<u32>,
 
     /// How long to observe, such as 5s or 500ms

@@ -8,11 +8,16 @@ use crate::statistics::verdict::FEWEST_ROUNDS;
 
 /// wrk takes whole seconds; silent rounding would give another load than the one asked for.
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
-    let duration = time(text, "0s", "24h")?;
+    let duration = parse_time(text)?;
     if duration.subsec_nanos() != 0 || duration.is_zero() {
         return Err("wrk takes whole seconds, at least one, such as 10s".into());
     }
-    Ok(duration)
+    time(text, "1s", "24h")
+}
+
+/// Any time that is worth waiting for, or none.
+pub fn no_time_or_some(text: &str) -> Result<Duration, String> {
+    time(text, "0s", "24h")
 }
 
 /// Any time that is worth waiting for.
@@ -26,12 +31,26 @@ pub fn interval(text: &str) -> Result<Duration, String> {
 }
 
 fn time(text: &str, least: &str, most: &str) -> Result<Duration, String> {
-    let parse = |text| humantime::parse_duration(text).map_err(|error| error.to_string());
-    let time = parse(text)?;
-    if time < parse(least)? || time > parse(most)? {
+    let time = parse_time(text)?;
+    if time < parse_time(least)? || time > parse_time(most)? {
         return Err(format!("choose a time from {least} to {most}"));
     }
     Ok(time)
+}
+
+/// What is wrong with a time is seldom where the parser stumbles.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a time with its unit, such as 10s, 2m or 500ms".into())
+}
+
+/// A whole number within limits; the greatest of all is no limit.
+pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MOST {
+        u64::MAX => format!("expected a whole number of at least {LEAST}"),
+        _ => format!("expected a whole number from {LEAST} to {MOST}"),
+    })
 }
 
 /// Fewer rounds give no interval, and so no verdict.

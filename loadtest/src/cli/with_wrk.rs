@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::groups::{
     CloseArg, ExpectArg, OutputArgs, RunArgs, SAVED_ANYWAY, SeedArg, TargetArgs, WrkArgs,
 };
-use crate::cli::values::{percent, rounds, whole_seconds};
+use crate::cli::values::{no_time_or_some, number, percent, rounds, whole_seconds};
 use crate::types::url_path;
 
 /// `loadtest bench`.
@@ -87,11 +87,11 @@ pub struct Compare {
     pub one_at_a_time: bool,
 
     /// How long to load each server at each fixed rate, for latencies; 0s = never
-    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "3s", value_parser = no_time_or_some)]
     pub fixed_rate: Duration,
 
     /// Measure latencies at this rate too, in requests/s; can be repeated
-    #[arg(long = "rate", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long = "rate", value_name = "N", value_parser = number::<u64, 1, 1_000_000>)]
     pub rates: Vec<u64>,
 
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub struct Matrix {
     pub rounds: u32,
 
     /// How often a worker of each policy is stopped and killed
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = number::<u32, 1, 1000>)]
     pub stops: u32,
 
     /// Run the short form: four workloads, both load-aware policies and one other policy for each
@@ -134,7 +134,7 @@ pub struct SelfCheck {
     pub server: String,
 
     /// Verdicts on two equal servers, and as many on one that is about 5 % slower
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = number::<u32, 2, 1000>)]
     pub verdicts: u32,
 
     /// Rounds, with a slice of 1 s of each server, for each verdict on requests/s; 10 for each on p99
@@ -160,7 +160,7 @@ pub struct Cost {
     pub servers: Vec<String>,
 
     /// Workers of every server, nginx included
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = number::<u16, 1, 1024>)]
     pub workers: u16,
 
     #[command(flatten)]
@@ -171,7 +171,7 @@ pub struct Cost {
     pub duration: Duration,
 
     /// Interleaved runs of each server in each mode; fewer than 6 give no interval
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = number::<u16, 1, 1000>)]
     pub rounds: u16,
 
     #[command(flatten)]

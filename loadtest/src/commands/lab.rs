@@ -116,9 +116,7 @@ fn print(document: &Document) -> Result<()> {
 /// A record without chapters, or with those of a run that was interrupted.
 fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
     let environment = Environment::now(Some(Wrk::find()?.version()))?;
-    let is_there = std::fs::metadata(json).is_ok_and(|found| found.is_file() && found.len() > 0);
-    // An older one is replaced, but nothing else is.
-    let older = is_there.then(|| Lab::read(json)).transpose()?;
+    let older = Lab::older(json)?;
     AtomicFile::reserve("--json", json)?;
     let (quick, seed) = (asked.quick, asked.run.random.seed);
     let body = LabBody { quick, seed, ..LabBody::default() };

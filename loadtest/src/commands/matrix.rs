@@ -15,7 +15,7 @@ use crate::lab::context;
 use crate::load;
 use crate::load::wrk::Wrk;
 use crate::matrix::plan;
-use crate::matrix::record::MatrixBody;
+use crate::matrix::record::{Matrix, MatrixBody};
 use crate::matrix::workloads::{POLICIES, Run, Workload};
 use crate::report::output::publish_to;
 
@@ -24,6 +24,10 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     let (output, quick) = (&asked.run.output, asked.quick);
     let workloads = plan::workloads(&asked.only, quick)?;
     let json = place(output, "matrix.json")?;
+    if asked.run.resume {
+        plan::check_resumable(&json, &workloads)?;
+    }
+    Matrix::older(&json)?;
     reserve(Some(&json), output)?;
     let wrk = Wrk::find()?;
     load::raise_open_files();

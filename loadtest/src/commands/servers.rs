@@ -17,6 +17,7 @@ use crate::load::wrk::Wrk;
 use crate::measure::store::{Header, Store};
 use crate::report::{progress, terminal, wrap};
 use crate::server::Spec;
+use crate::server::signals::Signals;
 use crate::servers::catalogue::{CATALOGUE, Program, Setting, Source};
 use crate::servers::columns::measure;
 use crate::servers::install::Place;
@@ -87,6 +88,9 @@ fn default_folder() -> Result<PathBuf> {
 }
 
 /// Those that were named, in the order of the catalogue, or all; then those that were given.
+///
+/// # Errors
+/// When a command or a `--signal` makes no sense.
 fn choose(asked: &cli::Servers) -> Result<Vec<Chosen>> {
     let is_named = |name: &str| asked.names.iter().any(|named| named == name);
     let all = asked.names.is_empty();
@@ -98,6 +102,9 @@ fn choose(asked: &cli::Servers) -> Result<Vec<Chosen>> {
         if !settings.is_empty() {
             chosen.push(Chosen::Program(program, settings));
         }
+    }
+    for signal in &asked.signals {
+        Signals::default().set(signal)?;
     }
     for name in asked.names.iter().filter(|name| name.contains("cmd:")) {
         chosen.push(Chosen::Given(Spec::parse(name)?));
@@ -127,9 +134,7 @@ fn has_whole(chosen: &[Chosen], name: &str) -> bool {
 fn begin(asked: &cli::Servers, json: &Path) -> Result<Servers> {
     let wrk = Wrk::find().ok().map(|wrk| wrk.version().to_owned());
     let environment = Environment::now(wrk.as_deref())?;
-    let is_there = std::fs::metadata(json).is_ok_and(|found| found.is_file() && found.len() > 0);
-    // An older one is replaced, but nothing else is.
-    let older = is_there.then(|| Servers::read(json)).transpose()?;
+    let older = Servers::older(json)?;
     AtomicFile::reserve("--json", json)?;
     let form = match (asked.brief, asked.quick) {
         (true, _) => Form::Brief,

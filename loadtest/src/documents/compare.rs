@@ -1,10 +1,10 @@
 //! `compare` and, where the cost of a request is judged, `cost`: the verdicts first, then what they
 //! rest on.
 
+use crate::documents::cost::costs;
 use crate::documents::{self, ABOUT_LATENCIES, LATENCY, errors, facts, opened};
-use crate::load::perf::Unit as CostUnit;
 use crate::measure::comparison::{
-    AtRate, Comparison, FixedRate, Limit, Pair, Plan, Spread, Subject, Summary,
+    AtRate, Comparison, FixedRate, Limit, Pair, Spread, Subject, Summary,
 };
 use crate::report::format::{count, rounded};
 use crate::report::model::{
@@ -30,17 +30,15 @@ const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the n
      whether or not earlier ones are answered, and its latency counts from the time it was due. \
      Slices in which the client was late are not judged.";
 
+/// Why there is no verdict on a latency.
+const CLIENT_LATE: &str = "the client was late in too many slices; try a lower rate";
+
 /// What to see in two of the pictures.
 const SEE_LATENCIES: &str = "A line that rises earlier means more slow requests.";
 const SEE_SPREAD: &str = "A wide first part means that one worker did most of the work.";
 
-/// What to know of costs without a counter of instructions.
-const ABOUT_CPU_TIME: &str = "The limits are for instructions. CPU time also counts waiting for \
-     memory, and user and system are sampled by the clock tick, so these ratios are an indication, \
-     not a verdict.";
-
 /// What is shown of a subject.
-type Shown<'a> = (&'a Subject, &'a Summary);
+pub type Shown<'a> = (&'a Subject, &'a Summary);
 
 fn main_figures<'a>() -> [Field<Shown<'a>>; 3] {
     [
@@ -115,33 +113,8 @@ const AT_RATE: [Field<AtRate>; 10] = [
     ("p99, times the ideal", Unit::Times, |at| at.latencies.p99_of_ideal.into()),
 ];
 
-/// What a request costs a subject, and over the yardstick's, where that is a verdict and no hint.
-type Costly<'a> = (&'a Subject, &'a Summary, Option<&'a Ratio>, bool);
-
-fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
-    [
-        ("user", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.user))),
-        ("system", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.system))),
-        ("total", Unit::Count, |(_, s, ..)| s.cost_per_request.into()),
-        ("of the yardstick", Unit::Times, |(_, _, found, _)| {
-            found.map_or_else(Cell::default, ratio)
-        }),
-        ("limit", Unit::Times, |(subject, ..)| subject.cost_limit.into()),
-        ("", Unit::Text, |(subject, _, found, is_verdict)| {
-            // Compared as it is shown, to two digits.
-            let hundredths = |value: f64| (value * 100.0).round();
-            match subject.cost_limit.zip(*found).filter(|_| *is_verdict) {
-                None => Cell::from(""),
-                Some((limit, found)) if hundredths(found.ratio) <= hundredths(limit) => {
-                    Cell::from("within").mark(Mark::Good)
-                }
-                Some(_) => Cell::from("OVER").mark(Mark::Bad),
-            }
-        }),
-    ]
-}
-
-fn ratio(found: &Ratio) -> Cell {
+/// A ratio with its interval.
+pub fn ratio(found: &Ratio) -> Cell {
     Estimate { value: found.ratio, interval: Some(found.interval) }.into()
 }
 
@@ -152,7 +125,7 @@ pub fn document(comparison: &Comparison) -> Document {
     let verdicts = comparison.pairs.iter().filter(is_shown);
     let mut blocks: Vec<Block> =
         verdicts.map(|pair| Block::Verdict(pair.sentence.clone())).collect();
-    blocks.push(load(&comparison.plan));
+    blocks.push(load(comparison));
     blocks.extend(shortcomings(comparison));
     if comparison.plan.judged == Figure::CostPerRequest {
         blocks.extend(costs(comparison));
@@ -164,7 +137,7 @@ pub fn document(comparison: &Comparison) -> Document {
         Block::Picture(slices(comparison)),
         Block::Heading(format!("Ratios of {judged}")),
         Block::Picture(ratios(comparison, judged)),
-        Block::Table(table_of_pairs("All pairs", pairs)),
+        Block::Table(table_of_pairs(pairs)),
         Block::Heading("Latency by percentile".into()),
         Block::Picture(latencies(comparison)),
         Block::Caption(SEE_LATENCIES.into()),
@@ -192,10 +165,13 @@ pub fn document(comparison: &Comparison) -> Document {
 }
 
 /// What was asked of all of them, in words.
-fn load(plan: &Plan) -> Block {
-    let mode = match plan.load.keep_alive {
-        true => "kept alive within a slice",
-        false => "a new one for each request",
+fn load(comparison: &Comparison) -> Block {
+    let (plan, subjects) = (&comparison.plan, &comparison.subjects);
+    let is_some = |keep_alive| subjects.iter().any(|one| one.keep_alive == keep_alive);
+    let mode = match (is_some(true), is_some(false)) {
+        (true, true) => "kept alive within a slice (kept) or a new one for each request (new)",
+        (_, false) => "kept alive within a slice",
+        (false, true) => "a new one for each request",
     };
     let paths = match &plan.paths[..] {
         [share] => format!("GET {}", share.path),
@@ -247,7 +223,7 @@ fn shortcomings(comparison: &Comparison) -> Vec<Block> {
 }
 
 /// Who has slices; one that has none has no figures.
-fn shown(comparison: &Comparison) -> Vec<Shown<'_>> {
+pub fn shown(comparison: &Comparison) -> Vec<Shown<'_>> {
     comparison.subjects.iter().filter_map(|one| Some((one, one.summary.as_ref()?))).collect()
 }
 
@@ -259,37 +235,14 @@ fn figures(comparison: &Comparison) -> Table {
         .with("latency", &LATENCY, subjects.iter().map(|(_, summary)| &summary.latency_us))
         .with("", &SPREAD, subjects.iter().map(|(_, summary)| summary.spread.as_ref()))
         .with("", &LIMIT, subjects.iter().map(|(_, summary)| summary.limit.as_ref()))
-        .with("", &other_figures(), &subjects)
-        .turned();
-    table.note = format!("In brackets: 95 % intervals. {ABOUT_LATENCIES}");
+        .with("", &other_figures(), &subjects);
+    table.keep_known_columns();
+    let cells = || table.rows.iter().flat_map(|row| &row.cells);
+    let has_intervals = cells().any(|cell| cell.interval.is_some());
+    let about_intervals = if has_intervals { "In brackets: 95 % intervals. " } else { "" };
+    let mut table = table.turned();
+    table.note = format!("{about_intervals}{ABOUT_LATENCIES}");
     table
-}
-
-/// What a request costs each server, a table for each kind of connections.
-fn costs(comparison: &Comparison) -> Vec<Block> {
-    let instructions = comparison.plan.cost_unit == Some(CostUnit::Instructions);
-    let what = match instructions {
-        true => "instructions per request, counted by perf",
-        false => "ns of CPU time per request",
-    };
-    let excuse = comparison.plan.cost_excuse.as_ref();
-    let excuse = excuse.map(|excuse| format!("CPU time, since {}.", escaped(excuse)));
-    let mut blocks = vec![
-        Block::Heading(format!("Cost of a request to the whole server: {what}")),
-        Block::Text(excuse.unwrap_or_default()),
-    ];
-    for (keep_alive, mode) in [(true, "kept alive"), (false, "a new connection for each request")] {
-        let of_mode = shown(comparison).into_iter().filter(|(one, _)| one.keep_alive == keep_alive);
-        let subjects = of_mode.map(|(subject, summary)| -> Costly {
-            let pair = comparison.pairs.iter().find(|pair| pair.other == subject.name);
-            (subject, summary, pair.and_then(|pair| pair.result.as_ref()), instructions)
-        });
-        let subjects: Vec<Costly> = subjects.collect();
-        let names = subjects.iter().map(|(subject, ..)| &subject.name);
-        blocks.push(Block::Table(Table::of(mode, names).with("", &of_cost(), &subjects)));
-    }
-    blocks.push(Block::Text(if instructions { String::new() } else { ABOUT_CPU_TIME.into() }));
-    blocks
 }
 
 /// Requests/s of every slice.
@@ -334,14 +287,30 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
 }
 
 /// Pairs with their ratios and verdicts.
-fn table_of_pairs(title: &str, pairs: &[Pair]) -> Table {
-    let names = pairs.iter().map(|pair| {
-        let figure = pair.result.as_ref().map(|result| result.figure);
-        let figure = figure.filter(|figure| Figure::LATENCIES.contains(figure));
-        let figure = figure.map_or_else(String::new, |figure| format!("{} ", figure.name()));
-        format!("{figure}{} / {}", pair.other, pair.baseline)
-    });
-    Table::of(title, names).with("", &PAIR, pairs)
+fn table_of_pairs(pairs: &[Pair]) -> Table {
+    let names = pairs.iter().map(|pair| format!("{} / {}", pair.other, pair.baseline));
+    let mut table = Table::of("All pairs", names).with("", &PAIR, pairs);
+    table.keep_known_columns();
+    table
+}
+
+/// The same of each latency that is judged at a rate; where the client was too often late, that is why
+/// there is no verdict.
+fn table_of_latencies(at: &FixedRate) -> Table {
+    let of_each = (at.pairs.len() / Figure::LATENCIES.len()).max(1);
+    let pairs = Figure::LATENCIES.iter().zip(at.pairs.chunks(of_each));
+    let pairs = pairs.flat_map(|(figure, pairs)| pairs.iter().map(|pair| (figure.name(), pair)));
+    let names = pairs.map(|(figure, pair)| format!("{figure} {} / {}", pair.other, pair.baseline));
+    let mut table = Table::of("", names).with("", &PAIR, &at.pairs);
+    let was_late = |name: &str| at.results.iter().any(|r| r.subject == name && r.late_slices > 0);
+    for (row, pair) in table.rows.iter_mut().zip(&at.pairs) {
+        let late = was_late(&pair.other) || was_late(&pair.baseline);
+        if let Some(verdict) = row.cells.last_mut().filter(|_| late && pair.result.is_none()) {
+            *verdict = Cell::from(CLIENT_LATE);
+        }
+    }
+    table.keep_known_columns();
+    table
 }
 
 /// Latencies under full load, by percentile.
@@ -370,7 +339,7 @@ fn at_rate(at: &FixedRate) -> [Block; 2] {
     let names = at.results.iter().map(|result| &result.subject);
     let mut table = Table::of(&title, names).with("", &AT_RATE, &at.results);
     table.keep_known_columns();
-    [Block::Table(table), Block::Table(table_of_pairs("", &at.pairs))]
+    [Block::Table(table), Block::Table(table_of_latencies(at))]
 }
 
 /// Which workers did the work, where that can be seen.

@@ -5,6 +5,7 @@ pub mod answers;
 pub mod bench;
 pub mod cases;
 pub mod compare;
+pub mod cost;
 pub mod diagnose;
 pub mod lab;
 pub mod matrix;

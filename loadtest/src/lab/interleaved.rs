@@ -99,7 +99,7 @@ fn start_all((name, servers): &Subject) -> Result<Visited> {
     let (mut up, mut join) = (Vec::new(), String::new());
     for server in servers {
         let started = start(&format!("{server}{join}"));
-        let started = started.with_context(|| format!("'{name}' is left out"))?;
+        let started = started.with_context(|| format!("cannot start '{name}'"))?;
         join = format!(" --join --port {}", started.address().port());
         up.push(started);
     }

@@ -13,8 +13,9 @@ use crate::types::url_path;
 /// When the file cannot be read, a line is something else, or no path is left; the line is named.
 pub fn read(path: &Path) -> Result<Vec<Share>> {
     let show = path.display();
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read --mix {show}"))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("cannot read --mix {show}; name a file with a line such as `199 /` for each path")
+    })?;
     let mut shares = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let words: Vec<&str> =

@@ -1,5 +1,6 @@
 //! What a run of the matrix will do, how long that takes, and one workload of it after the other.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -60,12 +61,26 @@ pub fn expected(run: &Run, workload: &Workload) -> Duration {
         }
 }
 
+/// Whether there is anything to resume: the result, or samples of one of these workloads.
+///
+/// # Errors
+/// When there is nothing.
+pub fn check_resumable(json: &Path, workloads: &[Workload]) -> Result<()> {
+    let has_samples = |workload: &Workload| samples_of(&workload.file(json)).is_file();
+    ensure!(
+        json.is_file() || workloads.iter().any(has_samples),
+        "--resume: there is neither {} nor a file of samples of it; start a new run without --resume",
+        json.display()
+    );
+    Ok(())
+}
+
 /// Measures all policies in a workload. Gives the warnings too.
 ///
 /// # Errors
 /// When a server fails, and after Ctrl-C; what was sampled before is kept.
 pub fn column(run: &Run, workload: &Workload) -> Result<(Column, Vec<String>)> {
-    let json = run.json.with_file_name(workload.file());
+    let json = workload.file(run.json);
     let samples = samples_of(&json);
     let resume = run.resume && samples.is_file();
     let (mut words, mut file) = (workload.words(), &json);
@@ -91,8 +106,6 @@ pub fn column(run: &Run, workload: &Workload) -> Result<(Column, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::matrix::workloads::POLICIES;
 
@@ -109,6 +122,21 @@ mod tests {
         let (whole, quick) = (minutes(false), minutes(true));
         assert!((50.0..65.0).contains(&whole), "{whole}");
         assert!((6.0..11.0).contains(&quick), "{quick}");
+    }
+
+    #[test]
+    fn a_run_is_resumed_where_there_is_its_result_or_a_file_of_its_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("never.json");
+        let keep = workloads(&["keep".into()], false).unwrap();
+        std::fs::write(folder.path().join("matrix-keep.samples.jsonl"), "").unwrap();
+        let refusal = check_resumable(&json, &keep).unwrap_err().to_string();
+        assert!(
+            refusal.contains("never.json") && refusal.contains("without --resume"),
+            "{refusal}"
+        );
+        std::fs::write(folder.path().join("never-keep.samples.jsonl"), "").unwrap();
+        assert!(check_resumable(&json, &keep).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The policies and the workloads: who takes part, and what each is put through.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::matrix::record::Kind;
@@ -188,9 +188,11 @@ impl Workload {
         words
     }
 
-    /// The name of its file.
-    pub fn file(&self) -> String {
-        format!("matrix-{}.json", self.name.replace(", ", "-").replace(' ', "-"))
+    /// Its file beside the result at `json`: `matrix.json` has `matrix-keep.json`.
+    pub fn file(&self, json: &Path) -> PathBuf {
+        let stem = json.file_stem().unwrap_or_default().to_string_lossy();
+        let name = self.name.replace(", ", "-").replace(' ', "-");
+        json.with_file_name(format!("{stem}-{name}.json"))
     }
 }
 
@@ -200,7 +202,9 @@ mod tests {
 
     #[test]
     fn workloads_have_names_and_files_of_their_own_and_the_short_form_has_four() {
-        let mut files: Vec<String> = WORKLOADS.iter().map(Workload::file).collect();
+        let file = |workload: &Workload| workload.file(Path::new("a/x.json"));
+        assert_eq!(file(&WORKLOADS[1]), Path::new("a/x-keep.json"));
+        let mut files: Vec<PathBuf> = WORKLOADS.iter().map(file).collect();
         files.sort();
         files.dedup();
         assert_eq!(files.len(), WORKLOADS.len());

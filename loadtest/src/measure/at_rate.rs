@@ -50,7 +50,7 @@ impl AtRate {
         self.late_slices = slices.iter().filter(|slice| slice.client_late).count();
         self.latency_us = merged(self.judged().map(|slice| &slice.latencies))?;
         let medians = |of: &dyn Fn(&RateSlice) -> Option<f64>| {
-            Estimate::median(&self.judged().filter_map(of).collect::<Vec<_>>(), seed)
+            Estimate::of_rounds(&self.judged().filter_map(of).collect::<Vec<_>>(), seed)
         };
         let of_ideal = |part, place: usize| {
             medians(&|slice| Some(slice.latency(part)? / slice.ideal_us?[place] as f64))

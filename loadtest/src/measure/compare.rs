@@ -65,9 +65,7 @@ impl Experiment {
             wrk = wrk.with_mix(&plan.paths, plan.seed)?;
         }
         let environment = Environment::now(Some(wrk.version()))?;
-        if !resume && std::fs::metadata(&json).is_ok_and(|found| found.len() > 0) {
-            Comparison::read(&json)?; // nothing but an older comparison is overwritten
-        }
+        Comparison::older(&json)?;
         let about = |s: &Subject| json!([s.name, s.server, s.keep_alive, s.path]);
         let header = Header {
             schema: CompareBody::SCHEMA.into(),

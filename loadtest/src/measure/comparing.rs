@@ -18,7 +18,7 @@ use crate::probe::counters::Counters;
 use crate::probe::ideal::Service;
 use crate::probe::load as probe;
 use crate::report::progress;
-use crate::server::{Server, Spec};
+use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
 
 /// Requests of an open loop that may be under way at most.
@@ -45,12 +45,15 @@ pub(super) struct Comparing {
 }
 
 impl Comparing {
-    /// One at a time as well: what cannot start says so before the first slice.
+    /// One at a time as well: what cannot start says so before the first slice. Those that must run
+    /// already are looked for first.
     pub fn start_all(&mut self) -> Result<()> {
-        for place in 0..self.servers.len() {
+        let mut places: Vec<usize> = (0..self.servers.len()).collect();
+        places.sort_by_key(|&place| !matches!(self.servers[place].kind, Kind::Running { .. }));
+        for place in places {
             interrupt::check()?;
             let name = self.body.subjects[place].name.clone();
-            self.up(place).with_context(|| format!("'{name}' is left out"))?;
+            self.up(place).with_context(|| format!("cannot start '{name}'"))?;
             self.end_visit(place);
         }
         Ok(())
@@ -63,6 +66,7 @@ impl Comparing {
         if visited.is_none() {
             let cores = plan.pinned.as_ref().map(|cores| &cores.server[..]);
             let server = affinity::on(cores, || Server::start(&self.servers[place], &self.extra))?;
+            server.check_reachable()?;
             // A mix names its paths itself.
             let url = server.url(if plan.paths.len() > 1 { "/" } else { &subject.path });
             subject.workers = visited.insert(Visited::new(vec![server], url)).workers();
@@ -169,8 +173,9 @@ impl Comparing {
         self.body.subjects[place].failed = Some(format!("{error:#}"));
         self.visited[place] = None; // ended, without a word: what it had to say is said
         ensure!(
-            self.body.subjects.iter().any(|subject| subject.failed.is_none()),
-            "no server is left to compare ({error:#})"
+            some_can_be_compared(&self.body.subjects),
+            "{} was left out from then on, and no two servers are left to compare: {error:#}",
+            self.body.subjects[place].name
         );
         Ok(None)
     }
@@ -275,6 +280,14 @@ impl Comparing {
         }
         Ok(())
     }
+}
+
+/// Whether two are left whose connections are of one kind.
+fn some_can_be_compared(subjects: &[Subject]) -> bool {
+    [true, false].iter().any(|&keep_alive| {
+        let of_kind = |it: &&Subject| it.failed.is_none() && it.keep_alive == keep_alive;
+        subjects.iter().filter(of_kind).count() > 1
+    })
 }
 
 /// What samples are called.

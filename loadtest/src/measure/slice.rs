@@ -185,6 +185,7 @@ impl Visited {
 
 /// Reads them as soon as they are done with the visit before.
 fn read_idle(servers: &mut [Server]) -> Result<Vec<Readings>> {
+    servers.iter().try_for_each(Server::check_reachable)?;
     servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
     read(servers)
 }

@@ -62,8 +62,9 @@ impl Store {
         let mut text =
             serde_json::to_string(header).context("cannot convert the plan to JSON")? + "\n";
         if resume {
-            let saved =
-                std::fs::read_to_string(&path).with_context(|| format!("cannot read {show}"))?;
+            let saved = std::fs::read_to_string(&path).with_context(|| {
+                format!("--resume: cannot read {show}; start a new run without --resume")
+            })?;
             text = read(&saved, header, &mut samples)
                 .with_context(|| format!("{show} cannot be resumed"))?;
         }

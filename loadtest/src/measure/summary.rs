@@ -36,7 +36,7 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
     let slices = &subject.slices;
     let median_of = |of: &dyn Fn(&Slice) -> Option<f64>| {
         let values: Vec<f64> = slices.iter().filter_map(of).collect();
-        Estimate::median(&values, plan.seed)
+        Estimate::of_rounds(&values, plan.seed)
     };
     let Some(latency_us) = merged(slices.iter().map(|slice| &slice.latencies))? else {
         return Ok(None);

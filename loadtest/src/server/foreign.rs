@@ -40,7 +40,7 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
     let mut workers = Workers::new(Some(child.pid()), address.port());
     let (mut pids, mut since) = (Vec::new(), Instant::now());
     let (mut asked, mut answered) = (None, false);
-    let serves = child.wait_until_it_serves(START_WITHIN, reason, || {
+    let serves = child.wait_until_it_serves(START_WITHIN, why_it_ended, || {
         let now = workers.look()?.pids();
         if now != pids {
             (pids, since) = (now, Instant::now());
@@ -60,7 +60,17 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
             "did not listen on port {port} within {limit} s; check that its command uses {{port}}"
         ),
     };
-    bail!("{name} {what} Its output: {}", reason(&child))
+    bail!("{name} {what}{}", output_after(said(&child)))
+}
+
+/// What it said, if it said anything, as it stands at the end of a message.
+fn output_after(said: Option<String>) -> String {
+    said.map_or_else(String::new, |said| format!("; its output: {said}"))
+}
+
+/// What it said before it ended, and the remedy.
+fn why_it_ended(child: &Child) -> String {
+    format!("{}; run its command by itself to see why", reason(child))
 }
 
 /// Whether a GET that was sent has been answered, or its answer has begun. Sends one if there is none,
@@ -94,20 +104,29 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// The last lines of what it said, in one.
+/// The last lines of what it said, in one, or that there are none.
 pub fn reason(child: &Child) -> String {
+    said(child).unwrap_or_else(|| "it printed nothing".into())
+}
+
+/// The last lines of what it said, in one; `None` if it said nothing.
+fn said(child: &Child) -> Option<String> {
     let said = child.output() + &child.errors();
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines.len().saturating_sub(SHOWN_LINES) {
-        _ if lines.is_empty() => "(none)".into(),
-        left_out => lines[left_out..].join(" | "),
-    }
+    let left_out = lines.len().saturating_sub(SHOWN_LINES);
+    (!lines.is_empty()).then(|| lines[left_out..].join(" | "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::netns;
+
+    #[test]
+    fn where_a_server_printed_nothing_its_output_is_not_mentioned() {
+        assert_eq!(output_after(Some("I use no port".into())), "; its output: I use no port");
+        assert_eq!(output_after(None), "");
+    }
 
     #[test]
     fn that_no_port_is_free_is_said_with_the_sysctl() {

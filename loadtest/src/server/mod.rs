@@ -18,7 +18,7 @@ pub mod spec;
 pub mod telemetry;
 mod workers;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub use crate::server::telemetry::Readings;
 use crate::server::workers::Workers;
 use crate::warnings::Warning;
 use common::kernel::sock_diag;
+
+/// How long a server that should run already may take to accept a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {
@@ -123,6 +126,17 @@ impl Server {
         let address = full.to_socket_addrs().with_context(remedy)?.next().with_context(remedy)?;
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
+    }
+
+    /// Whether somebody listens there, if it was not started here.
+    /// Fails when nobody does; with the reason and the remedy.
+    pub fn check_reachable(&self) -> Result<()> {
+        if self.written.is_some() {
+            TcpStream::connect_timeout(&self.address, CONNECT_WITHIN).with_context(|| {
+                format!("nothing can be reached at {}; start that server first", self.url("/"))
+            })?;
+        }
+        Ok(())
     }
 
     /// What messages call it: our program, or the name in the spec.

@@ -9,8 +9,10 @@
 //!
 //! Each may be given a name: `NAME=...`.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
+
+use crate::types::http_url;
 
 /// The two ways to share a port, each with its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,7 +81,8 @@ impl Spec {
         let (name, rest) = split_name(text);
         let spec = |kind| Self { name: name.map(str::to_owned), text: rest.to_owned(), kind };
         if rest.starts_with("http://") {
-            return Ok(spec(Kind::Running { url: rest.into() }));
+            let url = http_url(rest).map_err(|reason| anyhow!("'{text}': {reason}"))?;
+            return Ok(spec(Kind::Running { url }));
         }
         ensure!(
             !rest.starts_with("https://"),
@@ -253,6 +256,8 @@ mod tests {
             ("cmd:", "no name"),
             ("cmd:gunicorn app:app", "{port}"),
             ("https://h/", "http://"),
+            ("http://", "'http://': expected http://host:port/path"),
+            ("a=http:///x", "expected http://host:port/path"),
             ("nginx --workers 0", "--workers"),
             ("nginx -c x", "'-c'"),
         ] {

@@ -8,6 +8,7 @@
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::verdict::FEWEST_ROUNDS;
 use crate::statistics::{geometric_mean, median, quantile, ratios};
 
 /// Draws. The ends of the interval are steady to a few percent of its width with so many.
@@ -62,6 +63,13 @@ impl Estimate {
         Self::of(values, median, seed)
     }
 
+    /// The median of rounds, without an interval where there are fewer than [`FEWEST_ROUNDS`].
+    pub fn of_rounds(values: &[f64], seed: u64) -> Option<Self> {
+        let found = Self::median(values, seed)?;
+        let enough = values.len() >= FEWEST_ROUNDS as usize;
+        Some(Self { interval: found.interval.filter(|_| enough), ..found })
+    }
+
     /// The geometric mean of `of / to` in the rounds that both have: what a round does to both is gone.
     pub fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Self> {
         Self::of(&ratios(of, to), geometric_mean, seed)
@@ -96,6 +104,13 @@ mod tests {
         assert!(found.value == 3.0 && low >= 1.0 && high <= 5.0 && low < high);
         assert_eq!(Estimate::median(&[2.0], 1), Some(Estimate::exact(2.0)));
         assert_eq!(Estimate::median(&[], 1), None);
+    }
+
+    #[test]
+    fn a_few_rounds_have_a_median_and_no_interval() {
+        let rounds = [1.0, 3.0, 2.0, 5.0, 4.0, 6.0];
+        assert!(Estimate::of_rounds(&rounds, 1).unwrap().interval.is_some());
+        assert_eq!(Estimate::of_rounds(&rounds[..5], 1), Some(Estimate::exact(3.0)));
     }
 
     #[test]

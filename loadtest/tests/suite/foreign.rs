@@ -254,7 +254,7 @@ fn what_cannot_serve_is_refused_in_a_line_with_its_output() {
     ];
     if has_python() {
         cases.push((listens_elsewhere, vec!["did not listen", "10 s", "I use no"]));
-        cases.push((dies, vec!["did not start", "no module"]));
+        cases.push((dies, vec!["did not start", "no module", "run its command by itself"]));
     }
     for (server, words) in cases {
         assert_refused(&run("loadtest", &["bench", server]), &words, server);

@@ -53,6 +53,19 @@ fn every_policy_has_a_figure_and_only_the_blind_one_with_own_sockets_stands_stil
 }
 
 #[test]
+fn a_file_that_is_no_matrix_is_neither_replaced_nor_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("o1.json");
+    std::fs::write(&json, r#"{"schema":"bench/1"}"#).unwrap();
+    for resume in [&[][..], &["--resume"]] {
+        let asked = ["matrix", "--only", "keep", "--json", json.to_str().unwrap()];
+        let output = run("loadtest", &[&asked, resume].concat());
+        assert_refused(&output, &["o1.json", "bench/1", "not loadtest-matrix/3"], resume);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_workload_that_does_not_exist_is_refused_with_those_that_do() {
     let output = run("loadtest", &["matrix", "--only", "nothing", "--json", "/dev/null/x"]);
     assert_refused(&output, &["'nothing'", "'mixed close'", "'one of 4 stopped'"], "no workload");

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{program, run, skip};
+use crate::support::{assert_refused, program, run, skip};
 
 /// The command of the pre-fork server beside this file, run by the Python that the PATH leads to now.
 fn prefork(name: &str, arguments: &str) -> Option<String> {
@@ -121,4 +121,6 @@ fn what_there_is_to_measure_is_listed_and_other_names_are_refused() {
     let refused = run("loadtest", &["servers", "iis"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("no server of that name"), "{}", said(&refused));
+    let signal = ["servers", "--signal", "foo=bar", "nginx", "--json", "/dev/null/x"];
+    assert_refused(&run("loadtest", &signal), &["no action 'foo'", "there are reload"], signal);
 }

@@ -108,6 +108,20 @@ fn results_side_by_side_have_their_ratio_and_what_is_not_known_stays_empty() {
 }
 
 #[test]
+fn where_the_client_was_late_each_latency_says_so() {
+    let mut late = comparison(6, 1.0);
+    let results = late.fixed_rates.iter_mut().flat_map(|at| &mut at.results);
+    results.flat_map(|result| &mut result.slices).for_each(|slice| slice.client_late = true);
+    late.summarize().unwrap();
+    let report = plain(&compare::document(&late));
+    for figure in ["p50", "p99", "p99.9"] {
+        let verdict = row(&report, &format!("{figure} reuseport / shared"));
+        assert!(verdict.contains("the client was late"), "{verdict} in {report}");
+    }
+    assert!(!report.contains("too few rounds"), "{report}");
+}
+
+#[test]
 fn a_comparison_says_its_verdict_first_and_what_is_missing_and_why() {
     let report = plain(&compare::document(&comparison(40, 1.1)));
     let verdict = report.find("reuseport is faster than shared").unwrap();
