@@ -33,7 +33,7 @@ pub struct Publish {
     lab: Option<PathBuf>,
 
     /// The result of `loadtest matrix`, made on the same machine; by default the one that the lab
-    /// included
+    /// included or, if it included none, the runs that are published
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from_results", "servers"])]
     matrix: Option<PathBuf>,
 
@@ -69,9 +69,16 @@ pub fn run(asked: &Publish) -> Result<()> {
 fn result(asked: &Publish) -> Result<Lab> {
     let published = || Lab::read(&asked.root.join(RECORD));
     let mut lab = asked.lab.as_ref().map_or_else(published, |path| Lab::read(path))?;
-    if asked.lab.is_some() {
-        // A first lab has nothing to keep.
-        lab.body.servers = published().ok().and_then(|before| before.body.servers);
+    let mut keeps_matrix = false;
+    if asked.lab.is_some()
+        && let Ok(before) = published()
+    {
+        lab.body.servers = before.body.servers;
+        keeps_matrix = asked.matrix.is_none() && lab.body.matrix.is_none();
+        if keeps_matrix {
+            lab.body.matrix = before.body.matrix;
+            lab.body.more_matrices = before.body.more_matrices;
+        }
     }
     if let Some(path) = &asked.servers {
         let servers = Servers::read(path)?;
@@ -98,7 +105,7 @@ fn result(asked: &Publish) -> Result<Lab> {
         );
         lab.body.matrix = Some(matrix);
     }
-    check(&lab, &book::names())?;
+    check(&lab, &book::names(), keeps_matrix)?;
     Ok(lab)
 }
 
@@ -206,8 +213,9 @@ fn all_figures(lab: &Lab) -> String {
     format!("{mark}{}{validation}{VALIDATION}", markdown::render(&results::results(lab)))
 }
 
-/// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter.
-fn check(lab: &Lab, book: &[&str]) -> Result<()> {
+/// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter; of a matrix
+/// that is published already nothing is asked.
+fn check(lab: &Lab, book: &[&str], keeps_matrix: bool) -> Result<()> {
     let mut lacks = Vec::new();
     if lab.body.quick {
         lacks.push("it is the short form (run it without --quick)".into());
@@ -215,7 +223,8 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
     if lab.warnings.contains(&Warning::DebugBuild.to_string()) {
         lacks.push("it was made by a debug build (`make lab` builds with --release)".into());
     }
-    if let Some(matrix) = &lab.body.whole_matrix() {
+    if keeps_matrix && lab.body.matrix.is_some() { // it was complete when it was published
+    } else if let Some(matrix) = lab.body.whole_matrix() {
         let all = WORKLOADS.iter().map(|workload| workload.name);
         let is_missing = |name: &&str| matrix.columns.iter().all(|column| column.name != *name);
         let missing: Vec<&str> = all.filter(is_missing).collect();
@@ -244,6 +253,7 @@ fn check(lab: &Lab, book: &[&str]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::record::LabBody;
     use crate::lab::record::tests::lab;
     use crate::servers::record::Form;
 
@@ -313,6 +323,12 @@ mod tests {
         at.publish(&published(&servers).unwrap()).unwrap();
         let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert!(text(RESULTS).contains("](servers.svg)") && text(SERVERS).starts_with("<svg"));
+        // A lab without a matrix keeps the one that is published.
+        let lab = Lab { body: LabBody { matrix: None, ..whole().body }, ..whole() };
+        fs::write(&path, serde_json::to_string(&lab).unwrap()).unwrap();
+        let [lab, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
+        let refusal = result(&Publish::parse_from(["publish", "--lab", lab, root])).unwrap_err();
+        assert!(!refusal.to_string().contains("matrix"), "it lacks chapters alone: {refusal}");
         let kept = Lab::read(&folder.path().join(RECORD)).unwrap();
         assert_eq!((kept.body.servers, kept.body.chapters), (Some(servers), whole().body.chapters));
     }
@@ -333,7 +349,7 @@ mod tests {
     #[test]
     fn a_book_that_is_not_whole_is_refused_with_all_that_it_lacks() {
         let names = ["post", "stall", "spread", "order"];
-        check(&whole(), &names).unwrap();
+        check(&whole(), &names, false).unwrap();
         type Spoil = fn(&mut Lab);
         let spoilt: [(&str, Spoil); 6] = [
             ("--quick", |lab| lab.body.quick = true),
@@ -346,7 +362,7 @@ mod tests {
         for (words, spoil) in spoilt {
             let mut lab = whole();
             spoil(&mut lab);
-            let refusal = check(&lab, &names).unwrap_err().to_string();
+            let refusal = check(&lab, &names, false).unwrap_err().to_string();
             assert!(refusal.contains(words), "{words}: {refusal}");
         }
     }

@@ -8,7 +8,7 @@ use crate::report::model::{Block, Document};
 /// What stands in the file, which leaves the pages of the experiments to the source files.
 pub fn results(lab: &Lab) -> Document {
     let text = format!(
-        "Measured by `loadtest {}`. The figures are of one machine, and yours will differ. What \
+        "Measured by `loadtest {}`. Each run below names its machine, and yours will differ. What \
          the kernel does in each experiment, and what decides its verdict, is described in the \
          experiment's page, a Markdown file in \
          [src/lab/chapters](src/lab/chapters/mod.rs).\n\n{VERDICTS}",
