@@ -203,12 +203,11 @@ impl Readings {
         found
     }
 
-    /// Those of a worker that no other process waits for.
+    /// Those of a worker that it alone waits for, or has open.
     pub fn sockets_of_its_own<'a>(&'a self, worker: &Worker) -> impl Iterator<Item = &'a Socket> {
-        let (pid, wanted) = (worker.pid, worker.sockets.clone());
-        self.own_sockets().filter(move |socket| {
-            wanted.contains(&socket.inode) && socket.waiting().iter().all(|&other| other == pid)
-        })
+        let pid = worker.pid;
+        self.own_sockets()
+            .filter(move |socket| socket.holders == [pid] || socket.waiting().into_iter().eq([pid]))
     }
 
     /// Connections that wait for this worker alone.

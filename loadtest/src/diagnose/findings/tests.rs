@@ -1,8 +1,10 @@
+mod losing;
+
 use std::net::SocketAddr;
 
 use super::*;
 use crate::diagnose::model::{How, Role, Socket, Waiter, Worker};
-use crate::diagnose::{lose_now::lose_now, words};
+use crate::diagnose::words;
 
 /// The server that is looked at.
 const SERVER: u32 = 100;
@@ -373,22 +375,4 @@ fn who_steers_is_inferred_and_said_to_be() {
     let held = with(own([1; 4]), |it| it.steering_program = true);
     assert!(words::steering(&held).unwrap().contains("SK_REUSEPORT"));
     assert_eq!(words::steering(&shared(4, HERD)), None);
-}
-
-#[test]
-fn a_queue_is_lost_with_its_worker_unless_another_keeps_or_gets_it() {
-    let queued = |change: fn(&mut Readings)| {
-        let readings = with(own([0; 4]), |it| {
-            it.sockets[1].queued = 5;
-            it.workers[1].held = 3;
-            change(it);
-        });
-        let loss = lose_now(&readings).remove(1);
-        (loss.worker, loss.held, loss.queued, loss.queue_lost)
-    };
-    assert_eq!(queued(|_| ()), (2, 3, 5, 5));
-    assert_eq!(queued(|it| it.migrates = true), (2, 3, 5, 0));
-    assert_eq!(queued(|it| it.sockets[1].holders.push(SERVER)), (2, 3, 5, 0));
-    let shared = with(shared(2, HERD), |it| it.sockets[0].queued = 5);
-    assert!(lose_now(&shared).iter().all(|loss| loss.queued == 0 && loss.queue_lost == 0));
 }
