@@ -31,6 +31,10 @@ pub struct Readings {
     pub sockets: Vec<Socket>,
     /// All processes that have something to do with them.
     pub workers: Vec<Worker>,
+    /// How many processes descend from those that accept, and have neither a listening socket nor a
+    /// connection: whether they serve cannot be seen.
+    #[serde(default)]
+    pub children: usize,
     /// Whether a process of the server holds a steering program (BPF_PROG_TYPE_SK_REUSEPORT).
     pub steering_program: bool,
     /// What could not be seen, and why.

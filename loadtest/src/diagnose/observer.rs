@@ -17,7 +17,7 @@ use crate::environment;
 use crate::interrupt;
 use crate::kernel::borrow;
 use crate::kernel::netstat::TcpCounters;
-use crate::kernel::procfs::{Running, Usage};
+use crate::kernel::procfs::{Running, Usage, descendants};
 
 /// How often accept queues are looked at: one question to the kernel.
 const QUEUES_EVERY: Duration = Duration::from_millis(20);
@@ -207,6 +207,7 @@ impl Observer {
             overflows: overflows.map_or(0, |(now, then)| now.since(&then).listen_overflows),
             server,
             steering_program: self.steering.iter().any(|&pid| families.server(pid) == server),
+            children: children(&workers, server)?,
             sockets,
             workers,
             unseen: Vec::new(),
@@ -319,6 +320,15 @@ impl Observer {
             )
         })
     }
+}
+
+/// How many descend from those of the server that accept, and have nothing to do with the port.
+fn children(workers: &[Worker], server: u32) -> Result<usize> {
+    let accepts = workers.iter().filter(|worker| {
+        worker.server == server && matches!(worker.role, Role::Worker | Role::Acceptor)
+    });
+    let found = descendants(&accepts.map(|worker| worker.pid).collect())?;
+    Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
 }
 
 impl Seen {

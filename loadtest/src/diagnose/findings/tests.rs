@@ -352,6 +352,10 @@ fn the_model_is_said_in_words() {
         (shared(4, EXCLUSIVE), "1 shared socket, 4 processes, epoll with EPOLLEXCLUSIVE"),
         (shared(4, How::Accept), "1 shared socket, 4 processes, accept(2)"),
         (shared(1, HERD), "1 socket, 1 process, epoll, edge-triggered"),
+        (
+            with(shared(1, HERD), |it| it.children = 4),
+            "1 socket, 1 process, with 4 child processes that have no connections, epoll",
+        ),
         (children, "1 socket, one process accepts for 2 children, epoll, edge-triggered"),
         (between, "4 sockets (SO_REUSEPORT), up to 2 processes on each: between shared and own"),
         (readings(vec![], vec![]), "no listening socket"),
