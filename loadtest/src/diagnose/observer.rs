@@ -102,13 +102,12 @@ impl Observer {
         }
     }
 
-    /// Looks for so long.
-    /// Fails when the kernel does not tell any more, or on Ctrl-C.
+    /// Looks for so long, or until Ctrl-C.
+    /// Fails when the kernel does not tell any more.
     pub fn look_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        while Instant::now() < end && interrupt::count() == 0 {
             self.look()?;
-            interrupt::check()?;
             sleep(QUEUES_EVERY.min(end.saturating_duration_since(Instant::now())));
         }
         Ok(())
