@@ -188,6 +188,11 @@ fn a_worker_that_takes_nothing_is_found_whether_it_is_stopped_or_blocked() {
         it.sockets[2].queued = 7;
     });
     expect(&stopped, &[(Id::StalledWorker, Warning, Some(3), "7 are queued for it only")]);
+    assert!(findings(&stopped)[0].remedy.contains("it has its own socket"));
+    let of_many = with(shared(3, EXCLUSIVE), |it| it.workers[2].state = 'T');
+    let [found] = &findings(&of_many)[..] else { panic!("{:?}", findings(&of_many)) };
+    assert!(found.evidence.ends_with("it has 0 connections"), "{found:?}");
+    assert!(!found.remedy.contains("socket"), "{found:?}");
     let blocked = with(own([9, 8, 0, 9]), |it| {
         it.sockets[2].queued_range = [2, 7];
         it.workers[2].sits_in = Some("hrtimer_nanosleep".into());
@@ -198,6 +203,8 @@ fn a_worker_that_takes_nothing_is_found_whether_it_is_stopped_or_blocked() {
     for (accepted, least) in [(1, 2), (0, 0)] {
         expect(&with(own([9, 8, accepted, 9]), |it| it.sockets[2].queued_range = [least, 7]), &[]);
     }
+    let as_many = with(own([9, 8, 0, 9]), |it| it.sockets[2].queued_range = [4, 4]);
+    assert!(findings(&as_many)[0].evidence.starts_with("4 connections waited"));
     // Of a shared socket all must be.
     let all = with(shared(3, EXCLUSIVE), |it| it.sockets[0].queued_range = [1, 2]);
     expect(&all, &[(Id::StalledWorker, Warning, None, "none of 3 accepted")]);
