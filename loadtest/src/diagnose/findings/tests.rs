@@ -263,6 +263,9 @@ fn another_programs_socket_is_found_in_the_group_on_a_part_and_on_the_other_fami
                  share of the connections, no process was seen to wait";
     let joined = with(own([0; 4]), |it| intruder(it, "127.0.0.1:80"));
     expect(&joined, &[(Id::ForeignSocket, Warning, Some(900), words)]);
+    let full = with(joined.clone(), |it| it.sockets[4].queued_range = [0, 129]);
+    let is_full = (Id::QueueFull, Warning, None, "socket 9 on 127.0.0.1:80, not of this server,");
+    expect(&full, &[is_full, (Id::ForeignSocket, Warning, Some(900), words)]);
     let again = with(joined, |it| {
         it.workers[4].program = Some("/bin/web".into());
         it.sockets[4].waiters = vec![Waiter { pid: 900, how: HERD }];
