@@ -269,6 +269,7 @@ fn a_server_of_another_user_is_refused_with_what_to_grant() {
         let output =
             as_somebody(folder.path()).args(arguments).args(["--for", "300ms"]).output().unwrap();
         assert_refused(&output, &["CAP_SYS_PTRACE"], arguments);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("ended"), "{output:?}");
         assert_eq!(output.status.code(), Some(2));
     }
     // Where /proc hides others altogether, that is said.
