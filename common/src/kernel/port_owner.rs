@@ -74,13 +74,36 @@ fn describe(process: &Process) -> String {
 /// A process's name as it was called; what the kernel keeps by itself ends after 15 characters.
 fn name(process: &Process) -> String {
     let called = process.cmdline().ok().and_then(|words| words.into_iter().next());
-    let name = called.as_deref().and_then(|word| word.rsplit('/').next()).map(str::to_owned);
+    let name = called.as_deref().map(program_in).map(str::to_owned);
     name.or_else(|| Some(process.stat().ok()?.comm)).unwrap_or_else(|| "a process".into())
+}
+
+/// The program in the first word of a command line. Some rewrite theirs to one title, such as `nginx: master
+/// process nginx -c FILE`; a path may have blanks, too.
+fn program_in(called: &str) -> &str {
+    let title = called.split(": ").next().unwrap_or_default();
+    let is_path = title.starts_with(['/', '.']);
+    let program = if is_path { Some(title) } else { title.split(' ').next() };
+    program.and_then(|program| program.rsplit('/').next()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_found_in_a_path_and_in_a_title_that_it_gave_itself() {
+        for (called, program) in [
+            ("nginx", "nginx"),
+            ("bin/nginx", "nginx"),
+            ("/opt/my server/bin/web server", "web server"),
+            ("nginx: master process nginx -c /tmp/x/c.conf", "nginx"),
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups", "sshd"),
+            ("puma 5.6 (tcp://0.0.0.0:3000) [app]", "puma"),
+        ] {
+            assert_eq!(program_in(called), program, "{called}");
+        }
+    }
 
     #[test]
     fn it_finds_this_very_process() {

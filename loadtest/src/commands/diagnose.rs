@@ -12,6 +12,7 @@ use crate::interrupt;
 use crate::record::Record;
 use crate::report::output::{Output, publish_to};
 use crate::report::terminal;
+use crate::warnings::Warning;
 
 /// Something is wrong that matters.
 const WARNINGS: u8 = 1;
@@ -36,8 +37,13 @@ fn run(asked: &cli::Diagnose) -> Result<bool> {
     interrupt::watch()?;
     let environment = Environment::now(None)?;
     let diagnosis = diagnose::look(&Target { port: asked.port, pid: asked.pid }, asked.time)?;
-    let report: Report = Record::new(cli::arguments(), environment, diagnosis);
+    let mut report: Report = Record::new(cli::arguments(), environment, diagnosis);
+    if interrupt::count() > 0 {
+        let seconds = report.readings.seconds;
+        report.warnings.push(Warning::Interrupted { seconds }.to_string());
+    }
     if asked.json {
+        terminal::warn(&report.warnings);
         terminal::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
         let output = Output { markdown: asked.markdown, ..Output::default() };

@@ -1,8 +1,10 @@
 //! What would be lost if a worker died, or were replaced, at this moment.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::diagnose::model::{Readings, Worker};
+use crate::diagnose::model::{Readings, Socket, Worker};
 
 /// What one worker has, and what becomes of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -17,21 +19,28 @@ pub struct Loss {
     pub queue_lost: u32,
 }
 
-/// Of every worker that serves.
+/// Of every worker that serves, and of other processes for which connections wait.
 pub fn lose_now(readings: &Readings) -> Vec<Loss> {
+    let serving: BTreeSet<u32> = readings.serving().map(|worker| worker.pid).collect();
     let loss = |worker: &Worker| {
-        let queued = readings.queued_for(worker);
-        let is_kept = is_alone(readings, worker) || readings.migrates;
-        let queue_lost = if is_kept { 0 } else { queued };
-        Loss { worker: worker.pid, held: worker.held, queued, queue_lost }
+        let lost = readings.own_sockets().filter(|socket| {
+            socket.holders == [worker.pid] && !(readings.migrates && has_heirs(readings, socket))
+        });
+        Loss {
+            worker: worker.pid,
+            held: if serving.contains(&worker.pid) { worker.held } else { 0 },
+            queued: readings.queued_for(worker),
+            queue_lost: lost.map(|socket| socket.queued).sum(),
+        }
     };
-    readings.serving().map(loss).collect()
+    let all = readings.own().map(loss);
+    all.filter(|loss| serving.contains(&loss.worker) || loss.queued > 0).collect()
 }
 
-/// Whether another process has its sockets open, too, for instance its parent: the queue outlives it.
-fn is_alone(readings: &Readings, worker: &Worker) -> bool {
-    let mut own = readings.sockets_of_its_own(worker).filter(|socket| socket.queued > 0);
-    own.all(|socket| socket.holders.iter().any(|&pid| pid != worker.pid))
+/// Whether a socket of its group is another process's: that can get what waits for it.
+fn has_heirs(readings: &Readings, socket: &Socket) -> bool {
+    let mut group = readings.own_sockets().filter(|other| other.address == socket.address);
+    group.any(|other| other.holders.iter().any(|pid| !socket.holders.contains(pid)))
 }
 
 /// What the model means for what waits, in a sentence.
@@ -42,10 +51,8 @@ pub fn in_words(readings: &Readings) -> String {
         readings.own_sockets().map(|socket| socket.queued).sum::<u32>(),
     );
     let lost: u32 = all.iter().map(|loss| loss.queue_lost).sum();
-    let model = match (readings.has_own_sockets(), readings.migrates) {
-        (false, _) => {
-            "connections in a shared queue survive any worker, and are lost only if all workers end"
-        }
+    let is_any = |is: &dyn Fn(&Socket) -> bool| readings.own_sockets().any(is);
+    let model = match (is_any(&|socket| has_heirs(readings, socket)), readings.migrates) {
         (true, true) => {
             "connections that wait for a worker move to another when its socket closes \
              (tcp_migrate_req is 1)"
@@ -55,6 +62,17 @@ pub fn in_words(readings: &Readings) -> String {
              a steering program migrates them or another process keeps the socket open; the same \
              holds for a worker that is replaced, unless it accepts all of them before it closes \
              the socket"
+        }
+        (false, _) if !is_any(&|socket| socket.holders.len() > 1) => {
+            "only one process has the socket open, and what waits is reset when that ends"
+        }
+        (false, _) if is_any(&|socket| socket.holders.len() == 1) => {
+            "connections in a queue that several processes share survive any of them; what waits \
+             for a socket that only one process has open is reset when that ends"
+        }
+        (false, _) => {
+            "connections in a shared queue survive any worker, and are lost only if all processes \
+             end that have its socket open"
         }
     };
     format!(

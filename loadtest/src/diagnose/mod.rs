@@ -82,7 +82,7 @@ impl Diagnosis {
     }
 }
 
-/// Looks at a server for so long.
+/// Looks at a server for so long, or until Ctrl-C.
 ///
 /// # Errors
 /// When there is no such server, it may not be looked at, or it ends meanwhile; with the remedy.

@@ -31,6 +31,10 @@ pub struct Readings {
     pub sockets: Vec<Socket>,
     /// All processes that have something to do with them.
     pub workers: Vec<Worker>,
+    /// How many processes descend from those that accept, and have neither a listening socket nor a
+    /// connection: whether they serve cannot be seen.
+    #[serde(default)]
+    pub children: usize,
     /// Whether a process of the server holds a steering program (BPF_PROG_TYPE_SK_REUSEPORT).
     pub steering_program: bool,
     /// What could not be seen, and why.
@@ -203,12 +207,11 @@ impl Readings {
         found
     }
 
-    /// Those of a worker that no other process waits for.
+    /// Those of a worker that it alone waits for, or has open.
     pub fn sockets_of_its_own<'a>(&'a self, worker: &Worker) -> impl Iterator<Item = &'a Socket> {
-        let (pid, wanted) = (worker.pid, worker.sockets.clone());
-        self.own_sockets().filter(move |socket| {
-            wanted.contains(&socket.inode) && socket.waiting().iter().all(|&other| other == pid)
-        })
+        let pid = worker.pid;
+        self.own_sockets()
+            .filter(move |socket| socket.holders == [pid] || socket.waiting().into_iter().eq([pid]))
     }
 
     /// Connections that wait for this worker alone.

@@ -17,7 +17,7 @@ use crate::environment;
 use crate::interrupt;
 use crate::kernel::borrow;
 use crate::kernel::netstat::TcpCounters;
-use crate::kernel::procfs::{Running, Usage};
+use crate::kernel::procfs::{Running, Usage, descendants};
 
 /// How often accept queues are looked at: one question to the kernel.
 const QUEUES_EVERY: Duration = Duration::from_millis(20);
@@ -102,13 +102,12 @@ impl Observer {
         }
     }
 
-    /// Looks for so long.
-    /// Fails when the kernel does not tell any more, or on Ctrl-C.
+    /// Looks for so long, or until Ctrl-C.
+    /// Fails when the kernel does not tell any more.
     pub fn look_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        while Instant::now() < end && interrupt::count() == 0 {
             self.look()?;
-            interrupt::check()?;
             sleep(QUEUES_EVERY.min(end.saturating_duration_since(Instant::now())));
         }
         Ok(())
@@ -207,6 +206,7 @@ impl Observer {
             overflows: overflows.map_or(0, |(now, then)| now.since(&then).listen_overflows),
             server,
             steering_program: self.steering.iter().any(|&pid| families.server(pid) == server),
+            children: children(&workers, server)?,
             sockets,
             workers,
             unseen: Vec::new(),
@@ -319,6 +319,15 @@ impl Observer {
             )
         })
     }
+}
+
+/// How many descend from those of the server that accept, and have nothing to do with the port.
+fn children(workers: &[Worker], server: u32) -> Result<usize> {
+    let accepts = workers.iter().filter(|worker| {
+        worker.server == server && matches!(worker.role, Role::Worker | Role::Acceptor)
+    });
+    let found = descendants(&accepts.map(|worker| worker.pid).collect())?;
+    Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
 }
 
 impl Seen {

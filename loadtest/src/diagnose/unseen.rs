@@ -37,6 +37,13 @@ pub fn unseen<'a>(
     if readings.has_own_sockets() {
         unseen.push("which program steers the group, if any: no system call reports it".into());
     }
+    if readings.children > 0 {
+        unseen.push(format!(
+            "whether child processes of those that accept serve, too: {} of them have neither a \
+             listening socket nor a connection now, and are not shown",
+            readings.children
+        ));
+    }
     if let Some(reason) = uncounted {
         unseen.push(format!(
             "connections that were opened and closed between two observations, {} ms or more \
@@ -79,10 +86,11 @@ mod tests {
             holders: vec![],
         };
         let sockets = vec![socket(1, Some(5)), socket(2, Some(5)), socket(3, None)];
-        let readings = Readings { server: 5, sockets, ..Readings::default() };
+        let readings = Readings { server: 5, sockets, children: 4, ..Readings::default() };
         let hidden = [(7, "its system calls may not be read")].into_iter();
         let said = unseen(&readings, hidden, Some("it takes root"), Duration::from_millis(200));
-        let words = ["socket 3", "process 7", "ptrace_scope", "steers", "it takes root"];
+        let words =
+            ["socket 3", "process 7", "ptrace_scope", "steers", "4 of them", "it takes root"];
         assert_eq!(said.len(), words.len(), "{said:?}");
         for (said, words) in said.iter().zip(words) {
             assert!(said.contains(words), "{said}");

@@ -41,6 +41,11 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
         (1, 1) if waiters.len() > 1 => {
             format!("1 socket, 1 process with {} waiters{}", waiters.len(), waits(&how))
         }
+        (1, 1) if readings.children > 0 => format!(
+            "1 socket, 1 process, with {} child processes that have no connections{}",
+            readings.children,
+            waits(&how)
+        ),
         (1, 1) => format!("1 socket, 1 process{}", waits(&how)),
         (1, many) => {
             let herd = if sockets[0].woken_at_once() > 1 { ": thundering herd" } else { "" };

@@ -38,6 +38,7 @@ pub fn document(report: &Report) -> Document {
         None => format!("Port {}: the server of process {}", readings.port, readings.server),
     };
     let mut blocks = vec![
+        Block::Warnings(report.warnings.clone()),
         Block::Verdict(format!("Model in use: {}", report.model_in_words())),
         facts([
             ("SO_REUSEPORT", Some(words::reuse_port(readings).to_owned())),

@@ -5,15 +5,16 @@
 //! inherit it, and the kernel removes it with the last of them.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::geteuid;
 
 use common::kernel::netlink;
 
@@ -54,11 +55,19 @@ pub fn within<T: Send>(
 /// action fails or panics.
 pub fn within_that_of<T: Send>(pid: u32, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let path = format!("/proc/{pid}/ns/net");
-    let theirs = std::fs::read_link(&path).with_context(|| {
-        format!(
-            "cannot look at process {pid}, which has ended or belongs to another user: run as \
-             root, or as its user, or grant CAP_SYS_PTRACE"
-        )
+    let theirs = std::fs::read_link(&path).map_err(|error| {
+        let refusal = match error.kind() {
+            ErrorKind::NotFound => "it has ended",
+            _ if geteuid().is_root() => {
+                "even root may not here, which takes CAP_SYS_PTRACE and the consent of whatever \
+                 confines the process; name the port of the server alone: --port N"
+            }
+            _ => {
+                "this user may not: run as root, or as the process's user, or grant CAP_SYS_PTRACE"
+            }
+        };
+        let refusal = format!("cannot look at process {pid}: {refusal}");
+        Error::new(error).context(refusal)
     })?;
     if std::fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs) {
         return action();
@@ -170,7 +179,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let refusal = within_that_of(u32::MAX / 2, count).unwrap_err().to_string();
-        assert!(refusal.contains("cannot look at process"), "{refusal}");
+        assert!(refusal.contains("cannot look at process") && refusal.contains("has ended"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the kernel tells of processes, from /proc: CPU time and context switches, and who came of whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -146,16 +146,29 @@ impl Running {
 /// A process, its descendants, and what else is in the process group that it leads, by process id.
 /// Fails when /proc cannot be read.
 pub fn family(root: u32) -> Result<Vec<Running>> {
-    let all = all_processes().context("cannot read /proc")?.flatten();
-    // Processes come and go while we look.
-    let all: BTreeMap<i32, Stat> =
-        all.filter_map(|process| Some((process.pid, process.stat().ok()?))).collect();
-    let root = root as i32;
+    let (all, root) = (all_stats()?, root as i32);
     let belongs = |stat: &&Stat| {
         let mut ancestors = std::iter::successors(Some(*stat), |stat| all.get(&stat.ppid));
         stat.pgrp == root || ancestors.any(|stat| stat.pid == root)
     };
     Ok(all.values().filter(belongs).filter_map(Running::from_stat).collect())
+}
+
+/// The descendants of any of these processes.
+/// Fails when /proc cannot be read.
+pub fn descendants(roots: &BTreeSet<u32>) -> Result<Vec<Running>> {
+    let all = all_stats()?;
+    let descends = |stat: &&Stat| {
+        let mut ancestors = std::iter::successors(all.get(&stat.ppid), |stat| all.get(&stat.ppid));
+        ancestors.any(|stat| roots.contains(&(stat.pid as u32)))
+    };
+    Ok(all.values().filter(descends).filter_map(Running::from_stat).collect())
+}
+
+fn all_stats() -> Result<BTreeMap<i32, Stat>> {
+    let all = all_processes().context("cannot read /proc")?.flatten();
+    // Processes come and go while we look.
+    Ok(all.filter_map(|process| Some((process.pid, process.stat().ok()?))).collect())
 }
 
 #[cfg(test)]
@@ -216,6 +229,11 @@ mod tests {
             }
         };
         assert!(family(child.id()).unwrap().contains(&grandchild));
+        let roots = [std::process::id(), child.id()];
+        for root in roots {
+            let found = descendants(&BTreeSet::from([root])).unwrap();
+            assert!(found.contains(&grandchild) && found.iter().all(|it| it.pid != root));
+        }
         let pid = nix::unistd::Pid::from_raw(grandchild.pid as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         child.wait().unwrap();

@@ -111,7 +111,7 @@ fn a_server_that_does_not_accept_is_found_by_its_queue() {
     let found = &findings(&json)[0];
     assert_eq!(found["worker"], blocked.0.id());
     let evidence = found["evidence"].as_str().unwrap();
-    assert!(evidence.starts_with("3 to 3 connections waited"), "{evidence}");
+    assert!(evidence.starts_with("3 connections waited"), "{evidence}");
 }
 
 #[test]
@@ -186,6 +186,28 @@ fn text_and_markdown_say_the_same() {
 }
 
 #[test]
+fn ctrl_c_reports_what_was_seen_until_then() {
+    let server = Server::start("shared-fd-server", &["--workers", "2"]);
+    for (form, words) in [(&[][..], "Workers"), (&["--markdown"], "Workers"), (&["--json"], "{")] {
+        let mut command = Command::new(program("loadtest"));
+        command.args(["diagnose", "--port", &server.port(), "--for", "10m"]).args(form);
+        let look = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("it to receive signals", || {
+            let status = procfs::process::Process::new(look.id() as i32).ok()?.status().ok()?;
+            (status.sigcgt & (1 << (Signal::SIGINT as i32 - 1)) != 0).then_some(())
+        });
+        send(look.id(), Signal::SIGINT);
+        let output = look.wait_with_output().unwrap();
+        let [shown, warned] =
+            [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        assert_eq!(output.status.code(), Some(130), "{shown}{warned}");
+        assert!(shown.contains("1 shared socket") && shown.contains(words), "{shown}");
+        assert!(warned.contains("warning: the run was interrupted after"), "{warned}");
+        assert_eq!(shown.contains("interrupted after"), !form.is_empty(), "{shown}");
+    }
+}
+
+#[test]
 fn a_server_in_other_namespaces_is_found_by_its_process() {
     let Some(case) = contained("exec \"$0\" --port 8080 --host 0.0.0.0") else {
         return skip("namespaces need root");
@@ -247,6 +269,7 @@ fn a_server_of_another_user_is_refused_with_what_to_grant() {
         let output =
             as_somebody(folder.path()).args(arguments).args(["--for", "300ms"]).output().unwrap();
         assert_refused(&output, &["CAP_SYS_PTRACE"], arguments);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("ended"), "{output:?}");
         assert_eq!(output.status.code(), Some(2));
     }
     // Where /proc hides others altogether, that is said.

@@ -10,20 +10,19 @@ const USUAL: u32 = 4096;
 const TAKE_FASTER: &str = "accept faster: do not block the event loop, add workers, or find the \
                            worker that accepts nothing; a longer backlog only hides the cause";
 
-/// A socket whose queue was seen full.
+/// A socket whose queue was seen full, whoever it belongs to: clients of the port wait there.
 pub fn full(readings: &Readings) -> Vec<Finding> {
-    let full = readings.own_sockets().filter(|socket| socket.was_full());
+    let full = readings.sockets.iter().filter(|socket| socket.was_full());
     let finding = |socket: &Socket| {
         let evidence = format!(
-            "the accept queue of {} was full: {} connections waited, and the backlog is {}",
+            "the accept queue of {}{} was full: {} connections waited, and the backlog is {}",
             named(socket),
+            if socket.server == Some(readings.server) { "" } else { ", not of this server," },
             socket.queued_range[1],
             socket.backlog
         );
-        Finding {
-            worker: only_waiter(socket),
-            ..Finding::warning(Id::QueueFull, evidence, TAKE_FASTER)
-        }
+        let found = Finding::warning(Id::QueueFull, evidence, TAKE_FASTER);
+        Finding { worker: only_waiter(socket), ..found }
     };
     full.map(finding).collect()
 }

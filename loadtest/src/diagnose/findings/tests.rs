@@ -1,8 +1,10 @@
+mod losing;
+
 use std::net::SocketAddr;
 
 use super::*;
 use crate::diagnose::model::{How, Role, Socket, Waiter, Worker};
-use crate::diagnose::{lose_now::lose_now, words};
+use crate::diagnose::words;
 
 /// The server that is looked at.
 const SERVER: u32 = 100;
@@ -186,6 +188,11 @@ fn a_worker_that_takes_nothing_is_found_whether_it_is_stopped_or_blocked() {
         it.sockets[2].queued = 7;
     });
     expect(&stopped, &[(Id::StalledWorker, Warning, Some(3), "7 are queued for it only")]);
+    assert!(findings(&stopped)[0].remedy.contains("it has its own socket"));
+    let of_many = with(shared(3, EXCLUSIVE), |it| it.workers[2].state = 'T');
+    let [found] = &findings(&of_many)[..] else { panic!("{:?}", findings(&of_many)) };
+    assert!(found.evidence.ends_with("it has 0 connections"), "{found:?}");
+    assert!(!found.remedy.contains("socket"), "{found:?}");
     let blocked = with(own([9, 8, 0, 9]), |it| {
         it.sockets[2].queued_range = [2, 7];
         it.workers[2].sits_in = Some("hrtimer_nanosleep".into());
@@ -196,6 +203,8 @@ fn a_worker_that_takes_nothing_is_found_whether_it_is_stopped_or_blocked() {
     for (accepted, least) in [(1, 2), (0, 0)] {
         expect(&with(own([9, 8, accepted, 9]), |it| it.sockets[2].queued_range = [least, 7]), &[]);
     }
+    let as_many = with(own([9, 8, 0, 9]), |it| it.sockets[2].queued_range = [4, 4]);
+    assert!(findings(&as_many)[0].evidence.starts_with("4 connections waited"));
     // Of a shared socket all must be.
     let all = with(shared(3, EXCLUSIVE), |it| it.sockets[0].queued_range = [1, 2]);
     expect(&all, &[(Id::StalledWorker, Warning, None, "none of 3 accepted")]);
@@ -254,6 +263,9 @@ fn another_programs_socket_is_found_in_the_group_on_a_part_and_on_the_other_fami
                  share of the connections, no process was seen to wait";
     let joined = with(own([0; 4]), |it| intruder(it, "127.0.0.1:80"));
     expect(&joined, &[(Id::ForeignSocket, Warning, Some(900), words)]);
+    let full = with(joined.clone(), |it| it.sockets[4].queued_range = [0, 129]);
+    let is_full = (Id::QueueFull, Warning, None, "socket 9 on 127.0.0.1:80, not of this server,");
+    expect(&full, &[is_full, (Id::ForeignSocket, Warning, Some(900), words)]);
     let again = with(joined, |it| {
         it.workers[4].program = Some("/bin/web".into());
         it.sockets[4].waiters = vec![Waiter { pid: 900, how: HERD }];
@@ -350,6 +362,10 @@ fn the_model_is_said_in_words() {
         (shared(4, EXCLUSIVE), "1 shared socket, 4 processes, epoll with EPOLLEXCLUSIVE"),
         (shared(4, How::Accept), "1 shared socket, 4 processes, accept(2)"),
         (shared(1, HERD), "1 socket, 1 process, epoll, edge-triggered"),
+        (
+            with(shared(1, HERD), |it| it.children = 4),
+            "1 socket, 1 process, with 4 child processes that have no connections, epoll",
+        ),
         (children, "1 socket, one process accepts for 2 children, epoll, edge-triggered"),
         (between, "4 sockets (SO_REUSEPORT), up to 2 processes on each: between shared and own"),
         (readings(vec![], vec![]), "no listening socket"),
@@ -373,22 +389,4 @@ fn who_steers_is_inferred_and_said_to_be() {
     let held = with(own([1; 4]), |it| it.steering_program = true);
     assert!(words::steering(&held).unwrap().contains("SK_REUSEPORT"));
     assert_eq!(words::steering(&shared(4, HERD)), None);
-}
-
-#[test]
-fn a_queue_is_lost_with_its_worker_unless_another_keeps_or_gets_it() {
-    let queued = |change: fn(&mut Readings)| {
-        let readings = with(own([0; 4]), |it| {
-            it.sockets[1].queued = 5;
-            it.workers[1].held = 3;
-            change(it);
-        });
-        let loss = lose_now(&readings).remove(1);
-        (loss.worker, loss.held, loss.queued, loss.queue_lost)
-    };
-    assert_eq!(queued(|_| ()), (2, 3, 5, 5));
-    assert_eq!(queued(|it| it.migrates = true), (2, 3, 5, 0));
-    assert_eq!(queued(|it| it.sockets[1].holders.push(SERVER)), (2, 3, 5, 0));
-    let shared = with(shared(2, HERD), |it| it.sockets[0].queued = 5);
-    assert!(lose_now(&shared).iter().all(|loss| loss.queued == 0 && loss.queue_lost == 0));
 }

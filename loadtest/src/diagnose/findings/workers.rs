@@ -44,14 +44,22 @@ fn takes_part(readings: &Readings, worker: &Worker) -> bool {
 }
 
 fn is_stopped(readings: &Readings, worker: &Worker) -> Finding {
-    let queued = readings.queued_for(worker);
+    let is_own = readings.sockets_of_its_own(worker).next().is_some();
+    let queued = match is_own {
+        true => format!(", and {} are queued for it only", readings.queued_for(worker)),
+        false => String::new(),
+    };
     let evidence = format!(
-        "{} (pid {}) is stopped (state {}): it has {} connections, and {queued} are queued for it \
-         only",
+        "{} (pid {}) is stopped (state {}): it has {} connections{queued}",
         worker.name, worker.pid, worker.state, worker.held
     );
-    let remedy = "continue it (`kill -CONT`), or kill it; if it has its own socket, it still gets \
-                  new connections";
+    let remedy = match is_own {
+        true => {
+            "continue it (`kill -CONT`), or kill it; it has its own socket, and still gets new \
+             connections"
+        }
+        false => "continue it (`kill -CONT`), or kill it; what it has waits until then",
+    };
     Finding::warning(Id::StalledWorker, evidence, remedy).of(worker.pid)
 }
 
@@ -72,8 +80,9 @@ fn is_silent(readings: &Readings, socket: &Socket, waiting: &[&Worker]) -> Findi
         [one] => does(one),
         [first, ..] => format!("none of {} accepted, for instance {}", waiting.len(), does(first)),
     };
+    let count = if least == most { most.to_string() } else { format!("{least} to {most}") };
     let evidence = format!(
-        "{least} to {most} connections waited at {} during all of {:.1} s, and none was accepted: \
+        "{count} connections waited at {} during all of {:.1} s, and none was accepted: \
          {who}",
         named(socket),
         readings.seconds

@@ -27,12 +27,12 @@ fn look_at(started: &Killed, port: &str, connections: usize) -> (String, Vec<Str
 /// Looks again until the model is found to be this: workers come one after the other, and how one waits can be
 /// seen only when it does.
 #[track_caller]
-fn look_until(started: &Killed, port: &str, is_right: impl Fn(&str) -> bool) {
+fn look_until(started: &Killed, port: &str, connections: usize, is_right: impl Fn(&str) -> bool) {
     let begin = Instant::now();
-    let (mut model, mut ids) = look_at(started, port, 60);
+    let (mut model, mut ids) = look_at(started, port, connections);
     while !is_right(&model) {
         assert!(begin.elapsed() < PATIENCE, "{model} {ids:?}");
-        (model, ids) = look_at(started, port, 60);
+        (model, ids) = look_at(started, port, connections);
     }
 }
 
@@ -84,7 +84,7 @@ fn nodes_cluster_under_both_policies() {
         let port = free_port();
         let node = start(Command::new("node").arg(&script).args([&port, policy]));
         wait_for("three workers", || (children_of(node.0.id()).len() == 3).then_some(()));
-        look_until(&node, &port, |model| model.starts_with(words));
+        look_until(&node, &port, 60, |model| model.starts_with(words));
     }
 }
 
@@ -111,8 +111,28 @@ fn a_parent_that_alone_accepts_and_workers_that_wait_in_different_ways() {
         wait_for("three workers and a helper", || {
             (children_of(server.0.id()).len() == 4).then_some(())
         });
-        look_until(&server, &port, |model| model == words);
+        look_until(&server, &port, 60, |model| model == words);
     }
+}
+
+#[test]
+fn children_without_connections_are_counted_and_not_called_workers() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/prefork.py");
+    let port = free_port();
+    let server = start(Command::new("python3").arg(&script).args([&port, "3", "parent"]));
+    wait_for("three workers and a helper", || {
+        (children_of(server.0.id()).len() == 4).then_some(())
+    });
+    // The helper has the socket open, and is shown.
+    look_until(&server, &port, 0, |model| {
+        model.starts_with("1 socket, 1 process, with 3 child processes that have no connections")
+    });
+    let (json, _) = diagnose(&["--port", &port, "--for", "100ms"]);
+    let unseen = json["unseen"].to_string();
+    assert!(unseen.contains("3 of them have neither"), "{json:#}");
 }
 
 fn has_gunicorn() -> bool {
