@@ -22,6 +22,9 @@ const MOST_LINES: usize = 60;
 fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
     [
         ("pid", Unit::Id, |group| match (group.len(), group[0].pid) {
+            (1, Some(pid)) if group[0].only_process => {
+                Cell::from(pid).note("(the only process)".to_owned())
+            }
             (1, Some(pid)) => pid.into(),
             (1, None) => "none".into(),
             _ => "".into(),

@@ -189,6 +189,13 @@ impl Server {
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
 
+    /// Finds out who a foreign server's workers are, where one process may accept for its children.
+    pub fn settle(&mut self) {
+        if let View::Kernel(workers) = &mut self.view {
+            workers.settle();
+        }
+    }
+
     /// Whether a process is a worker of its own. Workers of others may share a scoreboard with its own.
     pub fn is_parent_of(&self, pid: u32) -> bool {
         self.is_foreign() || Running::of(pid).map(|it| it.parent) == self.pid()

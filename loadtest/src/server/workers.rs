@@ -12,6 +12,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -24,6 +25,10 @@ use common::kernel::sock_diag::{connections, listeners};
 
 /// How often its processes are looked at while a load runs. Rare enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// How often they are looked at while it is in doubt who serves, and for how long at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const IN_DOUBT_FOR: Duration = Duration::from_millis(500);
 
 /// What was seen of a server's processes so far.
 #[derive(Debug)]
@@ -81,6 +86,20 @@ impl Workers {
     pub fn seen_now(&mut self) -> &Self {
         let _ = self.look();
         self
+    }
+
+    /// Looks until it is known whether a parent that listens serves itself, or accepts for its children:
+    /// with a connection for each request, that is seen only while a child has one.
+    pub fn settle(&mut self) {
+        let begin = Instant::now();
+        while self.look().is_ok() && self.is_in_doubt() && begin.elapsed() < IN_DOUBT_FOR {
+            sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Whether the started process alone was seen to serve, and has children.
+    fn is_in_doubt(&self) -> bool {
+        self.known.len() > 1 && self.serving().map(|(&pid, _)| Some(pid)).eq([self.root])
     }
 
     /// Looks at all processes once: who waits for the socket, and who holds which connections.
@@ -258,10 +277,10 @@ mod tests {
     fn children_that_get_connections_from_their_parent_are_told_from_workers() {
         let mut workers = family();
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
-        assert_eq!(workers.pids(), [1]);
+        assert_eq!((workers.pids(), workers.is_in_doubt()), (vec![1], true));
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[50]), look(3, None, &[51])]);
         let expected = [Some(Role::Acceptor), Some(Role::Child), Some(Role::Child)];
-        assert_eq!(roles(&workers), expected);
+        assert_eq!((roles(&workers), workers.is_in_doubt()), (expected, false));
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
         assert_eq!(roles(&workers), expected);
         assert_eq!((workers.pids(), workers.children_of_an_acceptor()), (vec![2, 3], 2));

@@ -149,6 +149,25 @@ fn workers_of_a_foreign_server_are_stopped_continued_and_killed() {
 }
 
 #[test]
+fn a_killed_worker_of_a_parent_that_accepts_is_a_child_and_the_only_process_is_said_to_be() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let server = prefork("cluster", "3 parent");
+    let load = ["--duration", "1s", "--connections", "1", "--fault", "kill-worker@50ms*3/200ms"];
+    let (cluster, _) = record(&[&["probe", &server], &load[..]].concat());
+    assert_eq!(cluster["outcomes"]["refused"], 0, "the parent lives: {cluster:#}");
+    let killed = cluster["faults"].as_array().unwrap();
+    assert!(killed.iter().all(|fault| fault["pid"].is_u64()), "{cluster:#}");
+    assert!(killed.iter().all(|fault| fault["only_process"].is_null()), "{cluster:#}");
+
+    let single = "single=cmd:python3 -m http.server {port} --bind {host}";
+    let load = ["--duration", "500ms", "--connections", "1", "--fault", "kill-worker@100ms"];
+    let (record, _) = record(&[&["probe", single], &load[..]].concat());
+    assert_eq!(record["faults"][0]["only_process"], true, "{record:#}");
+}
+
+#[test]
 fn a_reload_by_a_signal_that_was_told_loses_nothing_and_one_that_is_not_known_is_refused() {
     if !has_python() {
         return skip("python3 is not installed");
