@@ -149,6 +149,8 @@ pub enum Warning {
         "this is a debug build, several times slower; build with --release (`make build` does)"
     )]
     DebugBuild,
+    #[error("{how}; requests after that found no server")]
+    ServerEnded { how: String },
     #[error("{program} logged: {text}")]
     Server { program: String, text: String },
     #[error("{program} printed {lines} more lines, which are not repeated here")]

@@ -18,7 +18,7 @@ pub mod spec;
 pub mod telemetry;
 mod workers;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub use crate::server::telemetry::Readings;
 use crate::server::workers::Workers;
 use crate::warnings::Warning;
 use common::kernel::sock_diag;
+
+/// How long a server that runs already may take to answer the first connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {
@@ -217,6 +220,30 @@ impl Server {
         self.child.as_mut().is_some_and(|child| !matches!(child.ended(), Ok(None)))
     }
 
+    /// That the parent ended during the run, how, and why, if it has.
+    /// Fails when there is nobody to wait for.
+    pub fn end(&mut self) -> Result<Option<String>> {
+        let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
+        Ok(ended.map(|status| {
+            format!("{} ended during the run ({status}): {}", self.name(), self.reason())
+        }))
+    }
+
+    /// Makes sure, before any work, that somebody listens where a server runs already.
+    /// Fails when nobody does; with the remedy.
+    pub fn expect_listener(&self) -> Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        match TcpStream::connect_timeout(&self.address, CONNECT_WITHIN) {
+            Ok(_) => Ok(()),
+            Err(error) => bail!(
+                "cannot connect to {}: {error}; start the server, or correct the URL",
+                self.url("/")
+            ),
+        }
+    }
+
     /// The last lines of what it has said so far, in one.
     pub fn said(&self) -> String {
         self.child.as_ref().map_or_else(String::new, foreign::reason)
@@ -264,9 +291,8 @@ impl Server {
     /// To be called every few milliseconds while a load runs: fails when the server, or one of the
     /// workers that were there before, is gone. A foreign server's connections are sampled here.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
-        let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
-        if let Some(status) = ended {
-            bail!("{} ended during the run ({status}): {}", self.name(), self.reason());
+        if let Some(end) = self.end()? {
+            bail!(end);
         }
         self.sample()?;
         for (index, pid) in before.workers() {

@@ -168,6 +168,29 @@ fn a_killed_worker_of_a_parent_that_accepts_is_a_child_and_the_only_process_is_s
 }
 
 #[test]
+fn a_server_that_ends_while_it_is_probed_is_said_to() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let server = prefork("mortal", "1 --lives 3");
+    let (record, stderr) = record(&["probe", &server, "--duration", "4s", "--connections", "1"]);
+    assert!(record["outcomes"]["refused"].as_u64() > Some(0), "{record:#}");
+    assert!(stderr.contains("mortal ended during the run (signal: 9"), "{stderr}");
+    assert!(stderr.contains("the end of my life"), "{stderr}");
+}
+
+#[test]
+fn a_url_where_nobody_listens_is_refused_with_the_reason_and_the_remedy() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    for command in ["probe", "bench"] {
+        let output = run("loadtest", &[command, &url, "--duration", "1s"]);
+        assert_refused(&output, &[&url, "refused", "start the server"], command);
+    }
+}
+
+#[test]
 fn a_reload_by_a_signal_that_was_told_loses_nothing_and_one_that_is_not_known_is_refused() {
     if !has_python() {
         return skip("python3 is not installed");
