@@ -38,6 +38,8 @@ pub struct Workers {
     port: u16,
     known: BTreeMap<u32, Known>,
     samples: u64,
+    /// Samples since the last one in which a connection was open; `None` until there is one.
+    empty: Option<u64>,
     sampled: Instant,
     /// Why some process could not be looked at.
     hidden: Option<String>,
@@ -67,7 +69,7 @@ impl Workers {
     /// Of the process that was started here and serves on this port.
     pub fn new(root: Option<u32>, port: u16) -> Self {
         let (known, sampled) = (BTreeMap::new(), Instant::now());
-        Self { root, port, known, samples: 0, sampled, hidden: None }
+        Self { root, port, known, samples: 0, empty: None, sampled, hidden: None }
     }
 
     /// Looks at all processes if it is time to, and counts the connections that each holds for the
@@ -76,10 +78,20 @@ impl Workers {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();
             self.look()?;
-            self.samples += 1;
-            self.known.values_mut().for_each(|known| known.held_sum += known.held);
+            self.count_sample();
         }
         Ok(())
+    }
+
+    /// Counts what the last look found. Before the first connection is open, and after the last one is
+    /// closed, the load does not run, and nothing is counted.
+    fn count_sample(&mut self) {
+        if self.known.values().all(|known| known.held == 0) {
+            self.empty = self.empty.map(|empty| empty + 1);
+            return;
+        }
+        self.samples += 1 + self.empty.replace(0).unwrap_or(0);
+        self.known.values_mut().for_each(|known| known.held_sum += known.held);
     }
 
     /// What is seen at this moment or, if the kernel does not tell, was seen last.
@@ -206,7 +218,7 @@ impl Workers {
     /// Fails when a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
         // A load begins or ends here: the next sample is taken within it.
-        self.sampled = Instant::now();
+        (self.sampled, self.empty) = (Instant::now(), None);
         self.look()?;
         let mut readings = Vec::new();
         for (&pid, known) in &self.known {
@@ -291,6 +303,16 @@ mod tests {
         let mut workers = family();
         workers.judge(&[look(1, Some(7), &[50]), look(2, None, &[50]), look(3, None, &[])]);
         assert_eq!(roles(&workers), [Some(Role::Worker), None, None]);
+    }
+
+    #[test]
+    fn what_is_seen_before_the_first_connection_and_after_the_last_is_not_averaged_in() {
+        let mut workers = family();
+        for held in [&[][..], &[50, 51], &[], &[52], &[], &[]] {
+            workers.judge(&[look(2, Some(7), held)]);
+            workers.count_sample();
+        }
+        assert_eq!((workers.samples, workers.known[&2].held_sum), (3, 3));
     }
 
     #[test]
