@@ -79,14 +79,18 @@ fn a_parent_that_alone_accepts_is_said_to_and_its_children_are_no_workers() {
     if !has_python() {
         return skip("python3 is not installed");
     }
-    let (record, stderr) = bench(&prefork("cluster", "3 parent"));
-    let roles = each(&record, "role");
+    let (found, stderr) = bench(&prefork("cluster", "3 parent"));
+    let roles = each(&found, "role");
     let count = |role: &str| roles.iter().filter(|found| *found == role).count();
-    assert_eq!((count("acceptor"), count("child"), count("worker")), (1, 3, 0), "{record:#}");
+    assert_eq!((count("acceptor"), count("child"), count("worker")), (1, 3, 0), "{found:#}");
     assert!(
         stderr.contains("only the parent accepts") && stderr.contains("3 children"),
         "{stderr}"
     );
+    let options = ["--rounds", "6", "--fixed-rate", "0s", "--threads", "1", "--connections", "8"];
+    let subjects = [prefork("cluster", "3 parent"), "shared --workers 2".into()];
+    let (record, _) = record(&[&["compare", &subjects[0], &subjects[1]], &options[..]].concat());
+    assert_eq!(record["subjects"][0]["workers"], 3, "{record:#}");
 }
 
 #[test]

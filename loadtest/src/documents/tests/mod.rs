@@ -14,6 +14,7 @@ use crate::probe::record::{ProbeBody, ProbeRecord};
 use crate::probe::timeline::Bucket;
 use crate::report::model::Document;
 use crate::report::{html, markdown, terminal};
+use crate::server::telemetry::Role;
 
 mod forms;
 
@@ -35,6 +36,7 @@ fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
         what: serde_json::from_value(what.into()).unwrap(),
         asked: asked.into(),
         pid: Some(4_194_303),
+        only_process: false,
         lost,
         lost_within_ms: Some(12),
         rate_before: Some(123_456.7),
@@ -79,6 +81,14 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
     assert!(report.contains("68 workers between the busiest and the idlest"), "{report}");
     let none = plain(&bench::document(&bench_record(&[])));
     assert!(none.contains("cannot be seen from here"), "{none}");
+}
+
+#[test]
+fn bench_tells_a_process_that_accepts_from_the_workers() {
+    let mut record = bench_record(&[10; 5]);
+    record.workers[0].role = Role::Acceptor;
+    let report = plain(&bench::document(&record));
+    assert!(report.contains("4 workers and a process that accepts, http://"), "{report}");
 }
 
 #[test]
