@@ -87,7 +87,9 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
 fn bench_tells_a_process_that_accepts_from_the_workers() {
     let mut record = bench_record(&[10; 5]);
     record.workers[0].role = Role::Acceptor;
+    (record.load.wrk.threads, record.load.wrk.connections_opened) = (1, 1);
     let report = plain(&bench::document(&record));
+    assert!(report.contains("1 thread, 1 connection (100 asked for), "), "{report}");
     assert!(report.contains("4 workers and a process that accepts, http://"), "{report}");
 }
 
@@ -175,6 +177,13 @@ fn a_probe_shows_every_outcome_and_faults_at_their_second_and_in_a_row_each() {
     for part in ["4194303", "32", "12.0 ms", "123 457", "400", "not reached"] {
         assert!(row.contains(part), "{part} in {row}");
     }
+    let mut at_once = fault(1000, "drain", "term@1s", 0);
+    at_once.full_strength_after_ms = Some(0);
+    let mut record = probe_record(50, vec![at_once]);
+    record.server = record.load.url.clone();
+    let report = plain(&probe::document(&record));
+    assert!(report.contains("drain") && report.contains("within 100 ms"), "{report}");
+    assert!(report.contains(&format!("{}, a new connection", record.load.url)), "{report}");
 }
 
 #[test]
