@@ -104,8 +104,36 @@ impl Workers {
     /// with a connection for each request, that is seen only while a child has one.
     pub fn settle(&mut self) {
         let begin = Instant::now();
+        let before = self.cpu();
         while self.look().is_ok() && self.is_in_doubt() && begin.elapsed() < IN_DOUBT_FOR {
             sleep(LOOK_AGAIN);
+        }
+        if self.is_in_doubt() {
+            let then = |pid: &u32| before.get(pid).copied().unwrap_or(0);
+            let used =
+                self.cpu().into_iter().map(|(pid, now)| (pid, now.saturating_sub(then(&pid))));
+            self.judge_by_cpu(&used.collect());
+        }
+    }
+
+    /// CPU time of each process, in nanoseconds.
+    fn cpu(&self) -> BTreeMap<u32, u64> {
+        let of = |&pid: &u32| Some((pid, Usage::of(pid).ok()?.cpu_nanoseconds));
+        self.known.keys().filter_map(of).collect()
+    }
+
+    /// Connections may be too short to be seen. A child that works while the load runs gets them from
+    /// its parent; a helper does next to nothing.
+    fn judge_by_cpu(&mut self, used: &BTreeMap<u32, u64>) {
+        let all: u64 = used.values().sum();
+        for (pid, _) in used.iter().filter(|&(_, used)| used * 10 > all) {
+            let Some(known) = self.known.get_mut(pid).filter(|known| known.role.is_none()) else {
+                continue;
+            };
+            known.role = Some(Role::Child);
+            if let Some(root) = self.root.and_then(|root| self.known.get_mut(&root)) {
+                root.role = Some(Role::Acceptor);
+            }
         }
     }
 
@@ -296,6 +324,16 @@ mod tests {
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
         assert_eq!(roles(&workers), expected);
         assert_eq!((workers.pids(), workers.children_of_an_acceptor()), (vec![2, 3], 2));
+    }
+
+    #[test]
+    fn a_child_that_works_while_the_load_runs_is_told_from_a_helper() {
+        let mut workers = family();
+        workers.judge(&[look(1, Some(7), &[])]);
+        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 5)]));
+        assert_eq!((workers.pids(), workers.is_in_doubt()), (vec![1], true));
+        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 50)]));
+        assert_eq!(roles(&workers), [Some(Role::Acceptor), None, Some(Role::Child)]);
     }
 
     #[test]
