@@ -25,12 +25,13 @@ pub enum Warning {
     )]
     ClientIsBottleneck { used_cores: f64, had_cores: f64 },
     #[error(
-        "client and server share {cores} {}: wrk's threads ({threads}) and the workers ({workers}) \
+        "client and server share {cores} {}: wrk's threads ({threads}) and the workers ({workers}{}) \
          compete for them; compare figures of this machine only with each other, or run wrk \
          elsewhere (--url)",
-        if *.cores == 1 { "core" } else { "cores" }
+        if *.cores == 1 { "core" } else { "cores" },
+        if *.accepts { ", and a process that accepts" } else { "" }
     )]
-    SharedCores { cores: usize, threads: u64, workers: usize },
+    SharedCores { cores: usize, threads: u64, workers: usize, accepts: bool },
     #[error(
         "loadtest itself used {:.1} % of the CPU during the slices, which was not available to \
          server and wrk; use fewer workers or longer slices (--slice)",
@@ -149,6 +150,8 @@ pub enum Warning {
         "this is a debug build, several times slower; build with --release (`make build` does)"
     )]
     DebugBuild,
+    #[error("{how}; requests after that found no server")]
+    ServerEnded { how: String },
     #[error("{program} logged: {text}")]
     Server { program: String, text: String },
     #[error("{program} printed {lines} more lines, which are not repeated here")]
@@ -199,6 +202,7 @@ mod tests {
         let remainder = Warning::ConnectionsNotOpened { asked: 100, opened: 96, threads: 12 };
         let idle = |keep_alive| Warning::IdleWorkers { idle: 1, workers: 2, keep_alive };
         let slices = Some([2, 9]);
+        let shared = |accepts| Warning::SharedCores { cores: 1, threads: 2, workers: 3, accepts };
         for (warning, words) in [
             // Kinds without any are not named.
             (Warning::Errors(read), ["(connect 1, read 3)", "fewer --connections"]),
@@ -208,7 +212,8 @@ mod tests {
             (idle(false), ["1 of 2 workers", "fewer workers"]),
             (Warning::BusyHarness { share: 0.05 }, ["5.0 % of the CPU", "longer slices"]),
             (Warning::ClientLate { p99_ms: 4.0, slices }, ["in 2 of 9 slices", "4.0 ms"]),
-            (Warning::SharedCores { cores: 1, threads: 2, workers: 3 }, ["1 core:", "workers (3)"]),
+            (shared(false), ["1 core:", "workers (3)"]),
+            (shared(true), ["1 core:", "workers (3, and a process that accepts)"]),
         ] {
             let text = warning.to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");

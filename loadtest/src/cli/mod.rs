@@ -184,7 +184,9 @@ pub struct Probe {
     ///
     /// stop-worker@2s, continue-worker@3s (SIGSTOP, SIGCONT), kill-worker@3s (SIGKILL; a stopped
     /// one if there is any), reload@4s (SIGHUP), add-worker@4s, remove-worker@5s (SIGTTIN, SIGTTOU),
-    /// term@5s, quit@5s, kill-parent@5s. The worker is the one that has answered most requests.
+    /// drain@5s, quit@5s, kill-parent@5s. The worker is the one that has answered most requests;
+    /// where nobody counts them, the one with most connections open, and never a parent that accepts
+    /// for its children.
     /// reload@1s*20/250ms repeats it 20 times, every 250 ms.
     #[arg(long = "fault", value_name = "FAULT@TIME", conflicts_with = "url")]
     pub faults: Vec<Fault>,

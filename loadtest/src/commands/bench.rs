@@ -29,6 +29,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let environment = Environment::now(Some(wrk.version()))?;
 
     let server = Server::start(&spec, &[])?;
+    server.check_reachable()?;
     let url = server.url(&asked.target.url_path);
     let mut visited = Visited::new(vec![server], url.clone());
     let bar = progress::bar(&spec.display_name(), load.duration);

@@ -17,6 +17,7 @@ use crate::load::wrk::Wrk;
 use crate::matrix::plan;
 use crate::matrix::record::{Matrix, MatrixBody};
 use crate::matrix::workloads::{POLICIES, Run, Workload};
+use crate::report::format::plural;
 use crate::report::output::publish_to;
 
 /// Checks, runs, reports.
@@ -39,10 +40,10 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     // To stderr, as progress is; nothing is lost if nobody reads it.
     let _ = writeln!(
         std::io::stderr(),
-        "{} policies in {} workloads: about {} minutes{}",
+        "{} policies in {}: about {}{}",
         run.policies.len(),
-        workloads.len(),
-        expected.as_secs().div_ceil(60),
+        plural(workloads.len() as u64, "workload"),
+        plural(expected.as_secs().div_ceil(60), "minute"),
         if run.resume { ", minus what is saved already" } else { "" }
     );
 

@@ -93,6 +93,7 @@ fn probe(
     let path = &asked.target.url_path;
     let signals = signals_for(spec, &asked.signals, &asked.faults)?;
     let mut server = Server::start(spec, &[])?;
+    server.check_reachable()?;
     server.signals = signals;
     let of_server = Load::of(&server, path);
     let load = Load {
@@ -126,6 +127,7 @@ fn probe(
     });
     let FaultRun { counters, faults, ended_the_server, warnings } = run?;
     bar.finish();
+    let end = server.end()?.filter(|_| !ended_the_server);
     let how = server.stop()?;
     let answered = server.requests().zip(before).map(|(now, then)| now.saturating_sub(then));
 
@@ -135,7 +137,8 @@ fn probe(
         found.push(Warning::DebugBuild);
     }
     let stopped = |how| Warning::DidNotStop { program: server.name().into(), how };
-    found.extend(how.filter(|_| !ended_the_server).map(stopped));
+    found.extend(how.filter(|_| !ended_the_server && end.is_none()).map(stopped));
+    found.extend(end.map(|how| Warning::ServerEnded { how }));
     let said = server.warnings();
     let lines = said.len().saturating_sub(REPEATED);
     found.extend(said.into_iter().take(REPEATED));

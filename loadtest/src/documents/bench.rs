@@ -1,8 +1,8 @@
 //! One result of `bench`: how fast, and which worker did the work.
 
 use crate::documents::{self, ABOUT_LATENCIES, LATENCY, connections, errors, facts, opened};
-use crate::measure::bench::{Bench, Spread, Worker};
-use crate::report::format::bar;
+use crate::measure::bench::{Bench, Spread, Worker, acceptors};
+use crate::report::format::{self, bar};
 use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
 use crate::server::telemetry::Role;
@@ -55,13 +55,12 @@ const SPREAD: [Field<Spread>; 3] = [
 pub fn document(record: &Bench) -> Document {
     let (load, result) = (&record.load, &record.result);
     let server = match record.workers.len() {
-        // The server is named by its URL already.
-        0 => String::new(),
-        1 => format!("1 worker, {}, ", load.url),
-        many => format!("{many} workers, {}, ", load.url),
+        0 => format!("{}, ", load.url),
+        all => format!("{}, {}, ", format::workers(all, acceptors(&record.workers)), load.url),
     };
     let opened = opened(load.wrk.connections_opened, load.wrk.connections);
-    let wrk = format!("{} threads, {opened} connections, {:.1} s", load.wrk.threads, load.seconds);
+    let threads = format::plural(load.wrk.threads, "thread");
+    let wrk = format!("{threads}, {opened}, {:.1} s", load.seconds);
     let latency = Table::of("Latency", [&record.server]).with("", &LATENCY, [&result.latency_us]);
     let spread =
         Table::of("Spread", record.spread.map(|_| "requests")).with("", &SPREAD, &record.spread);

@@ -6,7 +6,7 @@ use crate::documents::{self, ABOUT_LATENCIES, LATENCY, errors, facts, opened};
 use crate::measure::comparison::{
     AtRate, Comparison, FixedRate, Limit, Pair, Spread, Subject, Summary,
 };
-use crate::report::format::{count, rounded};
+use crate::report::format::{count, plural, rounded};
 use crate::report::model::{
     Axis, Bar, Block, Cell, Document, Field, Mark, Picture, Series, Table, Unit, escaped,
 };
@@ -188,7 +188,7 @@ fn load(comparison: &Comparison) -> Block {
     let noise = plan.threshold * 100.0;
     facts([
         ("rounds", Some(turns)),
-        ("load", Some(format!("{} threads, {opened} connections, {mode}", plan.load.threads))),
+        ("load", Some(format!("{}, {opened}, {mode}", plural(plan.load.threads, "thread")))),
         ("paths", Some(paths)),
         (
             "compared",

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::environment::Environment;
 use crate::record::Record;
+use crate::report::format::plural;
 use crate::report::model::{Block, Document, Field, Unit};
 use crate::statistics::latency::Latency;
 use crate::types::Errors;
@@ -104,9 +105,10 @@ fn connections(keep_alive: bool) -> &'static str {
     if keep_alive { "connections kept alive" } else { "a new connection for each request" }
 }
 
-/// How many connections there were, and how many were wanted if that is another number.
+/// How many connections there were, in words, and how many were wanted if that is another number.
 fn opened(opened: u64, asked: u64) -> String {
-    if opened == asked { opened.to_string() } else { format!("{opened} ({asked} asked for)") }
+    let words = plural(opened, "connection");
+    if opened == asked { words } else { format!("{words} ({asked} asked for)") }
 }
 
 /// A time in words, to the second.

@@ -22,6 +22,9 @@ const MOST_LINES: usize = 60;
 fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
     [
         ("pid", Unit::Id, |group| match (group.len(), group[0].pid) {
+            (1, Some(pid)) if group[0].only_process => {
+                Cell::from(pid).note("(the only process)".to_owned())
+            }
             (1, Some(pid)) => pid.into(),
             (1, None) => "none".into(),
             _ => "".into(),
@@ -32,7 +35,11 @@ fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
         ("answers/s after", Unit::PerSecond, |group| average(group, |fault| fault.rate_after)),
         ("recovered after", Unit::Microseconds, |group| {
             match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
-                true => worst(group, |fault| fault.full_strength_after_ms),
+                // The cells of the timeline tell no shorter time.
+                true => match group.iter().filter_map(|it| it.full_strength_after_ms).max() {
+                    Some(0) => "within 100 ms".into(),
+                    _ => worst(group, |fault| fault.full_strength_after_ms),
+                },
                 false => "not reached".into(),
             }
         }),
@@ -91,10 +98,8 @@ fn about(record: &Probe) -> Block {
         None => format!("{most} clients, each with one request at a time"),
     };
     let timeout = microseconds(load.timeout_ms as f64 * 1e3);
-    // A server elsewhere is named by its URL already.
-    let url = if record.server == load.url { String::new() } else { format!("{}, ", load.url) };
     facts([
-        ("server", format!("{url}{}", connections(load.keep_alive))),
+        ("server", format!("{}, {}", load.url, connections(load.keep_alive))),
         ("load", format!("{who}; {:.1} s, timeouts {timeout}", load.seconds)),
     ])
 }

@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
 use crate::matrix::workloads::STOPPED;
+use crate::report::format::plural;
 use crate::report::model::Table;
 use crate::report::svg;
 use crate::report::wrap::hanging;
@@ -53,7 +54,9 @@ fn scope(lab: &Lab) -> String {
     };
     let mut runs = vec![(format!("lab{short}"), &lab.environment)];
     let matrices = lab.body.matrices();
-    runs.extend(matrices.map(|run| (format!("{} workloads", run.columns.len()), &run.environment)));
+    runs.extend(
+        matrices.map(|run| (plural(run.columns.len() as u64, "workload"), &run.environment)),
+    );
     runs.extend(lab.body.servers.iter().map(|it| ("servers".to_owned(), &it.environment)));
     let machines: BTreeSet<_> = runs.iter().map(|(_, at)| (&at.kernel, &at.cpu)).collect();
     let cpus: BTreeSet<_> = runs.iter().filter_map(|(_, at)| at.cpu.as_deref()).collect();

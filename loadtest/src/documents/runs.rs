@@ -5,6 +5,7 @@ use crate::documents::machine;
 use crate::lab::record::Lab;
 use crate::matrix::record::{Figure, Kind, Matrix};
 use crate::report::format::number;
+use crate::report::format::plural;
 use crate::report::model::{Block, Cell, Column, Table, Unit};
 
 /// A figure of a policy in a workload.
@@ -27,7 +28,8 @@ const ABOUT_COMMITS: &str =
 pub fn blocks(lab: &Lab) -> Vec<Block> {
     let runs: Vec<&Matrix> = lab.body.matrices().collect();
     let each = runs.iter().enumerate().map(|(place, run)| {
-        let only = (place > 0).then(|| format!("; {} workloads", run.columns.len()));
+        let only =
+            (place > 0).then(|| format!("; {}", plural(run.columns.len() as u64, "workload")));
         let words = format!(
             "{} ({}){}",
             run.environment.when(),

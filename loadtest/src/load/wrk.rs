@@ -158,11 +158,20 @@ impl Wrk {
         if !status.success() {
             interrupt::check()?; // the signal may have come before wrk was ready for it
         }
-        ensure!(status.success(), "wrk failed ({status}): {}", child.last_words());
+        ensure!(status.success(), "wrk failed ({status}): {}", with_remedy(child.last_words()));
         let mut measured = parse(&child.output(), load.connections)?;
         measured.interrupted = asked_to_stop.is_some();
         Ok(measured)
     }
+}
+
+/// Of the ways in which wrk fails, one is not its own fault.
+fn with_remedy(words: String) -> String {
+    let remedy = match words.starts_with("unable to connect") {
+        true => "; start the server, or correct the URL",
+        false => "",
+    };
+    words + remedy
 }
 
 /// wrk reads its script from a file.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::Load;
 use crate::record::{Body, Record};
+use crate::server::telemetry::Role;
 pub use crate::server::telemetry::WorkerUsage as Worker;
 use crate::statistics::latency::Latency;
 use crate::statistics::max_over_mean;
@@ -78,6 +79,11 @@ pub fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
         }
         _ => 1.0,
     }
+}
+
+/// How many of these processes only accept for the others.
+pub fn acceptors(workers: &[Worker]) -> usize {
+    workers.iter().filter(|worker| worker.role == Role::Acceptor).count()
 }
 
 impl Spread {

@@ -187,7 +187,11 @@ impl Comparing {
         let visited = visited[place].as_mut().context("it is not running")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
             let mut show = |now| bar.show(now);
-            visited.visit(wrk, &load, plan.cost_unit, round, *begin, &mut show)?.whole()
+            let slice =
+                visited.visit(wrk, &load, plan.cost_unit, round, *begin, &mut show)?.whole();
+            // Children that a parent accepts for are known only now.
+            subjects[place].workers = visited.workers();
+            slice
         })
     }
 

@@ -1,7 +1,7 @@
 //! What the figures of `bench` and of a comparison give reason to doubt.
 
 use crate::load::Load;
-use crate::measure::bench::Worker;
+use crate::measure::bench::{Worker, acceptors};
 use crate::measure::comparison::{Comparison, Slice};
 use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
@@ -67,7 +67,9 @@ pub fn of_bench(
     if workers.is_empty() {
         found.push(Warning::NoWorkers);
     } else if threads as usize + workers.len() > cores {
-        found.push(Warning::SharedCores { cores, threads, workers: workers.len() });
+        let acceptors = acceptors(workers);
+        let workers = workers.len() - acceptors;
+        found.push(Warning::SharedCores { cores, threads, workers, accepts: acceptors > 0 });
     }
     let (rate, connections) = (slice.requests_per_second, load.connections_opened);
     found.extend(littles_law("wrk", rate, mean_us, connections, keep_alive));

@@ -46,6 +46,10 @@ pub struct Counters {
     pub first_wrong: Option<String>,
     /// How long requests were sent.
     pub lasted: Duration,
+    /// Whether a number of requests ends the run: it then lasts until the last good answer.
+    pub ends_by_number: bool,
+    /// When that was.
+    pub last_ok: Duration,
     /// Whether Ctrl-C ended that.
     pub interrupted: bool,
     /// Why the prober failed, if it did, and not the server; what was counted is no less true.
@@ -68,6 +72,8 @@ impl Counters {
             losses: Vec::new(),
             first_wrong: None,
             lasted: Duration::ZERO,
+            ends_by_number: false,
+            last_ok: Duration::ZERO,
             interrupted: false,
             failure: None,
         })
@@ -99,9 +105,14 @@ impl Counters {
         per_second(self.attempted, self.lasted)
     }
 
-    /// Good answers per second, while requests were sent.
+    /// How long requests were sent or, if their number ends the run, answered.
+    pub fn took(&self) -> Duration {
+        if self.ends_by_number { self.lasted.max(self.last_ok) } else { self.lasted }
+    }
+
+    /// Good answers per second of that time.
     pub fn ok_per_second(&self) -> f64 {
-        per_second(self.outcomes.ok, self.lasted)
+        per_second(self.outcomes.ok, self.took())
     }
 
     /// Whether the client itself was late: its latencies then say little about the server.
@@ -114,6 +125,7 @@ impl Counters {
         self.outcomes.add(outcome);
         self.timeline.add(known, outcome == Outcome::Ok);
         if outcome == Outcome::Ok {
+            self.last_ok = self.last_ok.max(known);
             // Cannot fail: it resizes itself as far as any number goes.
             let _ = self.latency.record(known.saturating_sub(intended).as_micros() as u64);
         } else {
@@ -166,6 +178,15 @@ mod tests {
         let counters = counters(2, &[(Outcome::Ok, 50), (Outcome::TimedOutAnswering, 2050)]);
         assert_eq!((counters.latency.len(), &*counters.losses), (1, &[ms(2050)][..]));
         assert!((9_990..=10_010).contains(&counters.latency.max()), "{}", counters.latency.max());
+    }
+
+    #[test]
+    fn the_rate_of_a_number_of_requests_is_until_the_last_answer() {
+        let mut counters = counters(2, &[(Outcome::Ok, 50), (Outcome::Ok, 1000)]);
+        counters.lasted = ms(500);
+        assert_eq!(counters.ok_per_second(), 4.0);
+        counters.ends_by_number = true;
+        assert_eq!((counters.ok_per_second(), counters.sent_per_second()), (2.0, 4.0));
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct FaultRecord {
     pub asked: String,
     /// The process it was done to; `null` before, and when there was none.
     pub pid: Option<u32>,
+    /// Whether a worker was meant, and this was the process that was started: no other one serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_process: bool,
     /// Requests lost after it.
     pub lost: u64,
     /// How long after it the last of them was known to be lost.

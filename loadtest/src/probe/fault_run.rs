@@ -132,10 +132,15 @@ impl Injector<'_> {
                     return done;
                 }
             }
+            let to_worker = matches!(due.what, Action::StopWorker | Action::KillWorker);
+            if to_worker {
+                self.server.settle();
+            }
             // Before it is done, or what is lost by it could seem to be lost before it.
             let at_ms = start.elapsed().as_millis() as u64;
             let pid = self.strike(due.what);
-            done.push(FaultRecord { at_ms, pid, ..due });
+            let only_process = to_worker && pid.is_some() && pid == self.server.pid();
+            done.push(FaultRecord { at_ms, pid, only_process, ..due });
         }
         done
     }

@@ -28,7 +28,7 @@ pub struct Load {
     pub seed: u64,
     /// Whether connections serve many requests, or one each.
     pub keep_alive: bool,
-    /// How long requests are sent; in a result, were sent.
+    /// How long requests are sent; in a result, were sent or, if their number ended it, answered.
     pub seconds: f64,
     /// How many requests are sent, if that is what ends it.
     #[serde(skip)]

@@ -32,7 +32,7 @@ pub struct ProbeBody {
     pub not_sent: u64,
     /// Requests per second that were sent.
     pub sent_per_second: f64,
-    /// Good answers per second, while requests were sent.
+    /// Good answers per second of the load's time.
     pub ok_per_second: f64,
     /// Requests that the server has answered by its own count; `null` if it has none.
     pub answered_by_server: Option<u64>,
@@ -72,7 +72,7 @@ impl ProbeBody {
         let ideal = service.map(|service| Ideal::of(service, counters)).transpose()?;
         Ok(Self {
             server,
-            load: Load { seconds: counters.lasted.as_secs_f64(), ..load },
+            load: Load { seconds: counters.took().as_secs_f64(), ..load },
             attempted: counters.attempted,
             outcomes: counters.outcomes,
             not_sent: counters.not_sent,

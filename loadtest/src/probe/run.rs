@@ -57,7 +57,10 @@ pub fn run(
         load: load.clone(),
         target: Target::new(address, load),
         start,
-        counters: RefCell::new(Counters::new()?),
+        counters: RefCell::new(Counters {
+            ends_by_number: load.requests.is_some(),
+            ..Counters::new()?
+        }),
         stopped: Cell::new(false),
         tasks: RefCell::default(),
         idle: RefCell::default(),
@@ -303,6 +306,8 @@ mod tests {
             let load = Load { requests: Some(50), ..closed(3, keep_alive) };
             let counters = drive(address, load);
             assert_eq!((counters.attempted, counters.outcomes.ok), (50, 50));
+            let fastest = Duration::from_micros(counters.latency.min());
+            assert!(counters.took() >= counters.lasted + fastest / 2, "{counters:?}");
             assert_eq!(counts[2].load(Relaxed), expected);
         }
     }

@@ -24,6 +24,17 @@ pub fn number(value: f64, unit: Unit) -> String {
     }
 }
 
+/// So many of these, in words.
+pub fn plural(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// So many processes, of which some only accept for the others, which are the workers.
+pub fn workers(all: usize, acceptors: usize) -> String {
+    let workers = plural((all - acceptors) as u64, "worker");
+    if acceptors == 0 { workers } else { workers + " and a process that accepts" }
+}
+
 /// Both ends of an interval.
 pub fn interval([low, high]: [f64; 2], unit: Unit) -> String {
     format!("({} to {})", number(low, unit), number(high, unit))

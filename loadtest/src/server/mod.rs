@@ -37,7 +37,7 @@ use crate::warnings::Warning;
 use common::kernel::sock_diag;
 
 /// How long a server that should run already may take to accept a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server that runs. Dropping it ends it, if it was started here.
 pub struct Server {
@@ -133,7 +133,10 @@ impl Server {
     pub fn check_reachable(&self) -> Result<()> {
         if self.written.is_some() {
             TcpStream::connect_timeout(&self.address, CONNECT_WITHIN).with_context(|| {
-                format!("nothing can be reached at {}; start that server first", self.url("/"))
+                format!(
+                    "nothing can be reached at {}; start that server first, or correct the URL",
+                    self.url("/")
+                )
             })?;
         }
         Ok(())
@@ -203,6 +206,13 @@ impl Server {
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
 
+    /// Finds out who a foreign server's workers are, where one process may accept for its children.
+    pub fn settle(&mut self) {
+        if let View::Kernel(workers) = &mut self.view {
+            workers.settle();
+        }
+    }
+
     /// Whether a process is a worker of its own. Workers of others may share a scoreboard with its own.
     pub fn is_parent_of(&self, pid: u32) -> bool {
         self.is_foreign() || Running::of(pid).map(|it| it.parent) == self.pid()
@@ -222,6 +232,15 @@ impl Server {
     pub fn has_ended(&mut self) -> bool {
         // An error means that there is nobody to wait for.
         self.child.as_mut().is_some_and(|child| !matches!(child.ended(), Ok(None)))
+    }
+
+    /// That the parent ended during the run, how, and why, if it has.
+    /// Fails when there is nobody to wait for.
+    pub fn end(&mut self) -> Result<Option<String>> {
+        let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
+        Ok(ended.map(|status| {
+            format!("{} ended during the run ({status}): {}", self.name(), self.reason())
+        }))
     }
 
     /// The last lines of what it has said so far, in one.
@@ -271,9 +290,8 @@ impl Server {
     /// To be called every few milliseconds while a load runs: fails when the server, or one of the
     /// workers that were there before, is gone. A foreign server's connections are sampled here.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
-        let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
-        if let Some(status) = ended {
-            bail!("{} ended during the run ({status}): {}", self.name(), self.reason());
+        if let Some(end) = self.end()? {
+            bail!(end);
         }
         self.sample()?;
         for (index, pid) in before.workers() {

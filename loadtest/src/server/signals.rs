@@ -15,11 +15,12 @@ use crate::server::spec::{Kind, Spec};
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// SIGSTOP to the worker that has answered most and is not stopped yet.
+    /// SIGSTOP to the busiest worker that is not stopped yet: that has answered most or, where nobody
+    /// counts, has most connections.
     StopWorker,
     /// SIGCONT to the workers that were stopped.
     ContinueWorker,
-    /// SIGKILL to a worker: a stopped one if there is any, else the one that has answered most.
+    /// SIGKILL to a worker: a stopped one if there is any, else the busiest.
     KillWorker,
     /// By a signal to the parent: replace every worker, losing nothing.
     #[default]

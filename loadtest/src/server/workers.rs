@@ -12,6 +12,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -25,6 +26,10 @@ use common::kernel::sock_diag::{connections, listeners};
 /// How often its processes are looked at while a load runs. Rare enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
+/// How often they are looked at while it is in doubt who serves, and for how long at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const IN_DOUBT_FOR: Duration = Duration::from_millis(500);
+
 /// What was seen of a server's processes so far.
 #[derive(Debug)]
 pub struct Workers {
@@ -33,6 +38,8 @@ pub struct Workers {
     port: u16,
     known: BTreeMap<u32, Known>,
     samples: u64,
+    /// Samples since the last one in which a connection was open; `None` until there is one.
+    empty: Option<u64>,
     sampled: Instant,
     /// Why some process could not be looked at.
     hidden: Option<String>,
@@ -62,7 +69,7 @@ impl Workers {
     /// Of the process that was started here and serves on this port.
     pub fn new(root: Option<u32>, port: u16) -> Self {
         let (known, sampled) = (BTreeMap::new(), Instant::now());
-        Self { root, port, known, samples: 0, sampled, hidden: None }
+        Self { root, port, known, samples: 0, empty: None, sampled, hidden: None }
     }
 
     /// Looks at all processes if it is time to, and counts the connections that each holds for the
@@ -71,16 +78,68 @@ impl Workers {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();
             self.look()?;
-            self.samples += 1;
-            self.known.values_mut().for_each(|known| known.held_sum += known.held);
+            self.count_sample();
         }
         Ok(())
+    }
+
+    /// Counts what the last look found. Before the first connection is open, and after the last one is
+    /// closed, the load does not run, and nothing is counted.
+    fn count_sample(&mut self) {
+        if self.known.values().all(|known| known.held == 0) {
+            self.empty = self.empty.map(|empty| empty + 1);
+            return;
+        }
+        self.samples += 1 + self.empty.replace(0).unwrap_or(0);
+        self.known.values_mut().for_each(|known| known.held_sum += known.held);
     }
 
     /// What is seen at this moment or, if the kernel does not tell, was seen last.
     pub fn seen_now(&mut self) -> &Self {
         let _ = self.look();
         self
+    }
+
+    /// Looks until it is known whether a parent that listens serves itself, or accepts for its children:
+    /// with a connection for each request, that is seen only while a child has one.
+    pub fn settle(&mut self) {
+        let begin = Instant::now();
+        let before = self.cpu();
+        while self.look().is_ok() && self.is_in_doubt() && begin.elapsed() < IN_DOUBT_FOR {
+            sleep(LOOK_AGAIN);
+        }
+        if self.is_in_doubt() {
+            let then = |pid: &u32| before.get(pid).copied().unwrap_or(0);
+            let used =
+                self.cpu().into_iter().map(|(pid, now)| (pid, now.saturating_sub(then(&pid))));
+            self.judge_by_cpu(&used.collect());
+        }
+    }
+
+    /// CPU time of each process, in nanoseconds.
+    fn cpu(&self) -> BTreeMap<u32, u64> {
+        let of = |&pid: &u32| Some((pid, Usage::of(pid).ok()?.cpu_nanoseconds));
+        self.known.keys().filter_map(of).collect()
+    }
+
+    /// Connections may be too short to be seen. A child that works while the load runs gets them from
+    /// its parent; a helper does next to nothing.
+    fn judge_by_cpu(&mut self, used: &BTreeMap<u32, u64>) {
+        let all: u64 = used.values().sum();
+        for (pid, _) in used.iter().filter(|&(_, used)| used * 10 > all) {
+            let Some(known) = self.known.get_mut(pid).filter(|known| known.role.is_none()) else {
+                continue;
+            };
+            known.role = Some(Role::Child);
+            if let Some(root) = self.root.and_then(|root| self.known.get_mut(&root)) {
+                root.role = Some(Role::Acceptor);
+            }
+        }
+    }
+
+    /// Whether the started process alone was seen to serve, and has children.
+    fn is_in_doubt(&self) -> bool {
+        self.known.len() > 1 && self.serving().map(|(&pid, _)| Some(pid)).eq([self.root])
     }
 
     /// Looks at all processes once: who waits for the socket, and who holds which connections.
@@ -187,7 +246,7 @@ impl Workers {
     /// Fails when a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
         // A load begins or ends here: the next sample is taken within it.
-        self.sampled = Instant::now();
+        (self.sampled, self.empty) = (Instant::now(), None);
         self.look()?;
         let mut readings = Vec::new();
         for (&pid, known) in &self.known {
@@ -258,13 +317,23 @@ mod tests {
     fn children_that_get_connections_from_their_parent_are_told_from_workers() {
         let mut workers = family();
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
-        assert_eq!(workers.pids(), [1]);
+        assert_eq!((workers.pids(), workers.is_in_doubt()), (vec![1], true));
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[50]), look(3, None, &[51])]);
         let expected = [Some(Role::Acceptor), Some(Role::Child), Some(Role::Child)];
-        assert_eq!(roles(&workers), expected);
+        assert_eq!((roles(&workers), workers.is_in_doubt()), (expected, false));
         workers.judge(&[look(1, Some(7), &[]), look(2, None, &[]), look(3, None, &[])]);
         assert_eq!(roles(&workers), expected);
         assert_eq!((workers.pids(), workers.children_of_an_acceptor()), (vec![2, 3], 2));
+    }
+
+    #[test]
+    fn a_child_that_works_while_the_load_runs_is_told_from_a_helper() {
+        let mut workers = family();
+        workers.judge(&[look(1, Some(7), &[])]);
+        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 5)]));
+        assert_eq!((workers.pids(), workers.is_in_doubt()), (vec![1], true));
+        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 50)]));
+        assert_eq!(roles(&workers), [Some(Role::Acceptor), None, Some(Role::Child)]);
     }
 
     #[test]
@@ -272,6 +341,16 @@ mod tests {
         let mut workers = family();
         workers.judge(&[look(1, Some(7), &[50]), look(2, None, &[50]), look(3, None, &[])]);
         assert_eq!(roles(&workers), [Some(Role::Worker), None, None]);
+    }
+
+    #[test]
+    fn what_is_seen_before_the_first_connection_and_after_the_last_is_not_averaged_in() {
+        let mut workers = family();
+        for held in [&[][..], &[50, 51], &[], &[52], &[], &[]] {
+            workers.judge(&[look(2, Some(7), held)]);
+            workers.count_sample();
+        }
+        assert_eq!((workers.samples, workers.known[&2].held_sum), (3, 3));
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Exporter {
             "1 if the worker is stopped (SIGSTOP, a debugger).",
             of_workers(is_stopped),
         );
-        text.add("workers", "Workers.", whole(reading.workers.len() as u64));
+        let workers = reading.workers.iter().filter(|it| it.condition != Condition::Acceptor);
+        text.add("workers", "Workers.", whole(workers.count() as u64));
         text.add("workers_replaced_total", "Workers replaced by another.", whole(self.replaced));
         add_queues(&mut text, reading);
         add_diagnosis(&mut text, reading);

@@ -85,7 +85,9 @@ fn footer(view: &View, look: &Look, width: u16) -> Vec<String> {
     if look.is_paused {
         parts.push("PAUSED".into());
     }
-    parts.extend([format!("workers {{rows}} of {}", view.rows.len()), "q quit".into()]);
+    let accepts = view.rows.iter().any(Row::accepts_for_others);
+    let what = if accepts { "processes" } else { "workers" };
+    parts.extend([format!("{what} {{rows}} of {}", view.rows.len()), "q quit".into()]);
     if look.is_explained {
         let sorts = COLUMNS.iter().filter_map(|column| column.sort);
         let sorts: Vec<String> = sorts.map(|(key, name)| format!("{key} {name}")).collect();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::diagnose::findings::Severity;
 use crate::diagnose::model::Counted;
-use crate::report::format::{count, rounded};
-use crate::watch::reading::{Diagnosis, Reading, Worker};
+use crate::report::format::{count, plural, rounded, workers};
+use crate::watch::reading::{Condition, Diagnosis, Reading, Worker};
 use common::kernel::port_owner::holder;
 use common::kernel::port_watch::{How, PortWatch};
 use common::kernel::sock_diag::Listener;
@@ -53,6 +53,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it only accepts, and its children are the workers.
+    pub fn accepts_for_others(&self) -> bool {
+        self.now.condition == Condition::Acceptor
+    }
+
     /// What was added each second since the reading before; `None` in the first.
     pub fn rate(&self, of: fn(&Worker) -> f64) -> Option<f64> {
         let (before, passed) = self.before.as_ref()?;
@@ -135,7 +140,7 @@ impl History {
             _ => "seen to appear",
         };
         let mut facts = vec![
-            plural(rows.len() as u64, "worker"),
+            workers(rows.len(), rows.iter().filter(|row| row.accepts_for_others()).count()),
             format!("{} open", plural(open, "connection")),
             format!("{} {how}", count(reading.connections)),
         ];
@@ -229,10 +234,6 @@ fn queues(rows: &[Row], is_shared: bool) -> Vec<String> {
     vec![format!("{} of {} waiting in {which}", count(waiting), count(most))]
 }
 
-fn plural(number: u64, what: &str) -> String {
-    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
-}
-
 /// Never of less than nothing, nor over no time at all.
 fn each_second(added: f64, passed: Duration) -> f64 {
     added.max(0.0) / passed.as_secs_f64().max(1e-3)
@@ -314,6 +315,14 @@ pub mod tests {
         for fact in ["2 workers", "20 connections open", "510 requests/s", "CPU 50 %"] {
             assert!(has_fact(&view, fact), "{fact}: {view:?}");
         }
+    }
+
+    #[test]
+    fn a_process_that_accepts_for_its_children_is_no_worker() {
+        let acceptor = || Worker { condition: Condition::Acceptor, ..worker(0, 0) };
+        let all = || vec![acceptor(), worker(1, 0), worker(2, 0)];
+        let view = view(all(), all());
+        assert!(has_fact(&view, "2 workers and a process that accepts"), "{view:?}");
     }
 
     #[test]

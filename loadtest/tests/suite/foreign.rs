@@ -79,14 +79,18 @@ fn a_parent_that_alone_accepts_is_said_to_and_its_children_are_no_workers() {
     if !has_python() {
         return skip("python3 is not installed");
     }
-    let (record, stderr) = bench(&prefork("cluster", "3 parent"));
-    let roles = each(&record, "role");
+    let (found, stderr) = bench(&prefork("cluster", "3 parent"));
+    let roles = each(&found, "role");
     let count = |role: &str| roles.iter().filter(|found| *found == role).count();
-    assert_eq!((count("acceptor"), count("child"), count("worker")), (1, 3, 0), "{record:#}");
+    assert_eq!((count("acceptor"), count("child"), count("worker")), (1, 3, 0), "{found:#}");
     assert!(
         stderr.contains("only the parent accepts") && stderr.contains("3 children"),
         "{stderr}"
     );
+    let options = ["--rounds", "6", "--fixed-rate", "0s", "--threads", "1", "--connections", "8"];
+    let subjects = [prefork("cluster", "3 parent"), "shared --workers 2".into()];
+    let (record, _) = record(&[&["compare", &subjects[0], &subjects[1]], &options[..]].concat());
+    assert_eq!(record["subjects"][0]["workers"], 3, "{record:#}");
 }
 
 #[test]
@@ -145,6 +149,48 @@ fn workers_of_a_foreign_server_are_stopped_continued_and_killed() {
         assert_eq!(done[0]["pid"], done[1]["pid"]);
         assert!(record["outcomes"]["ok"].as_u64() > Some(100), "{record:#}");
         assert!(record["answered_by_server"].is_null(), "{record:#}");
+    }
+}
+
+#[test]
+fn a_killed_worker_of_a_parent_that_accepts_is_a_child_and_the_only_process_is_said_to_be() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let server = prefork("cluster", "3 parent");
+    let load = ["--duration", "1s", "--connections", "1", "--fault", "kill-worker@50ms*3/200ms"];
+    let (cluster, _) = record(&[&["probe", &server], &load[..]].concat());
+    assert_eq!(cluster["outcomes"]["refused"], 0, "the parent lives: {cluster:#}");
+    let killed = cluster["faults"].as_array().unwrap();
+    assert!(killed.iter().all(|fault| fault["pid"].is_u64()), "{cluster:#}");
+    assert!(killed.iter().all(|fault| fault["only_process"].is_null()), "{cluster:#}");
+
+    let single = "single=cmd:python3 -m http.server {port} --bind {host}";
+    let load = ["--duration", "500ms", "--connections", "1", "--fault", "kill-worker@100ms"];
+    let (record, _) = record(&[&["probe", single], &load[..]].concat());
+    assert_eq!(record["faults"][0]["only_process"], true, "{record:#}");
+}
+
+#[test]
+fn a_server_that_ends_while_it_is_probed_is_said_to() {
+    if !has_python() {
+        return skip("python3 is not installed");
+    }
+    let server = prefork("mortal", "1 --lives 3");
+    let (record, stderr) = record(&["probe", &server, "--duration", "4s", "--connections", "1"]);
+    assert!(record["outcomes"]["refused"].as_u64() > Some(0), "{record:#}");
+    assert!(stderr.contains("mortal ended during the run (signal: 9"), "{stderr}");
+    assert!(stderr.contains("the end of my life"), "{stderr}");
+}
+
+#[test]
+fn a_url_where_nobody_listens_is_refused_with_the_reason_and_the_remedy() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    for command in ["probe", "bench"] {
+        let output = run("loadtest", &[command, &url, "--duration", "1s"]);
+        assert_refused(&output, &[&url, "refused", "start the server"], command);
     }
 }
 

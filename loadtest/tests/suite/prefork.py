@@ -149,7 +149,10 @@ while True:
         client, _ = shared.accept()
         turn = (turn + 1) % len(children.pids)
         pipe = children.pipes[children.pids[turn]]
-        socket.send_fds(pipe, [b"x"], [client.fileno()])
+        try:
+            socket.send_fds(pipe, [b"x"], [client.fileno()])
+        except BrokenPipeError:  # that child was killed just now
+            pass
         client.close()
     if time.monotonic() - begin > asked.lives:
         sys.stderr.write("the end of my life\n")

@@ -14,6 +14,7 @@ use crate::probe::record::{ProbeBody, ProbeRecord};
 use crate::probe::timeline::Bucket;
 use crate::report::model::Document;
 use crate::report::{html, markdown, terminal};
+use crate::server::telemetry::Role;
 
 mod forms;
 
@@ -35,6 +36,7 @@ fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
         what: serde_json::from_value(what.into()).unwrap(),
         asked: asked.into(),
         pid: Some(4_194_303),
+        only_process: false,
         lost,
         lost_within_ms: Some(12),
         rate_before: Some(123_456.7),
@@ -79,6 +81,16 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
     assert!(report.contains("68 workers between the busiest and the idlest"), "{report}");
     let none = plain(&bench::document(&bench_record(&[])));
     assert!(none.contains("cannot be seen from here"), "{none}");
+}
+
+#[test]
+fn bench_tells_a_process_that_accepts_from_the_workers() {
+    let mut record = bench_record(&[10; 5]);
+    record.workers[0].role = Role::Acceptor;
+    (record.load.wrk.threads, record.load.wrk.connections_opened) = (1, 1);
+    let report = plain(&bench::document(&record));
+    assert!(report.contains("1 thread, 1 connection (100 asked for), "), "{report}");
+    assert!(report.contains("4 workers and a process that accepts, http://"), "{report}");
 }
 
 #[test]
@@ -179,6 +191,13 @@ fn a_probe_shows_every_outcome_and_faults_at_their_second_and_in_a_row_each() {
     for part in ["4194303", "32", "12.0 ms", "123 457", "400", "not reached"] {
         assert!(row.contains(part), "{part} in {row}");
     }
+    let mut at_once = fault(1000, "drain", "term@1s", 0);
+    at_once.full_strength_after_ms = Some(0);
+    let mut record = probe_record(50, vec![at_once]);
+    record.server = record.load.url.clone();
+    let report = plain(&probe::document(&record));
+    assert!(report.contains("drain") && report.contains("within 100 ms"), "{report}");
+    assert!(report.contains(&format!("{}, a new connection", record.load.url)), "{report}");
 }
 
 #[test]
