@@ -25,7 +25,7 @@ const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const ROOM_FOR_WORDS: usize = 88;
 
 /// A word in a table that is longer may be broken.
-const LONG_WORD: usize = 16;
+const LONG_WORD: usize = 24;
 
 /// Between words in a table that stay together.
 const NO_BREAK: &str = "\u{a0}";

@@ -197,6 +197,20 @@ fn on_a_terminal_intervals_stand_beside_figures_judgements_after_them_and_words_
 }
 
 #[test]
+fn a_function_of_the_kernel_is_not_broken_in_a_table() {
+    let names = ["", "connections", "accept queue", "run-queue wait", "state"];
+    let mut columns = names.map(|name| (name, Unit::Count)).to_vec();
+    columns.push(("in", Unit::Text));
+    let mut table = Table::new("", &columns);
+    let cells = std::iter::repeat_n(Cell::from(1_u64), names.len());
+    table.row("4194303", cells.chain([Cell::from("hrtimer_nanosleep")]));
+    let document = Document { title: String::new(), blocks: vec![Block::Table(table)] };
+    for width in 60..100 {
+        assert!(terminal::render(&document, width).contains("hrtimer_nanosleep"), "{width}");
+    }
+}
+
+#[test]
 fn in_markdown_each_row_has_as_many_cells_and_nothing_is_taken_for_markup() {
     for (what, document) in every_kind() {
         let bars = |line: &str| line.replace("\\|", "").matches('|').count();
