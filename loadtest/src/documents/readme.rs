@@ -148,7 +148,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
             "long-kept connections",
             "`least-conn`, `--rebalance`",
             format!(
-                "busiest/mean {}; `epoll` {}, `hash` {}",
+                "most/mean {}; `epoll` {}, `hash` {}",
                 uneven(matrix, SHARED),
                 uneven(matrix, EPOLL),
                 uneven(matrix, HASH)

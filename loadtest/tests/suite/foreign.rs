@@ -190,7 +190,7 @@ fn a_url_where_nobody_listens_is_refused_with_the_reason_and_the_remedy() {
     drop(listener);
     for command in ["probe", "bench"] {
         let output = run("loadtest", &[command, &url, "--duration", "1s"]);
-        assert_refused(&output, &[&url, "refused", "start the server"], command);
+        assert_refused(&output, &[&url, "refused", "start that server"], command);
     }
 }
 

@@ -7,11 +7,14 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use common::kernel::sock_diag;
 use common::scoreboard::{Counter, Slot, State};
 use nix::sys::signal::Signal;
 
 use crate::load::{Load, request};
-use crate::support::{Server, ask, assert_refused, may_load, run, runs, send, skip, wait_for};
+use crate::support::{
+    Server, ask, assert_refused, listening_sockets, may_load, run, runs, send, skip, wait_for,
+};
 
 const NAME: &str = "reuseport-server";
 const POLICIES: [&str; 5] = ["hash", "first", "random", "cpu", "least-conn"];
@@ -202,7 +205,14 @@ fn what_waits_for_a_worker_that_dies_is_answered_by_another_without_the_sysctl()
             let others = workers.filter(|(_, slot)| slot.pid() != Some(stopped));
             others.map(|(_, slot)| slot.connections_open.load(Relaxed)).sum::<u64>()
         };
-        if others(&server) == 8 {
+        let sockets = listening_sockets(stopped);
+        let queued = wait_for("each connection to be accepted, or to wait for the stopped", || {
+            let listeners = sock_diag::listeners(server.address().port()).unwrap();
+            let its = listeners.iter().filter(|listener| sockets.contains(&listener.inode));
+            let queued = its.map(|listener| u64::from(listener.queued)).sum::<u64>();
+            (others(&server) + queued == 8).then_some(queued)
+        });
+        if queued == 0 {
             return None;
         }
         send(stopped, Signal::SIGKILL);

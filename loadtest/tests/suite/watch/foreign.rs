@@ -77,7 +77,7 @@ fn workers_are_shown_and_no_column_that_cannot_be_known() {
     for (mode, model, count) in [
         ("shared", "model: 1 shared socket, 3 processes", 3),
         ("reuseport", "model: 3 own sockets (SO_REUSEPORT)", 3),
-        ("parent", "model: 1 socket, one process accepts for 3 children", 4),
+        ("parent", "model: 1 socket, one process accepts for 3 children", 3),
     ] {
         let Some(server) = Prefork::start(mode) else { return };
         let mut clients: Vec<RawClient> = (0..3).map(|_| server.client()).collect();
