@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use common::kernel::sock_diag;
 use common::scoreboard::{Counter, Slot, State};
@@ -219,10 +220,16 @@ fn what_waits_for_a_worker_that_dies_is_answered_by_another_without_the_sysctl()
         for client in &mut clients {
             request(server.address(), client, true).expect("nobody had accepted it: not lost");
         }
-        wait_for("them to be shown as migrated", || {
-            (each(&server, |slot| &slot.migrated).iter().sum::<u64>() > 0).then_some(())
-        });
-        Some(())
+        // Where the dead worker's own lane seemed the best, the program's choice fails and the kernel's hash
+        // chooses, which nobody counts. Then this is tried again.
+        let killed = Instant::now();
+        while killed.elapsed() < Duration::from_secs(1) {
+            if each(&server, |slot| &slot.migrated).iter().sum::<u64>() > 0 {
+                return Some(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
     });
 }
 
