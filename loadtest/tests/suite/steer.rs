@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::kernel::sock_diag;
 use common::scoreboard::{Counter, Slot, State};
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 
 use crate::load::{Load, request};
 use crate::support::{
@@ -76,9 +77,16 @@ fn keep_even(
     panic!("workers {even:?} should have equally many {when}: {:?}", open(server));
 }
 
-/// Opens so many connections that are kept, one after the other.
+/// Opens so many connections that are kept, one after the other, each once no worker runs: one that still has the
+/// last connection in hand is not free, and where requests take it over 100 us (a debug build on a slow machine)
+/// the next goes to another, whoever has fewer.
 fn keep(server: &Server, kept: &mut Vec<TcpStream>, connections: usize) {
+    let runs = |&pid: &u32| {
+        let stat = Process::new(pid as i32).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| stat.state == 'R')
+    };
     for _ in 0..connections {
+        wait_for("all workers to rest", || (!server.workers().iter().any(runs)).then_some(()));
         let mut connection = None;
         request(server.address(), &mut connection, true).unwrap();
         kept.push(connection.unwrap());
