@@ -82,16 +82,15 @@ pub fn reset() -> Result<()> {
     // Blocked first, so that none of them ends this process in between.
     let blocked: SigSet = OURS.into_iter().collect();
     blocked.thread_set_mask().context("cannot block signals")?;
-    for ours in OURS.into_iter().chain([Signal::SIGURG]) {
+    let by_default = OURS.into_iter().chain([Signal::SIGURG]);
+    let dispositions = by_default.map(|ours| (ours, SigHandler::SigDfl));
+    // Elsewhere it has logs opened anew, and somebody may send it to whatever serves. By default it would end the
+    // process.
+    for (one, what) in dispositions.chain([(Signal::SIGUSR1, SigHandler::SigIgn)]) {
         #[allow(unsafe_code)]
-        // SAFETY: the default action replaces none of our handlers, and runs no code of this process.
-        unsafe { signal(ours, SigHandler::SigDfl) }.context("cannot reset a signal")?;
+        // SAFETY: neither replaces one of our handlers, nor runs code of this process.
+        unsafe { signal(one, what) }.context("cannot reset a signal")?;
     }
-    // With nginx and gunicorn it has the logs opened anew, and who is used to that sends it to any server. Here
-    // they go to stderr, and by default it would end the process.
-    #[allow(unsafe_code)]
-    // SAFETY: as above.
-    unsafe { signal(Signal::SIGUSR1, SigHandler::SigIgn) }.context("cannot ignore a signal")?;
     Ok(())
 }
 
