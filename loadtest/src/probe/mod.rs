@@ -9,7 +9,8 @@
 //!   requests are due;
 //! - [`answer`]: reads an answer; [`outcome`]: the ways a request can end;
 //! - [`client`]: one request's life;
-//! - [`run`]: many requests, in a closed or an open loop, which [`ticker`] wakes;
+//! - [`run`]: many requests, in a closed or an open loop, which [`ticker`] wakes and [`on_time`]
+//!   lets send when it should;
 //! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while requests are
 //!   sent; [`fault_impact`]: what came of each;
 //! - [`counters`], [`timeline`]: what is counted while it runs, and what follows from that;
@@ -26,6 +27,7 @@ pub mod fault_impact;
 pub mod fault_run;
 pub mod ideal;
 pub mod load;
+pub mod on_time;
 pub mod outcome;
 pub mod record;
 pub mod run;

@@ -18,6 +18,7 @@ use crate::interrupt;
 use crate::probe::client::{self, Asked, stands};
 use crate::probe::counters::Counters;
 use crate::probe::load::{Load, Target};
+use crate::probe::on_time::OnTime;
 use crate::probe::outcome::Outcome;
 use crate::probe::ticker::Ticker;
 
@@ -66,6 +67,7 @@ pub fn run(
         idle: RefCell::default(),
         in_use: Cell::new(0),
     });
+    let on_time = load.rate.map(|_| OnTime::begin());
     let ended = tasks.block_on(&runtime, async {
         match load.rate {
             None => (0..load.connections as usize)
@@ -74,6 +76,7 @@ pub fn run(
         }
         run.oversee(&mut look).await
     });
+    drop(on_time);
     // Ends what was cut off, and closes all connections.
     drop(tasks);
     finish(run.counters.replace(Counters::new()?), ended)
