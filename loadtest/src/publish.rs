@@ -32,9 +32,9 @@ pub struct Publish {
     #[arg(long, value_name = "FILE")]
     lab: Option<PathBuf>,
 
-    /// The result of `loadtest matrix`, made on the same machine; by default the one that the lab
-    /// included or, if it included none, the runs that are published
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_results", "servers"])]
+    /// The result of `loadtest matrix`, made on the same machine as the lab: it replaces all runs that
+    /// are published; by default the one that the lab included or, if it included none, these runs
+    #[arg(long, value_name = "FILE", conflicts_with = "servers")]
     matrix: Option<PathBuf>,
 
     /// Another result of `loadtest matrix`; can be repeated. New workloads are added, and for a
@@ -66,10 +66,20 @@ pub fn run(asked: &Publish) -> Result<()> {
 }
 
 /// What is to be published.
+/// Fails when that is not complete.
 fn result(asked: &Publish) -> Result<Lab> {
+    let (lab, keeps_matrix) = merged(asked)?;
+    if !keeps_matrix || asked.lab.is_some() {
+        check(&lab, &book::names(), keeps_matrix)?;
+    }
+    Ok(lab)
+}
+
+/// The new results beside what is published, and whether the matrix is the one that was.
+fn merged(asked: &Publish) -> Result<(Lab, bool)> {
     let published = || Lab::read(&asked.root.join(RECORD));
     let mut lab = asked.lab.as_ref().map_or_else(published, |path| Lab::read(path))?;
-    let mut keeps_matrix = false;
+    let mut keeps_matrix = asked.lab.is_none();
     if asked.lab.is_some()
         && let Ok(before) = published()
     {
@@ -89,24 +99,24 @@ fn result(asked: &Publish) -> Result<Lab> {
         );
         lab.body.servers = Some(servers);
     }
-    for path in &asked.more_matrix {
-        lab.body.more_matrices.push(Matrix::read(path)?);
-    }
-    if asked.lab.is_none() {
-        return Ok(lab);
-    }
     if let Some(path) = &asked.matrix {
         let matrix = Matrix::read(path)?;
         ensure!(
             matrix.environment.machine() == lab.environment.machine(),
-            "--matrix {} was made on another machine than --lab; `make matrix` and `make lab` on one \
+            "--matrix {} was made on another machine than the lab; `make matrix` and `make lab` on one \
              machine",
             path.display()
         );
-        lab.body.matrix = Some(matrix);
+        (lab.body.matrix, lab.body.more_matrices) = (Some(matrix), Vec::new());
+        keeps_matrix = false;
     }
-    check(&lab, &book::names(), keeps_matrix)?;
-    Ok(lab)
+    for path in &asked.more_matrix {
+        lab.body.more_matrices.push(Matrix::read(path)?);
+    }
+    if lab.body.matrix.is_some() {
+        lab.warnings.retain(|warning| *warning != Warning::NoMatrix.to_string());
+    }
+    Ok((lab, keeps_matrix))
 }
 
 /// The record, less its single samples.
@@ -251,150 +261,4 @@ fn check(lab: &Lab, book: &[&str], keeps_matrix: bool) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::record::LabBody;
-    use crate::lab::record::tests::lab;
-    use crate::servers::record::Form;
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-    }
-
-    /// A folder that looks like this repository.
-    fn checkout() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("loadtest")).unwrap();
-        for name in [README, "loadtest/Cargo.toml"] {
-            fs::copy(root().join(name), folder.path().join(name)).unwrap();
-        }
-        folder
-    }
-
-    fn whole() -> Lab {
-        let mut lab = lab();
-        lab.body.quick = false;
-        lab.body.chapters.retain(|chapter| !matches!(chapter.outcome, Status::Failed(_)));
-        lab
-    }
-
-    #[test]
-    fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_changes() {
-        let folder = checkout();
-        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        let before = text(README);
-        Checkout::at(folder.path()).unwrap().publish(&whole()).unwrap();
-        let after = text(README);
-        let around = |text: &str| {
-            let mut parts = text.split("<!-- ");
-            let first = parts.next().unwrap().to_owned();
-            let others = parts.filter(|part| !part.contains(", generated -->"));
-            [first].into_iter().chain(others.map(str::to_owned)).collect::<Vec<_>>()
-        };
-        assert_eq!(around(&before).len(), 1 + PARTS.len());
-        assert_eq!(around(&before), around(&after));
-        assert!(after.contains("**What is post?** It is not the hash"), "{after}");
-        assert!(after.contains("| your situation | use | measured here |\n"), "{after}");
-        assert!(text(RESULTS).contains("| your case | good | worse |\n"));
-        let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
-        assert_eq!(saved, whole());
-        // A second time changes nothing.
-        let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
-        for (name, wanted) in documents {
-            assert_eq!(text(name), wanted, "{name}");
-        }
-    }
-
-    #[test]
-    fn servers_are_published_beside_the_lab_and_nothing_else_changes() {
-        let folder = checkout();
-        let at = Checkout::at(folder.path()).unwrap();
-        at.publish(&whole()).unwrap();
-        let path = folder.path().join("servers.json");
-        let published = |servers: &Servers| {
-            fs::write(&path, serde_json::to_string(servers).unwrap()).unwrap();
-            let [path, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
-            result(&Publish::try_parse_from(["publish", "--servers", path, root]).unwrap())
-        };
-        let mut servers = documents::servers::tests::whole();
-        servers.body.form = Form::Quick;
-        assert!(published(&servers).unwrap_err().to_string().contains("only a complete run"));
-        servers.body.form = Form::Whole;
-        at.publish(&published(&servers).unwrap()).unwrap();
-        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert!(text(RESULTS).contains("](servers.svg)") && text(SERVERS).starts_with("<svg"));
-        // A lab without a matrix keeps the one that is published.
-        let lab = Lab { body: LabBody { matrix: None, ..whole().body }, ..whole() };
-        fs::write(&path, serde_json::to_string(&lab).unwrap()).unwrap();
-        let [lab, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
-        let refusal = result(&Publish::parse_from(["publish", "--lab", lab, root])).unwrap_err();
-        assert!(!refusal.to_string().contains("matrix"), "it lacks chapters alone: {refusal}");
-        let kept = Lab::read(&folder.path().join(RECORD)).unwrap();
-        assert_eq!((kept.body.servers, kept.body.chapters), (Some(servers), whole().body.chapters));
-    }
-
-    #[test]
-    fn a_folder_that_is_not_this_repository_is_refused_in_a_line() {
-        let spoilt = checkout();
-        fs::write(spoilt.path().join(README), "no marks").unwrap();
-        for (folder, reason) in [
-            (tempfile::tempdir().unwrap(), "not a checkout of this repository"),
-            (spoilt, "README.md has no place for the answer"),
-        ] {
-            let refusal = format!("{:#}", Checkout::at(folder.path()).unwrap_err());
-            assert!(refusal.contains(reason) && refusal.lines().count() == 1, "{refusal}");
-        }
-    }
-
-    #[test]
-    fn a_book_that_is_not_whole_is_refused_with_all_that_it_lacks() {
-        let names = ["post", "stall", "spread", "order"];
-        check(&whole(), &names, false).unwrap();
-        type Spoil = fn(&mut Lab);
-        let spoilt: [(&str, Spoil); 6] = [
-            ("--quick", |lab| lab.body.quick = true),
-            ("debug build", |lab| lab.warnings.push(Warning::DebugBuild.to_string())),
-            ("no matrix", |lab| lab.body.matrix = None),
-            ("no workload 'post'", |lab| drop(lab.body.matrix.as_mut().unwrap().columns.remove(0))),
-            ("not run: order", |lab| lab.body.chapters.retain(|chapter| chapter.name != "order")),
-            ("post failed: no", |lab| lab.body.chapters[0].outcome = Status::Failed("no".into())),
-        ];
-        for (words, spoil) in spoilt {
-            let mut lab = whole();
-            spoil(&mut lab);
-            let refusal = check(&lab, &names, false).unwrap_err().to_string();
-            assert!(refusal.contains(words), "{words}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn the_command_line_takes_a_lab_or_the_published_record_and_not_both() {
-        for (line, fits) in [
-            ("publish --lab a .", true),
-            ("publish --lab a --matrix b .", true),
-            ("publish --lab a --matrix b --more-matrix c --more-matrix d .", true),
-            ("publish --from-results --more-matrix c .", true),
-            ("publish --from-results .", true),
-            ("publish --servers a .", true),
-            ("publish --servers a --matrix b .", false),
-            ("publish .", false),
-            ("publish --lab a", false),
-            ("publish --lab a --from-results .", false),
-            ("publish --matrix b --from-results .", false),
-        ] {
-            assert_eq!(Publish::try_parse_from(line.split(' ')).is_ok(), fits, "{line}");
-        }
-    }
-
-    #[test]
-    fn readme_and_results_are_what_the_published_record_gives() {
-        let lab = Lab::read(&root().join(RECORD)).unwrap();
-        for (name, wanted) in Checkout::at(&root()).unwrap().documents(&lab).unwrap() {
-            let found = fs::read_to_string(root().join(name)).unwrap_or_default();
-            assert!(
-                found.trim_end() == wanted.trim_end(),
-                "{name} differs: cargo run -p loadtest --bin publish -- --from-results ."
-            );
-        }
-    }
-}
+mod tests;
