@@ -13,6 +13,7 @@ use common::lesson::worker;
 use common::parent::context::as_worker;
 use common::parent::reservation::reserve;
 use common::parent::setup::{How, Start};
+use common::parent::signals;
 use common::parent::succession::inherit;
 use common::platform::systemd;
 use common::{cli, handover, parent};
@@ -63,6 +64,8 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
+    // Before what takes time: until then a signal, even one to reload, ends the program.
+    signals::reset()?;
     systemd::refuse_sockets()?;
     if cli.join {
         cli.steer.ensure_may_join(options.port)?;

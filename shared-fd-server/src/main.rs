@@ -14,6 +14,7 @@ use common::lesson::socket::{self, Sharing};
 use common::lesson::worker;
 use common::parent::context::{WorkerContext, as_worker};
 use common::parent::setup::{How, Start};
+use common::parent::signals;
 use common::parent::succession::inherit;
 use common::platform::systemd;
 use common::{cli, parent};
@@ -57,6 +58,8 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
+    // Before what takes time: until then a signal, even one to reload, ends the program.
+    signals::reset()?;
     let inherited = inherit()?;
     let listener = match &inherited {
         Some(inherited) => Some(inherited.bound.try_clone()?),

@@ -9,9 +9,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
-/// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once.
-/// SIGHUP: replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer. SIGUSR2:
-/// replace the program. SIGCHLD: one died.
+/// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once. SIGHUP:
+/// replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer.
+/// SIGUSR2: replace the program. SIGCHLD: one died.
 const OURS: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -28,11 +28,10 @@ const OURS: [Signal; 8] = [
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Takes the signals. Workers inherit the mask, through fork and exec alike, and so never see
-    /// them: their parent tells them over the channel what to do. A terminal's Ctrl-C reaches
-    /// all of them, and none may act on it by itself.
+    /// Takes the signals, which [`reset`] has blocked when the program began. Workers inherit the mask,
+    /// through fork and exec alike, and so never see them: their parent tells them over the channel what
+    /// to do. A terminal's Ctrl-C reaches all of them, and none may act on it by itself.
     pub fn take() -> Result<Self> {
-        reset()?;
         SignalFd::with_flags(
             &OURS.into_iter().collect(),
             SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,

@@ -13,7 +13,8 @@ use procfs::process::Process;
 
 use crate::load::{Load, request};
 use crate::support::{
-    Log, SERVERS, Server, ask, copy_for_all, listening_sockets, program, runs, send, skip, wait_for,
+    Log, PATIENCE, SERVERS, Server, ask, copy_for_all, listening_sockets, program, runs, send,
+    skip, wait_for,
 };
 
 /// The sum of listening sockets that the workers say they accept from.
@@ -38,6 +39,26 @@ fn a_worker_that_dies_is_replaced_and_what_it_counted_stays_in_the_totals() {
         }
         assert_eq!(server.scoreboard.total_requests(), 40);
         assert_eq!(server.scoreboard.total_connections(), 40);
+    }
+}
+
+#[test]
+fn a_signal_that_comes_while_the_server_starts_does_not_end_it_but_is_answered_then() {
+    for name in SERVERS {
+        let log = Log::new();
+        let mut command = Command::new(program(name));
+        command.args(["--port", "0", "--workers", "1"]).stderr(log.file());
+        let server = Server::disturbed(command, |child| {
+            let blocks = |signal| {
+                let status = Process::new(child.id() as i32).and_then(|process| process.status());
+                status.is_ok_and(|status| status.sigblk >> (signal as u64 - 1) & 1 == 1)
+            };
+            let start = Instant::now();
+            while !blocks(Signal::SIGHUP) && start.elapsed() < PATIENCE {}
+            send(child.id(), Signal::SIGHUP);
+        });
+        wait_for("the reload", || log.text().contains("reloaded").then_some(()));
+        server.stop();
     }
 }
 

@@ -113,8 +113,14 @@ impl Server {
     }
 
     /// Starts the server that this command describes, in a process group of its own.
-    pub fn from(mut command: Command) -> Self {
+    pub fn from(command: Command) -> Self {
+        Self::disturbed(command, |_| ())
+    }
+
+    /// The same, and does something to it while it starts.
+    pub fn disturbed(mut command: Command, disturb: impl FnOnce(&Child)) -> Self {
         let mut child = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        disturb(&child);
         let mut lines = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
             lines.push(line);
