@@ -12,9 +12,9 @@
 //! what waits in the queue of a worker that dies goes to the living, without the sysctl
 //! net.ipv4.tcp_migrate_req.
 //!
-//! Workers show in that memory also when they woke, on which CPU, whether they sleep, whether they turn quickly,
-//! and whether their connections end after one request. So the program asks who is free *now*, and not only who
-//! has few; and where connections are short and quick it fills who is awake on the CPU of the connection.
+//! Workers show in that memory also when they woke, whether they sleep, whether they turn quickly, and whether
+//! their connections end after one request. So the program asks who is free *now*, and not only who has few; and
+//! where connections are short and quick it wakes no more workers than there are cores.
 //!
 //! They are scheduled as SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits
 //! for its turn, and finds more to do then. `--schedule normal` switches that off.
@@ -32,9 +32,9 @@
 //! - A connection is given to a queue for good when its SYN arrives. If all workers are busy it waits for one of
 //!   them, even if another is free earlier: with handlers that take very different times, a shared socket's
 //!   one queue is better.
-//! - With more workers than cores, short connections wait behind each other for a worker that turned quickly so
-//!   far: as many as it serves in 4 ms, at most 64. If it blocks for once, all of them do. With one request in a
-//!   thousand that blocks for 20 ms, p99 was 19 ms where a shared socket's `least-conn` had 7.
+//! - With more workers than cores, short connections wait behind each other for workers that turned quickly so
+//!   far, each for as many as it serves in 4 ms, at most 64. If one blocks for once, what it has been given waits:
+//!   about as many as each of the others has.
 //! - Where one request in a hundred blocks, nobody counts as quick, each connection wakes another worker, and
 //!   throughput is 0.8 of what the shared socket's `least-conn` has.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.

@@ -26,7 +26,6 @@ use common::platform::clock::monotonic_nanoseconds;
 use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace};
 use common::steering::Lane;
 use memmap2::{MmapOptions, MmapRaw};
-use nix::sched::sched_getcpu;
 
 /// As many lanes as there can be workers, those that drain included. They are numbered from 1.
 pub const LANES: usize = CAPACITY;
@@ -42,6 +41,8 @@ pub struct Header {
     /// Whether there is a *crowd*, more workers than cores: 1 or 0. A core runs one worker at a time, and each other
     /// that is woken is a context switch. Writer: the parent.
     pub is_crowd: AtomicU64,
+    /// How many workers can run at once: the cores that the server may use. Writer: the parent.
+    pub cores: AtomicU64,
 }
 
 /// A lane's line.
@@ -62,8 +63,6 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
-    /// The CPU on which the worker woke last. Writer: the worker that keeps the lane.
-    pub cpu: AtomicU32,
     /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
     /// How many connections it may have before another worker is woken, see [`OwnLane::room`]. Writer: as `turn`.
@@ -157,6 +156,7 @@ impl Lanes {
         let workers = (1..=LANES).filter(is_open).count();
         let is_crowd = workers > cores;
         self.header().is_crowd.store(is_crowd.into(), Relaxed);
+        self.header().cores.store(cores as u64, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.
@@ -234,7 +234,7 @@ impl OwnLane {
 
     /// In a crowd, as many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
     /// them waits no longer than another worker might have to wait for a core. Those that are kept are spread,
-    /// whoever is awake.
+    /// whoever is active.
     fn room(&self) -> u64 {
         let is_crowd = self.header.is_crowd.load(Relaxed) == 1;
         let has_room = is_crowd && self.lifetimes.are_short() && self.pace.is_quick();
@@ -294,8 +294,6 @@ impl Lane for OwnLane {
     fn wakes(&self) {
         let now = self.pace.wakes();
         if self.is_kept_by_us() {
-            // An error, which no kernel gives, would leave it where it was.
-            let _ = sched_getcpu().map(|cpu| self.line.cpu.store(cpu as u32, Relaxed));
             self.show(now, false);
         }
     }

@@ -5,15 +5,18 @@
 //! ```text
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
-//!     its worker woke at some time, on some CPU, and is awake, or asleep again; what its last answers and
+//!     its worker woke at some time, and is awake, or asleep again; what its last answers and
 //!     connections were like tells whether it turns quickly, whether its connections end after one request,
 //!     and for how many it has room
 //!     young = woke less than 4 ms ago; busy = is awake since earlier: it blocks
-//!     if young, on this CPU or anywhere, and load < room: choose it at once
+//!     if young, and load < room:
+//!         active, if it is awake or has a connection; warm, if it has just done the last
+//!         as many active ones as there are cores: choose of these the least loaded, and look no further
 //!     in hand = requests that it may have to serve before the next:
 //!         where connections end after one request: load; but none if it is quick and not busy
 //!         where they are kept: one if it is awake, but none if it is quick and not busy
-//! choose the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
+//! choose the first that is warm
+//! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
 //! load, is busy for longest, and is the next in turn after the lane chosen last on this CPU; in this order
 //! if none has a worker, or it cannot be selected: leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
@@ -23,13 +26,11 @@
 //! few connections it has. If all have something in hand, the one whose request runs for longest is about to
 //! be free.
 //!
-//! **Who is awake here, first.** With many more workers than cores there may be `room`
-//! ([`lane`](super::lane)) in one that woke a moment ago: it is filled before another is woken, and serves
-//! several while it has a core, where each other worker would first have to get one. Only on the CPU where this
-//! program runs, which on loopback is the client's and behind a network card the one that the card interrupts:
-//! there the connection's data are in the cache. Without that, and else the same, a request took a fifth more CPU
-//! time. If nobody is ever awake here, because the network has CPUs of its own, it is `anywhere`: after 64 misses
-//! in a row, for the next 4000 connections.
+//! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
+//! So those that have one are given more, up to their `room` ([`lane`](super::lane)), and the least loaded first:
+//! one that stops in the middle of a turn gets no more than the others have, and after 4 ms nothing. While a core
+//! is free, another is woken: one that slept in last, and whose data are in the cache. It must have nothing to do:
+//! of those that have been given a connection and do not wake, nobody knows why.
 //!
 //! The kernel looks for a listening socket also for packets that begin nothing: the last one of a
 //! handshake with a SYN cookie, whose connection was counted when its SYN came, and whatever belongs to
@@ -61,7 +62,7 @@ use crate::steer::assembler::Calculate::{
 };
 use crate::steer::assembler::If::{AtLeast, AtMost, Equal, Greater, NotEqual};
 use crate::steer::assembler::{
-    Assembler, Instruction, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10,
+    Assembler, Instruction, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Register,
 };
 
 /// Functions of the kernel, by their numbers in linux/bpf.h.
@@ -69,7 +70,6 @@ const MAP_LOOKUP_ELEM: i32 = 1;
 const SK_SELECT_REUSEPORT: i32 = 82;
 /// CLOCK_MONOTONIC, in nanoseconds.
 const KTIME_GET_NS: i32 = 5;
-const GET_SMP_PROCESSOR_ID: i32 = 8;
 
 /// What the program returns: the connection may come. The other is SK_DROP.
 const SK_PASS: i32 = 1;
@@ -93,11 +93,6 @@ const SILENCE: i32 = 2_000_000_000;
 /// A worker that woke less than this ago, in nanoseconds, may only be waiting for a core.
 const YOUNG_FOR: i32 = SLICE.as_nanos() as i32;
 
-/// Connections in a row for which nobody with room was awake on this CPU, until it may be anywhere; and until
-/// that is tried anew, which is a power of two.
-const MISSES: i32 = 64;
-const TRY_ANEW: i32 = 4096;
-
 /// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
 /// hand, the load, since when it is busy, and whose turn it is. There are more turns than LANES.
 const CLOSED_BIT: i32 = SILENT_BIT + 1;
@@ -110,6 +105,9 @@ const TURNS: i32 = (1 << TIME_BIT) - 1;
 
 /// A load counts as no more than this.
 const MOST: i32 = (1 << (HAND_BIT - LOAD_BIT)) - 1;
+
+/// Bits for the number of a lane.
+const LANE_BITS: i32 = TIME_BIT;
 
 /// Bits of a time in nanoseconds that are too fine to matter. What is left is in units of 131 microseconds, and
 /// lasts for 17 seconds; then an order may be wrong once.
@@ -128,12 +126,16 @@ struct Scratch {
     oldest: u64,
     /// A `turn` before that is not young.
     young: u64,
-    /// This CPU.
-    cpu: u64,
-    /// 1 if a worker with room may be awake anywhere, and else 0.
-    anywhere: u64,
-    /// Connections since one found a worker with room here.
-    misses: u64,
+    /// As many workers can run at once.
+    cores: u64,
+    /// Active ones among the lanes so far.
+    active: u64,
+    /// The load of the least loaded of them, and in the lowest bits its lane.
+    least_active: u64,
+    /// The first lane that is warm.
+    first_warm: u64,
+    /// Whether this lane is warm: there are too few registers.
+    is_warm: u64,
 }
 
 /// Bytes of the program's memory.
@@ -163,9 +165,11 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LEAST: usize = offset_of!(Scratch, least);
     const OLDEST: usize = offset_of!(Scratch, oldest);
     const YOUNG: usize = offset_of!(Scratch, young);
-    const CPU: usize = offset_of!(Scratch, cpu);
-    const ANYWHERE: usize = offset_of!(Scratch, anywhere);
-    const MISSED: usize = offset_of!(Scratch, misses);
+    const CORES: usize = offset_of!(Scratch, cores);
+    const ACTIVE: usize = offset_of!(Scratch, active);
+    const LEAST_ACTIVE: usize = offset_of!(Scratch, least_active);
+    const FIRST_WARM: usize = offset_of!(Scratch, first_warm);
+    const IS_WARM: usize = offset_of!(Scratch, is_warm);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -180,16 +184,6 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.call(MAP_LOOKUP_ELEM);                               // r0 = scratch[0], this CPU's
     a.jump_if(R0, Equal, 0, "hash");                       // never, but the verifier wants it asked
     a.calculate(R8, Set, R0);                              // r8 = scratch
-    a.call(GET_SMP_PROCESSOR_ID);
-    a.store64(R8, CPU as i16, R0);                         // scratch.cpu = this CPU
-    a.load64(R1, R8, MISSED);
-    a.calculate(R2, Set, MISSES);
-    a.calculate(R2, Subtract, R1);
-    a.calculate(R2, ShiftRight, 63);
-    a.store64(R8, ANYWHERE as i16, R2);                    // scratch.anywhere = misses > MISSES ? 1 : 0
-    a.calculate(R1, Add, 1);
-    a.calculate(R1, And, TRY_ANEW - 1);
-    a.store64(R8, MISSED as i16, R1);                      // scratch.misses += 1, and begins anew
     a.calculate(R7, Subtract, YOUNG_FOR);
     a.calculate(R1, Set, R7);
     a.calculate(R1, ShiftLeft, TURN_BITS);                 // as a `turn` has it
@@ -199,12 +193,18 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Set, -1);
     a.calculate(R1, ShiftRight, 1);
     a.store64(R8, LEAST as i16, R1);                       // scratch.least = i64::MAX
+    a.store64(R8, LEAST_ACTIVE as i16, R1);                // scratch.least_active = i64::MAX
+    a.store64(R8, FIRST_WARM as i16, R1);                  // scratch.first_warm = i64::MAX
+    a.calculate(R1, Set, 0);
+    a.store64(R8, ACTIVE as i16, R1);                      // scratch.active = 0
 
     a.set_map(R1, maps.loads);
     a.calculate(R2, Set, R10);
     a.calculate(R2, Add, -4);
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
     a.jump_if(R0, Equal, 0, "hash");
+    a.load64(R1, R0, offset_of!(Header, cores));
+    a.store64(R8, CORES as i16, R1);                       // scratch.cores = header.cores
     a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
     a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
     a.calculate(R9, Set, LANES as i32);
@@ -232,28 +232,49 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.load64(R2, R0, offset_of!(Line, handicap));
     a.calculate(R1, Add, R2);                              // load += handicap: no room
 
-    a.load32(R2, R0, offset_of!(Line, cpu));
-    a.load64(R5, R8, CPU);
-    a.calculate(R5, ExclusiveOr, R2);
-    a.calculate(R5, Subtract, 1);
-    a.calculate(R5, ShiftRight, 63);                       // r5 = on this CPU ? 1 : 0
-    a.load64(R3, R8, ANYWHERE);
-    a.calculate(R5, Or, R3);                               //      or anywhere
-    a.calculate(R2, Set, R1);
+    a.calculate(R5, Set, R1);
     a.load64(R3, R0, offset_of!(Line, room));
-    a.calculate(R2, Subtract, R3);
-    a.calculate(R2, ShiftRight, 63);                       // r2 = load < room ? 1 : 0
-    a.calculate(R5, And, R2);
-
-    a.load64(R2, R0, offset_of!(Line, turn));              // r2 = turn
-    a.calculate(R4, Set, R2);
-    a.load64(R3, R8, YOUNG);
-    a.calculate(R4, Subtract, R3);
+    a.calculate(R5, Subtract, R3);
+    a.calculate(R5, ShiftRight, 63);                       // r5 = load < room ? 1 : 0
+    a.load64(R3, R0, offset_of!(Line, turn));              // r3 = turn
+    a.calculate(R4, Set, R3);
+    a.load64(R2, R8, YOUNG);
+    a.calculate(R4, Subtract, R2);
     a.calculate(R4, ShiftRight, 63);                       // r4 = not young ? 1 : 0
-    a.calculate(R3, Set, R4);
+    a.calculate(R2, Set, R4);
+    a.calculate(R2, ExclusiveOr, 1);
+    a.calculate(R5, And, R2);                              // r5 = with room, and young
+    a.calculate(R3, ShiftRight, 2);
     a.calculate(R3, ExclusiveOr, 1);
-    a.calculate(R5, And, R3);                              // r5 = on this CPU, with room, and young
-    a.jump_if(R5, NotEqual, 0, "found");                   // look no further
+    a.calculate(R3, And, 1);                               // r3 = awake ? 1 : 0
+    a.calculate(R2, Set, 0);
+    a.calculate(R2, Subtract, R1);
+    a.calculate(R2, ShiftRight, 63);                       // r2 = load > 0 ? 1 : 0
+    a.calculate(R3, Or, R2);                               // r3 = awake or with a connection
+    a.calculate(R2, Set, R3);
+    a.calculate(R2, And, R5);                              // r2 = active ? 1 : 0
+    a.calculate(R3, ExclusiveOr, 1);
+    a.calculate(R3, And, R5);                              // r3 = warm ? 1 : 0
+    a.store64(R8, IS_WARM as i16, R3);
+    a.load64(R5, R8, ACTIVE);
+    a.calculate(R5, Add, R2);
+    a.store64(R8, ACTIVE as i16, R5);                      // scratch.active += active
+    a.calculate(R2, Subtract, 1);
+    a.calculate(R2, ShiftRight, 1);                        // r2 = active ? 0 : i64::MAX
+    a.calculate(R5, Set, R1);
+    a.calculate(R5, ShiftLeft, LANE_BITS);
+    a.calculate(R5, Or, R7);
+    a.calculate(R5, Or, R2);                               // r5 = active ? load, lane : i64::MAX
+    least(&mut a, R5, LEAST_ACTIVE, R2, R3);               // scratch.least_active = the lesser
+    a.load64(R5, R8, IS_WARM);
+    a.calculate(R5, Subtract, 1);
+    a.calculate(R5, ShiftRight, 1);
+    a.calculate(R5, Or, R7);                               // r5 = warm ? lane : at least i64::MAX
+    least(&mut a, R5, FIRST_WARM, R2, R3);                 // scratch.first_warm = the lesser
+    a.load64(R2, R8, ACTIVE);
+    a.load64(R3, R8, CORES);
+    a.jump_if(R2, AtLeast, R3, "active");                  // look no further
+    a.load64(R2, R0, offset_of!(Line, turn));              // r2 = turn
 
     a.calculate(R1, Subtract, MOST);
     a.calculate(R5, Set, R1);
@@ -316,17 +337,18 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Subtract, 1);
     a.calculate(R2, And, TURNS);                           // r2 = turn = lanes after the last one
     a.calculate(R1, Or, R2);                               // r1 = all of it, and the turn
-    a.load64(R2, R8, LEAST);
-    a.calculate(R1, Subtract, R2);                         // r1 = it - least
-    a.calculate(R3, Set, R1);
-    a.calculate(R3, ShiftRightSigned, 63);                 // r3 = it < least ? -1 : 0
-    a.calculate(R1, And, R3);
-    a.calculate(R2, Add, R1);                              // r2 = it < least ? it : least
-    a.store64(R8, LEAST as i16, R2);                       // scratch.least = the lesser
+    least(&mut a, R1, LEAST, R2, R3);                      // scratch.least = the lesser
     a.calculate(R7, Add, 1);                               // lane += 1
     a.jump("look");
 
+    a.label("active");
+    a.load64(R1, R8, LEAST_ACTIVE);
+    a.calculate(R1, And, (1 << LANE_BITS) - 1);
+    a.jump("chosen");
+
     a.label("choose");
+    a.load64(R1, R8, FIRST_WARM);
+    a.jump_if(R1, AtMost, LANES as i32, "chosen");         // is anybody warm?
     a.load64(R1, R8, LEAST);
     a.set_wide(R2, 1 << CLOSED_BIT);
     a.jump_if(R1, AtLeast, R2, "hash");                    // all closed?
@@ -334,14 +356,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Add, R2);
     a.calculate(R1, Add, 1);
     a.calculate(R1, And, TURNS);                           // r1 = last + 1 + turn = the best lane
+    a.label("chosen");
     a.store32(R8, LANE as i16, R1);                        // scratch.lane = it
-
-    a.jump("take");
-    a.label("found");
-    a.load64(R1, R8, ANYWHERE);
-    a.jump_if(R1, NotEqual, 0, "take");
-    a.store64(R8, MISSED as i16, R1);                      // scratch.misses = 0
-    a.label("take");
     a.calculate(R1, Set, R6);
     a.set_map(R2, maps.sockets);
     a.calculate(R3, Set, R8);                              // r3 = &scratch.lane
@@ -376,6 +392,18 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R0, Set, SK_PASS);                         // the choice, or without one the hash
     a.exit();
     a.finish()
+}
+
+/// Has scratch memory at this place hold the lesser of what it holds and what is in `candidate`. Changes all three
+/// registers.
+fn least(a: &mut Assembler, candidate: Register, place: usize, held: Register, sign: Register) {
+    a.load64(held, R8, place);
+    a.calculate(candidate, Subtract, held); // candidate - held
+    a.calculate(sign, Set, candidate);
+    a.calculate(sign, ShiftRightSigned, 63); // candidate < held ? -1 : 0
+    a.calculate(candidate, And, sign);
+    a.calculate(held, Add, candidate); // candidate < held ? candidate : held
+    a.store64(R8, place as i16, held);
 }
 
 /// What the program chooses, and what it goes by, in Rust. The lines are those of the lanes from 1 on.

@@ -6,11 +6,11 @@ use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{FINE, SILENCE, TIMES, TURNS, YOUNG_FOR};
 
-/// The lane that the program chooses on this CPU (`None`: anywhere), at this time, in nanoseconds, after it chose `last` there; `None`
-/// if it leaves that to the hash. The lines are those of the lanes, from 1 on.
-pub fn choose(lines: &[Line], cpu: Option<u32>, last: u32, now: u64) -> Option<u32> {
+/// The lane that the program chooses, with so many cores, at this time, in nanoseconds, after it chose `last` on
+/// this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
+pub fn choose(lines: &[Line], cores: u64, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
-    let mut best = None;
+    let (mut active, mut first_warm, mut best) = (Vec::new(), None, None);
     for (lane, line) in (1..).zip(lines) {
         let given = line.steered.load(Relaxed) + line.migrated.load(Relaxed);
         let load = given.saturating_sub(line.ended.load(Relaxed));
@@ -21,8 +21,14 @@ pub fn choose(lines: &[Line], cpu: Option<u32>, last: u32, now: u64) -> Option<u
         let is_awake = turn & 4 == 0;
         let is_busy = is_awake && !is_young;
         let has_room = load < line.room.load(Relaxed) && !is_closed;
-        if has_room && is_young && cpu.is_none_or(|cpu| line.cpu.load(Relaxed) == cpu) {
-            return Some(lane);
+        if has_room && is_young {
+            match is_awake || load > 0 {
+                true => active.push((load, lane)),
+                false => first_warm = first_warm.or(Some(lane)),
+            }
+        }
+        if active.len() as u64 >= cores {
+            return active.iter().min().map(|&(_, lane)| lane);
         }
         let in_hand = match is_short {
             _ if is_quick && !is_busy => 0,
@@ -37,5 +43,5 @@ pub fn choose(lines: &[Line], cpu: Option<u32>, last: u32, now: u64) -> Option<u
             best = Some((key, lane));
         }
     }
-    best.filter(|((is_closed, ..), _)| !is_closed).map(|(_, lane)| lane)
+    first_warm.or(best.filter(|((is_closed, ..), _)| !is_closed).map(|(_, lane)| lane))
 }

@@ -15,8 +15,8 @@ const MAPS: Maps = Maps { loads: 1, sockets: 2, scratch: 3 };
 const ADD: usize = 0x1000;
 
 const NOW: u64 = 100 * SILENCE as u64;
-/// The CPU that the program runs on.
-const CPU: u32 = 3;
+/// So many workers can run at once.
+const CORES: u64 = 2;
 
 /// What the program finds in the kernel.
 struct World {
@@ -40,6 +40,9 @@ fn loads(loads: &[Option<u64>]) {
     WORLD.with(|world| {
         // Line 0 is the header, whose number lies where a line has `steered`.
         world.lines[0].steered.store(loads.len() as u64, Relaxed);
+        // And `cores` where it has `ended`.
+        const _: () = assert!(offset_of!(Header, cores) == offset_of!(Line, ended));
+        world.lines[0].ended.store(CORES, Relaxed);
         for (lane, load) in (1..).zip(loads) {
             let line = &world.lines[lane as usize];
             line.steered.store(1000 + load.unwrap_or(0), Relaxed);
@@ -47,7 +50,6 @@ fn loads(loads: &[Option<u64>]) {
             line.beat.store(NOW, Relaxed);
             line.turn.store(4, Relaxed); // asleep, and for long
             line.room.store(0, Relaxed);
-            line.cpu.store(CPU, Relaxed);
             line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
             world.sockets.borrow_mut().insert(lane);
         }
@@ -115,7 +117,6 @@ fn choose_by(migrating: bool, flags: i32) -> Option<u32> {
     machine.register_helper(MAP_LOOKUP_ELEM as u32, lookup).unwrap();
     machine.register_helper(SK_SELECT_REUSEPORT as u32, select).unwrap();
     machine.register_helper(KTIME_GET_NS as u32, |_, _, _, _, _| NOW).unwrap();
-    machine.register_helper(GET_SMP_PROCESSOR_ID as u32, |_, _, _, _, _| CPU.into()).unwrap();
     const STEERED: usize = offset_of!(Line, steered);
     const MIGRATED: usize = offset_of!(Line, migrated);
     machine.register_helper((ADD + STEERED) as u32, add::<STEERED>).unwrap();
@@ -277,36 +278,57 @@ fn one_that_turns_quickly_and_is_not_busy_has_nothing_in_hand() {
 }
 
 #[test]
-fn a_worker_that_is_awake_on_this_cpu_and_has_room_is_filled_before_another_is_woken() {
-    let three = || {
-        loads(&[Some(0), Some(1), Some(1), None]);
-        (2..=4).for_each(|lane| awake(lane, 20, FAST));
-        (2..=4).for_each(|lane| room(lane, 3));
+fn while_as_many_are_active_as_there_are_cores_the_least_loaded_of_them_gets_more_and_no_other_is_woken()
+ {
+    const DOZING: Kind = Kind { is_asleep: true, ..FAST };
+    let lanes = |second: Kind| {
+        loads(&[Some(0), Some(2), Some(1), Some(0), None]);
+        (2..=5).for_each(|lane| room(lane, 3));
+        awake(2, 20, FAST);
+        awake(3, 20, second);
+        awake(4, 20, DOZING);
+        awake(5, 20, FAST);
     };
-    three();
-    assert_eq!([choose(), choose()], [Some(2); 2], "the first of them, not the least loaded");
-    assert_eq!([choose(), choose()], [Some(3); 2], "now that has no room left");
-    assert_eq!(choose(), Some(1), "nobody has room: the least loaded");
-    three();
-    line(2, |line| line.cpu.store(CPU + 1, Relaxed));
-    assert_eq!(choose(), Some(3), "the other is awake elsewhere");
-    awake(3, 4_001, FAST);
-    assert_eq!(choose(), Some(1), "it is awake for long, and may be blocked");
+    lanes(FAST);
+    assert_eq!([choose(), choose()], [Some(3), Some(2)]);
+    assert_eq!(
+        choose(),
+        Some(4),
+        "2 has no room left; so another is woken, whose data are in the cache"
+    );
+    lanes(DOZING);
+    assert_eq!(choose(), Some(3), "it has a connection, and so is about to wake");
+    lanes(FAST);
+    line(3, |line| line.ended.fetch_add(1, Relaxed));
+    assert_eq!(choose(), Some(3), "it is awake");
+    lanes(DOZING);
+    line(3, |line| line.ended.fetch_add(1, Relaxed));
+    assert_eq!(
+        [choose(), choose()],
+        [Some(3); 2],
+        "a core was free: it is woken, and then it is active"
+    );
+    awake(2, 4_001, FAST);
+    assert_eq!(
+        choose(),
+        Some(4),
+        "one is active: the other has been awake for long, and may be blocked"
+    );
 }
 
 #[test]
-fn if_nobody_is_ever_awake_on_this_cpu_anywhere_will_do() {
-    let elsewhere = || {
-        loads(&[Some(0), Some(1)]);
-        awake(2, 20, FAST);
-        room(2, 3);
-        line(2, |line| line.cpu.store(CPU + 1, Relaxed));
-        choose().unwrap()
-    };
-    (0..=MISSES).for_each(|_| assert_eq!(elsewhere(), 1));
-    (MISSES + 1..TRY_ANEW).for_each(|_| assert_eq!(elsewhere(), 2));
-    (0..=MISSES).for_each(|_| assert_eq!(elsewhere(), 1, "another look"));
-    assert_eq!(elsewhere(), 2);
+fn one_that_stopped_when_it_had_just_woken_is_given_no_more_than_the_others_have() {
+    loads(&[Some(0), Some(0), Some(0)]);
+    (1..=3).for_each(|lane| room(lane, 40));
+    for _ in 0..10 {
+        (1..=2).for_each(|lane| awake(lane, 20, FAST));
+        choose();
+        line(2, |line| {
+            let given = line.steered.load(Relaxed);
+            line.ended.store(given, Relaxed); // it answers all, and the first none
+        });
+    }
+    assert_eq!(line(1, |line| line.steered.load(Relaxed) - line.ended.load(Relaxed)), 1);
 }
 
 #[test]
@@ -325,7 +347,6 @@ fn the_program_chooses_what_the_reference_chooses() {
         loads(&now);
         for lane in 1..=lanes {
             room(lane, if random.bool() { 0 } else { random.u64(..5) });
-            line(lane, |line| line.cpu.store(random.u32(2..5), Relaxed));
             match random.u8(..4) {
                 0 => awake(lane, random.u64(..3_900), kind(&mut random)),
                 1 => {
@@ -336,11 +357,8 @@ fn the_program_chooses_what_the_reference_chooses() {
             }
         }
         let last = WORLD.with(|world| world.scratch[0].load(Relaxed) >> 32) as u32;
-        let expected = WORLD.with(|world| {
-            let misses = world.scratch[offset_of!(Scratch, misses) / 8].load(Relaxed);
-            let cpu = (misses <= MISSES as u64).then_some(CPU);
-            reference::choose(&world.lines[1..=lanes as usize], cpu, last, NOW)
-        });
+        let expected = WORLD
+            .with(|world| reference::choose(&world.lines[1..=lanes as usize], CORES, last, NOW));
         assert_eq!(choose(), expected);
     }
 }
