@@ -9,7 +9,9 @@
 //!   A nice value of -20 would not do: it still waits, and where it does not, handlers starve.
 //! - *CPUs that sleep.* A CPU with nothing to do halts. The host of a virtual machine then gives it to
 //!   somebody else, and has to give it back at each wake-up, which may take a millisecond. A thread of
-//!   SCHED_IDLE on each core, which any other process preempts at once, keeps the CPU from halting.
+//!   SCHED_IDLE on each core, which any other process preempts at once, keeps the CPU from halting for long. It
+//!   naps now and then: only a CPU that has nothing to run fetches what waits for another one (newidle balance in
+//!   kernel/sched/fair.c). Without the naps, workers waited up to 8 ms for a busy core, beside an idle one.
 //!
 //! What it costs: power, and latencies are those of a machine whose CPUs do not sleep, for every server
 //! alike. A client that itself spins until the next request is due would take the core away from the
@@ -18,6 +20,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
@@ -25,6 +28,11 @@ use crate::kernel::affinity;
 
 /// The least priority of SCHED_RR: above all ordinary processes, below all else.
 const LEAST: libc::c_int = 1;
+
+/// How long a CPU is kept awake, and then left alone. The kernel adds up to 50 us to a nap. The host still waits for
+/// a CPU that has halted for so short a time, and gives it to nobody else (halt polling).
+const SPIN: Duration = Duration::from_micros(50);
+const NAP: Duration = Duration::from_micros(20);
 
 /// While it lives, the thread that made it is scheduled first, and its cores do not sleep.
 pub struct OnTime {
@@ -43,7 +51,11 @@ impl OnTime {
                 let _ = affinity::on(Some(&[core]), || {
                     let is_idle = schedule(libc::SCHED_IDLE, 0);
                     while is_idle && !over.load(Relaxed) {
-                        std::hint::spin_loop();
+                        let since = Instant::now();
+                        while since.elapsed() < SPIN {
+                            std::hint::spin_loop();
+                        }
+                        thread::sleep(NAP);
                     }
                     Ok(())
                 });
