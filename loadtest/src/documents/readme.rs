@@ -131,16 +131,16 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         ),
         row(
             "short, 64/256 workers",
-            "own `least-conn`; p99: shared",
-            format!("{}{}; shared {}", rates(many, OWN), p99_of_best(matrix), rates(many, SHARED)),
+            "shared `least-conn`",
+            format!("{}; own {}{}", rates(many, SHARED), rates(many, OWN), p99_of_best(matrix)),
         ),
         row(
             "short, few workers",
-            "kept: `epoll`; new: `least-conn`",
+            "`least-conn`",
             format!(
-                "{}, {}; `hash` {}",
-                rate(matrix, "keep", EPOLL),
-                rate(matrix, "close", SHARED),
+                "shared {}, own {}; `hash` {}",
+                rates(["keep", "close"], SHARED),
+                rates(["keep", "close"], OWN),
                 rates(["keep", "close"], HASH)
             ),
         ),
