@@ -106,7 +106,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
     };
     [
         row(
-            "all handlers block",
+            "handlers block",
             "shared `least-conn`",
             format!("p99 {} times the ideal; `hash` {}", of_ideal(&[SHARED]), of_ideal(&[HASH])),
         ),
