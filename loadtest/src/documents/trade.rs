@@ -4,7 +4,7 @@
 use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
 use crate::documents::list;
 use crate::matrix::expectations::GOOD;
-use crate::matrix::record::{Figure, Kind, Matrix};
+use crate::matrix::record::{AtLoad, Figure, Kind, Matrix};
 
 /// From here on requests/s of one policy differ from those of another by enough to speak of.
 const RATE_DIFFERS: f64 = 0.05;
@@ -74,7 +74,7 @@ impl<'a> Trade<'a> {
                 was_bad: from < GOOD,
                 differs: (to - from).abs() >= RATE_DIFFERS,
             });
-            let p99 = p99(plain).zip(p99(aware)).map(|(from, to)| Change {
+            let p99 = p99(plain, aware).map(|[from, to]| Change {
                 words: format!(
                     "p99 in *{}* from {from:.2} to {to:.2} times {}",
                     column.name,
@@ -93,7 +93,7 @@ impl<'a> Trade<'a> {
 /// What the runs do not tell of the price; empty if they tell all.
 pub fn not_measured(matrix: &Matrix) -> &'static str {
     let columns = matrix.columns.iter().filter(|one| one.kind == Kind::Throughput);
-    match columns.flat_map(|column| &column.cells).any(|figure| p99(figure).is_some()) {
+    match columns.flat_map(|column| &column.cells).any(|figure| p99(figure, figure).is_some()) {
         true => "",
         false => " What it costs short requests in p99 was not measured in these runs.",
     }
@@ -104,10 +104,15 @@ fn of(kind: Kind) -> &'static str {
     if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
 }
 
-/// At the highest rate: over that of the best policy or, where handlers block, over the ideal.
-fn p99(figure: &Figure) -> Option<f64> {
-    let last = figure.latencies.last()?;
-    last.latencies.p99_of_ideal.or(last.p99_of_best).map(|times| times.value)
+/// Of two policies, at the highest rate at which both have an interval: over that of the best policy or, where
+/// handlers block, over the ideal. Of one slice, which has none, nothing follows.
+fn p99(plain: &Figure, aware: &Figure) -> Option<[f64; 2]> {
+    let times = |at: &AtLoad| {
+        let times = at.latencies.p99_of_ideal.or(at.p99_of_best);
+        times.filter(|times| times.interval.is_some()).map(|times| times.value)
+    };
+    let both = plain.latencies.iter().zip(&aware.latencies).rev();
+    both.into_iter().find_map(|(plain, aware)| Some([times(plain)?, times(aware)?]))
 }
 
 /// The first ones, with how many more there are.
@@ -156,7 +161,6 @@ pub fn in_short(matrix: &Matrix) -> String {
 mod tests {
     use super::*;
     use crate::matrix::expectations::tests::matrix;
-    use crate::matrix::record::AtLoad;
     use crate::statistics::estimate::Estimate;
 
     fn figure<'a>(matrix: &'a mut Matrix, column: &str, policy: &str) -> &'a mut Figure {
@@ -164,8 +168,12 @@ mod tests {
         column.cells.iter_mut().find(|figure| figure.policy == policy).unwrap()
     }
 
+    /// At two rates; at the higher one there is no interval.
     fn at(p99: f64) -> Vec<AtLoad> {
-        vec![AtLoad { p99_of_best: Some(Estimate::exact(p99)), ..AtLoad::default() }]
+        let estimate = |interval| Some(Estimate { value: p99, interval });
+        [Some([p99, p99]), None]
+            .map(|interval| AtLoad { p99_of_best: estimate(interval), ..AtLoad::default() })
+            .into()
     }
 
     #[test]
@@ -174,6 +182,7 @@ mod tests {
         figure(&mut matrix, "keep", SHARED).of_best = Some(Estimate::exact(0.80));
         figure(&mut matrix, "close", EPOLL).latencies = at(1.0);
         figure(&mut matrix, "close", SHARED).latencies = at(3.1);
+        figure(&mut matrix, "close", SHARED).latencies[1].p99_of_best = Some(Estimate::exact(99.0));
         let trade = Trade::shared(&matrix);
         assert_eq!(trade.improves(2), "*mixed close* from 0.40 to 0.99");
         let both = "p99 in *close* from 1.00 to 3.10 times the lowest, *keep* from 1.00 to 0.80";

@@ -41,8 +41,9 @@ pub struct Header {
     /// Whether there is a *crowd*, more workers than cores: 1 or 0. A core runs one worker at a time, and each other
     /// that is woken is a context switch. Writer: the parent.
     pub is_crowd: AtomicU64,
-    /// How many workers can run at once: the cores that the server may use. Writer: the parent.
-    pub cores: AtomicU64,
+    /// How many workers may be active before no other is woken: as many as there are cores. But on one core two: if
+    /// the only active one stopped, it would be given whatever comes. Writer: the parent.
+    pub most_active: AtomicU64,
 }
 
 /// A lane's line.
@@ -156,7 +157,7 @@ impl Lanes {
         let workers = (1..=LANES).filter(is_open).count();
         let is_crowd = workers > cores;
         self.header().is_crowd.store(is_crowd.into(), Relaxed);
-        self.header().cores.store(cores as u64, Relaxed);
+        self.header().most_active.store(cores.max(2) as u64, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.

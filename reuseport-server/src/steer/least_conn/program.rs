@@ -11,7 +11,8 @@
 //!     young = woke less than 4 ms ago; busy = is awake since earlier: it blocks
 //!     if young, and load < room:
 //!         active, if it is awake or has a connection; warm, if it has just done the last
-//!         as many active ones as there are cores: choose of these the least loaded, and look no further
+//!         as many active ones as there are cores, and two at least: choose of these the least loaded, and look
+//!         no further
 //!     in hand = requests that it may have to serve before the next:
 //!         where connections end after one request: load; but none if it is quick and not busy
 //!         where they are kept: one if it is awake, but none if it is quick and not busy
@@ -51,10 +52,18 @@
 //! that the verifier also follows what a CPU may do in speculation, where the end of a loop can be
 //! missed, and missed again: it gives up after 8192 jumps.
 
+mod scratch;
+
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use common::scoreboard::SLICE;
+
+pub use scratch::SCRATCH_SIZE;
+use scratch::{
+    CLOSED_BIT, FINE, HAND_BIT, LANE_BITS, LOAD_BIT, MOST, SILENT_BIT, Scratch, TIME_BIT, TIMES,
+    TURNS,
+};
 
 use super::lane::{Header, LANES, Line, TURN_BITS};
 use crate::steer::assembler::Calculate::{
@@ -93,54 +102,6 @@ const SILENCE: i32 = 2_000_000_000;
 /// A worker that woke less than this ago, in nanoseconds, may only be waiting for a core.
 const YOUNG_FOR: i32 = SLICE.as_nanos() as i32;
 
-/// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
-/// hand, the load, since when it is busy, and whose turn it is. There are more turns than LANES.
-const CLOSED_BIT: i32 = SILENT_BIT + 1;
-const SILENT_BIT: i32 = HAND_BIT + 16;
-const HAND_BIT: i32 = LOAD_BIT + 16;
-const LOAD_BIT: i32 = TIME_BIT + 17;
-const TIME_BIT: i32 = 12;
-const TIMES: i32 = (1 << (LOAD_BIT - TIME_BIT)) - 1;
-const TURNS: i32 = (1 << TIME_BIT) - 1;
-
-/// A load counts as no more than this.
-const MOST: i32 = (1 << (HAND_BIT - LOAD_BIT)) - 1;
-
-/// Bits for the number of a lane.
-const LANE_BITS: i32 = TIME_BIT;
-
-/// Bits of a time in nanoseconds that are too fine to matter. What is left is in units of 131 microseconds, and
-/// lasts for 17 seconds; then an order may be wrong once.
-const FINE: i32 = 17;
-
-/// The program's memory, for each CPU: programs on one CPU run one after the other.
-#[repr(C)]
-struct Scratch {
-    /// The lane being looked at, and in the end the one chosen.
-    lane: u32,
-    /// The lane chosen last time.
-    last: u32,
-    /// What the best so far is compared by.
-    least: u64,
-    /// A heartbeat before that is too old.
-    oldest: u64,
-    /// A `turn` before that is not young.
-    young: u64,
-    /// As many workers can run at once.
-    cores: u64,
-    /// Active ones among the lanes so far.
-    active: u64,
-    /// The load of the least loaded of them, and in the lowest bits its lane.
-    least_active: u64,
-    /// The first lane that is warm.
-    first_warm: u64,
-    /// Whether this lane is warm: there are too few registers.
-    is_warm: u64,
-}
-
-/// Bytes of the program's memory.
-pub const SCRATCH_SIZE: usize = size_of::<Scratch>();
-
 /// The maps that the program uses, by their descriptors.
 #[derive(Clone, Copy)]
 pub struct Maps {
@@ -165,7 +126,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LEAST: usize = offset_of!(Scratch, least);
     const OLDEST: usize = offset_of!(Scratch, oldest);
     const YOUNG: usize = offset_of!(Scratch, young);
-    const CORES: usize = offset_of!(Scratch, cores);
+    const MOST_ACTIVE: usize = offset_of!(Scratch, most_active);
     const ACTIVE: usize = offset_of!(Scratch, active);
     const LEAST_ACTIVE: usize = offset_of!(Scratch, least_active);
     const FIRST_WARM: usize = offset_of!(Scratch, first_warm);
@@ -203,8 +164,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Add, -4);
     a.call(MAP_LOOKUP_ELEM);                               // r0 = loads[0], the header
     a.jump_if(R0, Equal, 0, "hash");
-    a.load64(R1, R0, offset_of!(Header, cores));
-    a.store64(R8, CORES as i16, R1);                       // scratch.cores = header.cores
+    a.load64(R1, R0, offset_of!(Header, most_active));
+    a.store64(R8, MOST_ACTIVE as i16, R1);                       // scratch.most_active = header.most_active
     a.load64(R9, R0, offset_of!(Header, count));           // r9 = the highest lane
     a.jump_if(R9, AtMost, LANES as i32, "begin");          // the verifier wants to see an end
     a.calculate(R9, Set, LANES as i32);
@@ -272,7 +233,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R5, Or, R7);                               // r5 = warm ? lane : at least i64::MAX
     least(&mut a, R5, FIRST_WARM, R2, R3);                 // scratch.first_warm = the lesser
     a.load64(R2, R8, ACTIVE);
-    a.load64(R3, R8, CORES);
+    a.load64(R3, R8, MOST_ACTIVE);
     a.jump_if(R2, AtLeast, R3, "active");                  // look no further
     a.load64(R2, R0, offset_of!(Line, turn));              // r2 = turn
 

@@ -102,6 +102,7 @@ fn more_workers_than_cores_are_a_crowd() {
     assert_eq!(is_crowd(), 1);
     lanes.close(1);
     assert_eq!(is_crowd(), 0);
+    assert_eq!(lanes.header().most_active.load(Relaxed), few.max(2) as u64);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{FINE, SILENCE, TIMES, TURNS, YOUNG_FOR};
 
-/// The lane that the program chooses, with so many cores, at this time, in nanoseconds, after it chose `last` on
+/// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it chose `last` on
 /// this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
-pub fn choose(lines: &[Line], cores: u64, last: u32, now: u64) -> Option<u32> {
+pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
     let (mut active, mut first_warm, mut best) = (Vec::new(), None, None);
     for (lane, line) in (1..).zip(lines) {
@@ -27,7 +27,7 @@ pub fn choose(lines: &[Line], cores: u64, last: u32, now: u64) -> Option<u32> {
                 false => first_warm = first_warm.or(Some(lane)),
             }
         }
-        if active.len() as u64 >= cores {
+        if active.len() as u64 >= most_active {
             return active.iter().min().map(|&(_, lane)| lane);
         }
         let in_hand = match is_short {

@@ -15,8 +15,8 @@ const MAPS: Maps = Maps { loads: 1, sockets: 2, scratch: 3 };
 const ADD: usize = 0x1000;
 
 const NOW: u64 = 100 * SILENCE as u64;
-/// So many workers can run at once.
-const CORES: u64 = 2;
+/// So many workers may be active.
+const MOST_ACTIVE: u64 = 2;
 
 /// What the program finds in the kernel.
 struct World {
@@ -40,9 +40,9 @@ fn loads(loads: &[Option<u64>]) {
     WORLD.with(|world| {
         // Line 0 is the header, whose number lies where a line has `steered`.
         world.lines[0].steered.store(loads.len() as u64, Relaxed);
-        // And `cores` where it has `ended`.
-        const _: () = assert!(offset_of!(Header, cores) == offset_of!(Line, ended));
-        world.lines[0].ended.store(CORES, Relaxed);
+        // And `most_active` where it has `ended`.
+        const _: () = assert!(offset_of!(Header, most_active) == offset_of!(Line, ended));
+        world.lines[0].ended.store(MOST_ACTIVE, Relaxed);
         for (lane, load) in (1..).zip(loads) {
             let line = &world.lines[lane as usize];
             line.steered.store(1000 + load.unwrap_or(0), Relaxed);
@@ -357,8 +357,9 @@ fn the_program_chooses_what_the_reference_chooses() {
             }
         }
         let last = WORLD.with(|world| world.scratch[0].load(Relaxed) >> 32) as u32;
-        let expected = WORLD
-            .with(|world| reference::choose(&world.lines[1..=lanes as usize], CORES, last, NOW));
+        let expected = WORLD.with(|world| {
+            reference::choose(&world.lines[1..=lanes as usize], MOST_ACTIVE, last, NOW)
+        });
         assert_eq!(choose(), expected);
     }
 }

@@ -1,0 +1,49 @@
+//! What the program remembers while it runs, and how the bits of it are shared out.
+
+/// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
+/// hand, the load, since when it is busy, and whose turn it is. There are more turns than LANES.
+pub const CLOSED_BIT: i32 = SILENT_BIT + 1;
+pub const SILENT_BIT: i32 = HAND_BIT + 16;
+pub const HAND_BIT: i32 = LOAD_BIT + 16;
+pub const LOAD_BIT: i32 = TIME_BIT + 17;
+pub const TIME_BIT: i32 = 12;
+pub const TIMES: i32 = (1 << (LOAD_BIT - TIME_BIT)) - 1;
+pub const TURNS: i32 = (1 << TIME_BIT) - 1;
+
+/// A load counts as no more than this.
+pub const MOST: i32 = (1 << (HAND_BIT - LOAD_BIT)) - 1;
+
+/// Bits for the number of a lane.
+pub const LANE_BITS: i32 = TIME_BIT;
+
+/// Bits of a time in nanoseconds that are too fine to matter. What is left is in units of 131 microseconds, and
+/// lasts for 17 seconds; then an order may be wrong once.
+pub const FINE: i32 = 17;
+
+/// The program's memory, for each CPU: programs on one CPU run one after the other.
+#[repr(C)]
+pub struct Scratch {
+    /// The lane being looked at, and in the end the one chosen.
+    pub lane: u32,
+    /// The lane chosen last time.
+    pub last: u32,
+    /// What the best so far is compared by.
+    pub least: u64,
+    /// A heartbeat before that is too old.
+    pub oldest: u64,
+    /// A `turn` before that is not young.
+    pub young: u64,
+    /// As many workers may be active before no other is woken.
+    pub most_active: u64,
+    /// Active ones among the lanes so far.
+    pub active: u64,
+    /// The load of the least loaded of them, and in the lowest bits its lane.
+    pub least_active: u64,
+    /// The first lane that is warm.
+    pub first_warm: u64,
+    /// Whether this lane is warm: there are too few registers.
+    pub is_warm: u64,
+}
+
+/// Bytes of the program's memory.
+pub const SCRATCH_SIZE: usize = size_of::<Scratch>();
