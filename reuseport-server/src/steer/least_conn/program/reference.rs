@@ -6,8 +6,8 @@ use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{FINE, SILENCE, TIMES, TURNS, YOUNG_FOR};
 
-/// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it chose `last` on
-/// this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
+/// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it
+/// chose `last` on this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
 pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
     let (mut active, mut first_warm, mut best) = (Vec::new(), None, None);
@@ -16,9 +16,9 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
         let load = given.saturating_sub(line.ended.load(Relaxed));
         let is_closed = line.handicap.load(Relaxed) == CLOSED;
         let turn = line.turn.load(Relaxed);
-        let (since, is_short, is_quick) = (turn >> TURN_BITS, turn & 2 != 0, turn & 1 != 0);
+        let (since, is_quick) = (turn >> TURN_BITS, turn & 1 != 0);
         let is_young = since >= young;
-        let is_awake = turn & 4 == 0;
+        let is_awake = turn & 2 == 0;
         let is_busy = is_awake && !is_young;
         let has_room = load < line.room.load(Relaxed) && !is_closed;
         if has_room && is_young {
@@ -30,10 +30,9 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
         if active.len() as u64 >= most_active {
             return active.iter().min().map(|&(_, lane)| lane);
         }
-        let in_hand = match is_short {
-            _ if is_quick && !is_busy => 0,
-            true => load,
-            false => is_awake.into(),
+        let in_hand = match is_quick && !is_busy {
+            true => 0,
+            false => load.saturating_sub(line.idle.load(Relaxed).into()),
         };
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
         let busy_since = if is_busy { since >> FINE & TIMES as u64 } else { TIMES as u64 };

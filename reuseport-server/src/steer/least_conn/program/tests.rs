@@ -48,7 +48,8 @@ fn loads(loads: &[Option<u64>]) {
             line.steered.store(1000 + load.unwrap_or(0), Relaxed);
             line.ended.store(1000, Relaxed);
             line.beat.store(NOW, Relaxed);
-            line.turn.store(4, Relaxed); // asleep, and for long
+            line.turn.store(turn(0, Kind { is_asleep: true, is_quick: false }), Relaxed);
+            line.idle.store(load.unwrap_or(0) as u32, Relaxed); // they are kept
             line.room.store(0, Relaxed);
             line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
             world.sockets.borrow_mut().insert(lane);
@@ -229,9 +230,13 @@ fn awake(lane: u32, microseconds: u64, kind: Kind) {
     line(lane, |l| l.turn.store(turn(NOW - 1000 * microseconds, kind), Relaxed));
 }
 
-const KEPT: Kind = Kind { is_asleep: false, is_short: false, is_quick: true };
-const SLOW: Kind = Kind { is_asleep: false, is_short: true, is_quick: false };
-const FAST: Kind = Kind { is_asleep: false, is_short: true, is_quick: true };
+const SLOW: Kind = Kind { is_asleep: false, is_quick: false };
+const FAST: Kind = Kind { is_asleep: false, is_quick: true };
+
+/// Of this lane's connections so many are idle.
+fn idle(lane: u32, idle: u32) {
+    line(lane, |line| line.idle.store(idle, Relaxed));
+}
 
 fn room(lane: u32, room: u64) {
     line(lane, |line| line.room.store(room, Relaxed));
@@ -240,28 +245,44 @@ fn room(lane: u32, room: u64) {
 #[test]
 fn whoever_is_free_now_is_chosen_before_who_has_fewer_connections() {
     loads(&[Some(1), Some(9), Some(3)]);
-    awake(1, 10_000, KEPT);
-    awake(3, 3_900, KEPT);
+    awake(1, 10_000, FAST);
+    idle(1, 0);
+    awake(3, 3_900, FAST);
+    idle(3, 2);
     assert_eq!(choose(), Some(3), "it has just woken");
-    awake(3, 4_001, KEPT);
+    line(3, |line| line.ended.fetch_add(1, Relaxed)); // what it was given just now
+    awake(3, 4_001, FAST);
     assert_eq!(choose(), Some(2), "it is asleep");
 }
 
 #[test]
 fn a_worker_whose_requests_take_long_has_one_in_hand_as_soon_as_it_is_awake() {
-    const SLOW_KEPT: Kind = Kind { is_asleep: false, is_short: false, is_quick: false };
     loads(&[Some(1), Some(1)]);
-    awake(1, 4_500, SLOW_KEPT);
-    awake(2, 3_000, SLOW_KEPT);
+    (1..=2).for_each(|lane| idle(lane, 0));
+    awake(1, 4_500, SLOW);
+    awake(2, 3_000, SLOW);
     assert_eq!([choose(), choose()], [Some(1), Some(2)], "one more for each");
-    awake(2, 3_000, KEPT);
+    awake(2, 3_000, FAST);
     assert_eq!([choose(), choose()], [Some(2); 2], "a quick one is about to be free");
+}
+
+#[test]
+fn what_a_worker_was_given_and_has_not_woken_for_is_in_hand() {
+    loads(&[Some(0), Some(0)]);
+    let mut chosen = vec![choose(), choose()];
+    awake(1, 20, SLOW); // it wakes first
+    chosen.extend([choose(), choose()]);
+    assert_eq!(chosen, [Some(1), Some(2), Some(1), Some(2)], "two for each");
+    loads(&[Some(7), Some(2)]);
+    idle(2, 1);
+    assert_eq!(choose(), Some(1), "it has many, and none of them has a request");
 }
 
 #[test]
 fn of_workers_with_equally_many_requests_in_hand_the_one_that_is_busy_for_longest_is_chosen() {
     loads(&[Some(2), Some(1), Some(1), Some(1), Some(1)]);
     for (lane, microseconds) in [(1, 90_000), (2, 6_000), (3, 9_000), (4, 5_000), (5, 20)] {
+        idle(lane, 0);
         awake(lane, microseconds, SLOW);
     }
     let chosen: Vec<_> = (0..4).map(|_| choose().unwrap()).collect();
@@ -272,6 +293,7 @@ fn of_workers_with_equally_many_requests_in_hand_the_one_that_is_busy_for_longes
 #[test]
 fn one_that_turns_quickly_and_is_not_busy_has_nothing_in_hand() {
     loads(&[Some(1), Some(2)]);
+    (1..=2).for_each(|lane| idle(lane, 0));
     awake(1, 20_000, FAST); // it was quick, and blocks now
     awake(2, 50, FAST);
     assert_eq!(choose(), Some(2));
@@ -336,7 +358,6 @@ fn the_program_chooses_what_the_reference_chooses() {
     let mut random = fastrand::Rng::with_seed(1);
     let kind = |random: &mut fastrand::Rng| Kind {
         is_asleep: random.bool(),
-        is_short: random.bool(),
         is_quick: random.bool(),
     };
     for _ in 0..3000 {
@@ -347,11 +368,10 @@ fn the_program_chooses_what_the_reference_chooses() {
         loads(&now);
         for lane in 1..=lanes {
             room(lane, if random.bool() { 0 } else { random.u64(..5) });
+            idle(lane, random.u32(..5));
             match random.u8(..4) {
                 0 => awake(lane, random.u64(..3_900), kind(&mut random)),
-                1 => {
-                    awake(lane, random.u64(4_100..1_000_000), [KEPT, SLOW, FAST][random.usize(..3)])
-                }
+                1 => awake(lane, random.u64(4_100..1_000_000), kind(&mut random)),
                 2 => line(lane, |l| l.beat.store(random.u64(..2 * NOW), Relaxed)),
                 _ => {}
             }
