@@ -54,6 +54,8 @@ pub struct Deadlines {
     looked_in_vain: AtomicU32,
     ages: Option<Ages>,
     rebalance: Option<Rebalance>,
+    /// Where the worker counts.
+    pub(super) own: OwnSlot,
     /// Locked for moments. By two threads with `--accept blocking`: the thread that accepts closes idle
     /// connections for others; else by one, and because a task may be sent between threads for all that tokio
     /// knows.
@@ -95,6 +97,7 @@ impl Deadlines {
             looked_in_vain: AtomicU32::new(u32::MAX),
             ages: Ages::around(options.max_connection_age, monotonic_nanoseconds()),
             rebalance: options.rebalance.then(|| Rebalance::new(own, slots)),
+            own,
             connections: Mutex::new(Slab::new()),
         }
     }

@@ -31,6 +31,7 @@ impl Deadlines {
             may_have_more: false,
             half_closed: false,
             has_waited: false,
+            is_kept: false,
         };
         // Boxed: tokio moves what it is given a dozen times before that first runs, and this is large.
         let task = tokio::spawn(Box::pin(serve(timed)));
@@ -53,6 +54,8 @@ pub struct Timed {
     half_closed: bool,
     /// Whether its task's waker is on the list.
     has_waited: bool,
+    /// Whether it has had an answer, and so counts as kept.
+    is_kept: bool,
 }
 
 impl Timed {
@@ -63,6 +66,12 @@ impl Timed {
 
     fn now_at(&self, phase: ConnectionPhase) {
         self.progress.set(phase, self.clock.now());
+    }
+
+    fn has_answered(&mut self) {
+        if !std::mem::replace(&mut self.is_kept, true) {
+            self.clock.own.add(|slot| &slot.connections_kept, 1);
+        }
     }
 
     /// Nothing has come yet. If the connection is to end then, it does; but first the kernel is asked, as the
@@ -130,6 +139,9 @@ impl Notes {
 impl Drop for Timed {
     fn drop(&mut self) {
         self.clock.leave(self.key);
+        if self.is_kept {
+            self.clock.own.take(|slot| &slot.connections_kept, 1);
+        }
     }
 }
 
@@ -188,13 +200,17 @@ impl AsyncWrite for Timed {
             }
             (ConnectionPhase::Answer, Poll::Pending) => self.now_at(ConnectionPhase::Write),
             (ConnectionPhase::Answer | ConnectionPhase::Write, Poll::Ready(Ok(written))) => {
-                self.now_at(if *written < bytes.len() {
+                let is_whole = *written == bytes.len();
+                self.now_at(if !is_whole {
                     ConnectionPhase::Write
                 } else if self.progress.in_head.load(Relaxed) {
                     ConnectionPhase::Head
                 } else {
                     ConnectionPhase::Idle
                 });
+                if is_whole {
+                    self.has_answered();
+                }
             }
             _ => {}
         }

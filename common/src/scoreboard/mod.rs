@@ -48,7 +48,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();

@@ -60,6 +60,8 @@ pub struct Slot {
     pub connections_accepted: Counter,
     /// Connections open now. Writers: the worker's event loop, and the thread that accepts for it.
     pub connections_open: Counter,
+    /// Of those that are open, the ones that have had an answer and stayed. Writer: the worker.
+    pub connections_kept: Counter,
     /// Requests answered since the worker started. Writer: the worker.
     pub requests: Counter,
     /// Times the accept loop was woken and found no connection, because another worker had taken
@@ -78,7 +80,8 @@ pub struct Slot {
     /// `--accept least-conn`: connections the worker left to another that had fewer open.
     /// Writer: the worker.
     pub gated: Counter,
-    /// The same: what the worker's event loop is at, as its policy writes it. Writer: the worker.
+    /// The same: what the worker's event loop is at, as its policy writes it. Writers: the worker, and who
+    /// calls it.
     pub turn: Counter,
 }
 
@@ -122,6 +125,7 @@ impl Slot {
             &self.socket_inode,
             &self.connections_accepted,
             &self.connections_open,
+            &self.connections_kept,
             &self.requests,
             &self.wakeups_without_connection,
             &self.heartbeat,
@@ -160,9 +164,19 @@ impl OwnSlot {
         counter(self.0).add(amount);
     }
 
+    /// Takes from such a counter.
+    pub fn take(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, amount: u64) {
+        counter(self.0).add(amount.wrapping_neg());
+    }
+
     /// Sets a counter.
     pub fn set(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, value: u64) {
         counter(self.0).store(value);
+    }
+
+    /// Has another worker of this server show this `turn`, if it still shows what it did. Whether it does.
+    pub fn marks(self, other: &'static Slot, shown: u64, turn: u64) -> bool {
+        other.turn.0.compare_exchange(shown, turn, Relaxed, Relaxed).is_ok()
     }
 
     /// Counts a connection that is open from now on.

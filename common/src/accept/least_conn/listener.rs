@@ -263,18 +263,20 @@ pub struct Connection {
     own: &'static Entry,
     /// Whether bytes were read since bytes were written last.
     has_read: bool,
+    /// Whether it has had an answer.
+    is_kept: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream, own: &'static Entry) -> Self {
         own.opened();
-        Self { stream: Stream::new(stream), own, has_read: false }
+        Self { stream: Stream::new(stream), own, has_read: false, is_kept: false }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.own.closed();
+        self.own.closed(self.is_kept);
     }
 }
 
@@ -299,7 +301,8 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if written.is_ready() && std::mem::take(&mut self.has_read) {
-            self.own.answered();
+            self.own.answered(self.is_kept);
+            self.is_kept = true;
         }
         written
     }

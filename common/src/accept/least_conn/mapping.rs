@@ -22,6 +22,7 @@ pub struct Entry {
     heartbeat: AtomicU64,
     accepted: AtomicU64,
     open: AtomicU64,
+    kept: AtomicU64,
     requests: AtomicU64,
     turn: AtomicU64,
 }
@@ -29,7 +30,7 @@ pub struct Entry {
 impl Entry {
     /// Takes it for this process, whoever had it before.
     pub fn occupy(&self) {
-        for number in [&self.accepted, &self.open, &self.requests, &self.turn] {
+        for number in [&self.accepted, &self.open, &self.kept, &self.requests, &self.turn] {
             number.store(0, Relaxed);
         }
         self.beat();
@@ -47,14 +48,16 @@ impl Entry {
         self.open.fetch_add(1, Relaxed);
     }
 
-    /// Counts one that has ended.
-    pub fn closed(&self) {
+    /// Counts one that has ended, and had had an answer or not.
+    pub fn closed(&self, is_kept: bool) {
         self.open.fetch_sub(1, Relaxed);
+        self.kept.fetch_sub(is_kept.into(), Relaxed);
     }
 
-    /// Counts a request.
-    pub fn answered(&self) {
+    /// Counts a request, of a connection that has had an answer before or not.
+    pub fn answered(&self, is_kept: bool) {
         self.requests.fetch_add(1, Relaxed);
+        self.kept.fetch_add((!is_kept).into(), Relaxed);
     }
 }
 
@@ -77,6 +80,10 @@ impl Shown for Entry {
 
     fn open(&self) -> u64 {
         self.open.load(Relaxed)
+    }
+
+    fn kept(&self) -> u64 {
+        self.kept.load(Relaxed)
     }
 
     fn requests(&self) -> u64 {
@@ -126,5 +133,9 @@ impl Workers for OnMapping {
 
     fn show(&self, turn: u64) {
         self.own.turn.store(turn, Relaxed);
+    }
+
+    fn marks(&self, other: &'static Entry, shown: u64, turn: u64) -> bool {
+        other.turn.compare_exchange(shown, turn, Relaxed, Relaxed).is_ok()
     }
 }

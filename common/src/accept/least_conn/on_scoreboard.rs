@@ -31,6 +31,10 @@ impl Shown for Slot {
         self.connections_open.load(Relaxed)
     }
 
+    fn kept(&self) -> u64 {
+        self.connections_kept.load(Relaxed)
+    }
+
     fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
@@ -62,6 +66,10 @@ impl Workers for OnScoreboard {
 
     fn show(&self, turn: u64) {
         self.own.set(|slot| &slot.turn, turn);
+    }
+
+    fn marks(&self, other: &'static Slot, shown: u64, turn: u64) -> bool {
+        self.own.marks(other, shown, turn)
     }
 
     fn leaves_one(&self) {

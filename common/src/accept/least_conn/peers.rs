@@ -1,5 +1,6 @@
 //! The workers of a server, as one of them sees them in the memory they share, and what it shows them.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use nix::sys::signal::kill;
@@ -8,7 +9,7 @@ use nix::unistd::Pid;
 use super::workers::{Shown, Workers};
 use crate::accept::interrupt::INTERRUPT;
 use crate::platform::clock::monotonic_nanoseconds;
-use crate::scoreboard::{Lifetimes, Pace, QUICK};
+use crate::scoreboard::{Lifetimes, Pace, QUICK, SLICE};
 
 /// Between two heartbeats of a worker whose event loop turns.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -16,9 +17,9 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// Milliseconds between two heartbeats of which one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
 
-/// Where connections end after one request, so many more than another has are no reason to leave one to it.
-/// Each is over soon, and to wake somebody for it would be in vain; unless from now on they are kept.
-const SHORT_LIVED: u64 = 2;
+/// Where connections end after one request, so many more kept ones than another has are no reason to leave one to
+/// it.
+const UNEVEN: u64 = 2;
 
 /// What a worker's event loop is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +32,18 @@ pub enum Turn {
     InLine,
     /// Asleep, and wakes for its own connections, when it is called, and at a tick.
     Reserve,
+    /// Called, and about to wake: it needs a core first. Written by who called it.
+    Called,
 }
 
-const TURNS: [Turn; 4] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve];
+const TURNS: [Turn; 5] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve, Turn::Called];
 
 /// Another worker.
 pub struct Peer<S: 'static> {
     slot: &'static S,
-    /// What its event loop is at.
-    pub turn: Turn,
+    /// What it shows, and of that, what its event loop is at.
+    word: u64,
+    turn: Turn,
     /// Since when, in nanoseconds.
     since: u64,
 }
@@ -50,17 +54,9 @@ impl<S: Shown> Peer<S> {
         self.slot.open()
     }
 
-    /// Whether it sleeps.
+    /// Whether it sleeps, and nobody has called it.
     pub fn is_asleep(&self) -> bool {
         matches!(self.turn, Turn::InLine | Turn::Reserve)
-    }
-
-    /// Interrupts its sleep. If it does not sleep it notices nothing.
-    pub fn wake(&self) {
-        if let Some(pid) = self.slot.pid() {
-            // An error says that it has ended, and its parent knows.
-            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
-        }
     }
 }
 
@@ -104,6 +100,7 @@ impl<W: Workers> Peers<W> {
             let word = slot.turn();
             Peer {
                 slot,
+                word,
                 turn: TURNS[word as usize % TURNS.len()],
                 since: word / TURNS.len() as u64,
             }
@@ -119,12 +116,19 @@ impl<W: Workers> Peers<W> {
     /// Another worker that has fewer connections than this one, and is not known to be blocked: asleep, or
     /// awake for less than this time.
     pub fn with_fewer(&self, awake: Duration) -> Option<Peer<W::Shown>> {
+        let own = self.workers.own();
         // To leave it may cost so much time, and saves that of a request before it.
         let is_over_soon = self.lifetimes.are_short() && self.pace.mean() < awake;
-        let slack = if is_over_soon { SHORT_LIVED } else { 0 };
-        let own = self.workers.own().open();
-        let most = own.checked_sub(slack + 1)?; // mostly the end, without a look at anybody
-        let fewer = self.others().filter(|peer| peer.open() <= most);
+        let (uneven, slack) = if is_over_soon { (UNEVEN, self.pace.in_a_slice()) } else { (0, 0) };
+        if own.open() <= slack && own.kept() <= uneven {
+            return None; // mostly the end, without a look at anybody
+        }
+        let fewer = self.others().filter(|peer| {
+            match is_over_soon && peer.slot.kept().abs_diff(own.kept()) > uneven {
+                true => peer.slot.kept() < own.kept(),
+                false => peer.open() + slack < own.open(),
+            }
+        });
         let able = fewer.filter(|peer| peer.is_asleep() || self.has_just_begun(peer, awake));
         able.min_by_key(Peer::open)
     }
@@ -141,12 +145,28 @@ impl<W: Workers> Peers<W> {
         for peer in self.others() {
             match peer.turn {
                 Turn::InLine => return None,
+                Turn::Called if self.has_just_begun(&peer, SLICE) => return None,
                 Turn::Reserve => reserve = reserve.or(Some(peer)),
                 Turn::Quick if self.has_just_begun(&peer, QUICK) => quick += 1,
-                Turn::Quick | Turn::Awake => {}
+                Turn::Quick | Turn::Awake | Turn::Called => {}
+            }
+            if quick == cores {
+                return None;
             }
         }
-        reserve.filter(|_| quick < cores)
+        reserve
+    }
+
+    /// Interrupts its sleep, unless it has woken, or was called, meanwhile.
+    pub fn wake(&self, peer: &Peer<W::Shown>) {
+        let called = self.since * TURNS.len() as u64 + Turn::Called as u64;
+        if peer.is_asleep()
+            && self.workers.marks(peer.slot, peer.word, called)
+            && let Some(pid) = peer.slot.pid()
+        {
+            // An error says that it has ended, and its parent knows.
+            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
+        }
     }
 
     /// Whether another that is awake has begun its present turn so little ago.
@@ -193,6 +213,8 @@ impl<W: Workers> Peers<W> {
             self.last_look = heartbeat;
             self.lifetimes.look(own.accepted(), own.open(), own.requests());
             self.all = self.workers.all();
+            // Those that are in line or awake are mostly those that have done most: a look ends sooner.
+            self.all.sort_by_key(|slot| Reverse(slot.requests()));
         }
     }
 }
@@ -275,6 +297,28 @@ mod tests {
     }
 
     #[test]
+    fn who_is_called_counts_as_in_line_for_a_while_and_is_not_called_again_before_it_has_woken() {
+        let (mut peers, slots) = server(3);
+        let turn = |place| slots.at(place).turn() % TURNS.len() as u64;
+        let call = |peers: &Peers<OnScoreboard>| {
+            let other = peers.whom_to_call(2);
+            other.as_ref().inspect(|other| peers.wake(other));
+            place(other, slots)
+        };
+        assert_eq!(call(&peers), Some(1));
+        assert_eq!(turn(1), Turn::Called as u64);
+        assert_eq!(call(&peers), None, "it is about to come");
+        peers.since += SLICE.as_nanos() as u64 + 1;
+        assert_eq!(call(&peers), Some(2), "it is stopped, or all cores are busy");
+        peers.since += SLICE.as_nanos() as u64 + 1;
+        assert_eq!(call(&peers), None, "nobody is left");
+        let asleep = peers.others().next().unwrap();
+        show(slots.own(1), Turn::Quick, 0);
+        peers.wake(&Peer { turn: Turn::Reserve, ..asleep });
+        assert_eq!(turn(1), Turn::Quick as u64, "it had woken by itself");
+    }
+
+    #[test]
     fn of_others_that_sleep_the_one_with_the_fewest_connections_is_found() {
         let (peers, slots) = server(4);
         let asleep = || place(peers.asleep(), slots);
@@ -311,15 +355,26 @@ mod tests {
         peers.looks_up();
         assert_eq!(left_to(&peers), Some(2));
         show(slots.own(3), Turn::Awake, 0);
-        // From now on connections end after one request.
+        // From now on connections end after one request, and so many are served within a slice.
+        peers.pace = Pace::of(SLICE / 8);
         let own = slots.own(0);
         own.add(|slot| &slot.connections_accepted, 10);
         own.add(|slot| &slot.requests, 9);
         peers.lifetimes.look(own.accepted(), own.open(), own.requests());
         assert_eq!(left_to(&peers), None);
+        open(own, 6);
+        assert_eq!(left_to(&peers), None, "eight more are a passing difference");
         open(own, 1);
-        assert_eq!(left_to(&peers), Some(3), "three more is more than a passing difference");
+        assert_eq!(left_to(&peers), Some(3));
         own.closed();
+        for (place, kept) in [(0, 2), (3, 1)] {
+            slots.own(place).add(|slot| &slot.connections_kept, kept);
+        }
+        assert_eq!(left_to(&peers), None);
+        own.add(|slot| &slot.connections_kept, 2);
+        assert_eq!(left_to(&peers), Some(3), "of those that are kept it has three more");
+        own.take(|slot| &slot.connections_kept, 4);
+        slots.own(3).take(|slot| &slot.connections_kept, 1);
         assert_eq!(left_to(&peers), None);
         peers.pace = Pace::of(Duration::from_secs(1));
         assert_eq!(left_to(&peers), Some(3), "requests take long: what waits here would wait long");

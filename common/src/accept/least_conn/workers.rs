@@ -12,6 +12,8 @@ pub trait Shown: 'static {
     fn accepted(&self) -> u64;
     /// Those of them that are open.
     fn open(&self) -> u64;
+    /// Those of them that are open and have had an answer.
+    fn kept(&self) -> u64;
     /// Requests answered since it started.
     fn requests(&self) -> u64;
     /// What its event loop is at, as it was [shown](Workers::show).
@@ -28,6 +30,8 @@ pub trait Workers: Send + 'static {
     fn all(&self) -> Vec<&'static Self::Shown>;
     /// Shows what this one's event loop is at.
     fn show(&self, turn: u64);
+    /// Has another show this instead, if it still shows what it did. Whether it does.
+    fn marks(&self, other: &'static Self::Shown, shown: u64, turn: u64) -> bool;
     /// Counts a connection that this one leaves to another.
     fn leaves_one(&self) {}
     /// Counts a wake-up for a connection that another has taken.

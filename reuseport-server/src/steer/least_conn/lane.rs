@@ -33,16 +33,18 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 26;
 
+/// A worker with more kept connections than that has no room for short ones, and the next one comes to whoever has
+/// fewest: it may be kept too.
+const FEW_KEPT: u64 = 2;
+
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
     /// The highest lane in use; the program looks no further. Writer: the parent.
     pub count: AtomicU64,
-    /// Whether there is a *crowd*, more workers than cores: 1 or 0. A core runs one worker at a time, and each other
-    /// that is woken is a context switch. Writer: the parent.
-    pub is_crowd: AtomicU64,
-    /// How many workers may be active before no other is woken: as many as there are cores. But on one core two: if
-    /// the only active one stopped, it would be given whatever comes. Writer: the parent.
+    /// How many workers may be active before no other is woken: as many as there are cores. A core runs one worker
+    /// at a time, and each other that is woken is a context switch. But on one core two: if the only active one
+    /// stopped, it would be given whatever comes. Writer: the parent.
     pub most_active: AtomicU64,
 }
 
@@ -154,16 +156,13 @@ impl Lanes {
         let highest = (1..=LANES).rev().find(is_open).unwrap_or(0);
         self.header().count.store(highest as u64, Relaxed);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (1..=LANES).filter(is_open).count();
-        let is_crowd = workers > cores;
-        self.header().is_crowd.store(is_crowd.into(), Relaxed);
         self.header().most_active.store(cores.max(2) as u64, Relaxed);
     }
 
     /// In a worker: keeps one lane for the rest of the process.
     pub fn into_lane(self, lane: usize) -> OwnLane {
         let lanes: &'static Self = Box::leak(Box::new(self));
-        OwnLane::of(lanes.line(lane), lanes.header())
+        OwnLane::of(lanes.line(lane))
     }
 
     /// The line of this lane.
@@ -203,7 +202,6 @@ pub fn keep(lane: usize, loads: OwnedFd) -> Result<&'static dyn Lane> {
 /// A worker's own lane.
 pub struct OwnLane {
     line: &'static Line,
-    header: &'static Header,
     pid: u32,
     /// What the lane had been given before this worker came.
     steered_before: u64,
@@ -215,10 +213,9 @@ pub struct OwnLane {
 }
 
 impl OwnLane {
-    fn of(line: &'static Line, header: &'static Header) -> Self {
+    fn of(line: &'static Line) -> Self {
         Self {
             line,
-            header,
             pid: std::process::id(),
             steered_before: line.steered.load(Relaxed),
             migrated_before: line.migrated.load(Relaxed),
@@ -228,20 +225,20 @@ impl OwnLane {
         }
     }
 
-    /// Shows what the event loop is at, and how many connections are idle. Where they are kept, all are that it had
-    /// when it fell asleep, and when it wakes it is for one of them. Where they end after one request, none is.
+    /// Shows what the event loop is at, and how many connections are idle. When it falls asleep all are that have
+    /// had an answer and are kept; when it wakes it is for one of them. Of the others a request is to be expected.
     fn show(&self, woke: u64, is_asleep: bool, idle: u32) {
         self.line.idle.store(idle, Relaxed);
         let is_quick = self.pace.is_quick();
         self.line.turn.store(turn(woke, Kind { is_asleep, is_quick }), Relaxed);
     }
 
-    /// In a crowd, as many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
+    /// As many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
     /// them waits no longer than another worker might have to wait for a core. Those that are kept are spread,
     /// whoever is active.
-    fn room(&self) -> u64 {
-        let is_crowd = self.header.is_crowd.load(Relaxed) == 1;
-        let has_room = is_crowd && self.lifetimes.are_short() && self.pace.is_quick();
+    fn room(&self, slot: OwnSlot) -> u64 {
+        let has_few_kept = slot.connections_kept.load(Relaxed) <= FEW_KEPT;
+        let has_room = self.lifetimes.are_short() && self.pace.is_quick() && has_few_kept;
         if has_room { self.pace.in_a_slice() } else { 0 }
     }
 
@@ -289,9 +286,8 @@ impl Lane for OwnLane {
     fn sleeps(&self, slot: OwnSlot) {
         let woke = self.pace.sleeps(slot.requests.load(Relaxed));
         if self.is_kept_by_us() {
-            self.line.room.store(self.room(), Relaxed);
-            let open = slot.connections_open.load(Relaxed) as u32;
-            self.show(woke, true, if self.lifetimes.are_short() { 0 } else { open });
+            self.line.room.store(self.room(slot), Relaxed);
+            self.show(woke, true, slot.connections_kept.load(Relaxed) as u32);
         }
     }
 

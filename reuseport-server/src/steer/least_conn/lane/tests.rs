@@ -92,17 +92,10 @@ fn a_lane_that_is_handed_over_begins_at_nothing_and_the_last_keeper_writes_no_mo
 }
 
 #[test]
-fn more_workers_than_cores_are_a_crowd() {
+fn as_many_workers_as_there_are_cores_may_be_active_and_two_at_least() {
     let (lanes, ..) = lanes();
-    let few = std::thread::available_parallelism().unwrap().get();
-    let is_crowd = || lanes.header().is_crowd.load(Relaxed);
-    (1..=few).for_each(|lane| lanes.give(lane, 1));
-    assert_eq!(is_crowd(), 0);
-    lanes.give(few + 1, 1);
-    assert_eq!(is_crowd(), 1);
-    lanes.close(1);
-    assert_eq!(is_crowd(), 0);
-    assert_eq!(lanes.header().most_active.load(Relaxed), few.max(2) as u64);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(lanes.header().most_active.load(Relaxed), cores.max(2) as u64);
 }
 
 #[test]
@@ -134,10 +127,14 @@ fn a_lane_shows_since_when_its_worker_is_awake_and_whether_it_may_be_filled() {
     });
     assert!(gets_quick);
     lane.sleeps(slot);
-    assert_eq!(room(), 0, "there is no crowd");
-    (2..100).for_each(|lane| lanes.give(lane, 1));
-    lane.sleeps(slot);
     assert!((4..=64).contains(&room()), "{}", room());
+    slot.add(|slot| &slot.connections_kept, 2);
+    lane.sleeps(slot);
+    assert!(room() > 0);
+    slot.add(|slot| &slot.connections_kept, 1);
+    lane.sleeps(slot);
+    assert_eq!(room(), 0, "the next one may be kept too");
+    slot.take(|slot| &slot.connections_kept, 3);
     serve(9);
     lane.sleeps(slot);
     assert_eq!(room(), 0, "connections are kept");
@@ -147,21 +144,18 @@ fn a_lane_shows_since_when_its_worker_is_awake_and_whether_it_may_be_filled() {
 }
 
 #[test]
-fn of_kept_connections_those_are_idle_that_it_had_when_it_fell_asleep_and_of_short_ones_none() {
+fn connections_that_have_had_an_answer_are_idle_while_the_worker_sleeps_and_one_less_when_it_wakes()
+{
     let (lanes, lane, slot) = lanes();
     let idle = || lanes.line(1).idle.load(Relaxed);
-    (0..3).for_each(|_| open(&lane, slot));
+    (0..4).for_each(|_| open(&lane, slot));
+    lane.sleeps(slot);
     assert_eq!(idle(), 0, "their requests may be on the way");
+    slot.add(|slot| &slot.connections_kept, 3);
     lane.sleeps(slot);
     assert_eq!(idle(), 3);
     lane.wakes();
     assert_eq!(idle(), 2, "one has a request");
-    slot.add(|slot| &slot.connections_accepted, 3);
-    slot.add(|slot| &slot.requests, 3);
-    (0..2).for_each(|_| close(&lane, slot));
-    lane.tick(slot);
-    lane.sleeps(slot);
-    assert_eq!(idle(), 0, "each ends after its request");
 }
 
 #[test]

@@ -40,16 +40,16 @@ fn loads(loads: &[Option<u64>]) {
     WORLD.with(|world| {
         // Line 0 is the header, whose number lies where a line has `steered`.
         world.lines[0].steered.store(loads.len() as u64, Relaxed);
-        // And `most_active` where it has `ended`.
-        const _: () = assert!(offset_of!(Header, most_active) == offset_of!(Line, ended));
-        world.lines[0].ended.store(MOST_ACTIVE, Relaxed);
+        // And `most_active` where it has `migrated`.
+        const _: () = assert!(offset_of!(Header, most_active) == offset_of!(Line, migrated));
+        world.lines[0].migrated.store(MOST_ACTIVE, Relaxed);
         for (lane, load) in (1..).zip(loads) {
             let line = &world.lines[lane as usize];
             line.steered.store(1000 + load.unwrap_or(0), Relaxed);
             line.ended.store(1000, Relaxed);
             line.beat.store(NOW, Relaxed);
             line.turn.store(turn(0, Kind { is_asleep: true, is_quick: false }), Relaxed);
-            line.idle.store(load.unwrap_or(0) as u32, Relaxed); // they are kept
+            line.idle.store(load.unwrap_or(0) as u32, Relaxed); // all are kept
             line.room.store(0, Relaxed);
             line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
             world.sockets.borrow_mut().insert(lane);
@@ -356,10 +356,8 @@ fn one_that_stopped_when_it_had_just_woken_is_given_no_more_than_the_others_have
 #[test]
 fn the_program_chooses_what_the_reference_chooses() {
     let mut random = fastrand::Rng::with_seed(1);
-    let kind = |random: &mut fastrand::Rng| Kind {
-        is_asleep: random.bool(),
-        is_quick: random.bool(),
-    };
+    let kind =
+        |random: &mut fastrand::Rng| Kind { is_asleep: random.bool(), is_quick: random.bool() };
     for _ in 0..3000 {
         let lanes = random.u32(1..40);
         let of = random.u64(1..5);
