@@ -80,8 +80,7 @@ pub struct Slot {
     /// `--accept least-conn`: connections the worker left to another that had fewer open.
     /// Writer: the worker.
     pub gated: Counter,
-    /// The same: what the worker's event loop is at, as its policy writes it. Writers: the worker, and who
-    /// calls it.
+    /// The same: what the worker's event loop is at, as its policy writes it. Writer: the worker.
     pub turn: Counter,
 }
 
@@ -172,11 +171,6 @@ impl OwnSlot {
     /// Sets a counter.
     pub fn set(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, value: u64) {
         counter(self.0).store(value);
-    }
-
-    /// Has another worker of this server show this `turn`, if it still shows what it did. Whether it does.
-    pub fn marks(self, other: &'static Slot, shown: u64, turn: u64) -> bool {
-        other.turn.0.compare_exchange(shown, turn, Relaxed, Relaxed).is_ok()
     }
 
     /// Counts a connection that is open from now on.

@@ -134,8 +134,4 @@ impl Workers for OnMapping {
     fn show(&self, turn: u64) {
         self.own.turn.store(turn, Relaxed);
     }
-
-    fn marks(&self, other: &'static Entry, shown: u64, turn: u64) -> bool {
-        other.turn.compare_exchange(shown, turn, Relaxed, Relaxed).is_ok()
-    }
 }

@@ -68,10 +68,6 @@ impl Workers for OnScoreboard {
         self.own.set(|slot| &slot.turn, turn);
     }
 
-    fn marks(&self, other: &'static Slot, shown: u64, turn: u64) -> bool {
-        self.own.marks(other, shown, turn)
-    }
-
     fn leaves_one(&self) {
         self.own.add(|slot| &slot.gated, 1);
     }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::workers::{Shown, Workers};
 use crate::accept::interrupt::INTERRUPT;
 use crate::platform::clock::monotonic_nanoseconds;
-use crate::scoreboard::{Lifetimes, Pace, QUICK, SLICE};
+use crate::scoreboard::{Lifetimes, Pace, QUICK};
 
 /// Between two heartbeats of a worker whose event loop turns.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -32,17 +32,14 @@ pub enum Turn {
     InLine,
     /// Asleep, and wakes for its own connections, when it is called, and at a tick.
     Reserve,
-    /// Called, and about to wake: it needs a core first. Written by who called it.
-    Called,
 }
 
-const TURNS: [Turn; 5] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve, Turn::Called];
+const TURNS: [Turn; 4] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve];
 
 /// Another worker.
 pub struct Peer<S: 'static> {
     slot: &'static S,
-    /// What it shows, and of that, what its event loop is at.
-    word: u64,
+    /// What its event loop is at.
     turn: Turn,
     /// Since when, in nanoseconds.
     since: u64,
@@ -54,9 +51,17 @@ impl<S: Shown> Peer<S> {
         self.slot.open()
     }
 
-    /// Whether it sleeps, and nobody has called it.
+    /// Whether it sleeps.
     pub fn is_asleep(&self) -> bool {
         matches!(self.turn, Turn::InLine | Turn::Reserve)
+    }
+
+    /// Interrupts its sleep. If it does not sleep it notices nothing.
+    pub fn wake(&self) {
+        if let Some(pid) = self.slot.pid() {
+            // An error says that it has ended, and its parent knows.
+            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
+        }
     }
 }
 
@@ -100,7 +105,6 @@ impl<W: Workers> Peers<W> {
             let word = slot.turn();
             Peer {
                 slot,
-                word,
                 turn: TURNS[word as usize % TURNS.len()],
                 since: word / TURNS.len() as u64,
             }
@@ -119,7 +123,8 @@ impl<W: Workers> Peers<W> {
         let own = self.workers.own();
         // To leave it may cost so much time, and saves that of a request before it.
         let is_over_soon = self.lifetimes.are_short() && self.pace.mean() < awake;
-        let (uneven, slack) = if is_over_soon { (UNEVEN, self.pace.in_a_slice()) } else { (0, 0) };
+        let (uneven, slack) =
+            if is_over_soon { (UNEVEN, self.pace.in_a_slice().max(UNEVEN)) } else { (0, 0) };
         if own.open() <= slack && own.kept() <= uneven {
             return None; // mostly the end, without a look at anybody
         }
@@ -145,28 +150,15 @@ impl<W: Workers> Peers<W> {
         for peer in self.others() {
             match peer.turn {
                 Turn::InLine => return None,
-                Turn::Called if self.has_just_begun(&peer, SLICE) => return None,
                 Turn::Reserve => reserve = reserve.or(Some(peer)),
                 Turn::Quick if self.has_just_begun(&peer, QUICK) => quick += 1,
-                Turn::Quick | Turn::Awake | Turn::Called => {}
+                Turn::Quick | Turn::Awake => {}
             }
             if quick == cores {
                 return None;
             }
         }
         reserve
-    }
-
-    /// Interrupts its sleep, unless it has woken, or was called, meanwhile.
-    pub fn wake(&self, peer: &Peer<W::Shown>) {
-        let called = self.since * TURNS.len() as u64 + Turn::Called as u64;
-        if peer.is_asleep()
-            && self.workers.marks(peer.slot, peer.word, called)
-            && let Some(pid) = peer.slot.pid()
-        {
-            // An error says that it has ended, and its parent knows.
-            let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
-        }
     }
 
     /// Whether another that is awake has begun its present turn so little ago.
@@ -223,7 +215,7 @@ impl<W: Workers> Peers<W> {
 mod tests {
     use super::*;
     use crate::accept::least_conn::on_scoreboard::OnScoreboard;
-    use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, Slot, Slots, State};
+    use crate::scoreboard::{CAPACITY, OwnSlot, SLICE, ScoreboardOwner, Slot, Slots, State};
 
     const LEAVE: Duration = Duration::from_millis(2);
 
@@ -294,28 +286,6 @@ mod tests {
         assert_eq!(called(&peers), Some(1), "it was quick, and has not been back for a second");
         (1..=3).for_each(|place| show(slots.own(place), Turn::Awake, 0));
         assert_eq!(called(&peers), None, "there is nobody to call");
-    }
-
-    #[test]
-    fn who_is_called_counts_as_in_line_for_a_while_and_is_not_called_again_before_it_has_woken() {
-        let (mut peers, slots) = server(3);
-        let turn = |place| slots.at(place).turn() % TURNS.len() as u64;
-        let call = |peers: &Peers<OnScoreboard>| {
-            let other = peers.whom_to_call(2);
-            other.as_ref().inspect(|other| peers.wake(other));
-            place(other, slots)
-        };
-        assert_eq!(call(&peers), Some(1));
-        assert_eq!(turn(1), Turn::Called as u64);
-        assert_eq!(call(&peers), None, "it is about to come");
-        peers.since += SLICE.as_nanos() as u64 + 1;
-        assert_eq!(call(&peers), Some(2), "it is stopped, or all cores are busy");
-        peers.since += SLICE.as_nanos() as u64 + 1;
-        assert_eq!(call(&peers), None, "nobody is left");
-        let asleep = peers.others().next().unwrap();
-        show(slots.own(1), Turn::Quick, 0);
-        peers.wake(&Peer { turn: Turn::Reserve, ..asleep });
-        assert_eq!(turn(1), Turn::Quick as u64, "it had woken by itself");
     }
 
     #[test]

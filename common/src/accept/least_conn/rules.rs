@@ -33,7 +33,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::peers::{Peers, Turn};
+use super::peers::{Peer, Peers, Turn};
 use super::workers::Workers;
 use crate::accept::line::Line;
 use crate::accept::place::{Place, WaitPolicy, Woken};
@@ -73,7 +73,9 @@ impl<W: Workers> Rules<W> {
     fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
         if let Some(other) = self.peers.with_fewer(LEAVE) {
             self.workers().leaves_one();
-            self.peers.wake(&other);
+            if other.is_asleep() {
+                other.wake();
+            }
             self.peers.sleeps(Turn::Reserve);
             let waited = place.wait_for_events(LEAVE);
             self.peers.wakes();
@@ -92,7 +94,7 @@ impl<W: Workers> Rules<W> {
 
     /// Rule 2.
     fn call(&self) {
-        self.peers.whom_to_call(self.cores).inspect(|other| self.peers.wake(other));
+        self.peers.whom_to_call(self.cores).inspect(Peer::wake);
     }
 }
 
@@ -123,7 +125,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
             if ready.connection
                 && let Some(other) = self.peers.asleep()
             {
-                self.peers.wake(&other);
+                other.wake();
                 return Ok(Woken::Loop);
             }
             self.call(); // this one may have been the last in line
@@ -145,7 +147,8 @@ impl<W: Workers> WaitPolicy for Rules<W> {
         // One whose requests are short comes to rest soon, and then waits and calls like everybody.
         if !self.peers.is_quick() && place.has_connection() {
             match &fewer {
-                Some(other) => self.peers.wake(other),
+                Some(other) if other.is_asleep() => other.wake(),
+                Some(_) => {}
                 None => self.call(),
             }
         }

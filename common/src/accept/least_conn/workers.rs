@@ -30,8 +30,6 @@ pub trait Workers: Send + 'static {
     fn all(&self) -> Vec<&'static Self::Shown>;
     /// Shows what this one's event loop is at.
     fn show(&self, turn: u64);
-    /// Has another show this instead, if it still shows what it did. Whether it does.
-    fn marks(&self, other: &'static Self::Shown, shown: u64, turn: u64) -> bool;
     /// Counts a connection that this one leaves to another.
     fn leaves_one(&self) {}
     /// Counts a wake-up for a connection that another has taken.
