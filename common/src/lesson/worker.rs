@@ -25,6 +25,9 @@ use crate::parent::channel::Message;
 use crate::parent::context::WorkerContext;
 use crate::scoreboard::State;
 
+/// Into so many parts a tick's time is divided, and each worker begins with another.
+const APART: u32 = 16;
+
 /// Serves these listening sockets until the parent says stop. There is one, and more only where a
 /// worker took over the socket of another.
 ///
@@ -122,6 +125,9 @@ impl Worker {
 
     /// Four times a second: a heartbeat, and a look at stalled clients.
     async fn tick(&'static self) -> Infallible {
+        // Workers that start together do not tick together: with hundreds of them, requests would wait for all
+        // those ticks.
+        sleep(TICK / APART * (std::process::id() % APART)).await;
         loop {
             self.slot.beat();
             self.lane.inspect(|lane| lane.tick(self.slot));
