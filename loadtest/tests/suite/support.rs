@@ -126,7 +126,10 @@ impl Server {
             lines.push(line);
             let workers = lines.get(1).map_or("", String::as_str).split(' ').next();
             if workers.unwrap().parse::<usize>().is_ok_and(|workers| lines.len() == 2 + workers) {
-                let scoreboard = Scoreboard::of_process(child.id()).unwrap();
+                let scoreboard = Scoreboard::of_process(child.id()).unwrap_or_else(|error| {
+                    child.kill().and_then(|()| child.wait()).expect("its end");
+                    panic!("{error:#}: is the server of another build?")
+                });
                 return Self { child, lines, scoreboard };
             }
         }
