@@ -112,11 +112,8 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         ),
         row(
             "the same, without `least-conn`",
-            "a shared socket",
-            format!(
-                "p99 {} times the ideal",
-                of_ideal(&[EPOLL, "shared/blocking", "shared/exclusive"])
-            ),
+            "one socket, EPOLLEXCLUSIVE",
+            format!("p99 {}; `epoll` {}", of_ideal(&["shared/exclusive"]), of_ideal(&[EPOLL])),
         ),
         row(
             "a few requests block",

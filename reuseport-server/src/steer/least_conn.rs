@@ -32,9 +32,9 @@
 //! - A connection is given to a queue for good when its SYN arrives. If all workers are busy it waits for one of
 //!   them, even if another is free earlier: with handlers that take very different times, a shared socket's
 //!   one queue is better.
-//! - With more workers than cores, short connections wait behind each other for workers that turned quickly so
-//!   far, each for as many as it serves in 4 ms, at most 64. If one blocks for once, what it has been given waits:
-//!   about as many as each of the others has.
+//! - Short connections wait behind each other for workers that turned quickly so far, each for as many as it serves
+//!   in 4 ms, at most 64. If one blocks for once, what it has been given waits: about as many as each of the others
+//!   has.
 //! - Where one request in a hundred blocks, nobody counts as quick, each connection wakes another worker, and
 //!   throughput is 0.8 of what the shared socket's `least-conn` has.
 //! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.

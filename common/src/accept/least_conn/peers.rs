@@ -17,8 +17,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// Milliseconds between two heartbeats of which one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
 
-/// Where connections end after one request, so many more kept ones than another has are no reason to leave one to
-/// it.
+/// Where connections end after one request, a worker may have so many more than another of those that are kept, or
+/// of all, before it leaves one to that.
 const UNEVEN: u64 = 2;
 
 /// What a worker's event loop is at.

@@ -313,11 +313,7 @@ fn while_as_many_are_active_as_there_are_cores_the_least_loaded_of_them_gets_mor
     };
     lanes(FAST);
     assert_eq!([choose(), choose()], [Some(3), Some(2)]);
-    assert_eq!(
-        choose(),
-        Some(4),
-        "2 has no room left; so another is woken, whose data are in the cache"
-    );
+    assert_eq!(choose(), Some(4), "2 has no room: another is woken, whose data are cached");
     lanes(DOZING);
     assert_eq!(choose(), Some(3), "it has a connection, and so is about to wake");
     lanes(FAST);
@@ -325,11 +321,7 @@ fn while_as_many_are_active_as_there_are_cores_the_least_loaded_of_them_gets_mor
     assert_eq!(choose(), Some(3), "it is awake");
     lanes(DOZING);
     line(3, |line| line.ended.fetch_add(1, Relaxed));
-    assert_eq!(
-        [choose(), choose()],
-        [Some(3); 2],
-        "a core was free: it is woken, and then it is active"
-    );
+    assert_eq!([choose(), choose()], [Some(3); 2], "a core was free: it is woken, then active");
     awake(2, 4_001, FAST);
     assert_eq!(
         choose(),
