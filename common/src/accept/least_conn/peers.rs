@@ -205,8 +205,9 @@ impl<W: Workers> Peers<W> {
             self.last_look = heartbeat;
             self.lifetimes.look(own.accepted(), own.open(), own.requests());
             self.all = self.workers.all();
-            // Those that are in line or awake are mostly those that have done most: a look ends sooner.
-            self.all.sort_by_key(|slot| Reverse(slot.requests()));
+            // Those that are in line or awake are mostly those that have done most: a look ends sooner. Each number
+            // is read once: they change meanwhile, and a sort that finds no order panics.
+            self.all.sort_by_cached_key(|slot| Reverse(slot.requests()));
         }
     }
 }
