@@ -66,7 +66,8 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
-    /// How many of its connections have no request for it, see [`OwnLane::show`]. Writer: as `turn`.
+    /// How many of its connections have had an answer: where the next request of one is not known of. Writer: as
+    /// `turn`.
     pub idle: AtomicU32,
     /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
@@ -225,10 +226,7 @@ impl OwnLane {
         }
     }
 
-    /// Shows what the event loop is at, and how many connections are idle. When it falls asleep all are that have
-    /// had an answer and are kept; when it wakes it is for one of them. Of the others a request is to be expected.
-    fn show(&self, woke: u64, is_asleep: bool, idle: u32) {
-        self.line.idle.store(idle, Relaxed);
+    fn show(&self, woke: u64, is_asleep: bool) {
         let is_quick = self.pace.is_quick();
         self.line.turn.store(turn(woke, Kind { is_asleep, is_quick }), Relaxed);
     }
@@ -287,7 +285,8 @@ impl Lane for OwnLane {
         let woke = self.pace.sleeps(slot.requests.load(Relaxed));
         if self.is_kept_by_us() {
             self.line.room.store(self.room(slot), Relaxed);
-            self.show(woke, true, slot.connections_kept.load(Relaxed) as u32);
+            self.line.idle.store(slot.connections_kept.load(Relaxed) as u32, Relaxed);
+            self.show(woke, true);
         }
     }
 
@@ -295,7 +294,7 @@ impl Lane for OwnLane {
     fn wakes(&self) {
         let now = self.pace.wakes();
         if self.is_kept_by_us() {
-            self.show(now, false, self.line.idle.load(Relaxed).saturating_sub(1));
+            self.show(now, false);
         }
     }
 

@@ -13,7 +13,7 @@
 //!         as many active ones as there are cores, and two at least: choose of these the least loaded, and look
 //!         no further
 //!     in hand = requests that it may have to serve before the next:
-//!         load - idle, but at least 0, and none if it is quick and not busy
+//!         load - idle, but at least 0; and one more if it is awake, and busy or not quick
 //! choose the first that is warm
 //! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
 //! load, is busy for longest, and is the next in turn after the lane chosen last on this CPU; in this order
@@ -259,18 +259,20 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R5, ShiftLeft, LOAD_BIT);
     a.calculate(R3, Or, R5);                               // r3 = load, time
 
-    a.calculate(R2, ExclusiveOr, 1);
-    a.calculate(R2, And, 1);                               // r2 = quick ? 0 : 1
-    a.calculate(R4, Or, R2);                               // r4 = busy or not quick
     a.load32(R5, R0, offset_of!(Line, idle));
     a.calculate(R1, Subtract, R5);                         // r1 = load - idle
-    a.calculate(R2, Set, R1);
-    a.calculate(R2, ShiftRightSigned, 63);
-    a.calculate(R2, ExclusiveOr, -1);                      // r2 = load < idle ? 0 : -1
-    a.calculate(R1, And, R2);
-    a.calculate(R2, Set, 0);
-    a.calculate(R2, Subtract, R4);
-    a.calculate(R1, And, R2);                              // r1 = in hand
+    a.calculate(R5, Set, R1);
+    a.calculate(R5, ShiftRightSigned, 63);
+    a.calculate(R5, ExclusiveOr, -1);                      // r5 = load < idle ? 0 : -1
+    a.calculate(R1, And, R5);                              // r1 = load < idle ? 0 : load - idle
+    a.calculate(R5, Set, R2);
+    a.calculate(R5, ExclusiveOr, 1);                       // r5 = quick ? 0 : 1, and above
+    a.calculate(R4, Or, R5);                               // r4 = busy or not quick, and above
+    a.calculate(R2, ShiftRight, 1);
+    a.calculate(R2, ExclusiveOr, 1);                       // r2 = awake ? 1 : 0, and above
+    a.calculate(R4, And, R2);
+    a.calculate(R4, And, 1);                               // r4 = that, and awake
+    a.calculate(R1, Add, R4);                              // r1 = in hand
     a.calculate(R1, ShiftLeft, HAND_BIT);
     a.calculate(R1, Or, R3);                               // r1 = in hand, load, time
 

@@ -30,10 +30,8 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
         if active.len() as u64 >= most_active {
             return active.iter().min().map(|&(_, lane)| lane);
         }
-        let in_hand = match is_quick && !is_busy {
-            true => 0,
-            false => load.saturating_sub(line.idle.load(Relaxed).into()),
-        };
+        let is_slow = is_awake && (is_busy || !is_quick);
+        let in_hand = load.saturating_sub(line.idle.load(Relaxed).into()) + u64::from(is_slow);
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
         let busy_since = if is_busy { since >> FINE & TIMES as u64 } else { TIMES as u64 };
         let in_turn = lane.wrapping_sub(last).wrapping_sub(1) & TURNS as u32;

@@ -10,8 +10,8 @@ pub const TIME_BIT: i32 = 12;
 pub const TIMES: i32 = (1 << (LOAD_BIT - TIME_BIT)) - 1;
 pub const TURNS: i32 = (1 << TIME_BIT) - 1;
 
-/// A load counts as no more than this.
-pub const MOST: i32 = (1 << (HAND_BIT - LOAD_BIT)) - 1;
+/// A load counts as no more than this, and what is in hand as one more.
+pub const MOST: i32 = (1 << (SILENT_BIT - HAND_BIT)) - 2;
 
 /// Bits for the number of a lane.
 pub const LANE_BITS: i32 = TIME_BIT;

@@ -248,7 +248,6 @@ fn whoever_is_free_now_is_chosen_before_who_has_fewer_connections() {
     awake(1, 10_000, FAST);
     idle(1, 0);
     awake(3, 3_900, FAST);
-    idle(3, 2);
     assert_eq!(choose(), Some(3), "it has just woken");
     line(3, |line| line.ended.fetch_add(1, Relaxed)); // what it was given just now
     awake(3, 4_001, FAST);
@@ -263,6 +262,7 @@ fn a_worker_whose_requests_take_long_has_one_in_hand_as_soon_as_it_is_awake() {
     awake(2, 3_000, SLOW);
     assert_eq!([choose(), choose()], [Some(1), Some(2)], "one more for each");
     awake(2, 3_000, FAST);
+    idle(2, 2);
     assert_eq!([choose(), choose()], [Some(2); 2], "a quick one is about to be free");
 }
 
@@ -272,7 +272,8 @@ fn what_a_worker_was_given_and_has_not_woken_for_is_in_hand() {
     let mut chosen = vec![choose(), choose()];
     awake(1, 20, SLOW); // it wakes first
     chosen.extend([choose(), choose()]);
-    assert_eq!(chosen, [Some(1), Some(2), Some(1), Some(2)], "two for each");
+    chosen.sort();
+    assert_eq!(chosen, [Some(1), Some(1), Some(2), Some(2)], "two for each");
     loads(&[Some(7), Some(2)]);
     idle(2, 1);
     assert_eq!(choose(), Some(1), "it has many, and none of them has a request");
@@ -291,8 +292,8 @@ fn of_workers_with_equally_many_requests_in_hand_the_one_that_is_busy_for_longes
 }
 
 #[test]
-fn one_that_turns_quickly_and_is_not_busy_has_nothing_in_hand() {
-    loads(&[Some(1), Some(2)]);
+fn one_that_was_quick_and_blocks_has_one_more_in_hand_than_one_that_turns() {
+    loads(&[Some(2), Some(2)]);
     (1..=2).for_each(|lane| idle(lane, 0));
     awake(1, 20_000, FAST); // it was quick, and blocks now
     awake(2, 50, FAST);
