@@ -66,8 +66,7 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
-    /// How many of its connections have had an answer: where the next request of one is not known of. Writer: as
-    /// `turn`.
+    /// How many of its connections have had an answer, and so may be waiting for the client. Writer: as `turn`.
     pub idle: AtomicU32,
     /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
