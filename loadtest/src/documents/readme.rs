@@ -112,7 +112,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         ),
         row(
             "the same, without `least-conn`",
-            "one socket, EPOLLEXCLUSIVE",
+            "`--accept exclusive`",
             format!("p99 {}; `epoll` {}", of_ideal(&["shared/exclusive"]), of_ideal(&[EPOLL])),
         ),
         row(
