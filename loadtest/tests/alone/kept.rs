@@ -7,8 +7,8 @@ use common::scoreboard::Slot;
 
 use crate::alone;
 use crate::example::Example;
-use crate::load::request;
-use crate::support::{RawClient, Server, wait_for};
+use crate::load::{Load, request};
+use crate::support::{RawClient, Server, may_load, wait_for};
 
 /// Rounds of connections that come and go.
 const ROUNDS: usize = 24;
@@ -107,4 +107,38 @@ fn connections_that_come_one_by_one_are_spread_evenly_and_fill_gaps() {
     });
     // The others may each have been waiting already, and then take one.
     assert!(rounds.iter().any(|shares| shares[2] >= 4), "{rounds:?}");
+}
+
+#[test]
+fn connections_that_are_kept_among_short_ones_are_spread_too() {
+    let _alone = alone();
+    spread_among_short_ones("shared-fd-server", &["--accept", "least-conn"]);
+    if may_load() {
+        spread_among_short_ones("reuseport-server", &["--steer", "least-conn"]);
+    }
+}
+
+/// Short connections may go to few workers: those that are kept would stay there.
+fn spread_among_short_ones(server: &str, arguments: &[&str]) {
+    let try_once = || {
+        let server = Server::start(server, arguments);
+        let short = Load::on(server.address(), false);
+        short.wait_for_more(3_000);
+        let clients: Vec<TcpStream> = (0..40)
+            .map(|_| {
+                short.wait_for_more(5);
+                kept(server.address())
+            })
+            .collect();
+        assert_eq!(short.end(), Vec::<String>::new());
+        wait_for("the short ones to end", || {
+            (open(&server).iter().sum::<u64>() == clients.len() as u64).then_some(())
+        });
+        open(&server)
+    };
+    let mut tries = Vec::new();
+    while tries.last().is_none_or(|shares: &Vec<u64>| shares.iter().any(|&n| n < 5)) {
+        assert!(tries.len() < 2, "{server}: {tries:?}");
+        tries.push(try_once());
+    }
 }

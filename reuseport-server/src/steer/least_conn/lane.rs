@@ -19,6 +19,7 @@
 //! up) would count for ever. So four times a second a worker counts anew, see [`OwnLane`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
@@ -33,9 +34,9 @@ pub const LANES: usize = CAPACITY;
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 26;
 
-/// A worker with more kept connections than that has no room for short ones, and the next one comes to whoever has
-/// fewest: it may be kept too.
-const FEW_KEPT: u64 = 2;
+/// A worker with over so many more kept connections than the others have on average has no room for short ones, and
+/// the next one comes to whoever has fewest: it may be kept too.
+const UNEVEN: u64 = 2;
 
 /// Line 0.
 #[repr(C, align(64))]
@@ -161,8 +162,17 @@ impl Lanes {
 
     /// In a worker: keeps one lane for the rest of the process.
     pub fn into_lane(self, lane: usize) -> OwnLane {
-        let lanes: &'static Self = Box::leak(Box::new(self));
-        OwnLane::of(lanes.line(lane))
+        OwnLane::of(Box::leak(Box::new(self)), lane)
+    }
+
+    /// How many kept connections the other open lanes have on average, rounded down.
+    fn kept_by_others(&self, own: &Line) -> u64 {
+        let count = self.header().count.load(Relaxed).min(LANES as u64) as usize;
+        let lines = (1..=count).map(|lane| self.line(lane)).filter(|line| !ptr::eq(*line, own));
+        let open = lines.filter(|line| line.handicap.load(Relaxed) == 0);
+        let kept = open.map(|line| u64::from(line.idle.load(Relaxed)));
+        let (others, sum) = kept.fold((0, 0), |(others, sum), kept| (others + 1, sum + kept));
+        sum.checked_div(others).unwrap_or(0)
     }
 
     /// The line of this lane.
@@ -201,6 +211,7 @@ pub fn keep(lane: usize, loads: OwnedFd) -> Result<&'static dyn Lane> {
 
 /// A worker's own lane.
 pub struct OwnLane {
+    lanes: &'static Lanes,
     line: &'static Line,
     pid: u32,
     /// What the lane had been given before this worker came.
@@ -208,18 +219,23 @@ pub struct OwnLane {
     migrated_before: u64,
     /// What it had been given at the last tick.
     given_at_last_tick: AtomicU64,
+    /// How many connections the others kept on average then, if that mattered.
+    kept_by_others: AtomicU64,
     pace: Pace,
     lifetimes: Lifetimes,
 }
 
 impl OwnLane {
-    fn of(line: &'static Line) -> Self {
+    fn of(lanes: &'static Lanes, lane: usize) -> Self {
+        let line = lanes.line(lane);
         Self {
+            lanes,
             line,
             pid: std::process::id(),
             steered_before: line.steered.load(Relaxed),
             migrated_before: line.migrated.load(Relaxed),
             given_at_last_tick: AtomicU64::new(line.given()),
+            kept_by_others: AtomicU64::new(0),
             pace: Pace::default(),
             lifetimes: Lifetimes::default(),
         }
@@ -234,7 +250,8 @@ impl OwnLane {
     /// them waits no longer than another worker might have to wait for a core. Those that are kept are spread,
     /// whoever is active.
     fn room(&self, slot: OwnSlot) -> u64 {
-        let has_few_kept = slot.connections_kept.load(Relaxed) <= FEW_KEPT;
+        let most_kept = self.kept_by_others.load(Relaxed) + UNEVEN;
+        let has_few_kept = slot.connections_kept.load(Relaxed) <= most_kept;
         let has_room = self.lifetimes.are_short() && self.pace.is_quick() && has_few_kept;
         if has_room { self.pace.in_a_slice() } else { 0 }
     }
@@ -310,6 +327,10 @@ impl Lane for OwnLane {
             [&slot.connections_accepted, &slot.connections_open, &slot.requests]
                 .map(|counter| counter.load(Relaxed));
         self.lifetimes.look(accepted, open, requests);
+        // With hundreds of lanes it costs microseconds to read them all. Others do without.
+        let matters = self.lifetimes.are_short() && slot.connections_kept.load(Relaxed) > UNEVEN;
+        let by_others = if matters { self.lanes.kept_by_others(self.line) } else { 0 };
+        self.kept_by_others.store(by_others, Relaxed);
         if self.is_kept_by_us() {
             self.line.beat.store(monotonic_nanoseconds(), Relaxed);
         }

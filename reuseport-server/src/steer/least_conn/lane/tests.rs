@@ -134,6 +134,15 @@ fn a_lane_shows_since_when_its_worker_is_awake_and_whether_it_may_be_filled() {
     slot.add(|slot| &slot.connections_kept, 1);
     lane.sleeps(slot);
     assert_eq!(room(), 0, "the next one may be kept too");
+    lanes.give(2, 2);
+    lanes.line(2).idle.store(6, Relaxed);
+    serve(1);
+    lane.sleeps(slot);
+    assert!(room() > 0, "the other has more");
+    lanes.close(2);
+    serve(1);
+    lane.sleeps(slot);
+    assert_eq!(room(), 0, "the other is gone");
     slot.take(|slot| &slot.connections_kept, 3);
     serve(9);
     lane.sleeps(slot);
