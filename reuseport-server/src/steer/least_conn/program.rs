@@ -13,18 +13,20 @@
 //!         as many active ones as there are cores, and two at least: choose of these the least loaded, and look
 //!         no further
 //!     in hand = requests that it may have to serve before the next:
-//!         load - idle, but at least 0; and one more if it is awake, and busy or not quick
+//!         load - idle, but at least 0, or 1 if it is awake and not quick; and one more if it is quick and busy
 //! choose the first that is warm
 //! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
-//! load, is busy for longest, and is the next in turn after the lane chosen last on this CPU; in this order
+//! load, and is the next in turn after the lane chosen last on this CPU; in this order
 //! if none has a worker, or it cannot be selected: leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
 //!
 //! **In hand** comes before load: a worker that blocks in a handler is not asked while another sleeps, however
-//! few connections it has. What it was given and has not accepted yet is in hand as well: of four clients that ask
-//! at once two are for each of two workers, also where one of these takes longer to wake. If all have something in hand, the one whose request runs for longest is about to
-//! be free.
+//! few connections it has. What it was given and has not accepted yet is in hand as well: of four clients that
+//! ask at once two are for each of two workers, also where one of these takes longer to wake. A connection that
+//! has been answered may have its next request under way: so a worker that is awake has at least one in hand,
+//! unless its requests are mostly short. One that is busy although they are has met a long one, and counts one
+//! more.
 //!
 //! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
 //! So those that have one are given more, up to their `room` ([`lane`](super::lane)), and the least loaded first:
@@ -38,7 +40,9 @@
 //! port. A socket is chosen for these as well, and nothing is counted.
 //!
 //! Of equals the next in turn, so that idle workers take turns. A rule of "always the first" would feed
-//! it as long as it is fast enough, and others would not be asked before it falls behind.
+//! it as long as it is fast enough, and others would not be asked before it falls behind. And of busy ones the
+//! next in turn was mostly given its request before the others. To compare since when each is busy was tried: p99
+//! was the same.
 //!
 //! The verifier follows every path through the loop before it lets the program in, and gives up when
 //! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
@@ -59,10 +63,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use common::scoreboard::SLICE;
 
 pub use scratch::SCRATCH_SIZE;
-use scratch::{
-    CLOSED_BIT, FINE, HAND_BIT, LANE_BITS, LOAD_BIT, MOST, SILENT_BIT, Scratch, TIME_BIT, TIMES,
-    TURNS,
-};
+use scratch::{CLOSED_BIT, HAND_BIT, LANE_BITS, LOAD_BIT, MOST, SILENT_BIT, Scratch, TURNS};
 
 use super::lane::{Header, LANES, Line, TURN_BITS};
 use crate::steer::assembler::Calculate::{
@@ -242,22 +243,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, And, R5);
     a.calculate(R1, Add, MOST);                            // r1 = load, but at most MOST
 
-    a.calculate(R3, Set, R2);
-    a.calculate(R3, ShiftRight, 1);
-    a.calculate(R3, ExclusiveOr, 1);
-    a.calculate(R3, And, 1);                               // r3 = awake ? 1 : 0
-    a.calculate(R4, And, R3);                              // r4 = busy = awake and not young
-    a.calculate(R5, Set, R4);
-    a.calculate(R5, Subtract, 1);
-    a.calculate(R5, ShiftRight, 64 - (LOAD_BIT - TIME_BIT)); // r5 = busy ? 0 : the latest time
-    a.calculate(R3, Set, R2);
-    a.calculate(R3, ShiftRight, TURN_BITS + FINE);
-    a.calculate(R3, And, TIMES);
-    a.calculate(R3, Or, R5);                               // r3 = busy ? since when : the latest
-    a.calculate(R3, ShiftLeft, TIME_BIT);
-    a.calculate(R5, Set, R1);
-    a.calculate(R5, ShiftLeft, LOAD_BIT);
-    a.calculate(R3, Or, R5);                               // r3 = load, time
+    a.calculate(R3, Set, R1);
+    a.calculate(R3, ShiftLeft, LOAD_BIT);                  // r3 = load, where it is compared
 
     a.load32(R5, R0, offset_of!(Line, idle));
     a.calculate(R1, Subtract, R5);                         // r1 = load - idle
@@ -266,28 +253,34 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R5, ExclusiveOr, -1);                      // r5 = load < idle ? 0 : -1
     a.calculate(R1, And, R5);                              // r1 = load < idle ? 0 : load - idle
     a.calculate(R5, Set, R2);
-    a.calculate(R5, ExclusiveOr, 1);                       // r5 = quick ? 0 : 1, and above
-    a.calculate(R4, Or, R5);                               // r4 = busy or not quick, and above
-    a.calculate(R2, ShiftRight, 1);
-    a.calculate(R2, ExclusiveOr, 1);                       // r2 = awake ? 1 : 0, and above
-    a.calculate(R4, And, R2);
-    a.calculate(R4, And, 1);                               // r4 = that, and awake
+    a.calculate(R5, ShiftRight, 1);
+    a.calculate(R5, ExclusiveOr, 1);                       // r5 = awake ? 1 : 0, and above
+    a.calculate(R4, And, R5);                              // r4 = busy = awake and not young
+    a.calculate(R4, And, R2);                              // r4 = busy and quick
+    a.calculate(R2, ExclusiveOr, 1);
+    a.calculate(R2, And, R5);
+    a.calculate(R2, And, 1);                               // r2 = awake and not quick
+    a.calculate(R5, Set, R1);
+    a.calculate(R5, Subtract, 1);
+    a.calculate(R5, ShiftRight, 63);                       // r5 = load > idle ? 0 : 1
+    a.calculate(R2, And, R5);
+    a.calculate(R1, Add, R2);
     a.calculate(R1, Add, R4);                              // r1 = in hand
     a.calculate(R1, ShiftLeft, HAND_BIT);
-    a.calculate(R1, Or, R3);                               // r1 = in hand, load, time
+    a.calculate(R1, Or, R3);                               // r1 = in hand, load
 
     a.load64(R2, R0, offset_of!(Line, beat));
     a.load64(R3, R8, OLDEST);
     a.calculate(R2, Subtract, R3);                         // r2 = beat - oldest
     a.calculate(R2, ShiftRight, 63);                       // r2 = beat < oldest ? 1 : 0
     a.calculate(R2, ShiftLeft, SILENT_BIT);
-    a.calculate(R1, Or, R2);                               // r1 = silent, in hand, load, time
+    a.calculate(R1, Or, R2);                               // r1 = silent, in hand, load
     a.load64(R2, R0, offset_of!(Line, handicap));
     a.calculate(R3, Set, 0);
     a.calculate(R3, Subtract, R2);
     a.calculate(R3, ShiftRight, 63);                       // r3 = closed ? 1 : 0
     a.calculate(R3, ShiftLeft, CLOSED_BIT);
-    a.calculate(R1, Or, R3);                               // r1 = closed, silent, in hand, load, time
+    a.calculate(R1, Or, R3);                               // r1 = closed, silent, in hand, load
     a.calculate(R2, Set, R7);
     a.load32(R3, R8, LAST);
     a.calculate(R2, Subtract, R3);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
-use super::{FINE, SILENCE, TIMES, TURNS, YOUNG_FOR};
+use super::{SILENCE, TURNS, YOUNG_FOR};
 
 /// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it
 /// chose `last` on this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
@@ -30,12 +30,12 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
         if active.len() as u64 >= most_active {
             return active.iter().min().map(|&(_, lane)| lane);
         }
-        let is_slow = is_awake && (is_busy || !is_quick);
-        let in_hand = load.saturating_sub(line.idle.load(Relaxed).into()) + u64::from(is_slow);
+        let unanswered = load.saturating_sub(line.idle.load(Relaxed).into());
+        let in_hand =
+            unanswered.max((is_awake && !is_quick).into()) + u64::from(is_busy && is_quick);
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
-        let busy_since = if is_busy { since >> FINE & TIMES as u64 } else { TIMES as u64 };
         let in_turn = lane.wrapping_sub(last).wrapping_sub(1) & TURNS as u32;
-        let key = (is_closed, is_silent, in_hand, load, busy_since, in_turn);
+        let key = (is_closed, is_silent, in_hand, load, in_turn);
         if best.is_none_or(|(least, _)| key < least) {
             best = Some((key, lane));
         }

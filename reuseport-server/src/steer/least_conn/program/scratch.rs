@@ -1,24 +1,18 @@
 //! What the program remembers while it runs, and how the bits of it are shared out.
 
 /// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
-/// hand, the load, since when it is busy, and whose turn it is. There are more turns than LANES.
+/// hand, the load, and whose turn it is. There are more turns than LANES.
 pub const CLOSED_BIT: i32 = SILENT_BIT + 1;
 pub const SILENT_BIT: i32 = HAND_BIT + 16;
 pub const HAND_BIT: i32 = LOAD_BIT + 16;
-pub const LOAD_BIT: i32 = TIME_BIT + 17;
-pub const TIME_BIT: i32 = 12;
-pub const TIMES: i32 = (1 << (LOAD_BIT - TIME_BIT)) - 1;
-pub const TURNS: i32 = (1 << TIME_BIT) - 1;
+pub const LOAD_BIT: i32 = LANE_BITS;
+pub const TURNS: i32 = (1 << LANE_BITS) - 1;
 
 /// A load counts as no more than this, and what is in hand as one more.
 pub const MOST: i32 = (1 << (SILENT_BIT - HAND_BIT)) - 2;
 
-/// Bits for the number of a lane.
-pub const LANE_BITS: i32 = TIME_BIT;
-
-/// Bits of a time in nanoseconds that are too fine to matter. What is left is in units of 131 microseconds, and
-/// lasts for 17 seconds; then an order may be wrong once.
-pub const FINE: i32 = 17;
+/// Bits for the number of a lane, and for whose turn it is.
+pub const LANE_BITS: i32 = 12;
 
 /// The program's memory, for each CPU: programs on one CPU run one after the other.
 #[repr(C)]
