@@ -339,7 +339,12 @@ fn at_rate(at: &FixedRate) -> [Block; 2] {
     let names = at.results.iter().map(|result| &result.subject);
     let mut table = Table::of(&title, names).with("", &AT_RATE, &at.results);
     table.keep_known_columns();
-    [Block::Table(table), Block::Table(table_of_latencies(at))]
+    let is_late = at.results.iter().any(|result| result.late_slices > 0);
+    let verdicts = match at.pairs.iter().all(|pair| pair.result.is_none()) && is_late {
+        true => Block::Text(format!("No verdict on latencies at this rate: {CLIENT_LATE}.")),
+        false => Block::Table(table_of_latencies(at)),
+    };
+    [Block::Table(table), verdicts]
 }
 
 /// Which workers did the work, where that can be seen.

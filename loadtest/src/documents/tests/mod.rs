@@ -120,17 +120,33 @@ fn results_side_by_side_have_their_ratio_and_what_is_not_known_stays_empty() {
 }
 
 #[test]
-fn where_the_client_was_late_each_latency_says_so() {
-    let mut late = comparison(6, 1.0);
-    let results = late.fixed_rates.iter_mut().flat_map(|at| &mut at.results);
-    results.flat_map(|result| &mut result.slices).for_each(|slice| slice.client_late = true);
-    late.summarize().unwrap();
-    let report = plain(&compare::document(&late));
+fn where_the_client_was_late_a_sentence_or_each_latency_without_a_verdict_says_so() {
+    let late_report = |is_late: fn(&str) -> bool| {
+        let mut late = comparison(6, 1.0);
+        let mut third = late.subjects[1].clone();
+        third.name = "third".into();
+        late.subjects.push(third);
+        for at in &mut late.fixed_rates {
+            let mut third = at.results[1].clone();
+            third.subject = "third".into();
+            at.results.push(third);
+            for result in at.results.iter_mut().filter(|result| is_late(&result.subject)) {
+                result.slices.iter_mut().for_each(|slice| slice.client_late = true);
+            }
+        }
+        late.summarize().unwrap();
+        plain(&compare::document(&late))
+    };
+    let all = late_report(|_| true);
+    assert!(all.contains("No verdict on latencies at this rate: the client was late"), "{all}");
+    assert!(!all.contains("p50 third / shared") && !all.contains("too few rounds"), "{all}");
+    let some = late_report(|name| name == "third");
     for figure in ["p50", "p99", "p99.9"] {
-        let verdict = row(&report, &format!("{figure} reuseport / shared"));
-        assert!(verdict.contains("the client was late"), "{verdict} in {report}");
+        let verdict = row(&some, &format!("{figure} third / shared"));
+        assert!(verdict.contains("the client was late"), "{verdict} in {some}");
+        let verdict = row(&some, &format!("{figure} reuseport / shared"));
+        assert!(verdict.contains("no difference"), "{verdict} in {some}");
     }
-    assert!(!report.contains("too few rounds"), "{report}");
 }
 
 #[test]
