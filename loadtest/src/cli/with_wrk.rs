@@ -81,8 +81,8 @@ pub struct Compare {
 
     /// Start each server for its slice and stop it afterwards, instead of keeping all of them up.
     ///
-    /// Use it for many workers: an idle worker wakes up four times per second, and 2 000 of them
-    /// use a few percent of two cores.
+    /// Each is loaded for a second before its slice. Use it for many workers: an idle worker wakes
+    /// up four times per second, and 2 000 of them use a few percent of two cores.
     #[arg(long)]
     pub one_at_a_time: bool,
 

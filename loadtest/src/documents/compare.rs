@@ -21,7 +21,8 @@ const ALL_PAIRS_UPTO: usize = 3;
 const MOST_INTERVALS: usize = 10;
 
 /// What to know of a comparison whose servers never wait for each other.
-const ONE_AT_A_TIME: &str = "Each server was started for its slice and ended after it.";
+const ONE_AT_A_TIME: &str = "Each server was started for its slice, loaded for a second before, \
+     and ended after it.";
 
 /// What a closed loop cannot see.
 const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the next request (a \

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::matrix::record::{Column, Kind};
 use crate::matrix::workloads::{QUICK_POLICIES, Run, THROUGHPUT_ONLY, WORKLOADS, Workload};
 use crate::matrix::{cell, stopped};
+use crate::measure::comparison::WARM_UP;
 use crate::record::samples_of;
 
 /// What a slice takes longer than its time; and where the server is started for it, with what each
@@ -47,7 +48,8 @@ pub fn expected(run: &Run, workload: &Workload) -> Duration {
     let all = run.policies.len() as u32;
     let prompt = run.policies.iter().filter(is_prompt).count() as u32;
     let start = START + START_OF_A_WORKER * workload.workers;
-    let each = BETWEEN_SLICES + if workload.one_at_a_time() { start } else { Duration::ZERO };
+    let each =
+        BETWEEN_SLICES + if workload.one_at_a_time() { start + WARM_UP } else { Duration::ZERO };
     let rates = workload.rates.len() as u32;
     let at_rates = (cell::at_rate(workload) + each * cell::RATE_ROUNDS) * rates * prompt;
     start * all

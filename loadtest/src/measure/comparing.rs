@@ -9,7 +9,9 @@ use crate::interrupt;
 use crate::kernel::affinity;
 use crate::load::Load;
 use crate::load::wrk::Wrk;
-use crate::measure::comparison::{AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject};
+use crate::measure::comparison::{
+    AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject, WARM_UP,
+};
 use crate::measure::runner::{Series, Turn};
 use crate::measure::slice::Visited;
 use crate::measure::store::Store;
@@ -74,6 +76,17 @@ impl Comparing {
         visited.as_mut().context("it is not running")
     }
 
+    /// Starts it if it is not up. One at a time, it is then loaded for a while first.
+    fn warmed_up(&mut self, place: usize) -> Result<()> {
+        if self.visited[place].is_none() {
+            self.up(place)?;
+            if self.body.plan.one_at_a_time {
+                self.load(place, WARM_UP, 0, &mut |_| ())?;
+            }
+        }
+        Ok(())
+    }
+
     /// One at a time, this is a server's end until it has its turn again.
     fn end_visit(&mut self, place: usize) {
         if self.body.plan.one_at_a_time {
@@ -100,15 +113,15 @@ impl Comparing {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let slices = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
         let due = slices.missing(store);
-        // A server that is started for each slice is never warm, and each slice finds it so.
+        // A server that is started for each slice is warmed up for each.
         let warm_up = due > 0 && !plan.one_at_a_time;
         let due = due + if warm_up { names.len() } else { 0 };
         let rates = plan.fixed_rate_shares.len() + plan.fixed_rates.len();
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
         let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
-        let bar = progress::slices(
-            (plan.load.duration + BETWEEN_SLICES) * due as u32 + fixed * names.len() as u32,
-        );
+        let start = if plan.one_at_a_time { WARM_UP + BETWEEN_SLICES } else { Duration::ZERO };
+        let each = plan.load.duration + BETWEEN_SLICES + start;
+        let bar = progress::slices(each * due as u32 + fixed * names.len() as u32);
         self.begin = Instant::now();
         let begin = self.begin;
 
@@ -181,14 +194,24 @@ impl Comparing {
     }
 
     fn slice(&mut self, place: usize, round: u32, bar: &progress::Bar) -> Result<Slice> {
-        self.up(place)?;
+        self.warmed_up(place)?;
+        self.load(place, self.body.plan.load.duration, round, &mut |now| bar.show(now))
+    }
+
+    /// Has wrk load it, on the cores of the client if it has its own.
+    fn load(
+        &mut self,
+        place: usize,
+        duration: Duration,
+        round: u32,
+        show: &mut dyn FnMut(Duration),
+    ) -> Result<Slice> {
         let Self { visited, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
-        let load = Load { keep_alive: subjects[place].keep_alive, ..plan.load.clone() };
+        let keep_alive = subjects[place].keep_alive;
+        let load = Load { keep_alive, duration, ..plan.load.clone() };
         let visited = visited[place].as_mut().context("it is not running")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            let mut show = |now| bar.show(now);
-            let slice =
-                visited.visit(wrk, &load, plan.cost_unit, round, *begin, &mut show)?.whole();
+            let slice = visited.visit(wrk, &load, plan.cost_unit, round, *begin, show)?.whole();
             // Children that a parent accepts for are known only now.
             subjects[place].workers = visited.workers();
             slice
@@ -199,7 +222,8 @@ impl Comparing {
     fn probe(&mut self, place: usize, load: probe::Load) -> Result<Counters> {
         let Subject { path, keep_alive, .. } = self.body.subjects[place].clone();
         let (pinned, expect) = (self.body.plan.pinned.clone(), self.expect.clone());
-        let visited = self.up(place)?;
+        self.warmed_up(place)?;
+        let visited = self.visited[place].as_mut().context("it is not running")?;
         affinity::on(pinned.as_ref().map(|cores| &cores.wrk[..]), || {
             visited.probe(&path, expect.as_deref(), probe::Load { keep_alive, ..load })
         })

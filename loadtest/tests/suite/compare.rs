@@ -178,7 +178,8 @@ fn one_at_a_time_no_two_servers_are_ever_up() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("compare.json");
     let mut command = Command::new(program("loadtest"));
-    command.args(["compare", "shared", "reuseport", "--one-at-a-time"]).args(SHORT).args(AT_RATES);
+    command.args(["compare", "shared", "reuseport", "--one-at-a-time"]).args(SHORT);
+    command.args(AT_NO_RATE); // each slice is preceded by a second of load
     command.arg("--json").arg(&json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let names = ["shared-fd-server", "reuseport-server"];
@@ -200,10 +201,7 @@ fn one_at_a_time_no_two_servers_are_ever_up() {
     assert_eq!(record["plan"]["one_at_a_time"], true);
     for place in [0, 1] {
         assert_eq!(slices(&record, place).len(), 6);
-        assert_eq!(record["subjects"][place]["warm_up"], Value::Null);
-    }
-    for at in record["fixed_rates"].as_array().unwrap() {
-        assert_eq!(at["results"].as_array().unwrap().len(), 2);
+        assert_eq!(record["subjects"][place]["warm_up"], Value::Null, "each slice has its own");
     }
 }
 
