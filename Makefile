@@ -111,8 +111,8 @@ diagnose-validation: build ## does `loadtest diagnose` name what is wrong? every
 	@$(publish) --from-results .
 
 .PHONY: build
-build: ## build everything, optimized
-	@cargo build --release --locked --workspace
+build: ## build the two servers and loadtest, optimized
+	@cargo build --release --locked --bin shared-fd-server --bin reuseport-server --bin loadtest
 
 # Twice as many tests at a time as there are cores: most of a test with processes is waiting.
 twice := RUST_TEST_THREADS=$(shell echo $$((2 * $$(nproc))))

@@ -193,7 +193,8 @@ impl Run {
         let ticker = Ticker::new()?;
         let mut last = Duration::ZERO;
         let arrivals = self.load.arrivals.unwrap_or_default();
-        for (number, due) in arrivals.at(rate, self.load.seed).enumerate() {
+        let mut arrivals = arrivals.at(rate, self.load.seed).enumerate();
+        while let Some((number, due)) = arrivals.next() {
             if !self.goes_on(due) {
                 break;
             }
@@ -206,7 +207,8 @@ impl Run {
             last = due;
             let mut counters = self.counters.borrow_mut();
             if let Some(end) = self.load.end().filter(|end| self.start.elapsed() > *end + LATEST) {
-                counters.not_sent += ((end - due).as_secs_f64() * rate as f64).ceil() as u64;
+                let later = arrivals.take_while(|&(_, due)| due < end).count();
+                counters.not_sent += 1 + later as u64;
                 break;
             }
             // This loop is a task as well.
