@@ -46,7 +46,7 @@ impl LabBody {
     }
 
     /// The first run; but of a workload that a later run has, too, the later one's figures, which are those of
-    /// newer code. They name their run.
+    /// newer code. They name their run. What is expected is judged by all of them.
     pub fn whole_matrix(&self) -> Option<Matrix> {
         let mut whole = self.matrix.clone()?;
         for more in &self.more_matrices {
@@ -58,6 +58,9 @@ impl LabBody {
                     None => whole.body.columns.push(column),
                 }
             }
+        }
+        if !self.more_matrices.is_empty() {
+            whole.body.judge();
         }
         Some(whole)
     }
@@ -99,6 +102,7 @@ pub mod tests {
         for column in &mut later.body.columns {
             column.cells[0].requests_per_second = None;
         }
+        later.body.judge();
         let first = lab.body.matrix.as_mut().unwrap();
         first.body.columns.retain(|column| column.name != "post");
         let before = first.columns.clone();
@@ -111,5 +115,8 @@ pub mod tests {
             assert!(column.words.contains("commit 0123456789ab"));
         }
         assert_eq!(whole.columns[1..before.len()], before[1..]);
+        let mut judged = whole.body.clone();
+        judged.judge();
+        assert_eq!(judged.expectations, whole.expectations, "of all, not of the first run alone");
     }
 }
