@@ -110,6 +110,21 @@ fn connections_that_come_one_by_one_are_spread_evenly_and_fill_gaps() {
 }
 
 #[test]
+fn with_own_sockets_connections_that_are_used_at_once_are_spread_evenly() {
+    let _alone = alone();
+    if !may_load() {
+        return;
+    }
+    let server = Server::start("reuseport-server", &["--steer", "least-conn"]);
+    let load = Load::over(server.address(), 96, true);
+    wait_for("all connections", || (open(&server).iter().sum::<u64>() == 96).then_some(()));
+    let shares = open(&server);
+    assert_eq!(load.end(), Vec::<String>::new());
+    // Each is counted as it comes. If the worker that has answered first got the next, it would get the most.
+    assert!(shares.iter().all(|n| (22..=26).contains(n)), "{shares:?}");
+}
+
+#[test]
 fn connections_that_are_kept_among_short_ones_are_spread_too() {
     let _alone = alone();
     spread_among_short_ones("shared-fd-server", &["--accept", "least-conn"]);

@@ -21,10 +21,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use common::platform::clock::monotonic_nanoseconds;
-use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace};
+use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, QUICK};
 use common::steering::Lane;
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -37,6 +38,9 @@ pub const CLOSED: u64 = 1 << 26;
 /// A worker with over so many more kept connections than the others have on average has no room for short ones, and
 /// the next one comes to whoever has fewest: it may be kept too.
 const UNEVEN: u64 = 2;
+
+/// Who is not known to be quick is not yet slow: nothing may be known of it.
+const SLOW: Duration = Duration::from_micros(2 * QUICK.as_micros() as u64);
 
 /// Line 0.
 #[repr(C, align(64))]
@@ -80,8 +84,8 @@ pub struct Line {
 pub struct Kind {
     /// It has nothing to do.
     pub is_asleep: bool,
-    /// It turns quickly ([`Pace`]).
-    pub is_quick: bool,
+    /// Its requests take over [`SLOW`] on average.
+    pub is_slow: bool,
 }
 
 /// The lowest bits of a `turn`, which are a [`Kind`].
@@ -89,11 +93,11 @@ pub const TURN_BITS: i32 = 2;
 
 /// What `turn` holds: when the event loop woke last, in nanoseconds of CLOCK_MONOTONIC, and its kind.
 pub const fn turn(nanoseconds: u64, kind: Kind) -> u64 {
-    nanoseconds << TURN_BITS | (kind.is_asleep as u64) << 1 | kind.is_quick as u64
+    nanoseconds << TURN_BITS | (kind.is_asleep as u64) << 1 | kind.is_slow as u64
 }
 
 /// The `turn` of a worker that has not woken yet.
-const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_quick: false });
+const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_slow: false });
 
 impl Line {
     /// How many connections the program gave to this lane, ever.
@@ -144,6 +148,7 @@ impl Lanes {
     pub fn close(&self, lane: usize) {
         self.line(lane).handicap.store(CLOSED, Relaxed);
         self.line(lane).keeper.store(0, Relaxed);
+        self.line(lane).turn.store(ASLEEP, Relaxed); // nobody is slow there any more
         self.show_how_many();
     }
 
@@ -242,8 +247,8 @@ impl OwnLane {
     }
 
     fn show(&self, woke: u64, is_asleep: bool) {
-        let is_quick = self.pace.is_quick();
-        self.line.turn.store(turn(woke, Kind { is_asleep, is_quick }), Relaxed);
+        let is_slow = self.pace.mean() > SLOW;
+        self.line.turn.store(turn(woke, Kind { is_asleep, is_slow }), Relaxed);
     }
 
     /// As many short connections as are served within a [slice](Pace::in_a_slice): what waits behind

@@ -6,27 +6,30 @@
 //! for each lane, from 1 to the highest in use:
 //!     load = steered + migrated - ended, but at least 0
 //!     its worker woke at some time, and is awake, or asleep again; what its last answers and
-//!     connections were like tells whether it turns quickly, and for how many it has room
+//!     connections were like tells whether it is slow, and for how many it has room
 //!     young = woke less than 4 ms ago; busy = is awake since earlier: it blocks
 //!     if young, and load < room:
 //!         active, if it is awake or has a connection; warm, if it has just done the last
 //!         as many active ones as there are cores, and two at least: choose of these the least loaded, and look
 //!         no further
 //!     in hand = requests that it may have to serve before the next:
-//!         load - idle, but at least 0, or 1 if it is awake and not quick; and one more if it is quick and busy
+//!         load - idle, but at least 0, or 1 if it is awake and slow; and one more if it is busy and not slow
 //! choose the first that is warm
-//! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand, the least
-//! load, and is the next in turn after the lane chosen last on this CPU; in this order
+//! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand if anybody is
+//! slow and otherwise is not busy, has the least load, and is the next in turn after the lane chosen last on this
+//! CPU; in this order
 //! if none has a worker, or it cannot be selected: leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
 //!
-//! **In hand** comes before load: a worker that blocks in a handler is not asked while another sleeps, however
-//! few connections it has. What it was given and has not accepted yet is in hand as well: of four clients that
-//! ask at once two are for each of two workers, also where one of these takes longer to wake. A connection that
-//! has been answered may have its next request under way: so a worker that is awake has at least one in hand,
-//! unless its requests are mostly short. One that is busy although they are has met a long one, and counts one
-//! more.
+//! **In hand** comes before load where requests take long (*slow*): a worker that blocks in a handler is not asked
+//! while another sleeps, however few connections it has. What it was given and has not accepted yet is in hand as
+//! well: of four clients that ask at once two are for each of two workers, also where one of these takes longer to
+//! wake. A connection that has been answered may have its next request under way: so a slow worker that is awake has
+//! at least one in hand. One that is busy although it is not slow has met a long request, and counts one more.
+//!
+//! Where nobody is slow, only who is busy comes before load. What was answered first says little then of who will be
+//! free, and much of who has a core now: of a burst of connections that are kept, that worker would get the most.
 //!
 //! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
 //! So those that have one are given more, up to their `room` ([`lane`](super::lane)), and the least loaded first:
@@ -131,6 +134,9 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     const LEAST_ACTIVE: usize = offset_of!(Scratch, least_active);
     const FIRST_WARM: usize = offset_of!(Scratch, first_warm);
     const IS_WARM: usize = offset_of!(Scratch, is_warm);
+    const IS_BUSY: usize = offset_of!(Scratch, is_busy);
+    const LEAST_IN_HAND: usize = offset_of!(Scratch, least_in_hand);
+    const ANY_SLOW: usize = offset_of!(Scratch, any_slow);
     const _: () = assert!(LANE == 0, "the scratch memory's address is the lane's");
 
     let mut a = Assembler::default();
@@ -154,10 +160,12 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Set, -1);
     a.calculate(R1, ShiftRight, 1);
     a.store64(R8, LEAST as i16, R1);                       // scratch.least = i64::MAX
+    a.store64(R8, LEAST_IN_HAND as i16, R1);               // scratch.least_in_hand = i64::MAX
     a.store64(R8, LEAST_ACTIVE as i16, R1);                // scratch.least_active = i64::MAX
     a.store64(R8, FIRST_WARM as i16, R1);                  // scratch.first_warm = i64::MAX
     a.calculate(R1, Set, 0);
     a.store64(R8, ACTIVE as i16, R1);                      // scratch.active = 0
+    a.store64(R8, ANY_SLOW as i16, R1);                    // scratch.any_slow = 0
 
     a.set_map(R1, maps.loads);
     a.calculate(R2, Set, R10);
@@ -256,38 +264,48 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R5, ShiftRight, 1);
     a.calculate(R5, ExclusiveOr, 1);                       // r5 = awake ? 1 : 0, and above
     a.calculate(R4, And, R5);                              // r4 = busy = awake and not young
-    a.calculate(R4, And, R2);                              // r4 = busy and quick
+    a.store64(R8, IS_BUSY as i16, R4);
+    a.calculate(R5, And, R2);
+    a.calculate(R5, And, 1);                               // r5 = awake and slow
     a.calculate(R2, ExclusiveOr, 1);
-    a.calculate(R2, And, R5);
-    a.calculate(R2, And, 1);                               // r2 = awake and not quick
-    a.calculate(R5, Set, R1);
-    a.calculate(R5, Subtract, 1);
-    a.calculate(R5, ShiftRight, 63);                       // r5 = load > idle ? 0 : 1
-    a.calculate(R2, And, R5);
-    a.calculate(R1, Add, R2);
-    a.calculate(R1, Add, R4);                              // r1 = in hand
-    a.calculate(R1, ShiftLeft, HAND_BIT);
-    a.calculate(R1, Or, R3);                               // r1 = in hand, load
+    a.calculate(R2, And, R4);                              // r2 = busy and not slow
+    a.calculate(R4, Set, R1);
+    a.calculate(R4, Subtract, 1);
+    a.calculate(R4, ShiftRight, 63);                       // r4 = load > idle ? 0 : 1
+    a.calculate(R5, And, R4);
+    a.calculate(R1, Add, R5);
+    a.calculate(R1, Add, R2);                              // r1 = in hand
 
     a.load64(R2, R0, offset_of!(Line, beat));
-    a.load64(R3, R8, OLDEST);
-    a.calculate(R2, Subtract, R3);                         // r2 = beat - oldest
+    a.load64(R5, R8, OLDEST);
+    a.calculate(R2, Subtract, R5);                         // r2 = beat - oldest
     a.calculate(R2, ShiftRight, 63);                       // r2 = beat < oldest ? 1 : 0
     a.calculate(R2, ShiftLeft, SILENT_BIT);
-    a.calculate(R1, Or, R2);                               // r1 = silent, in hand, load
+    a.calculate(R3, Or, R2);                               // r3 = silent, load
     a.load64(R2, R0, offset_of!(Line, handicap));
-    a.calculate(R3, Set, 0);
-    a.calculate(R3, Subtract, R2);
-    a.calculate(R3, ShiftRight, 63);                       // r3 = closed ? 1 : 0
-    a.calculate(R3, ShiftLeft, CLOSED_BIT);
-    a.calculate(R1, Or, R3);                               // r1 = closed, silent, in hand, load
+    a.calculate(R5, Set, 0);
+    a.calculate(R5, Subtract, R2);
+    a.calculate(R5, ShiftRight, 63);                       // r5 = closed ? 1 : 0
+    a.calculate(R5, ShiftLeft, CLOSED_BIT);
+    a.calculate(R3, Or, R5);                               // r3 = closed, silent, load
     a.calculate(R2, Set, R7);
-    a.load32(R3, R8, LAST);
-    a.calculate(R2, Subtract, R3);
+    a.load32(R5, R8, LAST);
+    a.calculate(R2, Subtract, R5);
     a.calculate(R2, Subtract, 1);
     a.calculate(R2, And, TURNS);                           // r2 = turn = lanes after the last one
-    a.calculate(R1, Or, R2);                               // r1 = all of it, and the turn
-    least(&mut a, R1, LEAST, R2, R3);                      // scratch.least = the lesser
+    a.calculate(R3, Or, R2);                               // r3 = closed, silent, load, turn
+    a.calculate(R1, ShiftLeft, HAND_BIT);
+    a.calculate(R1, Or, R3);                               // r1 = closed, silent, in hand, load, turn
+    least(&mut a, R1, LEAST_IN_HAND, R2, R5);              // scratch.least_in_hand = the lesser
+    a.load64(R1, R8, IS_BUSY);
+    a.calculate(R1, ShiftLeft, HAND_BIT);
+    a.calculate(R1, Or, R3);                               // r1 = closed, silent, busy, load, turn
+    least(&mut a, R1, LEAST, R2, R5);                      // scratch.least = the lesser
+    a.load64(R1, R0, offset_of!(Line, turn));
+    a.calculate(R1, And, 1);                               // r1 = slow ? 1 : 0
+    a.load64(R2, R8, ANY_SLOW);
+    a.calculate(R2, Or, R1);
+    a.store64(R8, ANY_SLOW as i16, R2);                    // scratch.any_slow |= slow
     a.calculate(R7, Add, 1);                               // lane += 1
     a.jump("look");
 
@@ -300,6 +318,10 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.load64(R1, R8, FIRST_WARM);
     a.jump_if(R1, AtMost, LANES as i32, "chosen");         // is anybody warm?
     a.load64(R1, R8, LEAST);
+    a.load64(R2, R8, ANY_SLOW);
+    a.jump_if(R2, Equal, 0, "compared");
+    a.load64(R1, R8, LEAST_IN_HAND);
+    a.label("compared");
     a.set_wide(R2, 1 << CLOSED_BIT);
     a.jump_if(R1, AtLeast, R2, "hash");                    // all closed?
     a.load32(R2, R8, LAST);

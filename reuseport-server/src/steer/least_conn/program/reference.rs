@@ -10,13 +10,15 @@ use super::{SILENCE, TURNS, YOUNG_FOR};
 /// chose `last` on this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
 pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
-    let (mut active, mut first_warm, mut best) = (Vec::new(), None, None);
+    let (mut active, mut first_warm, mut any_slow) = (Vec::new(), None, false);
+    let mut best: [Option<((bool, bool, u64, u64, u32), u32)>; 2] = [None; 2];
     for (lane, line) in (1..).zip(lines) {
         let given = line.steered.load(Relaxed) + line.migrated.load(Relaxed);
         let load = given.saturating_sub(line.ended.load(Relaxed));
         let is_closed = line.handicap.load(Relaxed) == CLOSED;
         let turn = line.turn.load(Relaxed);
-        let (since, is_quick) = (turn >> TURN_BITS, turn & 1 != 0);
+        let (since, is_slow) = (turn >> TURN_BITS, turn & 1 != 0);
+        any_slow |= is_slow;
         let is_young = since >= young;
         let is_awake = turn & 2 == 0;
         let is_busy = is_awake && !is_young;
@@ -31,14 +33,16 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
             return active.iter().min().map(|&(_, lane)| lane);
         }
         let unanswered = load.saturating_sub(line.idle.load(Relaxed).into());
-        let in_hand =
-            unanswered.max((is_awake && !is_quick).into()) + u64::from(is_busy && is_quick);
+        let in_hand = unanswered.max((is_awake && is_slow).into()) + u64::from(is_busy && !is_slow);
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
         let in_turn = lane.wrapping_sub(last).wrapping_sub(1) & TURNS as u32;
-        let key = (is_closed, is_silent, in_hand, load, in_turn);
-        if best.is_none_or(|(least, _)| key < least) {
-            best = Some((key, lane));
+        for (best, first) in best.iter_mut().zip([is_busy.into(), in_hand]) {
+            let key = (is_closed, is_silent, first, load, in_turn);
+            if best.is_none_or(|(least, _)| key < least) {
+                *best = Some((key, lane));
+            }
         }
     }
+    let best = best[usize::from(any_slow)];
     first_warm.or(best.filter(|((is_closed, ..), _)| !is_closed).map(|(_, lane)| lane))
 }

@@ -1,7 +1,7 @@
 //! What the program remembers while it runs, and how the bits of it are shared out.
 
 /// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
-/// hand, the load, and whose turn it is. There are more turns than LANES.
+/// hand or whether it is busy, the load, and whose turn it is. There are more turns than LANES.
 pub const CLOSED_BIT: i32 = SILENT_BIT + 1;
 pub const SILENT_BIT: i32 = HAND_BIT + 16;
 pub const HAND_BIT: i32 = LOAD_BIT + 16;
@@ -37,6 +37,12 @@ pub struct Scratch {
     pub first_warm: u64,
     /// Whether this lane is warm: there are too few registers.
     pub is_warm: u64,
+    /// Whether it is busy: the same.
+    pub is_busy: u64,
+    /// As `least`, but by what is in hand.
+    pub least_in_hand: u64,
+    /// Whether one of the lanes so far is slow.
+    pub any_slow: u64,
 }
 
 /// Bytes of the program's memory.

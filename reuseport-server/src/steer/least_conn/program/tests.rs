@@ -48,7 +48,7 @@ fn loads(loads: &[Option<u64>]) {
             line.steered.store(1000 + load.unwrap_or(0), Relaxed);
             line.ended.store(1000, Relaxed);
             line.beat.store(NOW, Relaxed);
-            line.turn.store(turn(0, Kind { is_asleep: true, is_quick: false }), Relaxed);
+            line.turn.store(turn(0, Kind { is_asleep: true, is_slow: false }), Relaxed);
             line.idle.store(load.unwrap_or(0) as u32, Relaxed); // all are kept
             line.room.store(0, Relaxed);
             line.handicap.store(if load.is_some() { 0 } else { CLOSED }, Relaxed);
@@ -230,8 +230,8 @@ fn awake(lane: u32, microseconds: u64, kind: Kind) {
     line(lane, |l| l.turn.store(turn(NOW - 1000 * microseconds, kind), Relaxed));
 }
 
-const SLOW: Kind = Kind { is_asleep: false, is_quick: false };
-const FAST: Kind = Kind { is_asleep: false, is_quick: true };
+const SLOW: Kind = Kind { is_asleep: false, is_slow: true };
+const FAST: Kind = Kind { is_asleep: false, is_slow: false };
 
 /// Of this lane's connections so many are idle.
 fn idle(lane: u32, idle: u32) {
@@ -276,9 +276,15 @@ fn what_a_worker_was_given_and_has_not_woken_for_is_in_hand() {
     chosen.extend([choose(), choose()]);
     chosen.sort();
     assert_eq!(chosen, [Some(1), Some(1), Some(2), Some(2)], "two for each");
-    loads(&[Some(7), Some(2)]);
-    idle(2, 1);
+    let dozing = |is_slow| {
+        loads(&[Some(7), Some(2)]);
+        idle(2, 1);
+        line(1, |line| line.turn.store(turn(0, Kind { is_asleep: true, is_slow }), Relaxed));
+    };
+    dozing(true);
     assert_eq!(choose(), Some(1), "it has many, and none of them has a request");
+    dozing(false);
+    assert_eq!(choose(), Some(2), "where nobody is slow the load decides");
 }
 
 #[test]
@@ -365,7 +371,7 @@ fn one_that_stopped_when_it_had_just_woken_is_given_no_more_than_the_others_have
 fn the_program_chooses_what_the_reference_chooses() {
     let mut random = fastrand::Rng::with_seed(1);
     let kind =
-        |random: &mut fastrand::Rng| Kind { is_asleep: random.bool(), is_quick: random.bool() };
+        |random: &mut fastrand::Rng| Kind { is_asleep: random.bool(), is_slow: random.bool() };
     for _ in 0..3000 {
         let lanes = random.u32(1..40);
         let of = random.u64(1..5);
