@@ -6,12 +6,15 @@ use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{SILENCE, TURNS, YOUNG_FOR};
 
+/// What lanes are compared by: closed, silent, busy or in hand, load, turn.
+type Key = (bool, bool, u64, u64, u32);
+
 /// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it
 /// chose `last` on this CPU; `None` if it leaves that to the hash. The lines are those of the lanes, from 1 on.
 pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u32> {
     let young = now - YOUNG_FOR as u64;
     let (mut active, mut first_warm, mut any_slow) = (Vec::new(), None, false);
-    let mut best: [Option<((bool, bool, u64, u64, u32), u32)>; 2] = [None; 2];
+    let mut best: [Option<(Key, u32)>; 2] = [None; 2];
     for (lane, line) in (1..).zip(lines) {
         let given = line.steered.load(Relaxed) + line.migrated.load(Relaxed);
         let load = given.saturating_sub(line.ended.load(Relaxed));
