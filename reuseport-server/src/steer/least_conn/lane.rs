@@ -84,7 +84,8 @@ pub struct Line {
 pub struct Kind {
     /// It has nothing to do.
     pub is_asleep: bool,
-    /// Its requests take over [`SLOW`] on average.
+    /// Its requests take over [`SLOW`] on average, and its connections end after one. Those that are kept are to be
+    /// spread by their number, whatever is in hand while they come.
     pub is_slow: bool,
 }
 
@@ -247,7 +248,7 @@ impl OwnLane {
     }
 
     fn show(&self, woke: u64, is_asleep: bool) {
-        let is_slow = self.pace.mean() > SLOW;
+        let is_slow = self.pace.mean() > SLOW && self.lifetimes.are_short();
         self.line.turn.store(turn(woke, Kind { is_asleep, is_slow }), Relaxed);
     }
 

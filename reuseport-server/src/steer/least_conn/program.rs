@@ -16,19 +16,19 @@
 //!         load - idle, but at least 0, or 1 if it is awake and slow; and one more if it is busy and not slow
 //! choose the first that is warm
 //! if none is: the one that has a worker, has ticked in the last two seconds, has the least in hand if anybody is
-//! slow and otherwise is not busy, has the least load, and is the next in turn after the lane chosen last on this
-//! CPU; in this order
+//! slow, has the least load (one more if it is busy), and is the next in turn after the lane chosen last on this CPU;
+//! in this order
 //! if none has a worker, or it cannot be selected: leave it to the kernel's hash
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
 //!
-//! **In hand** comes before load where requests take long (*slow*): a worker that blocks in a handler is not asked
+//! **In hand** comes before load where requests take long and connections are not kept (*slow*): a worker that blocks in a handler is not asked
 //! while another sleeps, however few connections it has. What it was given and has not accepted yet is in hand as
 //! well: of four clients that ask at once two are for each of two workers, also where one of these takes longer to
 //! wake. A connection that has been answered may have its next request under way: so a slow worker that is awake has
 //! at least one in hand. One that is busy although it is not slow has met a long request, and counts one more.
 //!
-//! Where nobody is slow, only who is busy comes before load. What was answered first says little then of who will be
+//! Where nobody is slow the load decides, and one that is busy counts one more. What was answered first says little then of who will be
 //! free, and much of who has a core now: of a burst of connections that are kept, that worker would get the most.
 //!
 //! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
@@ -298,8 +298,8 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.calculate(R1, Or, R3);                               // r1 = closed, silent, in hand, load, turn
     least(&mut a, R1, LEAST_IN_HAND, R2, R5);              // scratch.least_in_hand = the lesser
     a.load64(R1, R8, IS_BUSY);
-    a.calculate(R1, ShiftLeft, HAND_BIT);
-    a.calculate(R1, Or, R3);                               // r1 = closed, silent, busy, load, turn
+    a.calculate(R1, ShiftLeft, LOAD_BIT);
+    a.calculate(R1, Add, R3);                              // r1 = closed, silent, load + busy, turn
     least(&mut a, R1, LEAST, R2, R5);                      // scratch.least = the lesser
     a.load64(R1, R0, offset_of!(Line, turn));
     a.calculate(R1, And, 1);                               // r1 = slow ? 1 : 0

@@ -6,7 +6,7 @@ use crate::steer::least_conn::lane::{CLOSED, Line, TURN_BITS};
 
 use super::{SILENCE, TURNS, YOUNG_FOR};
 
-/// What lanes are compared by: closed, silent, busy or in hand, load, turn.
+/// What lanes are compared by: closed, silent, in hand, load, turn.
 type Key = (bool, bool, u64, u64, u32);
 
 /// The lane that the program chooses, with so many workers active at most, at this time, in nanoseconds, after it
@@ -39,8 +39,9 @@ pub fn choose(lines: &[Line], most_active: u64, last: u32, now: u64) -> Option<u
         let in_hand = unanswered.max((is_awake && is_slow).into()) + u64::from(is_busy && !is_slow);
         let is_silent = line.beat.load(Relaxed) < now - SILENCE as u64;
         let in_turn = lane.wrapping_sub(last).wrapping_sub(1) & TURNS as u32;
-        for (best, first) in best.iter_mut().zip([is_busy.into(), in_hand]) {
-            let key = (is_closed, is_silent, first, load, in_turn);
+        let by_load = (0, load + u64::from(is_busy));
+        for (best, (in_hand, load)) in best.iter_mut().zip([by_load, (in_hand, load)]) {
+            let key = (is_closed, is_silent, in_hand, load, in_turn);
             if best.is_none_or(|(least, _)| key < least) {
                 *best = Some((key, lane));
             }

@@ -1,7 +1,7 @@
 //! What the program remembers while it runs, and how the bits of it are shared out.
 
 /// What lanes are compared by, from the highest bit down: whether it is closed, whether it is silent, what is in
-/// hand or whether it is busy, the load, and whose turn it is. There are more turns than LANES.
+/// hand, the load, and whose turn it is. There are more turns than LANES.
 pub const CLOSED_BIT: i32 = SILENT_BIT + 1;
 pub const SILENT_BIT: i32 = HAND_BIT + 16;
 pub const HAND_BIT: i32 = LOAD_BIT + 16;
