@@ -4,15 +4,15 @@
 //! do so where others work. A namespace belongs to a thread; the threads and programs it starts
 //! inherit it, and the kernel removes it with the last of them.
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::thread;
 
 use anyhow::{Context, Error, Result, bail};
-use netlink_packet_core::NLM_F_ACK;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
+use netlink_packet_core::{NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::libc::{IFF_UP, RTM_SETLINK};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
 
@@ -102,11 +102,38 @@ pub fn available() -> std::result::Result<(), String> {
 
 /// What `ip link set lo up` does.
 fn raise_loopback() -> Result<()> {
-    let mut link = LinkMessage::default();
-    link.header.index = LOOPBACK;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    netlink::ask(NETLINK_ROUTE, NLM_F_ACK, RouteNetlinkMessage::SetLink(link)).map(drop)
+    netlink::ask(NETLINK_ROUTE, NLM_F_ACK, RaiseLoopback).map(drop)
+}
+
+/// The order to the kernel: a `struct ifinfomsg`, see rtnetlink(7). The crate that knows all such messages,
+/// netlink-packet-route, takes as long to build as tokio, nix and hyper together.
+#[derive(Debug)]
+struct RaiseLoopback;
+
+impl NetlinkSerializable for RaiseLoopback {
+    fn message_type(&self) -> u16 {
+        RTM_SETLINK
+    }
+
+    fn buffer_len(&self) -> usize {
+        16
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer[..4].fill(0); // address family and type of device: not asked for
+        buffer[4..8].copy_from_slice(&LOOPBACK.to_ne_bytes());
+        buffer[8..12].copy_from_slice(&(IFF_UP as u32).to_ne_bytes());
+        buffer[12..16].copy_from_slice(&(IFF_UP as u32).to_ne_bytes()); // the only flag to be changed
+    }
+}
+
+/// An order is acknowledged and has no other answer.
+impl NetlinkDeserializable for RaiseLoopback {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
+        Ok(Self)
+    }
 }
 
 /// Sets a sysctl of the calling thread's namespace: that is whose `/proc/sys/net` shows.
