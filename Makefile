@@ -33,6 +33,8 @@ results = target/loadtest
 NAMES ?=
 QUICK ?=
 RESUME ?=
+# For how many hours `make soak` goes on with faults by chance.
+SOAK_HOURS ?= 0.02
 quick = $(if $(filter-out 0 no false,$(QUICK)),--quick)
 resume = $(if $(filter-out 0 no false,$(RESUME)),--resume)
 publish = cargo run --release --locked --quiet --package loadtest --bin publish --
@@ -128,9 +130,9 @@ test-all: wrk nginx node gunicorn perf strace python3 prometheus-client setpriv 
 	NO_SKIPS=1 $(twice) cargo test --locked --workspace
 
 .PHONY: soak
-soak: wrk ## the long forms of the tests: a million requests, 100 000 mutated ones, many reloads
+soak: wrk ## the long forms of the tests: a million requests, many reloads, and faults by chance (SOAK_HOURS=1: for an hour)
 	cargo build --release --locked --workspace
-	SOAK=1 FUZZ_REQUESTS=100000 cargo test --release --locked --package loadtest --test suite -- soak:: fuzz:: clients::a_thousand
+	SOAK=1 SOAK_HOURS=$(SOAK_HOURS) FUZZ_REQUESTS=100000 cargo test --release --locked --package loadtest --test suite -- soak:: fuzz:: clients::a_thousand
 
 .PHONY: lint
 lint: ## formatting, clippy and documentation, without a warning

@@ -46,7 +46,7 @@ pub enum Warning {
     ClientLate { p99_ms: f64, slices: Option<[usize; 2]> },
     #[error(
         "at {rate} requests/s, {not_sent} requests to {server} were due and not sent, because too \
-         many were under way; its latencies at that rate are underestimated; choose a lower --rate"
+         many were under way or the client was late; its latencies at that rate are underestimated; choose a lower --rate"
     )]
     RateNotKept { rate: u64, not_sent: u64, server: String },
     #[error(

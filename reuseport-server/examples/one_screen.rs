@@ -39,8 +39,8 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
-    // Bound, so that the port is known if it was 0, and nobody without SO_REUSEPORT can have it. It does
-    // not listen, so it gets no connections.
+    // This socket tells the port if it was 0, and keeps programs without SO_REUSEPORT off it. It does not
+    // listen, so it gets no connections.
     let bound = bind(port).map_err(|error| format!("cannot listen on {port}: {error}"))?;
     let address = bound.local_addr()?.as_socket().ok_or("not an IP address")?;
     println!("listening on http://{address}");
@@ -55,7 +55,7 @@ fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
 }
 
 fn worker(port: u16, parent: Pid) -> Result<(), Box<dyn Error>> {
-    // However the parent ends, the kernel then ends this worker. It may have ended before this line.
+    // However the parent ends, the kernel then ends this worker. The parent may have ended before this line.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err("the parent is gone".into());

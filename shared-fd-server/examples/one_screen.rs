@@ -55,7 +55,7 @@ fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
 }
 
 fn worker(listener: TcpListener, parent: Pid) -> Result<(), Box<dyn Error>> {
-    // However the parent ends, the kernel then ends this worker. It may have ended before this line.
+    // However the parent ends, the kernel then ends this worker. The parent may have ended before this line.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err("the parent is gone".into());

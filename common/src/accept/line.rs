@@ -9,9 +9,10 @@
 //! Unlike a waiter in accept(2), an entry keeps its place. So it is always the same order, and the
 //! first registered worker that is idle gets the next connection; Cloudflare calls that LIFO.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -23,10 +24,16 @@ use crate::accept::place::Place;
 const SOCKET: u64 = 0;
 const LOOP: u64 = 1;
 
+/// After so long the queue is looked at, whatever is ready. A connection whose wake-up went to a worker that was
+/// stopped in that moment is in nobody's ready list, and lies there until the next one comes.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// An epoll instance that watches the event loop and, as long as the worker is in line, the socket.
 pub struct Line {
     epoll: Epoll,
     is_joined: bool,
+    /// When the queue was last looked at.
+    looked: Cell<Instant>,
 }
 
 /// What a wait ended with.
@@ -35,8 +42,8 @@ pub struct Ready {
     pub connection: bool,
     /// The event loop has something to do.
     pub events: bool,
-    /// Neither: the time is up.
-    pub nothing: bool,
+    /// The queue is to be looked at all the same: neither is ready when the time is up, or it was not for long.
+    pub look: bool,
 }
 
 impl Line {
@@ -47,7 +54,7 @@ impl Line {
     pub fn watching_the_loop(place: &Place) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&place.events, EpollEvent::new(EpollFlags::EPOLLIN, LOOP))?;
-        Ok(Self { epoll, is_joined: false })
+        Ok(Self { epoll, is_joined: false, looked: Cell::new(Instant::now()) })
     }
 
     /// Enters the socket's waiters, at the end, unless it is among them.
@@ -91,7 +98,13 @@ impl Line {
         let count = unsafe { libc::epoll_pwait(epoll, room, 2, time, place.mask.as_ref()) };
         let count = Errno::result(count)? as usize;
         let is_ready = |what| events[..count].iter().any(|event| event.data() == what);
-        Ok(Ready { connection: is_ready(SOCKET), events: is_ready(LOOP), nothing: count == 0 })
+        let (connection, events) = (is_ready(SOCKET), is_ready(LOOP));
+        let now = Instant::now();
+        let look = count == 0 || now - self.looked.get() >= LOOK_AGAIN;
+        if look || connection {
+            self.looked.set(now);
+        }
+        Ok(Ready { connection, events, look })
     }
 }
 
@@ -125,10 +138,21 @@ mod tests {
         let _client = TcpStream::connect(place.listener.local_addr().unwrap()).unwrap();
         for _ in 0..3 {
             let ready = line.wait(&place, LONG).unwrap();
-            assert!(ready.connection && ready.events && !ready.nothing);
+            assert!(ready.connection && ready.events && !ready.look);
         }
         line.leave(&place).unwrap();
         assert!(!line.wait(&place, LONG).unwrap().connection, "it is in line no more");
+    }
+
+    #[test]
+    fn the_queue_is_looked_at_again_also_while_the_loop_always_has_something_to_do() {
+        let (place, writer) = place();
+        let line = Line::watching_the_loop(&place).unwrap();
+        write(&writer, b"x").unwrap();
+        let looks = || line.wait(&place, LONG).unwrap().look;
+        assert!(!looks());
+        line.looked.set(Instant::now() - LOOK_AGAIN);
+        assert_eq!([looks(), looks()], [true, false]);
     }
 
     #[test]
@@ -136,7 +160,7 @@ mod tests {
         let (place, _writer) = place();
         let line = Line::watching_the_loop(&place).unwrap();
         let waits: [&dyn Fn(Duration) -> io::Result<bool>; 2] =
-            [&|at_most| line.wait(&place, at_most).map(|ready| !ready.nothing), &|at_most| {
+            [&|at_most| line.wait(&place, at_most).map(|ready| !ready.look), &|at_most| {
                 place.wait_for_events(at_most)
             }];
         for wait in waits {

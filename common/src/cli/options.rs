@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use nix::net::if_::if_nametoindex;
 
 use crate::platform::affinity::Affinity;
 use crate::platform::limits;
@@ -202,13 +203,8 @@ fn parse_host(text: &str) -> Result<Host, String> {
 
 /// An interface's number, from its name or as it is.
 fn interface_number(interface: &str) -> Option<u32> {
-    let is_name = !interface.is_empty() && !interface.contains(['/', '.']);
-    let named =
-        is_name.then(|| std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")));
-    match named {
-        Some(Ok(number)) => number.trim().parse().ok(),
-        _ => interface.parse().ok(),
-    }
+    let named = if_nametoindex(interface).ok();
+    named.or_else(|| interface.parse().ok())
 }
 
 impl Options {

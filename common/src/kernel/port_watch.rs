@@ -80,6 +80,8 @@ impl PortWatch {
     /// Of a server on this address, which joined others there or did not.
     pub fn new(address: SocketAddr, joins: bool) -> Self {
         let (ours, strangers) = (BTreeSet::new(), BTreeMap::new());
+        // As the kernel reports it: an IPv4 address that was given as an IPv6 one is an IPv4 address.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Self { address, joins, ours, strangers, before: None, not_steered: 0 }
     }
 

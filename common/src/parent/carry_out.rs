@@ -25,20 +25,19 @@ impl Driver<'_> {
             Action::Give { giver, taker, all } => {
                 let line = self.processes.get_mut(&taker).and_then(|process| process.line.take());
                 let message = if all { Message::GiveAll } else { Message::GiveOne };
-                return Ok(line.and_then(|line| self.tell(giver, &message, Some(&line))));
+                line.inspect(|line| self.tell(giver, &message, Some(line)));
             }
-            Action::Release(giver) => return Ok(self.tell(giver, &Message::Release, None)),
+            Action::Release(giver) => self.tell(giver, &Message::Release, None),
             Action::Adopt { giver, heir } => {
                 let (from, to) = match Channel::pair() {
                     Ok(line) => line,
                     // For want of descriptors, say: both go on as they are, and are asked again later.
                     Err(error) => return Ok(Some(Event::NotAdopted(heir, format!("{error:#}")))),
                 };
-                let heir = self.tell(heir, &Message::Adopt, Some(&to.into()));
-                let giver = self.tell(giver, &Message::GiveAll, Some(&from.into()));
-                return Ok(heir.or(giver));
+                self.tell(heir, &Message::Adopt, Some(&to.into()));
+                self.tell(giver, &Message::GiveAll, Some(&from.into()));
             }
-            Action::Drain(worker) => return Ok(self.tell(worker, &Message::Drain, None)),
+            Action::Drain(worker) => self.tell(worker, &Message::Drain, None),
             Action::Kill(worker) => {
                 let process = self.processes.get(&worker);
                 process.inspect(|process| _ = kill(process.pid, Signal::SIGKILL));
@@ -108,17 +107,13 @@ impl Driver<'_> {
 
     /// Sends an order. A worker that is dying does not receive it any more, which its exit shows; one that has
     /// not read for so long that the channel, or what may be under way in channels, is full is of no use.
-    pub(super) fn tell(
-        &mut self,
-        worker: Generation,
-        message: &Message,
-        along: Option<&OwnedFd>,
-    ) -> Option<Event> {
-        let process = self.processes.get_mut(&worker)?;
+    pub(super) fn tell(&mut self, worker: Generation, message: &Message, along: Option<&OwnedFd>) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
         let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
         process.allowance = process.allowance.saturating_add(1); // for the answer
-        let error = process.channel.try_send(message, &along).err()?;
-        let is_full = matches!(error.downcast_ref(), Some(Errno::EAGAIN | Errno::ETOOMANYREFS));
-        is_full.then(|| process.is_unusable(worker, "does not read its messages".into()))
+        let Err(error) = process.channel.try_send(message, &along) else { return };
+        if matches!(error.downcast_ref(), Some(Errno::EAGAIN | Errno::ETOOMANYREFS)) {
+            self.undelivered.push(process.is_unusable(worker, "does not read its messages".into()));
+        }
     }
 }

@@ -70,8 +70,10 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         processes: BTreeMap::new(),
         claimed: VecDeque::new(),
         along: Vec::new(),
+        undelivered: Vec::new(),
         successor: None,
         is_succeeded: false,
+        told_to_end: None,
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         next_sign: systemd::watchdog().map(|_| Instant::now()),
         told: String::new(),
@@ -110,10 +112,14 @@ pub(super) struct Driver<'a> {
     /// The descriptors that came with the message in hand. The parent keeps none of them: if it held a
     /// worker's socket, its queue would live on with nobody to answer it when that worker crashes.
     pub(super) along: Vec<OwnedFd>,
+    /// What the state machine must yet be told of orders that could not be delivered.
+    pub(super) undelivered: Vec<Event>,
     /// The server that is to succeed this one, while it starts.
     pub(super) successor: Option<Successor>,
     /// Whether it serves: then it is the server.
     pub(super) is_succeeded: bool,
+    /// When the server that this one is to succeed told it to end.
+    pub(super) told_to_end: Option<Instant>,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
     /// When systemd is next told that the parent is alive, if it wants to know.
@@ -188,7 +194,8 @@ impl Driver<'_> {
     pub(super) fn handle(&mut self, event: Event) -> Result<()> {
         let mut actions = VecDeque::from(step(&mut self.state, event, Instant::now()));
         while let Some(action) = actions.pop_front() {
-            if let Some(event) = self.carry_out(action)? {
+            let outcome = self.carry_out(action)?;
+            for event in outcome.into_iter().chain(std::mem::take(&mut self.undelivered)) {
                 actions.extend(step(&mut self.state, event, Instant::now()));
             }
         }

@@ -1,6 +1,6 @@
 //! What the parent learns: signals, messages, deaths. Each becomes an event of the state machine.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -11,15 +11,14 @@ use super::channel::{Channel, Message};
 use super::driver::{Driver, Process};
 use super::state::{Event, Generation};
 
+/// Orders to end that come so soon after each other may be one order, which took two ways.
+const SAME_STOP: Duration = Duration::from_secs(1);
+
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self) -> Result<()> {
         let Some((signal, sender)) = self.parent_only().signals.next()? else { return Ok(()) };
         let event = match signal {
-            // Whoever stops the whole process group or control group stops both servers, and the one that
-            // this one was to succeed then tells it, too: that is no second time.
-            Signal::SIGTERM if self.state.ending && self.is_predecessor(sender) => {
-                return Ok(());
-            }
+            Signal::SIGTERM if self.is_the_same_stop(sender) => return Ok(()),
             Signal::SIGCHLD => return self.reap(),
             Signal::SIGINT | Signal::SIGTERM => Event::Stop,
             Signal::SIGQUIT => Event::StopNow,
@@ -32,9 +31,16 @@ impl Driver<'_> {
         self.handle(event)
     }
 
-    /// Whether this is the server that this one is to succeed, which has started it.
-    fn is_predecessor(&self, pid: Pid) -> bool {
-        self.start.inherited.is_some() && pid == getppid()
+    /// Whether this order to end is the one that was given already. Whoever stops the whole process group or
+    /// control group stops this server and the one that it is to succeed, and that one tells this one, too:
+    /// before or after. That is no second time, which would end all at once.
+    fn is_the_same_stop(&mut self, sender: Pid) -> bool {
+        let is_told = self.start.inherited.is_some() && sender == getppid();
+        let was_told = self.told_to_end.is_some_and(|at| at.elapsed() < SAME_STOP);
+        if is_told {
+            self.told_to_end.get_or_insert_with(Instant::now);
+        }
+        self.state.ending && (is_told || was_told)
     }
 
     /// Receives one message of a worker. Whatever is wrong with it is that worker's fault, and no reason

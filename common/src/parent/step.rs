@@ -167,12 +167,19 @@ impl State {
             }
         }
         if let Some(old) = replaced {
-            self.drain(old, now, actions);
+            match self.worker_mut(old) {
+                // Killed for another reason meanwhile: it has been replaced now, and is not missed.
+                Some(old) if old.state == WorkerState::Failing => old.state = WorkerState::Killed,
+                _ => self.drain(old, now, actions),
+            }
         }
     }
 
     fn on_adopted(&mut self, heir: Generation, now: Instant, actions: &mut Vec<Action>) {
         let Some(worker) = self.worker_mut(heir) else { return };
+        if matches!(worker.state, WorkerState::Failing | WorkerState::Killed) {
+            return; // it dies with what it has adopted; then its giver, which has it still, serves on
+        }
         let Some(Transfer { giver, sockets }) = worker.adopting.take() else { return };
         worker.sockets.extend(&sockets);
         if let Some(worker) = self.worker_mut(giver) {
@@ -260,12 +267,12 @@ impl State {
         why: String,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::Note(match self.reloading {
-            true => Note::ReloadGivenUp(old, failed, why),
-            false => Note::NotReplaced(old, failed, why),
-        }));
-        self.to_replace.clear();
-        self.reloading = false;
+        if std::mem::take(&mut self.reloading) {
+            self.to_replace.clear();
+            actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
+        } else {
+            actions.push(Action::Note(Note::NotReplaced(old, failed, why))); // others have their turn yet
+        }
     }
 
     fn want(&mut self, workers: usize, actions: &mut Vec<Action>) {

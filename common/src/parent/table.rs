@@ -110,6 +110,39 @@ fn a_successor_gets_sockets_and_lane_and_they_are_asked_for_only_when_it_runs() 
 }
 
 #[test]
+fn what_an_heir_says_that_was_killed_does_not_end_the_giver() {
+    let mut parent = Parent::serving(2, true);
+    let actions = parent.take(Event::Fewer);
+    let Some(&Action::Adopt { giver, heir }) =
+        actions.iter().find(|it| matches!(it, Action::Adopt { .. }))
+    else {
+        panic!("{actions:?}")
+    };
+    assert!(parent.take(Event::Unusable(heir)).contains(&Action::Kill(heir)));
+    assert!(
+        !parent.take(Event::Adopted(heir)).contains(&Action::Drain(giver)),
+        "what it has dies with it"
+    );
+    parent.dies(heir.0);
+    assert!(parent.state.serving().any(|serving| serving == giver));
+}
+
+#[test]
+fn nobody_else_ends_when_a_successor_serves_whose_predecessor_was_killed() {
+    for own_sockets in [false, true] {
+        let mut parent = Parent::serving(2, own_sockets);
+        parent.take(Event::Reload);
+        parent.take(Event::Started(W(3), None));
+        parent.take(Event::Unusable(W(1)));
+        let mut actions = parent.take(Event::Ready(W(3)));
+        actions.extend(parent.dies(1));
+        assert!(!actions.contains(&Action::Drain(W(3))), "{actions:?}");
+        let starts = |it: &&Action| matches!(it, Action::Start { .. });
+        assert!(actions.iter().filter(starts).count() <= 1, "the reload's next: {actions:?}");
+    }
+}
+
+#[test]
 fn a_start_that_fails_in_a_reload_leaves_the_old_worker_as_it_was() {
     let mut parent = Parent::serving(2, true);
     parent.take(Event::Reload);

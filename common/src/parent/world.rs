@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::state::{Action, Event, Generation, Settings, Socket, State};
+use super::state::{Action, Event, Generation, Settings, Socket, State, Worker, WorkerState};
 
 /// How long a drain may take.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
@@ -137,12 +137,15 @@ impl World {
         None
     }
 
-    /// What a worker is told to close, somebody else must have, who lives for all the parent knows.
+    /// What a worker is told to close, somebody else must have, who lives for all the parent knows and was not killed.
     pub(super) fn assert_held_by_another(&self, worker: Generation, last: usize) {
         let Some(closing) = self.processes.get(&worker) else { return };
         for socket in closing.holds.iter().rev().take(last) {
             let has = |(&other, process): (&Generation, &Process)| {
-                other != worker && process.holds.contains(socket)
+                let is_lost =
+                    |it: &Worker| matches!(it.state, WorkerState::Failing | WorkerState::Killed);
+                let stays = self.state.worker(other).is_some_and(|it| !is_lost(it));
+                other != worker && stays && process.holds.contains(socket)
             };
             assert!(self.processes.iter().any(has), "{worker} closes {socket:?}: {:?}", self.state);
         }

@@ -246,7 +246,11 @@ impl NamedCopy {
     pub fn leave(&mut self) -> Result<()> {
         self.locked(|copy| {
             if !copy.is_locked(LOCKS, CAPACITY as i64 * 2)? {
-                let _ = std::fs::remove_file(&copy.path);
+                // Unless another server has another file there by now.
+                let there = std::fs::metadata(&copy.path).ok().map(|it| it.ino());
+                if there == Some(copy.file.metadata()?.ino()) {
+                    let _ = std::fs::remove_file(&copy.path);
+                }
             }
             Ok(())
         })

@@ -172,7 +172,8 @@ impl Scoreboard {
     pub fn sockets(&self) -> (BTreeSet<u64>, u64) {
         let shown = self.workers().map(|(_, slot)| slot.socket_inode.load(Relaxed)).collect();
         let stays = self.workers().filter(|(_, slot)| slot.state() != State::Draining);
-        (shown, stays.map(|(_, slot)| slot.sockets.load(Relaxed)).sum())
+        let each = stays.map(|(_, slot)| slot.sockets.load(Relaxed));
+        (shown, each.fold(0, u64::wrapping_add)) // a worker may have written anything
     }
 
     /// Connections accepted by all workers, those that are gone included.

@@ -115,8 +115,8 @@ impl Lifetimes {
         let ended = accepted.saturating_sub(open);
         let ended = ended.saturating_sub(self.ended.swap(ended, Relaxed));
         let requests = requests.saturating_sub(self.requests.swap(requests, Relaxed));
-        // One request each: of those without a request nothing is known, and they count as kept.
-        self.are_short.store((ended..2 * ended).contains(&requests), Relaxed);
+        // One request each, about: some are answered and not closed yet, and a health check asks for nothing.
+        self.are_short.store((ended.div_ceil(2)..2 * ended).contains(&requests), Relaxed);
     }
 
     /// Whether those that ended between the last two looks had one request each.
@@ -181,7 +181,8 @@ mod tests {
         for (came, requests, ended, are_short) in [
             (0, 0, 0, false),
             (5, 5, 4, true),
-            (3, 3, 4, false), // fewer requests than ends: some never asked
+            (3, 3, 4, true),  // fewer requests than ends: some were answered before
+            (3, 1, 3, false), // most never asked
             (9, 9, 9, true),
             (9, 99, 9, false),
             (9, 9, 0, false), // none has ended

@@ -86,15 +86,14 @@ fn plan(asked: &cli::Compare, load: Load, names: &[String]) -> Result<Plan> {
     };
     let path = || Ok(vec![Share::only(&asked.path)]);
     let paths = asked.mix.as_deref().map_or_else(path, mix::read)?;
-    // The prober asks for one path only.
-    let fixed = paths.len() == 1 && !asked.fixed_rate.is_zero();
+    let fixed = !asked.fixed_rate.is_zero();
     for (option, is_given) in
         [("--rate", !asked.rates.is_empty()), ("--expect", asked.expect.expect.is_some())]
     {
         ensure!(
             fixed || !is_given,
-            "{option} applies to latencies at fixed rates, which --mix and --fixed-rate 0s \
-             exclude; remove one of the two"
+            "{option} applies to latencies at fixed rates, which --fixed-rate 0s excludes; \
+             remove one of the two"
         );
     }
     Ok(Plan {

@@ -105,6 +105,7 @@ fn probe(
         seconds: asked.duration.unwrap_or(DURATION).as_secs_f64(),
         requests: asked.requests,
         timeout_ms: asked.timeout.as_millis() as u64,
+        mix: Vec::new(),
         expect: asked.expect.expect.clone().or(of_server.expect),
         url: of_server.url,
     };

@@ -56,6 +56,8 @@ struct Queue {
 /// What was seen of a process.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Which process it is: another may have its number later.
+    running: Option<Running>,
     before: Usage,
     /// Its sockets, with the most waiters that it had on each in each way.
     waits: BTreeMap<(u64, How), usize>,
@@ -143,13 +145,22 @@ impl Observer {
         // Who waits comes first: what a helper inherits is not its own.
         let mut all: Vec<(u32, Found)> = census.found.into_iter().collect();
         all.sort_by_key(|(_, found)| found.waits.is_empty());
-        self.seen.retain(|pid, _| all.iter().any(|(found, _)| found == pid));
+        let is_found = |pid: &u32| all.iter().any(|(found, _)| found == pid);
+        let gone: Vec<u32> = self.seen.keys().copied().filter(|pid| !is_found(pid)).collect();
+        for pid in gone {
+            if self.is_idle_child(pid) {
+                self.seen.entry(pid).and_modify(|seen| seen.last = Found::default());
+            } else {
+                self.seen.remove(&pid);
+            }
+        }
         for (pid, found) in all {
             if found.steers {
                 self.steering.insert(pid);
             }
             self.ask_for_flags(pid, &found);
             let seen = self.seen.entry(pid).or_insert_with(|| Seen {
+                running: Running::of(pid),
                 before: Usage::of(pid).unwrap_or_default(),
                 ..Seen::default()
             });
@@ -161,6 +172,15 @@ impl Observer {
         let rest = PROCESSES_EVERY.max(begin.elapsed() * PART_OF_THE_TIME);
         self.next_census = Instant::now() + rest;
         Ok(())
+    }
+
+    /// Whether a process that has nothing of the port is still one that a parent gives connections to: it had
+    /// some, and its next one has not come yet.
+    fn is_idle_child(&self, pid: u32) -> bool {
+        let waits = |pid| self.seen.get(&pid).is_some_and(|it| !it.waits.is_empty());
+        let is_child = |it: &Running| it.runs() && waits(it.parent);
+        let seen = self.seen.get(&pid);
+        seen.is_some_and(|it| it.had_connections && it.running.as_ref().is_some_and(is_child))
     }
 
     /// Once for each socket, of whoever lets it be asked.

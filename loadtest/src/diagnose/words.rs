@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnose::findings::spread::chance_of;
 use crate::diagnose::model::{How, Readings, Role, Socket, Worker, ways};
-use crate::report::format::number;
+use crate::report::format::{number, probability};
 use crate::report::model::Unit;
 
 /// In one line, such as `4 own sockets, epoll (edge-triggered)`.
@@ -102,14 +102,12 @@ pub fn steering(readings: &Readings) -> Option<String> {
     let chance = groups.iter().filter_map(|workers| chance_of(workers)).next();
     Some(match chance {
         Some(found) if found.as_uneven < 0.001 => format!(
-            "probably a program that cannot be seen: with the kernel's hash a spread as uneven has \
-             p = {:.1e}",
-            found.as_uneven
+            "probably a program that cannot be seen: with the kernel's hash a spread as uneven has {}",
+            probability(found.as_uneven)
         ),
         Some(found) if found.as_even < 0.001 => format!(
-            "probably a program that cannot be seen: with the kernel's hash a spread as even has p \
-             = {:.1e}",
-            found.as_even
+            "probably a program that cannot be seen: with the kernel's hash a spread as even has {}",
+            probability(found.as_even)
         ),
         Some(found) => format!(
             "no sign of a program: the spread fits the kernel's hash (p = {:.2}); a classic BPF \

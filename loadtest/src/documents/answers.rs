@@ -68,7 +68,7 @@ fn post(lab: &Lab) -> Answer {
                  ([measured by others]({MACOS}); nothing here ran on macOS). So it most likely compared \
                  four workers with one. Linux can be made to do the same (`--steer first`): with {} of CPU \
                  time per request, about what Sanic takes, own sockets then serve {} of the requests/s \
-                 of a shared socket. With the same work and Linux's own hash, which the post suspects, \
+                 of a shared socket (in brackets: 95 % intervals). With the same work and Linux's own hash, which the post suspects, \
                  they serve {}.{}",
                 SANIC.replace("us", " us"),
                 first.ours,
@@ -89,7 +89,7 @@ fn own_programs(lab: &Lab) -> Option<String> {
     let post = lab.body.servers.as_ref()?.post.as_ref()?;
     let found = post.as_on_a_mac()?;
     Some(format!(
-        " The post's own programs, run here with the second steered as macOS does: {found}"
+        " The post's own programs, run here with all connections steered to one socket: {found}"
     ))
 }
 
@@ -141,7 +141,8 @@ fn price(matrix: &Matrix) -> Answer {
     };
     let words = format!(
         "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
-         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} In parts of the best requests/s:",
+         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} Requests/s are \
+         parts of the best policy's in the same workload:",
         not_measured(matrix)
     );
     let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14; ";

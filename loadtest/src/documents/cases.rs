@@ -34,8 +34,9 @@ pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
 fn said(figure: &Figure) -> String {
     let last = figure.latencies.last();
     let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
-    // At the highest rate that could be judged.
-    let p99 = figure.latencies.iter().rev().find_map(|at| at.p99_of_best);
+    // At the highest rate that could be judged: of one slice nothing follows.
+    let times = figure.latencies.iter().rev().filter_map(|at| at.p99_of_best);
+    let p99 = times.into_iter().find(|times| times.interval.is_some());
     let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
     let parts = [
         figure.of_best.map(|part| format!("{:.2}", part.value)),
@@ -51,10 +52,16 @@ fn said(figure: &Figure) -> String {
 /// Where each load-aware policy is good, and who is the best of the others.
 fn in_how_many(matrix: &Matrix) -> String {
     let each = LOAD_AWARE.map(|policy| {
+        let judged = matrix.columns.iter().filter(|column| column.judged);
+        let all = judged.filter(|column| matrix.figure(&column.name, policy).is_some()).count();
         let short = not_good(matrix, policy);
         match short.is_empty() {
-            true => format!("`{policy}` in every workload"),
-            false => format!("`{policy}` in every workload but {}", list(&short)),
+            true => format!("`{policy}` is good in all {all} workloads that are judged."),
+            false => format!(
+                "`{policy}` is good in {} of the {all} workloads that are judged, and not in {}.",
+                all - short.len(),
+                list(&short)
+            ),
         }
     });
     let others = others_at_their_worst(matrix).max_by(|(.., a), (.., b)| a.total_cmp(b));
@@ -64,7 +71,7 @@ fn in_how_many(matrix: &Matrix) -> String {
              (*{workload}*)."
         )
     });
-    format!("These policies are good: {}.{others}", each.join(", and "))
+    each.join(" ") + &others
 }
 
 /// What is left of a policy's rate with 4 workers when it has 256.
@@ -92,7 +99,10 @@ const MEASURED: [(&str, &[&str]); 10] = [
     ("fewer connections than workers", &["2 connections", "3 connections"]),
     ("short requests, all alike, kept connections", &["keep"]),
     ("short requests, all alike, new connections", &["close"]),
-    ("the same, clients on other machines", &["keep, client elsewhere", "close, client elsewhere"]),
+    (
+        "the same, the client on a core of its own",
+        &["keep, client elsewhere", "close, client elsewhere"],
+    ),
 ];
 
 /// Cases of which it takes words to say who is good and who is worse.

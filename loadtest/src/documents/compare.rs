@@ -83,7 +83,7 @@ const PAIR: [Field<Pair>; 3] = [
         Cell::from(pair.result.as_ref().map(|result| result.deviation))
     }),
     ("verdict", Unit::Text, |pair| {
-        let Some(result) = &pair.result else { return Cell::from("too few rounds") };
+        let Some(result) = &pair.result else { return Cell::from("too few rounds or requests") };
         let needed = result.rounds_needed.map_or_else(String::new, |rounds| {
             format!("; about {} rounds needed", count(rounds.into()))
         });

@@ -180,7 +180,7 @@ fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
             blocks.push(Block::Details("How it was measured".into(), vec![sections]));
         }
         Page::Link => {
-            blocks.push(Block::Text(format!("Its page: [{name}.rs](src/lab/chapters/{name}.rs).")));
+            blocks.push(Block::Text(format!("Its page: [{name}.md](src/lab/chapters/{name}.md).")));
         }
     }
     let mut again = vec!["lab".to_owned(), name.clone()];

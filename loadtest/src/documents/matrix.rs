@@ -241,7 +241,9 @@ fn latencies(
                 let late = at.late_slices;
                 let notes = [
                     of_ideal(at).map(|times| format!("{:.2} x ideal", times.value)),
-                    (at.lost > 0).then(|| format!("{} lost", at.lost)),
+                    // Of slices that are not judged nothing is said.
+                    (at.lost > 0 && of(at).is_some())
+                        .then(|| format!("{} lost or not sent", at.lost)),
                     (late > 0).then(|| format!("{late} slices not judged")),
                 ];
                 let notes: Vec<String> = notes.into_iter().flatten().collect();

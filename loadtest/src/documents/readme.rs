@@ -6,11 +6,9 @@ use std::collections::BTreeSet;
 use crate::documents::answers::{MACOS, answers, blocking, rate, uneven};
 use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED};
 use crate::documents::matrix as matrices;
-use crate::environment::Environment;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
 use crate::matrix::workloads::STOPPED;
-use crate::report::format::plural;
 use crate::report::model::Table;
 use crate::report::svg;
 use crate::report::wrap::hanging;
@@ -47,31 +45,27 @@ pub fn answer(lab: &Lab) -> String {
 /// Of what all of this is true.
 fn scope(lab: &Lab) -> String {
     let cores = lab.environment.cores;
-    let short = if lab.body.quick { " (short form)" } else { "" };
-    let of = |environment: &Environment| match &environment.commit {
-        Some(commit) => commit.clone(),
-        None => "unknown".into(),
-    };
-    let mut runs = vec![(format!("lab{short}"), &lab.environment)];
-    let matrices = lab.body.matrices();
-    runs.extend(
-        matrices.map(|run| (plural(run.columns.len() as u64, "workload"), &run.environment)),
-    );
-    runs.extend(lab.body.servers.iter().map(|it| ("servers".to_owned(), &it.environment)));
-    let machines: BTreeSet<_> = runs.iter().map(|(_, at)| (&at.kernel, &at.cpu)).collect();
-    let cpus: BTreeSet<_> = runs.iter().filter_map(|(_, at)| at.cpu.as_deref()).collect();
+    let mut runs = vec![&lab.environment];
+    runs.extend(lab.body.matrices().map(|run| &run.environment));
+    runs.extend(lab.body.servers.iter().map(|it| &it.environment));
+    let machines: BTreeSet<_> = runs.iter().map(|at| (&at.kernel, &at.cpu)).collect();
+    let cpus: BTreeSet<_> = runs.iter().filter_map(|at| at.cpu.as_deref()).collect();
+    let commits: BTreeSet<_> = runs.iter().map(|at| &at.commit).collect();
     let cpus: Vec<_> = cpus.into_iter().collect();
     let machines = match machines.len() {
         1 => "One machine".to_owned(),
         several => format!("{several} machines"),
     };
-    let runs: Vec<_> = runs.iter().map(|(what, at)| format!("{what} {}", of(at))).collect();
     format!(
-        "**Scope.** {machines} of {cores} cores ({}), load from the same cores over loopback, at most \
-         200 connections. Commits, whose policies may differ: {}. All figures: \
-         [RESULTS.md](loadtest/RESULTS.md).",
+        "**Scope.** {machines} of {cores} cores ({}), load from the same machine over loopback, at most \
+         200 connections. {}{} All figures, with the commits: [RESULTS.md](loadtest/RESULTS.md).",
         cpus.join(", "),
-        runs.join("; ")
+        if commits.len() == 1 {
+            "All runs are of one commit."
+        } else {
+            "The runs are of several commits."
+        },
+        if lab.body.quick { " The lab ran in its short form." } else { "" }
     )
 }
 
@@ -106,14 +100,19 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
     };
     [
         row(
-            "handlers block",
-            "shared `least-conn`",
-            format!("p99 {} times the ideal; `hash` {}", of_ideal(&[SHARED]), of_ideal(&[HASH])),
+            "handlers block: p99/ideal",
+            "`least-conn`",
+            format!(
+                "{}, own {}; `hash` {}",
+                of_ideal(&[SHARED]),
+                of_ideal(&[OWN]),
+                of_ideal(&[HASH])
+            ),
         ),
         row(
             "the same, without `least-conn`",
             "`--accept exclusive`",
-            format!("p99 {}; `epoll` {}", of_ideal(&["shared/exclusive"]), of_ideal(&[EPOLL])),
+            format!("{}; `epoll` {}", of_ideal(&["shared/exclusive"]), of_ideal(&[EPOLL])),
         ),
         row(
             "a few requests block",
@@ -142,12 +141,14 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
             ),
         ),
         row(
-            "long-kept connections",
-            "`least-conn`, `--rebalance`",
+            "kept for long",
+            "`least-conn`",
             format!(
-                "most/mean {}; `epoll` {}, `hash` {}",
+                "busiest/mean {} ({}); `epoll` {} ({}), `hash` {}",
                 uneven(matrix, SHARED),
+                rate(matrix, "post", SHARED),
                 uneven(matrix, EPOLL),
+                rate(matrix, "post", EPOLL),
                 uneven(matrix, HASH)
             ),
         ),
@@ -164,7 +165,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         row(
             "a reload must lose nothing",
             "either, sockets handed over",
-            format!("{} lost; if closed, {} (32 clients)", claim(3), claim(0)),
+            format!("{} lost; if closed, {} of 32", claim(3), claim(0)),
         ),
     ]
 }
@@ -173,5 +174,5 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
 fn p99_of_best(matrix: &Matrix) -> String {
     let figure = matrix.figure("close, 64 workers", OWN);
     let p99 = figure.and_then(|one| one.latencies.iter().rev().find_map(|at| at.p99_of_best));
-    p99.map_or_else(String::new, |times| format!(" (p99 {:.2})", times.value))
+    p99.map_or_else(String::new, |times| format!(", p99 {:.2} times lowest", times.value))
 }

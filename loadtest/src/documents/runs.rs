@@ -31,9 +31,10 @@ pub fn blocks(lab: &Lab) -> Vec<Block> {
         let only =
             (place > 0).then(|| format!("; {}", plural(run.columns.len() as u64, "workload")));
         let words = format!(
-            "{} ({}){}",
+            "{} ({}), `loadtest {}`{}",
             run.environment.when(),
             machine(&run.environment),
+            run.arguments.join(" "),
             only.unwrap_or_default()
         );
         (format!("run {} of the matrix", place + 1), words)

@@ -4,12 +4,13 @@
 use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
 use crate::documents::list;
 use crate::matrix::expectations::GOOD;
-use crate::matrix::record::{AtLoad, Figure, Kind, Matrix};
+use crate::matrix::record::{AtLoad, Column, Figure, Kind, Matrix};
+use crate::statistics::estimate::Estimate;
 
-/// From here on requests/s of one policy differ from those of another by enough to speak of.
-const RATE_DIFFERS: f64 = 0.05;
+/// From this ratio on requests/s of one policy differ from those of another by enough to speak of.
+const RATE_DIFFERS: f64 = 1.05;
 
-/// The same of p99, as a ratio.
+/// The same of p99, and of requests lost.
 const P99_DIFFERS: f64 = 1.25;
 
 /// A policy that is chosen instead of another.
@@ -28,6 +29,23 @@ struct Change {
     was_bad: bool,
     /// Whether the difference is worth a word.
     differs: bool,
+    /// Whether the intervals of both lie apart: it is not chance.
+    is_certain: bool,
+}
+
+impl Change {
+    /// From one figure to another, of which a greater one is better; it differs from this ratio on.
+    fn new(
+        words: String,
+        [from, to]: [f64; 2],
+        was_bad: bool,
+        ratio: f64,
+        is_certain: bool,
+    ) -> Self {
+        let better = to / from;
+        let differs = better.max(1.0 / better) >= ratio;
+        Self { words, better, was_bad, differs, is_certain }
+    }
 }
 
 impl<'a> Trade<'a> {
@@ -41,53 +59,65 @@ impl<'a> Trade<'a> {
         Self { matrix, plain: HASH, aware: OWN }
     }
 
-    /// What becomes better, the most first, and at most so many.
+    /// What certainly becomes better, the most first, and at most so many.
     pub fn improves(&self, most: usize) -> String {
         let mut all = self.changes();
-        all.retain(|change| change.was_bad && change.differs && change.better > 1.0);
+        all.retain(|it| it.was_bad && it.differs && it.is_certain && it.better > 1.0);
         all.sort_by(|a, b| b.better.total_cmp(&a.better));
         said(all, most).unwrap_or_else(|| "nothing that was measured".into())
     }
 
-    /// What becomes worse, the most first, and at most so many.
+    /// What becomes worse, the most first, and at most so many. What may be chance counts too, and is marked.
     pub fn costs(&self, most: usize) -> String {
         let mut all = self.changes();
         all.retain(|change| change.differs && change.better < 1.0);
-        all.sort_by(|a, b| a.better.total_cmp(&b.better));
+        all.sort_by(|a, b| b.is_certain.cmp(&a.is_certain).then(a.better.total_cmp(&b.better)));
+        for change in all.iter_mut().filter(|change| !change.is_certain) {
+            change.words += " (undecided)";
+        }
         said(all, most)
             .unwrap_or_else(|| "no requests/s fell by 5 %, no measured p99 rose by 25 %".into())
     }
 
+    /// In every workload, also those in which nobody is judged.
     fn changes(&self) -> Vec<Change> {
-        let judged = self.matrix.columns.iter().filter(|column| column.judged);
-        let changes = judged.filter_map(|column| {
+        let both = self.matrix.columns.iter().filter_map(|column| {
             let [plain, aware] =
                 [self.plain, self.aware].map(|policy| self.matrix.figure(&column.name, policy));
             Some((column, plain?, aware?))
         });
-        let both = changes.flat_map(|(column, plain, aware)| {
-            let rate =
-                Some([plain.part(), aware.part()]).filter(|two| two.iter().all(|p| p.is_finite()));
-            let rate = rate.map(|[from, to]| Change {
-                words: format!("*{}* from {from:.2} to {to:.2}", column.name),
-                better: to.max(0.01) / from.max(0.01),
-                was_bad: from < GOOD,
-                differs: (to - from).abs() >= RATE_DIFFERS,
+        let changes = both.flat_map(|(Column { name, kind, .. }, plain, aware)| {
+            let rate = plain.of_best.zip(aware.of_best).map(|(from, to)| {
+                let words = format!("*{name}* from {:.2} to {:.2}", from.value, to.value);
+                let values = [from, to].map(|part| part.value.max(0.01));
+                Change::new(words, values, from.value < GOOD, RATE_DIFFERS, are_apart(from, to))
             });
-            let p99 = p99(plain, aware).map(|[from, to]| Change {
-                words: format!(
-                    "p99 in *{}* from {from:.2} to {to:.2} times {}",
-                    column.name,
-                    of(column.kind)
-                ),
-                better: from / to,
-                was_bad: from > P99_DIFFERS,
-                differs: (from / to).max(to / from) >= P99_DIFFERS,
+            let p99 = p99(plain, aware).map(|[from, to]| {
+                let words = format!(
+                    "p99 in *{name}* from {:.2} to {:.2} times {}",
+                    from.value,
+                    to.value,
+                    of(*kind)
+                );
+                let (values, was_bad) =
+                    ([1.0 / from.value, 1.0 / to.value], from.value > P99_DIFFERS);
+                Change::new(words, values, was_bad, P99_DIFFERS, are_apart(from, to))
             });
-            rate.into_iter().chain(p99)
+            let lost = plain.lost_when_killed.zip(aware.lost_when_killed).map(|(from, to)| {
+                let words = format!("requests lost in *{name}* from {from:.1} to {to:.1}");
+                let values = [from, to].map(|lost| 1.0 / (1.0 + lost));
+                Change::new(words, values, true, P99_DIFFERS, false) // of so few stops there is no interval
+            });
+            [rate, p99, lost].into_iter().flatten()
         });
-        both.collect()
+        changes.collect()
     }
+}
+
+/// Whether the intervals of two figures have nothing in common.
+fn are_apart(one: Estimate, other: Estimate) -> bool {
+    let ([low, high], [other_low, other_high]) = (one.ends(), other.ends());
+    high < other_low || other_high < low
 }
 
 /// What the runs do not tell of the price; empty if they tell all.
@@ -106,10 +136,10 @@ fn of(kind: Kind) -> &'static str {
 
 /// Of two policies, at the highest rate at which both have an interval: over that of the best policy or, where
 /// handlers block, over the ideal. Of one slice, which has none, nothing follows.
-fn p99(plain: &Figure, aware: &Figure) -> Option<[f64; 2]> {
+fn p99(plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
     let times = |at: &AtLoad| {
         let times = at.latencies.p99_of_ideal.or(at.p99_of_best);
-        times.filter(|times| times.interval.is_some()).map(|times| times.value)
+        times.filter(|times| times.interval.is_some())
     };
     let both = plain.latencies.iter().zip(&aware.latencies).rev();
     both.into_iter().find_map(|(plain, aware)| Some([times(plain)?, times(aware)?]))
@@ -161,7 +191,6 @@ pub fn in_short(matrix: &Matrix) -> String {
 mod tests {
     use super::*;
     use crate::matrix::expectations::tests::matrix;
-    use crate::statistics::estimate::Estimate;
 
     fn figure<'a>(matrix: &'a mut Matrix, column: &str, policy: &str) -> &'a mut Figure {
         let column = matrix.columns.iter_mut().find(|found| found.name == column).unwrap();

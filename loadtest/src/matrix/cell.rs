@@ -10,7 +10,7 @@ use crate::load::{Load, Share};
 use crate::matrix::record::{AtLoad, Figure, Kind};
 use crate::matrix::workloads::{BLOCKING_PATH, MIX, Run, THROUGHPUT_ONLY, Workload};
 use crate::measure::compare::Experiment;
-use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, Slice, Subject};
+use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, RateSlice, Slice, Subject};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::median;
 
@@ -117,13 +117,15 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
     let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
     let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
+    // What a late client did not send no server has lost.
+    let sum = |of: fn(&RateSlice) -> u64| found.judged().map(of).sum::<u64>();
     Some(AtLoad {
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),
         rate: at.rate,
         latencies: found.latencies,
         p99_of_best: Estimate::ratio(&found.by_round(0.99), &best.by_round(0.99), seed),
-        answered: found.answered(),
-        lost: found.lost + found.not_sent,
+        answered: sum(|slice| slice.ok) as f64 / sum(|slice| slice.due).max(1) as f64,
+        lost: sum(|slice| slice.lost + slice.not_sent),
         late_slices: found.late_slices,
     })
 }

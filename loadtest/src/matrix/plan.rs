@@ -14,8 +14,8 @@ use crate::record::samples_of;
 /// What a slice takes longer than its time; and where the server is started for it, with what each
 /// worker adds.
 const BETWEEN_SLICES: Duration = Duration::from_millis(150);
-const START: Duration = Duration::from_millis(500);
-const START_OF_A_WORKER: Duration = Duration::from_millis(8);
+const START: Duration = Duration::from_millis(200);
+const START_OF_A_WORKER: Duration = Duration::from_millis(3);
 
 /// The workloads that were asked for by name; if none were, all, or those of the short form.
 ///

@@ -98,9 +98,9 @@ pub struct AtLoad {
     pub latencies: Latencies,
     /// p99 over that of the policy with the lowest one at this rate, round by round.
     pub p99_of_best: Option<Estimate>,
-    /// The part of all requests due that were answered well.
+    /// The part of the requests due that were answered well, in the slices that are judged; 0 if none is.
     pub answered: f64,
-    /// Requests lost or not sent.
+    /// Requests of these slices that were lost, or not sent because too many were under way.
     pub lost: u64,
     /// Slices that are not judged, since the client was late.
     pub late_slices: usize,

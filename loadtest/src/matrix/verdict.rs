@@ -22,8 +22,9 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
             // Of one slice, without an interval, nothing follows.
             criteria.push((times.interval.and_then(|_| times.at_most(MOST_P99)), text));
         }
-        if at.lost > 0 {
-            criteria.push((Some(false), format!("{} requests lost {load}", at.lost)));
+        // Without a slice that is judged, nothing follows from what was not answered either.
+        if at.lost > 0 && at.latencies.p99.is_some() {
+            criteria.push((Some(false), format!("{} requests lost or not sent {load}", at.lost)));
         }
     }
     if figure.errors > 0 && kind != Kind::Stopped {
@@ -48,6 +49,7 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
 mod tests {
     use super::*;
     use crate::matrix::record::AtLoad;
+    use crate::measure::comparison::Latencies;
     use crate::statistics::estimate::Estimate;
 
     fn around(value: f64) -> Option<Estimate> {
@@ -56,8 +58,10 @@ mod tests {
 
     #[test]
     fn good_is_fast_and_prompt_and_loses_nothing_and_an_interval_across_a_limit_decides_nothing() {
-        let at =
-            |share, p99_of_best, lost| AtLoad { share, p99_of_best, lost, ..AtLoad::default() };
+        let at = |share, p99_of_best, lost| {
+            let latencies = Latencies { p99: p99_of_best, ..Latencies::default() };
+            AtLoad { share, latencies, p99_of_best, lost, ..AtLoad::default() }
+        };
         use Verdict::{Bad, Good, Undecided};
         for (of_best, latencies, errors, verdict, reason) in [
             (around(1.0), vec![], 0, Good, "1.00 of the best requests/s"),
@@ -67,10 +71,11 @@ mod tests {
             (around(1.0), vec![at(0.8, around(1.24), 0)], 0, Undecided, "1.24 times"),
             (around(0.96), vec![at(0.8, around(3.0), 0)], 0, Bad, "3.00 times the best p99 at 80"),
             (None, vec![at(0.8, Some(Estimate::exact(1.1)), 0)], 0, Undecided, "1.10 times"),
-            (None, vec![at(0.75, around(1.0), 2)], 0, Bad, "2 requests lost at 75 %"),
+            (None, vec![at(0.75, around(1.0), 2)], 0, Bad, "2 requests lost or not sent at 75 %"),
             (around(1.0), vec![], 3, Bad, "3 requests lost"),
             (around(1.0), vec![at(0.8, None, 0)], 0, Good, "1.00 of the best"),
             (None, vec![at(0.8, None, 0)], 0, Undecided, ""),
+            (around(1.0), vec![at(0.8, None, 9)], 0, Good, "1.00 of the best"),
         ] {
             let figure = Figure { of_best, latencies, errors, ..Figure::default() };
             let (found, why) = judge(Kind::Throughput, &figure);

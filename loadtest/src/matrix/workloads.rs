@@ -44,7 +44,7 @@ pub struct Workload {
     /// Parts of what the best serves to the prober, at which latencies are measured; where handlers
     /// block, of what all workers together can serve.
     pub rates: &'static [f64],
-    /// Whether wrk asks for [`MIX`].
+    /// Whether [`MIX`] is asked for.
     pub mixed: bool,
     /// What the server's handler burns for each request, as its option has it; empty for nothing.
     pub handler_cost: &'static str,
@@ -110,8 +110,8 @@ pub const WORKLOADS: [Workload; 15] = [
     Workload { name: "post", threads: 12, connections: 100, judged: false, rates: &[0.5], ..KEPT },
     Workload { name: "keep", quick: true, ..KEPT },
     Workload { name: "close", quick: true, ..NEW },
-    Workload { name: "mixed keep", mixed: true, rates: &[], ..KEPT },
-    Workload { name: "mixed close", mixed: true, rates: &[], ..NEW },
+    Workload { name: "mixed keep", mixed: true, rates: &[0.5], ..KEPT },
+    Workload { name: "mixed close", mixed: true, rates: &[0.5], ..NEW },
     Workload { name: "close, 64 workers", workers: 64, connections: 100, ..NEW },
     Workload { name: "close, 256 workers", workers: 256, connections: 100, rates: &[0.5], ..NEW },
     Workload {

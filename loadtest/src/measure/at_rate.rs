@@ -103,9 +103,11 @@ impl RateSlice {
         })
     }
 
-    /// The latency below which a part of the good answers lies, in microseconds.
+    /// The latency below which a part of the good answers lies, in microseconds. `None` of so few that none would
+    /// lie above: it would be the greatest one, which grows with the number of answers.
     pub fn latency(&self, part: f64) -> Option<f64> {
-        self.latencies.quantile(part).map(|value| value as f64)
+        let are_enough = self.latencies.count() as f64 * (1.0 - part) >= 1.0;
+        self.latencies.quantile(part).filter(|_| are_enough).map(|value| value as f64)
     }
 }
 

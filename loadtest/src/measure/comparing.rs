@@ -221,11 +221,12 @@ impl Comparing {
     /// Has the prober ask it, on the cores of the client if it has its own.
     fn probe(&mut self, place: usize, load: probe::Load) -> Result<Counters> {
         let Subject { path, keep_alive, .. } = self.body.subjects[place].clone();
-        let (pinned, expect) = (self.body.plan.pinned.clone(), self.expect.clone());
+        let Plan { pinned, paths, .. } = self.body.plan.clone();
+        let (mix, expect) = (if paths.len() > 1 { paths } else { Vec::new() }, self.expect.clone());
         self.warmed_up(place)?;
         let visited = self.visited[place].as_mut().context("it is not running")?;
         affinity::on(pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            visited.probe(&path, expect.as_deref(), probe::Load { keep_alive, ..load })
+            visited.probe(&path, expect.as_deref(), probe::Load { keep_alive, mix, ..load })
         })
     }
 
@@ -267,7 +268,8 @@ impl Comparing {
         let cpus = plan.pinned.as_ref().map_or_else(environment::cores, |p| p.server.len());
         let Subject { path, workers, .. } = &subjects[place];
         let service = Service::of(&servers[place], extra, path, workers.unwrap_or(0), cpus);
-        RateSlice::of(&counters, service, round)
+        // The requests of a mix take different times.
+        RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round)
     }
 
     /// Makes the record of what is in the store.

@@ -243,7 +243,7 @@ pub struct Pair {
     pub other: String,
     /// The judged figure of the other over that of the baseline, for each round that has both.
     pub ratios: Vec<f64>,
-    /// What they say; `null` with too few rounds.
+    /// What they say; `null` with too few rounds or requests.
     pub result: Option<Ratio>,
     pub sentence: String,
 }

@@ -85,9 +85,12 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
         errors += summary.errors;
         own += subject.slices.iter().map(|slice| slice.own_cpu_seconds).sum::<f64>();
         all += subject.slices.iter().map(|slice| slice.seconds).sum::<f64>();
+        let seconds: f64 = subject.slices.iter().map(|slice| slice.seconds).sum();
+        let requests: f64 =
+            subject.slices.iter().map(|slice| slice.requests_per_second * slice.seconds).sum();
         found.extend(littles_law(
             &subject.name,
-            summary.requests_per_second.value,
+            requests / seconds, // not their median: the mean latency is of all requests, too
             summary.latency_us.mean,
             comparison.plan.load.connections_opened,
             subject.keep_alive,

@@ -84,6 +84,13 @@ impl Visited {
         let before = read_idle(&mut self.servers)?;
         let pids = self.pids();
         let servers = &mut self.servers;
+        let whole: Vec<u32> = servers.iter_mut().flat_map(Server::serving_pids).collect();
+        ensure!(
+            cost.is_none() || !whole.is_empty(),
+            "cannot see the processes of the server at {}, so what a request costs it cannot be measured; run \
+             loadtest on its machine, as its user or as root",
+            self.url
+        );
         let requests_before = requests(servers);
         let own_before = own_cpu();
         let at = begin.elapsed();
@@ -98,7 +105,7 @@ impl Visited {
         let measured = match cost {
             None => wrk.run(load, &self.url, None, look).map(|measured| (measured, None)),
             Some(unit) => unit
-                .measure(&pids, wrk, load, &self.url, look)
+                .measure(&whole, wrk, load, &self.url, look)
                 .map(|(measured, cost)| (measured, Some(cost))),
         };
         // First: if a server has died, that is the reason, and not what wrk says of it.
@@ -159,7 +166,8 @@ impl Visited {
         let of_server = probe::Load::of(&servers[0], path);
         let load = probe::Load {
             url: of_server.url,
-            expect: expect.map(str::to_owned).or(of_server.expect),
+            // The paths of a mix have different answers.
+            expect: expect.map(str::to_owned).or(of_server.expect.filter(|_| load.mix.is_empty())),
             timeout_ms: ANSWER_WITHIN.as_millis() as u64,
             ..load
         };

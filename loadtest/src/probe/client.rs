@@ -38,7 +38,7 @@ pub struct Asked {
 }
 
 /// Asks once, over a connection that was kept from an earlier request if it still stands, else over a
-/// new one. `number` spreads the clients over the source addresses.
+/// new one. `number` spreads the clients over the source addresses, and the requests over the paths of a mix.
 ///
 /// A request that a kept connection could not carry is lost and not sent again: whether a server
 /// loses requests is what is to be found out.
@@ -53,7 +53,7 @@ pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Res
         Ok(stream) => stream,
         Err(error) => return Ok(ended(Outcome::of(error, Outcome::TimedOutConnecting)?, None)),
     };
-    Ok(match within(target.timeout, exchange(target, &mut stream)).await {
+    Ok(match within(target.timeout, exchange(target, &mut stream, number)).await {
         Ok(closing) => Asked { stream: Some(stream), closing, ..ended(Outcome::Ok, None) },
         Err(error) => {
             let reason = error.to_string();
@@ -98,8 +98,8 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
 }
 
 /// Sends the request and reads the answer. Gives whether the server will close the connection.
-async fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<bool> {
-    stream.write_all(&target.request).await?;
+async fn exchange(target: &Target, stream: &mut TcpStream, number: usize) -> io::Result<bool> {
+    stream.write_all(target.request(number)).await?;
     let mut stream = BufReader::with_capacity(4096, stream);
     answer::read(&mut stream, target.expect.as_deref()).await
 }

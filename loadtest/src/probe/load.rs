@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::load::Share;
 use crate::probe::arrivals::Arrivals;
 use crate::server::Server;
 
@@ -16,6 +18,9 @@ const FRONT_PAGE: &str = "hello";
 pub struct Load {
     /// What is asked for.
     pub url: String,
+    /// These paths of it instead, each as often as its weight says; none: that of the URL alone.
+    #[serde(skip)]
+    pub mix: Vec<Share>,
     /// Clients, or with a rate the most requests under way.
     pub connections: u64,
     /// Requests due per second (an open loop); `None`: each client asks when it has its answer (a
@@ -23,7 +28,7 @@ pub struct Load {
     pub rate: Option<u64>,
     /// How those are due; `None` without a rate.
     pub arrivals: Option<Arrivals>,
-    /// What random arrivals are drawn from.
+    /// What random arrivals, and the paths of a mix, are drawn from.
     #[serde(skip)]
     pub seed: u64,
     /// Whether connections serve many requests, or one each.
@@ -53,12 +58,13 @@ impl Load {
     }
 }
 
-/// One request, ready to be sent many times.
+/// Requests, ready to be sent many times.
 pub struct Target {
     /// Where to connect to.
     pub address: SocketAddr,
-    /// The request, byte for byte.
-    pub request: Vec<u8>,
+    /// The request for each path, byte for byte, and the sum of the weights up to it.
+    requests: Vec<(f64, Vec<u8>)>,
+    seed: u64,
     /// What the answer's body should be.
     pub expect: Option<Vec<u8>>,
     /// How long a connection may take to open, and then an answer to come.
@@ -66,17 +72,38 @@ pub struct Target {
 }
 
 impl Target {
-    /// The request of a load, to a server at `address`.
+    /// The requests of a load, to a server at `address`.
     pub fn new(address: SocketAddr, load: &Load) -> Self {
         let rest = load.url.strip_prefix("http://").unwrap_or(&load.url);
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let close = if load.keep_alive { "" } else { "Connection: close\r\n" };
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n");
+        let mut sum = 0.0;
+        let mixed = load.mix.iter().map(|share| {
+            sum += share.weight;
+            (sum, request(&share.path).into())
+        });
+        let mut requests: Vec<(f64, Vec<u8>)> = mixed.collect();
+        if requests.is_empty() {
+            requests.push((1.0, request(path).into()));
+        }
         Self {
             address,
-            request: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n").into(),
+            requests,
+            seed: load.seed,
             expect: load.expect.clone().map(String::into_bytes),
             timeout: Duration::from_millis(load.timeout_ms),
         }
+    }
+
+    /// The request with this number, byte for byte: the same in each run with the same seed.
+    pub fn request(&self, number: usize) -> &[u8] {
+        let (last, others) = self.requests.split_last().expect("there is one at least");
+        if others.is_empty() {
+            return &last.1;
+        }
+        let drawn = Rng::with_seed(self.seed.rotate_left(32) ^ number as u64).f64() * last.0;
+        others.iter().find(|(sum, _)| drawn < *sum).map_or(&last.1, |(_, request)| request)
     }
 }
 
@@ -89,7 +116,7 @@ mod tests {
     fn the_request_says_host_and_path_as_given_and_whether_the_connection_stays() {
         let request = |url: &str, keep_alive| {
             let load = Load { url: url.into(), keep_alive, ..Load::default() };
-            Target::new(([127, 0, 0, 1], 80).into(), &load).request
+            Target::new(([127, 0, 0, 1], 80).into(), &load).request(7).to_vec()
         };
         assert_eq!(request("http://here:80/", true), b"GET / HTTP/1.1\r\nHost: here:80\r\n\r\n");
         let closing = b"GET /x HTTP/1.1\r\nHost: here:80\r\nConnection: close\r\n\r\n";
@@ -101,5 +128,23 @@ mod tests {
         assert_eq!((&*load.url, load.expect), ("http://127.0.0.1:81/a?b", None));
         let own = b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:81\r\n\r\n";
         assert_eq!(request(&load.url, true), own);
+    }
+
+    #[test]
+    fn a_mix_is_asked_for_by_its_weights_and_a_seed_asks_for_the_same_again() {
+        let share = |weight, path: &str| Share { weight, path: path.into() };
+        let target = |seed| {
+            let mix = vec![share(199.0, "/"), share(1.0, "/block/20000")];
+            let load = Load { url: "http://here/".into(), mix, seed, ..Load::default() };
+            Target::new(([127, 0, 0, 1], 80).into(), &load)
+        };
+        let blocking = |seed| -> Vec<usize> {
+            let target = target(seed);
+            let blocks = |number: &usize| target.request(*number).starts_with(b"GET /block/20000 ");
+            (0..100_000).filter(blocks).collect()
+        };
+        let (one, other) = (blocking(1), blocking(2));
+        assert!((400..600).contains(&one.len()) && (400..600).contains(&other.len()));
+        assert!(one == blocking(1) && one != other);
     }
 }

@@ -209,6 +209,7 @@ impl Run {
             if let Some(end) = self.load.end().filter(|end| self.start.elapsed() > *end + LATEST) {
                 let later = arrivals.take_while(|&(_, due)| due < end).count();
                 counters.not_sent += 1 + later as u64;
+                counters.fell_behind = true;
                 break;
             }
             // This loop is a task as well.

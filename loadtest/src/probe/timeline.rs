@@ -14,6 +14,9 @@ const LATE: Duration = Duration::from_millis(10);
 /// Which part of the rate before counts as full strength.
 const FULL: f64 = 0.9;
 
+/// For so many buckets it must last.
+const STEADY: usize = 5;
+
 /// Requests by the time at which their outcome was known.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline(Vec<Bucket>);
@@ -57,11 +60,18 @@ impl Timeline {
         Some(ok as f64 / (buckets.len() as f64 * BUCKET.as_secs_f64()))
     }
 
-    /// How long after `from` the first bucket begins in which the server answers 90 % of `rate`,
-    /// if one does before `to`.
+    /// How long after `from` the first bucket begins in which the server answers 90 % of `rate`, and also
+    /// in the half second that begins with it, as far as that lies before `to`. One bucket alone may be chance.
     pub fn back_to(&self, rate: f64, from: Duration, to: Duration) -> Option<Duration> {
         let full = rate * FULL * BUCKET.as_secs_f64();
-        let first = self.whole(from, to)?.iter().find(|bucket| bucket.ok as f64 >= full)?;
+        let whole = self.whole(from, to)?;
+        let is_full = |buckets: &[Bucket]| {
+            let ok: u64 = buckets.iter().map(|bucket| bucket.ok).sum();
+            ok as f64 >= full * buckets.len() as f64
+        };
+        let lasts = |place: usize| &whole[place..whole.len().min(place + STEADY)];
+        let first = (0..whole.len()).find(|&it| is_full(&whole[it..=it]) && is_full(lasts(it)))?;
+        let first = whole[first];
         Some(Duration::from_millis(first.at_ms).saturating_sub(from))
     }
 
@@ -132,12 +142,13 @@ mod tests {
 
     #[test]
     fn back_at_full_strength_is_the_first_bucket_with_nine_tenths_of_the_rate() {
-        let timeline = timeline(&[10, 10, 0, 4, 8, 9, 3]);
-        assert_eq!(timeline.back_to(100.0, ms(200), ms(700)), Some(ms(300)));
+        let timeline = timeline(&[10, 10, 0, 4, 9, 0, 9, 10, 8, 9, 10, 3]);
+        let back_to = |from, to| timeline.back_to(100.0, ms(from), ms(to));
+        // One good bucket among bad ones is chance, and so is a bad one among good ones.
+        assert_eq!(back_to(200, 1100), Some(ms(400)));
         // A little late is still in time, and a dip that no bucket shows is none.
-        assert_eq!(timeline.back_to(100.0, ms(105), ms(700)), Some(ms(0)));
-        assert_eq!(timeline.back_to(100.0, ms(111), ms(700)), Some(ms(389)));
-        assert_eq!(timeline.back_to(100.0, ms(200), ms(500)), None);
-        assert_eq!(timeline.back_to(100.0, ms(2000), ms(500)), None);
+        assert_eq!(back_to(105, 200), Some(ms(0)));
+        assert_eq!(back_to(111, 1100), Some(ms(489)));
+        assert_eq!([back_to(200, 400), back_to(2000, 500)], [None; 2]);
     }
 }

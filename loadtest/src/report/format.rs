@@ -134,6 +134,12 @@ pub fn bar(value: u64, most: u64, width: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
+/// A small probability, which may be too small for a number.
+pub fn probability(p: f64) -> String {
+    const LEAST: f64 = 1e-300;
+    if p < LEAST { format!("p < {LEAST:e}") } else { format!("p = {p:.1e}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

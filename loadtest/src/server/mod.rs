@@ -123,7 +123,11 @@ impl Server {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let full = if has_port { host.to_owned() } else { format!("{host}:80") };
         let remedy = || format!("cannot find {host} of {url}; expected http://host:port/path");
-        let address = full.to_socket_addrs().with_context(remedy)?.next().with_context(remedy)?;
+        let all: Vec<_> = full.to_socket_addrs().with_context(remedy)?.collect();
+        // Of several, as localhost often has, the first that serves.
+        let serves = |it: &&SocketAddr| TcpStream::connect_timeout(it, CONNECT_WITHIN).is_ok();
+        let first = if all.len() > 1 { all.iter().find(serves) } else { None };
+        let address = *first.or(all.first()).with_context(remedy)?;
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
     }
@@ -171,6 +175,14 @@ impl Server {
         match &mut self.view {
             View::Scoreboard(board) => board.workers().filter_map(|(_, slot)| slot.pid()).collect(),
             View::Kernel(workers) => workers.seen_now().pids(),
+        }
+    }
+
+    /// The process ids of all that have a part in an answer: a parent that accepts for its workers is one.
+    pub fn serving_pids(&mut self) -> Vec<u32> {
+        match &mut self.view {
+            View::Scoreboard(_) => self.worker_pids(),
+            View::Kernel(workers) => workers.seen_now().all_pids(),
         }
     }
 

@@ -202,7 +202,12 @@ impl Workers {
         serving.map(|(&pid, _)| pid).collect()
     }
 
-    /// Those, the busiest first: by connections held now, then by CPU time.
+    /// All of them, with a parent that only accepts: whoever has a part in an answer.
+    pub fn all_pids(&self) -> Vec<u32> {
+        self.serving().map(|(&pid, _)| pid).collect()
+    }
+
+    /// Those that serve, the busiest first: by connections held now, then by CPU time.
     pub fn busiest(&self) -> Vec<u32> {
         let mut pids = self.pids();
         pids.sort_by_cached_key(|pid| {

@@ -59,9 +59,14 @@ impl Distribution {
         Ok(Self::from_histogram(&recorded(samples)?))
     }
 
+    /// How many samples there are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|&(_, count)| count).sum()
+    }
+
     /// The value that a part of all samples does not exceed; `None` of no samples.
     pub fn quantile(&self, part: f64) -> Option<u64> {
-        let all: u64 = self.0.iter().map(|&(_, count)| count).sum();
+        let all = self.count();
         let wanted = (all as f64 * part).ceil().max(1.0) as u64;
         let mut seen = 0;
         let at = self.0.iter().find(|(_, count)| {

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::alone;
 use crate::example::Example;
-use crate::support::{Server, ask, may_load, wait_for};
+use crate::support::{Server, ask, may_load, run, wait_for};
 
 /// Longer than anybody waits who is not held up.
 const PROMPT: Duration = Duration::from_millis(500);
@@ -56,6 +58,43 @@ fn four_requests_that_block_are_two_for_each_of_two_workers_that_are_steered_to(
     let options = ["--workers", "2", "--lab", "--steer", "least-conn"];
     let server = Server::start("reuseport-server", &options);
     two_serve_two_each(server.address());
+}
+
+/// What became of requests that block for 10 ms, at three quarters of what 32 workers can serve, each on a
+/// connection of its own.
+fn at_three_quarters(server: &str) -> Value {
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let server = format!("{server} --workers 32 --lab");
+    let load = ["--url-path", "/block/10000", "--rate", "2400", "--duration", "500ms"];
+    let rest = ["--connections", "2000", "--json", json.path().to_str().unwrap()];
+    let output = run("loadtest", &[&["probe", &server][..], &load, &rest].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap()
+}
+
+#[test]
+fn where_all_requests_block_nothing_is_lost_and_with_least_conn_they_hardly_wait() {
+    let _alone = alone();
+    // `first` and `cpu` leave workers idle, by intention, and cannot serve as much.
+    let mut policies: Vec<String> = ["epoll", "blocking", "exclusive", "least-conn"]
+        .map(|accept| format!("shared --accept {accept}"))
+        .into();
+    policies.push("reuseport".into());
+    if may_load() {
+        policies.extend(["random", "least-conn"].map(|steer| format!("reuseport --steer {steer}")));
+    }
+    for policy in policies {
+        // In one try of three: a worker that gets no core for some milliseconds is a server less.
+        let tries = if policy.contains("least-conn") { 3 } else { 1 };
+        let of_ideal = |_| {
+            let record = at_three_quarters(&policy);
+            let due = record["attempted"].as_u64().unwrap() + record["not_sent"].as_u64().unwrap();
+            assert_eq!(record["outcomes"]["ok"].as_u64(), Some(due), "{policy}: {record:#}");
+            record["of_ideal"]["p50"].as_f64().unwrap()
+        };
+        let is_prompt = (0..tries).map(of_ideal).any(|times| times <= 2.0);
+        assert!(is_prompt || !policy.contains("least-conn"), "{policy}: over twice the ideal");
+    }
 }
 
 #[test]

@@ -54,6 +54,31 @@ fn with_the_listener_to_take_along_no_worker_has_two_connections_while_another_h
 }
 
 #[test]
+fn no_worker_of_a_server_has_two_connections_while_another_has_none() {
+    let _alone = alone();
+    never_two_beside_none("shared-fd-server", &["--accept", "least-conn"]);
+    if may_load() {
+        never_two_beside_none("reuseport-server", &["--steer", "least-conn"]);
+    }
+}
+
+fn never_two_beside_none(server: &str, arguments: &[&str]) {
+    let server = Server::start(server, arguments);
+    let mut uneven = Vec::new();
+    for round in 0..ROUNDS {
+        let clients: Vec<TcpStream> = (0..2 + round % 3).map(|_| kept(server.address())).collect();
+        let each = open(&server);
+        if each.iter().any(|&count| count > 1) {
+            uneven.push(each);
+        }
+        drop(clients);
+        wait_for("them to end", || (open(&server).iter().sum::<u64>() == 0).then_some(()));
+    }
+    // As above.
+    assert!(uneven.len() <= ROUNDS / 4, "{uneven:?}");
+}
+
+#[test]
 fn a_burst_is_spread_evenly() {
     let _alone = alone();
     // Each has at least half of its share: other policies leave some worker next to nothing. A worker that gets no

@@ -1,5 +1,7 @@
 //! The long tests. `make test` runs their short forms, `make soak` (SOAK=1) the long ones.
 
+mod random_faults;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -8,11 +10,11 @@ use procfs::process::Process;
 use crate::load::Load;
 use crate::support::{SERVERS, Server, children_of, free_port, runs, send, soaking, wait_for};
 
-/// Memory that a process has in use, in bytes. All of it: what of it is a process's own changes with
-/// every fork, which shares it, and every write after it, which does not.
-fn memory(pid: u32) -> u64 {
+/// Memory of this kind that a process has in use, in bytes. `Rss` is all of it: what of it is a process's own
+/// changes with every fork, which shares it, and every write after it, which does not.
+fn memory(pid: u32, kind: &str) -> u64 {
     let rollup = Process::new(pid as i32).unwrap().smaps_rollup().unwrap();
-    rollup.memory_map_rollup.0[0].extension.map["Rss"]
+    rollup.memory_map_rollup.0[0].extension.map[kind]
 }
 
 fn descriptors(pid: u32) -> usize {
@@ -25,7 +27,24 @@ struct Holdings {
     descriptors: Vec<usize>,
     parent_memory: u64,
     worker_memory: u64,
+    /// Of the memory of them all that which is shared: scoreboard and lanes, and what a fork shares is not in it.
+    shared_memory: u64,
     children: usize,
+}
+
+impl Holdings {
+    fn assert_as_before(&self, before: &Self, name: &str) {
+        assert_eq!(self.descriptors, before.descriptors, "{name}");
+        assert_eq!((self.children, before.children), (4, 4), "{name}: zombies or orphans");
+        for memory in [
+            |it: &Self| it.parent_memory,
+            |it: &Self| it.worker_memory,
+            |it: &Self| it.shared_memory,
+        ] {
+            let (now, then) = (memory(self), memory(before));
+            assert!(now as f64 <= then as f64 * 1.05 + 32e3, "{name}: {before:?} {self:?}");
+        }
+    }
 }
 
 fn holdings(server: &Server) -> Holdings {
@@ -39,10 +58,12 @@ fn holdings(server: &Server) -> Holdings {
     let mut all: Vec<usize> = workers.iter().map(|&pid| descriptors(pid)).collect();
     all.sort_unstable();
     all.push(descriptors(server.pid()));
+    let all_pids = workers.iter().copied().chain([server.pid()]);
     Holdings {
         descriptors: all,
-        parent_memory: memory(server.pid()),
-        worker_memory: workers.iter().map(|&pid| memory(pid)).max().unwrap(),
+        parent_memory: memory(server.pid(), "Rss"),
+        worker_memory: workers.iter().map(|&pid| memory(pid, "Rss")).max().unwrap(),
+        shared_memory: all_pids.map(|pid| memory(pid, "Pss_Shmem")).sum(),
         children: children_of(server.pid()).len(),
     }
 }
@@ -54,20 +75,23 @@ fn reload(server: &Server) {
     wait_for("old workers to end", || before.iter().all(|&pid| !runs(pid)).then_some(()));
 }
 
+/// What a server holds after its workers have been replaced and have answered so many requests.
+fn measured(server: &Server, requests: u64) -> Holdings {
+    reload(server);
+    let load = Load::on(server.address(), true);
+    load.wait_for_more(requests);
+    assert_eq!(load.end(), Vec::<String>::new());
+    holdings(server)
+}
+
 #[test]
 fn after_many_requests_reloads_and_kills_a_server_holds_what_it_held_before() {
     let (requests, rounds) = if soaking() { (1_000_000, 20) } else { (20_000, 2) };
     for name in SERVERS {
         let server = Server::start(name, &[]);
         let warm_up = requests / 20;
-        // What a worker holds after so many requests: once before everything, once after it.
-        let measure = || {
-            reload(&server);
-            let load = Load::on(server.address(), true);
-            load.wait_for_more(warm_up);
-            assert_eq!(load.end(), Vec::<String>::new());
-            holdings(&server)
-        };
+        // Once before everything, once after it.
+        let measure = || measured(&server, warm_up);
         measure(); // the parent's own first time
         let before = measure();
         for round in 0..rounds {
@@ -85,12 +109,7 @@ fn after_many_requests_reloads_and_kills_a_server_holds_what_it_held_before() {
                 std::thread::sleep(Duration::from_secs(2));
             }
         }
-        let after = measure();
-        assert_eq!(after.descriptors, before.descriptors, "{name}");
-        assert_eq!((after.children, before.children), (4, 4), "{name}: zombies or orphans");
-        let grew = |now: u64, then: u64| now as f64 > then as f64 * 1.05 + 32e3;
-        assert!(!grew(after.parent_memory, before.parent_memory), "{name}: {before:?} {after:?}");
-        assert!(!grew(after.worker_memory, before.worker_memory), "{name}: {before:?} {after:?}");
+        measure().assert_as_before(&before, name);
     }
 }
 

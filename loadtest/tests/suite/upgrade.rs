@@ -171,6 +171,19 @@ fn a_terminal_that_ends_both_in_an_upgrade_does_not_tell_the_other_twice() {
     });
 }
 
+#[test]
+fn whoever_ends_both_in_an_upgrade_one_after_the_other_does_not_tell_the_other_twice() {
+    ended_in_an_upgrade(|server| {
+        let children = children_of(server.pid());
+        let new = children.into_iter().find(|&pid| !children_of(pid).is_empty()).unwrap();
+        let workers = children_of(new);
+        server.signal(Signal::SIGTERM);
+        let listen = || workers.iter().any(|&pid| !listening_sockets(pid).is_empty());
+        wait_for("the old server to tell the other", || (!listen()).then_some(()));
+        send(new, Signal::SIGTERM); // as systemd does with each process of a unit
+    });
+}
+
 fn ended_in_an_upgrade(end: impl Fn(&Server)) {
     let installed = Replaceable::new("reuseport-server");
     let mut server = Server::from(installed.command(&["--workers", "2"]));

@@ -45,7 +45,7 @@ impl Exclusive {
 impl WaitPolicy for Exclusive {
     fn wait(&mut self, place: &Place, at_most: Duration) -> io::Result<Woken> {
         let ready = self.line.wait(place, at_most)?;
-        if (ready.connection || ready.nothing)
+        if (ready.connection || ready.look)
             && let Some(stream) = place.accept()?
         {
             return Ok(Woken::Connection(stream));
@@ -54,7 +54,7 @@ impl WaitPolicy for Exclusive {
             // Somebody who did not have to be woken was faster.
             self.slot.add(|slot| &slot.wakeups_without_connection, 1);
         }
-        Ok(if ready.events || ready.nothing { Woken::Loop } else { Woken::Nothing })
+        Ok(if ready.events || ready.look { Woken::Loop } else { Woken::Nothing })
     }
 
     fn may_accept(&mut self, _: &Place) -> bool {

@@ -54,7 +54,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// - Workers are forked, by a process that has one thread and has not used tokio; one started by exec does
 ///   not have the mapping. A worker that is started in the place of another takes its number.
 /// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
-///   connection and no task but the one that serves.
+///   connection and no task but the one that serves. So a worker that has one wakes 100 times a second.
+/// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all
+///   workers block, some connections are tried again after a second. socket2 makes one with a longer backlog.
 /// - SIGURG wakes workers; nobody else may use it in such a process.
 /// - Connections are counted, not their work, and stay where they are. A request is counted when bytes are
 ///   written after bytes were read: where one answer comes in parts while its request still arrives, the rule

@@ -134,7 +134,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
             }
             self.call(); // this one may have been the last in line
         }
-        if (ready.connection || ready.nothing)
+        if (ready.connection || ready.look)
             && let Some(woken) = self.take(place)?
         {
             return Ok(woken);
@@ -142,7 +142,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
         if ready.connection {
             self.workers().was_woken_in_vain(); // somebody who did not have to be woken was faster
         }
-        Ok(if ready.events || ready.nothing { Woken::Loop } else { Woken::Nothing })
+        Ok(if ready.events || ready.look { Woken::Loop } else { Woken::Nothing })
     }
 
     fn may_accept(&mut self, place: &Place) -> bool {

@@ -2,6 +2,7 @@
 
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Worker};
+use crate::report::format::probability;
 use crate::statistics::significance::{Evenness, evenness};
 
 /// Chance does this less often than once in a thousand looks.
@@ -52,12 +53,12 @@ fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
     let busy = most.cpu >= BUSY || most.held >= ENOUGH;
     let severity = if own || busy { Severity::Warning } else { Severity::Info };
     let evidence = format!(
-        "{all} connections were accepted in {:.1} s: {} (chi-square = {:.1}, df = {}, p = {:.1e})",
+        "{all} connections were accepted in {:.1} s: {} (chi-square = {:.1}, df = {}, {})",
         readings.seconds,
         listed(workers, |worker| worker.accepted),
         chance.chi_square,
         chance.degrees,
-        chance.as_uneven
+        probability(chance.as_uneven)
     );
     let evidence = match busy || own {
         true => evidence,

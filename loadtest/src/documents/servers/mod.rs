@@ -92,9 +92,11 @@ pub fn list() -> Document {
     Document { title: "Servers that are measured".into(), blocks: vec![Block::Table(table)] }
 }
 
-/// What all of them say together.
+/// What all of them say together, ours not counted.
 fn headline(record: &Servers) -> String {
-    let rows = &record.rows;
+    let is_ours =
+        |row: &&Row| row.name.starts_with("shared/") || row.name.starts_with("reuseport/");
+    let rows: Vec<&Row> = record.rows.iter().filter(|row| !is_ours(row)).collect();
     let reloads: Vec<&Replaced> = rows
         .iter()
         .filter_map(|row| match &row.reload {
@@ -108,9 +110,9 @@ fn headline(record: &Servers) -> String {
     let seconds = rows.iter().filter_map(|row| row.second.as_ref());
     let silent = seconds.filter(|it| matches!(it, Second::Silent(_))).count();
     format!(
-        "Without lost requests: reload in {lossless} of the {} servers that have one, and SIGTERM \
+        "Without lost requests: reload in {lossless} of the {} settings that have one, and SIGTERM \
          in {gently} of {}; a second server on the same port starts without an error in {silent} \
-         of {}",
+         of {} (settings of this repository's servers not counted)",
         reloads.len(),
         ends.len(),
         rows.iter().filter(|row| row.second.is_some()).count()

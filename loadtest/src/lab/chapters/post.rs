@@ -48,7 +48,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     }
     if cores() <= FEW_CORES {
         context.missing.push(format!(
-            "with as many cores as this machine has, {}, confined and unconfined are the same",
+            "a run on more cores than {}, which is all that this machine has",
             cores()
         ));
     }

@@ -1,5 +1,6 @@
 //! Servers that are not ours: `loadtest watch` from the kernel's view.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -11,7 +12,8 @@ use nix::unistd::Pid;
 use super::{Watcher, column};
 use crate::foreign::has_python;
 use crate::support::{
-    RawClient, Server, assert_refused, children_of, free_port, run, send, skip, stop, wait_for,
+    RawClient, Server, assert_refused, children_of, free_port, program, run, send, skip, stop,
+    wait_for,
 };
 
 /// The pre-fork server in Python, with its workers and its helper; all are killed at the end.
@@ -104,6 +106,36 @@ fn workers_are_shown_and_no_column_that_cannot_be_known() {
             assert_eq!(head.contains("queue"), mode != "shared", "{text}");
         }
     }
+}
+
+/// The process ids in the last table of a text.
+fn last_pids(text: &str) -> Vec<String> {
+    let last = text.rfind("\nworker ").map(|begin| &text[begin + 1..]);
+    last.map_or_else(Vec::new, |table| column(table, "pid"))
+}
+
+#[test]
+fn a_child_that_has_no_connection_for_a_while_keeps_its_row() {
+    let Some(server) = Prefork::start("parent") else { return };
+    let clients: Vec<RawClient> = (0..6).map(|_| server.client()).collect();
+    let mut command = Command::new(program("loadtest"));
+    command.args(["watch", "--interval", "400ms", "--count", "4", "--port", &server.port]);
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut text = String::new();
+    let mut read_on = |enough: &dyn Fn(&str) -> bool| {
+        while !enough(&text) {
+            let Some(line) = lines.next() else { break };
+            text += &format!("{}\n", line.unwrap());
+        }
+        last_pids(&text)
+    };
+    let is_whole = |text: &str| last_pids(text).len() == 4; // three, and their parent
+    let before = read_on(&is_whole);
+    drop(clients);
+    let after = read_on(&|_| false);
+    assert!(watch.wait().unwrap().success());
+    assert_eq!((before.len(), &after), (4, &before), "{text}");
 }
 
 #[test]

@@ -378,7 +378,8 @@ fn least(a: &mut Assembler, candidate: Register, place: usize, held: Register, s
     a.store64(R8, place as i16, held);
 }
 
-/// What the program chooses, and what it goes by, in Rust. The lines are those of the lanes from 1 on.
+#[cfg(test)]
+mod machine;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
