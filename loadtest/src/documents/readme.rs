@@ -165,7 +165,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         row(
             "a reload must lose nothing",
             "either, sockets handed over",
-            format!("{} lost; if closed, {} of 32", claim(3), claim(0)),
+            format!("{} lost; if closed, {} (32 clients)", claim(3), claim(0)),
         ),
     ]
 }
