@@ -17,8 +17,10 @@ const SAME_STOP: Duration = Duration::from_secs(1);
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self) -> Result<()> {
         let Some((signal, sender)) = self.parent_only().signals.next()? else { return Ok(()) };
+        if signal == Signal::SIGTERM && self.is_the_same_stop(sender) {
+            return Ok(());
+        }
         let event = match signal {
-            Signal::SIGTERM if self.is_the_same_stop(sender) => return Ok(()),
             Signal::SIGCHLD => return self.reap(),
             Signal::SIGINT | Signal::SIGTERM => Event::Stop,
             Signal::SIGQUIT => Event::StopNow,

@@ -380,6 +380,11 @@ impl Worker {
         matches!(self.state, WorkerState::Draining { .. } | WorkerState::Killed)
     }
 
+    /// Whether it was killed: what it has is lost with it.
+    pub fn is_killed(&self) -> bool {
+        matches!(self.state, WorkerState::Failing | WorkerState::Killed)
+    }
+
     /// Whether it counts as one of those that are wanted: it serves, will serve, or will be replaced. A
     /// successor does not, as long as the worker does that it replaces.
     pub fn stays(&self) -> bool {

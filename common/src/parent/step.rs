@@ -168,8 +168,7 @@ impl State {
         }
         if let Some(old) = replaced {
             match self.worker_mut(old) {
-                // Killed for another reason meanwhile: it has been replaced now, and is not missed.
-                Some(old) if old.state == WorkerState::Failing => old.state = WorkerState::Killed,
+                Some(old) if old.is_killed() => old.state = WorkerState::Killed, // and not missed
                 _ => self.drain(old, now, actions),
             }
         }
@@ -177,8 +176,8 @@ impl State {
 
     fn on_adopted(&mut self, heir: Generation, now: Instant, actions: &mut Vec<Action>) {
         let Some(worker) = self.worker_mut(heir) else { return };
-        if matches!(worker.state, WorkerState::Failing | WorkerState::Killed) {
-            return; // it dies with what it has adopted; then its giver, which has it still, serves on
+        if worker.is_killed() {
+            return; // its giver has the sockets still, and serves on when this one has ended
         }
         let Some(Transfer { giver, sockets }) = worker.adopting.take() else { return };
         worker.sockets.extend(&sockets);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::state::{Action, Event, Generation, Settings, Socket, State, Worker, WorkerState};
+use super::state::{Action, Event, Generation, Settings, Socket, State};
 
 /// How long a drain may take.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
@@ -142,9 +142,7 @@ impl World {
         let Some(closing) = self.processes.get(&worker) else { return };
         for socket in closing.holds.iter().rev().take(last) {
             let has = |(&other, process): (&Generation, &Process)| {
-                let is_lost =
-                    |it: &Worker| matches!(it.state, WorkerState::Failing | WorkerState::Killed);
-                let stays = self.state.worker(other).is_some_and(|it| !is_lost(it));
+                let stays = self.state.worker(other).is_some_and(|it| !it.is_killed());
                 other != worker && stays && process.holds.contains(socket)
             };
             assert!(self.processes.iter().any(has), "{worker} closes {socket:?}: {:?}", self.state);

@@ -145,15 +145,12 @@ impl Observer {
         // Who waits comes first: what a helper inherits is not its own.
         let mut all: Vec<(u32, Found)> = census.found.into_iter().collect();
         all.sort_by_key(|(_, found)| found.waits.is_empty());
-        let is_found = |pid: &u32| all.iter().any(|(found, _)| found == pid);
-        let gone: Vec<u32> = self.seen.keys().copied().filter(|pid| !is_found(pid)).collect();
-        for pid in gone {
-            if self.is_idle_child(pid) {
-                self.seen.entry(pid).and_modify(|seen| seen.last = Found::default());
-            } else {
-                self.seen.remove(&pid);
-            }
-        }
+        let idle: BTreeSet<u32> =
+            self.seen.keys().copied().filter(|&pid| self.is_idle_child(pid)).collect();
+        self.seen.retain(|pid, seen| {
+            seen.last = Found::default();
+            idle.contains(pid) || all.iter().any(|(found, _)| found == pid)
+        });
         for (pid, found) in all {
             if found.steers {
                 self.steering.insert(pid);

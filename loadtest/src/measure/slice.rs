@@ -84,7 +84,10 @@ impl Visited {
         let before = read_idle(&mut self.servers)?;
         let pids = self.pids();
         let servers = &mut self.servers;
-        let whole: Vec<u32> = servers.iter_mut().flat_map(Server::serving_pids).collect();
+        let mut whole: Vec<u32> = Vec::new();
+        if cost.is_some() {
+            whole.extend(servers.iter_mut().flat_map(Server::serving_pids));
+        }
         ensure!(
             cost.is_none() || !whole.is_empty(),
             "cannot see the processes of the server at {}, so what a request costs it cannot be measured; run \

@@ -34,47 +34,35 @@ fn open(server: &Server) -> Vec<u64> {
 }
 
 #[test]
-fn with_the_listener_to_take_along_no_worker_has_two_connections_while_another_has_none() {
+fn no_worker_has_two_connections_while_another_has_none() {
     let _alone = alone();
     let example = Example::start("least_conn", 4);
+    never_two_beside_none(example.address, || {
+        example.connections().iter().map(|&count| count as u64).collect()
+    });
+    let server = start();
+    never_two_beside_none(server.address(), || open(&server));
+    if may_load() {
+        let server = Server::start("reuseport-server", &["--steer", "least-conn"]);
+        never_two_beside_none(server.address(), || open(&server));
+    }
+}
+
+/// So many connections as there are workers, or fewer; `each` gives how many each worker has.
+fn never_two_beside_none(address: SocketAddr, each: impl Fn() -> Vec<u64>) {
     let mut uneven = Vec::new();
     for round in 0..ROUNDS {
-        let kept: Vec<TcpStream> = (0..2 + round % 3).map(|_| kept(example.address)).collect();
-        let each = example.connections();
-        assert_eq!(each.iter().sum::<usize>(), kept.len(), "{each:?}");
-        if each.iter().any(|&count| count > 1) {
-            uneven.push(each);
+        let clients: Vec<TcpStream> = (0..2 + round % 3).map(|_| kept(address)).collect();
+        let now = each();
+        assert_eq!(now.iter().sum::<u64>(), clients.len() as u64, "{now:?}");
+        if now.iter().any(|&count| count > 1) {
+            uneven.push(now);
         }
-        drop(kept);
-        example.wait_until_idle();
+        drop(clients);
+        wait_for("them to end", || (each().iter().sum::<u64>() == 0).then_some(()));
     }
     // A worker that gets no core for two milliseconds is rightly not waited for. If nobody ever left a
     // connection to another, each round would be uneven.
-    assert!(uneven.len() <= ROUNDS / 4, "{uneven:?}");
-}
-
-#[test]
-fn no_worker_of_a_server_has_two_connections_while_another_has_none() {
-    let _alone = alone();
-    never_two_beside_none("shared-fd-server", &["--accept", "least-conn"]);
-    if may_load() {
-        never_two_beside_none("reuseport-server", &["--steer", "least-conn"]);
-    }
-}
-
-fn never_two_beside_none(server: &str, arguments: &[&str]) {
-    let server = Server::start(server, arguments);
-    let mut uneven = Vec::new();
-    for round in 0..ROUNDS {
-        let clients: Vec<TcpStream> = (0..2 + round % 3).map(|_| kept(server.address())).collect();
-        let each = open(&server);
-        if each.iter().any(|&count| count > 1) {
-            uneven.push(each);
-        }
-        drop(clients);
-        wait_for("them to end", || (open(&server).iter().sum::<u64>() == 0).then_some(()));
-    }
-    // As above.
     assert!(uneven.len() <= ROUNDS / 4, "{uneven:?}");
 }
 

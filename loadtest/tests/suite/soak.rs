@@ -8,7 +8,9 @@ use nix::sys::signal::Signal;
 use procfs::process::Process;
 
 use crate::load::Load;
-use crate::support::{SERVERS, Server, children_of, free_port, runs, send, soaking, wait_for};
+use crate::support::{
+    SERVERS, Server, children_of, free_port, listening_sockets, runs, send, soaking, wait_for,
+};
 
 /// Memory of this kind that a process has in use, in bytes. `Rss` is all of it: what of it is a process's own
 /// changes with every fork, which shares it, and every write after it, which does not.
@@ -17,8 +19,10 @@ fn memory(pid: u32, kind: &str) -> u64 {
     rollup.memory_map_rollup.0[0].extension.map[kind]
 }
 
+/// Without its listening sockets: where each worker has its own, whoever leaves gives them to others, so that what
+/// waits there is answered, and there are as many as there ever were workers at once.
 fn descriptors(pid: u32) -> usize {
-    Process::new(pid as i32).unwrap().fd_count().unwrap()
+    Process::new(pid as i32).unwrap().fd_count().unwrap() - listening_sockets(pid).len()
 }
 
 /// What a server holds when it rests: of the parent, and of its workers together.
@@ -27,7 +31,7 @@ struct Holdings {
     descriptors: Vec<usize>,
     parent_memory: u64,
     worker_memory: u64,
-    /// Of the memory of them all that which is shared: scoreboard and lanes, and what a fork shares is not in it.
+    /// Their shared memory: the scoreboard and the lanes.
     shared_memory: u64,
     children: usize,
 }
