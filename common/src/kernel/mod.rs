@@ -5,3 +5,4 @@ pub mod port_owner;
 pub mod port_watch;
 pub mod sock_diag;
 pub mod sockets;
+pub mod uninterrupted;

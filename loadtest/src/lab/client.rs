@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use common::kernel::uninterrupted::uninterrupted;
 use socket2::{Domain, Socket, Type};
 
 /// How long connecting, or an answer, may take: far longer than either does.
@@ -37,7 +38,7 @@ impl Client {
         let mut answer = Vec::new();
         while !answer.ends_with(ANSWER) {
             let mut part = [0; 512];
-            let length = self.0.read(&mut part).context("no answer")?;
+            let length = uninterrupted(|| self.0.read(&mut part)).context("no answer")?;
             ensure!(length > 0, "half an answer: {:?}", String::from_utf8_lossy(&answer));
             answer.extend_from_slice(&part[..length]);
         }

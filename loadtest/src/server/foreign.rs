@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use common::kernel::uninterrupted::uninterrupted;
 
 use crate::server::process::Child;
 use crate::server::workers::Workers;
@@ -85,7 +86,7 @@ fn is_answered(asked: &mut Option<TcpStream>, address: SocketAddr) -> bool {
     *asked = asked.take().or_else(|| ask().ok());
     let waits = |error: &io::Error| matches!(error.kind(), WouldBlock | TimedOut);
     let Some(stream) = asked else { return false };
-    match stream.read(&mut [0; 512]) {
+    match uninterrupted(|| stream.read(&mut [0; 512])) {
         Ok(1..) => return true,
         Err(error) if waits(&error) => {}
         _ => *asked = None,

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use common::kernel::uninterrupted::uninterrupted;
 
 /// How long connecting, or an answer, may take: far longer than either does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,7 +47,7 @@ impl Asked {
                 }
             }
             let mut part = [0; 512];
-            let length = self.stream.read(&mut part).context("no answer")?;
+            let length = uninterrupted(|| self.stream.read(&mut part)).context("no answer")?;
             ensure!(length > 0, "half an answer: {:?}", String::from_utf8_lossy(&self.answer));
             self.answer.extend_from_slice(&part[..length]);
         }

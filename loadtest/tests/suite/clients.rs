@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use common::kernel::uninterrupted::uninterrupted;
 use common::platform::limits::raise_open_files;
 use procfs::process::Process;
 
@@ -24,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Waits until the server ends a connection, and asserts that this took `limit`.
 fn assert_ended_after(limit: Duration, since: Instant, client: &RawClient, what: &str) {
-    let ended = client.stream().read(&mut [0; 1024]);
+    let ended = uninterrupted(|| client.stream().read(&mut [0; 1024]));
     let took = since.elapsed();
     let reset = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionReset;
     let ended = matches!(ended, Ok(0)) || ended.as_ref().is_err_and(reset);
@@ -70,7 +71,7 @@ fn a_client_that_sends_a_head_byte_by_byte_has_no_more_than_the_header_timeout()
         let client = RawClient::connect(server.address());
         let mut head = b"GET /".iter().chain(std::iter::repeat(&b'b'));
         client.stream().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        while let Err(error) = client.stream().read(&mut [0]) {
+        while let Err(error) = uninterrupted(|| client.stream().read(&mut [0])) {
             let waits = error.kind() == ErrorKind::WouldBlock;
             if !waits || client.send([*head.next().unwrap()]).is_err() {
                 break;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use common::kernel::uninterrupted::uninterrupted;
+
 use crate::support::wait_for;
 
 /// Clients that ask without a pause until told to stop; they count every request that is not
@@ -103,7 +105,7 @@ pub fn request(
     let mut answer = Vec::new();
     let mut part = [0; 512];
     while !answer.ends_with(b"\r\n\r\nhello") {
-        match stream.read(&mut part)? {
+        match uninterrupted(|| stream.read(&mut part))? {
             0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
             n => answer.extend(&part[..n]),
         }

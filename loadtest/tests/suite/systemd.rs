@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::Signal;
 
 use crate::steer::quiet;
@@ -19,7 +20,7 @@ fn a_socket_that_systemd_passes_is_served_and_readiness_is_told() {
     notified.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let told = || {
         let mut text = [0; 200];
-        let length = notified.recv(&mut text).unwrap();
+        let length = uninterrupted(|| notified.recv(&mut text)).unwrap();
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
 
@@ -80,7 +81,7 @@ impl Manager {
 
     fn next(&self) -> String {
         let mut text = [0; 1000];
-        let length = self.socket.recv(&mut text).unwrap();
+        let length = uninterrupted(|| self.socket.recv(&mut text)).unwrap();
         String::from_utf8_lossy(&text[..length]).into_owned()
     }
 
@@ -158,7 +159,7 @@ fn the_watchdog_hears_of_the_parent_twice_as_often_as_it_must() {
         while manager.socket.recv(&mut text).is_ok() {}
         manager.socket.set_nonblocking(false).unwrap();
         manager.socket.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
-        assert!(manager.socket.recv(&mut text).is_err(), "it stands still");
+        assert!(uninterrupted(|| manager.socket.recv(&mut text)).is_err(), "it stands still");
         server.signal(Signal::SIGCONT);
         manager.socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         manager.until("WATCHDOG=1");
@@ -167,6 +168,9 @@ fn the_watchdog_hears_of_the_parent_twice_as_often_as_it_must() {
         let (_server, manager) = Manager::of(name, &[], &other);
         manager.until("READY=1");
         manager.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        assert!(manager.socket.recv(&mut text).is_err(), "that is for another process");
+        assert!(
+            uninterrupted(|| manager.socket.recv(&mut text)).is_err(),
+            "that is for another process"
+        );
     }
 }

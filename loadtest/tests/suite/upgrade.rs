@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use procfs::process::all_processes;
@@ -148,7 +149,7 @@ fn the_number_of_workers_and_the_scoreboard_go_with_it_and_systemd_is_told() {
         let main = format!("MAINPID={new}");
         while !told.contains(&main) {
             let mut text = [0; 200];
-            let length = notified.recv(&mut text).unwrap();
+            let length = uninterrupted(|| notified.recv(&mut text)).unwrap();
             told += &String::from_utf8_lossy(&text[..length]);
         }
         assert!(!told.contains("STOPPING"), "{told}");

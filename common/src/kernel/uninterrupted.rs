@@ -1,0 +1,36 @@
+//! A call that a signal may interrupt.
+
+use std::io::{ErrorKind, Result};
+
+/// Makes a call again for as long as a signal interrupts it.
+///
+/// A read from a socket with a timeout ends with EINTR where any signal comes, one that nobody handles included
+/// (signal(7)). SIGCHLD is one: the kernel gives it to another thread where the one that started the child
+/// is starting the next (posix_spawn(3) blocks all signals meanwhile). [`std::io::Read::read_exact`] and its
+/// like read again by themselves, [`std::io::Read::read`] does not.
+///
+/// # Errors
+///
+/// Those of the call, but for that one.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_interrupted_is_called_again_and_other_errors_are_told() {
+        let mut results = [Err(ErrorKind::Interrupted.into()), Ok(5)].into_iter();
+        assert_eq!(uninterrupted(|| results.next().unwrap()).unwrap(), 5);
+        let mut results = [Err(ErrorKind::WouldBlock.into()), Ok(5)].into_iter();
+        let error = uninterrupted(|| results.next().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+}
