@@ -60,7 +60,7 @@ fn run(mut cli: Cli) -> Result<()> {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
                 }
             };
-            worker::run(context, cli.steer.to(context, listeners, passed.lane)?, options)
+            worker::run(context, cli.steer.to(context, listeners, passed.lane, options)?, options)
         })? {}
     }
 

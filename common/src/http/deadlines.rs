@@ -33,6 +33,9 @@ const TICKS_PER_SECOND: u32 = 1_000 / TICK.as_millis() as u32;
 /// likely to speak up in the very moment.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_millis(500);
 
+/// For how long a client has not begun to ask that is taken for one that will not soon. Browsers connect in advance.
+const SILENT: Duration = Duration::from_millis(500);
+
 /// How long a connection has been idle, at least, that is closed to make room for another; and how many
 /// are closed at a time, at most. One is found by a look at all.
 const IDLE_AT_LIMIT: Duration = Duration::from_secs(1);
@@ -122,6 +125,9 @@ impl Deadlines {
                 tracing::debug!(?phase, "a connection exceeded its time limit");
                 task.abort();
             }
+            if phase == ConnectionPhase::Silent && phase_for >= ticks(SILENT) {
+                self.keeps(progress);
+            }
             if progress.is_too_old(now) {
                 progress.is_asked_to_leave.store(true, Relaxed);
             }
@@ -130,6 +136,15 @@ impl Deadlines {
             && now.is_multiple_of(TICKS_PER_SECOND)
         {
             rebalance.ask(now, connections.iter().map(|(_, watched)| &*watched.progress));
+        }
+    }
+
+    /// Counts a connection as kept from now on: it has had an answer, or its client has been [`SILENT`]. No
+    /// request of it is on its way for all that is known, so it says little of how busy the worker is.
+    pub(super) fn keeps(&self, progress: &Progress) {
+        if !progress.is_kept.load(Relaxed) {
+            progress.is_kept.store(true, Relaxed);
+            self.own.add(|slot| &slot.connections_kept, 1);
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Progress {
     pub(super) is_to_end: AtomicBool,
     /// Whether its next answer is to be its last, see [`rebalance`](crate::http::rebalance).
     pub(super) is_asked_to_leave: AtomicBool,
+    /// Whether it counts as kept, see [`Deadlines::keeps`](crate::http::deadlines::Deadlines::keeps).
+    pub(super) is_kept: AtomicBool,
     /// Whether hyper has begun to shut it down.
     pub(super) is_shut_down: AtomicBool,
     /// The tick at which it began, and after how many it is too old.
@@ -72,6 +74,7 @@ impl Progress {
             has_length: no(false),
             is_to_end: no(false),
             is_asked_to_leave: no(false),
+            is_kept: no(false),
             is_shut_down: no(false),
             born: now,
             age,

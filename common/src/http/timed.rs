@@ -31,7 +31,6 @@ impl Deadlines {
             may_have_more: false,
             half_closed: false,
             has_waited: false,
-            is_kept: false,
         };
         // Boxed: tokio moves what it is given a dozen times before that first runs, and this is large.
         let task = tokio::spawn(Box::pin(serve(timed)));
@@ -54,8 +53,6 @@ pub struct Timed {
     half_closed: bool,
     /// Whether its task's waker is on the list.
     has_waited: bool,
-    /// Whether it has had an answer, and so counts as kept.
-    is_kept: bool,
 }
 
 impl Timed {
@@ -66,12 +63,6 @@ impl Timed {
 
     fn now_at(&self, phase: ConnectionPhase) {
         self.progress.set(phase, self.clock.now());
-    }
-
-    fn has_answered(&mut self) {
-        if !std::mem::replace(&mut self.is_kept, true) {
-            self.clock.own.add(|slot| &slot.connections_kept, 1);
-        }
     }
 
     /// Nothing has come yet. If the connection is to end then, it does; but first the kernel is asked, as the
@@ -139,7 +130,7 @@ impl Notes {
 impl Drop for Timed {
     fn drop(&mut self) {
         self.clock.leave(self.key);
-        if self.is_kept {
+        if self.progress.is_kept.load(Relaxed) {
             self.clock.own.take(|slot| &slot.connections_kept, 1);
         }
     }
@@ -209,7 +200,7 @@ impl AsyncWrite for Timed {
                     ConnectionPhase::Idle
                 });
                 if is_whole {
-                    self.has_answered();
+                    self.clock.keeps(&self.progress);
                 }
             }
             _ => {}

@@ -60,7 +60,8 @@ pub struct Slot {
     pub connections_accepted: Counter,
     /// Connections open now. Writers: the worker's event loop, and the thread that accepts for it.
     pub connections_open: Counter,
-    /// Of those that are open, the ones that have had an answer and stayed. Writer: the worker.
+    /// Of those that are open, the ones that have had an answer and stayed, or whose client has sent nothing since
+    /// it connected, for half a second. Writer: the worker.
     pub connections_kept: Counter,
     /// Requests answered since the worker started. Writer: the worker.
     pub requests: Counter,

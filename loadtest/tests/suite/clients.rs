@@ -64,6 +64,25 @@ fn a_client_that_sends_nothing_has_the_header_timeout_from_its_connecting_on() {
 }
 
 #[test]
+fn a_client_that_is_silent_from_the_start_counts_as_kept_after_half_a_second_and_only_once() {
+    both(|name| {
+        let server = Server::start(name, &["--workers", "1"]);
+        let kept = || {
+            let workers = server.scoreboard.workers();
+            workers.map(|(_, slot)| slot.connections_kept.load(Relaxed)).sum::<u64>()
+        };
+        let start = Instant::now();
+        let mut client = RawClient::connect(server.address());
+        wait_for("it to count", || (kept() == 1).then_some(()));
+        assert!(start.elapsed() >= Duration::from_millis(500), "{name}: {:?}", start.elapsed());
+        assert_served(&mut client);
+        assert_eq!(kept(), 1, "{name}");
+        drop(client);
+        wait_for("its end", || (kept() == 0).then_some(()));
+    });
+}
+
+#[test]
 fn a_client_that_sends_a_head_byte_by_byte_has_no_more_than_the_header_timeout() {
     both(|name| {
         let server = Server::start(name, &["--header-timeout", "1s"]);

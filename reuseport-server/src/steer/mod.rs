@@ -76,11 +76,13 @@ impl Steer {
         context: &WorkerContext,
         listeners: Vec<TcpListener>,
         lane: Option<(usize, OwnedFd)>,
+        options: &Options,
     ) -> Result<Sockets> {
         if self != Self::Hash {
             handover::report(&context.channel, &listeners[0])?;
         }
-        let lane = lane.map(|(lane, loads)| lane::keep(lane, loads)).transpose()?;
+        let at_most = options.max_connections;
+        let lane = lane.map(|(lane, loads)| lane::keep(lane, loads, at_most)).transpose()?;
         Ok(Sockets::from(listeners).with_lane(lane))
     }
 

@@ -71,7 +71,7 @@ pub struct Line {
     pub handicap: AtomicU64,
     /// The pid of the worker that keeps the lane. Writer: the parent.
     keeper: AtomicU32,
-    /// How many of its connections have had an answer, and so may be waiting for the client. Writer: as `turn`.
+    /// How many of its connections may be waiting for the client, see [`OwnLane::idle`]. Writer: as `turn`.
     pub idle: AtomicU32,
     /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
@@ -166,9 +166,9 @@ impl Lanes {
         self.header().most_active.store(cores.max(2) as u64, Relaxed);
     }
 
-    /// In a worker: keeps one lane for the rest of the process.
-    pub fn into_lane(self, lane: usize) -> OwnLane {
-        OwnLane::of(Box::leak(Box::new(self)), lane)
+    /// In a worker that may have so many connections: keeps one lane for the rest of the process.
+    pub fn into_lane(self, lane: usize, at_most: u32) -> OwnLane {
+        OwnLane::of(Box::leak(Box::new(self)), lane, at_most)
     }
 
     /// How many kept connections the other open lanes have on average, rounded down.
@@ -207,12 +207,12 @@ impl AsFd for Lanes {
     }
 }
 
-/// In a worker: keeps this lane in this memory for the rest of the process.
+/// In a worker that may have so many connections: keeps this lane in this memory for the rest of the process.
 ///
 /// # Errors
 /// When the memory cannot be mapped.
-pub fn keep(lane: usize, loads: OwnedFd) -> Result<&'static dyn Lane> {
-    Ok(Box::leak(Box::new(Lanes::map(loads)?.into_lane(lane))))
+pub fn keep(lane: usize, loads: OwnedFd, at_most: u32) -> Result<&'static dyn Lane> {
+    Ok(Box::leak(Box::new(Lanes::map(loads)?.into_lane(lane, at_most))))
 }
 
 /// A worker's own lane.
@@ -220,6 +220,8 @@ pub struct OwnLane {
     lanes: &'static Lanes,
     line: &'static Line,
     pid: u32,
+    /// How many connections the worker may have. Beyond that they wait in its accept queue, whoever else is free.
+    at_most: u64,
     /// What the lane had been given before this worker came.
     steered_before: u64,
     migrated_before: u64,
@@ -232,12 +234,13 @@ pub struct OwnLane {
 }
 
 impl OwnLane {
-    fn of(lanes: &'static Lanes, lane: usize) -> Self {
+    fn of(lanes: &'static Lanes, lane: usize, at_most: u32) -> Self {
         let line = lanes.line(lane);
         Self {
             lanes,
             line,
             pid: std::process::id(),
+            at_most: at_most.into(),
             steered_before: line.steered.load(Relaxed),
             migrated_before: line.migrated.load(Relaxed),
             given_at_last_tick: AtomicU64::new(line.given()),
@@ -259,7 +262,14 @@ impl OwnLane {
         let most_kept = self.kept_by_others.load(Relaxed) + UNEVEN;
         let has_few_kept = slot.connections_kept.load(Relaxed) <= most_kept;
         let has_room = self.lifetimes.are_short() && self.pace.is_quick() && has_few_kept;
-        if has_room { self.pace.in_a_slice() } else { 0 }
+        if has_room { self.pace.in_a_slice().min(self.at_most) } else { 0 }
+    }
+
+    /// How many of its connections the program need not count as in hand. A worker that may have no more has none to
+    /// spare: what it is given has to wait until one of them ends.
+    fn idle(&self, slot: OwnSlot) -> u32 {
+        let is_full = slot.connections_open.load(Relaxed) >= self.at_most;
+        if is_full { 0 } else { slot.connections_kept.load(Relaxed) as u32 }
     }
 
     /// Two processes hold a lane while one replaces the other. Only one may write.
@@ -307,7 +317,7 @@ impl Lane for OwnLane {
         let woke = self.pace.sleeps(slot.requests.load(Relaxed));
         if self.is_kept_by_us() {
             self.line.room.store(self.room(slot), Relaxed);
-            self.line.idle.store(slot.connections_kept.load(Relaxed) as u32, Relaxed);
+            self.line.idle.store(self.idle(slot), Relaxed);
             self.show(woke, true);
         }
     }

@@ -6,6 +6,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 const ADD_ONE: fn(&AtomicU64) = |counter| _ = counter.fetch_add(1, Relaxed);
 
+/// How many connections the worker may have.
+const AT_MOST: u32 = 12;
+
 /// Lanes as the kernel makes them, a worker that keeps lane 1, and its slot.
 fn lanes() -> (Lanes, OwnLane, OwnSlot) {
     let memory = memfd_create("lanes", MFdFlags::MFD_CLOEXEC).unwrap();
@@ -16,7 +19,7 @@ fn lanes() -> (Lanes, OwnLane, OwnSlot) {
     lanes.give(1, std::process::id());
     let board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
     let slots = Slots::map(board.file().try_clone().unwrap()).unwrap();
-    (lanes, Lanes::map(again).unwrap().into_lane(1), slots.own(0))
+    (lanes, Lanes::map(again).unwrap().into_lane(1, AT_MOST), slots.own(0))
 }
 
 fn load(lanes: &Lanes, lane: usize) -> i64 {
@@ -127,7 +130,7 @@ fn a_lane_shows_since_when_its_worker_is_awake_and_whether_it_may_be_filled() {
     });
     assert!(gets_quick);
     lane.sleeps(slot);
-    assert!((4..=64).contains(&room()), "{}", room());
+    assert!((4..=u64::from(AT_MOST)).contains(&room()), "{}", room());
     slot.add(|slot| &slot.connections_kept, 2);
     lane.sleeps(slot);
     assert!(room() > 0);
@@ -160,6 +163,12 @@ fn connections_that_have_had_an_answer_count_as_idle_when_the_worker_sleeps() {
     lane.sleeps(slot);
     assert_eq!(idle(), 0, "their requests may be on the way");
     slot.add(|slot| &slot.connections_kept, 3);
+    lane.sleeps(slot);
+    assert_eq!(idle(), 3);
+    (4..AT_MOST).for_each(|_| open(&lane, slot));
+    lane.sleeps(slot);
+    assert_eq!(idle(), 0, "the next one has to wait");
+    close(&lane, slot);
     lane.sleeps(slot);
     assert_eq!(idle(), 3);
 }
