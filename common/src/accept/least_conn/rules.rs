@@ -18,7 +18,8 @@
 //!    has fewer and is not blocked, wakes that, and looks again a moment later. Where they end after one
 //!    request, it takes as many as it serves within 4 ms before it leaves one: each is over soon, and to wake
 //!    somebody for it costs a context switch. Without that, throughput with 64 workers was 0.8 of what it is.
-//!    Those that have had an answer and stayed are kept ones, and of them it has at most two more than others.
+//!    Those that have had an answer and stayed are kept ones, as are those that have sent nothing for half a second,
+//!    and of them it has at most two more than others.
 //!    Where a request takes longer than the moment of leaving, each connection counts.
 //!
 //! Nobody is ever forbidden to help: every worker, in reserve or not, looks at the queue at each tick, four
