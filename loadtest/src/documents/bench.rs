@@ -17,7 +17,7 @@ const ABOUT_CONNECTIONS: &str = "wrk opens one additional connection, without a 
 /// A worker, and the requests of the busiest.
 type Ranked<'a> = (&'a Worker, u64);
 
-fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
+fn of_worker<'a>() -> [Field<Ranked<'a>>; 16] {
     [
         ("", Unit::Text, |(worker, _)| match worker.role {
             Role::Worker => "".into(),
@@ -32,6 +32,8 @@ fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
         ("", Unit::Text, |(worker, most)| bar(worker.requests.unwrap_or(0), *most, 8).into()),
         ("CPU s user", Unit::Seconds, |(worker, _)| worker.cpu_seconds.user.into()),
         ("system", Unit::Seconds, |(worker, _)| worker.cpu_seconds.system.into()),
+        // A worker that has work and no core waits here: that is the machine's doing, and not the server's.
+        ("run-queue wait s", Unit::Seconds, |(worker, _)| worker.run_queue_wait_seconds.into()),
         ("switches voluntary", Unit::Count, |(one, _)| one.context_switches.voluntary.into()),
         ("invol.", Unit::Count, |(worker, _)| worker.context_switches.involuntary.into()),
         ("empty wake-ups", Unit::Count, |(worker, _)| worker.wakeups_without_connection.into()),

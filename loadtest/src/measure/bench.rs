@@ -115,6 +115,7 @@ pub mod tests {
             connections: Some(25),
             requests: Some(requests),
             cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
+            run_queue_wait_seconds: Some(0.25),
             context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
             wakeups_without_connection: Some(7),
             steered: Some(0),

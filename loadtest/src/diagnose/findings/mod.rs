@@ -119,4 +119,4 @@ pub fn findings(readings: &Readings) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

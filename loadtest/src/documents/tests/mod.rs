@@ -84,6 +84,23 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
 }
 
 #[test]
+fn bench_says_how_long_each_worker_waited_for_a_core_where_the_kernel_tells() {
+    let mut record = bench_record(&[100, 300]);
+    record.workers[0].run_queue_wait_seconds = Some(4.56);
+    record.workers[1].run_queue_wait_seconds = None;
+    let document = bench::document(&record);
+    let forms = [plain(&document), markdown::render(&document), html::render(&document, None)];
+    for form in forms {
+        assert!(form.contains("4.56"), "{form}");
+    }
+    let text = markdown::render(&document);
+    assert!(text.contains("| run-queue wait s |"), "{text}");
+    record.workers[0].run_queue_wait_seconds = None;
+    let unknown = plain(&bench::document(&record));
+    assert!(!unknown.contains("run-queue"), "what cannot be known is left out: {unknown}");
+}
+
+#[test]
 fn bench_tells_a_process_that_accepts_from_the_workers() {
     let mut record = bench_record(&[10; 5]);
     record.workers[0].role = Role::Acceptor;
