@@ -183,7 +183,7 @@ pub mod tests {
             (
                 "/workers/0",
                 "connections context_switches cpu_seconds gated index migrated pid requests role \
-                 socket_inode steered wakeups_without_connection",
+                 run_queue_wait_seconds socket_inode steered wakeups_without_connection",
             ),
         ] {
             let object = value.pointer(pointer).unwrap().as_object().unwrap();
