@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 
 use crate::atomic_file::AtomicFile;
@@ -21,6 +21,7 @@ use crate::server::signals::Signals;
 use crate::servers::catalogue::{CATALOGUE, Program, Setting, Source};
 use crate::servers::columns::measure;
 use crate::servers::install::Place;
+use crate::servers::migrating;
 use crate::servers::post;
 use crate::servers::record::{Form, Row, Servers, ServersBody, Skipped};
 use crate::servers::subject::Subject;
@@ -208,8 +209,34 @@ impl Run<'_> {
                 Some(installed) => Subject::installed(program, setting, installed, &self.place)?,
             };
             self.one(&subject, record)?;
+            if program.name == "granian" {
+                self.granian(&subject, record)?;
+            }
         }
         Ok(())
+    }
+
+    /// What granian's reloads lose where the kernel migrates, and where it does not.
+    fn granian(&mut self, subject: &Subject, record: &mut Servers) -> Result<()> {
+        self.show(migrating::WHAT.to_owned());
+        record.skipped.retain(|skipped| skipped.name != migrating::WHAT);
+        let row = record.rows.iter().find(|row| row.name == subject.name);
+        let found = match row.and_then(|row| row.sockets) {
+            Some(2..) => self
+                .store
+                .sample(migrating::WHAT, || migrating::measure(subject, record.form).map(Some)),
+            Some(_) => Err(anyhow!("its workers share a socket, so no queue is closed")),
+            None => Err(anyhow!("how many sockets it has is not known")),
+        };
+        interrupt::check()?;
+        match found {
+            Ok(lost) => record.body.granian_lost = lost.unwrap_or_default(),
+            Err(error) => {
+                let (name, reason) = (migrating::WHAT.into(), format!("{error:#}"));
+                record.body.skipped.push(Skipped { name, reason });
+            }
+        }
+        self.save(record)
     }
 
     fn one(&mut self, subject: &Subject, record: &mut Servers) -> Result<()> {

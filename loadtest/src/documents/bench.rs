@@ -14,10 +14,13 @@ const MOST_ROWS: usize = 32;
 const ABOUT_CONNECTIONS: &str = "wrk opens one additional connection, without a request, to check \
                                  that the server is reachable.";
 
+/// What one of the columns means.
+const ABOUT_WAITING: &str = "Waited: ready to run, but without a core (run-queue wait).";
+
 /// A worker, and the requests of the busiest.
 type Ranked<'a> = (&'a Worker, u64);
 
-fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
+fn of_worker<'a>() -> [Field<Ranked<'a>>; 16] {
     [
         ("", Unit::Text, |(worker, _)| match worker.role {
             Role::Worker => "".into(),
@@ -29,10 +32,12 @@ fn of_worker<'a>() -> [Field<Ranked<'a>>; 15] {
         ("connections", Unit::Count, |(worker, _)| worker.connections.into()),
         ("open on average", Unit::Mean, |(worker, _)| worker.held.into()),
         ("requests", Unit::Count, |(worker, _)| worker.requests.into()),
-        ("", Unit::Text, |(worker, most)| bar(worker.requests.unwrap_or(0), *most, 8).into()),
+        ("", Unit::Text, |(worker, most)| bar(worker.requests.unwrap_or(0), *most, 6).into()),
         ("CPU s user", Unit::Seconds, |(worker, _)| worker.cpu_seconds.user.into()),
-        ("system", Unit::Seconds, |(worker, _)| worker.cpu_seconds.system.into()),
-        ("switches voluntary", Unit::Count, |(one, _)| one.context_switches.voluntary.into()),
+        ("sys.", Unit::Seconds, |(worker, _)| worker.cpu_seconds.system.into()),
+        // Of a worker that has work and no core: the machine is at fault, and not the server.
+        ("waited s", Unit::Seconds, |(worker, _)| worker.run_queue_wait_seconds.into()),
+        ("switches vol.", Unit::Count, |(one, _)| one.context_switches.voluntary.into()),
         ("invol.", Unit::Count, |(worker, _)| worker.context_switches.involuntary.into()),
         ("empty wake-ups", Unit::Count, |(worker, _)| worker.wakeups_without_connection.into()),
         // What a policy that looks at the load did, by its own count.
@@ -112,5 +117,8 @@ fn workers(all: &[Worker]) -> Table {
     let names = shown.iter().map(|(worker, _)| worker.index.to_string());
     let mut table = Table::of("", names).with("", &of_worker()[..columns], &shown);
     table.keep_known_columns();
+    if all.iter().any(|worker| worker.run_queue_wait_seconds.is_some()) {
+        note = format!("{note} {ABOUT_WAITING}");
+    }
     Table { note, ..table }
 }

@@ -73,7 +73,7 @@ pub fn costs(comparison: &Comparison) -> Vec<Block> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::documents::compare;
     use crate::load::perf::Cost;
@@ -81,8 +81,8 @@ mod tests {
     use crate::report::terminal;
     use crate::statistics::verdict::Figure;
 
-    /// The report on servers with kept and with new connections, after so many rounds.
-    fn report(rounds: u32) -> String {
+    /// Servers with kept and with new connections, after so many rounds.
+    pub fn record(rounds: u32) -> Comparison {
         let mut comparison = comparison(rounds, 1.0);
         comparison.plan.judged = Figure::CostPerRequest;
         comparison.plan.cost_unit = Some(CostUnit::Instructions);
@@ -97,7 +97,11 @@ mod tests {
             slice.cost = Some(Cost { user: 1.0, system: total - 1.0, total });
         }
         comparison.summarize().unwrap();
-        terminal::render(&compare::document(&comparison), 200)
+        comparison
+    }
+
+    fn report(rounds: u32) -> String {
+        terminal::render(&compare::document(&record(rounds)), 200)
     }
 
     #[test]

@@ -73,3 +73,45 @@ fn verdict(name: &str, check: &Check) -> String {
         if check.is_calibrated() { "" } else { "; the calibration missed its target" }
     )
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::measure::bench::tests::record as bench_record;
+    use crate::measure::self_check::SelfCheckBody;
+    use crate::statistics::verdict::Figure;
+
+    /// A run with right and with wrong verdicts, and a calibration that missed.
+    pub fn record() -> SelfCheck {
+        let ratio = |(place, verdict): (usize, Verdict)| Ratio {
+            figure: Figure::RequestsPerSecond,
+            ratio: 0.9 + place as f64 / 16.0,
+            interval: [0.8, 1.3],
+            deviation: 0.0123 * (place + 1) as f64,
+            threshold: Some(0.02),
+            verdict,
+            rounds_needed: None,
+        };
+        let ratios = |verdicts: &[Verdict]| {
+            verdicts.iter().copied().enumerate().map(ratio).collect::<Vec<_>>()
+        };
+        let check = |planted: &str, same: &[Verdict], different: &[Verdict]| Check {
+            planted: planted.into(),
+            wanted: 0.95,
+            accepted: [0.93, 0.97],
+            measured: 0.9412,
+            trial_rounds: 36,
+            same: ratios(same),
+            different: ratios(different),
+        };
+        let (quiet, noisy) = (Verdict::NoDifference, Verdict::TooNoisy);
+        let throughput =
+            check("--handler-cost 8us", &[quiet, Verdict::Faster, noisy], &[Verdict::Slower; 17]);
+        let p99 = check("/block/900", &[quiet; 20], &[Verdict::Higher, Verdict::Lower, quiet]);
+        let p99 = Check { wanted: 1.1, accepted: [1.05, 1.15], measured: 1.3, ..p99 };
+        let (server, rounds) = ("shared --workers 4".into(), 40);
+        let body = SelfCheckBody { server, rounds, throughput, p99 };
+        let environment = bench_record(&[1]).environment.clone();
+        SelfCheck::new(vec!["self-check".into()], environment, body)
+    }
+}

@@ -6,7 +6,7 @@
 //! - [`interleaved`]: wrk asks several servers in turn; [`probing`]: the prober asks one;
 //! - [`client`]: a single connection, opened by hand;
 //! - [`idle`]: waits until workers are idle;
-//! - [`network_namespace`]: where a sysctl is set; [`queues`]: who waits in which accept queue;
+//! - [`queues`]: who waits in which accept queue;
 //! - [`replacing`]: servers that are reloaded, or replaced on their port;
 //! - [`samples`]: figures and tables that follow from samples;
 //! - [`figure`]: those that a page names; [`criterion`]: where they must lie for a claim to hold;
@@ -21,7 +21,6 @@ pub mod criterion;
 pub mod figure;
 pub mod idle;
 pub mod interleaved;
-pub mod network_namespace;
 pub mod page;
 pub mod probing;
 pub mod queues;

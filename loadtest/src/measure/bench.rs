@@ -115,6 +115,7 @@ pub mod tests {
             connections: Some(25),
             requests: Some(requests),
             cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
+            run_queue_wait_seconds: Some(0.25),
             context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
             wakeups_without_connection: Some(7),
             steered: Some(0),
@@ -182,7 +183,7 @@ pub mod tests {
             (
                 "/workers/0",
                 "connections context_switches cpu_seconds gated index migrated pid requests role \
-                 socket_inode steered wakeups_without_connection",
+                 run_queue_wait_seconds socket_inode steered wakeups_without_connection",
             ),
         ] {
             let object = value.pointer(pointer).unwrap().as_object().unwrap();

@@ -5,7 +5,7 @@
 //! - a file for each group of columns: [`spread`], [`blocking`], [`faults`], [`replacing`], [`second`];
 //!   [`client`] asks over single connections;
 //! - [`columns`]: all of them, one after the other; one that fails keeps none of the others;
-//! - [`post`]: the post's two programs, compared slice by slice;
+//! - [`migrating`]: granian's reloads, with a sysctl off and on; [`post`]: the post's two programs, compared slice by slice;
 //! - [`record`]: what is saved.
 
 pub mod blocking;
@@ -14,6 +14,7 @@ pub mod client;
 pub mod columns;
 pub mod faults;
 pub mod install;
+pub mod migrating;
 pub mod post;
 pub mod record;
 pub mod replacing;

@@ -24,6 +24,10 @@ pub struct ServersBody {
     /// round: wrk's load, the shortest of requests. Empty where it was not asked for.
     #[serde(default)]
     pub nginx_deviations: Vec<f64>,
+    /// Requests that granian lost for each reload, with tcp_migrate_req off and on, by each that was started.
+    /// Empty where it was not asked for, or could not be measured.
+    #[serde(default)]
+    pub granian_lost: [Vec<f64>; 2],
     /// The post's two programs; none where they were not asked for.
     pub post: Option<Post>,
 }

@@ -3,7 +3,7 @@
 //! - [`target`]: finds the scoreboard of a running server, by its file or a process;
 //! - [`outside`]: a server of any kind, as `diagnose` sees it; [`source`]: one of these, or both;
 //! - [`reading`]: what scoreboard, /proc and the kernel say at one moment;
-//! - [`view`]: what is to be seen, from two readings;
+//! - [`view`]: what is to be seen, from two readings; [`steering`]: whether another program took over;
 //! - [`columns`]: the table of columns, by which all of these go:
 //! - [`screen`]: how it looks in a given number of columns and rows, or as text;
 //! - [`live`], [`keys`]: a terminal that follows;
@@ -20,6 +20,7 @@ mod prometheus;
 mod reading;
 mod screen;
 mod source;
+mod steering;
 mod target;
 mod view;
 

@@ -7,6 +7,7 @@ use crate::diagnose::findings::Severity;
 use crate::diagnose::model::Counted;
 use crate::report::format::{count, plural, rounded, workers};
 use crate::watch::reading::{Condition, Diagnosis, Reading, Worker};
+use crate::watch::steering::Steering;
 use common::kernel::port_owner::holder;
 use common::kernel::port_watch::{How, PortWatch};
 use common::kernel::sock_diag::Listener;
@@ -20,8 +21,9 @@ pub struct History {
     last: Option<Reading>,
     /// The process last seen in each slot, and how often that was another than before.
     slots: HashMap<usize, (u32, u64)>,
-    /// Who else is on the port.
+    /// Who else is on the port, and whether another program steers.
     port: Option<PortWatch>,
+    steering: Steering,
     /// The processes of strangers' sockets, by inode.
     holders: HashMap<u64, String>,
 }
@@ -77,6 +79,7 @@ impl History {
         }
         let mut view = self.view(&reading);
         view.facts[0].extend(self.strangers(&reading));
+        view.facts[0].extend(self.steering.take(&reading));
         self.last = Some(reading);
         view
     }

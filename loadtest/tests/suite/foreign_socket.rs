@@ -124,6 +124,17 @@ fn a_socket_on_all_addresses_does_no_harm_to_a_server_on_one() {
     assert!(!log.text().contains("WARN"), "{}", log.text());
 }
 
+/// Steers the group on this address by another program, for as long as nobody attaches the first one again.
+pub fn replace_program(address: SocketAddr) -> Socket {
+    let intruder = intrude(address.ip(), address.port());
+    intruder.listen(64).unwrap();
+    // It always gives 0, the first socket of the group: a worker's.
+    let mut program = [sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
+    let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    setsockopt(&intruder, AttachReusePortCbpf, &program).unwrap();
+    intruder
+}
+
 #[test]
 fn a_program_that_was_replaced_is_attached_again() {
     let _quiet = quiet();
@@ -138,12 +149,7 @@ fn a_program_that_was_replaced_is_attached_again() {
     let steered =
         || server.scoreboard.workers().map(|(_, slot)| slot.steered.load(Relaxed)).sum::<u64>();
     ask(address, "GET /");
-    let intruder = intrude(address.ip(), address.port());
-    intruder.listen(64).unwrap();
-    // It always gives 0, the first socket of the group: a worker's.
-    let mut program = [sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
-    let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
-    setsockopt(&intruder, AttachReusePortCbpf, &program).unwrap();
+    let _intruder = replace_program(address);
     let begin = Instant::now();
     let told = ["WARN", "another program has replaced it", "attaching it again"];
     while !is_told(&log, &told) {

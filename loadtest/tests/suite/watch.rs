@@ -11,8 +11,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use nix::sys::signal::Signal;
 
+use crate::foreign_socket::replace_program;
+use crate::steer::quiet;
 use crate::support::{
-    Log, RawClient, SERVERS, Server, assert_refused, program, run, runs, send, stop, wait_for,
+    Log, RawClient, SERVERS, Server, ask, assert_refused, may_load, program, run, runs, send, stop,
+    wait_for,
 };
 
 /// One reading of a server, as text.
@@ -135,6 +138,26 @@ fn a_worker_that_is_killed_is_seen_as_replaced_and_the_servers_end_as_the_end() 
         assert!(last.starts_with(&format!("the server has ended: {name} ")), "{last}");
         assert!(last.ends_with(&format!("(pid {pid})")), "{last}");
     }
+}
+
+#[test]
+fn a_steering_program_that_another_has_replaced_is_said_to_be() {
+    let _quiet = quiet();
+    if !may_load() {
+        return;
+    }
+    let arguments = ["--workers", "4", "--steer", "least-conn", "--affinity", "free"];
+    let server = Server::start("reuseport-server", &arguments);
+    ask(server.address(), "GET /");
+    let watcher = Watcher::start(&["--pid", &server.pid().to_string()]);
+    watcher.wait_for("4 workers");
+    const WORDS: &str = "another program has replaced the steering program, 1 time so far";
+    assert!(!watcher.log.text().contains("steering program"), "{}", watcher.log.text());
+    let _intruder = replace_program(server.address());
+    wait_for(WORDS, || {
+        ask(server.address(), "GET /");
+        watcher.log.text().contains(WORDS).then_some(())
+    });
 }
 
 #[test]

@@ -83,6 +83,11 @@ impl Id {
             Self::OldWorkersKeep => "old-workers-keep",
         }
     }
+
+    /// Whether it follows from a test that chance alone fails now and then. The others are seen, not inferred.
+    pub fn may_be_chance(self) -> bool {
+        matches!(self, Self::OneTakesAll | Self::Uneven)
+    }
 }
 
 impl Finding {
@@ -119,4 +124,4 @@ pub fn findings(readings: &Readings) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -57,7 +57,7 @@ fn readings(sockets: Vec<Socket>, workers: Vec<Worker>) -> Readings {
 }
 
 /// A socket for each of four workers, 1 to 4, and what each accepted.
-fn own(accepted: [u64; 4]) -> Readings {
+pub fn own(accepted: [u64; 4]) -> Readings {
     let sockets = (1..=4)
         .map(|pid| Socket { reuse_port: Some(true), ..socket(u64::from(pid), &[pid], HERD) });
     let workers = (1..=4)
@@ -74,13 +74,13 @@ fn shared(count: u32, how: How) -> Readings {
 }
 
 /// The same with a change.
-fn with(mut readings: Readings, change: impl FnOnce(&mut Readings)) -> Readings {
+pub fn with(mut readings: Readings, change: impl FnOnce(&mut Readings)) -> Readings {
     change(&mut readings);
     readings
 }
 
 /// A socket of another program, which is there as process 900.
-fn intruder(readings: &mut Readings, address: &str) {
+pub fn intruder(readings: &mut Readings, address: &str) {
     let address: SocketAddr = address.parse().unwrap();
     readings.sockets.push(Socket {
         address,

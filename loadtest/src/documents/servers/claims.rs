@@ -8,9 +8,10 @@ use crate::lab::figure::Figure;
 use crate::lab::page::items;
 use crate::lab::record::Lab;
 use crate::report::model::{Cell, Mark, Table, Unit};
+use crate::servers::migrating;
 use crate::servers::record::{Row, Second, Servers};
 use crate::statistics::estimate::Estimate;
-use crate::statistics::{geometric_mean, median};
+use crate::statistics::{geometric_mean, mean, median};
 
 /// Names and figures, as a page of the lab has them.
 type Found = Vec<(&'static str, Figure)>;
@@ -22,16 +23,19 @@ struct About {
     server: &'static str,
     /// The figures; why one may be missing.
     found: fn(&Servers, &Row) -> Found,
-    missing: &'static str,
+    missing: fn(&Servers) -> String,
 }
 
-const CLAIMS: [About; 5] = [
+/// Four workers that take one connection at a time can have accepted so many, as the lab's page has it.
+const ACCEPTED: f64 = 4.0;
+
+const CLAIMS: [About; 6] = [
     About {
         chapter: "spread",
         source: "granian#544",
         server: "granian",
         found: |_, row| two_busiest(row),
-        missing: "",
+        missing: |_| String::new(),
     },
     About {
         chapter: "crash",
@@ -42,7 +46,30 @@ const CLAIMS: [About; 5] = [
             let lost = row.faults.as_ref().and_then(|faults| faults.lost_with_hung);
             vec![("without", number(lost.filter(|_| own).map(|lost| lost as f64)))]
         },
-        missing: "its workers share a socket",
+        missing: |_| "its workers share a socket".into(),
+    },
+    About {
+        chapter: "reload",
+        source: "granian#897",
+        server: "granian",
+        found: |record, _| {
+            let [_, with] = lost_for_each(record);
+            // Only where something is lost without it can it help.
+            let helps = with.filter(|_| loses_without(record) == Some(true));
+            let [with, helps] = [with, helps].map(|it| it.map_or(number(None), Figure::from));
+            vec![("with", with), ("helps", helps)]
+        },
+        missing: |record| {
+            let skipped = record.skipped.iter().find(|it| it.name == migrating::WHAT);
+            match (skipped, lost_for_each(record), loses_without(record)) {
+                (Some(skipped), ..) => skipped.reason.clone(),
+                (_, [None, _] | [_, None], _) => {
+                    "it was not measured with tcp_migrate_req off and on".into()
+                }
+                (.., Some(false)) => "little was lost without it".into(),
+                _ => "what is lost without it is not decided".into(),
+            }
+        },
     },
     About {
         chapter: "flag",
@@ -58,7 +85,7 @@ const CLAIMS: [About; 5] = [
                 ("is_one", Figure::from(row.sockets.map(|sockets| sockets == 1))),
             ]
         },
-        missing: "",
+        missing: |_| String::new(),
     },
     About {
         chapter: "twice",
@@ -75,7 +102,7 @@ const CLAIMS: [About; 5] = [
             };
             vec![("bare", Figure::from(bare)), ("least", number(least))]
         },
-        missing: "the number of its connections is unknown",
+        missing: |_| "the number of its connections is unknown".into(),
     },
     About {
         chapter: "tail",
@@ -85,9 +112,19 @@ const CLAIMS: [About; 5] = [
             let found = Estimate::of(&record.nginx_deviations, geometric_mean, 1);
             vec![("short", found.map_or(number(None), Figure::from))]
         },
-        missing: "it was not compared",
+        missing: |_| "it was not compared".into(),
     },
 ];
+
+/// Requests that granian lost for each reload, with tcp_migrate_req off and on.
+fn lost_for_each(record: &Servers) -> [Option<Estimate>; 2] {
+    record.granian_lost.each_ref().map(|lost| Estimate::of(lost, mean, 1))
+}
+
+/// Whether more was lost with the sysctl off than workers can have accepted, if that can be told.
+fn loses_without(record: &Servers) -> Option<bool> {
+    lost_for_each(record)[0]?.at_most(ACCEPTED).map(|few| !few)
+}
 
 fn number(found: Option<f64>) -> Figure {
     found.unwrap_or(f64::NAN).into()
@@ -130,7 +167,8 @@ pub fn claims(record: &Servers, lab: Option<&Lab>) -> Table {
         // What they found stands between; where they did, behind it.
         let criterion = fields.nth(1).unwrap_or_default();
         let found = (about.found)(record, row);
-        let (found, limit, verdict) = judge(&known(criterion, &found), &found, about.missing);
+        let (found, limit, verdict) =
+            judge(&known(criterion, &found), &found, &(about.missing)(record));
         let verdict = match verdict {
             Verdict::Reproduced => Cell::from("reproduced").mark(Mark::Good),
             Verdict::NotReproduced => Cell::from("not reproduced").mark(Mark::Bad),
@@ -183,6 +221,7 @@ fn known(criterion: &str, found: &Found) -> String {
 mod tests {
     use super::*;
     use crate::documents::servers::tests::whole;
+    use crate::servers::record::Skipped;
 
     #[test]
     fn every_claim_is_on_its_page_and_its_figures_are_those_of_the_criterion() {
@@ -192,9 +231,10 @@ mod tests {
         let verdict = |place: usize| table.rows[place].cells[4].text.clone().unwrap();
         assert_eq!(verdict(0), "reproduced", "80 % of a burst: {table:#?}");
         assert!(verdict(1).starts_with("not decidable: its workers share"), "{}", verdict(1));
-        assert_eq!(verdict(2), "reproduced", "one socket");
-        assert_eq!(verdict(3), "reproduced", "90 of 200");
-        assert!(verdict(4).starts_with("not decidable"), "{}", verdict(4));
+        assert!(verdict(2).ends_with("tcp_migrate_req off and on"), "{}", verdict(2));
+        assert_eq!(verdict(3), "reproduced", "one socket");
+        assert_eq!(verdict(4), "reproduced", "90 of 200");
+        assert!(verdict(5).starts_with("not decidable"), "{}", verdict(5));
     }
 
     #[test]
@@ -208,6 +248,32 @@ mod tests {
         let table = claims(&record, None);
         let verdicts: Vec<_> =
             table.rows.iter().map(|row| row.cells[4].text.clone().unwrap()).collect();
-        assert_eq!(verdicts[1..], ["reproduced", "not reproduced", "not reproduced", "reproduced"]);
+        assert_eq!(verdicts[1], "reproduced");
+        assert_eq!(verdicts[3..], ["not reproduced", "not reproduced", "reproduced"]);
+    }
+
+    #[test]
+    fn whether_the_sysctl_mends_granians_reloads_is_judged_by_what_granian_loses_with_it_off_and_on()
+     {
+        for (without, with, verdict) in [
+            ([32.0, 30.0, 31.0], [2.0, 3.0, 2.0], "reproduced"),
+            ([12.0, 10.0, 11.0], [9.0, 8.0, 9.0], "not reproduced"),
+            ([1.0, 0.0, 1.0], [0.0, 1.0, 0.0], "not decidable: little was lost without it"),
+            ([1.0, 0.0, 20.0], [0.0; 3], "not decidable: what is lost without it is not decided"),
+        ] {
+            let mut record = whole();
+            record.body.granian_lost = [without.to_vec(), with.to_vec()];
+            let table = claims(&record, None);
+            let row = &table.rows[2];
+            assert_eq!(row.name, "tcp_migrate_req mends that");
+            assert_eq!(row.cells[4].text.as_deref(), Some(verdict), "{table:#?}");
+            let found = row.cells[2].text.clone().unwrap();
+            assert!(found.ends_with("lost for each reload"), "{found}");
+        }
+        let mut record = whole();
+        let (name, reason) = (migrating::WHAT.into(), "no namespace".into());
+        record.body.skipped.push(Skipped { name, reason });
+        let verdict = claims(&record, None).rows[2].cells[4].text.clone();
+        assert_eq!(verdict.as_deref(), Some("not decidable: no namespace"));
     }
 }

@@ -181,7 +181,7 @@ pub mod tests {
     use crate::servers::record::{After, Blocking, Faults, ServersBody, Skipped, Spread};
 
     /// A run of two servers: one of which everything is known, and one that failed.
-    fn record() -> Servers {
+    pub fn record() -> Servers {
         let outcomes = |ok, reset| Outcomes { ok, reset, ..Outcomes::default() };
         let replaced = Replaced {
             times: 20,

@@ -6,6 +6,9 @@ use std::path::Path;
 use scraper::{ElementRef, Html, Selector};
 
 use super::*;
+use crate::diagnose::findings::tests::{intruder, own, with};
+use crate::diagnose::model::Counted;
+use crate::diagnose::{Diagnosis, Report};
 use crate::report::format::{figure, number};
 use crate::report::model::{Axis, Cell, Mark, Picture, Series, Table, escaped};
 use crate::report::wrap;
@@ -14,13 +17,15 @@ use crate::statistics::estimate::Estimate;
 /// A name that would do harm if it were not escaped.
 const BAD: &str = "<script>alert(1)</script>\" onload='x' &amp; | *a*";
 
-/// One document of each command, with large figures and long names.
+/// A document of each command, with large figures and long names.
 fn every_kind() -> Vec<(&'static str, Document)> {
     let mut large = bench_record(&[1_234_567, 12_345_678]);
     for worker in &mut large.workers {
         worker.pid = 4_194_303;
         worker.socket_inode = Some(99_999_999);
         worker.context_switches.voluntary = 9_999_999;
+        worker.run_queue_wait_seconds = Some(12_345.678);
+        (worker.steered, worker.migrated, worker.gated) = (Some(9_999_999), Some(9_999), Some(0));
     }
     let mut crowded = comparison(40, 1.1);
     for number in 0..5 {
@@ -46,7 +51,44 @@ fn every_kind() -> Vec<(&'static str, Document)> {
         ("lab", lab::book(&lab())),
         ("odd", odd()),
         ("show", show::document(&[bench_record(&[100, 100]), bench_record(&[50])])),
+        ("cost", compare::document(&cost::tests::record(6))),
+        ("servers", servers::document(&servers::tests::record())),
+        ("diagnose", diagnose::document(&diagnosed())),
+        ("self-check", self_check::document(&self_check::tests::record())),
     ]
+}
+
+/// A server with something in every column that there is, and nearly every finding.
+fn diagnosed() -> Report {
+    let readings = with(own([12_345_678, 7, 0, 40]), |readings| {
+        readings.counted = Counted::ByKernel;
+        readings.overflows = 1_234_567;
+        readings.unseen = vec![BAD.into()];
+        for (place, worker) in readings.workers.iter_mut().enumerate() {
+            worker.name = BAD.into();
+            worker.held = 9_999 + place as u64;
+            (worker.cpu, worker.waited) = (0.987, Some(0.0123 * (place + 1) as f64));
+            worker.sits_in = Some("hrtimer_nanosleep".into());
+        }
+        readings.workers[2].state = 'T';
+        for socket in &mut readings.sockets {
+            (socket.queued, socket.queued_range, socket.dropped) = (128, [0, 129], 4_321);
+        }
+        intruder(readings, "127.0.0.1:80");
+    });
+    let environment = bench_record(&[1]).environment.clone();
+    Report::new(vec!["diagnose".into()], environment, Diagnosis::of(readings))
+}
+
+/// What the command line offers, less what saves no record.
+#[test]
+fn every_command_that_reports_is_among_the_documents_that_all_forms_show() {
+    let known: BTreeSet<_> = every_kind().iter().map(|(what, _)| *what).collect();
+    let all = <crate::cli::Cli as clap::CommandFactory>::command();
+    for command in all.get_subcommands().map(clap::Command::get_name) {
+        let has_document = !["watch", "help"].contains(&command); // `watch` draws a screen of its own
+        assert_eq!(known.contains(command), has_document, "{command}");
+    }
 }
 
 /// What no record above has: names that would do harm if they were not escaped, and odd figures.

@@ -1,6 +1,7 @@
 //! The documents of records with everything that may come.
 
 use super::*;
+use crate::kernel::procfs::ContextSwitches;
 use crate::lab::record::Lab;
 use crate::lab::record::tests::lab;
 use crate::matrix::expectations::tests::matrix as example_matrix;
@@ -81,6 +82,35 @@ fn bench_has_a_row_for_each_worker_and_of_many_the_busiest_and_the_idlest() {
     assert!(report.contains("68 workers between the busiest and the idlest"), "{report}");
     let none = plain(&bench::document(&bench_record(&[])));
     assert!(none.contains("cannot be seen from here"), "{none}");
+}
+
+#[test]
+fn bench_says_how_long_each_worker_waited_for_a_core_where_the_kernel_tells() {
+    let mut record = bench_record(&[100, 300]);
+    record.workers[0].run_queue_wait_seconds = Some(4.56);
+    record.workers[1].run_queue_wait_seconds = None;
+    let document = bench::document(&record);
+    let forms = [plain(&document), markdown::render(&document), html::render(&document, None)];
+    for form in forms {
+        assert!(form.contains("4.56"), "{form}");
+    }
+    let text = markdown::render(&document);
+    assert!(text.contains("| waited s |") && text.contains("(run-queue wait)"), "{text}");
+    record.workers[0].run_queue_wait_seconds = None;
+    let unknown = plain(&bench::document(&record));
+    assert!(!unknown.contains("run-queue"), "what cannot be known is left out: {unknown}");
+}
+
+#[test]
+fn what_bench_says_of_each_worker_stands_side_by_side_in_100_columns() {
+    let mut record = bench_record(&[123_456; 4]);
+    for worker in &mut record.workers {
+        (worker.pid, worker.socket_inode) = (98_765, Some(12_345_678));
+        worker.context_switches = ContextSwitches { voluntary: 43_143, involuntary: 75_443 };
+    }
+    let report = plain(&bench::document(&record));
+    let rows = report.lines().filter(|line| line.starts_with("0 ")).count();
+    assert_eq!(rows, 1, "no column is left for a second table: {report}");
 }
 
 #[test]

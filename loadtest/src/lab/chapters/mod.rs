@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::migrate_req::Namespace;
 use crate::lab::chapter::Findings;
 use crate::lab::client::{Client, ask, bound};
 use crate::lab::context::{Context, Policy, start};
 use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence, switches_each};
-use crate::lab::network_namespace::Namespace;
 use crate::lab::probing::{Disturbed, Served, asking, disturbed, served};
 use crate::lab::queues::who_listens;
 use crate::lab::samples::Samples;

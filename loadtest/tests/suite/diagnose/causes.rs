@@ -2,18 +2,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use common::kernel::sock_diag::details;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Server, ask, may_load, program, send, wait_for};
+use crate::foreign::{has_nginx, has_python};
+use crate::support::{
+    Server, ask, children_of, free_port, listening_sockets, may_load, program, send, wait_for,
+};
 
 /// A server, and what is done to it as long as this lives.
 pub struct Case {
@@ -50,7 +56,7 @@ pub const CAUSES: [(&str, Make); 12] = [
 ];
 
 /// Healthy servers. Some have clients whose connections stay, some those that come and go, some none.
-pub const HEALTHY: [(&str, Make); 7] = [
+pub const HEALTHY: [(&str, Make); 10] = [
     ("own sockets, by the hash", || Some(Case::of(reuseport(&[])).with_clients(&[None]))),
     ("own sockets, coming and going", || Some(Case::of(reuseport(&[])).with_askers())),
     ("own sockets, least-conn", || {
@@ -62,7 +68,56 @@ pub const HEALTHY: [(&str, Make); 7] = [
     }),
     ("shared, epoll, idle", || Some(Case::of(shared(&[])))),
     ("own sockets, idle", || Some(Case::of(reuseport(&["--workers", "16"])))),
+    // Of more connections the worker that sleeps last gets nearly all, which is told as an `info`.
+    ("nginx, hardly asked", || nginx("nginx --workers 3", 10)),
+    ("nginx reuseport", || nginx("nginx --workers 3 --reuseport", 200)),
+    ("Python, own sockets, coming and going", || Some(python("reuseport")?.with_askers())),
 ];
+
+/// nginx with so many requests a second, each on a connection of its own. The prober starts it.
+fn nginx(server: &str, rate: u64) -> Option<Case> {
+    if !has_nginx() {
+        return None;
+    }
+    let mut command = Command::new(program("loadtest"));
+    command.args(["probe", server, "--duration", "10m", "--rate", &rate.to_string()]);
+    let probe = start(&mut command);
+    let master = wait_for("nginx and its workers", || {
+        let keeper = *children_of(probe.0.id()).first()?;
+        (children_of(keeper).len() == 3).then_some(keeper)
+    });
+    let port = wait_for("its port", || port_of(master));
+    Some(Case { pid: Some(master), _other: Some(probe), ..Case::at(port) })
+}
+
+/// The pre-fork server in Python that lies beside these tests. Its helper, which only has a socket open, comes
+/// last.
+fn python(mode: &str) -> Option<Case> {
+    if !has_python() {
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/prefork.py");
+    let port = free_port();
+    let server = start(Command::new("python3").arg(script).args([&port, "3", mode]));
+    let pid = server.0.id();
+    wait_for("three workers and a helper", || (children_of(pid).len() == 4).then_some(()));
+    let port = port.parse().unwrap();
+    wait_for("an answer", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+    Some(Case { pid: Some(pid), _other: Some(server), ..Case::at(port) })
+}
+
+/// A server in a group of its own, so that its workers and helpers end with it.
+pub fn start(command: &mut Command) -> Killed {
+    command.process_group(0);
+    Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// The port on which a process listens.
+fn port_of(pid: u32) -> Option<u16> {
+    let inode = *listening_sockets(pid).first()?;
+    let all = details(0).ok()?;
+    Some(all.iter().find(|it| it.listener.inode == inode)?.listener.address.port())
+}
 
 fn reuseport(arguments: &[&str]) -> Server {
     Server::start("reuseport-server", arguments)

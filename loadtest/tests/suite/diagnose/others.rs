@@ -1,12 +1,11 @@
 //! Servers that are not ours: nginx, node's cluster, the Python server of these tests, gunicorn.
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
-use super::causes::Killed;
+use super::causes::{Killed, start};
 use super::{diagnose, ids};
 use crate::foreign::{has_nginx, has_python};
 use crate::support::{PATIENCE, children_of, free_port, program, skip, wait_for};
@@ -34,12 +33,6 @@ fn look_until(started: &Killed, port: &str, connections: usize, is_right: impl F
         assert!(begin.elapsed() < PATIENCE, "{model} {ids:?}");
         (model, ids) = look_at(started, port, connections);
     }
-}
-
-/// In a group of its own, so that its workers and helpers end with it.
-fn start(command: &mut Command) -> Killed {
-    command.process_group(0);
-    Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
 #[test]

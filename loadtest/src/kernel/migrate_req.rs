@@ -1,4 +1,4 @@
-//! Where an experiment is done that turns the sysctl `tcp_migrate_req`: a network namespace of its
+//! Where something is measured that turns the sysctl `tcp_migrate_req`: a network namespace of its
 //! own, so that the machine's setting stays as it is and the kernel's counters count nothing else.
 
 use anyhow::Result;
