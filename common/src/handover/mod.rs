@@ -39,15 +39,17 @@ pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
     line.send(&Message::Done, &[])
 }
 
-/// Receives the sockets that come over the line, in a worker that has nothing else to do yet.
+/// Receives the sockets that come over the line, in a worker that has nothing else to do yet, and tells the
+/// parent how many they are, which the parent of a new program cannot know.
 ///
 /// # Errors
 /// When the giver dies, or lets 5 s pass.
-pub fn take(line: OwnedFd) -> Result<Vec<TcpListener>> {
+pub fn take(line: OwnedFd, parent: &Channel) -> Result<Vec<TcpListener>> {
     setsockopt(&line, ReceiveTimeout, &TimeVal::milliseconds(WITHIN.as_millis() as i64))?;
     let line = Channel::from(line);
     let mut sockets = Vec::new();
     while !collect(line.receive().context(SILENT)?, &mut sockets)? {}
+    parent.send(&Message::Holds(u16::try_from(sockets.len())?), &[])?;
     Ok(sockets)
 }
 
@@ -122,11 +124,13 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         let sockets = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         give(ours.into(), &sockets).unwrap();
-        let taken = take(theirs.into()).unwrap();
+        let (parent, worker) = Channel::pair().unwrap();
+        let taken = take(theirs.into(), &worker).unwrap();
         let addresses = |all: &[TcpListener]| -> Vec<_> {
             all.iter().map(|socket| socket.local_addr().unwrap()).collect()
         };
         assert_eq!(addresses(&taken), addresses(&sockets));
+        assert_eq!(parent.receive().unwrap().unwrap().0, Message::Holds(2));
     }
 
     #[test]
@@ -144,7 +148,8 @@ mod tests {
     #[test]
     fn a_giver_that_dies_is_noticed() {
         let (ours, theirs) = Channel::pair().unwrap();
+        let (_parent, worker) = Channel::pair().unwrap();
         drop(ours);
-        assert!(take(theirs.into()).is_err());
+        assert!(take(theirs.into(), &worker).is_err());
     }
 }

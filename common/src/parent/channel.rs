@@ -44,6 +44,8 @@ pub enum Message {
     Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
     Adopt,
+    /// Worker to parent: so many listening sockets came over the line that it was started with.
+    Holds(u16),
     /// Worker to parent: the accept loop runs.
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
@@ -102,6 +104,10 @@ impl Channel {
             Message::Succeed(workers) => {
                 numbers = workers.to_string();
                 (b'U', numbers.as_str())
+            }
+            Message::Holds(sockets) => {
+                numbers = sockets.to_string();
+                (b'h', numbers.as_str())
             }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
@@ -187,6 +193,7 @@ impl Channel {
                 Message::Start { lane: next(), cpu: next() }
             }
             Some((b'U', number)) => Message::Succeed(str::from_utf8(number)?.parse()?),
+            Some((b'h', number)) => Message::Holds(str::from_utf8(number)?.parse()?),
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -258,7 +265,7 @@ mod tests {
             parent.send(&Message::Start { lane, cpu }, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start { lane, cpu });
         }
-        for message in [Message::Succeed(1024), Message::Terminated, Message::Done] {
+        for message in [Message::Succeed(1024), Message::Holds(2), Message::Done] {
             parent.send(&message, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, message);
         }

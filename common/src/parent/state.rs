@@ -144,6 +144,8 @@ pub enum Event {
     Started(Generation, Option<usize>),
     /// A worker's process could not be started.
     StartFailed(Generation, String),
+    /// A starting worker has got so many sockets from another.
+    Holds(Generation, usize),
     /// A worker has sent its listening socket, to be steered to.
     Socket(Generation),
     /// A worker serves.

@@ -92,3 +92,26 @@ fn a_server_that_was_to_succeed_is_killed_when_its_drain_is_over_or_with_this_on
         assert!(parent.state.is_over());
     }
 }
+
+#[test]
+fn sockets_that_a_worker_of_the_old_server_had_adopted_count_in_the_new_one() {
+    let mut parent = Parent::starting(2, true);
+    assert_eq!(parent.take(Event::Holds(W(1), 2)), []);
+    assert_eq!(parent.take(Event::Holds(W(2), 1)), []);
+    let steer = Action::Steer { worker: W(1), sockets: 3 };
+    assert_eq!(parent.take(Event::Socket(W(1))), [steer, Action::OpenLane(W(1))]);
+    parent.starts(1);
+    parent.starts(2);
+    assert_eq!(parent.take(Event::Holds(W(2), 9)), [], "it serves");
+    assert_eq!(parent.take(Event::More)[1..], [start(3, true, Some(3))]);
+    let give = Action::Give { giver: W(1), taker: W(3), all: false };
+    assert_eq!(parent.take(Event::Started(W(3), None)), [give]);
+    assert_eq!(parent.take(Event::Holds(W(3), 1)), [], "that is known");
+    assert_eq!(parent.take(Event::Ready(W(3))), [Action::Release(W(1))]);
+    assert_eq!(parent.state.sockets(), 3);
+    assert_eq!(
+        parent.take(Event::More)[1..],
+        [start(4, false, Some(4))],
+        "nobody has one to spare"
+    );
+}

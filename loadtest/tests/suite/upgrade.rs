@@ -1,5 +1,6 @@
 //! Another program in a server's place (SIGUSR2), without losing a connection.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,41 @@ fn sigusr2_replaces_the_program_without_losing_a_connection() {
             wait_for("its end", || (!runs(new)).then_some(()));
         }
     }
+}
+
+#[test]
+fn a_worker_that_has_two_sockets_gives_both_and_the_new_server_gives_one_to_the_next_worker() {
+    let installed = Replaceable::new("reuseport-server");
+    let mut server = Server::from(installed.command(&["--workers", "3"]));
+    let of = |pids: Vec<u32>| -> Vec<_> {
+        let mut all: Vec<_> = pids.into_iter().map(listening_sockets).collect();
+        all.sort();
+        all
+    };
+    let load = Load::on(server.address(), false);
+    load.wait_for_more(200);
+    server.signal(Signal::SIGTTOU);
+    wait_for("two workers", || (server.workers().len() == 2).then_some(()));
+    let given = of(server.workers());
+    let port: BTreeSet<u64> = given.iter().flatten().copied().collect();
+    assert_eq!(port.len(), 3, "{given:?}");
+    server.signal(Signal::SIGUSR2);
+    let new = successor(&server, &installed.log);
+    assert_eq!(server.ended().code(), Some(0));
+    assert_eq!(of(children_of(new)), given, "the very sockets");
+    load.wait_for_more(500);
+    send(new, Signal::SIGTTIN);
+    let taken = wait_for("three workers that have one each", || {
+        let taken = of(children_of(new));
+        let is_over = taken.len() == 3 && taken.iter().all(|it| it.len() == 1);
+        assert!(taken.iter().flatten().all(|it| port.contains(it)), "a new one: {taken:?}");
+        is_over.then_some(taken)
+    });
+    assert_eq!(taken.into_iter().flatten().collect::<BTreeSet<_>>(), port);
+    load.wait_for_more(200);
+    assert_eq!(load.end(), Vec::<String>::new());
+    send(new, Signal::SIGTERM);
+    wait_for("its end", || (!runs(new)).then_some(()));
 }
 
 #[test]
