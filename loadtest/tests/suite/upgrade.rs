@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -15,7 +15,7 @@ use procfs::process::all_processes;
 use crate::load::Load;
 use crate::support::{
     Log, RawClient, SERVERS, Server, ask, children_of, connections, listening_sockets, program,
-    runs, send, wait_for,
+    runs, send, stop, wait_for,
 };
 
 /// A server's program under a name that can be made to mean another. A link, since a program that is
@@ -132,6 +132,28 @@ fn a_worker_that_has_two_sockets_gives_both_and_the_new_server_gives_one_to_the_
     assert_eq!(load.end(), Vec::<String>::new());
     send(new, Signal::SIGTERM);
     wait_for("its end", || (!runs(new)).then_some(()));
+}
+
+#[test]
+fn a_server_that_ends_before_it_serves_does_not_wait_for_sockets_of_a_worker_that_stands_still() {
+    let installed = Replaceable::new("reuseport-server");
+    let server = Server::from(installed.command(&["--workers", "2"]));
+    let old = server.workers();
+    stop(old[1]);
+    server.signal(Signal::SIGUSR2);
+    let new = wait_for("the other server", || {
+        children_of(server.pid()).into_iter().find(|pid| !old.contains(pid))
+    });
+    wait_for("its workers", || (children_of(new).len() == 2).then_some(()));
+    let start = Instant::now();
+    send(new, Signal::SIGTERM);
+    wait_for("its end", || (!runs(new)).then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    send(old[1], Signal::SIGCONT);
+    let goes_on = "the upgrade failed and this server keeps serving";
+    wait_for("the line", || installed.log.text().contains(goes_on).then_some(()));
+    assert_eq!(server.workers(), old);
+    server.stop();
 }
 
 #[test]
