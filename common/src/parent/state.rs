@@ -274,6 +274,8 @@ pub enum Note {
     NotSucceeded(String),
     /// The order is refused while a server is started that is to succeed this one, or ends.
     RefusedMeanwhile,
+    /// So is a reload, for whose end somebody may wait.
+    ReloadRefused,
     /// That server has not ended within the drain's time.
     SuccessorsDrainIsOver,
     /// A worker has died; how long the next start waits, if it does.

@@ -63,7 +63,8 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Succeed => state.on_succeed(&mut actions),
         Event::Succeeded => state.on_succeeded(now, &mut actions),
         Event::NotSucceeded(why) => state.on_not_succeeded(why, &mut actions),
-        Event::Reload | Event::More | Event::Fewer if state.is_succeeded() => {
+        Event::Reload if state.is_succeeded() => actions.push(Action::Note(Note::ReloadRefused)),
+        Event::More | Event::Fewer if state.is_succeeded() => {
             actions.push(Action::Note(Note::RefusedMeanwhile));
         }
         Event::Reload => {

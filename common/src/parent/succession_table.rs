@@ -16,9 +16,11 @@ fn sigusr2_starts_another_server_and_this_one_ends_when_that_one_serves() {
     assert_eq!(actions, [SUCCEEDING, Action::StartSuccessor(vec![W(1), W(2)])]);
     assert_eq!(parent.take(Event::Succeed), [], "one at a time");
     let refused = Action::Note(Note::RefusedMeanwhile);
-    for event in [Event::Reload, Event::More, Event::Fewer] {
+    for event in [Event::More, Event::Fewer] {
         assert_eq!(parent.take(event), std::slice::from_ref(&refused));
     }
+    let not_reloaded = Action::Note(Note::ReloadRefused);
+    assert_eq!(parent.take(Event::Reload), [not_reloaded], "and somebody may wait for its end");
     let drained = [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))];
     let actions = parent.take(Event::Succeeded);
     assert_eq!(actions[0], Action::NameSuccessor);

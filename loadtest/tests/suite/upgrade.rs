@@ -20,21 +20,22 @@ use crate::support::{
 
 /// A server's program under a name that can be made to mean another. A link, since a program that is
 /// written here may be refused as busy, while another test starts a process that has it open.
-struct Replaceable {
+pub struct Replaceable {
     _folder: tempfile::TempDir,
     path: PathBuf,
-    log: Log,
+    /// What the servers say on stderr.
+    pub log: Log,
 }
 
 impl Replaceable {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         symlink(program(name), &path).unwrap();
         Self { _folder: folder, path, log: Log::new() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(["--port", "0"]).args(arguments).stderr(self.log.file());
         command
