@@ -54,8 +54,8 @@ fn run(mut cli: Cli) -> Result<()> {
     if let Some(index) = cli.worker {
         match as_worker(index, |context, passed| {
             let listeners = match passed.inheritance {
-                // In a reload: the very socket of the worker this one replaces, queue and all.
-                Some(line) => handover::take(line)?,
+                // In a reload or an upgrade: the very sockets of the worker this one replaces, queues and all.
+                Some(line) => handover::take(line, &context.channel)?,
                 None => {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
                 }

@@ -18,11 +18,11 @@ pub mod orders;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{sleep, timeout};
 
 use crate::parent::channel::{Channel, Message, Received};
@@ -39,22 +39,46 @@ pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
     line.send(&Message::Done, &[])
 }
 
-/// Receives the sockets that come over the line, in a worker that has nothing else to do yet.
+/// Receives the sockets that come over the line, in a worker that has nothing else to do yet, and tells the
+/// parent how many they are, which the parent of a new program cannot know.
 ///
 /// # Errors
-/// When the giver dies, or lets 5 s pass.
-pub fn take(line: OwnedFd) -> Result<Vec<TcpListener>> {
-    setsockopt(&line, ReceiveTimeout, &TimeVal::milliseconds(WITHIN.as_millis() as i64))?;
+/// When the giver dies, or lets 5 s pass, or the server ends meanwhile.
+pub fn take(line: OwnedFd, parent: &Channel) -> Result<Vec<TcpListener>> {
     let line = Channel::from(line);
+    let until = Instant::now() + WITHIN;
     let mut sockets = Vec::new();
-    while !collect(line.receive().context(SILENT)?, &mut sockets)? {}
+    loop {
+        wait(&line, parent, until)?;
+        if collect(line.receive()?, &mut sockets)? {
+            break;
+        }
+    }
+    parent.send(&Message::Holds(u16::try_from(sockets.len())?), &[])?;
     Ok(sockets)
 }
 
-/// The same in a worker that goes on serving meanwhile.
+/// Waits until there is something in the line.
+///
+/// The wait ends, too, when the parent says something or is gone. All that it has to say to a worker that does
+/// not serve yet is that the server ends, and a giver that is stopped would hold that up. The giver keeps its
+/// sockets.
+fn wait(line: &Channel, parent: &Channel, until: Instant) -> Result<()> {
+    let mut both = [line, parent].map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
+    let left = until.saturating_duration_since(Instant::now());
+    match poll(&mut both, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        Err(Errno::EINTR) => wait(line, parent, until),
+        Err(error) => Err(error).context("cannot wait for a socket"),
+        Ok(0) => bail!(SILENT),
+        Ok(_) if both[0].any().unwrap_or(true) => Ok(()),
+        Ok(_) => bail!("the server ends before the other worker has handed over its socket"),
+    }
+}
+
+/// The same in a worker that goes on serving meanwhile, and hears of the server's end itself.
 ///
 /// # Errors
-/// As for [`take`].
+/// When the giver dies, or lets 5 s pass.
 pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
     let line = Channel::from(line);
     let watch = line.watch()?;
@@ -122,11 +146,14 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         let sockets = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         give(ours.into(), &sockets).unwrap();
-        let taken = take(theirs.into()).unwrap();
+        let (parent, worker) = Channel::pair().unwrap();
+        parent.send(&Message::Drain, &[]).unwrap(); // they are there: that has the time
+        let taken = take(theirs.into(), &worker).unwrap();
         let addresses = |all: &[TcpListener]| -> Vec<_> {
             all.iter().map(|socket| socket.local_addr().unwrap()).collect()
         };
         assert_eq!(addresses(&taken), addresses(&sockets));
+        assert_eq!(parent.receive().unwrap().unwrap().0, Message::Holds(2));
     }
 
     #[test]
@@ -144,7 +171,21 @@ mod tests {
     #[test]
     fn a_giver_that_dies_is_noticed() {
         let (ours, theirs) = Channel::pair().unwrap();
+        let (_parent, worker) = Channel::pair().unwrap();
         drop(ours);
-        assert!(take(theirs.into()).is_err());
+        let error = take(theirs.into(), &worker).unwrap_err();
+        assert!(error.to_string().contains("ended before"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_ends_does_not_wait_for_a_giver_that_stands_still() {
+        for is_gone in [false, true] {
+            let (_ours, theirs) = Channel::pair().unwrap();
+            let (parent, worker) = Channel::pair().unwrap();
+            parent.send(&Message::Drain, &[]).unwrap();
+            let _parent = (!is_gone).then_some(parent);
+            let error = take(theirs.into(), &worker).unwrap_err();
+            assert!(error.to_string().contains("the server ends"), "{error}");
+        }
     }
 }

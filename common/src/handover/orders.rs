@@ -153,14 +153,37 @@ impl<'a> Orders<'a> {
                 (Message::Release, _) => return Ok(Order::Release),
                 (Message::GiveAll, Some(line)) => return Ok(Order::Give(HowMany::All, line)),
                 (Message::GiveOne, Some(line)) => return Ok(Order::Give(HowMany::One, line)),
-                (Message::Adopt, Some(line)) => match handover::take_while_serving(line).await {
-                    Ok(sockets) => return Ok(Order::Adopt(sockets)),
-                    Err(error) => {
-                        self.channel.send(&Message::NotAdopted(format!("{error:#}")), &[])?;
+                (Message::Adopt, Some(line)) => {
+                    let taken = tokio::select! {
+                        biased;
+                        taken = handover::take_while_serving(line) => taken,
+                        // It is the next order, and a giver that is stopped would hold it up.
+                        said = self.is_told_more() => {
+                            said?;
+                            continue;
+                        }
+                    };
+                    match taken {
+                        Ok(sockets) => return Ok(Order::Adopt(sockets)),
+                        Err(error) => {
+                            self.channel.send(&Message::NotAdopted(format!("{error:#}")), &[])?;
+                        }
                     }
-                },
+                }
                 (message, _) => tracing::warn!("unexpected message from the parent: {message:?}"),
             }
+        }
+    }
+
+    /// Waits until the parent says something more. While sockets are on their way here, that is only that the
+    /// server ends: nobody chooses a worker that takes some over for anything else.
+    async fn is_told_more(&self) -> Result<()> {
+        loop {
+            let mut ready = self.ready.readable().await?;
+            if self.channel.is_readable() {
+                return Ok(());
+            }
+            ready.clear_ready(); // it was the order to adopt
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Message {
     Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
     Adopt,
+    /// Worker to parent: so many listening sockets came over the line that it was started with.
+    Holds(u16),
     /// Worker to parent: the accept loop runs.
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
@@ -103,6 +105,10 @@ impl Channel {
                 numbers = workers.to_string();
                 (b'U', numbers.as_str())
             }
+            Message::Holds(sockets) => {
+                numbers = sockets.to_string();
+                (b'h', numbers.as_str())
+            }
             Message::Drain => (b'D', ""),
             Message::GiveAll => (b'G', ""),
             Message::GiveOne => (b'1', ""),
@@ -151,6 +157,12 @@ impl Channel {
         poll(&mut end, PollTimeout::ZERO) == Ok(1)
     }
 
+    /// Whether there is a message, or the other end is gone.
+    pub fn is_readable(&self) -> bool {
+        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut end, PollTimeout::ZERO) == Ok(1)
+    }
+
     /// Lets the calling task wait for messages, in a process that runs tokio.
     #[allow(unsafe_code)]
     pub fn watch(&self) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
@@ -187,6 +199,7 @@ impl Channel {
                 Message::Start { lane: next(), cpu: next() }
             }
             Some((b'U', number)) => Message::Succeed(str::from_utf8(number)?.parse()?),
+            Some((b'h', number)) => Message::Holds(str::from_utf8(number)?.parse()?),
             Some((b'D', _)) => Message::Drain,
             Some((b'G', _)) => Message::GiveAll,
             Some((b'1', _)) => Message::GiveOne,
@@ -258,7 +271,7 @@ mod tests {
             parent.send(&Message::Start { lane, cpu }, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, Message::Start { lane, cpu });
         }
-        for message in [Message::Succeed(1024), Message::Terminated, Message::Done] {
+        for message in [Message::Succeed(1024), Message::Holds(2), Message::Done] {
             parent.send(&message, &[]).unwrap();
             assert_eq!(worker.receive().unwrap().unwrap().0, message);
         }

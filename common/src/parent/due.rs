@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::state::{Action, Generation, Note, Settings, State, Succession, Worker, WorkerState};
-use super::step::SUCCEEDS_WITHIN;
+use super::upgrade::SUCCEEDS_WITHIN;
 
 /// How often the parent looks whether a worker hangs, at least.
 const LOOK: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@
 //!
 //! - [`state`]: what the parent knows, learns and can have done;
 //! - [`step`](mod@step): what follows from an event, with a table;
+//! - `upgrade`: the part of it that concerns another server in this one's place;
 //! - `due`: what follows from time alone;
 //! - `advance`: the next step from what is to what is wanted;
 //! - [`backoff`]: when a worker that died is started again;
@@ -53,6 +54,7 @@ mod receive;
 mod succession_table;
 #[cfg(test)]
 mod table;
+mod upgrade;
 #[cfg(test)]
 mod world;
 

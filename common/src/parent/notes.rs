@@ -39,6 +39,11 @@ impl Driver<'_> {
             Note::ReloadGivenUp(_, _, why) => {
                 systemd::ready(&format!("{status}; the reload was aborted: {why}"));
             }
+            Note::ReloadRefused => {
+                // It waits for both (Type=notify-reload), until its time limit if they do not come.
+                systemd::reloading(&status);
+                systemd::ready(&format!("{status}; no reload: an upgrade is in progress"));
+            }
             _ => return,
         }
         self.told = status;
@@ -72,7 +77,7 @@ impl Driver<'_> {
             Note::NotSucceeded(why) => {
                 tracing::error!("the upgrade failed and this server keeps serving: {why}");
             }
-            Note::RefusedMeanwhile => {
+            Note::RefusedMeanwhile | Note::ReloadRefused => {
                 tracing::warn!(
                     "signal ignored: an upgrade is in progress; send it again when that has ended"
                 );

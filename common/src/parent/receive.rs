@@ -62,6 +62,7 @@ impl Driver<'_> {
                 process.allowance -= 1;
                 self.along = along;
                 match message {
+                    Message::Holds(sockets) => Event::Holds(worker, sockets.into()),
                     Message::Socket => Event::Socket(worker),
                     Message::Ready => Event::Ready(worker),
                     Message::Adopted => Event::Adopted(worker),

@@ -144,6 +144,8 @@ pub enum Event {
     Started(Generation, Option<usize>),
     /// A worker's process could not be started.
     StartFailed(Generation, String),
+    /// A starting worker has got so many sockets from another.
+    Holds(Generation, usize),
     /// A worker has sent its listening socket, to be steered to.
     Socket(Generation),
     /// A worker serves.
@@ -272,6 +274,8 @@ pub enum Note {
     NotSucceeded(String),
     /// The order is refused while a server is started that is to succeed this one, or ends.
     RefusedMeanwhile,
+    /// So is a reload, for whose end somebody may wait.
+    ReloadRefused,
     /// That server has not ended within the drain's time.
     SuccessorsDrainIsOver,
     /// A worker has died; how long the next start waits, if it does.

@@ -6,6 +6,7 @@
 //! | event | what follows |
 //! |---|---|
 //! | a worker serves | the worker that it replaces drains; the socket it was given is closed by its giver |
+//! | a worker has got more sockets from the server before this one than the one that it was to have | they are counted, and are there to be given to others |
 //! | a worker has adopted sockets | their giver drains |
 //! | a worker could not adopt | the giver keeps its sockets and serves on; others are asked first for a while |
 //! | a worker dies that was to stay | another is started, at once or after a pause |
@@ -20,22 +21,15 @@
 //! | SIGTERM | everybody drains, a server that was to succeed this one too; the second time, or with SIGQUIT, everybody is killed |
 //! | a drain's time is over, an event loop stands still | that worker, or server, is killed |
 //!
+//! What concerns another server in this one's place is in `upgrade`.
+//!
 //! After each event `advance` orders what is due: missing workers are started, surplus
 //! ones end, a reload takes its next step.
 
 use std::time::{Duration, Instant};
 
-use super::state::{
-    Action, Event, Generation, Note, State, Succession, Transfer, Worker, WorkerState,
-};
+use super::state::{Action, Event, Generation, Note, State, Transfer, Worker, WorkerState};
 use crate::cli::options::MOST_WORKERS;
-
-/// How long a server that is to succeed this one may take until it serves.
-pub(super) const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
-
-/// How long such a server that was told to end may take beyond the time to drain: it kills what drains
-/// longer itself, and has then to exit.
-const SUCCESSOR_EXITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// For how long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
@@ -47,6 +41,7 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Begin => state.next_look = state.settings.look_interval().map(|time| now + time),
         Event::Started(worker, cpu) => state.on_started(worker, cpu, &mut actions),
         Event::StartFailed(worker, why) => state.on_start_failed(worker, why, now, &mut actions),
+        Event::Holds(worker, sockets) => state.on_holds(worker, sockets),
         Event::Socket(worker) => state.on_socket(worker, &mut actions),
         Event::Ready(worker) => state.on_ready(worker, now, &mut actions),
         Event::Adopted(heir) => state.on_adopted(heir, now, &mut actions),
@@ -65,23 +60,11 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
         Event::Stop if !state.ending => state.end(now, &mut actions),
         Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
-        Event::Succeed if state.succession == Succession::None && !state.ending => {
-            state.succession = Succession::Wanted;
-        }
-        Event::Succeed if matches!(state.succession, Succession::Ending { .. }) => {
-            actions.push(Action::Note(Note::RefusedMeanwhile));
-        }
-        Event::Succeed => {}
+        Event::Succeed => state.on_succeed(&mut actions),
         Event::Succeeded => state.on_succeeded(now, &mut actions),
-        Event::NotSucceeded(why) => match state.succession {
-            Succession::Starting { .. } => {
-                state.succession = Succession::None;
-                actions.push(Action::Note(Note::NotSucceeded(why)));
-            }
-            Succession::Ending { .. } => state.succession = Succession::None,
-            Succession::None | Succession::Wanted => {}
-        },
-        Event::Reload | Event::More | Event::Fewer if state.is_succeeded() => {
+        Event::NotSucceeded(why) => state.on_not_succeeded(why, &mut actions),
+        Event::Reload if state.is_succeeded() => actions.push(Action::Note(Note::ReloadRefused)),
+        Event::More | Event::Fewer if state.is_succeeded() => {
             actions.push(Action::Note(Note::RefusedMeanwhile));
         }
         Event::Reload => {
@@ -279,46 +262,7 @@ impl State {
         self.wanted = workers;
     }
 
-    /// Ends, as another server serves from now on.
-    fn on_succeeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.ending || !self.is_succeeded() {
-            return;
-        }
-        self.succession = Succession::None;
-        actions.push(Action::NameSuccessor);
-        self.end(now, actions);
-    }
-
-    /// Whether another server is started now.
-    pub(super) fn is_succeeded(&self) -> bool {
-        matches!(self.succession, Succession::Starting { .. })
-    }
-
-    pub(super) fn end_successor(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        match self.succession {
-            Succession::None | Succession::Ending { .. } => {}
-            Succession::Wanted => self.succession = Succession::None,
-            Succession::Starting { .. } => {
-                let time = self.settings.drain_timeout.checked_add(SUCCESSOR_EXITS_WITHIN);
-                let until = time.and_then(|time| now.checked_add(time));
-                self.succession = Succession::Ending { until };
-                actions.push(Action::EndSuccessor);
-            }
-        }
-    }
-
-    /// Kills it, if there is one; its end is waited for still.
-    pub(super) fn kill_successor(&mut self, actions: &mut Vec<Action>) {
-        self.succession = match self.succession {
-            Succession::None | Succession::Wanted => Succession::None,
-            Succession::Starting { .. } | Succession::Ending { .. } => {
-                actions.push(Action::KillSuccessor);
-                Succession::Ending { until: None }
-            }
-        };
-    }
-
-    fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.ending = true;
         self.end_successor(now, actions);
         actions.push(Action::StopListening);
@@ -374,27 +318,5 @@ impl State {
     /// Whether a worker that stays has this lane.
     pub(super) fn is_in_use(&self, lane: usize) -> bool {
         self.workers.iter().any(|worker| worker.lane == Some(lane) && !worker.ends())
-    }
-}
-
-impl State {
-    /// Starts a server to succeed this one, if that is wanted and all workers just serve.
-    pub(super) fn begin_succession(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let serves = |worker: &Worker| {
-            worker.state == WorkerState::Serving
-                && worker.closed.is_none()
-                && worker.adopting.is_none()
-                && worker.terminated.is_none()
-        };
-        let is_calm = self.announced
-            && !self.reloading
-            && self.to_replace.is_empty()
-            && self.serving().count() == self.wanted
-            && self.workers.iter().all(|worker| worker.ends() || serves(worker));
-        if self.succession == Succession::Wanted && is_calm {
-            self.succession = Succession::Starting { until: now + SUCCEEDS_WITHIN };
-            actions.push(Action::Note(Note::Succeeding));
-            actions.push(Action::StartSuccessor(self.serving().collect()));
-        }
     }
 }

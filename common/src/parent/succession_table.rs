@@ -16,9 +16,11 @@ fn sigusr2_starts_another_server_and_this_one_ends_when_that_one_serves() {
     assert_eq!(actions, [SUCCEEDING, Action::StartSuccessor(vec![W(1), W(2)])]);
     assert_eq!(parent.take(Event::Succeed), [], "one at a time");
     let refused = Action::Note(Note::RefusedMeanwhile);
-    for event in [Event::Reload, Event::More, Event::Fewer] {
+    for event in [Event::More, Event::Fewer] {
         assert_eq!(parent.take(event), std::slice::from_ref(&refused));
     }
+    let not_reloaded = Action::Note(Note::ReloadRefused);
+    assert_eq!(parent.take(Event::Reload), [not_reloaded], "and somebody may wait for its end");
     let drained = [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))];
     let actions = parent.take(Event::Succeeded);
     assert_eq!(actions[0], Action::NameSuccessor);
@@ -91,4 +93,27 @@ fn a_server_that_was_to_succeed_is_killed_when_its_drain_is_over_or_with_this_on
         parent.take(Event::NotSucceeded("killed".into()));
         assert!(parent.state.is_over());
     }
+}
+
+#[test]
+fn sockets_that_a_worker_of_the_old_server_had_adopted_count_in_the_new_one() {
+    let mut parent = Parent::starting(2, true);
+    assert_eq!(parent.take(Event::Holds(W(1), 2)), []);
+    assert_eq!(parent.take(Event::Holds(W(2), 1)), []);
+    let steer = Action::Steer { worker: W(1), sockets: 3 };
+    assert_eq!(parent.take(Event::Socket(W(1))), [steer, Action::OpenLane(W(1))]);
+    parent.starts(1);
+    parent.starts(2);
+    assert_eq!(parent.take(Event::Holds(W(2), 9)), [], "it serves");
+    assert_eq!(parent.take(Event::More)[1..], [start(3, true, Some(3))]);
+    let give = Action::Give { giver: W(1), taker: W(3), all: false };
+    assert_eq!(parent.take(Event::Started(W(3), None)), [give]);
+    assert_eq!(parent.take(Event::Holds(W(3), 1)), [], "that is known");
+    assert_eq!(parent.take(Event::Ready(W(3))), [Action::Release(W(1))]);
+    assert_eq!(parent.state.sockets(), 3);
+    assert_eq!(
+        parent.take(Event::More)[1..],
+        [start(4, false, Some(4))],
+        "nobody has one to spare"
+    );
 }

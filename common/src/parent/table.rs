@@ -24,11 +24,17 @@ fn settings(workers: usize, own_sockets: bool) -> Settings {
 }
 
 impl Parent {
-    /// Whose workers, numbered from 1, all serve.
-    pub(super) fn serving(workers: usize, own_sockets: bool) -> Self {
+    /// Whose workers, numbered from 1, start.
+    pub(super) fn starting(workers: usize, own_sockets: bool) -> Self {
         let state = State::new(settings(workers, own_sockets));
         let mut parent = Self { state, now: Instant::now() };
         parent.take(Event::Begin);
+        parent
+    }
+
+    /// Whose workers all serve.
+    pub(super) fn serving(workers: usize, own_sockets: bool) -> Self {
+        let mut parent = Self::starting(workers, own_sockets);
         (1..=workers as u64).for_each(|worker| parent.starts(worker));
         parent
     }

@@ -156,7 +156,13 @@ impl World {
 
     pub(super) fn tell(&mut self, worker: Generation, order: Order) {
         match self.processes.get_mut(&worker).filter(|process| process.is_alive) {
-            Some(process) => process.orders.push_back(order),
+            Some(process) => {
+                // A worker that waits for sockets takes whatever it is told for the server's end.
+                let waits = process.orders.iter().any(|it| matches!(it, Order::Adopt { .. }));
+                let is_end = matches!(order, Order::Drain);
+                assert!(is_end || process.serves && !waits, "{worker} waits for sockets");
+                process.orders.push_back(order);
+            }
             None => self.close(order),
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{PATIENCE, RawClient, SERVERS, Server, send, stop, wait_for};
+use crate::support::{PATIENCE, RawClient, SERVERS, Server, runs, send, stop, wait_for};
 
 /// One request to a handler that blocks its worker, on a connection of its own.
 fn ask_slowly(address: SocketAddr) -> io::Result<String> {
@@ -156,4 +156,20 @@ fn a_client_that_pipelines_gets_the_last_answer_of_its_connection_and_no_reset()
         assert_eq!(client.answer().unwrap().expect("the last answer").status, 200, "{name}");
         assert!(client.answer().unwrap().is_none(), "{name}: the end, and not a reset");
     }
+}
+
+#[test]
+fn a_worker_that_waits_for_the_sockets_of_another_that_stands_still_ends_at_once_when_told() {
+    let (mut server, log) = Server::start_with_log("reuseport-server", &["--workers", "3"]);
+    let workers = server.workers();
+    let (gives, others) = workers.split_last().unwrap(); // who came last is who leaves
+    stop(*gives);
+    server.signal(Signal::SIGTTOU);
+    wait_for("the order", || log.text().contains("changes from 3 to 2").then_some(()));
+    let start = Instant::now();
+    server.signal(Signal::SIGTERM);
+    wait_for("the others' end", || (!others.iter().any(|&it| runs(it))).then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    send(*gives, Signal::SIGCONT);
+    assert_eq!(server.ended().code(), Some(0));
 }

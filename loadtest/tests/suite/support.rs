@@ -256,9 +256,10 @@ pub fn connections(pid: u32) -> usize {
     open_sockets(pid).filter(|inode| !unix.contains(inode)).count().saturating_sub(1)
 }
 
+/// None, if the process has ended.
 fn open_sockets(pid: u32) -> impl Iterator<Item = u64> {
-    let open = Process::new(pid as i32).unwrap().fd().unwrap().flatten();
-    open.filter_map(|fd| match fd.target {
+    let open = Process::new(pid as i32).and_then(|process| process.fd());
+    open.into_iter().flatten().flatten().filter_map(|fd| match fd.target {
         FDTarget::Socket(inode) => Some(inode),
         _ => None,
     })

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::steer::quiet;
 use crate::support::{SERVERS, Server, ask, free_port, program, send, skip, stop, wait_for};
+use crate::upgrade::Replaceable;
 
 #[test]
 fn a_socket_that_systemd_passes_is_served_and_readiness_is_told() {
@@ -69,13 +70,17 @@ struct Manager {
 impl Manager {
     /// A server that tells it all, and it.
     fn of(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Server, Self) {
+        let mut command = Command::new(program(name));
+        command.args(["--port", "0"]).args(arguments).envs(environment.iter().copied());
+        Self::of_command(command)
+    }
+
+    fn of_command(mut command: Command) -> (Server, Self) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut command = Command::new(program(name));
-        command.args(["--port", "0"]).args(arguments);
-        command.env("NOTIFY_SOCKET", &path).envs(environment.iter().copied());
+        command.env("NOTIFY_SOCKET", &path);
         (Server::from(command), Self { socket, _folder: folder })
     }
 
@@ -93,6 +98,19 @@ impl Manager {
         }
         told
     }
+
+    /// Has the server reload, as systemd does, and hears that this begins; gives the status with that.
+    fn is_told_of_a_reload(&self, server: &Server) -> String {
+        let before = monotonic_microseconds();
+        server.signal(Signal::SIGHUP);
+        let reloading = self.next();
+        let mut lines = reloading.lines();
+        assert_eq!(lines.next(), Some("RELOADING=1"));
+        let time = lines.next().and_then(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let time: u64 = time.unwrap().parse().unwrap();
+        assert!((before..=monotonic_microseconds() + 1000).contains(&time), "{reloading}");
+        lines.next().unwrap().to_owned()
+    }
 }
 
 fn monotonic_microseconds() -> u64 {
@@ -108,15 +126,8 @@ fn systemd_is_told_when_a_reload_begins_and_ends() {
         let ready = manager.next();
         assert_eq!(ready, format!("READY=1\nSTATUS=http://{address}/: 2 workers serve\n"));
         for _ in 0..2 {
-            let (before, workers) = (monotonic_microseconds(), server.workers());
-            server.signal(Signal::SIGHUP);
-            let reloading = manager.next();
-            let mut lines = reloading.lines();
-            assert_eq!(lines.next(), Some("RELOADING=1"));
-            let time = lines.next().and_then(|line| line.strip_prefix("MONOTONIC_USEC="));
-            let time: u64 = time.unwrap().parse().unwrap();
-            assert!((before..=monotonic_microseconds() + 1000).contains(&time), "{reloading}");
-            let status = lines.next().unwrap();
+            let workers = server.workers();
+            let status = manager.is_told_of_a_reload(&server);
             assert!(status.contains("reloading: 2 of 2 workers to be replaced"), "{status}");
             let told = manager.until("READY=1");
             assert!(told.last().unwrap().ends_with("2 workers serve\n"), "{told:?}");
@@ -137,6 +148,29 @@ fn systemd_is_told_when_a_reload_begins_and_ends() {
         );
         assert_eq!(server.ended().code(), Some(0));
     }
+}
+
+#[test]
+fn a_reload_in_an_upgrade_is_refused_and_systemd_does_not_wait_for_its_end() {
+    let installed = Replaceable::new("reuseport-server");
+    let log = &installed.log;
+    let (mut server, manager) = Manager::of_command(installed.command(&["--workers", "1"]));
+    manager.until("READY=1");
+    let worker = server.workers()[0];
+    stop(worker); // it gives its socket to nobody: the upgrade takes as long as the new server waits
+    server.signal(Signal::SIGUSR2);
+    let begins = "starting a new server to take over";
+    wait_for("the upgrade", || log.text().contains(begins).then_some(()));
+    manager.is_told_of_a_reload(&server);
+    let ready = manager.next();
+    assert!(ready.starts_with("READY=1\n"), "{ready}");
+    assert!(ready.contains("no reload: an upgrade is in progress"), "{ready}");
+    wait_for("the line", || log.text().contains("signal ignored: an upgrade").then_some(()));
+    server.signal(Signal::SIGTERM); // before the worker goes on, or the new server would serve
+    manager.until("STOPPING=1");
+    send(worker, Signal::SIGCONT);
+    assert_eq!(server.ended().code(), Some(0), "both have ended");
+    assert!(!log.text().contains("reloading"), "{}", log.text());
 }
 
 #[test]

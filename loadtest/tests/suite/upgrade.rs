@@ -1,10 +1,11 @@
 //! Another program in a server's place (SIGUSR2), without losing a connection.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -14,26 +15,27 @@ use procfs::process::all_processes;
 use crate::load::Load;
 use crate::support::{
     Log, RawClient, SERVERS, Server, ask, children_of, connections, listening_sockets, program,
-    runs, send, wait_for,
+    runs, send, stop, wait_for,
 };
 
 /// A server's program under a name that can be made to mean another. A link, since a program that is
 /// written here may be refused as busy, while another test starts a process that has it open.
-struct Replaceable {
+pub struct Replaceable {
     _folder: tempfile::TempDir,
     path: PathBuf,
-    log: Log,
+    /// What the servers say on stderr.
+    pub log: Log,
 }
 
 impl Replaceable {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         symlink(program(name), &path).unwrap();
         Self { _folder: folder, path, log: Log::new() }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(["--port", "0"]).args(arguments).stderr(self.log.file());
         command
@@ -96,6 +98,63 @@ fn sigusr2_replaces_the_program_without_losing_a_connection() {
             wait_for("its end", || (!runs(new)).then_some(()));
         }
     }
+}
+
+#[test]
+fn a_worker_that_has_two_sockets_gives_both_and_the_new_server_gives_one_to_the_next_worker() {
+    let installed = Replaceable::new("reuseport-server");
+    let mut server = Server::from(installed.command(&["--workers", "3"]));
+    let of = |pids: Vec<u32>| -> Vec<_> {
+        let mut all: Vec<_> = pids.into_iter().map(listening_sockets).collect();
+        all.sort();
+        all
+    };
+    let load = Load::on(server.address(), false);
+    load.wait_for_more(200);
+    server.signal(Signal::SIGTTOU);
+    wait_for("two workers", || (server.workers().len() == 2).then_some(()));
+    let given = of(server.workers());
+    let port: BTreeSet<u64> = given.iter().flatten().copied().collect();
+    assert_eq!(port.len(), 3, "{given:?}");
+    server.signal(Signal::SIGUSR2);
+    let new = successor(&server, &installed.log);
+    assert_eq!(server.ended().code(), Some(0));
+    assert_eq!(of(children_of(new)), given, "the very sockets");
+    load.wait_for_more(500);
+    send(new, Signal::SIGTTIN);
+    let taken = wait_for("three workers that have one each", || {
+        let taken = of(children_of(new));
+        let is_over = taken.len() == 3 && taken.iter().all(|it| it.len() == 1);
+        assert!(taken.iter().flatten().all(|it| port.contains(it)), "a new one: {taken:?}");
+        is_over.then_some(taken)
+    });
+    assert_eq!(taken.into_iter().flatten().collect::<BTreeSet<_>>(), port);
+    load.wait_for_more(200);
+    assert_eq!(load.end(), Vec::<String>::new());
+    send(new, Signal::SIGTERM);
+    wait_for("its end", || (!runs(new)).then_some(()));
+}
+
+#[test]
+fn a_server_that_ends_before_it_serves_does_not_wait_for_sockets_of_a_worker_that_stands_still() {
+    let installed = Replaceable::new("reuseport-server");
+    let server = Server::from(installed.command(&["--workers", "2"]));
+    let old = server.workers();
+    stop(old[1]);
+    server.signal(Signal::SIGUSR2);
+    let new = wait_for("the other server", || {
+        children_of(server.pid()).into_iter().find(|pid| !old.contains(pid))
+    });
+    wait_for("its workers", || (children_of(new).len() == 2).then_some(()));
+    let start = Instant::now();
+    send(new, Signal::SIGTERM);
+    wait_for("its end", || (!runs(new)).then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    send(old[1], Signal::SIGCONT);
+    let goes_on = "the upgrade failed and this server keeps serving";
+    wait_for("the line", || installed.log.text().contains(goes_on).then_some(()));
+    assert_eq!(server.workers(), old);
+    server.stop();
 }
 
 #[test]
