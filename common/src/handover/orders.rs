@@ -10,6 +10,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tokio::time::sleep;
 
 use crate::handover;
+use crate::kernel::sockets::is_readable;
 use crate::parent::channel::{Channel, Message};
 use crate::parent::signals::Signals;
 
@@ -180,7 +181,7 @@ impl<'a> Orders<'a> {
     async fn is_told_more(&self) -> Result<()> {
         loop {
             let mut ready = self.ready.readable().await?;
-            if self.channel.is_readable() {
+            if is_readable(self.channel) {
                 return Ok(());
             }
             ready.clear_ready(); // it was the order to adopt

@@ -157,12 +157,6 @@ impl Channel {
         poll(&mut end, PollTimeout::ZERO) == Ok(1)
     }
 
-    /// Whether there is a message, or the other end is gone.
-    pub fn is_readable(&self) -> bool {
-        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        poll(&mut end, PollTimeout::ZERO) == Ok(1)
-    }
-
     /// Lets the calling task wait for messages, in a process that runs tokio.
     #[allow(unsafe_code)]
     pub fn watch(&self) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
