@@ -73,7 +73,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         undelivered: Vec::new(),
         successor: None,
         is_succeeded: false,
-        told_to_end: None,
+        was_told_to_end: false,
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         next_sign: systemd::watchdog().map(|_| Instant::now()),
         told: String::new(),
@@ -118,8 +118,8 @@ pub(super) struct Driver<'a> {
     pub(super) successor: Option<Successor>,
     /// Whether it serves: then it is the server.
     pub(super) is_succeeded: bool,
-    /// When the server that this one is to succeed told it to end.
-    pub(super) told_to_end: Option<Instant>,
+    /// Whether the last order to end came from the server that this one is to succeed, and was the first.
+    pub(super) was_told_to_end: bool,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
     /// When systemd is next told that the parent is alive, if it wants to know.

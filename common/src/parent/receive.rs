@@ -1,6 +1,6 @@
 //! What the parent learns: signals, messages, deaths. Each becomes an event of the state machine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -11,13 +11,10 @@ use super::channel::{Channel, Message};
 use super::driver::{Driver, Process};
 use super::state::{Event, Generation};
 
-/// Orders to end that come so soon after each other may be one order, which took two ways.
-const SAME_STOP: Duration = Duration::from_secs(1);
-
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self) -> Result<()> {
         let Some((signal, sender)) = self.parent_only().signals.next()? else { return Ok(()) };
-        if signal == Signal::SIGTERM && self.is_the_same_stop(sender) {
+        if matches!(signal, Signal::SIGINT | Signal::SIGTERM) && self.is_the_same_stop(sender) {
             return Ok(());
         }
         let event = match signal {
@@ -35,14 +32,14 @@ impl Driver<'_> {
 
     /// Whether this order to end is the one that was given already. Whoever stops the whole process group or
     /// control group stops this server and the one that it is to succeed, and that one tells this one, too:
-    /// before or after. That is no second time, which would end all at once.
+    /// before or after. That is no second time, which would end all at once. So of what others say after that
+    /// one the first is taken for the same order; not by the time between them, which may be long where cores are
+    /// busy.
     fn is_the_same_stop(&mut self, sender: Pid) -> bool {
+        let ends = self.state.ending;
         let is_told = self.start.inherited.is_some() && sender == getppid();
-        let was_told = self.told_to_end.is_some_and(|at| at.elapsed() < SAME_STOP);
-        if is_told {
-            self.told_to_end.get_or_insert_with(Instant::now);
-        }
-        self.state.ending && (is_told || was_told)
+        let was_told = std::mem::replace(&mut self.was_told_to_end, is_told && !ends);
+        ends && (is_told || was_told)
     }
 
     /// Receives one message of a worker. Whatever is wrong with it is that worker's fault, and no reason

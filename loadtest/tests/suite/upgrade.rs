@@ -240,7 +240,9 @@ fn whoever_ends_both_in_an_upgrade_one_after_the_other_does_not_tell_the_other_t
         server.signal(Signal::SIGTERM);
         let listen = || workers.iter().any(|&pid| !listening_sockets(pid).is_empty());
         wait_for("the old server to tell the other", || (!listen()).then_some(()));
-        send(new, Signal::SIGTERM); // as systemd does with each process of a unit
+        // As systemd does with each process of a unit; late, as where cores are busy.
+        std::thread::sleep(Duration::from_millis(1100));
+        send(new, Signal::SIGTERM);
     });
 }
 
