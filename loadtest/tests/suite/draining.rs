@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::Signal;
 
+use crate::load::request;
 use crate::support::{PATIENCE, RawClient, SERVERS, Server, runs, send, stop, wait_for};
 
 /// One request to a handler that blocks its worker, on a connection of its own.
@@ -172,4 +174,51 @@ fn a_worker_that_waits_for_the_sockets_of_another_that_stands_still_ends_at_once
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     send(*gives, Signal::SIGCONT);
     assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn sigterm_closes_a_hundred_idle_connections_without_waiting_for_the_drain_timeout() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &[]);
+        let mut kept: Vec<Option<TcpStream>> = (0..100).map(|_| None).collect();
+        for connection in &mut kept {
+            request(server.address(), connection, true).unwrap();
+        }
+        let start = Instant::now();
+        server.signal(Signal::SIGTERM);
+        for mut connection in kept.into_iter().flatten() {
+            assert_eq!(
+                uninterrupted(|| connection.read(&mut [0])).unwrap(),
+                0,
+                "closed, not reset"
+            );
+        }
+        assert_eq!(server.ended().code(), Some(0));
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(500), "not at once: {took:?}");
+        assert!(took < Duration::from_secs(8), "the drain's own limit is 10 s: {took:?}");
+    }
+}
+
+#[test]
+fn stuck_clients_hold_a_drain_until_its_deadline_and_no_longer() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &["--drain-timeout", "1s"]);
+        let _stuck: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+                stream
+            })
+            .collect();
+        wait_for("them to be accepted", || {
+            (server.scoreboard.total_connections() == 100).then_some(())
+        });
+        let start = Instant::now();
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.ended().code(), Some(0));
+        let took = start.elapsed();
+        // If it were not heeded, the limit would be 10 s.
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    }
 }

@@ -8,11 +8,10 @@ use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use common::kernel::uninterrupted::uninterrupted;
 use nix::sys::signal::Signal;
 use procfs::process::Process;
 
-use crate::load::{Load, request};
+use crate::load::Load;
 use crate::support::{
     Log, PATIENCE, SERVERS, Server, ask, copy_for_all, listening_sockets, program, runs, send,
     skip, wait_for,
@@ -327,53 +326,6 @@ fn sigterm_answers_what_is_under_way_and_what_waits_in_the_accept_queue() {
             assert!(answer.contains("connection: close\r\n"), "{answer}");
         }
         assert_eq!(server.ended().code(), Some(0));
-    }
-}
-
-#[test]
-fn sigterm_closes_a_hundred_idle_connections_without_waiting_for_the_drain_timeout() {
-    for name in SERVERS {
-        let mut server = Server::start(name, &[]);
-        let mut kept: Vec<Option<TcpStream>> = (0..100).map(|_| None).collect();
-        for connection in &mut kept {
-            request(server.address(), connection, true).unwrap();
-        }
-        let start = Instant::now();
-        server.signal(Signal::SIGTERM);
-        for mut connection in kept.into_iter().flatten() {
-            assert_eq!(
-                uninterrupted(|| connection.read(&mut [0])).unwrap(),
-                0,
-                "closed, not reset"
-            );
-        }
-        assert_eq!(server.ended().code(), Some(0));
-        let took = start.elapsed();
-        assert!(took >= Duration::from_millis(500), "not at once: {took:?}");
-        assert!(took < Duration::from_secs(8), "the drain's own limit is 10 s: {took:?}");
-    }
-}
-
-#[test]
-fn stuck_clients_hold_a_drain_until_its_deadline_and_no_longer() {
-    for name in SERVERS {
-        let mut server = Server::start(name, &["--drain-timeout", "1s"]);
-        let _stuck: Vec<TcpStream> = (0..100)
-            .map(|_| {
-                let mut stream = TcpStream::connect(server.address()).unwrap();
-                stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
-                stream
-            })
-            .collect();
-        wait_for("them to be accepted", || {
-            (server.scoreboard.total_connections() == 100).then_some(())
-        });
-        let start = Instant::now();
-        server.signal(Signal::SIGTERM);
-        assert_eq!(server.ended().code(), Some(0));
-        let took = start.elapsed();
-        // If it were not heeded, the limit would be 10 s.
-        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
     }
 }
 
