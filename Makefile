@@ -116,18 +116,18 @@ diagnose-validation: build ## does `loadtest diagnose` name what is wrong? every
 build: ## build the two servers and loadtest, optimized
 	@cargo build --release --locked --bin shared-fd-server --bin reuseport-server --bin loadtest
 
-# Twice as many tests at a time as there are cores: most of a test with processes is waiting.
-twice := RUST_TEST_THREADS=$(shell echo $$((2 * $$(nproc))))
+# Three times as many tests at a time as there are cores: most of a test with processes is waiting.
+at_a_time := RUST_TEST_THREADS=$(shell echo $$((3 * $$(nproc))))
 
 .PHONY: test
 test: wrk ## all tests; what this machine lacks is skipped, and said
 	cargo build --locked --workspace
-	$(twice) cargo test --locked --workspace
+	$(at_a_time) cargo test --locked --workspace
 
 .PHONY: test-all
 test-all: wrk nginx node gunicorn perf strace python3 prometheus-client setpriv systemd-socket-activate chromium ## all tests, after installing what they need; nothing is skipped
 	cargo build --locked --workspace
-	NO_SKIPS=1 $(twice) cargo test --locked --workspace
+	NO_SKIPS=1 $(at_a_time) cargo test --locked --workspace
 
 .PHONY: soak
 soak: wrk ## the long forms of the tests: a million requests, many reloads, and faults by chance (SOAK_HOURS=1: for an hour)
