@@ -38,3 +38,6 @@ pub mod parent;
 pub mod platform;
 pub mod scoreboard;
 pub mod steering;
+
+#[cfg(test)]
+mod eventually;

@@ -184,6 +184,8 @@ mod tests {
         let listener = listener();
         let closed = target(&listener);
         drop(listener);
+        // A child of another test may have it open until it has become its program.
+        while std::net::TcpStream::connect(closed.address).is_ok() {}
         let asked = runtime().unwrap().block_on(ask(&closed, None, 5)).unwrap();
         assert_eq!(asked.outcome, Outcome::Refused);
 
