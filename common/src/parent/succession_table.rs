@@ -2,6 +2,7 @@
 
 use super::state::{Action, Event, Note};
 use super::table::{Parent, SECOND, W, start};
+use crate::cli::options::MOST_WORKERS;
 
 const SUCCEEDING: Action = Action::Note(Note::Succeeding);
 
@@ -116,4 +117,11 @@ fn sockets_that_a_worker_of_the_old_server_had_adopted_count_in_the_new_one() {
         [start(4, false, Some(4))],
         "nobody has one to spare"
     );
+}
+
+#[test]
+fn a_worker_that_says_it_has_more_sockets_than_there_can_be_is_not_believed() {
+    let mut parent = Parent::starting(2, true);
+    parent.take(Event::Holds(W(1), usize::MAX));
+    assert_eq!(parent.state.sockets(), MOST_WORKERS + 1);
 }

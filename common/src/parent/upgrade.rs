@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::state::{Action, Generation, Note, Socket, State, Succession, Worker, WorkerState};
+use crate::cli::options::MOST_WORKERS;
 
 /// How long a server that is to succeed this one may take until it serves.
 pub(super) const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
@@ -20,7 +21,8 @@ impl State {
         let next = self.next_socket;
         let Some(worker) = self.worker_mut(generation) else { return };
         if worker.state == WorkerState::Starting && worker.inherits.is_none() {
-            let more = sockets.saturating_sub(worker.sockets.len()) as u64;
+            // What a worker says is bounded: no server has more sockets than it may have workers.
+            let more = sockets.min(MOST_WORKERS).saturating_sub(worker.sockets.len()) as u64;
             worker.sockets.extend((next..next + more).map(Socket));
             self.next_socket += more;
         }
