@@ -4,8 +4,8 @@
 //! All servers are up at once, on ports of their own, and are visited in turn in short slices: a
 //! machine that changes its speed changes it for all of them. A server that nobody asks spends next
 //! to nothing, unless it has hundreds of workers; then one at a time is up. Each slice opens new
-//! connections, so that who accepts which is drawn again: with keep-alive that lottery decides a whole
-//! run, and here it becomes part of the measured spread.
+//! connections, so that chance decides again which worker accepts which: with keep-alive it would decide a
+//! whole run, and here it becomes part of the measured spread.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
