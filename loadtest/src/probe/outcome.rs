@@ -81,7 +81,9 @@ impl Outcome {
         let remedy = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRNOTAVAIL) => {
                 let load = "choose --keep-alive, a lower --rate or fewer requests";
-                return Err(anyhow!("the prober failed, not the server: {NO_PORT_LEFT}; or {load}"));
+                return Err(anyhow!(
+                    "the prober failed, not the server: {NO_PORT_LEFT}; or {load}"
+                ));
             }
             Some(Errno::EMFILE | Errno::ENFILE) => {
                 "this program has no file left for another connection; choose fewer --connections, \
