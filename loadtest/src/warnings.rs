@@ -185,6 +185,10 @@ fn remedy(errors: &Errors) -> &'static str {
     if errors.total() == errors.status {
         "answers with an error status count as requests: check --url-path, and whether the server \
          needs --lab"
+    } else if errors.connect > 0 {
+        "connections that fail are refused, or there is no port left for them, if each serves one \
+         request (TIME_WAIT; see the sysctl net.ipv4.ip_local_port_range); the figures include \
+         successful requests only; try fewer --connections, or see what the server logs"
     } else {
         "the figures include successful requests only; try fewer --connections, or see what the \
          server logs"

@@ -82,6 +82,7 @@ impl Driver<'_> {
                     "signal ignored: an upgrade is in progress; send it again when that has ended"
                 );
             }
+            Note::RefusedAtEnd => tracing::warn!("signal ignored: this server is ending"),
             Note::SuccessorsDrainIsOver => {
                 tracing::warn!(
                     "the new server is killed: it did not end within the time limit for the drain"

@@ -276,6 +276,8 @@ pub enum Note {
     RefusedMeanwhile,
     /// So is a reload, for whose end somebody may wait.
     ReloadRefused,
+    /// The order is refused because this server ends.
+    RefusedAtEnd,
     /// That server has not ended within the drain's time.
     SuccessorsDrainIsOver,
     /// A worker has died; how long the next start waits, if it does.

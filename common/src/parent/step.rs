@@ -18,7 +18,7 @@
 //! | SIGUSR2 | when no worker comes, goes or is replaced, another server is started and gets the sockets |
 //! | that server serves | everybody drains |
 //! | it ends before, or a minute passes | this server goes on, and the other, if it lives, is told to end |
-//! | SIGTERM | everybody drains, a server that was to succeed this one too; the second time, or with SIGQUIT, everybody is killed |
+//! | SIGTERM | everybody drains, a server that was to succeed this one too; the second time, or with SIGQUIT, everybody is killed; any other signal is refused from then on |
 //! | a drain's time is over, an event loop stands still | that worker, or server, is killed |
 //!
 //! What concerns another server in this one's place is in `upgrade`.
@@ -60,6 +60,9 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
         Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
         Event::Stop if !state.ending => state.end(now, &mut actions),
         Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
+        Event::Reload | Event::More | Event::Fewer | Event::Succeed if state.ending => {
+            actions.push(Action::Note(Note::RefusedAtEnd));
+        }
         Event::Succeed => state.on_succeed(&mut actions),
         Event::Succeeded => state.on_succeeded(now, &mut actions),
         Event::NotSucceeded(why) => state.on_not_succeeded(why, &mut actions),

@@ -324,6 +324,9 @@ fn sigterm_drains_everybody_and_the_second_one_kills() {
     let actions = parent.take(Event::Stop);
     assert_eq!(actions, [Action::StopListening, Action::Drain(W(1)), Action::Drain(W(2))]);
     assert_eq!(parent.dies(1), [Action::CloseLane(1)]);
+    for event in [Event::Reload, Event::More, Event::Fewer, Event::Succeed] {
+        assert_eq!(parent.take(event), [Action::Note(Note::RefusedAtEnd)]);
+    }
     assert_eq!(parent.take(Event::Stop), [Action::Kill(W(2))]);
     parent.dies(2);
     assert!(parent.state.is_over());

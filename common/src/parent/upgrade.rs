@@ -30,7 +30,7 @@ impl State {
 
     pub(super) fn on_succeed(&mut self, actions: &mut Vec<Action>) {
         match self.succession {
-            Succession::None if !self.ending => self.succession = Succession::Wanted,
+            Succession::None => self.succession = Succession::Wanted,
             Succession::Ending { .. } => actions.push(Action::Note(Note::RefusedMeanwhile)),
             _ => {}
         }

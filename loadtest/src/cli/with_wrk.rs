@@ -87,6 +87,8 @@ pub struct Compare {
     pub one_at_a_time: bool,
 
     /// How long to load each server at each fixed rate, for latencies; 0s = never
+    ///
+    /// The rates are 50 and 80 % of what the best of them serves to the same client, and each --rate.
     #[arg(long, default_value = "3s", value_parser = no_time_or_some)]
     pub fixed_rate: Duration,
 

@@ -12,7 +12,7 @@ use crate::load;
 use crate::load::wrk::Wrk;
 use crate::measure::bench::{BenchBody, LoadRecord, Spread, Totals};
 use crate::measure::doubts;
-use crate::measure::slice::{Visit, Visited};
+use crate::measure::slice::{Running, WrkRun};
 use crate::report::progress;
 use crate::server::{Server, Spec};
 use crate::statistics::latency::merged;
@@ -31,11 +31,11 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     let server = Server::start(&spec, &[])?;
     server.check_reachable()?;
     let url = server.url(&asked.target.url_path);
-    let mut visited = Visited::new(vec![server], url.clone());
+    let mut running = Running::new(vec![server], url.clone());
     let bar = progress::bar(&spec.display_name(), load.duration);
-    let visit = visited.visit(&wrk, &load, None, 0, Instant::now(), &mut |now| bar.show(now));
+    let run = running.run_wrk(&wrk, &load, None, 0, Instant::now(), &mut |now| bar.show(now));
     bar.finish();
-    let Visit { slice, workers, interrupted } = visit?;
+    let WrkRun { slice, workers, interrupted } = run?;
 
     let latency_us = merged([&slice.latencies])?.context("wrk gave no latencies")?;
     let mut warnings = doubts::of_load(&load, true, files, spec.strategy().is_some());
@@ -44,7 +44,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     }
     let mean_us = latency_us.mean;
     warnings.extend(doubts::of_bench(&load, &slice, &workers, mean_us, environment.cores));
-    warnings.extend(visited.stop());
+    warnings.extend(running.stop());
     let body = BenchBody {
         server: spec.display_name(),
         spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),

@@ -145,7 +145,7 @@ fn begin(asked: &cli::Servers, json: &Path) -> Result<Servers> {
     let body = ServersBody { form, ..ServersBody::default() };
     let mut record = Servers::new(cli::arguments(), environment, body);
     if let Some(older) = older.filter(|_| asked.run.resume) {
-        record.body = older.body;
+        record.body = ServersBody { form, ..older.body }; // the store refuses samples of another form
     }
     if cfg!(debug_assertions) {
         record.warnings.push(Warning::DebugBuild.to_string());

@@ -11,7 +11,7 @@ use crate::lab::samples::{Grid, Samples};
 use crate::load::Load;
 use crate::load::wrk::Wrk;
 use crate::measure::comparison::Slice;
-use crate::measure::slice::Visited;
+use crate::measure::slice::Running;
 use crate::report::model::Unit;
 
 /// A subject: what tables call it, and the server with its options; of several, the others join the
@@ -73,21 +73,21 @@ impl Interleaved<'_> {
         let load = Load::new(threads, connections, duration, self.keep_alive);
         load.check()?;
         let cores = self.cores.as_deref();
-        let slice = |visited: &mut Visited| {
+        let slice = |running: &mut Running| {
             interrupt::check()?;
-            let visit = || visited.visit(&wrk, &load, None, 0, begin, &mut |_| {})?.whole();
-            let slice = affinity::on(cores, visit)?;
+            let run = || running.run_wrk(&wrk, &load, None, 0, begin, &mut |_| {})?.whole();
+            let slice = affinity::on(cores, run)?;
             ensure!(slice.requests > 0, "nothing was answered");
             Ok(slice)
         };
-        let mut up: Vec<Visited> = Vec::new();
+        let mut up: Vec<Running> = Vec::new();
         let places = subjects.iter().enumerate().map(|(place, (name, _))| (*name, place));
         context.in_turns(self.part, self.rounds, &places.collect::<Vec<_>>(), |&place| {
             if up.is_empty() {
                 let start = |subject| affinity::on(cores, || start_all(subject));
                 up = subjects.iter().map(start).collect::<Result<_>>()?;
                 if self.warm_up {
-                    up.iter_mut().try_for_each(|visited| slice(visited).map(drop))?;
+                    up.iter_mut().try_for_each(|running| slice(running).map(drop))?;
                 }
             }
             slice(&mut up[place])
@@ -95,7 +95,7 @@ impl Interleaved<'_> {
     }
 }
 
-fn start_all((name, servers): &Subject) -> Result<Visited> {
+fn start_all((name, servers): &Subject) -> Result<Running> {
     let (mut up, mut join) = (Vec::new(), String::new());
     for server in servers {
         let started = start(&format!("{server}{join}"));
@@ -104,5 +104,5 @@ fn start_all((name, servers): &Subject) -> Result<Visited> {
         up.push(started);
     }
     let address = up.first().context("a subject without a server")?.address();
-    Ok(Visited::new(up, format!("http://{address}/")))
+    Ok(Running::new(up, format!("http://{address}/")))
 }

@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 /// instances (wrk has one per thread, added to this), listening socket, and some room.
 const OTHER_FILES: u64 = 16;
 
+/// What to do where connect(2) fails with EADDRNOTAVAIL, beside a smaller load.
+pub const NO_PORT_LEFT: &str = "this machine has no port left for another connection: each that was \
+    closed keeps its own for a minute (TIME_WAIT); wait so long, or \
+    `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` or net.ipv4.tcp_tw_reuse=1";
+
 /// A path that is asked for, and how often.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Share {

@@ -10,12 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
 use crate::interrupt;
-use crate::load::{Load, Share};
+use crate::load::{Load, NO_PORT_LEFT, Share};
 use crate::server::process::Child;
 use crate::types::Errors;
 
@@ -165,12 +166,13 @@ impl Wrk {
     }
 }
 
-/// Of the ways in which wrk fails, one is not its own fault.
+/// Of the ways in which wrk fails, two are not its own fault.
 fn with_remedy(words: String) -> String {
-    let remedy = match words.starts_with("unable to connect") {
-        true => "; start the server, or correct the URL",
-        false => "",
-    };
+    let is_connecting = words.starts_with("unable to connect");
+    if is_connecting && words.contains(Errno::EADDRNOTAVAIL.desc()) {
+        return format!("{words}; {NO_PORT_LEFT}");
+    }
+    let remedy = if is_connecting { "; start the server, or correct the URL" } else { "" };
     words + remedy
 }
 
@@ -258,6 +260,13 @@ pub mod tests {
     fn the_figures_are_found_among_wrks_own_text() {
         let measured = parse(&printed(), 4).unwrap();
         assert_eq!((measured.requests, &measured.distribution[..]), (3, &[(10, 1), (20, 1)][..]));
+    }
+
+    #[test]
+    fn why_wrk_cannot_connect_decides_the_remedy() {
+        let remedy = |why: Errno| with_remedy(format!("unable to connect to a:1 {}", why.desc()));
+        assert!(remedy(Errno::ECONNREFUSED).ends_with("start the server, or correct the URL"));
+        assert!(remedy(Errno::EADDRNOTAVAIL).contains("ip_local_port_range"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Compares servers slice by slice: by wrk's requests/s, by what a request costs, and by latencies at
 //! fixed rates.
 //!
-//! All servers are up at once, on ports of their own, and are visited in turn in short slices: a
+//! All servers are up at once, on ports of their own, and are loaded in turn in short slices: a
 //! machine that changes its speed changes it for all of them. A server that nobody asks spends next
 //! to nothing, unless it has hundreds of workers; then one at a time is up. Each slice opens new
-//! connections, so that who accepts which is drawn again: with keep-alive that lottery decides a whole
-//! run, and here it becomes part of the measured spread.
+//! connections, so that chance decides again which worker accepts which: with keep-alive it would decide a
+//! whole run, and here it becomes part of the measured spread.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Experiment {
 
         let some_are_ours = servers.iter().any(|server| server.strategy().is_some());
         let mut comparing = Comparing {
-            visited: servers.iter().map(|_| None).collect(),
+            running: servers.iter().map(|_| None).collect(),
             warnings: doubts::of_load(&plan.load, plan.rounds > 0, files, some_are_ours),
             body: CompareBody { plan, subjects, ..CompareBody::default() },
             servers,

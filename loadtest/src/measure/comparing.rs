@@ -13,7 +13,7 @@ use crate::measure::comparison::{
     AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject, WARM_UP,
 };
 use crate::measure::runner::{Series, Turn};
-use crate::measure::slice::Visited;
+use crate::measure::slice::Running;
 use crate::measure::store::Store;
 use crate::probe::arrivals::Arrivals;
 use crate::probe::counters::Counters;
@@ -39,7 +39,7 @@ pub(super) struct Comparing {
     pub servers: Vec<Spec>,
     pub extra: Vec<String>,
     /// In the order of the subjects: those that are up.
-    pub visited: Vec<Option<Visited>>,
+    pub running: Vec<Option<Running>>,
     pub wrk: Wrk,
     pub expect: Option<String>,
     pub warnings: Vec<Warning>,
@@ -56,29 +56,29 @@ impl Comparing {
             interrupt::check()?;
             let name = self.body.subjects[place].name.clone();
             self.up(place).with_context(|| format!("cannot start '{name}'"))?;
-            self.end_visit(place);
+            self.end_turn(place);
         }
         Ok(())
     }
 
     /// Starts it if it is not up.
-    fn up(&mut self, place: usize) -> Result<&mut Visited> {
-        let Self { body: CompareBody { subjects, plan, .. }, visited, .. } = self;
-        let (visited, subject) = (&mut visited[place], &mut subjects[place]);
-        if visited.is_none() {
+    fn up(&mut self, place: usize) -> Result<&mut Running> {
+        let Self { body: CompareBody { subjects, plan, .. }, running, .. } = self;
+        let (running, subject) = (&mut running[place], &mut subjects[place]);
+        if running.is_none() {
             let cores = plan.pinned.as_ref().map(|cores| &cores.server[..]);
             let server = affinity::on(cores, || Server::start(&self.servers[place], &self.extra))?;
             server.check_reachable()?;
             // A mix names its paths itself.
             let url = server.url(if plan.paths.len() > 1 { "/" } else { &subject.path });
-            subject.workers = visited.insert(Visited::new(vec![server], url)).workers();
+            subject.workers = running.insert(Running::new(vec![server], url)).workers();
         }
-        visited.as_mut().context("it is not running")
+        running.as_mut().context("it is not running")
     }
 
     /// Starts it if it is not up. One at a time, it is then loaded for a while first.
     fn warmed_up(&mut self, place: usize) -> Result<()> {
-        if self.visited[place].is_none() {
+        if self.running[place].is_none() {
             self.up(place)?;
             if self.body.plan.one_at_a_time {
                 self.load(place, WARM_UP, 0, &mut |_| ())?;
@@ -88,14 +88,14 @@ impl Comparing {
     }
 
     /// One at a time, this is a server's end until it has its turn again.
-    fn end_visit(&mut self, place: usize) {
+    fn end_turn(&mut self, place: usize) {
         if self.body.plan.one_at_a_time {
             self.end(place);
         }
     }
 
     fn end(&mut self, place: usize) {
-        for warning in self.visited[place].take().map(Visited::stop).unwrap_or_default() {
+        for warning in self.running[place].take().map(Running::stop).unwrap_or_default() {
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
@@ -128,13 +128,13 @@ impl Comparing {
         for (place, name) in names.iter().enumerate().filter(|_| warm_up) {
             bar.name(format!("warm-up of {name}"));
             store.sample(&warm_up_of(name), || {
-                let slice = self.visit(place, |c| c.slice(place, 0, &bar))?;
+                let slice = self.turn(place, |c| c.slice(place, 0, &bar))?;
                 Ok(slice.map(|slice| slice.requests_per_second))
             })?;
         }
         slices.run(store, plan.seed, |Turn { round, subject }| {
             bar.name(format!("round {} of {}: {}", round + 1, plan.rounds, names[subject]));
-            self.visit(subject, |c| c.slice(subject, round, &bar))
+            self.turn(subject, |c| c.slice(subject, round, &bar))
         })?;
 
         let place_of: Vec<usize> =
@@ -144,7 +144,7 @@ impl Comparing {
             closed_loops(&asked).run(store, plan.seed, |turn| {
                 bar.name(format!("what {} serves to the prober", asked[turn.subject]));
                 let place = place_of[turn.subject];
-                self.visit(place, |c| c.closed_loop(place))
+                self.turn(place, |c| c.closed_loop(place))
             })?;
         }
         let rounds = plan.fixed_rate_rounds;
@@ -155,7 +155,7 @@ impl Comparing {
                 bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
                 bar.show(begin.elapsed());
                 let place = place_of[turn.subject];
-                self.visit(place, |c| c.rate_slice(place, turn.round, rate, length))
+                self.turn(place, |c| c.rate_slice(place, turn.round, rate, length))
             })?;
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Comparing {
     }
 
     /// One turn. `None` if it came to nothing: the server failed, now or earlier, which is noted.
-    fn visit<T>(
+    fn turn<T>(
         &mut self,
         place: usize,
         measure: impl FnOnce(&mut Self) -> Result<T>,
@@ -177,14 +177,14 @@ impl Comparing {
         }
         let error = match measure(self) {
             Ok(measured) => {
-                self.end_visit(place);
+                self.end_turn(place);
                 return Ok(Some(measured));
             }
             Err(error) => error,
         };
         interrupt::check()?;
         self.body.subjects[place].failed = Some(format!("{error:#}"));
-        self.visited[place] = None; // ended, without a word: what it had to say is said
+        self.running[place] = None; // ended, without a word: what it had to say is said
         ensure!(
             some_can_be_compared(&self.body.subjects),
             "{} was left out from then on, and no two servers are left to compare: {error:#}",
@@ -206,14 +206,14 @@ impl Comparing {
         round: u32,
         show: &mut dyn FnMut(Duration),
     ) -> Result<Slice> {
-        let Self { visited, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
+        let Self { running, wrk, begin, body: CompareBody { plan, subjects, .. }, .. } = self;
         let keep_alive = subjects[place].keep_alive;
         let load = Load { keep_alive, duration, ..plan.load.clone() };
-        let visited = visited[place].as_mut().context("it is not running")?;
+        let running = running[place].as_mut().context("it is not running")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            let slice = visited.visit(wrk, &load, plan.cost_unit, round, *begin, show)?.whole();
+            let slice = running.run_wrk(wrk, &load, plan.cost_unit, round, *begin, show)?.whole();
             // Children that a parent accepts for are known only now.
-            subjects[place].workers = visited.workers();
+            subjects[place].workers = running.workers();
             slice
         })
     }
@@ -224,9 +224,9 @@ impl Comparing {
         let Plan { pinned, paths, .. } = self.body.plan.clone();
         let (mix, expect) = (if paths.len() > 1 { paths } else { Vec::new() }, self.expect.clone());
         self.warmed_up(place)?;
-        let visited = self.visited[place].as_mut().context("it is not running")?;
+        let running = self.running[place].as_mut().context("it is not running")?;
         affinity::on(pinned.as_ref().map(|cores| &cores.wrk[..]), || {
-            visited.probe(&path, expect.as_deref(), probe::Load { keep_alive, mix, ..load })
+            running.probe(&path, expect.as_deref(), probe::Load { keep_alive, mix, ..load })
         })
     }
 

@@ -65,7 +65,7 @@ pub struct Plan {
     pub threshold: f64,
     /// Who runs on which cores; `null` where everybody runs on all of them.
     pub pinned: Option<Cores>,
-    /// Whether a server ran only while it was visited. Otherwise all are up from the first slice to
+    /// Whether a server ran only during its own slices. Otherwise all are up from the first slice to
     /// the last.
     #[serde(default)]
     pub one_at_a_time: bool,
@@ -148,7 +148,7 @@ impl Subject {
     }
 }
 
-/// One visit of wrk.
+/// One run of wrk.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Slice {
     pub round: u32,
@@ -292,7 +292,7 @@ pub struct Latencies {
     pub p99_of_ideal: Option<Estimate>,
 }
 
-/// One visit of the prober at a fixed rate. Latencies count from when a request was due.
+/// One run of the prober at a fixed rate. Latencies count from when a request was due.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct RateSlice {
     pub round: u32,

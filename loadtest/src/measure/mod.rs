@@ -1,7 +1,7 @@
 //! Measuring: subjects take turns, every turn is a sample, and what follows is made of the samples.
 //!
 //! - [`runner`]: the one loop that measures; [`store`]: every sample, a line each;
-//! - [`mod@slice`]: one visit of wrk or of the prober; [`compare`], [`comparing`]: an experiment of many;
+//! - [`mod@slice`]: one run of wrk or of the prober; [`compare`], [`comparing`]: an experiment of many;
 //! - [`comparison`], [`mod@bench`], [`self_check`]: the records;
 //! - [`summary`], [`at_rate`]: what follows from the slices; made anew from them whenever they are shown;
 //! - [`doubts`]: the warnings that follow;

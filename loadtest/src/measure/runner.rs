@@ -1,7 +1,7 @@
 //! The one loop that measures: subjects take turns, in a balanced order, and every turn is a sample.
 //!
 //! A machine drifts, and whoever came second would get the drift. So the order is balanced: each
-//! second round is the one before it backwards (A B, B A), so that over the two all are visited at
+//! second round is the one before it backwards (A B, B A), so that over the two all are measured at
 //! the same time on average. Which order it is, is drawn from the seed, or some rhythm of the machine
 //! could fall in with it.
 

@@ -1,4 +1,4 @@
-//! A server that is up, and that wrk or the prober visits now and then.
+//! A server that runs, and what one slice of load from wrk or the prober shows of it.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ use crate::server::{Readings, Server};
 use crate::statistics::latency::Distribution;
 use crate::warnings::Warning;
 
-/// How long a server may take to notice that the connections of the last visit are closed. One that
+/// How long a server may take to notice that the connections of the last slice are closed. One that
 /// takes longer is busy with them still, and that belongs to what is measured.
-const BETWEEN_VISITS: Duration = Duration::from_secs(1);
+const IDLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// When wrk's waiting is looked at: as late as it surely still runs.
 const NEAR_THE_END: f64 = 0.9;
@@ -29,8 +29,8 @@ const NEAR_THE_END: f64 = 0.9;
 /// How long an answer to the prober may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What came of a visit of wrk.
-pub struct Visit {
+/// What one run of wrk shows.
+pub struct WrkRun {
     /// What comparisons are made of.
     pub slice: Slice,
     /// Everything that is known of each worker.
@@ -39,7 +39,7 @@ pub struct Visit {
     pub interrupted: bool,
 }
 
-impl Visit {
+impl WrkRun {
     /// The slice, unless it was cut short.
     pub fn whole(self) -> Result<Slice> {
         ensure!(!self.interrupted, "interrupted");
@@ -47,13 +47,13 @@ impl Visit {
     }
 }
 
-/// Who is visited: one server, or several that share a port and count as one.
-pub struct Visited {
+/// A subject that runs: one server, or several that share a port and count as one.
+pub struct Running {
     servers: Vec<Server>,
     url: String,
 }
 
-impl Visited {
+impl Running {
     /// Servers on the port that this URL names.
     pub fn new(servers: Vec<Server>, url: String) -> Self {
         Self { servers, url }
@@ -68,11 +68,11 @@ impl Visited {
         Some(self.pids().len()).filter(|&pids| pids > 0)
     }
 
-    /// Has wrk visit it, and counts what each request costs, where a unit for that is given.
+    /// Has wrk load it, and counts what each request costs, where a unit for that is given.
     ///
     /// # Errors
     /// When it dies, wrk and the server count differently, or nothing can be counted.
-    pub fn visit(
+    pub fn run_wrk(
         &mut self,
         wrk: &Wrk,
         load: &Load,
@@ -80,7 +80,7 @@ impl Visited {
         round: u32,
         begin: Instant,
         show: &mut dyn FnMut(Duration),
-    ) -> Result<Visit> {
+    ) -> Result<WrkRun> {
         let before = read_idle(&mut self.servers)?;
         let pids = self.pids();
         let servers = &mut self.servers;
@@ -151,10 +151,10 @@ impl Visited {
             latencies: Distribution::of(&measured.distribution)?,
             workers: workers.iter().map(Worker::of).collect(),
         };
-        Ok(Visit { slice, workers, interrupted: measured.interrupted })
+        Ok(WrkRun { slice, workers, interrupted: measured.interrupted })
     }
 
-    /// Has the prober visit it: every answer must be `expect`, if that is given.
+    /// Has the prober load it: every answer must be `expect`, if that is given.
     ///
     /// # Errors
     /// When it dies, and after Ctrl-C.
@@ -194,10 +194,10 @@ impl Visited {
     }
 }
 
-/// Reads them as soon as they are done with the visit before.
+/// Reads them as soon as they are done with the slice before.
 fn read_idle(servers: &mut [Server]) -> Result<Vec<Readings>> {
     servers.iter().try_for_each(Server::check_reachable)?;
-    servers.iter_mut().for_each(|server| server.wait_until_idle(BETWEEN_VISITS));
+    servers.iter_mut().for_each(|server| server.wait_until_idle(IDLE_WITHIN));
     read(servers)
 }
 

@@ -77,7 +77,7 @@ pub async fn say_goodbye(mut stream: TcpStream) {
 
 /// Whether nothing has happened to a connection since its last answer. A server may close one that
 /// is idle, as any client must expect; a request not yet sent is not lost by that.
-pub fn stands(stream: &TcpStream) -> bool {
+fn stands(stream: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     let seen = SockRef::from(stream).peek(&mut byte);
     seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use anyhow::anyhow;
 use nix::errno::Errno;
 
+use crate::load::NO_PORT_LEFT;
 use crate::types::counts;
 
 /// What became of a request.
@@ -79,10 +80,10 @@ impl Outcome {
         }
         let remedy = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRNOTAVAIL) => {
-                "this machine has no port left for another connection: each that was closed keeps \
-                 its own for a minute (TIME_WAIT); choose --keep-alive, a lower --rate or fewer \
-                 requests, or `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` or \
-                 net.ipv4.tcp_tw_reuse=1"
+                let load = "choose --keep-alive, a lower --rate or fewer requests";
+                return Err(anyhow!(
+                    "the prober failed, not the server: {NO_PORT_LEFT}; or {load}"
+                ));
             }
             Some(Errno::EMFILE | Errno::ENFILE) => {
                 "this program has no file left for another connection; choose fewer --connections, \

@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, LocalSet, yield_now};
 use tokio::time::sleep;
 
 use crate::interrupt;
-use crate::probe::client::{self, Asked, stands};
+use crate::probe::client::{self, Asked};
 use crate::probe::counters::Counters;
 use crate::probe::load::{Load, Target};
 use crate::probe::on_time::OnTime;
@@ -235,16 +235,11 @@ impl Run {
         Ok(())
     }
 
-    /// The connection that has been idle longest, if there are enough to take turns.
+    /// The connection that has been idle longest, if there are enough to take turns. Whether it still
+    /// stands is looked at when it is used.
     fn longest_idle(&self) -> Option<TcpStream> {
         let mut idle = self.idle.borrow_mut();
-        while idle.len() + self.in_use.get() >= POOL {
-            let stream = idle.pop_front()?;
-            if stands(&stream) {
-                return Some(stream);
-            }
-        }
-        None
+        if idle.len() + self.in_use.get() >= POOL { idle.pop_front() } else { None }
     }
 
     /// Asks once, counts what comes of it, and gives back the connection if it stays open.

@@ -194,7 +194,7 @@ impl Drop for Child {
 ///
 /// It waits at the read end of a pipe whose other end only this program has, and the kernel closes
 /// that whatever ends this program. Being in the group it keeps the group's id from being given to
-/// strangers, and it does not hear of Ctrl-C, which goes to the terminal's foreground group.
+/// strangers, and Ctrl-C does not reach it, which goes to the terminal's foreground group.
 fn keeper(leader: u32) -> Result<process::Child> {
     // The trap: whoever asks the server's group to end does not mean the keeper.
     let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";

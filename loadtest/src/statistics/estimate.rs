@@ -2,8 +2,8 @@
 //!
 //! The bootstrap (Efron, 1979): draw as many values again from those measured, with replacement,
 //! take the average of that, and repeat it thousands of times. The middle 95 % of those averages
-//! are the interval. Requests/s are not normally distributed (who accepts which connection is a
-//! lottery), so a formula with a square root in it would promise too much.
+//! are the interval. Requests/s are not normally distributed (chance decides which worker accepts a
+//! connection), so the interval of a normal distribution would be too narrow.
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What chance alone would do: how sure a part is that was counted, and how even a lottery is.
+//! What chance alone explains: the interval of a proportion, and how even counts are.
 
 use statrs::distribution::{Beta, ChiSquared, ContinuousCDF};
 
@@ -18,24 +18,24 @@ pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
     Some([low, high])
 }
 
-/// How far several lotteries were from giving everybody the same.
+/// How far several series of counts are from equal shares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evenness {
     /// Pearson's chi-square, summed over all of them.
     pub chi_square: f64,
-    /// How much of it fair lotteries have on average.
+    /// Degrees of freedom: its mean where all shares are equal.
     pub degrees: f64,
-    /// How likely fair lotteries are to be as uneven as this, or more.
+    /// The probability p of counts as uneven as these, or more, where all shares are equal.
     pub as_uneven: f64,
-    /// How likely fair lotteries are to be as even as this, or more.
+    /// The probability of counts as even as these, or more.
     pub as_even: f64,
 }
 
-/// Compares what each participant got, lottery by lottery, with equal parts. `None` without a
-/// lottery in which several took part and anything was given.
-pub fn evenness<'a>(lotteries: impl IntoIterator<Item = &'a [u64]>) -> Option<Evenness> {
+/// Compares the counts of each series with equal shares (Pearson's chi-square test). `None` without a
+/// series of two or more counts that are not all zero.
+pub fn evenness<'a>(series: impl IntoIterator<Item = &'a [u64]>) -> Option<Evenness> {
     let (mut chi_square, mut degrees) = (0.0, 0.0);
-    for got in lotteries {
+    for got in series {
         let expected = got.iter().sum::<u64>() as f64 / got.len() as f64;
         if got.len() < 2 || expected == 0.0 {
             continue;
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fair_lottery_is_likely_and_an_unfair_one_is_not() {
+    fn equal_shares_are_likely_and_unequal_ones_are_not() {
         // 7.815 is the 95 % quantile of chi-square with 3 degrees of freedom, in every table.
         let fair = evenness([&[55, 52, 48, 45][..]]).unwrap();
         assert!((fair.chi_square - 1.16).abs() < 1e-9 && fair.degrees == 3.0, "{fair:?}");
@@ -77,13 +77,13 @@ mod tests {
 
     #[test]
     fn parts_that_are_all_equal_are_evener_than_chance() {
-        let lotteries = [[50_u64; 4]; 5];
-        let even = evenness(lotteries.iter().map(|got| &got[..])).unwrap();
+        let series = [[50_u64; 4]; 5];
+        let even = evenness(series.iter().map(|got| &got[..])).unwrap();
         assert!(even.as_even < 1e-9 && even.as_uneven > 0.99, "{even:?}");
     }
 
     #[test]
-    fn nothing_that_was_given_says_nothing() {
+    fn where_nothing_was_counted_there_is_no_test() {
         assert_eq!(evenness([&[0, 0][..]]), None);
         assert_eq!(evenness([&[7][..]]), None);
         assert_eq!(evenness([]), None);

@@ -20,7 +20,7 @@ const LOOK: &str = "1500ms";
 
 /// What came of one cause.
 #[derive(Default)]
-struct Tally {
+struct Counters {
     made: usize,
     named: usize,
     /// How often a certain worker was meant, and how often that one was named.
@@ -30,24 +30,24 @@ struct Tally {
     others: BTreeMap<String, usize>,
 }
 
-impl Tally {
+impl Counters {
     fn of(id: &str, make: Make) -> Self {
-        let mut tally = Self::default();
+        let mut counters = Self::default();
         for _ in 0..TIMES {
             let Some(case) = make() else { continue };
             let (json, _) = look_at(&case, LOOK);
-            tally.made += 1;
+            counters.made += 1;
             let is_it = |found: &&serde_json::Value| found["id"] == id;
             let found = findings(&json).into_iter().find(is_it);
-            tally.named += usize::from(found.is_some());
+            counters.named += usize::from(found.is_some());
             let is_right = |worker: u32| found.is_some_and(|found| found["worker"] == worker);
-            tally.meant += usize::from(case.worker.is_some());
-            tally.right_worker += usize::from(case.worker.is_some_and(is_right));
+            counters.meant += usize::from(case.worker.is_some());
+            counters.right_worker += usize::from(case.worker.is_some_and(is_right));
             for other in findings(&json).into_iter().filter(|found| found["id"] != id) {
-                *tally.others.entry(other["id"].as_str().unwrap().into()).or_default() += 1;
+                *counters.others.entry(other["id"].as_str().unwrap().into()).or_default() += 1;
             }
         }
-        tally
+        counters
     }
 
     fn row(&self, id: &str) -> String {
@@ -130,11 +130,11 @@ fn every_cause_is_named_nearly_always_and_hardly_a_healthy_server_accused() {
     );
     let mut missed = Vec::new();
     for (id, make) in CAUSES {
-        let tally = Tally::of(id, make);
-        table += &tally.row(id);
-        if tally.made < TIMES {
+        let counters = Counters::of(id, make);
+        table += &counters.row(id);
+        if counters.made < TIMES {
             skip(&format!("{id} cannot be made here"));
-        } else if tally.named < NAMED || tally.meant - tally.right_worker > TIMES - NAMED {
+        } else if counters.named < NAMED || counters.meant - counters.right_worker > TIMES - NAMED {
             missed.push(id);
         }
     }
