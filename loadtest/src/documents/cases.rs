@@ -2,7 +2,7 @@
 
 use crate::documents::{list, matrix as matrices};
 use crate::matrix::expectations::others_at_their_worst;
-use crate::matrix::record::{Figure, Matrix, Verdict};
+use crate::matrix::record::{Column, Figure, Matrix, Verdict};
 use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
 use crate::report::format::number;
 use crate::report::model::Unit;
@@ -25,18 +25,17 @@ const ABOUT: &str = "Figures are requests/s over those of the best policy and, a
 /// Where a policy is not good, with its figures.
 pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
     let judged = matrix.columns.iter().filter(|column| column.judged);
-    let figures = judged.filter_map(|one| Some((&one.name, matrix.figure(&one.name, policy)?)));
+    let figures = judged.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?)));
     let short = figures.filter(|(_, figure)| !matrices::is_good(figure));
-    short.map(|(name, figure)| format!("*{name}* ({})", said(figure))).collect()
+    short.map(|(column, figure)| format!("*{}* ({})", column.name, said(column, figure))).collect()
 }
 
 /// A policy's figures in a workload: requests/s of the best, and p99.
-fn said(figure: &Figure) -> String {
+fn said(column: &Column, figure: &Figure) -> String {
     let last = figure.latencies.last();
     let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
-    // At the highest rate that could be judged: of one slice nothing follows.
-    let times = figure.latencies.iter().rev().filter_map(|at| at.p99_of_best);
-    let p99 = times.into_iter().find(|times| times.interval.is_some());
+    let compared = column.compared().and_then(|rate| figure.latencies.get(rate)?.p99_of_best);
+    let p99 = compared.filter(|times| times.interval.is_some()); // of one slice nothing follows
     let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
     let parts = [
         figure.of_best.map(|part| format!("{:.2}", part.value)),
@@ -180,13 +179,14 @@ fn table(matrix: &Matrix) -> String {
 /// The row of a case that these workloads are, as far as they were run: which policies are good in all
 /// of them, and which are not, the best first.
 fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
-    let known = |name: &&&str| matrix.columns.iter().any(|column| column.name == ***name);
-    let names: Vec<&&str> = names.iter().filter(known).collect();
-    if names.is_empty() {
+    let column = |name: &&str| matrix.columns.iter().find(|column| column.name == *name);
+    let columns: Vec<&Column> = names.iter().filter_map(column).collect();
+    if columns.is_empty() {
         return None;
     }
     let figures = |policy: &String| -> Option<(String, Vec<&Figure>)> {
-        let all: Option<Vec<_>> = names.iter().map(|name| matrix.figure(name, policy)).collect();
+        let all: Option<Vec<_>> =
+            columns.iter().map(|column| matrix.figure(&column.name, policy)).collect();
         Some((policy.clone(), all?))
     };
     // By requests/s or, where handlers block, by p99.
@@ -203,7 +203,8 @@ fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
     let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|(_, figures)| is_good(figures));
     let row = |policies: Vec<&(String, Vec<&Figure>)>| -> String {
         let policies = policies.into_iter().map(|(policy, figures)| {
-            let each: Vec<String> = figures.iter().map(|figure| said(figure)).collect();
+            let each: Vec<String> =
+                columns.iter().zip(figures).map(|(column, figure)| said(column, figure)).collect();
             format!("`{policy}` {}", list(&each))
         });
         policies.collect::<Vec<_>>().join("; ")

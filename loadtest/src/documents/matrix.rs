@@ -10,7 +10,7 @@ use crate::statistics::estimate::Estimate;
 
 /// What the cells of the map say.
 const ABOUT: &str = "Requests/s over those of the best policy in that workload, round by round, \
-    and p99 at the highest rate at which several could be measured over the lowest; where handlers \
+    and p99 at the rate at which most could be measured over the lowest; where handlers \
     block, p99 as a multiple of that of one ideal queue for all workers. In brackets: 95 % \
     intervals.";
 
@@ -129,17 +129,6 @@ fn loads(column: &Column) -> impl DoubleEndedIterator<Item = (usize, &AtLoad)> {
     loads.max_by_key(|loads| loads.len()).map_or(&[][..], |all| all).iter().enumerate()
 }
 
-/// The highest rate at which two policies at least were measured without a late client; if there is none, the
-/// highest.
-fn compared(column: &Column) -> Option<(usize, &AtLoad)> {
-    let measured = |load: usize| {
-        let at = column.cells.iter().filter_map(|figure| figure.latencies.get(load));
-        at.filter(|at| at.p99_of_best.is_some_and(|times| times.interval.is_some())).count()
-    };
-    let highest = loads(column).next_back();
-    loads(column).rev().find(|(load, _)| measured(*load) > 1).or(highest)
-}
-
 /// The matrix itself: requests/s and p99 side by side or, where handlers block, p99 at each rate.
 pub fn overview(matrix: &Matrix) -> Table {
     let part = |figure: &Figure, part: Option<Estimate>, whole: Option<Estimate>, unit| {
@@ -174,7 +163,8 @@ pub fn overview(matrix: &Matrix) -> Table {
                 Cell { text: cell.text.map(|rate| format!("{rate}/s")), ..cell }
             }),
         };
-        let p99 = compared(column).map(|load| p99(load, P99_HEAT, |at| at.p99_of_best));
+        let compared = column.compared().and_then(|rate| loads(column).nth(rate));
+        let p99 = compared.map(|load| p99(load, P99_HEAT, |at| at.p99_of_best));
         std::iter::once(rate).chain(p99).collect()
     });
     table.heat = true;

@@ -4,7 +4,7 @@
 use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
 use crate::documents::list;
 use crate::matrix::expectations::GOOD;
-use crate::matrix::record::{AtLoad, Column, Figure, Kind, Matrix};
+use crate::matrix::record::{Column, Figure, Kind, Matrix};
 use crate::statistics::estimate::Estimate;
 
 /// From this ratio on requests/s of one policy differ from those of another by enough to speak of.
@@ -86,13 +86,14 @@ impl<'a> Trade<'a> {
                 [self.plain, self.aware].map(|policy| self.matrix.figure(&column.name, policy));
             Some((column, plain?, aware?))
         });
-        let changes = both.flat_map(|(Column { name, kind, .. }, plain, aware)| {
+        let changes = both.flat_map(|(column, plain, aware)| {
+            let Column { name, kind, .. } = column;
             let rate = plain.of_best.zip(aware.of_best).map(|(from, to)| {
                 let words = format!("*{name}* from {:.2} to {:.2}", from.value, to.value);
                 let values = [from, to].map(|part| part.value.max(0.01));
                 Change::new(words, values, from.value < GOOD, RATE_DIFFERS, are_apart(from, to))
             });
-            let p99 = p99(plain, aware).map(|[from, to]| {
+            let p99 = p99(column, plain, aware).map(|[from, to]| {
                 let words = format!(
                     "p99 in *{name}* from {:.2} to {:.2} times {}",
                     from.value,
@@ -123,7 +124,8 @@ fn are_apart(one: Estimate, other: Estimate) -> bool {
 /// What the runs do not tell of the price; empty if they tell all.
 pub fn not_measured(matrix: &Matrix) -> &'static str {
     let columns = matrix.columns.iter().filter(|one| one.kind == Kind::Throughput);
-    match columns.flat_map(|column| &column.cells).any(|figure| p99(figure, figure).is_some()) {
+    let mut cells = columns.flat_map(|column| column.cells.iter().map(move |cell| (column, cell)));
+    match cells.any(|(column, figure)| p99(column, figure, figure).is_some()) {
         true => "",
         false => " What it costs short requests in p99 was not measured in these runs.",
     }
@@ -134,15 +136,17 @@ fn of(kind: Kind) -> &'static str {
     if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
 }
 
-/// Of two policies, at the highest rate at which both have an interval: over that of the best policy or, where
-/// handlers block, over the ideal. Of one slice, which has none, nothing follows.
-fn p99(plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
-    let times = |at: &AtLoad| {
-        let times = at.latencies.p99_of_ideal.or(at.p99_of_best);
+/// Of two policies, at the rate at which all are compared, over that of the best policy or, where handlers
+/// block, at the highest rate over the ideal. Of one slice, which has no interval, nothing follows.
+fn p99(column: &Column, plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
+    let times = |figure: &Figure| {
+        let times = match column.kind {
+            Kind::Blocking => figure.latencies.last()?.latencies.p99_of_ideal,
+            _ => figure.latencies.get(column.compared()?)?.p99_of_best,
+        };
         times.filter(|times| times.interval.is_some())
     };
-    let both = plain.latencies.iter().zip(&aware.latencies).rev();
-    both.into_iter().find_map(|(plain, aware)| Some([times(plain)?, times(aware)?]))
+    Some([times(plain)?, times(aware)?])
 }
 
 /// The first ones, with how many more there are.
@@ -191,6 +195,7 @@ pub fn in_short(matrix: &Matrix) -> String {
 mod tests {
     use super::*;
     use crate::matrix::expectations::tests::matrix;
+    use crate::matrix::record::AtLoad;
 
     fn figure<'a>(matrix: &'a mut Matrix, column: &str, policy: &str) -> &'a mut Figure {
         let column = matrix.columns.iter_mut().find(|found| found.name == column).unwrap();

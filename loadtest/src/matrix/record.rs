@@ -126,6 +126,19 @@ pub struct Expectation {
     pub figures: String,
 }
 
+impl Column {
+    /// The rate, as a place among the latencies of each policy, at which most policies have an interval (so the
+    /// client was on time with them); of several such rates the highest.
+    pub fn compared(&self) -> Option<usize> {
+        let rates = self.cells.iter().map(|figure| figure.latencies.len()).max().unwrap_or(0);
+        let measured = |&rate: &usize| {
+            let at = self.cells.iter().filter_map(|figure| figure.latencies.get(rate));
+            at.filter(|at| at.p99_of_best.is_some_and(|times| times.interval.is_some())).count()
+        };
+        (0..rates).max_by_key(measured)
+    }
+}
+
 impl MatrixBody {
     /// The figure of a policy in a workload.
     pub fn figure(&self, column: &str, policy: &str) -> Option<&Figure> {
