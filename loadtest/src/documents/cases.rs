@@ -34,14 +34,12 @@ pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
 fn said(column: &Column, figure: &Figure) -> String {
     let last = figure.latencies.last();
     let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
-    let compared = column.compared().and_then(|rate| figure.latencies.get(rate)?.p99_of_best);
-    let p99 = compared.filter(|times| times.interval.is_some()); // of one slice nothing follows
     let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
     let parts = [
         figure.of_best.map(|part| format!("{:.2}", part.value)),
         match ideal {
             Some(times) => Some(format!("p99 {:.1} times the ideal", times.value)),
-            None => p99.map(|times| format!("p99 {:.2}", times.value)),
+            None => column.p99(figure).map(|times| format!("p99 {:.2}", times.value)),
         },
         undecided,
     ];
@@ -179,8 +177,7 @@ fn table(matrix: &Matrix) -> String {
 /// The row of a case that these workloads are, as far as they were run: which policies are good in all
 /// of them, and which are not, the best first.
 fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
-    let column = |name: &&str| matrix.columns.iter().find(|column| column.name == *name);
-    let columns: Vec<&Column> = names.iter().filter_map(column).collect();
+    let columns: Vec<&Column> = names.iter().filter_map(|name| matrix.column(name)).collect();
     if columns.is_empty() {
         return None;
     }

@@ -172,7 +172,10 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
 
 /// p99 of short requests to many workers with own sockets, over the lowest.
 fn p99_of_best(matrix: &Matrix) -> String {
-    let figure = matrix.figure("close, 64 workers", OWN);
-    let p99 = figure.and_then(|one| one.latencies.iter().rev().find_map(|at| at.p99_of_best));
+    let name = "close, 64 workers";
+    let p99 = matrix
+        .column(name)
+        .zip(matrix.figure(name, OWN))
+        .and_then(|(column, figure)| column.p99(figure));
     p99.map_or_else(String::new, |times| format!(", p99 {:.2} times lowest", times.value))
 }

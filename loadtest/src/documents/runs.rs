@@ -3,22 +3,18 @@
 
 use crate::documents::machine;
 use crate::lab::record::Lab;
-use crate::matrix::record::{Figure, Kind, Matrix};
+use crate::matrix::record::{self as matrix, Figure, Kind, Matrix};
 use crate::report::format::number;
 use crate::report::format::plural;
 use crate::report::model::{Block, Cell, Column, Table, Unit};
+use crate::statistics::estimate::Estimate;
 
 /// A figure of a policy in a workload.
-type Of = fn(&Figure) -> Option<f64>;
+type Of = fn(&matrix::Column, &Figure) -> Option<Estimate>;
 
 /// What is compared: its name, for which workloads, and the figure.
-const COMPARED: [(&str, Of); 2] = [
-    ("requests/s", |figure| figure.of_best.map(|part| part.value)),
-    ("p99", |figure| {
-        let last = figure.latencies.last()?;
-        last.latencies.p99_of_ideal.or(last.p99_of_best).map(|times| times.value)
-    }),
-];
+const COMPARED: [(&str, Of); 2] =
+    [("requests/s", |_, figure| figure.of_best), ("p99", matrix::Column::p99)];
 
 /// What to know of runs of different programs.
 const ABOUT_COMMITS: &str =
@@ -51,8 +47,10 @@ fn ranges(runs: &[&Matrix]) -> Table {
     for workload in first.columns.iter().filter(|column| column.kind != Kind::Stopped) {
         for (name, of) in COMPARED {
             let values = |policy: &String| -> Vec<f64> {
-                let figures = runs.iter().filter_map(|run| run.figure(&workload.name, policy));
-                figures.filter_map(of).collect()
+                let figures = runs.iter().filter_map(|run| {
+                    of(run.column(&workload.name)?, run.figure(&workload.name, policy)?)
+                });
+                figures.map(|figure| figure.value).collect()
             };
             let cells: Vec<Cell> =
                 first.policies.iter().map(|policy| Cell::from(range(values(policy)))).collect();
@@ -62,8 +60,8 @@ fn ranges(runs: &[&Matrix]) -> Table {
     }
     table.keep_known_columns();
     table.note =
-        "Requests/s over those of the best policy; p99 at the highest common rate over the \
-                  lowest one or, where handlers block, over that of one ideal queue."
+        "Requests/s over those of the best policy; p99 over the lowest one, at the rate at which \
+         most could be measured in each run, or, where handlers block, over that of one ideal queue."
             .into();
     table
 }
@@ -80,7 +78,6 @@ fn range(mut values: Vec<f64>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::lab::record::tests::lab;
-    use crate::statistics::estimate::Estimate;
 
     #[test]
     fn two_runs_give_a_range_and_one_run_gives_none() {

@@ -136,17 +136,9 @@ fn of(kind: Kind) -> &'static str {
     if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
 }
 
-/// Of two policies, at the rate at which all are compared, over that of the best policy or, where handlers
-/// block, at the highest rate over the ideal. Of one slice, which has no interval, nothing follows.
+/// Of two policies.
 fn p99(column: &Column, plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
-    let times = |figure: &Figure| {
-        let times = match column.kind {
-            Kind::Blocking => figure.latencies.last()?.latencies.p99_of_ideal,
-            _ => figure.latencies.get(column.compared()?)?.p99_of_best,
-        };
-        times.filter(|times| times.interval.is_some())
-    };
-    Some([times(plain)?, times(aware)?])
+    Some([column.p99(plain)?, column.p99(aware)?])
 }
 
 /// The first ones, with how many more there are.

@@ -137,13 +137,27 @@ impl Column {
         };
         (0..rates).max_by_key(measured)
     }
+
+    /// A policy's p99 at that rate, over the lowest; where handlers block at the highest rate, over that of the ideal.
+    /// Of one slice, which has no interval, nothing follows.
+    pub fn p99(&self, figure: &Figure) -> Option<Estimate> {
+        let times = match self.kind {
+            Kind::Blocking => figure.latencies.last()?.latencies.p99_of_ideal,
+            _ => figure.latencies.get(self.compared()?)?.p99_of_best,
+        };
+        times.filter(|times| times.interval.is_some())
+    }
 }
 
 impl MatrixBody {
+    /// A workload, if it was run.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|found| found.name == name)
+    }
+
     /// The figure of a policy in a workload.
     pub fn figure(&self, column: &str, policy: &str) -> Option<&Figure> {
-        let column = self.columns.iter().find(|found| found.name == column)?;
-        column.cells.iter().find(|figure| figure.policy == policy)
+        self.column(column)?.cells.iter().find(|figure| figure.policy == policy)
     }
 }
 
