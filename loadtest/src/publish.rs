@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser};
 
 use crate::atomic_file::AtomicFile;
-use crate::documents::{self, readme, results};
+use crate::documents::{self, policies, readme, results};
 use crate::lab::book;
 use crate::lab::chapter::Status;
 use crate::lab::record::Lab;
@@ -22,8 +22,8 @@ use crate::warnings::Warning;
 
 /// Puts results of `loadtest lab` or `loadtest servers` into a checkout of this repository.
 ///
-/// Rewrites the generated parts of README.md, and loadtest/RESULTS.json, RESULTS.md, results.svg and
-/// servers.svg.
+/// Rewrites the generated parts of README.md and shared-fd-server/README.md, and loadtest/RESULTS.json,
+/// RESULTS.md, results.svg and servers.svg.
 #[derive(Parser)]
 #[command(name = "publish", version, arg_required_else_help = true)]
 #[command(group = ArgGroup::new("source").required(true).args(["lab", "servers", "from_results"]))]
@@ -135,21 +135,26 @@ const SERVERS: &str = "loadtest/servers.svg";
 /// What has the answer, and which policy to use.
 const README: &str = "README.md";
 
+/// What describes the policies.
+const POLICIES: &str = "shared-fd-server/README.md";
+
 /// A part's name, and what writes it.
 type Part = (&'static str, fn(&Lab) -> String);
 
-/// What in the README is generated, between marks with its name.
-const PARTS: [Part; 2] = [("answer", readme::answer), ("advice", readme::advice)];
+/// The documents of which parts are generated, between marks with the part's name.
+const IN_PARTS: [(&str, [Part; 2]); 2] = [
+    (README, [("answer", readme::answer), ("advice", readme::advice)]),
+    (POLICIES, [("blocking", policies::blocking), ("many workers", policies::many_workers)]),
+];
 
-/// The README with one part generated anew.
-fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
+/// A document with one part generated anew.
+fn with_part(name: &str, document: &str, part: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- {part}, generated -->"), format!("<!-- end of {part} -->"));
-    let split = readme.split_once(&format!("{begin}\n"));
+    let split = document.split_once(&format!("{begin}\n"));
     let split = split.and_then(|(before, after)| Some((before, after.split_once(&end)?.1)));
     let (before, after) = split.with_context(|| {
         format!(
-            "README.md has no place for the {part}; it needs a line '{begin}' and, below it, \
-             '{end}'"
+            "{name} has no place for the {part}; it needs a line '{begin}' and, below it, '{end}'"
         )
     })?;
     // Blank lines: a list or a table is not Markdown otherwise.
@@ -160,8 +165,8 @@ fn with_part(readme: &str, part: &str, text: &str) -> Result<String> {
 #[derive(Debug)]
 struct Checkout {
     root: PathBuf,
-    /// The README as it is.
-    readme: String,
+    /// The documents that have generated parts, as they are.
+    in_parts: Vec<(&'static str, [Part; 2], String)>,
 }
 
 impl Checkout {
@@ -175,15 +180,20 @@ impl Checkout {
             manifest.contains("name = \"loadtest\""),
             "{show} is not a checkout of this repository; {remedy}"
         );
-        let readme = fs::read_to_string(root.join(README))
-            .with_context(|| format!("{show} has no README.md; {remedy}"))?;
-        for (part, _) in PARTS {
-            with_part(&readme, part, "").with_context(|| format!("cannot publish to {show}"))?;
+        let mut in_parts = Vec::new();
+        for (name, parts) in IN_PARTS {
+            let text = fs::read_to_string(root.join(name))
+                .with_context(|| format!("{show} has no {name}; {remedy}"))?;
+            for (part, _) in parts {
+                let checked = with_part(name, &text, part, "");
+                checked.with_context(|| format!("cannot publish to {show}"))?;
+            }
+            in_parts.push((name, parts, text));
         }
-        for name in [README, RECORD, RESULTS, PICTURE, SERVERS] {
+        for name in [README, POLICIES, RECORD, RESULTS, PICTURE, SERVERS] {
             AtomicFile::reserve("ROOT", &root.join(name))?;
         }
-        Ok(Self { root: root.into(), readme })
+        Ok(Self { root: root.into(), in_parts })
     }
 
     /// Writes everything. Gives the names of the files.
@@ -201,16 +211,17 @@ impl Checkout {
         let json =
             serde_json::to_string_pretty(lab).context("cannot convert the result to JSON")?;
         let picture = lab.body.whole_matrix().as_ref().map(readme::picture).unwrap_or_default();
-        let generate = |readme: String, (part, text): Part| with_part(&readme, part, &text(lab));
+        let in_parts = self.in_parts.iter().map(|(name, parts, text)| {
+            let mut parts = parts.iter();
+            let generate =
+                |text: String, (part, write): &Part| with_part(name, &text, part, &write(lab));
+            Ok((*name, parts.try_fold(text.clone(), generate)?))
+        });
+        let in_parts: Vec<(&'static str, String)> = in_parts.collect::<Result<_>>()?;
         let servers = lab.body.servers.as_ref();
         let servers = servers.map(|it| (SERVERS, documents::servers::picture(it) + "\n"));
-        let files = [
-            (README, PARTS.into_iter().try_fold(self.readme.clone(), generate)?),
-            (RECORD, json + "\n"),
-            (RESULTS, all_figures(lab)),
-            (PICTURE, picture + "\n"),
-        ];
-        Ok(files.into_iter().chain(servers).collect())
+        let files = [(RECORD, json + "\n"), (RESULTS, all_figures(lab)), (PICTURE, picture + "\n")];
+        Ok(in_parts.into_iter().chain(files).chain(servers).collect())
     }
 }
 

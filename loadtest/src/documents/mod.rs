@@ -9,6 +9,7 @@ pub mod cost;
 pub mod diagnose;
 pub mod lab;
 pub mod matrix;
+pub mod policies;
 pub mod probe;
 pub mod readme;
 pub mod results;

@@ -10,8 +10,8 @@ fn root() -> PathBuf {
 /// A folder that looks like this repository.
 fn checkout() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("loadtest")).unwrap();
-    for name in [README, "loadtest/Cargo.toml"] {
+    for name in [README, POLICIES, "loadtest/Cargo.toml"] {
+        fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
         fs::copy(root().join(name), folder.path().join(name)).unwrap();
     }
     folder
@@ -37,11 +37,14 @@ fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_cha
         let others = parts.filter(|part| !part.contains(", generated -->"));
         [first].into_iter().chain(others.map(str::to_owned)).collect::<Vec<_>>()
     };
-    assert_eq!(around(&before).len(), 1 + PARTS.len());
+    assert_eq!(around(&before).len(), 3);
     assert_eq!(around(&before), around(&after));
     assert!(after.contains("**What is post?** It is not the hash"), "{after}");
     assert!(after.contains("| your situation | use | measured here |\n"), "{after}");
     assert!(text(RESULTS).contains("| your case | good | worse |\n"));
+    let policies = text(POLICIES);
+    assert!(policies.contains("| close, 64 workers requests/s |"), "{policies}");
+    assert!(!policies.contains("| reuseport/first |"), "it has no latencies: {policies}");
     let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
     assert_eq!(saved, whole());
     // A second time changes nothing.
