@@ -86,7 +86,7 @@ fn every_column_of_a_server_is_measured_and_saved_and_not_measured_again() {
     assert_eq!(folder.record()["rows"], record["rows"]);
     let saved = folder.0.path().join("record.json");
     // Samples of another form are none of this one.
-    let whole = ["servers", &mine, "--resume", "--json", saved.to_str().unwrap()];
+    let whole = ["servers", words[1], "--resume", "--json", saved.to_str().unwrap()];
     assert_refused(&run("loadtest", &whole), &["other servers or options"], whole);
     assert_eq!(folder.record()["rows"], record["rows"]);
     let shown = run("loadtest", &["show", saved.to_str().unwrap(), "--markdown"]);
