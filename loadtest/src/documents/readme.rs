@@ -57,7 +57,7 @@ fn scope(lab: &Lab) -> String {
         several => format!("{several} machines"),
     };
     format!(
-        "**Scope.** {machines} of {cores} cores ({}), load from the same machine over loopback, at most \
+        "**Scope.** {machines} of {cores} cores ({}), load from the same machine, at most \
          200 connections. {}{} All figures, with the commits: [RESULTS.md](loadtest/RESULTS.md).",
         cpus.join(", "),
         if commits.len() == 1 {
