@@ -141,10 +141,13 @@ const POLICIES: &str = "shared-fd-server/README.md";
 /// A part's name, and what writes it.
 type Part = (&'static str, fn(&Lab) -> String);
 
+/// A document, and its parts.
+type InParts = (&'static str, &'static [Part]);
+
 /// The documents of which parts are generated, between marks with the part's name.
-const IN_PARTS: [(&str, [Part; 2]); 2] = [
-    (README, [("answer", readme::answer), ("advice", readme::advice)]),
-    (POLICIES, [("blocking", policies::blocking), ("many workers", policies::many_workers)]),
+const IN_PARTS: [InParts; 2] = [
+    (README, &[("answer", readme::answer), ("advice", readme::advice)]),
+    (POLICIES, &[("blocking", policies::blocking), ("many workers", policies::many_workers)]),
 ];
 
 /// A document with one part generated anew.
@@ -166,7 +169,7 @@ fn with_part(name: &str, document: &str, part: &str, text: &str) -> Result<Strin
 struct Checkout {
     root: PathBuf,
     /// The documents that have generated parts, as they are.
-    in_parts: Vec<(&'static str, [Part; 2], String)>,
+    in_parts: Vec<(InParts, String)>,
 }
 
 impl Checkout {
@@ -188,7 +191,7 @@ impl Checkout {
                 let checked = with_part(name, &text, part, "");
                 checked.with_context(|| format!("cannot publish to {show}"))?;
             }
-            in_parts.push((name, parts, text));
+            in_parts.push(((name, parts), text));
         }
         for name in [README, POLICIES, RECORD, RESULTS, PICTURE, SERVERS] {
             AtomicFile::reserve("ROOT", &root.join(name))?;
@@ -211,7 +214,7 @@ impl Checkout {
         let json =
             serde_json::to_string_pretty(lab).context("cannot convert the result to JSON")?;
         let picture = lab.body.whole_matrix().as_ref().map(readme::picture).unwrap_or_default();
-        let in_parts = self.in_parts.iter().map(|(name, parts, text)| {
+        let in_parts = self.in_parts.iter().map(|((name, parts), text)| {
             let mut parts = parts.iter();
             let generate =
                 |text: String, (part, write): &Part| with_part(name, &text, part, &write(lab));

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, ends};
 use crate::documents::lab::answer as posts_answer;
+use crate::documents::list;
 use crate::documents::trade::{Trade, not_measured};
 use crate::lab::chapter::Claim;
 use crate::lab::chapters::post::SANIC;
 use crate::lab::record::Lab;
-use crate::matrix::record::{Kind, Matrix};
+use crate::matrix::record::{Column, Kind, Matrix};
 use crate::matrix::workloads::STOPPED;
 use crate::report::format::number;
 use crate::report::model::{Unit, escaped};
@@ -114,10 +115,13 @@ fn own(lab: &Lab, matrix: &Matrix) -> Answer {
     let words = format!(
         "By default the kernel picks a queue regardless of the load of its worker, and a connection \
          never changes its queue: it waits while that worker blocks or is stopped, although others are \
-         idle. Where 0.5 % of requests on new connections block: {} of the best requests/s. With one of four workers stopped, 32 clients that wait for their answers soon all \
+         idle. Where 0.5 % of requests on new connections block: {} of the best requests/s; short requests with 64 \
+         and 256 workers: {} and {}. With one of four workers stopped, 32 clients that wait for their answers soon all \
          wait for it: {}{}. Where all handlers block, p99 is {} times that of the *ideal*, one queue \
          for all workers without overhead.",
         rate(matrix, "mixed close", HASH),
+        rate(matrix, "close, 64 workers", HASH),
+        rate(matrix, MANY, HASH),
         rate(matrix, STOPPED, HASH),
         at_a_fixed_rate(lab).unwrap_or_default(),
         blocking(matrix, &[HASH]).unwrap_or_else(|| "(not measured)".into())
@@ -141,9 +145,10 @@ fn price(matrix: &Matrix) -> Answer {
     };
     let words = format!(
         "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
-         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} Requests/s are \
-         parts of the best policy's in the same workload:",
-        not_measured(matrix)
+         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} At worst it serves {} of the best \
+         policy's requests/s in a workload:",
+        not_measured(matrix),
+        list(&[SHARED, OWN].map(|policy| worst(matrix, policy)))
     );
     let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14; ";
     let parts = vec![
@@ -151,6 +156,21 @@ fn price(matrix: &Matrix) -> Answer {
         socket("Own", "--steer least-conn", own, Trade::own(matrix)),
     ];
     Answer { parts, ..Answer::of("What improves each, and at what cost.", words) }
+}
+
+/// Where a policy serves least of what the best does, of the workloads that are judged.
+fn worst(matrix: &Matrix, policy: &str) -> String {
+    let judged = matrix.columns.iter().filter(|column| column.judged);
+    let parts = judged.filter_map(|column| {
+        let part = matrix.figure(&column.name, policy)?.of_best?.value;
+        Some((part, &column.name))
+    });
+    let least = parts.min_by(|(one, _), (other, _)| one.total_cmp(other));
+    let (socket, _) = policy.split_once('/').unwrap_or((policy, ""));
+    let socket = if socket == "reuseport" { "own" } else { socket };
+    least.map_or_else(String::new, |(part, name)| {
+        format!("{} ({socket}, *{name}*)", number(part, Unit::Times))
+    })
 }
 
 /// Requests/s of a policy in a workload, over those of the best.
@@ -168,6 +188,14 @@ pub fn uneven(matrix: &Matrix, policy: &str) -> String {
 /// the policies that are [`COMPARED`] has one; others would compare different loads.
 pub fn blocking(matrix: &Matrix, policies: &[&str]) -> Option<String> {
     let columns = matrix.columns.iter().filter(|column| column.kind == Kind::Blocking);
+    of_ideal(columns, policies)
+}
+
+/// The same in some of these workloads.
+pub fn of_ideal<'a>(
+    columns: impl IntoIterator<Item = &'a Column>,
+    policies: &[&str],
+) -> Option<String> {
     let mut times: Vec<f64> = Vec::new();
     for column in columns {
         let at = |policy: &str, rate| {

@@ -10,7 +10,7 @@ use crate::statistics::estimate::Estimate;
 
 /// What the cells of the map say.
 const ABOUT: &str = "Requests/s over those of the best policy in that workload, round by round, \
-    and p99 at the rate at which most could be measured over the lowest; where handlers \
+    and p99 over the lowest p99, at the rate at which most policies could be measured; where handlers \
     block, p99 as a multiple of that of one ideal queue for all workers. In brackets: 95 % \
     intervals.";
 
@@ -169,8 +169,8 @@ pub fn overview(matrix: &Matrix) -> Table {
     });
     table.heat = true;
     table.note = format!(
-        "{ABOUT} `!` is not good, `?` undecided: an interval crosses a limit. Good is at least {GOOD} of \
-         the best requests/s, at most 1.25 times the best p99, and nothing lost; the post's load is \
+        "{ABOUT} A mark is of the workload as a whole: `!` not good, `?` undecided, as an interval crosses a \
+         limit. Good is at least {GOOD} of the best requests/s, at most 1.25 times the lowest p99, and nothing lost; the post's load is \
          not judged."
     );
     table

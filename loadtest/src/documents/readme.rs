@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::documents::answers::{MACOS, answers, blocking, rate, uneven};
+use crate::documents::answers::{self, MACOS, answers, blocking, rate, uneven};
 use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED};
 use crate::documents::matrix as matrices;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
 use crate::matrix::workloads::STOPPED;
-use crate::report::model::Table;
+use crate::report::format::number;
+use crate::report::model::{Table, Unit};
 use crate::report::svg;
 use crate::report::wrap::hanging;
 
@@ -21,7 +22,7 @@ const TITLE: &str = "Every policy in every workload: requests/s and p99 over tho
 
 /// How to read it.
 const ABOUT_PICTURE: &str = "Requests/s over those of the policy with the highest median in the row. p99 at the \
-    highest common rate over the lowest p99 or, where handlers block, over that of one ideal queue: 1 \
+    rate named over the lowest p99 or, where handlers block, over that of one ideal queue: 1 \
     is best. A frame: not good; a dashed one: undecided, since the 95 % interval crosses a limit.";
 
 /// The README's picture.
@@ -69,7 +70,7 @@ fn scope(lab: &Lab) -> String {
     )
 }
 
-/// What to use in which situation, at most eight of them.
+/// What to use in which situation, at most eight of them; then how other servers are told to.
 pub fn advice(lab: &Lab) -> String {
     let mut table = String::from("| your situation | use | measured here |\n|---|---|---|\n");
     match lab.body.whole_matrix() {
@@ -80,12 +81,15 @@ pub fn advice(lab: &Lab) -> String {
         }
         None => table += "| any | | not measured yet |\n",
     }
-    table
+    table + "\n" + &elsewhere(lab)
 }
 
 fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
     let of_ideal =
         |policies: &[&str]| blocking(matrix, policies).unwrap_or_else(|| "not measured".into());
+    let times = |name: &str, policy| {
+        answers::of_ideal(matrix.column(name), &[policy]).unwrap_or_else(|| "not measured".into())
+    };
     let row = |situation: &str, choice: &str, figures: String| {
         [situation.to_owned(), choice.to_owned(), figures]
     };
@@ -110,9 +114,13 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
             ),
         ),
         row(
-            "the same, without `least-conn`",
-            "`--accept exclusive`",
-            format!("{}; `epoll` {}", of_ideal(&["shared/exclusive"]), of_ideal(&[EPOLL])),
+            "the same, other policies",
+            "`exclusive`, kept: `blocking`",
+            format!(
+                "{}, kept {}",
+                times("blocking, new connections", "shared/exclusive"),
+                times("blocking, kept", "shared/blocking")
+            ),
         ),
         row(
             "a few requests block",
@@ -126,37 +134,44 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
             ),
         ),
         row(
-            "short, 64/256 workers",
+            "64/256 workers",
             "shared `least-conn`",
-            format!("{}; own {}{}", rates(many, SHARED), rates(many, OWN), p99_of_best(matrix)),
+            format!(
+                "{}, p99 {}; own {}, p99 {}",
+                rates(many, SHARED),
+                p99s(matrix, many, SHARED),
+                rates(many, OWN),
+                p99s(matrix, many, OWN)
+            ),
         ),
         row(
             "short, few workers",
             "`least-conn`",
             format!(
-                "shared {}, own {}; `hash` {}",
-                rates(["keep", "close"], SHARED),
-                rates(["keep", "close"], OWN),
-                rates(["keep", "close"], HASH)
+                "{}, p99 {}; own {}, p99 {}",
+                rates(FEW, SHARED),
+                p99s(matrix, FEW, SHARED),
+                rates(FEW, OWN),
+                p99s(matrix, FEW, OWN)
             ),
         ),
         row(
-            "kept for long",
+            "kept long: busiest/mean",
             "`least-conn`",
             format!(
-                "busiest/mean {} ({}); `epoll` {} ({}), `hash` {}",
+                "{}, own {}, `epoll` {}; requests/s {}, {}",
                 uneven(matrix, SHARED),
-                rate(matrix, "post", SHARED),
+                uneven(matrix, OWN),
                 uneven(matrix, EPOLL),
-                rate(matrix, "post", EPOLL),
-                uneven(matrix, HASH)
+                rate(matrix, "post", SHARED),
+                rate(matrix, "post", OWN)
             ),
         ),
         row(
             "a worker may hang",
             "shared, or own `least-conn`",
             format!(
-                "32 clients: {}, {}; `hash` {}",
+                "`epoll` {}, own {}; `hash` {}",
                 rate(matrix, STOPPED, EPOLL),
                 rate(matrix, STOPPED, OWN),
                 rate(matrix, STOPPED, HASH)
@@ -170,12 +185,38 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
     ]
 }
 
-/// p99 of short requests to many workers with own sockets, over the lowest.
-fn p99_of_best(matrix: &Matrix) -> String {
-    let name = "close, 64 workers";
-    let p99 = matrix
-        .column(name)
-        .zip(matrix.figure(name, OWN))
-        .and_then(|(column, figure)| column.p99(figure));
-    p99.map_or_else(String::new, |times| format!(", p99 {:.2} times lowest", times.value))
+/// Few workers and short requests, on kept and on new connections.
+const FEW: [&str; 2] = ["keep", "close"];
+
+/// p99 over the lowest, in these workloads.
+fn p99s(matrix: &Matrix, names: [&str; 2], policy: &str) -> String {
+    let p99 = |name| matrix.column(name)?.p99(matrix.figure(name, policy)?);
+    let each = names.map(|name| match p99(name) {
+        Some(times) => format!("{:.1}", times.value),
+        None => "?".into(),
+    });
+    each.join(", ")
+}
+
+/// How other servers are told to listen in either way.
+fn elsewhere(lab: &Lab) -> String {
+    let times = |name: &str| {
+        let rows = &lab.body.servers.as_ref()?.rows;
+        let blocking = rows.iter().find(|row| row.name == name)?.blocking.as_ref()?;
+        Some(number(blocking.of_ideal, Unit::Times))
+    };
+    let gunicorn = |option: &str| {
+        let found = ["sync", "gthread"].map(|worker| times(&format!("gunicorn {worker}{option}")));
+        found.map(|times| times.unwrap_or_else(|| "?".into())).join(", ")
+    };
+    format!(
+        "| elsewhere | shared socket | own sockets |\n|---|---|---|\n\
+         | nginx | the default, like `--accept exclusive`, but in turns | `listen 80 reuseport` |\n\
+         | gunicorn `sync`, `gthread`: p99/ideal | the default: {} | `--reuse-port`: {} |\n\
+         | puma | the default; `wait_for_less_busy_worker` is near `least-conn` | none |\n\
+         | granian | none in version 2 | the default |\n\
+         | node cluster | `SCHED_NONE`; by default the parent accepts | `reusePort: true` |\n",
+        gunicorn(""),
+        gunicorn(" --reuse-port")
+    )
 }

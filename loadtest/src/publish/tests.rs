@@ -1,6 +1,7 @@
 use super::*;
 use crate::lab::record::LabBody;
 use crate::lab::record::tests::lab;
+use crate::matrix::record::AtLoad;
 use crate::servers::record::Form;
 
 fn root() -> PathBuf {
@@ -29,7 +30,11 @@ fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_cha
     let folder = checkout();
     let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     let before = text(README);
-    Checkout::at(folder.path()).unwrap().publish(&whole()).unwrap();
+    let mut lab = whole();
+    let columns = &mut lab.body.matrix.as_mut().unwrap().columns;
+    let many = columns.iter_mut().find(|column| column.name == "close, 64 workers").unwrap();
+    many.cells[0].latencies = vec![AtLoad { share: 0.5, ..AtLoad::default() }];
+    Checkout::at(folder.path()).unwrap().publish(&lab).unwrap();
     let after = text(README);
     let around = |text: &str| {
         let mut parts = text.split("<!-- ");
@@ -44,9 +49,10 @@ fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_cha
     assert!(text(RESULTS).contains("| your case | good | worse |\n"));
     let policies = text(POLICIES);
     assert!(policies.contains("| close, 64 workers requests/s |"), "{policies}");
-    assert!(!policies.contains("| reuseport/first |"), "it has no latencies: {policies}");
+    assert!(policies.contains("\n| shared/epoll | "), "{policies}");
+    assert!(!policies.contains("\n| reuseport/first | "), "it has no latencies: {policies}");
     let saved = Lab::read(&folder.path().join(RECORD)).unwrap();
-    assert_eq!(saved, whole());
+    assert_eq!(saved, lab);
     // A second time changes nothing.
     let documents = Checkout::at(folder.path()).unwrap().documents(&saved).unwrap();
     for (name, wanted) in documents {
