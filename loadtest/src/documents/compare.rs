@@ -32,7 +32,7 @@ const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the n
      Slices in which the client was late are not judged.";
 
 /// Why there is no verdict on a latency.
-const CLIENT_LATE: &str = "the client was late in too many slices; try a lower rate";
+const CLIENT_LATE: &str = "the client was late in too many slices";
 
 /// What to see in two of the pictures.
 const SEE_LATENCIES: &str = "A line that rises earlier means more slow requests.";
@@ -307,7 +307,7 @@ fn table_of_latencies(at: &FixedRate) -> Table {
     for (row, pair) in table.rows.iter_mut().zip(&at.pairs) {
         let late = was_late(&pair.other) || was_late(&pair.baseline);
         if let Some(verdict) = row.cells.last_mut().filter(|_| late && pair.result.is_none()) {
-            *verdict = Cell::from(CLIENT_LATE);
+            *verdict = Cell::from(format!("{CLIENT_LATE}; try a lower rate"));
         }
     }
     table.keep_known_columns();
@@ -342,10 +342,20 @@ fn at_rate(at: &FixedRate) -> [Block; 2] {
     table.keep_known_columns();
     let is_late = at.results.iter().any(|result| result.late_slices > 0);
     let verdicts = match at.pairs.iter().all(|pair| pair.result.is_none()) && is_late {
-        true => Block::Text(format!("No verdict on latencies at this rate: {CLIENT_LATE}.")),
+        true => Block::Text(format!(
+            "No verdict on latencies at this rate: {CLIENT_LATE}; try --rate {}.",
+            half(at.rate)
+        )),
         false => Block::Table(table_of_latencies(at)),
     };
     [Block::Table(table), verdicts]
+}
+
+/// About half of a rate, to two digits.
+pub fn half(rate: u64) -> u64 {
+    let half = rate / 2;
+    let unit = 10_u64.pow(half.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    (half / unit * unit).max(1)
 }
 
 /// Which workers did the work, where that can be seen.

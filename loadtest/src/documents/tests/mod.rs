@@ -169,6 +169,7 @@ fn where_the_client_was_late_a_sentence_or_each_latency_without_a_verdict_says_s
     };
     let all = late_report(|_| true);
     assert!(all.contains("No verdict on latencies at this rate: the client was late"), "{all}");
+    assert_eq!([1, 2, 90, 44_145].map(crate::documents::compare::half), [1, 1, 45, 22_000]);
     assert!(!all.contains("p50 third / shared") && !all.contains("too few rounds"), "{all}");
     let some = late_report(|name| name == "third");
     for figure in ["p50", "p99"] {
