@@ -258,14 +258,18 @@ pub fn command_of(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let mut words = text.trim_end_matches('\0').split('\0');
-    let program = Path::new(words.next().unwrap_or_default()).file_name().unwrap_or_default();
-    let mut command = program.to_string_lossy().into_owned();
+    let first = words.next().unwrap_or_default();
+    // A program that writes a title there, as nginx does, has it all in one word.
+    let (program, title) = first.split_at(first.find(' ').unwrap_or(first.len()));
+    let program = Path::new(program).file_name().unwrap_or_default();
+    let mut command = program.to_string_lossy().into_owned() + title;
     words.for_each(|word| command.extend([" ", word]));
     command.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     use common::scoreboard::{ScoreboardOwner, Slots};
@@ -275,6 +279,7 @@ mod tests {
     #[test]
     fn a_command_line_is_shown_without_folder_and_without_what_a_terminal_would_obey() {
         let mut child = Command::new("/bin/sh")
+            .arg0("/bin/sh: master /etc/sh.conf")
             .args(["-c", "read line", "x\x1b[2J"])
             .stdin(Stdio::piped())
             .spawn()
@@ -282,11 +287,11 @@ mod tests {
         let shown = loop {
             // Between fork and exec it is still this program.
             let shown = command_of(child.id());
-            if shown.starts_with("sh ") {
+            if shown.starts_with("sh: ") {
                 break shown;
             }
         };
-        assert_eq!(shown, "sh -c read line x?[2J");
+        assert_eq!(shown, "sh: master /etc/sh.conf -c read line x?[2J");
         drop(child.stdin.take());
         child.wait().unwrap();
     }
