@@ -94,7 +94,11 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
         [situation.to_owned(), choice.to_owned(), figures]
     };
     let rates = |names: [&str; 2], policy| names.map(|name| rate(matrix, name, policy)).join(", ");
-    let many = ["close, 64 workers", MANY];
+    let short_requests = |names| {
+        let [shared, own] = [SHARED, OWN]
+            .map(|policy| format!("{}, p99 {}", rates(names, policy), p99s(matrix, names, policy)));
+        format!("{shared}; own {own}")
+    };
     let claim = |place: usize| {
         let claims = lab.body.chapter("reload").map_or(&[][..], |reload| &reload.findings.claims);
         let ours = claims.get(place).map(|claim| claim.ours.trim()).filter(|ours| !ours.is_empty());
@@ -133,28 +137,8 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
                 rate(matrix, "mixed keep", EPOLL)
             ),
         ),
-        row(
-            "64/256 workers",
-            "shared `least-conn`",
-            format!(
-                "{}, p99 {}; own {}, p99 {}",
-                rates(many, SHARED),
-                p99s(matrix, many, SHARED),
-                rates(many, OWN),
-                p99s(matrix, many, OWN)
-            ),
-        ),
-        row(
-            "short, few workers",
-            "`least-conn`",
-            format!(
-                "{}, p99 {}; own {}, p99 {}",
-                rates(FEW, SHARED),
-                p99s(matrix, FEW, SHARED),
-                rates(FEW, OWN),
-                p99s(matrix, FEW, OWN)
-            ),
-        ),
+        row("64/256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
+        row("short, few workers", "`least-conn`", short_requests(FEW)),
         row(
             "kept long: busiest/mean",
             "`least-conn`",
