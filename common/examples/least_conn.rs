@@ -36,7 +36,7 @@ fn parent() -> Result<()> {
         .with_context(|| format!("cannot listen on port {port}; try another"))?;
     let address = listener.local_addr()?;
 
-    // Before the first fork: the socket and the memory that all workers have.
+    // Before the first fork: the socket and the memory that all workers share.
     let shared = LeastConn::shared(listener, workers).with_context(number)?;
     println!("listening on http://{address}");
     let parent = Pid::from_raw(id() as i32);
@@ -53,9 +53,9 @@ fn parent() -> Result<()> {
 }
 
 fn worker(shared: Shared, number: usize, parent: Pid) -> Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?; // end with the parent, however that ends
+    prctl::set_pdeathsig(Signal::SIGKILL)?; // end with the parent, however it ends
     ensure!(getppid() == parent, "the parent is gone");
-    Schedule::Batch.set()?; // who is woken while a core is busy waits for its turn
+    Schedule::Batch.set()?; // a worker that is woken while a core is busy waits for its turn
 
     let app = routes::add_to(Router::new().route("/", get(async || "hello")));
     shared.run(number, |listener| async { axum::serve(listener, app).await })??;

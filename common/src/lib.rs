@@ -1,5 +1,5 @@
-//! Everything that `shared-fd-server` and `reuseport-server` have in common, which is everything
-//! but where a worker's listening socket comes from.
+//! Everything that `shared-fd-server` and `reuseport-server` have in common: all but the place where a
+//! worker's listening socket comes from.
 //!
 //! In the order in which to read it, [`lesson`]:
 //!
@@ -10,21 +10,21 @@
 //! 4. [`lesson::connection`]: one connection's life; [`lesson::counters`]: who counts them;
 //! 5. the two `main.rs`, side by side; and [`parent::start`], by fork and by exec.
 //!
-//! Those lines call the rest, which can be left closed at a first reading:
+//! The lesson calls the other modules. A first reading can skip them:
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`accept`] | who waits for connections, where tokio cannot; what to do without descriptors, and with all connections that a worker may have |
-//! | [`http`] | what clients cannot do: stall, and confuse with what HTTP forbids |
+//! | [`accept`] | how a worker waits for connections where tokio cannot; what it does without free descriptors, and at `--max-connections` |
+//! | [`http`] | time limits for clients that stall, refusals of requests that HTTP forbids |
 //! | [`parent`] | starts workers, watches, restarts, reloads and stops them |
-//! | [`handover`] | what a worker is told by its parent, and how a worker's own socket outlives it |
-//! | [`steering`] | who gets the next connection where each has a socket of its own: what the parent and the workers do for a policy. The policies themselves are `reuseport-server`'s |
-//! | [`scoreboard`] | who accepted what, in shared memory |
+//! | [`handover`] | the parent's orders to a worker, and how a per-worker socket outlives its worker |
+//! | [`steering`] | per-worker sockets: what parent and workers do for a steering policy. The policies are `reuseport-server`'s |
+//! | [`scoreboard`] | the counters of all workers, in shared memory |
 //! | [`platform`] | rights, limits, CPUs and how the kernel schedules a process, systemd |
-//! | [`kernel`] | what the kernel is asked: of sockets, and who has a port |
-//! | [`bpf`] | programs that the kernel runs, put together and loaded without a compiler's help |
-//! | [`cli`] | what goes in and what comes out: options, announcement, log |
-//! | [`lab`] | CPU time to order, and the routes of `--lab` |
+//! | [`kernel`] | questions to the kernel: about sockets, and about who uses a port |
+//! | [`bpf`] | BPF programs, assembled and loaded without a compiler |
+//! | [`cli`] | options, the line printed at the start, the log |
+//! | [`lab`] | a handler that burns CPU time, and the routes of `--lab` |
 
 pub mod accept;
 pub mod bpf;

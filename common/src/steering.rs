@@ -1,13 +1,13 @@
-//! Who gets the next connection, where every worker has a socket of its own: the parent's part.
+//! Which per-worker socket gets the next connection: the interface of a steering policy, for the parent.
 //!
-//! By default nobody does anything, and the kernel picks by its hash. A policy that picks otherwise
-//! is a program in the kernel, attached to the group of sockets that listen on the port; whichever
-//! of them it is attached through, it is the whole group's. So each worker sends the parent its
-//! socket before it serves, and the parent does the rest: it has one thread and knows everybody, so
-//! nothing is done twice or in the wrong order, and no worker needs any right for it.
+//! By default there is no policy, and the kernel picks by its hash. A policy that picks otherwise is a
+//! program in the kernel, attached to the group of sockets that listen on the port; whichever socket it
+//! is attached through, it belongs to the whole group. So each worker sends the parent its socket before
+//! it serves, and the parent does the rest: it has one thread and knows all workers, so nothing is done
+//! twice or in the wrong order, and no worker needs a capability for it.
 //!
-//! The parent closes the socket again at once. If it held it, the queue of a worker that crashed
-//! would live on with nobody to answer it.
+//! The parent closes the socket again at once. If it kept it, the socket's queue would survive a crash
+//! of the worker, and no process would answer it.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,8 +18,8 @@ use socket2::{SockRef, Type};
 
 use crate::scoreboard::OwnSlot;
 
-/// In the parent: whether a socket that a worker has sent is what it should be, a TCP socket that
-/// listens on the server's address. What is attached to any other would not be this server's business.
+/// In the parent: checks that a socket that a worker has sent is a TCP socket that listens on the server's address.
+/// The parent must not attach a program to any other.
 ///
 /// # Errors
 /// When it is something else.
@@ -34,53 +34,53 @@ pub fn ensure_listens_on(socket: &impl AsFd, address: SocketAddr) -> Result<()> 
     Ok(())
 }
 
-/// A policy.
+/// A steering policy.
 pub trait Steering {
-    /// Has new connections steered, now that a worker listens on this socket. `sockets` listen in all,
-    /// those of workers that are about to included.
+    /// Steers new connections, now that a worker listens on this socket. `sockets` is the number of sockets that
+    /// listen or will soon.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn enter(&self, lane: usize, socket: BorrowedFd, sockets: usize) -> Result<()>;
 
-    /// Has the group of this socket steered again, if another program has taken the place of this one.
+    /// Attaches the program to the group of this socket again, after another program has replaced it.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn attach(&self, socket: BorrowedFd) -> Result<()>;
 
-    /// Has nothing more steered to the socket of this lane: another worker has adopted it.
+    /// Steers nothing more to the socket of this lane: another worker has adopted it.
     fn leave(&self, lane: usize);
 
-    /// The capabilities that it needs after the start, whenever a worker comes or goes.
+    /// The capabilities that the policy needs after the start, whenever a worker comes or goes.
     fn keeps(&self) -> &[Capability] {
         &[]
     }
 
-    /// The memory in which workers show how loaded they are, if that matters to the policy; each gets it, and
-    /// is known by a *lane*: a socket that can be chosen, and a place in this memory.
+    /// The memory in which workers show their load, if the policy uses it. Each worker has a *lane*: a socket that can
+    /// be chosen, and a place in this memory.
     fn loads(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Connections that it has steered, ever; `None` if it does not count them.
+    /// How many connections the policy has steered so far; `None` if it does not count them.
     fn steered(&self) -> Option<u64> {
         None
     }
 
-    /// Gives a lane to the worker with this pid, who has nothing to do yet, and opens it for new connections.
+    /// Gives a lane to the worker with this pid, which has no connections yet, and opens the lane for new ones.
     fn open_lane(&self, _lane: usize, _worker: u32) {}
 
-    /// Closes a lane: its worker is gone.
+    /// Closes a lane, whose worker is gone.
     fn close_lane(&self, _lane: usize) {}
 }
 
-/// A worker's own lane, where it shows how loaded it is.
+/// A worker's own lane, where it shows its load.
 pub trait Lane: Sync {
-    /// Notes that a connection was accepted, after it was counted as open in the slot.
+    /// Notes a new connection, after the slot has counted it as open.
     fn opened(&self, slot: OwnSlot);
 
-    /// Notes that a connection has ended, after it was taken off what is open in the slot.
+    /// Notes the end of a connection, after the slot no longer counts it as open.
     fn closed(&self, slot: OwnSlot);
 
     /// Notes that the event loop has nothing to do and sleeps.

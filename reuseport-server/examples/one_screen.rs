@@ -39,7 +39,7 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
-    // This socket tells the port if it was 0, and keeps programs without SO_REUSEPORT off it. It does not
+    // This socket settles the port if it was 0, and keeps programs without SO_REUSEPORT off it. It does not
     // listen, so it gets no connections.
     let bound = bind(port).map_err(|error| format!("cannot listen on {port}: {error}"))?;
     let address = bound.local_addr()?.as_socket().ok_or("not an IP address")?;
@@ -50,7 +50,7 @@ fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
             .args([&address.port().to_string(), "worker", &getpid().to_string()])
             .spawn()?;
     }
-    // The parent has nothing to do. If a worker ends, it ends too, and the other workers with it.
+    // The parent has nothing to do. If a worker ends, it ends, too, and the other workers with it.
     Err(format!("a worker has ended: {:?}", wait()?).into())
 }
 
@@ -67,7 +67,7 @@ fn worker(port: u16, parent: Pid) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // The kernel gives a new connection to one of these sockets, by a hash of its addresses and ports.
-        // It does not look who is free, and who waits in a queue waits for that worker.
+        // It does not know which worker is free, and a connection waits for the worker of its queue.
         let listener = tokio::net::TcpListener::from_std(TcpListener::from(socket))?;
         let app = Router::new().route("/", get(async || "hello"));
         Ok(axum::serve(listener, app).await?)

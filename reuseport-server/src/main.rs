@@ -54,7 +54,7 @@ fn run(mut cli: Cli) -> Result<()> {
     if let Some(index) = cli.worker {
         match as_worker(index, |context, passed| {
             let listeners = match passed.inheritance {
-                // In a reload or an upgrade: the very sockets of the worker this one replaces, queues and all.
+                // In a reload or an upgrade: the sockets of the worker that this one replaces, with their queues.
                 Some(line) => handover::take(line, &context.channel)?,
                 None => {
                     vec![socket::listen(options.address(), options.backlog, Sharing::ReusePort)?]
@@ -64,14 +64,14 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
-    // Before what takes time: until then a signal, even one to reload, ends the program.
+    // First of all: until then a signal, even one to reload, ends the program.
     signals::reset()?;
     systemd::refuse_sockets()?;
     if cli.join {
         cli.steer.ensure_may_join(options.port)?;
     }
     let steering = cli.steer.steering()?;
-    // Held, not listening, for as long as the server runs.
+    // Kept as long as the server runs; it does not listen.
     let inherited = inherit()?;
     let reservation = match &inherited {
         Some(inherited) => inherited.bound.try_clone()?,

@@ -38,8 +38,8 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
-    // The one difference: there is one socket, made before the workers. They get it by fork, as they get
-    // every descriptor, and with it the one accept queue that it has.
+    // The one difference: there is one socket, made before the workers. They inherit it by fork, as all
+    // descriptors, and with it its one accept queue.
     let listener = listen(port).map_err(|error| format!("cannot listen on {port}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let parent = getpid();
@@ -50,7 +50,7 @@ fn parent(port: u16, workers: NonZeroU16) -> Result<(), Box<dyn Error>> {
             return worker(listener, parent);
         }
     }
-    // The parent has nothing to do. If a worker ends, it ends too, and the other workers with it.
+    // The parent has nothing to do. If a worker ends, it ends, too, and the other workers with it.
     Err(format!("a worker has ended: {:?}", wait()?).into())
 }
 

@@ -58,7 +58,7 @@ fn run(mut cli: Cli) -> Result<()> {
         })? {}
     }
 
-    // Before what takes time: until then a signal, even one to reload, ends the program.
+    // First of all: until then a signal, even one to reload, ends the program.
     signals::reset()?;
     let inherited = inherit()?;
     let listener = match &inherited {

@@ -1,4 +1,4 @@
-//! What accept(2) can fail with, and what to do then.
+//! The errors of accept(2), and what to do about each.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-/// How long to wait for a descriptor or memory to become free; what HAProxy waits.
+/// How long to wait for a free descriptor or memory. HAProxy waits as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Comes back when accepting may go on, or with an error that will not pass.
+/// Returns when accepting may go on, or with an error that will not pass.
 ///
-/// - A connection that ended before we came is nobody's fault; accept(2) lists the errors that a
-///   network may leave there.
+/// - The connection ended before it was accepted, or the network reported an error for it: accept(2) lists
+///   these errors. The next connection is not affected.
 /// - Out of descriptors or memory: the connection stays in the queue, so the socket stays ready, and
-///   a loop that just went on would spin. It pauses; the clients wait meanwhile, but are not lost.
-/// - Anything else, such as a socket that somebody has shut down, would come again for ever.
+///   a loop that went on at once would spin. It pauses; meanwhile clients wait, and none is lost.
+/// - Any other error, for example of a socket that was shut down, would occur again for ever.
 pub async fn get_over(error: io::Error) -> io::Result<()> {
     use Errno::*;
-    /// Whether the shortage has been told of.
+    /// Whether the shortage has been logged.
     static TOLD: AtomicBool = AtomicBool::new(false);
 
     match error.raw_os_error().map(Errno::from_raw) {

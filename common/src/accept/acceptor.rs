@@ -1,4 +1,4 @@
-//! A worker's listening sockets, and who waits for them: tokio, or somebody else, where a policy wants that.
+//! A worker's listening sockets, and what waits for them: tokio or, with some policies, an acceptor.
 
 use std::io;
 use std::net::TcpListener;
@@ -12,21 +12,21 @@ use crate::accept::recipient::Recipient;
 use crate::scoreboard::OwnSlot;
 use crate::steering::Lane;
 
-/// What an acceptor does goes on for a while. Boxed, since a worker does not know which one it has.
+/// A future of an acceptor. Boxed, since a worker does not know which acceptor it has.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Waits for connections in tokio's place, and has a worker serve them.
+/// Waits for connections in tokio's place, and gives them to a worker to serve.
 pub trait Acceptor {
-    /// Does so, in the worker's event loop. Comes back only with an error that would come again.
+    /// Does so, in the worker's event loop. Returns only with an error that would occur again.
     fn run(&mut self) -> Doing<'_, io::Error>;
 
-    /// Ends the waiting, and has served what was accepted until then. The socket is left, if somebody may be
-    /// in its queue.
+    /// Stops waiting, after the connections that were accepted until then were given to the worker. Returns the
+    /// socket if there may be connections in its queue.
     fn drain(self: Box<Self>) -> Doing<'static, Option<TcpListener>>;
 }
 
-/// Starts an acceptor for this socket and this worker, in the worker's event loop, whose epoll instance is the
-/// one in the middle, if it could be found.
+/// Starts an acceptor for this socket and this worker, in the worker's event loop. The second argument is the
+/// event loop's epoll instance, if it could be found.
 pub type Start =
     Box<dyn FnOnce(TcpListener, Option<i32>, &'static dyn Recipient) -> Result<Box<dyn Acceptor>>>;
 
@@ -34,7 +34,7 @@ pub type Start =
 pub struct Way {
     /// Called whenever the event loop has nothing to do.
     pub on_park: Option<fn()>,
-    /// Starts it.
+    /// Starts the acceptor.
     pub start: Start,
 }
 
@@ -42,7 +42,7 @@ pub struct Way {
 pub struct Sockets {
     /// The sockets.
     pub listeners: Vec<TcpListener>,
-    /// The worker's lane, where a policy steers by load.
+    /// The worker's lane, if a policy steers by load.
     pub(crate) lane: Option<&'static dyn Lane>,
     way: Option<Way>,
     /// The epoll instance of the event loop, once there is one.
@@ -50,7 +50,7 @@ pub struct Sockets {
 }
 
 impl From<Vec<TcpListener>> for Sockets {
-    /// As tokio does.
+    /// Sockets for which tokio waits.
     fn from(listeners: Vec<TcpListener>) -> Self {
         Self { listeners, lane: None, way: None, events: None }
     }
@@ -62,12 +62,12 @@ impl Sockets {
         Self { way: Some(way), ..Self::from(vec![listener]) }
     }
 
-    /// The same, and the worker keeps this lane, if any.
+    /// Adds the worker's lane, if it has one.
     pub fn with_lane(self, lane: Option<&'static dyn Lane>) -> Self {
         Self { lane, ..self }
     }
 
-    /// An event loop that can wait like this, and shows in its lane, if any, when it sleeps.
+    /// Builds an event loop that can wait like this, and that shows in its lane, if any, when it sleeps.
     ///
     /// # Errors
     /// When the kernel gives it no descriptor.
@@ -84,11 +84,11 @@ impl Sockets {
         Ok(runtime)
     }
 
-    /// Starts who waits in tokio's place, if somebody does, and who takes the socket then. To be called in the
+    /// Starts the acceptor that waits in tokio's place, if there is one; it takes the socket. To be called in the
     /// worker's event loop.
     ///
     /// # Errors
-    /// When there can be no further thread, or no other way to wait.
+    /// When the kernel refuses what the acceptor needs, such as a thread or a descriptor.
     pub fn start_acceptor(
         &mut self,
         worker: &'static dyn Recipient,

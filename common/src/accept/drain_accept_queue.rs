@@ -1,4 +1,4 @@
-//! What waits in the accept queues of sockets that are about to be closed.
+//! The connections in the accept queues of sockets that are about to be closed.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -11,17 +11,17 @@ use crate::accept::at_limit::room_while_draining;
 use crate::accept::recipient::{ConnectionGuard, Recipient};
 use crate::kernel::sockets::{accept, queued};
 
-/// Connections that are accepted at a time, before those that are there have their turn.
+/// How many connections are accepted before those that are open have their turn.
 const AT_ONCE: usize = 16;
 
-/// How long a queue that does not become empty is accepted from, beyond what was there at first.
+/// How long new connections are accepted from a queue that does not become empty.
 const LATER: Duration = Duration::from_millis(100);
 
-/// What a worker that drains may accept: until the queue is empty, it accepts all that was queued when the
-/// drain began, and what else comes within 100 ms.
+/// What a draining worker may accept: all connections that were queued when the drain began, and those that
+/// arrive within 100 ms, until the queue is empty.
 ///
-/// The socket listens on, and a client that gets its answer may connect again at once. So under load a queue
-/// need never become empty, and who waited for that would be killed with connections open.
+/// The socket still listens, and a client that gets its answer may connect again at once. So under load a queue
+/// may never become empty. A worker that waited for that would be killed with connections open.
 pub struct Allowance {
     queued: u32,
     until: Instant,
@@ -30,11 +30,11 @@ pub struct Allowance {
 impl Allowance {
     /// For a drain of this socket that begins now.
     pub fn of(listener: &TcpListener) -> Self {
-        // Where the kernel does not tell, the time must do.
+        // If the kernel does not tell, the time must do.
         Self { queued: queued(listener).unwrap_or(0), until: Instant::now() + LATER }
     }
 
-    /// Whether one more may be accepted. To be asked once for each.
+    /// Whether one more connection may be accepted. To be called once for each.
     pub fn has_one_more(&mut self) -> bool {
         match self.queued.checked_sub(1) {
             Some(left) => self.queued = left,
@@ -44,11 +44,11 @@ impl Allowance {
     }
 }
 
-/// Accepts what is queued, as far as an [`Allowance`] goes, then closes the sockets. Beyond the worker's limit
-/// of connections the others wait until some have ended.
+/// Accepts what is queued, as far as an [`Allowance`] goes, then closes the sockets. At the worker's limit of
+/// connections the rest waits until some have ended.
 ///
-/// By plain accept(2): tokio asks the queue only after epoll has told it of something. And so tokio cannot
-/// tell either that this goes on for long, and that others should have their turn.
+/// It calls accept(2) itself: tokio asks the queue only after epoll has reported something. tokio's budget does
+/// not count these calls, so the loop yields by itself.
 pub async fn drain_accept_queues(listeners: Vec<TcpListener>, worker: &'static dyn Recipient) {
     let begun: Vec<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
     for (allowance, listener) in begun {

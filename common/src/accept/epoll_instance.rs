@@ -1,4 +1,4 @@
-//! The epoll instance of a tokio runtime. tokio does not tell which it is; /proc does.
+//! The epoll instance of a tokio runtime. tokio does not tell its descriptor; /proc does.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 /// # Errors
 /// When the runtime cannot be built.
 pub fn build(builder: &mut Builder) -> io::Result<(Runtime, Option<i32>)> {
-    // Whoever started us may have left an instance open: tokio's is one that was not there before.
+    // The process may have inherited an open instance. tokio's is the one that was not there before.
     let before = open_now();
     let runtime = builder.build()?;
     Ok((runtime, open_now().into_iter().find(|it| !before.contains(it))))
@@ -26,13 +26,13 @@ fn open_now() -> Vec<i32> {
     epolls.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Another descriptor for it, to keep.
+/// Duplicates the descriptor, so that the caller may keep it.
 ///
 /// # Errors
 /// When the kernel has none to give.
 #[allow(unsafe_code)]
 pub fn duplicate(descriptor: i32) -> io::Result<OwnedFd> {
-    // SAFETY: it was open a moment ago, this process has one thread yet, and it is not kept.
+    // SAFETY: it is open, no other thread could close it, as there is none yet, and the borrow ends here.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     borrowed.try_clone_to_owned()
 }

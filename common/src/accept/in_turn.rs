@@ -1,4 +1,4 @@
-//! Accepting from several sockets: a worker has more than one where it took over another's.
+//! Accepting from several sockets: a worker has more than one if it took over another worker's.
 
 use std::future::poll_fn;
 use std::io;
@@ -40,10 +40,10 @@ pub async fn accept(
     .await
 }
 
-/// Takes a connection from the next queue that has one, after the one that was asked last. If the first
-/// were always asked first, nobody would come to the second while the first is never empty.
+/// Takes a connection from the next queue that has one, beginning after the queue of the last connection. If it
+/// began with the first queue each time, the second would starve while the first is never empty.
 ///
-/// By accept4(2) itself, since tokio's listener gives streams that the event loop watches already, see
+/// It calls accept4(2) itself, since the event loop already watches the streams of tokio's listener, see
 /// [`Stream`](crate::http::stream::Stream).
 fn poll_accept(
     listeners: &[AsyncFd<TcpListener>],
@@ -53,7 +53,7 @@ fn poll_accept(
     for asked in 0..listeners.len() {
         let index = (*turn + asked) % listeners.len();
         while let Poll::Ready(ready) = listeners[index].poll_read_ready(context) {
-            // An error only if there was none: then the event loop is to tell of the next.
+            // It returns an error if the queue was empty. Then the event loop reports the next connection.
             if let Ok(accepted) = ready?.try_io(|listener| sockets::accept(listener.get_ref())) {
                 *turn = index + 1;
                 return Poll::Ready(accepted);

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// Interrupts whoever waits. Without a handler it is ignored, so it does no harm to whoever gets it by
-/// mistake; nobody uses it for anything else here.
+/// The signal that interrupts a wait. A process without a handler ignores it, so it does no harm to a process that
+/// gets it by mistake. These programs use it for nothing else.
 pub const INTERRUPT: Signal = Signal::SIGURG;
 
 /// Gives [`INTERRUPT`] a handler, without SA_RESTART, so that it ends a call with EINTR.
@@ -15,7 +15,7 @@ pub const INTERRUPT: Signal = Signal::SIGURG;
 pub fn make_interruptible() -> Result<()> {
     extern "C" fn nothing(_: i32) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing, which may be done at any time.
+    // SAFETY: the handler does nothing, which is async-signal-safe.
     unsafe { sigaction(INTERRUPT, &action) }.context("cannot handle a signal")?;
     Ok(())
 }
@@ -23,8 +23,8 @@ pub fn make_interruptible() -> Result<()> {
 /// Blocks [`INTERRUPT`] in this thread, except in waits that are given the mask that this returns (ppoll(2),
 /// epoll_pwait(2)).
 ///
-/// Whoever is about to sleep says so in memory, and then makes the system call. A signal that arrives in
-/// between would run its handler, and the sleep would begin all the same. Blocked, it stays pending, and ends
+/// A worker writes into shared memory that it sleeps, and then makes the system call. The handler of a signal that
+/// arrives in between would run, and the sleep would begin all the same. A blocked signal stays pending, and ends
 /// the wait at once.
 ///
 /// # Errors

@@ -1,13 +1,13 @@
 //! The line for a listening socket that several workers wait for: EPOLLEXCLUSIVE, without tokio.
 //!
-//! With that flag (Linux 4.5, commit df0108c5da56) epoll_ctl(2) enters the socket's waiters with
-//! add_wait_queue_exclusive(), at the end. A connection that is established runs ep_poll_callback()
-//! for one waiter after the other, until one of them says that it has woken somebody: until the
-//! first whose thread sits in epoll_wait(2). Those passed over find a note in their ready list, and
-//! look at the queue when they next come to wait. So there is no herd, and nobody is forgotten.
+//! With that flag (Linux 4.5, commit df0108c5da56) epoll_ctl(2) adds the epoll instance to the end of the
+//! socket's waiters with add_wait_queue_exclusive(). When a connection is established, the kernel calls
+//! ep_poll_callback() for one waiter after the other, until one of them has woken a thread: the first
+//! whose thread sleeps in epoll_wait(2). The waiters before it get an entry in their ready list, and
+//! look at the queue when they next wait. So there is no herd, and no waiter misses the connection.
 //!
-//! Unlike a waiter in accept(2), an entry keeps its place. So it is always the same order, and the
-//! first registered worker that is idle gets the next connection; Cloudflare calls that LIFO.
+//! Unlike a waiter in accept(2), an entry keeps its place. So the order is always the same, and the
+//! first registered worker that is idle gets the next connection. Cloudflare calls that LIFO.
 
 use std::cell::Cell;
 use std::io;
@@ -20,12 +20,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::accept::place::Place;
 
-/// What the epoll instance says is ready: a connection, or the event loop.
+/// What the epoll instance reports: a connection, or events of the event loop.
 const SOCKET: u64 = 0;
 const LOOP: u64 = 1;
 
-/// After so long the queue is looked at, whatever is ready. A connection whose wake-up went to a worker that was
-/// stopped in that moment is in nobody's ready list, and lies there until the next one comes.
+/// After this time a worker looks at the queue, whatever is ready. If a wake-up went to a worker that was stopped in
+/// that moment, its connection is in no ready list, and would wait until the next connection arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// An epoll instance that watches the event loop and, as long as the worker is in line, the socket.
@@ -36,18 +36,18 @@ pub struct Line {
     looked: Cell<Instant>,
 }
 
-/// What a wait ended with.
+/// What ended a wait.
 pub struct Ready {
     /// A connection may be there.
     pub connection: bool,
     /// The event loop has something to do.
     pub events: bool,
-    /// The queue is to be looked at all the same: neither is ready when the time is up, or it was not for long.
+    /// Look at the queue in any case: the time is up, or the last look was [`LOOK_AGAIN`] ago.
     pub look: bool,
 }
 
 impl Line {
-    /// One that watches the event loop alone.
+    /// An instance that watches the event loop only.
     ///
     /// # Errors
     /// Those of epoll_create1(2) and epoll_ctl(2).
@@ -57,7 +57,7 @@ impl Line {
         Ok(Self { epoll, is_joined: false, looked: Cell::new(Instant::now()) })
     }
 
-    /// Enters the socket's waiters, at the end, unless it is among them.
+    /// Joins the end of the socket's waiters, unless it is among them.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -70,8 +70,8 @@ impl Line {
         Ok(())
     }
 
-    /// Leaves the socket's waiters: for each connection the kernel goes through all of them, up to the
-    /// one it wakes.
+    /// Leaves the socket's waiters: for each connection the kernel walks through them, up to the one that it
+    /// wakes.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -84,8 +84,8 @@ impl Line {
 
     /// Waits until something is ready, or the time is up.
     ///
-    /// Where both are ready the connection must not be left: nobody else was woken for it. Those that are
-    /// connected do not wait for long, since the event loop takes one connection and then its own events.
+    /// If both are ready, the caller must take the connection: no other worker was woken for it. Open connections
+    /// do not wait for long, since the event loop takes one new connection and then handles its own events.
     ///
     /// # Errors
     /// Those of epoll_pwait(2); EINTR when it was interrupted.
@@ -94,7 +94,7 @@ impl Line {
         let mut events = [EpollEvent::empty(); 2];
         let time = i32::from(EpollTimeout::try_from(at_most).unwrap_or(EpollTimeout::ZERO));
         let (epoll, room) = (self.epoll.0.as_raw_fd(), events.as_mut_ptr().cast());
-        // SAFETY: there is room for two events, an EpollEvent is an epoll_event, and the mask is read alone.
+        // SAFETY: there is room for two events, an EpollEvent is an epoll_event, and the mask is only read.
         let count = unsafe { libc::epoll_pwait(epoll, room, 2, time, place.mask.as_ref()) };
         let count = Errno::result(count)? as usize;
         let is_ready = |what| events[..count].iter().any(|event| event.data() == what);
@@ -121,7 +121,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A place in whose stead an event loop's epoll instance there is a pipe, and the end that makes it readable.
+    /// A place with a pipe instead of an event loop's epoll instance, and the pipe's other end.
     fn place() -> (Place, std::os::fd::OwnedFd) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

@@ -1,4 +1,4 @@
-//! What an event loop waits for that waits in its own way, and what ends the wait.
+//! What an event loop that waits in its own way waits for, and what ends the wait.
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub trait WaitPolicy: Send {
     /// Waits for a connection, the event loop's own events or this time, whatever is first.
     ///
     /// # Errors
-    /// What accept(2) or the waiting failed with.
+    /// Those of accept(2) and of the wait.
     fn wait(&mut self, place: &Place, at_most: Duration) -> io::Result<Woken>;
 
     /// Whether a worker that is busy may accept a connection now.
@@ -28,7 +28,7 @@ pub enum Woken {
     Connection(TcpStream),
     /// The event loop has something to do, or the time is up.
     Loop,
-    /// Nothing of this: wait on.
+    /// None of these: wait on.
     Nothing,
 }
 
@@ -47,7 +47,7 @@ impl Place {
     /// Accepts a connection, if there is one.
     ///
     /// # Errors
-    /// accept(2)'s, but for that there is none.
+    /// Those of accept(2), except for an empty queue.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         match accept(&self.listener) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -61,7 +61,7 @@ impl Place {
         poll(&mut [connection], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Waits for the event loop's own events alone. Whether there are any.
+    /// Waits only for the event loop's own events. Returns whether there are any.
     ///
     /// # Errors
     /// Those of ppoll(2); EINTR when it was interrupted.

@@ -1,4 +1,4 @@
-//! A worker, as those see it who accept connections for it.
+//! A worker, as seen by the code that accepts connections for it.
 
 use std::net::TcpStream;
 
@@ -6,41 +6,41 @@ use tokio::sync::Notify;
 
 use crate::scoreboard::OwnSlot;
 
-/// Who gets the connections that are accepted. This room knows no more of a worker than this, so that it
-/// can be used without ours.
+/// A worker that gets the accepted connections. This module knows no more of a worker, so that other programs
+/// can use it.
 pub trait Recipient: Sync {
-    /// Serves a connection, which counts as open for as long as `open` lives. To be called in the worker's
-    /// event loop.
+    /// Serves a connection, which counts as open until `open` is dropped. To be called in the worker's event
+    /// loop.
     fn serve(&'static self, stream: TcpStream, open: ConnectionGuard);
 
-    /// Counts a connection: it has just been accepted.
+    /// Counts a new connection.
     fn opened(&self);
 
-    /// Counts its end.
+    /// Counts the end of a connection.
     fn closed(&self);
 
-    /// Whether it has as many connections as it may.
+    /// Whether the worker is at its limit of connections.
     fn is_full(&self) -> bool;
 
-    /// Whether it drains, and so accepts what waits already and nothing more.
+    /// Whether it drains: it accepts what is queued, and nothing more.
     fn is_draining(&self) -> bool;
 
-    /// Closes connections that have been idle for a while, to make room for others. False if there are none.
+    /// Closes connections that have been idle for a while, to make room. Returns false if there are none.
     fn close_idlest(&self) -> bool;
 
-    /// Told when a connection has ended that somebody may be waiting for.
+    /// Notified when a connection has ended, if something may be waiting for that.
     fn ended(&self) -> &Notify;
 
-    /// Where it counts, and shows that it lives.
+    /// The worker's slot of the scoreboard: its counters and its heartbeat.
     fn slot(&self) -> OwnSlot;
 }
 
-/// Counts a connection as open for as long as it lives, however it ends. It lives from accept on,
-/// and not only from when its task first runs: a worker that ends in between would reset it.
+/// Counts a connection as open until it is dropped, however the connection ends. It is made right after accept,
+/// not when the connection's task first runs: a worker that ended in between would reset the connection.
 pub struct ConnectionGuard(&'static dyn Recipient);
 
 impl ConnectionGuard {
-    /// One more.
+    /// Counts a new connection of this worker.
     pub fn new(worker: &'static dyn Recipient) -> Self {
         worker.opened();
         Self(worker)

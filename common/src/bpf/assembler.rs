@@ -1,5 +1,5 @@
-//! Puts an eBPF program together: instructions as the kernel's documentation writes them
-//! (Documentation/bpf/standardization/instruction-set.rst), and labels to jump to.
+//! Assembles an eBPF program: instructions as in the kernel's documentation
+//! (Documentation/bpf/standardization/instruction-set.rst), and labels for jumps.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,18 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Instruction {
-    /// What to do.
+    /// The operation.
     pub code: u8,
-    /// The register to write to in the lower four bits, the one to read in the upper four.
+    /// The destination register in the lower four bits, the source register in the upper four.
     pub registers: u8,
-    /// How far to jump, or where in memory.
+    /// The distance of a jump, or an offset in memory.
     pub offset: i16,
     /// A constant.
     pub constant: i32,
 }
 
-/// A register. R0 is what a function returns; R1 to R5 are its arguments, and anything after it
-/// was called; R6 to R9 outlast calls; R10 is the end of the stack.
+/// A register. R0 is the result of a function; R1 to R5 are its arguments, and undefined after the
+/// call; R6 to R9 keep their values across calls; R10 is the end of the stack.
 #[derive(Clone, Copy)]
 pub struct Register(u8);
 
@@ -63,11 +63,11 @@ pub enum Calculate {
     ShiftRight = 0x77,
     ExclusiveOr = 0xa7,
     Set = 0xb7,
-    /// Fills up with the sign: what was negative becomes -1 in the end, everything else 0.
+    /// Fills up with the sign bit: by 63 bits a negative number becomes -1, any other 0.
     ShiftRightSigned = 0xc7,
 }
 
-/// Comparisons without a sign, on 64 bits.
+/// Unsigned comparisons, on 64 bits.
 #[derive(Clone, Copy)]
 pub enum If {
     Equal = 0x15,
@@ -179,7 +179,7 @@ impl Assembler {
         self.push(0x95, 0, 0, 0, 0);
     }
 
-    /// Here jumps to this label lead.
+    /// The place to which jumps to this label lead.
     pub fn label(&mut self, label: &'static str) {
         self.labels.insert(label, self.instructions.len());
     }
@@ -191,7 +191,7 @@ impl Assembler {
     pub fn finish(mut self) -> Vec<Instruction> {
         for (from, label) in self.jumps {
             let to = self.labels[label] as i16;
-            self.instructions[from].offset = to - from as i16 - 1; // counted from the next one
+            self.instructions[from].offset = to - from as i16 - 1; // counted from the next instruction
         }
         self.instructions
     }

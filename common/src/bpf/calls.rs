@@ -1,7 +1,7 @@
-//! bpf(2), as much of it as is needed: make a map, write to it, load a program, attach it.
+//! The commands of bpf(2) that are needed here: make a map, write to it, load a program, attach it.
 //!
-//! The crates that do this (aya, libbpf-rs) load what a compiler has put into an ELF file. A program
-//! of a screen's length, assembled beside this, needs a handful of calls.
+//! The crates for this (aya, libbpf-rs) load an ELF file that a compiler has made. The programs here are a
+//! screen long and are assembled in this project, so a few calls are enough.
 
 use std::ffi::{CStr, c_int, c_long};
 use std::io;
@@ -12,7 +12,7 @@ use nix::libc;
 
 use super::assembler::Instruction;
 
-/// What of linux/bpf.h is used.
+/// Constants of linux/bpf.h.
 const BPF_MAP_CREATE: c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: c_int = 1;
 const BPF_MAP_UPDATE_ELEM: c_int = 2;
@@ -28,22 +28,22 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The kinds of maps.
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// Values side by side, which processes may map into their memory.
+    /// An array, which processes may map into their memory.
     SharedArray,
-    /// Values of which every CPU has its own.
+    /// An array with a copy for every CPU.
     PerCpuArray,
     /// Listening sockets.
     Sockets,
-    /// Numbers of 64 bits, each found by another such number; none at first.
+    /// A hash map from 64-bit numbers to 64-bit numbers, empty at first.
     Counts,
 }
 
 /// The kinds of programs.
 #[derive(Clone, Copy)]
 pub enum Program {
-    /// It selects a socket for a new connection, and for one whose socket closes.
+    /// It selects a socket for a new connection, and for a connection whose socket closes.
     Selects,
-    /// It runs at a tracepoint, with what the kernel has there.
+    /// It runs at a tracepoint, with the tracepoint's arguments.
     Tracepoint,
 }
 
@@ -91,7 +91,7 @@ struct Element {
     flags: u64,
 }
 
-/// Puts a socket into a map of sockets, in the place of what is there.
+/// Puts a socket into a map of sockets, and replaces the one that is there.
 pub fn put_socket(map: BorrowedFd, key: u32, socket: BorrowedFd) -> io::Result<()> {
     let value = socket.as_raw_fd();
     let element = Element {
@@ -104,13 +104,13 @@ pub fn put_socket(map: BorrowedFd, key: u32, socket: BorrowedFd) -> io::Result<(
     bpf(BPF_MAP_UPDATE_ELEM, &element).map(drop)
 }
 
-/// Takes what is there out of a map.
+/// Removes an entry from a map.
 pub fn remove(map: BorrowedFd, key: u32) -> io::Result<()> {
     let (map, key) = (map.as_raw_fd() as u32, &raw const key as u64);
     bpf(BPF_MAP_DELETE_ELEM, &Element { map, unused: 0, key, value: 0, flags: 0 }).map(drop)
 }
 
-/// What is in a map of counts, each key with its value; at most so many.
+/// The entries of a map of counts, at most this many.
 pub fn pairs(map: BorrowedFd, most: usize) -> Vec<(u64, u64)> {
     let map = map.as_raw_fd() as u32;
     let read = |command, key: u64, value: &mut u64| {
@@ -119,7 +119,7 @@ pub fn pairs(map: BorrowedFd, most: usize) -> Vec<(u64, u64)> {
     };
     let mut found = Vec::new();
     let mut key = 0;
-    // What comes after a key that is not there is the first one.
+    // The successor of a key that is not in the map is the first key.
     let (mut next, mut value) = (0, 0);
     while found.len() < most && read(BPF_MAP_GET_NEXT_KEY, key, &mut next) {
         key = next;
@@ -130,7 +130,7 @@ pub fn pairs(map: BorrowedFd, most: usize) -> Vec<(u64, u64)> {
     found
 }
 
-/// Has a program run at a tracepoint, until the descriptor is closed.
+/// Attaches a program to a tracepoint, until the descriptor is closed.
 pub fn attach_to_tracepoint(program: BorrowedFd, tracepoint: &CStr) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
@@ -146,7 +146,7 @@ pub fn attach_to_tracepoint(program: BorrowedFd, tracepoint: &CStr) -> io::Resul
 /// Loads a program.
 ///
 /// # Errors
-/// With the verifier's last words, if it was the verifier that refused.
+/// With the end of the verifier's log, if the verifier refused the program.
 pub fn load(kind: Program, program: &[Instruction], name: &CStr) -> anyhow::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
@@ -167,7 +167,7 @@ pub fn load(kind: Program, program: &[Instruction], name: &CStr) -> anyhow::Resu
         Program::Selects => {
             (BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE, c"MIT")
         }
-        // Helpers that read the kernel's memory are for programs that may be under the GPL.
+        // The kernel allows helpers that read its memory only to programs under the GPL.
         Program::Tracepoint => (BPF_PROG_TYPE_RAW_TRACEPOINT, 0, c"Dual MIT/GPL"),
     };
     let attributes = |log: &mut [u8]| Attributes {
@@ -216,20 +216,20 @@ pub fn attach(program: BorrowedFd, socket: BorrowedFd) -> io::Result<()> {
     Ok(Errno::result(done).map(drop)?)
 }
 
-/// What is shown for a map or a program in lists of them.
+/// The name of a map or a program, as `bpftool` shows it.
 fn named(name: &CStr) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..name.count_bytes()].copy_from_slice(name.to_bytes());
     bytes
 }
 
-/// The call itself. Its attributes are a C structure that differs by command; the kernel takes
-/// whatever a shorter one leaves out for zero.
+/// The system call. Its attributes are a C structure that depends on the command; the kernel takes what a shorter
+/// structure leaves out for zero.
 #[allow(unsafe_code)]
 fn bpf<T>(command: c_int, attributes: &T) -> io::Result<c_long> {
-    // SAFETY: the kernel reads the attributes, whose size is given, and what their addresses point to:
-    // values of this module's own callers that outlive the call and are as large as the map or the
-    // other attributes say. All it writes to is the log, or a key or value, exclusively borrowed.
+    // SAFETY: the kernel reads the attributes, whose size is given, and the memory that their addresses point to:
+    // values of this module's callers that outlive the call and are as large as the map or the other attributes
+    // say. It writes only to the log, or to a key or value, which are exclusively borrowed.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
     Ok(Errno::result(done)?)
@@ -237,6 +237,6 @@ fn bpf<T>(command: c_int, attributes: &T) -> io::Result<c_long> {
 
 #[allow(unsafe_code)]
 fn owned(descriptor: c_long) -> OwnedFd {
-    // SAFETY: the kernel has just made it (with close-on-exec set) and nobody else knows its number.
+    // SAFETY: the kernel has just made it (with close-on-exec set), and no other code knows its number.
     unsafe { OwnedFd::from_raw_fd(descriptor as c_int) }
 }

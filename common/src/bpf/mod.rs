@@ -1,4 +1,4 @@
-//! Programs that the kernel runs, put together and loaded without a compiler's help.
+//! BPF programs, assembled and loaded without a compiler.
 //!
 //! - [`assembler`]: instructions and labels; [`calls`]: bpf(2).
 

@@ -1,4 +1,4 @@
-//! What a server prints when it serves: one line per fact that a learner wants.
+//! What a server prints when it serves: one line for each fact.
 
 use std::io::{Result, Write, stdout};
 use std::net::SocketAddr;
@@ -9,11 +9,11 @@ pub struct Announced {
     pub index: usize,
     /// Its process.
     pub pid: i32,
-    /// The listening socket it accepts from.
+    /// The listening socket that it accepts from.
     pub inode: u64,
 }
 
-/// Prints where, how many sockets, and who holds which.
+/// Prints the address, the number of sockets, and each worker's socket.
 pub fn announce(address: SocketAddr, workers: &[Announced]) -> Result<()> {
     let mut inodes: Vec<u64> = workers.iter().map(|worker| worker.inode).collect();
     inodes.sort_unstable();

@@ -1,4 +1,4 @@
-//! Logging: what a server says beside what it was asked, on stderr; `RUST_LOG` chooses how much.
+//! Logging to stderr; `RUST_LOG` chooses how much.
 
 use std::io::IsTerminal;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::prelude::*;
 /// Sends the log to stderr, from level `info` upwards unless `RUST_LOG` says otherwise: a level (`debug`), or
 /// levels of modules (`hyper=warn,common::parent=debug`).
 ///
-/// `EnvFilter` would also filter by what a message contains, and needs an engine for regular expressions for that.
+/// `EnvFilter` can also filter by the content of messages, for which it needs a regular-expression engine.
 pub fn to_stderr() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let wanted = if wanted.is_empty() { "info" } else { &wanted };

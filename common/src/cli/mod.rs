@@ -1,4 +1,4 @@
-//! The command line's manners: one clear line for every error, and a status that says so.
+//! The command line: one clear line for every error, and an exit status.
 
 pub mod announce;
 pub mod log;
@@ -17,7 +17,7 @@ use clap::{Command, Parser};
 pub fn parse<T: Parser>() -> T {
     T::try_parse().unwrap_or_else(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
-        // An option that stands alone asks for a subcommand: help is the answer, not a line.
+        // Without the required subcommand the help is more useful than one line.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => {
             let command = T::command();
@@ -29,14 +29,14 @@ pub fn parse<T: Parser>() -> T {
     })
 }
 
-/// How to see the help that lists the options: the subcommand's, if `word` is one.
+/// How to see the help with the options: the subcommand's, if `word` is one.
 fn help_of(command: &Command, word: Option<OsString>) -> String {
     let subcommand = word.and_then(|word| command.find_subcommand(word));
     let words = [Some(command), subcommand].into_iter().flatten().map(Command::get_name);
     words.chain(["--help"]).collect::<Vec<_>>().join(" ")
 }
 
-/// Keeps the reason and the tips of clap's paragraph, drops its usage and its pointer to the help.
+/// Keeps the reason and the tips of clap's paragraph; drops the usage and the hint at the help.
 fn one_line(paragraph: &str) -> String {
     let kept: Vec<&str> = paragraph
         .lines()

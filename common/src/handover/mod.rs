@@ -1,18 +1,18 @@
-//! Hands a worker's own listening sockets to its successor, so that nothing in their queues is
+//! Gives a worker's own listening sockets to its successor, so that no connection in their queues is
 //! lost when the worker ends.
 //!
 //! Closing a listening socket resets every connection that waits in its accept queue, and every
-//! handshake under way to it. With a shared socket this does not happen, as somebody else always
-//! holds it. A socket of one's own is held by one process alone; so before that process ends, it
-//! sends a duplicate over a Unix socket (SCM_RIGHTS, unix(7)). From then on two processes hold the
-//! same socket, with the same queue, and either may close it.
+//! handshake under way to it. With a shared socket this does not happen, as other processes always
+//! hold it. Only one process holds a per-worker socket; so before that process ends, it sends a
+//! duplicate over a Unix socket (SCM_RIGHTS, unix(7)). From then on two processes hold the same
+//! socket, with the same queue, and either may close it.
 //!
-//! What does not work instead: `shutdown(SHUT_RD)` resets the queue; clearing SO_REUSEPORT changes
-//! nothing, the kernel goes on choosing the socket; `listen(0)` makes clients wait for a timeout;
-//! choosing other sockets by BPF still loses the handshakes under way.
+//! These do not work: `shutdown(SHUT_RD)` resets the queue; after clearing SO_REUSEPORT the kernel
+//! still chooses the socket; `listen(0)` makes clients wait for a timeout; a BPF program that chooses
+//! other sockets still loses the handshakes under way.
 //!
-//! The parent only makes the line between the two. If it held the sockets itself, the queue of a
-//! worker that crashed would live on with nobody to answer it.
+//! The parent only makes the line between the two. If it held the sockets itself, a queue would
+//! survive the crash of its worker, and no process would answer it.
 
 pub mod orders;
 
@@ -27,10 +27,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::parent::channel::{Channel, Message, Received};
 
-/// How long to wait for a worker to give. One whose event loop does not turn never does.
+/// How long to wait for the giver. A worker whose event loop does not turn never gives.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends sockets over the line; they stay open here too.
+/// Sends sockets over the line. They stay open here, too.
 pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
     let line = Channel::from(line);
     for socket in sockets {
@@ -39,8 +39,8 @@ pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
     line.send(&Message::Done, &[])
 }
 
-/// Receives the sockets that come over the line, in a worker that has nothing else to do yet, and tells the
-/// parent how many they are, which the parent of a new program cannot know.
+/// Receives sockets over the line, in a worker that does not serve yet, and tells the parent their number, which
+/// the parent of a new server cannot know.
 ///
 /// # Errors
 /// When the giver dies, or lets 5 s pass, or the server ends meanwhile.
@@ -60,9 +60,8 @@ pub fn take(line: OwnedFd, parent: &Channel) -> Result<Vec<TcpListener>> {
 
 /// Waits until there is something in the line.
 ///
-/// The wait ends, too, when the parent says something or is gone. All that it has to say to a worker that does
-/// not serve yet is that the server ends, and a giver that is stopped would hold that up. The giver keeps its
-/// sockets.
+/// The wait also ends when the parent sends something or is gone. The only message to a worker that does not serve
+/// yet is that the server ends, and a stopped giver would delay that. The giver keeps its sockets.
 fn wait(line: &Channel, parent: &Channel, until: Instant) -> Result<()> {
     let mut both = [line, parent].map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
     let left = until.saturating_duration_since(Instant::now());
@@ -75,7 +74,7 @@ fn wait(line: &Channel, parent: &Channel, until: Instant) -> Result<()> {
     }
 }
 
-/// The same in a worker that goes on serving meanwhile, and hears of the server's end itself.
+/// The same in a worker that serves meanwhile, and gets the order to end itself.
 ///
 /// # Errors
 /// When the giver dies, or lets 5 s pass.
@@ -93,7 +92,7 @@ pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
                         return anyhow::Ok(());
                     }
                 }
-                // Connections end, and make room.
+                // Connections will end, and free descriptors.
                 Err(error) if Channel::is_for_want_of_room(&error) => sleep(ROOM_WITHIN).await,
                 Err(error) => return Err(error),
             }
@@ -103,12 +102,12 @@ pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
     Ok(sockets)
 }
 
-/// How long to wait before the next look whether there is room for a descriptor.
+/// How long to wait before trying again whether a descriptor is free.
 const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 const SILENT: &str = "the other worker does not hand over its socket";
 
-/// Adds what came; true if that was the last of it.
+/// Adds a received socket; true if there are no more.
 fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result<bool> {
     match received {
         Some((Message::Socket, descriptors)) => {
@@ -121,10 +120,10 @@ fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result
     }
 }
 
-/// In a worker of a server that steers: sends the parent its socket, and waits until the parent has done its part. So whoever
-/// sees a worker serve sees one that is steered to.
+/// In a worker of a server that steers: sends the parent its socket, and waits until the parent has done its
+/// part. So connections are steered to every worker that serves.
 ///
-/// The parent need not answer: the wait ends when it closes what came along.
+/// The parent need not answer: the wait ends when it closes the descriptor that came with the message.
 ///
 /// # Errors
 /// When the parent is gone.

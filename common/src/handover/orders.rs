@@ -1,4 +1,4 @@
-//! What a worker is told by its parent, as the worker's event loop sees it.
+//! The parent's orders, as the worker's event loop gets them.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,18 +16,18 @@ use crate::parent::signals::Signals;
 
 /// An order.
 pub enum Order {
-    /// Answer what there is, then end.
+    /// Answer open requests, then end.
     Drain,
     /// Send listening sockets over this line to another worker.
     Give(HowMany, OwnedFd),
-    /// Close the last listening socket: another worker, which was given it, serves it now.
+    /// Close the last listening socket: the worker that got it serves it now.
     Release,
     /// Accept from these sockets too.
     Adopt(Vec<TcpListener>),
 }
 
 impl Order {
-    /// Carries out an order that concerns the listening sockets of a worker.
+    /// Carries out an order about the listening sockets of a worker.
     ///
     /// # Errors
     /// When the parent is gone.
@@ -37,7 +37,7 @@ impl Order {
         parent: &Channel,
     ) -> Result<()> {
         match self {
-            Self::Drain => {} // the worker's own
+            Self::Drain => {} // the worker carries it out
             Self::Give(how_many, line) => how_many.give(line, listeners),
             Self::Release if listeners.len() > 1 => drop(listeners.pop()),
             Self::Release => {}
@@ -47,7 +47,7 @@ impl Order {
                         listeners.extend(adopted);
                         Message::Adopted
                     }
-                    // Closed here again; their giver has kept them.
+                    // They are closed here again; the giver has kept them.
                     Err(error) => Message::NotAdopted(format!("{error:#}")),
                 };
                 parent.send(&reply, &[])?;
@@ -57,25 +57,25 @@ impl Order {
     }
 }
 
-/// Has the event loop watch these sockets.
+/// Registers these sockets with the event loop.
 ///
 /// # Errors
 /// When the kernel refuses.
 #[allow(unsafe_code)]
 pub fn watch(listeners: Vec<TcpListener>) -> Result<Vec<AsyncFd<TcpListener>>> {
-    // SAFETY: a TcpListener owns its descriptor, which stays open, and the same file, for as long as it lives.
+    // SAFETY: a TcpListener owns its descriptor, which stays open, and the same file, as long as it lives.
     let watch = |it| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
     let watched = listeners.into_iter().map(|it| Ok(watch(it)?)).collect::<io::Result<_>>();
     watched.context("cannot watch a listening socket")
 }
 
-/// How many of its listening sockets a worker gives to another. They stay in use here: if the other
-/// dies before it serves them, nothing is lost.
+/// Which of its listening sockets a worker gives to another. The giver goes on using them: if the other dies before
+/// it serves them, nothing is lost.
 #[derive(Clone, Copy)]
 pub enum HowMany {
-    /// All; this worker is to drain when the other serves.
+    /// All; this worker will drain when the other serves.
     All,
-    /// The last, which it had adopted; it is closed here when the other serves.
+    /// The last, which it had adopted; this worker closes it when the other serves.
     One,
 }
 
@@ -92,17 +92,17 @@ impl HowMany {
     }
 }
 
-/// The orders as they come.
+/// The stream of orders.
 pub struct Orders<'a> {
     channel: &'a Channel,
     ready: AsyncFd<BorrowedFd<'a>>,
-    /// SIGTERM to this worker, which is the parent's to judge: it may be for the whole server.
+    /// SIGTERM to this worker. The parent decides: it may be for the whole server.
     signals: AsyncFd<Signals>,
-    /// Keeps room for the descriptor that an order may bring, when connections use up all others.
+    /// Reserves a descriptor for the one that an order may bring, when connections use up all others.
     reserve: Option<OwnedFd>,
 }
 
-/// How long to wait for room, if the reserve has been used up too.
+/// How long to wait for a free descriptor, if the reserve has been used up, too.
 const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 impl<'a> Orders<'a> {
@@ -139,7 +139,7 @@ impl<'a> Orders<'a> {
                 Err(error) if Channel::is_for_want_of_room(&error) => {
                     wants_room = true;
                     if self.reserve.take().is_none() {
-                        sleep(ROOM_WITHIN).await; // a thread that accepts was faster
+                        sleep(ROOM_WITHIN).await; // the accept thread took it
                     }
                     continue;
                 }
@@ -147,7 +147,7 @@ impl<'a> Orders<'a> {
             };
             wants_room = false;
             let Some((message, descriptors)) = received else {
-                return Ok(Order::Drain); // a parent that is gone needs no word
+                return Ok(Order::Drain); // the parent is gone
             };
             match (message, descriptors.into_iter().next()) {
                 (Message::Drain, _) => return Ok(Order::Drain),
@@ -158,7 +158,7 @@ impl<'a> Orders<'a> {
                     let taken = tokio::select! {
                         biased;
                         taken = handover::take_while_serving(line) => taken,
-                        // It is the next order, and a giver that is stopped would hold it up.
+                        // That is the next order, and a stopped giver would delay it.
                         said = self.is_told_more() => {
                             said?;
                             continue;
@@ -176,8 +176,8 @@ impl<'a> Orders<'a> {
         }
     }
 
-    /// Waits until the parent says something more. While sockets are on their way here, that is only that the
-    /// server ends: nobody chooses a worker that takes some over for anything else.
+    /// Waits until the parent sends another order. While sockets are on their way here, that can only be the end of
+    /// the server: a busy worker is not chosen for anything else.
     async fn is_told_more(&self) -> Result<()> {
         loop {
             let mut ready = self.ready.readable().await?;

@@ -12,7 +12,7 @@ use crate::http::phase::ConnectionPhase;
 use crate::http::timed::Notes;
 use crate::http::{body, guard};
 
-/// Answers one request: the app does, unless HTTP wants it refused. Each answer is `count`ed.
+/// Answers one request: the app does, unless HTTP demands a refusal. Calls `count` for each answer.
 pub async fn answer<F>(
     request: hyper::Request<Incoming>,
     notes: Notes,
@@ -34,7 +34,7 @@ where
     let request = if request.body().is_end_stream() {
         request.map(Body::new)
     } else {
-        // Boxed, or its space would be set aside in every connection that never has a body.
+        // Boxed, or every connection would reserve its space, with a body or without.
         match Box::pin(body::read(request.map(Body::new), &notes)).await {
             Ok(request) => request,
             Err(status) => return refuse(status),
@@ -45,9 +45,9 @@ where
     if must_close {
         notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
     }
-    // A draining worker ends a connection with an answer, and so does one that has too many of them: then
-    // the client knows that the next request belongs elsewhere. Closing it while the next one is under way
-    // would lose that.
+    // A draining worker ends a connection with an answer, and so does a worker that has too many connections:
+    // then the client knows that it must reconnect. Closing the connection while the next request is on its
+    // way would lose that request.
     if must_close || notes.is_to_leave() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -55,7 +55,7 @@ where
     Ok(response)
 }
 
-/// An answer after which the connection is closed, whatever the client still sends.
+/// An answer after which the connection is closed, whatever else the client sends.
 fn refuse(status: StatusCode, notes: &Notes) -> Response {
     notes.now_at(ConnectionPhase::Linger);
     (status, [(header::CONNECTION, "close")]).into_response()

@@ -1,13 +1,13 @@
-//! Clients that stall: what a connection may take for each of its phases, and who looks at the clock.
+//! Clients that stall: how long each phase of a connection may take, and how that is checked.
 //!
 //! A timer per connection, set and cleared with every request, costs hyper and tokio about 1 600
-//! instructions per request. Nobody needs it to be exact. So a worker keeps one coarse clock that
-//! ticks four times a second; a connection notes at which tick its present phase began, which is one
-//! store, and at every tick the worker looks through its connections for those that overstay. A
-//! limit is never cut short, and overrun by one tick at the most.
+//! instructions per request, and these limits need not be exact. So a worker has one coarse clock
+//! that ticks four times a second. A connection notes the tick at which its present phase began,
+//! which is one store. At every tick the worker looks through its connections for those that have
+//! exceeded a limit. A limit is never cut short, and exceeded by one tick at most.
 //!
-//! hyper has one timer for a request's head and for the idle time before it. These are two phases
-//! here, told apart by the first byte that arrives.
+//! hyper has one timer for a request's head and for the idle time before it. Here these are two
+//! phases; the first byte that arrives ends the idle one.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -20,62 +20,62 @@ use tokio::task::AbortHandle;
 
 use crate::cli::options::Options;
 use crate::http::phase::{ConnectionPhase, PHASES, Progress};
-use crate::http::rebalance::{Ages, Rebalance};
-use crate::platform::clock::monotonic_nanoseconds;
+use crate::http::rebalance::{Rebalance, draw_age};
 use crate::scoreboard::{OwnSlot, Slots};
 
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_SECOND: u32 = 1_000 / TICK.as_millis() as u32;
 
-/// How long a draining worker leaves an idle connection open. Closed at once, it would race the
-/// client's next request, which then is lost; a client that has been silent for this long is not
-/// likely to speak up in the very moment.
+/// How long a draining worker leaves an idle connection open. If it closed the connection at once, a
+/// request that is on its way would be lost. A client that has been silent for this long is not likely to
+/// send one at this very moment.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_millis(500);
 
-/// For how long a client has not begun to ask that is taken for one that will not soon. Browsers connect in advance.
+/// A client that has sent nothing for this long since it connected will not send soon: browsers connect in
+/// advance.
 const SILENT: Duration = Duration::from_millis(500);
 
-/// How long a connection has been idle, at least, that is closed to make room for another; and how many
-/// are closed at a time, at most. One is found by a look at all.
+/// Connections that have been idle for at least this long may be closed to make room for others, and at most
+/// this many at a time: to find one takes a look at all.
 const IDLE_AT_LIMIT: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 32;
 
-/// How long a client that was refused may take to notice, see [`ConnectionPhase::Linger`].
+/// How long a refused client may take to notice, see [`ConnectionPhase::Linger`].
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The clock of one worker and the connections it looks after.
+/// The clock of one worker, and the connections that it checks.
 pub struct Deadlines {
-    /// Ticks that each phase may take, by its number.
+    /// How many ticks each phase may take, by the phase's number.
     limits: [u32; PHASES.len()],
     now: AtomicU32,
     draining: AtomicBool,
-    /// The tick at which that began.
+    /// The tick at which draining began.
     draining_since: AtomicU32,
-    /// The tick at which nobody was found who could be closed to make room; before the next it is in vain
-    /// to look again.
+    /// The tick at which no connection was found that could be closed to make room. Before the next tick
+    /// there is none either.
     looked_in_vain: AtomicU32,
-    ages: Option<Ages>,
+    /// How old connections may become, about; 0: no limit.
+    age: Duration,
     rebalance: Option<Rebalance>,
-    /// Where the worker counts.
+    /// The worker's slot of the scoreboard.
     pub(super) own: OwnSlot,
-    /// Locked for moments. By two threads with `--accept blocking`: the thread that accepts closes idle
-    /// connections for others; else by one, and because a task may be sent between threads for all that tokio
-    /// knows.
+    /// Two threads lock it with `--accept blocking`: the accept thread closes idle connections to make room. With
+    /// the other policies one thread does, and the lock is there because tokio's tasks must be `Send`.
     connections: Mutex<Slab<Watched>>,
 }
 
 struct Watched {
     progress: Arc<Progress>,
-    /// `None` for the moment between entering the list and being started.
+    /// `None` between entering the list and being started.
     task: Option<AbortHandle>,
-    /// Has the task look at its connection; there once it has waited for the client.
+    /// Wakes the task. `None` until the task has waited for its client.
     waker: Option<Waker>,
 }
 
 impl Watched {
-    /// Has the connection end, unless a request has come; its task asks the kernel first, as the event loop may
-    /// not know yet. To abort the task would be to reset the connection, and the request would be lost.
+    /// Ends the connection, unless a request has arrived. The task asks the kernel first, as the event loop may
+    /// not know of the request yet. Aborting the task would reset the connection and lose the request.
     fn end_if_nothing_has_come(&self) {
         self.progress.is_to_end.store(true, Relaxed);
         self.waker.as_ref().inspect(|waker| waker.wake_by_ref());
@@ -83,7 +83,7 @@ impl Watched {
 }
 
 impl Deadlines {
-    /// A clock for connections with these limits, of the worker that counts in `own`.
+    /// The clock of the worker with the slot `own`, with the limits of these options.
     pub fn new(options: &Options, own: OwnSlot, slots: Slots) -> Self {
         let mut limits = [u32::MAX; PHASES.len()];
         limits[ConnectionPhase::Head as usize] = ticks(options.header_timeout);
@@ -98,15 +98,15 @@ impl Deadlines {
             draining: AtomicBool::new(false),
             draining_since: AtomicU32::new(0),
             looked_in_vain: AtomicU32::new(u32::MAX),
-            ages: Ages::around(options.max_connection_age, monotonic_nanoseconds()),
+            age: options.max_connection_age,
             rebalance: options.rebalance.then(|| Rebalance::new(own, slots)),
             own,
             connections: Mutex::new(Slab::new()),
         }
     }
 
-    /// Ends the connections that overstay, and asks those to leave that another worker is to have. To be called
-    /// once per [`TICK`].
+    /// Ends the connections that have exceeded a limit, and asks clients to reconnect whose connections another
+    /// worker should have. To be called once per [`TICK`].
     pub fn tick(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         let draining_for = now.wrapping_sub(self.draining_since.load(Relaxed));
@@ -139,8 +139,8 @@ impl Deadlines {
         }
     }
 
-    /// Counts a connection as kept from now on: it has had an answer, or its client has been [`SILENT`]. No
-    /// request of it is on its way for all that is known, so it says little of how busy the worker is.
+    /// Counts a connection as kept from now on: it has had an answer, or its client has been [`SILENT`]. As far
+    /// as the worker knows no request is on its way, so the connection says little about the worker's load.
     pub(super) fn keeps(&self, progress: &Progress) {
         if !progress.is_kept.load(Relaxed) {
             progress.is_kept.store(true, Relaxed);
@@ -149,7 +149,7 @@ impl Deadlines {
     }
 
     /// Closes connections that have been idle for over a second, to make room for others: an eighth of them,
-    /// those that have been idle for longest. False if there are none.
+    /// the longest idle first. Returns false if there are none.
     pub fn close_idlest(&self) -> bool {
         let now = self.now();
         if self.looked_in_vain.load(Relaxed) == now {
@@ -190,25 +190,25 @@ impl Deadlines {
         self.draining.load(Relaxed)
     }
 
-    /// Puts a connection that begins now on the list, and gives its place there.
+    /// Adds a new connection to the list, and returns its place there.
     pub(super) fn enter(&self) -> (usize, Arc<Progress>) {
-        let age = self.ages.as_ref().map_or(u32::MAX, |ages| ticks(ages.draw()));
+        let age = if self.age.is_zero() { u32::MAX } else { ticks(draw_age(self.age)) };
         let progress = Arc::new(Progress::new(ConnectionPhase::Silent, self.now(), age));
         let watched = Watched { progress: progress.clone(), task: None, waker: None };
         (self.connections().insert(watched), progress)
     }
 
-    /// Notes which task to end when the connection overstays.
+    /// Notes which task to abort when the connection exceeds a limit.
     pub(super) fn is_served_by(&self, key: usize, task: AbortHandle) {
         self.connections()[key].task = Some(task);
     }
 
-    /// Notes how to have the task look at its connection.
+    /// Notes how to wake the connection's task.
     pub(super) fn wakes(&self, key: usize, waker: Waker) {
         self.connections()[key].waker = Some(waker);
     }
 
-    /// Takes a connection that has ended off the list.
+    /// Removes a connection that has ended from the list.
     pub(super) fn leave(&self, key: usize) {
         self.connections().remove(key);
     }
@@ -223,7 +223,7 @@ impl Deadlines {
     }
 }
 
-/// Ticks after which a time has surely passed: a phase begins somewhere between two ticks.
+/// The number of ticks after which this time has certainly passed: a phase begins somewhere between two ticks.
 fn ticks(limit: Duration) -> u32 {
     let whole = limit.as_nanos().div_ceil(TICK.as_nanos());
     u32::try_from(whole).unwrap_or(u32::MAX - 1) + 1

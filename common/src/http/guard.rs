@@ -1,22 +1,22 @@
-//! What RFC 9112 wants refused and hyper lets through.
+//! Refuses what RFC 9112 forbids and hyper accepts.
 //!
 //! hyper itself refuses, with 400 and by closing: a malformed request line or header field, white
 //! space before a colon, folded lines, differing Content-Lengths, a Transfer-Encoding that does not
 //! end in chunked or comes with HTTP/1.0, malformed chunks; with 431 too large a head (be it the
-//! target or the fields) or too many fields. It does not look at Host, takes chunks for the whole
-//! body whatever else they were encoded with, and where Transfer-Encoding and Content-Length come
-//! together it drops the length before anyone can see it. So [`Lengths`] looks for it in the bytes.
+//! target or the fields) or too many fields. It does not check Host, and it
+//! takes the chunks for the body whatever other encodings there are. If Transfer-Encoding and Content-Length come
+//! together, it drops the length before the service can see it. So [`Lengths`] looks for it in the bytes.
 
 use std::net::Ipv6Addr;
 
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use memchr::memchr;
 
-/// Whether the connection of a request of which the head is there must end with its answer. `has_length` is
-/// whether [`Lengths`] has found one.
+/// Checks the head of a request, and returns whether the connection must end with the answer. `has_length`:
+/// [`Lengths`] has found a Content-Length.
 ///
 /// # Errors
-/// With what to refuse it.
+/// The status with which to refuse the request.
 pub fn must_close(
     version: Version,
     headers: &HeaderMap,
@@ -32,8 +32,8 @@ pub fn must_close(
     Ok(is_coded)
 }
 
-/// Whether RFC 9112, section 3.2, asks for a 400: HTTP/1.1 with no Host, with several, or with one
-/// that names no host.
+/// Whether RFC 9112, section 3.2, demands a 400: HTTP/1.1 without Host, with several, or with one
+/// that is not a host.
 fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -43,17 +43,17 @@ fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the body comes in a transfer coding. Then the connection must not be used again after the
-/// answer: a request that said how long it is in two ways may have been understood differently by a
-/// proxy before us; if what we take for the next request is a part of this one for the proxy, somebody
-/// smuggles requests (RFC 9112, 6.3 and 11.2). hyper hides the second length, and it is looked for in the
-/// first of several requests that come together alone ([`Lengths`]), so every Transfer-Encoding counts.
+/// Whether the body has a transfer coding. Then the connection must not be used again after the answer: a
+/// proxy may have understood a request with two lengths differently. If what this server takes for the next
+/// request is a part of this one for the proxy, that is request smuggling (RFC 9112, 6.3 and 11.2). hyper hides
+/// the second length, and of several requests that arrive together [`Lengths`] checks the first only. So every
+/// Transfer-Encoding ends the connection.
 fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// With what to refuse the request because of its transfer codings (RFC 9112, 6.1 and 7): we know
-/// chunked and no other, and it may be applied once.
+/// The status with which to refuse the request because of its transfer codings (RFC 9112, 6.1 and 7): only
+/// chunked is known, and it may be applied once.
 fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
     let fields = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
@@ -69,18 +69,18 @@ fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
     }
 }
 
-/// Looks for a Content-Length in the bytes of a head, as they come.
+/// Looks for a Content-Length in the bytes of a head, as they arrive.
 ///
-/// It looks at one head, from when the connection was idle on, and no further than that head's end: what
-/// follows is a body, which may look like anything. So of requests that were sent without waiting for
-/// answers only the first is looked at; for the others, the end of the connection must do.
+/// It begins when the connection was idle, and stops at the end of that head: what follows is a body, which
+/// may look like anything. So of pipelined requests it checks only the first; for the others, the end of the
+/// connection must do.
 #[derive(Debug, Default)]
 pub struct Lengths {
     /// The beginning of the present line.
     line: [u8; LENGTH.len()],
-    /// Bytes of that line so far, as far as they fit.
+    /// How many bytes of that line are there so far, as far as they fit.
     begun: usize,
-    /// Whether a line was not empty.
+    /// Whether there was a line that is not empty.
     has_line: bool,
     is_over: bool,
     /// Whether there was a Content-Length.
@@ -90,10 +90,10 @@ pub struct Lengths {
 const LENGTH: &[u8] = b"content-length:";
 
 impl Lengths {
-    /// Looks at the next bytes.
+    /// Checks the next bytes.
     ///
-    /// A line that is there as a whole, which is the rule, is looked at where it lies. To copy each
-    /// line's beginning first costs about 300 instructions more per request, one in twenty.
+    /// A complete line, which is the rule, is checked in place. Copying the beginning of each line first
+    /// costs about 300 instructions per request, one in twenty.
     pub fn look(&mut self, mut bytes: &[u8]) {
         while !self.is_over
             && let Some(end) = memchr(b'\n', bytes)
@@ -111,7 +111,7 @@ impl Lengths {
         self.begin(bytes);
     }
 
-    /// Keeps what came of a line, as far as it fits.
+    /// Keeps the beginning of an incomplete line, as far as it fits.
     fn begin(&mut self, bytes: &[u8]) {
         let fits = bytes.len().min(LENGTH.len() - self.begun);
         self.line[self.begun..self.begun + fits].copy_from_slice(&bytes[..fits]);

@@ -1,32 +1,31 @@
-//! What a connection is at, and since when.
+//! The phase of a connection, and since when it is in that phase.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// What a connection is at.
+/// What a connection waits for, or does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ConnectionPhase {
     /// Waiting for the rest of a request's head; from accept, or from its first byte.
     Head,
-    /// Accepted, and no byte has come. The head's limit applies; but who has not begun to ask is idle for a
-    /// worker that drains.
+    /// Accepted, and no byte has arrived. The limit of a head applies; a draining worker treats the connection as
+    /// idle.
     Silent,
     /// Waiting for the rest of a request's body.
     Body,
-    /// The worker's own turn. No limit: nobody but we ourselves take this time.
+    /// The worker computes the answer. No limit: the time is the server's own.
     Answer,
-    /// Waiting for the client to read; from the last byte it took.
+    /// Waiting for the client to read; from the last byte that it took.
     Write,
     /// Waiting for the next request.
     Idle,
-    /// The last answer is given, and the client does not know it; reading on until it has noticed.
-    /// Closing a socket with unread data resets the connection, and the reset may overtake the
-    /// answer.
+    /// The last answer is sent, and the client may still be sending: the worker reads on until the client has
+    /// noticed. Closing a socket with unread data resets the connection, and the reset may overtake the answer.
     Linger,
 }
 
 impl ConnectionPhase {
-    /// Whether the client is to begin: no byte of its next request has come.
+    /// Whether no byte of the next request has arrived.
     pub(super) fn is_before_a_request(self) -> bool {
         matches!(self, Self::Silent | Self::Idle)
     }
@@ -43,24 +42,24 @@ pub(super) const PHASES: [ConnectionPhase; 7] = [
     ConnectionPhase::Linger,
 ];
 
-/// How far a connection is.
+/// How far a connection has come.
 pub(super) struct Progress {
     /// Its phase and the tick at which that began, in one word.
     phase: AtomicU64,
-    /// Whether what came last leaves a head unfinished: the beginning of the next request, behind
-    /// one without a body. (Behind a body it goes unnoticed, and the idle limit applies.)
+    /// Whether the last bytes end within a head: they hold the beginning of the next request, after a request
+    /// without a body. (After a body this is not noticed, and the idle limit applies.)
     pub(super) in_head: AtomicBool,
-    /// Whether the head that is judged next had a Content-Length, see [`Lengths`](crate::http::guard::Lengths).
+    /// Whether the head that is checked next had a Content-Length, see [`Lengths`](crate::http::guard::Lengths).
     pub(super) has_length: AtomicBool,
-    /// Whether it is to be closed, if its client has still not asked for anything.
+    /// Whether to close it, unless a request has arrived.
     pub(super) is_to_end: AtomicBool,
-    /// Whether its next answer is to be its last, see [`rebalance`](crate::http::rebalance).
+    /// Whether its next answer is its last, see [`rebalance`](crate::http::rebalance).
     pub(super) is_asked_to_leave: AtomicBool,
     /// Whether it counts as kept, see [`Deadlines::keeps`](crate::http::deadlines::Deadlines::keeps).
     pub(super) is_kept: AtomicBool,
     /// Whether hyper has begun to shut it down.
     pub(super) is_shut_down: AtomicBool,
-    /// The tick at which it began, and after how many it is too old.
+    /// The tick at which it began, and the number of ticks after which it is too old.
     born: u32,
     age: u32,
 }

@@ -1,24 +1,24 @@
 //! Kept connections find new workers: `--max-connection-age` and `--rebalance`.
 //!
-//! A policy chooses once, when a connection is new. After a reload 64 kept connections lay 47, 8, 5 and 4 on
-//! four workers, and a worker that is added gets none of them, as long as no client connects anew. So
-//! clients are asked to: the next answer says `Connection: close`, as one of a worker that drains does, and
-//! the client's next request comes on a new connection, for which the policy chooses again. The client sees
-//! a normal answer, and nothing is lost.
+//! A policy chooses a worker once, when a connection is new. After a reload 64 kept connections lay 47, 8, 5
+//! and 4 on four workers, and a worker that is added gets none of them as long as no client reconnects. So
+//! the server asks clients to reconnect: the next answer says `Connection: close`, as the answers of a
+//! draining worker do. The client's next request comes on a new connection, for which the policy chooses
+//! again. The client sees a normal answer, and nothing is lost.
 //!
-//! - **Age.** A connection that is older than `--max-connection-age` is asked, whatever the load is. Each
-//!   has an age of its own, within 10 % of that: connections that were opened together, after a reload
-//!   say, do not come again together.
+//! - **Age.** The client of a connection older than `--max-connection-age` is asked, whatever the load is. Each
+//!   connection's limit is drawn within 10 % of that: clients that connected together, for example after a
+//!   reload, do not reconnect together.
 //! - **Rebalance.** Once a second a worker compares what it holds with its share, which is the average of all
-//!   workers that serve. If it holds over one connection more, it asks so many of them, but at most a fifth
-//!   of what it holds. Where nobody is below the average nobody is above it, so nobody is asked in vain.
+//!   workers that serve. If it holds over one connection more, it asks that many clients, but at most a fifth
+//!   of those it has. If no worker is below the average none is above it, so no client is asked in vain.
 //!
-//! Asked are those that have sent or got something last: they will ask again soonest, and are most of the
-//! load. One that stayed silent for the next second is no longer asked then; others may have gone.
+//! The worker asks the clients that were active last: they will send the next request soonest, and make most
+//! of the load. A client that is silent for the next second is no longer asked: others may have left by then.
 //!
-//! When it goes wrong: connections are counted, and not their work. And a policy that is blind to load, as the
-//! hash is, gives the connection to anybody: then the workers come no nearer to the average than chance
-//! allows, and some connections are asked every second for ever.
+//! When it goes wrong: it counts connections, not their work. And a policy that ignores the load, such as the
+//! hash, gives the new connection to any worker: then the workers come no nearer to the average than chance
+//! allows, and some clients are asked every second for ever.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,44 +29,24 @@ use crate::scoreboard::{CAPACITY, OwnSlot, Slot, Slots, State};
 /// A connection's age is drawn within this part of `--max-connection-age`.
 const WITHIN: f64 = 0.1;
 
-/// Of what a worker holds one in so many is asked in a second, at most.
+/// A worker asks at most one in this many of its clients in a second.
 const ONE_IN: u64 = 5;
 
-/// A worker that has shown no life for so many milliseconds more than this one has no part in the sharing.
+/// Milliseconds: a worker whose heartbeat is older than this worker's by more does not count.
 const SILENT: u64 = 2_000;
 
-/// How old connections may become.
-pub(super) struct Ages {
-    around: Duration,
-    random: AtomicU64,
-}
-
-impl Ages {
-    /// Ages around this one; none if that is 0.
-    pub(super) fn around(around: Duration, seed: u64) -> Option<Self> {
-        (around > Duration::ZERO).then_some(Self { around, random: AtomicU64::new(seed) })
-    }
-
-    /// The age of one connection.
-    pub(super) fn draw(&self) -> Duration {
-        // SplitMix64: whatever the seed is, what comes is even.
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut bits = self.random.fetch_add(STEP, Relaxed).wrapping_add(STEP);
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        let from_0_to_1 = (bits >> 11) as f64 / (1_u64 << 53) as f64;
-        let factor = 1.0 - WITHIN + 2.0 * WITHIN * from_0_to_1;
-        let seconds = self.around.as_secs_f64() * factor;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-    }
+/// The age of one connection, around this one. It decides only when a client is asked, so the generator needs no
+/// seed.
+pub(super) fn draw_age(around: Duration) -> Duration {
+    let factor = 1.0 - WITHIN + 2.0 * WITHIN * fastrand::f64();
+    Duration::try_from_secs_f64(around.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 /// Compares what a worker holds with what the others hold.
 pub(super) struct Rebalance {
     own: OwnSlot,
     slots: Slots,
-    /// What may be asked and was not, less than one connection, in parts of [`ONE_IN`].
+    /// The fraction of a connection left over from the last second's limit, in parts of [`ONE_IN`].
     rest: AtomicU64,
 }
 
@@ -76,7 +56,8 @@ impl Rebalance {
         Self { own, slots, rest: AtomicU64::new(0) }
     }
 
-    /// Asks as many of these connections, which this worker holds, as must go now. To be called once a second.
+    /// Asks as many clients of these connections, the worker's own, as should leave now. To be called once a
+    /// second.
     pub(super) fn ask<'a>(&self, now: u32, connections: impl Iterator<Item = &'a Progress>) {
         let own = self.own.connections_open.load(Relaxed);
         let above = above_share(own, self.others().map(|it| it.connections_open.load(Relaxed)));
@@ -106,16 +87,16 @@ fn above_share(own: u64, others: impl Iterator<Item = u64>) -> u64 {
     if above > workers { above / workers } else { 0 }
 }
 
-/// How many connections of a worker that holds so many, and so many above its share, are asked in this second;
-/// and what is left for the next.
+/// How many clients a worker asks in this second if it holds `own` connections, of which `above` are above its
+/// share; and what is left of the limit for the next second.
 fn how_many(own: u64, above: u64, rest: u64) -> (u64, u64) {
     let may = rest + own;
     let count = above.min(may / ONE_IN);
     (count, (may - count * ONE_IN).min(ONE_IN - 1))
 }
 
-/// Has so many of these connections asked, those that were active last, and the others no longer; but what is
-/// too old is asked in any case.
+/// Asks the clients of `count` of these connections, those that were active last, and no longer asks the
+/// others; connections that are too old are asked in any case.
 fn choose<'a>(now: u32, connections: impl Iterator<Item = &'a Progress>, count: u64) {
     let mut young: Vec<(u32, &Progress)> = Vec::new();
     for progress in connections.filter(|progress| !progress.is_too_old(now)) {
@@ -140,25 +121,17 @@ mod tests {
     use crate::http::phase::ConnectionPhase;
 
     #[test]
-    fn ages_lie_within_a_tenth_and_are_even_and_the_same_for_the_same_seed() {
-        let around = Duration::from_secs(100);
-        let draw = |seed| -> Vec<f64> {
-            let ages = Ages::around(around, seed).unwrap();
-            (0..10_000).map(|_| ages.draw().as_secs_f64()).collect()
-        };
-        for seed in [0, 1, u64::MAX] {
-            let ages = draw(seed);
-            assert!(ages.iter().all(|age| (90.0..110.0).contains(age)));
-            let below = |limit: f64| ages.iter().filter(|&&age| age < limit).count();
-            for (limit, wanted) in [(95.0, 2_500), (100.0, 5_000), (105.0, 7_500)] {
-                // Five times the standard deviation of what is as likely as not.
-                assert!(below(limit).abs_diff(wanted) < 250, "{}", below(limit));
-            }
-            assert_eq!(ages, draw(seed));
+    fn ages_lie_within_a_tenth_and_are_even() {
+        fastrand::seed(1);
+        let ages: Vec<f64> =
+            (0..10_000).map(|_| draw_age(Duration::from_secs(100)).as_secs_f64()).collect();
+        assert!(ages.iter().all(|age| (90.0..110.0).contains(age)));
+        for (limit, wanted) in [(95.0, 2_500), (100.0, 5_000), (105.0, 7_500)] {
+            let below = ages.iter().filter(|&&age| age < limit).count();
+            // Five times the standard deviation of what is as likely as not.
+            assert!(below.abs_diff(wanted) < 250, "{below}");
         }
-        assert_ne!(draw(0), draw(1));
-        assert!(Ages::around(Duration::ZERO, 0).is_none(), "0 is never");
-        assert!(Ages::around(Duration::MAX, 0).unwrap().draw() >= Duration::MAX.mul_f64(0.89));
+        assert!(draw_age(Duration::MAX) >= Duration::MAX.mul_f64(0.89));
     }
 
     #[test]

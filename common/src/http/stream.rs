@@ -1,19 +1,20 @@
-//! A connection's stream that the event loop watches only once it has to wait.
+//! A connection's stream that the event loop watches only when it must wait.
 //!
-//! tokio has its epoll instance watch a stream from accept to close, which is two calls of epoll_ctl(2),
-//! and reads only after epoll_wait(2) has told of bytes. But mostly the request is there when the
-//! connection's task first runs, and the answer fits into the send buffer. Where the connection ends with
-//! that answer, nobody ever waits, and so three of its eight system calls are for nothing.
+//! tokio's epoll instance watches a stream from accept to close, which takes two calls of epoll_ctl(2),
+//! and tokio reads only after epoll_wait(2) has reported bytes. But usually the request is there when the
+//! connection's task first runs, and the answer fits into the send buffer. If the connection ends with
+//! that answer, it never waits, and three of its eight system calls are useless.
 //!
 //! ```text
 //!   accept4 -> recvfrom -> sendto -> close                          the request is there
 //!              recvfrom -> epoll_ctl -> epoll_wait -> recvfrom ...   it is not, or another is to follow
 //! ```
 //!
-//! One read is tried like this, the first; and the second if the first has filled its buffer, since some servers
-//! read only as much at first as tells HTTP/1 from HTTP/2 (axum's reads 24 bytes). To wait for the rest, which is
-//! there, would be to accept another connection before this one's request. Any other read is tokio's, or a client
-//! that never stops sending would keep the loop from looking after others: tokio's streams have a budget.
+//! Only the first read is tried like this, and the second if the first has filled its buffer: some servers read
+//! at first only what tells HTTP/1 from HTTP/2 (axum's reads 24 bytes). If they waited for the rest, which is
+//! there, the worker would accept another connection before it served this one's request. All other reads are
+//! tokio's, whose streams have a budget: without it, a client that never stops sending would keep the event loop
+//! from serving others.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -31,19 +32,19 @@ use crate::kernel::sockets::is_readable;
 pub enum Stream {
     /// The event loop watches it, for reading and writing.
     Watched(TcpStream),
-    /// It does not. How many reads may still be tried.
+    /// The event loop does not watch it. How many reads may still be tried.
     Unwatched(StdTcpStream, usize),
-    /// It cannot.
+    /// The event loop could not watch it.
     Failed,
 }
 
 impl Stream {
-    /// The stream of a connection that was accepted just now, as a non-blocking socket.
+    /// The stream of a new connection, a non-blocking socket.
     pub fn new(accepted: StdTcpStream) -> Self {
         Self::Unwatched(accepted, 2)
     }
 
-    /// Whether something has come of which the event loop may not know yet.
+    /// Whether something has arrived, which the event loop may not know yet.
     pub fn is_readable(&self) -> bool {
         match self {
             Self::Watched(stream) => is_readable(stream),
@@ -52,7 +53,7 @@ impl Stream {
         }
     }
 
-    /// Has the event loop watch it from now on. What came before is told of too.
+    /// Registers it with the event loop, which also reports what arrived before.
     fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         if let Self::Unwatched(..) = self
             && let Self::Unwatched(stream, _) = mem::replace(self, Self::Failed)
@@ -66,7 +67,7 @@ impl Stream {
     }
 }
 
-/// What came of a call, if it did not find that it would have to wait.
+/// The result of a call, unless the call would have to wait.
 fn at_once<T>(result: io::Result<T>) -> Option<io::Result<T>> {
     match result {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -76,13 +77,13 @@ fn at_once<T>(result: io::Result<T>) -> Option<io::Result<T>> {
     }
 }
 
-/// Reads into a buffer that holds nothing yet. To fill it with zeros first, as safe code must, would be to
-/// write 8 KiB for each connection.
+/// Reads into a buffer that is not initialized. Safe code would have to fill it with zeros first, 8 KiB for each
+/// connection.
 #[allow(unsafe_code)]
 fn receive(stream: &StdTcpStream, buffer: &mut ReadBuf) -> io::Result<()> {
-    // SAFETY: nothing is written but by recv(2), and that writes bytes.
+    // SAFETY: only recv(2) writes there, and it writes initialized bytes.
     let count = SockRef::from(stream).recv(unsafe { buffer.unfilled_mut() })?;
-    // SAFETY: so many bytes it has written.
+    // SAFETY: recv(2) has written this many bytes.
     unsafe { buffer.assume_init(count) };
     buffer.advance(count);
     Ok(())
@@ -122,7 +123,7 @@ impl AsyncWrite for Stream {
         }
         let mut stream = self.watched()?;
         let polled = stream.as_mut().poll_write(context, bytes);
-        // Where it is watched only since the last read, the event loop does not know yet that there is room.
+        // If it is watched only since the last read, the event loop does not know yet that there is room.
         if polled.is_pending()
             && let Some(written) = at_once(SockRef::from(&*stream).send(bytes))
         {
@@ -132,7 +133,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // nothing is kept back here, nor by tokio
+        Poll::Ready(Ok(())) // neither this stream nor tokio's buffers anything
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-//! A connection's stream that notes what its connection waits for.
+//! A stream that notes the phase of its connection.
 
 use std::io;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::http::phase::{ConnectionPhase, Progress};
 use crate::http::stream::Stream;
 
 impl Deadlines {
-    /// Serves a connection in a task that is ended when it overstays.
+    /// Serves a connection in a task that is aborted when it exceeds a limit.
     pub fn spawn<F>(&'static self, stream: TcpStream, serve: impl FnOnce(Timed) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -32,31 +32,31 @@ impl Deadlines {
             half_closed: false,
             has_waited: false,
         };
-        // Boxed: tokio moves what it is given a dozen times before that first runs, and this is large.
+        // Boxed: tokio moves a task a dozen times before it first runs, and this one is large.
         let task = tokio::spawn(Box::pin(serve(timed)));
-        // It cannot have run, let alone ended, yet: this runtime has one thread, which is here.
+        // The task cannot have run yet, let alone ended: this runtime's only thread is here.
         self.is_served_by(key, task.abort_handle());
     }
 }
 
-/// A connection's stream, which notes what its connection waits for.
+/// A connection's stream, which notes the connection's phase.
 pub struct Timed {
     stream: Stream,
     progress: Arc<Progress>,
     key: usize,
     clock: &'static Deadlines,
-    /// The last bytes that came, the last of them lowest.
+    /// The last bytes that arrived, the very last in the lowest byte.
     tail: u32,
     lengths: Lengths,
-    /// Whether the last read stopped for want of space, so that more may be there.
+    /// Whether the last read filled its buffer, so that there may be more.
     may_have_more: bool,
     half_closed: bool,
-    /// Whether its task's waker is on the list.
+    /// Whether its task's waker is in the list of [`Deadlines`].
     has_waited: bool,
 }
 
 impl Timed {
-    /// Where the connection's task notes what cannot be seen from its stream.
+    /// For what the connection's task knows and its stream does not see.
     pub fn notes(&self) -> Notes {
         Notes { progress: self.progress.clone(), clock: self.clock }
     }
@@ -65,8 +65,8 @@ impl Timed {
         self.progress.set(phase, self.clock.now());
     }
 
-    /// Nothing has come yet. If the connection is to end then, it does; but first the kernel is asked, as the
-    /// event loop may not know yet of a request that is there.
+    /// Nothing has arrived. If the connection is to end in that case, it does; but first it asks the kernel, as
+    /// the event loop may not know of a request yet.
     fn poll_nothing(&mut self, context: &Context) -> Poll<io::Result<()>> {
         if !self.has_waited {
             self.has_waited = true;
@@ -83,7 +83,7 @@ impl Timed {
         Poll::Pending
     }
 
-    /// Notes whether these bytes end a head, that is with an empty line.
+    /// Notes whether these bytes end a head, that is, end with an empty line.
     fn note_end(&mut self, bytes: &[u8]) {
         for &byte in &bytes[bytes.len().saturating_sub(3)..] {
             self.tail = self.tail << 8 | u32::from(byte);
@@ -109,14 +109,14 @@ impl Notes {
         self.progress.set(phase, self.clock.now());
     }
 
-    /// Whether the head that is judged now had a Content-Length, which hyper drops where there is a
-    /// Transfer-Encoding. Asked once for each: the next head may have come together with this one, and what was
-    /// found in this one says nothing of it.
+    /// Whether the head that is checked now had a Content-Length, which hyper drops if there is a
+    /// Transfer-Encoding. To be called once for each head: the next one may have arrived together with this one,
+    /// and what was found in this one says nothing about the next.
     pub fn take_length(&self) -> bool {
         self.progress.has_length.swap(false, Relaxed)
     }
 
-    /// Whether the next answer is the connection's last: the worker drains, or another is to have it.
+    /// Whether the next answer is the connection's last: the worker drains, or has asked the client to reconnect.
     pub fn is_to_leave(&self) -> bool {
         self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed)
     }
@@ -167,7 +167,7 @@ impl AsyncRead for Timed {
             if phase == ConnectionPhase::Idle {
                 self.now_at(ConnectionPhase::Head);
             }
-            // There it has run since the accept.
+            // Here the clock has run since the accept.
             if phase == ConnectionPhase::Silent {
                 self.progress.set(ConnectionPhase::Head, since);
             }
@@ -185,7 +185,7 @@ impl AsyncWrite for Timed {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         let (phase, _) = self.progress.get();
         match (phase, &polled) {
-            // An answer to a request that never came to the service: hyper refuses it.
+            // An answer to a request that never reached the service: hyper refuses it.
             (ConnectionPhase::Head | ConnectionPhase::Silent | ConnectionPhase::Idle, _) => {
                 self.now_at(ConnectionPhase::Linger)
             }
@@ -213,9 +213,9 @@ impl AsyncWrite for Timed {
     }
 
     /// hyper's last call. Most connections need nothing here: close(2) follows at once and ends
-    /// both directions. A client that was refused may still be sending, and so may one that has
-    /// sent more than was read; it gets the end of the answer first, and is read until it has
-    /// noticed. Whoever is asked to leave may have sent its next requests before it knows.
+    /// both directions. A refused client may still be sending, and so may a client that has sent more
+    /// than was read. It gets the end of the answer first, and the worker reads until it has noticed.
+    /// A client that was asked to reconnect may have sent its next requests before it knew.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
         self.progress.is_shut_down.store(true, Relaxed);
         if self.progress.get().0 != ConnectionPhase::Linger {

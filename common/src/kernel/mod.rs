@@ -1,4 +1,4 @@
-//! What the kernel is asked: of sockets, and of others.
+//! Questions to the kernel about sockets, and about who uses a port.
 
 pub mod netlink;
 pub mod port_owner;

@@ -10,11 +10,11 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks the kernel, and waits for the whole answer. The socket belongs to the network namespace of
-/// the thread that asks, so that is the one the answer is about.
+/// Asks the kernel, and waits for the whole answer, which is about the network namespace of the calling
+/// thread.
 ///
-/// `flags` is `NLM_F_DUMP` for a question with many answers, `NLM_F_ACK` for an order: with neither
-/// the kernel would say nothing at the end, and this would wait for ever.
+/// `flags` is `NLM_F_DUMP` for a question with many answers, `NLM_F_ACK` for an order: without either
+/// the kernel would not mark the end, and this would wait for ever.
 /// Fails when the kernel refuses, with its `io::Error` inside.
 pub fn ask<Message>(protocol: isize, flags: u16, question: Message) -> Result<Vec<Message>>
 where
@@ -39,7 +39,7 @@ where
             match NetlinkMessage::<Message>::deserialize(rest)?.payload {
                 NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                 NetlinkPayload::Done(done) if done.code == 0 => return Ok(answers),
-                // The end of a dump that failed carries the error as a negative number.
+                // The end of a failed dump carries the error as a negative number.
                 NetlinkPayload::Done(done) => {
                     return Err(io::Error::from_raw_os_error(-done.code).into());
                 }

@@ -1,5 +1,5 @@
-//! Who listens on a port, as far as /proc lets us see: for the message that refuses to start, and for the
-//! parent that finds a stranger on its port.
+//! Which process listens on a port, as far as /proc shows it: for the error at the start, and for the parent's
+//! warning of foreign sockets.
 
 use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use anyhow::Error;
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
 
-/// Says why an address cannot be used, and what would help; the hint belongs to one in use.
+/// Says why an address cannot be used, and what would help; the hint is for an address in use.
 pub fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error {
     let (ip, port) = (address.ip(), address.port());
     let remedy = match error.kind() {
@@ -31,7 +31,7 @@ pub fn explain(error: std::io::Error, address: SocketAddr, hint: &str) -> Error 
 }
 
 /// Describes the server that listens on `address`, or on all addresses of its port; `None` if /proc
-/// shows nobody, for instance because the process is another user's.
+/// shows none, for example because the process is another user's.
 fn find(address: SocketAddr) -> Option<String> {
     let overlaps =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
@@ -43,7 +43,7 @@ fn find(address: SocketAddr) -> Option<String> {
         .map(|socket| socket.inode)
         .collect();
     let mut owner = all_processes().ok()?.flatten().find(|it| holds(it, &inodes))?;
-    // A worker that is stopped is replaced: name the topmost of the same program.
+    // If a user ended a worker, its parent would replace it: name the topmost process of the program.
     while let Some(parent) = owner.stat().ok().and_then(|stat| Process::new(stat.ppid).ok())
         && parent.exe().is_ok_and(|exe| owner.exe().is_ok_and(|own| own == exe))
     {
@@ -52,12 +52,12 @@ fn find(address: SocketAddr) -> Option<String> {
     Some(describe(&owner))
 }
 
-/// Describes the process that has this socket open; `None` if /proc shows nobody.
+/// Describes the process that has this socket open; `None` if /proc shows none.
 pub fn holder(inode: u64) -> Option<String> {
     all_processes().ok()?.flatten().find(|it| holds(it, &[inode])).as_ref().map(describe)
 }
 
-/// What a process was called as; `None` if it is gone.
+/// The name of a process; `None` if it has ended.
 pub fn name_of(pid: u32) -> Option<String> {
     Process::new(pid as i32).ok().as_ref().map(name)
 }
@@ -71,15 +71,15 @@ fn describe(process: &Process) -> String {
     format!("{} (pid {})", name(process), process.pid)
 }
 
-/// A process's name as it was called; what the kernel keeps by itself ends after 15 characters.
+/// A process's name from its command line; the kernel's own name for it ends after 15 characters.
 fn name(process: &Process) -> String {
     let called = process.cmdline().ok().and_then(|words| words.into_iter().next());
     let name = called.as_deref().map(program_in).map(str::to_owned);
     name.or_else(|| Some(process.stat().ok()?.comm)).unwrap_or_else(|| "a process".into())
 }
 
-/// The program in the first word of a command line. Some rewrite theirs to one title, such as `nginx: master
-/// process nginx -c FILE`; a path may have blanks, too.
+/// The program in the first word of a command line. Some programs write a title there, such as `nginx: master
+/// process nginx -c FILE`; a path may contain blanks, too.
 fn program_in(called: &str) -> &str {
     let title = called.split(": ").next().unwrap_or_default();
     let is_path = title.starts_with(['/', '.']);

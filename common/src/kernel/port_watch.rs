@@ -1,83 +1,83 @@
-//! Who else is on the server's port, and whether the program that steers is still ours: what follows from
-//! looks at the port, one after the other. Pure: the parent looks once a second and says what is found here,
-//! and `loadtest watch` shows it.
+//! Finds foreign sockets on the server's port, and a steering program that was replaced, from a series of looks
+//! at the port. Pure functions: the parent looks once a second and logs the findings, and `loadtest watch` shows
+//! them.
 //!
 //! | seen | what it means |
 //! |---|---|
-//! | a stranger's socket on the very address | it is in the group (SO_REUSEPORT), and the kernel may give it a share |
-//! | one on a more specific address | what comes to that address goes there, and not to this server |
-//! | one on a more general address | what comes to this server's address does not go there: harmless |
-//! | connections arrive, and our program counts none of them | another program has taken its place |
+//! | a foreign socket on the same address | it is in the group (SO_REUSEPORT), and the kernel may give it a share |
+//! | one on a more specific address | it gets the connections to that address, and this server does not |
+//! | one on a more general address | harmless: this server gets the connections to its address |
+//! | connections arrive, and our program counts none of them | another program has replaced it |
 //!
-//! A worker shows its first socket; those that it adopts were shown by others before. If one was not, because
-//! all of that went fast, our workers still say how many they have. And a socket is a stranger's in the second look in a row that finds it: a worker listens a moment before it
-//! shows its socket. Which program is attached to a group cannot be read (getsockopt: ENOPROTOOPT), so a
-//! replaced one is known by what it does not do.
+//! A worker shows its first socket; other workers showed before those that it adopts. If a socket was never shown,
+//! because all of that went fast, the workers still show how many they have. And a socket counts as foreign when
+//! two looks in a row find it: a worker listens a moment before it shows its socket. The program that is attached
+//! to a group cannot be read (getsockopt: ENOPROTOOPT), so a replaced one is recognised by what it does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::kernel::sock_diag::Listener;
 
-/// So many looks in a row have to find that connections arrive and none is steered. One can do so by
-/// chance: a connection is steered when its SYN comes, and arrives when its handshake is done.
+/// This many looks in a row must find that connections arrive and none is steered. A single look may find that by
+/// chance: a connection is steered at its SYN, and arrives at the end of its handshake.
 const LOOKS: u32 = 2;
 
-/// What one look at the port sees.
+/// What one look at the port finds.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// All that listen on the port, on any address.
+    /// All sockets that listen on the port, on any address.
     pub listeners: Vec<Listener>,
     /// The sockets that our workers show, by inode.
     pub shown: BTreeSet<u64>,
-    /// How many sockets our workers say they have. While one takes over from another, both have the same.
+    /// How many sockets our workers show in all. While a worker takes over a socket, both count it.
     pub held: u64,
-    /// Connections that our workers have accepted, ever.
+    /// How many connections our workers have accepted so far.
     pub accepted: u64,
-    /// Connections that our program has steered, ever; `None` without one that counts.
+    /// How many connections our program has steered so far; `None` without a program that counts.
     pub steered: Option<u64>,
 }
 
-/// How a stranger's socket and ours get in each other's way.
+/// How a foreign socket and ours interfere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// Both have the same address.
     Shares,
-    /// It gets what comes to its address, which is a part of ours.
+    /// It gets the connections to its address, which is a part of ours.
     Shadows,
-    /// We get what comes to our address, which is a part of its.
+    /// This server gets the connections to its address, which is a part of the other's.
     IsShadowed,
 }
 
-/// What is new.
+/// A new finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// A socket that none of our workers has shown.
     Stranger(How, Listener),
-    /// It is gone.
+    /// A foreign socket is gone.
     Gone(Listener),
     /// Connections arrive that our program has not steered.
     NotSteered,
 }
 
-/// What is known from the looks so far.
+/// The state between looks.
 #[derive(Debug)]
 pub struct PortWatch {
     address: SocketAddr,
-    /// Whether sockets on the same address are there by agreement (`--join`).
+    /// Whether other sockets on the same address are expected (`--join`).
     joins: bool,
-    /// The sockets that are, or were, our workers'. One that is handed over stays the same socket.
+    /// The sockets of our workers, past ones included. A socket that is handed over stays the same socket.
     ours: BTreeSet<u64>,
-    /// Strangers' sockets that were seen, and whether they were found twice, which is when they are told.
+    /// Foreign sockets that were seen, and whether they were found twice, and so reported.
     strangers: BTreeMap<u64, (Listener, bool)>,
-    /// Connections that have come to our sockets, and those that were steered, at the last look.
+    /// Connections that had arrived, and those that had been steered, at the last look.
     before: Option<(u64, u64)>,
-    /// Looks in a row that found connections arrive and none steered.
+    /// How many looks in a row found that connections arrive and none is steered.
     not_steered: u32,
 }
 
 impl PortWatch {
-    /// Of a server on this address, which joined others there or did not.
+    /// For a server on this address, with or without `--join`.
     pub fn new(address: SocketAddr, joins: bool) -> Self {
         let (ours, strangers) = (BTreeSet::new(), BTreeMap::new());
         // As the kernel reports it: an IPv4 address that was given as an IPv6 one is an IPv4 address.
@@ -85,7 +85,7 @@ impl PortWatch {
         Self { address, joins, ours, strangers, before: None, not_steered: 0 }
     }
 
-    /// Takes a look, and gives what is new.
+    /// Takes the next look, and returns the new findings.
     pub fn take(&mut self, look: &Look) -> Vec<Finding> {
         let listening: BTreeSet<u64> = look.listeners.iter().map(|it| it.inode).collect();
         self.ours.extend(&look.shown);
@@ -97,13 +97,13 @@ impl PortWatch {
         found
     }
 
-    /// The strangers' sockets that are there.
+    /// The foreign sockets that are there.
     pub fn strangers(&self) -> impl Iterator<Item = (How, &Listener)> {
         let told = self.strangers.values().filter(|(_, is_told)| *is_told);
         told.filter_map(|(it, _)| Some((how(self.address.ip(), it.address.ip())?, it)))
     }
 
-    /// Whether something is to be looked at again soon.
+    /// Whether a finding must be confirmed soon.
     pub fn suspects(&self) -> bool {
         self.strangers.values().any(|(_, is_told)| !is_told)
     }
@@ -140,7 +140,7 @@ impl PortWatch {
     fn is_not_steered(&mut self, look: &Look) -> bool {
         let Some(steered) = look.steered else { return false };
         let own = look.listeners.iter().filter(|it| self.ours.contains(&it.inode));
-        // What waits has arrived. What is accepted later was steered when it came, and has waited.
+        // Connections in the accept queue have arrived, too.
         let waiting: u64 = own.map(|it| u64::from(it.queued)).sum();
         let arrived = look.accepted.wrapping_add(waiting);
         let Some((arrived_before, steered_before)) = self.before.replace((arrived, steered)) else {
@@ -159,14 +159,14 @@ impl PortWatch {
     }
 }
 
-/// How a socket on that address and ours get in each other's way, on the same port.
+/// How a socket on that address and ours on the same port interfere.
 pub fn how(ours: IpAddr, other: IpAddr) -> Option<How> {
     match (ours.is_unspecified(), other.is_unspecified()) {
         _ if ours == other => Some(How::Shares),
-        // `::` takes IPv4 connections too, and any socket of IPv4 goes before it.
+        // `::` takes IPv4 connections, too, and any IPv4 socket has priority.
         (true, _) if ours.is_ipv6() => Some(How::Shadows),
         (true, false) if other.is_ipv4() => Some(How::Shadows),
-        // Whether another's `::` is for IPv4 too cannot be seen.
+        // Whether another server's `::` takes IPv4 connections, too, is not known here.
         (false, true) if ours.is_ipv4() == other.is_ipv4() => Some(How::IsShadowed),
         _ => None,
     }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(watch.take(&look(&[1, 2, 77])), []);
         assert_eq!(watch.take(&look(&[1, 2])), [Finding::Gone(stranger)]);
         assert_eq!(watch.take(&look(&[1, 2])), []);
-        // One that comes and goes is nobody's business.
+        // A socket that comes and goes is not reported.
         assert_eq!(watch.take(&look(&[1, 2, 78])), []);
         assert_eq!(watch.take(&look(&[1, 2])), []);
     }

@@ -1,8 +1,8 @@
-//! Who listens on a port, how many connections wait for each to accept them, and which were accepted.
+//! The listening sockets of a port, how many connections wait in each accept queue, and the accepted connections.
 //!
-//! Asked with sock_diag, as ss(8) does. `/proc/net/tcp` has the same figures, but there the kernel
-//! goes through all connections first, closed ones that linger in TIME_WAIT included; here it looks
-//! at the listening sockets of that port alone.
+//! It uses sock_diag, as ss(8) does. `/proc/net/tcp` has the same figures, but for it the kernel goes
+//! through all connections, including those in TIME_WAIT; here it looks only at the listening sockets
+//! of that port.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,16 +23,16 @@ use super::netlink;
 /// A listening TCP socket.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Listener {
-    /// What it is bound to.
+    /// The address that it is bound to.
     pub address: SocketAddr,
     /// Its inode, as in `/proc/PID/fd`: the same for all processes that share it.
     pub inode: u64,
-    /// The user who made it.
+    /// The user that made it.
     pub uid: u32,
     /// Connections that wait in its accept queue (`idiag_rqueue`).
     pub queued: u32,
-    /// How many may wait at most (`idiag_wqueue`): what listen(2) asked for, or the sysctl
-    /// net.core.somaxconn if that is less. The kernel lets one more in.
+    /// How many may wait at most (`idiag_wqueue`): the backlog of listen(2), or the sysctl net.core.somaxconn if that
+    /// is less. The kernel lets one more in.
     pub backlog: u32,
 }
 
@@ -40,8 +40,7 @@ pub struct Listener {
 /// the order of their inodes.
 ///
 /// # Errors
-/// When the kernel does not answer such questions: it was built without `INET_DIAG`, or may not load
-/// the module `tcp_diag`.
+/// When the kernel does not answer: it was built without `INET_DIAG`, or may not load the module `tcp_diag`.
 pub fn listeners(port: u16) -> Result<Vec<Listener>> {
     let found = sockets(port, StateFlags::LISTEN, &ExtensionFlags::empty())?;
     let mut found: Vec<Listener> =
@@ -50,14 +49,14 @@ pub fn listeners(port: u16) -> Result<Vec<Listener>> {
     Ok(found)
 }
 
-/// A listening socket, with what only some want to know.
+/// A listening socket with more details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Details {
-    /// What it is.
+    /// The socket.
     pub listener: Listener,
-    /// Connections that it has dropped, ever, for any reason; most often its queue was full.
+    /// How many connections it has dropped so far, for any reason; most often its queue was full.
     pub dropped: u32,
-    /// Whether it is one of IPv6 that takes no IPv4 connections.
+    /// Whether it is an IPv6 socket that takes no IPv4 connections.
     pub only_v6: bool,
 }
 
@@ -81,7 +80,7 @@ impl From<&InetResponseHeader> for Listener {
     fn from(header: &InetResponseHeader) -> Self {
         let id = &header.socket_id;
         Self {
-            // An IPv4 address as such, where an IPv6 socket is bound to one.
+            // An IPv6 socket may be bound to an IPv4 address.
             address: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
             inode: header.inode.into(),
             uid: header.uid,
@@ -91,8 +90,8 @@ impl From<&InetResponseHeader> for Listener {
     }
 }
 
-/// The inodes of the connections of this port that were accepted and are open at this end. One that
-/// waits in an accept queue has none yet.
+/// The inodes of the accepted connections of this port that are open at this end. A connection in an accept queue
+/// has no inode yet.
 pub fn connections(port: u16) -> Result<BTreeSet<u64>> {
     let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
     let found = sockets(port, states, &ExtensionFlags::empty())?;

@@ -1,4 +1,4 @@
-//! What the kernel does with a socket when it is asked, and the standard library does not ask it.
+//! System calls on sockets that the standard library does not have.
 
 use std::io;
 use std::net::TcpListener;
@@ -12,21 +12,21 @@ use nix::sys::socket::{SockFlag, getsockopt};
 use nix::sys::stat::fstat;
 use socket2::SockRef;
 
-/// accept(2): waits if the socket is a blocking one. Unlike the standard library's it comes back when it
-/// is interrupted.
+/// accept(2): waits if the socket is a blocking one. Unlike the standard library's it returns when it is
+/// interrupted.
 pub fn accept(listener: &TcpListener) -> io::Result<std::net::TcpStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK; // of the new socket
     let (stream, _peer) = SockRef::from(listener).accept4(flags.bits())?;
     Ok(stream.into())
 }
 
-/// The first seven words of what TCP_INFO tells, up to `tcpi_unacked`.
+/// The first seven words of TCP_INFO, up to `tcpi_unacked`.
 #[derive(Clone, Copy)]
 struct TcpInfo;
 nix::getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, [u32; 7], GetStruct<[u32; 7]>);
 
-/// How many connections wait in the accept queue of a listening socket. For one of these the kernel puts that
-/// into `tcpi_unacked` (tcp_get_info() in net/ipv4/tcp.c).
+/// How many connections wait in the accept queue of a listening socket. The kernel returns that in `tcpi_unacked`
+/// (tcp_get_info() in net/ipv4/tcp.c).
 ///
 /// # Errors
 /// When it is no TCP socket.
@@ -39,7 +39,7 @@ pub fn inode(socket: impl AsFd) -> u64 {
     fstat(socket).map_or(0, |found| found.st_ino)
 }
 
-/// Whether something waits here now: a connection in an accept queue, or bytes.
+/// Whether something waits: a connection in an accept queue, or bytes.
 pub fn is_readable(it: impl AsFd) -> bool {
     loop {
         let it = PollFd::new(it.as_fd(), PollFlags::POLLIN);

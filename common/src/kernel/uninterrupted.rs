@@ -2,16 +2,16 @@
 
 use std::io::{ErrorKind, Result};
 
-/// Makes a call again for as long as a signal interrupts it.
+/// Repeats a call as long as a signal interrupts it.
 ///
-/// A read from a socket with a timeout ends with EINTR where any signal comes, one that nobody handles included
-/// (signal(7)). SIGCHLD is one: the kernel gives it to another thread where the one that started the child
-/// is starting the next (posix_spawn(3) blocks all signals meanwhile). [`std::io::Read::read_exact`] and its
-/// like read again by themselves, [`std::io::Read::read`] does not.
+/// A read from a socket with a timeout ends with EINTR at any signal, even one without a handler (signal(7)).
+/// SIGCHLD is one: the kernel sends it to another thread if the thread that started the child is just starting the
+/// next one (posix_spawn(3) blocks all signals meanwhile). [`std::io::Read::read_exact`] and similar functions
+/// repeat the call, [`std::io::Read::read`] does not.
 ///
 /// # Errors
 ///
-/// Those of the call, but for that one.
+/// Those of the call, except EINTR.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match call() {

@@ -1,4 +1,4 @@
-//! Burns CPU time, to stand in for the work that a real handler does.
+//! Burns CPU time, in place of the work of a real handler.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Keeps the calling thread on the CPU until it has used `cost` of CPU time.
 ///
-/// The thread's CPU clock, not the wall clock: with more workers than cores a worker waits for its
-/// turn, and by the wall clock that waiting would count as work done, so that ten workers on one
-/// core would seem ten times as fast as they are. Reading this clock is a system call of some
+/// It reads the thread's CPU clock, not the wall clock: with more workers than cores a worker waits
+/// for a core, and by the wall clock that would count as work, so that ten workers on one core would
+/// seem ten times as fast as they are. Reading this clock is a system call of some
 /// 200 ns, so a cost below that comes out as about one call.
 pub fn burn(cost: Duration) {
     if cost.is_zero() {
@@ -20,7 +20,7 @@ pub fn burn(cost: Duration) {
     }
 }
 
-/// CPU time the calling thread has used so far.
+/// The CPU time that the calling thread has used so far.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::MAX, Duration::from)
 }

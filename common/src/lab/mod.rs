@@ -1,4 +1,4 @@
-//! What only the lab needs.
+//! Handlers for experiments.
 
 pub mod burn;
 pub mod routes;

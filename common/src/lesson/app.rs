@@ -43,10 +43,10 @@ impl App {
 
     /// Answers one request.
     ///
-    /// The one request that is measured goes straight to its handler. Through the Router, which
-    /// clones itself and boxes a future per request, it would take about half as many instructions
-    /// again, and the question is what sockets cost. Everything else (404, 405 with its Allow, HEAD,
-    /// the lab) is the Router's, where `/` is the same handler.
+    /// The one request that is measured goes straight to its handler. The Router, which clones itself
+    /// and boxes a future per request, would take about half as many instructions again, and the
+    /// question is what sockets cost. All other requests (404, 405 with its Allow, HEAD, the lab) go
+    /// through the Router, in which `/` has the same handler.
     pub async fn answer(&self, request: Request) -> Result<Response, Infallible> {
         if request.method() == Method::GET && request.uri().path() == "/" {
             return Ok(hello(State(self.cost)).await.into_response());

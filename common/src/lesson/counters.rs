@@ -1,4 +1,4 @@
-//! What all connections of a worker share, and how they are counted.
+//! What all connections of a worker share, and how the worker counts them.
 
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,15 +12,15 @@ use crate::lesson::connection;
 use crate::scoreboard::OwnSlot;
 use crate::steering::Lane;
 
-/// What all connections of a worker share. There is one per process, for the whole life of it.
+/// What all connections of a worker share. There is one per process, and it lives as long as the process.
 pub struct Worker {
     /// The web app.
     pub app: App,
     /// Where to count.
     pub slot: OwnSlot,
-    /// Where to say how loaded we are, if anybody steers by that.
+    /// Where to write the worker's load, if a policy steers by load.
     pub lane: Option<&'static dyn Lane>,
-    /// Who looks after stalled clients.
+    /// The time limits of its connections.
     pub deadlines: Deadlines,
     pub(crate) max_connections: u64,
     pub(crate) ended: Notify,
@@ -48,7 +48,7 @@ impl Recipient for Worker {
     fn closed(&self) {
         self.slot.closed();
         self.lane.inspect(|lane| lane.closed(self.slot));
-        // Who waits for that: at the limit, or while draining.
+        // The accept loop waits for this at the limit, and the end of the worker while it drains.
         if self.open() + 1 >= self.max_connections || self.is_draining() {
             self.ended.notify_one();
         }

@@ -25,11 +25,11 @@ use crate::parent::channel::Message;
 use crate::parent::context::WorkerContext;
 use crate::scoreboard::State;
 
-/// Into so many parts a tick's time is divided, and each worker begins with another.
+/// Workers begin their ticks at one of this many points of a tick's time.
 const APART: u32 = 16;
 
-/// Serves these listening sockets until the parent says stop. There is one, and more only where a
-/// worker took over the socket of another.
+/// Serves these listening sockets until the parent says stop. There is one, or several if the worker
+/// took over the socket of another.
 ///
 /// The worker makes its runtime here, after it was forked: a runtime holds an epoll instance and
 /// other descriptors, and two processes that share those steal each other's events. One thread is
@@ -38,7 +38,7 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
     let mut sockets: Sockets = sockets.into();
     context.slot.occupy();
     context.settle(options)?; // it has its sockets
-    // Leaked, so that no request and no connection has to count a reference to it.
+    // Leaked, so that no request and no connection has to count references. It lives as long as the process.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
         slot: context.slot,
@@ -56,7 +56,7 @@ impl Worker {
         self.slot.set(|slot| &slot.socket_inode, inode(first));
         self.slot.set(|slot| &slot.sockets, sockets.listeners.len() as u64);
         let mut acceptor = sockets.start_acceptor(self)?;
-        let mut listeners = watch(sockets.listeners)?; // none, where an acceptor has them
+        let mut listeners = watch(sockets.listeners)?; // none, if an acceptor has them
         self.slot.beat();
         tokio::spawn(self.tick());
         let mut orders = Orders::of(&context.channel)?;
@@ -84,8 +84,8 @@ impl Worker {
         Ok(())
     }
 
-    /// The accept loop: take a connection off an accept queue, count it, serve it in a task of its
-    /// own. Comes back only with an error that would come again at once.
+    /// The accept loop: takes a connection off an accept queue, counts it, serves it in a task of its
+    /// own. Returns only with an error that would occur again at once.
     async fn accept_connections(&'static self, listeners: &[AsyncFd<TcpListener>]) -> io::Error {
         let mut turn = 0;
         loop {
@@ -101,10 +101,10 @@ impl Worker {
         }
     }
 
-    /// Ends in good order: accepts what is queued, then nothing more, answers what it has.
+    /// Ends in good order: accepts what is queued, then nothing more, and answers what it has.
     ///
-    /// Whoever waits in the accept queue believes to be connected. To close the socket on them
-    /// would be to reset them.
+    /// A client in the accept queue is connected as far as it knows. Closing the listening socket
+    /// would reset it.
     async fn drain(
         &'static self,
         listeners: Vec<AsyncFd<TcpListener>>,
@@ -117,7 +117,7 @@ impl Worker {
             left.extend(acceptor.drain().await);
         }
         drain_accept_queues(left, self).await;
-        // However long it takes: the parent has the deadline, and kills.
+        // No deadline here: the parent has one, and kills.
         while self.open() > 0 {
             self.ended.notified().await;
         }
@@ -125,16 +125,16 @@ impl Worker {
 
     /// Four times a second: a heartbeat, and a look at stalled clients.
     async fn tick(&'static self) -> Infallible {
-        // Workers that start together do not tick together: with hundreds of them, requests would wait for all
-        // those ticks.
+        // Workers that start together must not tick together: with hundreds of workers, requests would wait
+        // for all their ticks.
         sleep(TICK / APART * (std::process::id() % APART)).await;
         loop {
             self.slot.beat();
             self.lane.inspect(|lane| lane.tick(self.slot));
             self.deadlines.tick();
             look_who_waits(self);
-            // Not an interval: that makes up for a late tick with an early one, and whatever began
-            // just before the late one would have that much less than its limit.
+            // Not an interval: after a late tick it sends an early one, and what began just before the
+            // late tick would have that much less time than its limit.
             sleep(TICK).await;
         }
     }

@@ -1,7 +1,7 @@
-//! The next step from what is to what is wanted: who is started, who replaces whom, who ends.
+//! The next step towards the wanted state: which workers are started, replaced or ended.
 //!
 //! Two rules keep sockets from being lost or counted twice. A worker that gives sockets away or takes
-//! some over is *busy*: until that is done or has failed, nobody chooses it for anything else. And only
+//! some over is *busy*: until that is done or has failed, it is not chosen for anything else. And only
 //! one worker at a time is replaced.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,7 +19,7 @@ impl State {
             staying += 1;
         }
         if self.is_succeeded() {
-            return; // nobody else comes or goes meanwhile
+            return; // no workers come or go meanwhile
         }
         while staying > self.wanted && self.let_one_go(now, actions) {
             staying -= 1;
@@ -36,8 +36,8 @@ impl State {
         self.begin_succession(now, actions);
     }
 
-    /// Starts an additional worker. Where workers have sockets of their own it opens a new one, unless
-    /// somebody had to adopt one and can spare it.
+    /// Starts an additional worker. With per-worker sockets it opens a new one, unless another worker had to
+    /// adopt one and can spare it.
     fn start_one_more(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let richest = self.free(now).max_by_key(|worker| worker.sockets.len());
         let inherits = richest.filter(|worker| worker.sockets.len() > 1).map(|giver| Transfer {
@@ -48,8 +48,8 @@ impl State {
         self.start(None, inherits, lane.flatten(), now, actions);
     }
 
-    /// One step of a reload, or the replacement of one worker. Workers that died meanwhile have been replaced already, and those that end
-    /// need not be; those that are busy, or not there yet, have their turn later.
+    /// One step of a reload, or the replacement of one worker. Workers that died meanwhile have been replaced
+    /// already, and workers that end need no replacement; workers that are busy or still starting come later.
     fn replace_next(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let is_left = |old: &Generation| self.worker(*old).is_some_and(|worker| !worker.ends());
         let mut left: VecDeque<Generation> =
@@ -104,8 +104,8 @@ impl State {
         });
     }
 
-    /// Has the worker that came last end, of those on the fullest CPU if they are pinned, without losing
-    /// what waits in its queues. False if it must wait for something.
+    /// Ends the worker that was started last (if workers are pinned, of those on the CPU with most) without losing
+    /// what waits in its queues. Returns false if that must wait.
     fn let_one_go(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let on_cpu = |cpu| self.count(|worker| !worker.ends() && worker.cpu == cpu);
         let rank = |worker: &&Worker| (on_cpu(worker.cpu), worker.generation);
@@ -113,7 +113,7 @@ impl State {
             return false;
         };
         if !self.settings.own_sockets {
-            self.drain(leaving, now, actions); // the others accept from the same queue
+            self.drain(leaving, now, actions); // the other workers accept from the same queue
             return true;
         }
         let others = self.free(now).filter(|worker| worker.generation != leaving);
@@ -130,7 +130,7 @@ impl State {
         true
     }
 
-    /// The workers that serve, are not busy, and need not rest after a failure.
+    /// The workers that serve, are not busy, and do not rest after a failure.
     fn free(&self, now: Instant) -> impl Iterator<Item = &Worker> {
         self.free_at_all().filter(move |worker| worker.rests_until.is_none_or(|time| time <= now))
     }

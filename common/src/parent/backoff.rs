@@ -1,39 +1,39 @@
 //! When a worker that died is started again: at once, unless workers die young again and again.
 //!
-//! A worker that has served for a second was fine when it started, so its successor will be: whatever
-//! killed it, a pause would only take capacity away. The pauses are for workers that die young, of which
-//! starting more of them would only use up the CPU.
+//! A worker that has served for a second was healthy when it started, so its successor will be: whatever
+//! killed it, a pause would only reduce capacity. The pauses are for workers that die young: starting these
+//! at once, again and again, would use up the CPU.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Whoever has served for so long does not die young.
+/// A worker that has served for this long does not die young.
 const GROWN: Duration = Duration::from_secs(1);
 /// More deaths than these ...
 const DEATHS: usize = 5;
 /// ... within this time are too many. systemd's default is the same, and it gives up then.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The first pause, and the longest one while nobody serves although workers can; each further death
-/// doubles it ...
+/// The first pause, and the longest one while no worker serves although workers can; each further death
+/// doubles the pause ...
 const SHORTEST: Duration = Duration::from_millis(100);
 /// ... up to this.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Remembers deaths, and says how long to wait.
+/// Remembers deaths, and tells how long to wait.
 #[derive(Debug, Default)]
 pub struct Backoff {
     deaths: VecDeque<Instant>,
     pause: Option<Duration>,
     not_before: Option<Instant>,
-    /// Starts that need not wait, for workers that did not die young.
+    /// How many starts need not wait: replacements of workers that did not die young.
     at_once: usize,
 }
 
 impl Backoff {
-    /// Notes the death of a worker that had served for so long, if it ever served, and a start that
-    /// failed as one that never did. Gives the pause that follows, if there is one.
+    /// Notes the death of a worker that had served for this long, or a failed start (`None`). Returns the pause
+    /// that follows, if there is one.
     ///
-    /// If `nobody` is left to serve, and this one could, the port must not be without a worker for long.
+    /// If `nobody` is left to serve, and this worker did serve, the port must not be without a worker for long.
     pub fn died(
         &mut self,
         served: Option<Duration>,
@@ -61,7 +61,7 @@ impl Backoff {
         self.not_before = self.pause.map(|pause| now + pause);
     }
 
-    /// Whether a worker may be started now; then one is.
+    /// Whether a worker may be started now. The caller then starts one.
     pub fn may_start(&mut self, now: Instant) -> bool {
         if self.not_before(now).is_none() {
             return true;
@@ -71,12 +71,12 @@ impl Backoff {
         may
     }
 
-    /// When the next worker may be started, if that must wait or had to: the time may have come already.
+    /// When the next worker may be started, if starts are delayed; may be in the past.
     pub fn next_start(&self) -> Option<Instant> {
         self.not_before
     }
 
-    /// The time before which no worker is to be started, if there is one and it is to come.
+    /// The time before which no worker may be started, if it is in the future.
     pub fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&time| time > now)
     }

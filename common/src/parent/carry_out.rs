@@ -1,4 +1,4 @@
-//! What the parent does: each action of the state machine, carried out.
+//! Carries out the actions of the state machine.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::state::{Action, Event, Generation};
 use crate::platform::systemd;
 
 impl Driver<'_> {
-    /// Carries out one action. Gives what came of it, if the state machine must know.
+    /// Carries out one action. Returns its result, if the state machine must know it.
     pub(super) fn carry_out(&mut self, action: Action) -> Result<Option<Event>> {
         match action {
             Action::Start { worker, inherits, lane } => {
@@ -31,7 +31,7 @@ impl Driver<'_> {
             Action::Adopt { giver, heir } => {
                 let (from, to) = match Channel::pair() {
                     Ok(line) => line,
-                    // For want of descriptors, say: both go on as they are, and are asked again later.
+                    // Without a free descriptor, for example: both go on as they are, and are asked again later.
                     Err(error) => return Ok(Some(Event::NotAdopted(heir, format!("{error:#}")))),
                 };
                 self.tell(heir, &Message::Adopt, Some(&to.into()));
@@ -47,7 +47,7 @@ impl Driver<'_> {
                 return Ok(failed.map(|error| Event::NotSucceeded(format!("{error:#}"))));
             }
             Action::EndSuccessor => {
-                // Its first workers may have accepted something already, which they answer.
+                // Not SIGKILL: its workers may have accepted connections already.
                 self.successor.as_ref().inspect(|it| _ = kill(it.pid, Signal::SIGTERM));
             }
             Action::KillSuccessor => {
@@ -76,7 +76,7 @@ impl Driver<'_> {
                 self.steering().inspect(|steering| steering.close_lane(lane));
             }
             Action::Announce => {
-                // Who reads that all serve, and then the copy, sees them serve there too.
+                // First the copy: a reader of the announcement must find there that all serve.
                 self.scoreboard_mut().publish();
                 self.announce();
                 self.tell_predecessor(&Message::Ready);
@@ -88,7 +88,7 @@ impl Driver<'_> {
                     systemd::stopping(&self.status());
                 }
                 self.next_look = None;
-                // Held open here, a shared socket would go on queueing connections that nobody accepts.
+                // If the parent kept a shared socket open, it would queue connections that no worker accepts.
                 self.start.listener = None;
             }
             Action::Abort(worker, why) => {
@@ -105,8 +105,8 @@ impl Driver<'_> {
         Ok(None)
     }
 
-    /// Sends an order. A worker that is dying does not receive it any more, which its exit shows; one that has
-    /// not read for so long that the channel, or what may be under way in channels, is full is of no use.
+    /// Sends an order. A dying worker does not receive it any more, which its exit shows. A worker has failed if it
+    /// has not read for so long that the channel, or the kernel's room for descriptors in flight, is full.
     pub(super) fn tell(&mut self, worker: Generation, message: &Message, along: Option<&OwnedFd>) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
         let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();

@@ -1,9 +1,9 @@
 //! The line between the parent and one worker: a pair of Unix sockets.
 //!
-//! Orders and reports go this way and not by signals, because a terminal sends its signals to the
-//! whole process group: a worker that obeyed them would stop before its parent could decide
-//! anything. A worker that is sent SIGTERM reports that here. Descriptors can travel along (SCM_RIGHTS, unix(7)). And the line breaks when either
-//! end dies, however it dies, so both sides notice.
+//! Orders and reports are messages, not signals, because a terminal sends its signals to the whole
+//! process group: a worker that obeyed them would stop before its parent could decide anything. A
+//! worker that is sent SIGTERM reports it here. Messages can carry descriptors (SCM_RIGHTS, unix(7)).
+//! And the line breaks when either process dies, however it dies, so the other one notices.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,41 +20,41 @@ use tokio::io::unix::AsyncFd;
 /// The longest text a message carries, in bytes.
 const LONGEST: usize = 2000;
 
-/// What goes over the line. SOCK_SEQPACKET keeps messages apart.
+/// A message. SOCK_SEQPACKET keeps messages apart.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Parent to a worker started by exec: what comes along are its descriptors.
+    /// Parent to a worker started by exec: the message carries the worker's descriptors.
     Start {
         /// The lane that it keeps, if any.
         lane: Option<usize>,
         /// The CPU that it is pinned to, if it is.
         cpu: Option<usize>,
     },
-    /// Parent to the server that is to succeed it: what comes along is bound, and so many workers are
-    /// wanted.
+    /// Parent to the new server that will replace it: the message carries the bound socket, and the number of
+    /// workers.
     Succeed(u16),
-    /// Parent to worker: answer what there is, then end.
+    /// Parent to worker: answer open requests, then end.
     Drain,
-    /// Parent to worker: send all your listening sockets over the line that comes along. They stay in
-    /// use here until this worker drains.
+    /// Parent to worker: send all your listening sockets over the line that the message carries. The worker goes
+    /// on using them until it drains.
     GiveAll,
     /// Parent to worker: send the last of your listening sockets over that line.
     GiveOne,
-    /// Parent to worker: close that last one, another worker serves it now.
+    /// Parent to worker: close the last of your listening sockets, another worker serves it now.
     Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
     Adopt,
-    /// Worker to parent: so many listening sockets came over the line that it was started with.
+    /// Worker to parent: this many listening sockets came over the line that it was started with.
     Holds(u16),
     /// Worker to parent: the accept loop runs.
     Ready,
     /// Worker to parent: the adopted sockets are in the accept loop.
     Adopted,
-    /// Worker to parent: the sockets did not come, none of them is kept, and why.
+    /// Worker to parent: why it could not adopt the sockets; it keeps none of them.
     NotAdopted(String),
-    /// Worker to parent: somebody has sent it SIGTERM, which it leaves to the parent to judge.
+    /// Worker to parent: it was sent SIGTERM. The parent decides what that means.
     Terminated,
-    /// Worker to worker, or to the parent: here is a listening socket.
+    /// Worker to worker, or to the parent: the message carries a listening socket.
     Socket,
     /// Worker to worker: that was the last one.
     Done,
@@ -62,7 +62,7 @@ pub enum Message {
     Failed(String),
 }
 
-/// A message with the descriptors that came along.
+/// A message with the descriptors that it carried.
 pub type Received = (Message, Vec<OwnedFd>);
 
 /// One end of the line.
@@ -83,8 +83,8 @@ impl Channel {
         self.send_with(message, descriptors, MsgFlags::empty())
     }
 
-    /// Sends a message unless the line is full: then the other end has not read for very long, and the
-    /// parent must not wait for a worker.
+    /// Sends a message, or fails if the line is full: then the other end has not read for very long, and the parent
+    /// must not wait for a worker.
     pub fn try_send(&self, message: &Message, descriptors: &[BorrowedFd]) -> Result<()> {
         self.send_with(message, descriptors, MsgFlags::MSG_DONTWAIT)
     }
@@ -138,7 +138,7 @@ impl Channel {
         self.receive_with(MsgFlags::empty())
     }
 
-    /// The next message if there is one now: the outer `None` says that there is none yet.
+    /// The next message, without waiting: the outer `None` means that there is none yet.
     pub fn try_receive(&self) -> Result<Option<Option<Received>>> {
         match self.receive_with(MsgFlags::MSG_DONTWAIT) {
             Err(error) if error.downcast_ref() == Some(&Errno::EAGAIN) => Ok(None),
@@ -146,27 +146,27 @@ impl Channel {
         }
     }
 
-    /// Whether receiving failed for want of room for a descriptor; the message is still there.
+    /// Whether receiving failed because no descriptor is free; the message is still there.
     pub fn is_for_want_of_room(error: &anyhow::Error) -> bool {
         error.downcast_ref() == Some(&Errno::ENOBUFS)
     }
 
-    /// Whether the other end is gone. Takes no message off the line, as receiving would.
+    /// Whether the other end is gone. Receives nothing.
     pub fn is_broken(&self) -> bool {
-        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP comes unasked
+        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())]; // POLLHUP is always reported
         poll(&mut end, PollTimeout::ZERO) == Ok(1)
     }
 
     /// Lets the calling task wait for messages, in a process that runs tokio.
     #[allow(unsafe_code)]
     pub fn watch(&self) -> std::io::Result<AsyncFd<BorrowedFd<'_>>> {
-        // SAFETY: a BorrowedFd stays open, and the same file, for as long as it lives.
+        // SAFETY: a BorrowedFd stays open, and the same file, as long as it lives.
         Ok(unsafe { AsyncFd::register(self.0.as_fd()) }?)
     }
 
-    /// The message is looked at first, and taken only when its descriptors are here: recvmsg(2) drops
-    /// those that this process has no room for, and then nobody could ever get them again. So a message
-    /// for which there is no room (ENOBUFS) stays in the line, and can be received later.
+    /// It peeks at the message first, and removes it only when its descriptors have arrived: recvmsg(2) drops the
+    /// descriptors for which this process has no room, and they would be lost. So a message for which there is
+    /// no room (ENOBUFS) stays in the line, and can be received later.
     fn receive_with(&self, flags: MsgFlags) -> Result<Option<Received>> {
         let mut bytes = [0; 1 + LONGEST];
         let mut control = nix::cmsg_space!([RawFd; 4]);
@@ -174,16 +174,16 @@ impl Channel {
         let look = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_CMSG_CLOEXEC;
         let received = match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), look)
         {
-            Err(Errno::ECONNRESET) => return Ok(None), // gone, with something unread
+            Err(Errno::ECONNRESET) => return Ok(None), // gone, with unread messages
             other => other?,
         };
         let (length, is_cut) = (received.bytes, received.flags.contains(MsgFlags::MSG_CTRUNC));
         let descriptors = descriptors_in(&control);
         if is_cut {
-            return Err(Errno::ENOBUFS.into()); // and those for which there was room are closed
+            return Err(Errno::ENOBUFS.into()); // the descriptors that arrived are closed
         }
         if length > 0 {
-            recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT)?; // the rest goes with it
+            recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT)?; // one byte: the rest of the message goes with it
         }
         let message = match bytes[..length].split_first() {
             None => return Ok(None),
@@ -212,23 +212,23 @@ impl Channel {
     }
 }
 
-/// The descriptors in what the kernel has written for recvmsg(2) into a buffer of zeros, which is one control
-/// message at most: a header (cmsg(3)) that begins with the length of it all, then the numbers.
+/// The descriptors in the control message that recvmsg(2) has written into a buffer of zeros: a header (cmsg(3)),
+/// which begins with the length of all of it, then the descriptors' numbers.
 ///
-/// Read by hand, as nix gives none of them if there was room for some only. But those are open by then, and
-/// somebody must close them: one may be a listening socket, which would outlive its worker here.
+/// Parsed here, as nix returns none of them if there was room for only some. But those are open by then, and must
+/// be closed: one may be a listening socket, which would outlive its worker here.
 #[allow(unsafe_code)]
 fn descriptors_in(control: &[u8]) -> Vec<OwnedFd> {
     let (length, _) = control.split_first_chunk().expect("there is room for a header");
     let numbers = size_of::<cmsghdr>()..usize::from_ne_bytes(*length).min(control.len());
     let (numbers, _) = control.get(numbers).unwrap_or_default().as_chunks();
-    // SAFETY: the kernel has just made these descriptors for this process; nobody else knows their
-    // numbers, so each of them gets its one owner here.
+    // SAFETY: the kernel has just made these descriptors for this process, and no other code knows their numbers, so
+    // each of them gets its only owner here.
     numbers.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(fd)) }).collect()
 }
 
-/// A text that another process has sent, fit for a log and a terminal: control characters would begin
-/// another line there, or do worse.
+/// A text that another process has sent, safe for a log and a terminal: without control characters, which would
+/// begin another line there, or do worse.
 fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text).replace(char::is_control, " ")
 }

@@ -1,4 +1,4 @@
-//! What makes a process a worker, however it was started.
+//! What every worker has, however it was started.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -15,21 +15,20 @@ use crate::cli::options::Options;
 use crate::platform::{affinity, rights};
 use crate::scoreboard::{OwnSlot, Slots};
 
-/// What makes a process a worker: a line to its parent and a slot to count in.
+/// What every worker has: a line to its parent and a slot of the scoreboard.
 pub struct WorkerContext {
     /// The line to the parent.
     pub channel: Channel,
     /// The worker's slot of the scoreboard.
     pub slot: OwnSlot,
-    /// That one and everybody else's.
+    /// The slots of all workers.
     pub slots: Slots,
-    /// The CPU it is pinned to, if it is.
+    /// The CPU that it is pinned to, if it is.
     pub cpu: Option<usize>,
 }
 
 impl WorkerContext {
-    /// Is scheduled and pinned as was asked for, becomes the user that was asked for, if any, and gives up
-    /// every right for good.
+    /// Applies `--schedule`, `--affinity` and `--user` to this process, and gives up all capabilities for good.
     ///
     /// # Errors
     /// When the kernel refuses, or the parent is gone.
@@ -37,24 +36,22 @@ impl WorkerContext {
         options.schedule.map_or(Ok(()), |way| way.set())?;
         self.cpu.map_or(Ok(()), affinity::pin_to)?;
         rights::give_up(options.user.as_ref())?;
-        go_with_parent(&self.channel) // to become another user clears it
+        go_with_parent(&self.channel) // becoming another user clears it
     }
 }
 
-/// What a worker that was started by exec gets beside its context.
+/// What a worker that was started by exec gets in addition.
 pub struct Passed {
-    /// The lane it keeps, where a policy steers by load, and [the memory](crate::steering::Steering::loads)
-    /// that this is in.
+    /// Its lane, if a policy steers by load, and [the memory](crate::steering::Steering::loads) that contains it.
     pub lane: Option<(usize, OwnedFd)>,
     /// The shared socket, or a line over which another worker gives it sockets.
     pub inheritance: Option<OwnedFd>,
 }
 
-/// In a worker started by exec: receives its context and serves, with what was passed.
+/// In a worker started by exec: receives its context, and serves.
 ///
 /// # Errors
-/// When this process is no worker: somebody typed `--worker` by hand, and its standard input is no line to a
-/// parent.
+/// When its standard input is no line to a parent, for example because somebody typed `--worker`.
 pub fn as_worker(
     index: usize,
     serve: impl FnOnce(&WorkerContext, Passed) -> Result<()>,
@@ -66,7 +63,7 @@ pub fn as_worker(
         .receive()
         .context("--worker is for the server's own use; start the server without it")?;
     let Some((message, descriptors)) = received else {
-        std::process::exit(1); // the parent ended before it had started this one, and has said why
+        std::process::exit(1); // the parent ended while it started this worker, and has logged why
     };
     let Message::Start { lane, cpu } = message else {
         bail!("expected to be started, not {message:?}");
@@ -83,7 +80,7 @@ pub fn as_worker(
     serve_and_exit(&context, |context| serve(context, passed))
 }
 
-/// Serves, then exits. An error is the parent's to print: one server, one line.
+/// Serves, then exits. It sends an error to the parent, which prints it: one line for the server.
 pub(super) fn serve_and_exit(
     context: &WorkerContext,
     serve: impl FnOnce(&WorkerContext) -> Result<()>,
@@ -105,11 +102,10 @@ fn name_process() {
     }
 }
 
-/// Has the kernel kill this worker when its parent dies, however that dies.
+/// Tells the kernel to kill this worker when its parent dies, however it dies.
 ///
-/// Set by the worker itself, because exec clears it for executables with file capabilities. A
-/// parent that died before it was set is noticed by its end of the channel being closed. An order
-/// that is there already stays there.
+/// The worker does this itself, because exec clears the setting for executables with file capabilities. If the
+/// parent died before, its end of the channel is closed. An order that has arrived already stays in the channel.
 fn go_with_parent(channel: &Channel) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     ensure!(!channel.is_broken(), "the parent is gone");

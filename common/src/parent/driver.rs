@@ -1,7 +1,7 @@
-//! Carries out what the state machine decides, and tells it what comes of it.
+//! Carries out what the state machine decides, and reports the results to it.
 //!
-//! Everything that the parent learns comes through descriptors that poll(2) watches: signals through a
-//! signalfd, workers through their channels.
+//! The parent learns everything through descriptors that poll(2) watches: signals through a signalfd,
+//! messages of workers through their channels.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -28,17 +28,17 @@ use crate::platform::{limits, systemd};
 use crate::scoreboard::ScoreboardOwner;
 use crate::steering::Steering;
 
-/// How many messages a worker may send that are no answer to an order. It has a few things to say of
-/// itself; one that goes on and on would keep the parent from everybody else.
+/// How many messages a worker may send that are no answer to an order. A healthy worker sends a few; a worker that
+/// sends on and on would keep the parent from the others.
 pub(super) const UNASKED: u32 = 64;
 
-/// Between two copies of the scoreboard into its file.
+/// The time between two copies of the scoreboard into its file.
 const COPY_EVERY: Duration = Duration::from_millis(250);
 
-/// Runs a server: starts the workers, and comes back when all of them have ended.
+/// Runs a server: starts the workers, and returns when all of them have ended.
 ///
-/// `address` is where they serve, its port settled; `join` lets the scoreboard be shared with
-/// servers that run already.
+/// `address` is the address that they serve, with its final port. With `join` it shares the scoreboard of servers
+/// that run already.
 ///
 /// # Errors
 /// When a worker cannot serve at the first start.
@@ -48,7 +48,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
     limits::warn_of_capped_backlog(options.backlog);
     limits::warn_of_too_many_connections(options.max_connections);
     let scoreboard = match &options.scoreboard {
-        // The server that this one succeeds counts there still.
+        // The server that this one replaces still counts there.
         Some(path) => ScoreboardOwner::at(path, address, join || start.inherited.is_some())?,
         None => ScoreboardOwner::anonymous(address)?,
     };
@@ -85,8 +85,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         start,
     };
     let served = driver.serve();
-    // However it went, nothing is left behind. (A successor that serves is none any more, and where all
-    // went well one that does not has ended.)
+    // Leave no process behind, after an error either. (A new server that serves is no longer in `successor`.)
     if let Some(successor) = &driver.successor {
         let _ = kill(successor.pid, Signal::SIGKILL);
         let _ = waitpid(successor.pid, None);
@@ -109,35 +108,35 @@ pub(super) struct Driver<'a> {
     pub(super) processes: BTreeMap<Generation, Process>,
     /// Slots that were claimed before the first worker started.
     pub(super) claimed: VecDeque<usize>,
-    /// The descriptors that came with the message in hand. The parent keeps none of them: if it held a
-    /// worker's socket, its queue would live on with nobody to answer it when that worker crashes.
+    /// The descriptors that came with the present message. The parent keeps none of them: if it held a worker's
+    /// socket, the socket's queue would survive a crash of the worker, and no process would answer it.
     pub(super) along: Vec<OwnedFd>,
-    /// What the state machine must yet be told of orders that could not be delivered.
+    /// Events for the state machine about orders that could not be delivered.
     pub(super) undelivered: Vec<Event>,
-    /// The server that is to succeed this one, while it starts.
+    /// The new server that will replace this one, while it starts.
     pub(super) successor: Option<Successor>,
-    /// Whether it serves: then it is the server.
+    /// Whether the new server serves.
     pub(super) is_succeeded: bool,
-    /// Whether the last order to end came from the server that this one is to succeed, and was the first.
+    /// Whether the last order to end was the first, and came from the server that this one will replace.
     pub(super) was_told_to_end: bool,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
-    /// When systemd is next told that the parent is alive, if it wants to know.
+    /// When the next sign of life to systemd is due, if its watchdog is on.
     next_sign: Option<Instant>,
-    /// What systemd was told last of what is going on; nothing before the server is ready.
+    /// The last status that was sent to systemd; empty before the server is ready.
     pub(super) told: String,
-    /// Who else is on the port.
+    /// Looks for other servers' sockets on the port.
     pub(super) port_watch: PortWatch,
-    /// When the port is looked at next; not before the server is ready.
+    /// When to look at the port next; `None` before the server is ready.
     pub(super) next_look: Option<Instant>,
-    /// A line over which a worker was asked to send its sockets, to attach the program through one.
+    /// A line over which a worker was asked to send its socket, to attach the steering program through it.
     pub(super) asked: Option<Channel>,
     pub(super) address: SocketAddr,
     pub(super) options: &'a Options,
     pub(super) start: Start<'a>,
 }
 
-/// What is the parent's alone, and no worker may keep.
+/// What belongs to the parent only. A forked worker must close it.
 pub(super) struct ParentOnly {
     pub(super) signals: Signals,
     pub(super) scoreboard: ScoreboardOwner,
@@ -149,20 +148,20 @@ pub(super) struct Process {
     /// Its slot of the scoreboard.
     pub(super) index: usize,
     pub(super) channel: Channel,
-    /// Whether its channel is polled: not after its end of the channel has closed, or it has said something
-    /// that makes no sense. poll(2) would report a closed channel at once, again and again.
+    /// Whether poll(2) watches its channel. Not after the worker's end has closed, which poll(2) would report again
+    /// and again, or after a message that makes no sense.
     pub(super) is_polled: bool,
-    /// The end of the line over which another worker is to send it sockets, until that one is asked.
+    /// The giver's end of the line over which another worker will send it sockets, until the giver is asked.
     pub(super) line: Option<OwnedFd>,
-    /// How many messages it may send yet.
+    /// How many more messages it may send.
     pub(super) allowance: u32,
-    /// Why it could not go on, if it had the time to say.
+    /// Why it could not go on, if it has said so.
     pub(super) last_words: Option<String>,
 }
 
 impl Driver<'_> {
     fn serve(&mut self) -> Result<()> {
-        // All slots first: a reader who sees one worker serve sees that the others do not yet.
+        // All slots first: a reader that sees one worker serve must see that the others do not yet.
         for _ in 0..self.state.settings.workers {
             let slot = self.scoreboard_mut().claim()?;
             self.claimed.push_back(slot);
@@ -227,7 +226,7 @@ impl Driver<'_> {
             .flatten()
             .min();
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
-            // Rounded up, or the last millisecond would be spent spinning.
+            // Rounded up, or the parent would spin during the last millisecond.
             let left = deadline.saturating_duration_since(now).as_millis() + 1;
             PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX))
         });
@@ -248,7 +247,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Tells the server that this one succeeds, if there is one. It may be gone, which is no reason to end.
+    /// Tells the server that this one replaces, if there is one. It may have ended, which does not matter.
     pub(super) fn tell_predecessor(&self, message: &Message) {
         self.start.inherited.as_ref().inspect(|it| _ = it.channel.try_send(message, &[]));
     }
@@ -257,7 +256,7 @@ impl Driver<'_> {
         self.start.steering.as_deref()
     }
 
-    /// The memory in which workers show how loaded they are, where a policy steers by that.
+    /// The memory in which workers show their load, if a policy steers by load.
     pub(super) fn loads(&self) -> Option<BorrowedFd<'_>> {
         self.steering()?.loads()
     }
@@ -277,7 +276,7 @@ impl Driver<'_> {
 }
 
 impl Process {
-    /// Notes why it is of no use any more, for the line that is written when it has ended.
+    /// Notes why it has failed, for the log line when it has ended.
     pub(super) fn is_unusable(&mut self, worker: Generation, why: String) -> Event {
         self.is_polled = false;
         self.last_words = Some(why);

@@ -1,4 +1,4 @@
-//! What follows from time alone: drains that are over, workers that hang, and what was put off.
+//! What follows from time alone: drains that are over, workers that hang, and delayed decisions.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a worker that has closed its channel may take to exit.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long to wait for a signal to the parent, when a worker was sent SIGTERM. Whoever stops the whole
-/// process group or control group (a terminal, systemd) sends it to parent and workers one by one, in any
-/// order; then the server ends, and nobody is to be replaced.
+/// How long to wait for a signal to the parent after a worker was sent SIGTERM. A terminal or systemd stops the
+/// whole process group or control group: it sends SIGTERM to parent and workers one by one, in any order. Then
+/// the server ends, and no worker is replaced.
 const ALONE_AFTER: Duration = Duration::from_millis(100);
 
 impl State {
@@ -54,7 +54,7 @@ impl State {
         }
     }
 
-    /// Has the workers replaced that were sent SIGTERM, if it was meant for them alone.
+    /// Replaces the workers that were sent SIGTERM, if the parent was not.
     fn replace_terminated(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for worker in &mut self.workers {
             if worker.terminated.is_none_or(|since| now < since + ALONE_AFTER) {
@@ -69,8 +69,8 @@ impl State {
         }
     }
 
-    /// Kills a worker that hangs, once it has been seen to hang for a while: if the whole machine, or
-    /// all of us, stood still, nobody has had the time to turn yet.
+    /// Kills a worker that hangs, once it was seen to hang for a while: if the whole machine or the whole server
+    /// stood still, no event loop has had the time to turn yet.
     fn look_whether_it_hangs(
         &mut self,
         generation: Generation,
@@ -94,8 +94,8 @@ impl State {
         }
     }
 
-    /// When to come back with [`Event::Time`](super::state::Event::Time) though nothing else happens. After that event it is never
-    /// now or earlier: whatever was due has been done.
+    /// When the driver must call with [`Event::Time`](super::state::Event::Time) if nothing else happens. After
+    /// that event it is always later than now: all that was due has been done.
     pub fn deadline(&self) -> Option<Instant> {
         let mut times: Vec<Option<Instant>> = vec![self.next_look.filter(|_| !self.ending)];
         match self.succession {
@@ -120,7 +120,7 @@ impl State {
 }
 
 impl Settings {
-    /// Between two looks whether a worker hangs, if anybody looks.
+    /// The time between two looks for workers that hang; `None` without `--hang-timeout`.
     pub(super) fn look_interval(&self) -> Option<Duration> {
         let limit = self.hang_timeout;
         // Not shorter, or the parent would do nothing but look.

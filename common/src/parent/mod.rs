@@ -13,21 +13,21 @@
 //!   fork, kill, send, steer, log           driver: carries them out, and reports what came of it
 //! ```
 //!
-//! - [`state`]: what the parent knows, learns and can have done;
+//! - [`state`]: the types: state, events, actions;
 //! - [`step`](mod@step): what follows from an event, with a table;
-//! - `upgrade`: the part of it that concerns another server in this one's place;
+//! - `upgrade`: the part of it about a new server that replaces this one;
 //! - `due`: what follows from time alone;
-//! - `advance`: the next step from what is to what is wanted;
+//! - `advance`: the next step towards the wanted state;
 //! - [`backoff`]: when a worker that died is started again;
-//! - [`driver`]: the one part that makes system calls. What it learns is in `receive`, what it does in
-//!   `carry_out`; how it starts processes in `processes`, its words for the log in `notes`;
-//! - `port_look`: who else is on the port, see [`port_watch`](crate::kernel::port_watch);
-//! - [`setup`]: what a program gives it to run a server with;
-//! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what makes it one;
-//! - [`channel`]: the line between parent and worker, and what is told over it;
+//! - [`driver`]: the only part that makes system calls. `receive` turns signals and messages into events,
+//!   `carry_out` carries out actions, `processes` starts processes, `notes` writes the log;
+//! - `port_look`: other servers' sockets on the port, see [`port_watch`](crate::kernel::port_watch);
+//! - [`setup`]: what a program gives the parent to run a server;
+//! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what every worker has;
+//! - [`channel`]: the line between parent and worker, and its messages;
 //! - [`reservation`]: how a port is kept for workers that have sockets of their own;
-//! - [`succession`]: another program in this one's place;
-//! - [`signals`]: what an administrator tells the parent.
+//! - [`succession`]: a new server that replaces this one;
+//! - [`signals`]: the signals that an administrator sends to the parent.
 
 pub mod backoff;
 pub mod channel;

@@ -1,4 +1,4 @@
-//! What the parent says: to whoever started the server, and in the log.
+//! The parent's messages: the announcement, the log, and systemd's status.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -22,15 +22,15 @@ impl Driver<'_> {
         systemd::ready(&self.status());
     }
 
-    /// What is going on, and where.
+    /// The status, with the address.
     pub(super) fn status(&self) -> String {
         format!("http://{}/: {}", self.address, self.state.status())
     }
 
-    /// Tells systemd what it wants to know at once: when a reload begins and how it ends.
+    /// Tells systemd at once when a reload begins and how it ends.
     pub(super) fn tell_systemd(&mut self, note: &Note) {
         if !self.state.announced || self.state.ending {
-            return; // the start is not over yet, or the end has begun: that is all there is to know
+            return; // still starting, or already ending
         }
         let status = self.status();
         match note {
@@ -40,7 +40,7 @@ impl Driver<'_> {
                 systemd::ready(&format!("{status}; the reload was aborted: {why}"));
             }
             Note::ReloadRefused => {
-                // It waits for both (Type=notify-reload), until its time limit if they do not come.
+                // With Type=notify-reload systemd waits for both messages, at most until its time limit.
                 systemd::reloading(&status);
                 systemd::ready(&format!("{status}; no reload: an upgrade is in progress"));
             }
@@ -69,7 +69,7 @@ impl Driver<'_> {
             Note::ReloadGivenUp(old, failed, why) => {
                 let why = match known(failed) {
                     Some(process) => format!("worker {} cannot serve: {why}", process.index),
-                    None => why, // it was not even started
+                    None => why, // it was not started
                 };
                 tracing::error!("reload aborted, worker {} stays: {why}", index(old));
             }

@@ -1,7 +1,8 @@
-//! Looks at the server's port once a second, and says who else is there: what [`port_watch`](crate::kernel::port_watch) finds.
+//! Looks at the server's port once a second, and logs other servers' sockets there, see
+//! [`port_watch`](crate::kernel::port_watch).
 //!
-//! A look is a question to the kernel for each family of addresses, about the sockets that listen on this
-//! port. Only when a stranger's is found, /proc is searched for the process that has it open.
+//! A look is one question to the kernel for each address family, about the sockets that listen on this
+//! port. Only for a foreign socket it searches /proc for the process that has it open.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,11 +22,11 @@ use crate::steering::{Steering, ensure_listens_on};
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The same while something is to be confirmed.
+/// The same while a finding must be confirmed.
 const SOON: Duration = Duration::from_millis(200);
 
 impl Driver<'_> {
-    /// Looks, and says what is new. Gives when to look again; `None` if the kernel does not answer.
+    /// Looks, and logs what is new. Returns when to look again; `None` if the kernel does not answer.
     pub(super) fn look_at_port(&mut self) -> Option<Duration> {
         self.take_socket();
         let look = match self.look() {
@@ -61,9 +62,9 @@ impl Driver<'_> {
         Ok(Look { listeners: listeners(self.address.port())?, shown, held, accepted, steered })
     }
 
-    /// Says who it is that has a socket on the port.
+    /// Logs which process has a foreign socket on the port.
     fn on_stranger(&self, how: How, socket: &Listener) {
-        // Not even root sees more than others without capabilities, which the parent has given up.
+        // The parent has given up its capabilities. Without them not even root sees other users' processes.
         let who = holder(socket.inode).unwrap_or_else(|| {
             format!("an unknown process of user {} (as root, `ss -ltnp` names it)", socket.uid)
         });
@@ -85,8 +86,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Asks a worker for a socket to attach the program through: the parent keeps none, and what it has
-    /// bound does not listen and so is in no group.
+    /// Asks a worker for its socket, to attach the steering program through it: the parent keeps none, and its
+    /// reservation does not listen and so is in no group.
     fn on_not_steered(&mut self) {
         let sent = self.ask_for_socket();
         let what = "connections arrive that the steering program has not steered: another program \
@@ -103,7 +104,7 @@ impl Driver<'_> {
     fn ask_for_socket(&self) -> Result<Channel> {
         let (ours, theirs) = Channel::pair()?;
         let serves = |index| self.scoreboard().board().slot(index).state() == State::Serving;
-        // One whose event loop turned last answers soonest.
+        // The worker whose event loop turned last answers soonest.
         let silence = |index| self.scoreboard().board().slot(index).silence();
         let serving = self.processes.values().filter(|it| it.is_polled && serves(it.index));
         let worker = serving.min_by_key(|it| silence(it.index)).context("no worker serves")?;
@@ -111,8 +112,8 @@ impl Driver<'_> {
         Ok(ours)
     }
 
-    /// Takes the socket that a worker was asked for, and attaches the program. The parent keeps no socket,
-    /// or its queue would live on with nobody to answer it when the worker crashes.
+    /// Receives the socket that a worker was asked for, attaches the program, and closes the socket: if the parent
+    /// kept it, its queue would survive a crash of the worker, and no process would answer it.
     fn take_socket(&mut self) {
         let Some(line) = self.asked.take() else { return };
         let (Some(steering), received) = (self.steering(), line.try_receive()) else { return };

@@ -1,4 +1,4 @@
-//! Starts workers' processes, and has connections steered to them.
+//! Starts workers' processes, and steers connections to them.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,7 +16,7 @@ use crate::platform::limits;
 use crate::steering;
 
 impl Driver<'_> {
-    /// Starts a worker's process. Gives the CPU that it is pinned to, if it is.
+    /// Starts a worker's process. Returns the CPU that it is pinned to, if it is.
     pub(super) fn start(
         &mut self,
         worker: Generation,
@@ -24,13 +24,13 @@ impl Driver<'_> {
         lane: Option<usize>,
     ) -> Result<Option<usize>> {
         let cpu = match self.options.affinity {
-            // Asked anew: some may have been taken away from us.
+            // Read again: the process may have fewer CPUs by now.
             Some(Affinity::Pinned) => self.state.cpu_for(worker, &affinity::cpus()?),
             _ => None,
         };
         let (line, theirs) = match inherits.then(Channel::pair).transpose()? {
             Some((giver, taker)) => (Some(giver.into()), Some(OwnedFd::from(taker))),
-            // From a worker of the server that this one succeeds, if it is one of the first.
+            // A line from a worker of the old server, during an upgrade.
             None => (None, self.start.inherited.as_mut().and_then(|it| it.lines.pop_front())),
         };
         let index = match self.claimed.pop_front() {
@@ -70,7 +70,7 @@ impl Driver<'_> {
         let pid = match self.start.how {
             How::Fork(serve) => {
                 let take_over = || {
-                    // In the child: its copies of what is the parent's are closed, or taken.
+                    // In the child: closes or takes its copies of what belongs to the parent.
                     ours = None;
                     self.processes.clear();
                     self.start.inherited = None;
@@ -91,9 +91,8 @@ impl Driver<'_> {
         Ok((pid, ours.expect("a forked child does not come back")))
     }
 
-    /// Sends a worker that was started by exec what it needs: the scoreboard, the lane that it keeps, if any,
-    /// and what it inherits, if anything (the shared socket, or a line over which another worker gives it
-    /// sockets).
+    /// Sends a worker that was started by exec what it needs: the scoreboard, its lane, if it has one, and what it
+    /// inherits, if anything: the shared socket, or a line over which another worker gives it sockets.
     fn equip(
         &self,
         worker: &Channel,
@@ -109,7 +108,7 @@ impl Driver<'_> {
         worker.send(&Message::Start { lane: lane.filter(|_| loads.is_some()), cpu }, &along)
     }
 
-    /// Starts the server that is to succeed this one, and has these workers give it their sockets.
+    /// Starts the new server that will replace this one, and asks these workers to give it their sockets.
     pub(super) fn start_successor(&mut self, givers: &[Generation]) -> Result<()> {
         ensure!(
             self.loads().is_none(),
@@ -124,15 +123,15 @@ impl Driver<'_> {
         let (ours, theirs): (Vec<Channel>, Vec<Channel>) = lines.into_iter().unzip();
         let theirs = theirs.into_iter().map(OwnedFd::from).collect();
         self.successor = Some(Successor::start(bound, workers, theirs)?);
-        // Only now: what is given would lie in a line that nobody reads.
+        // Only now: otherwise the sockets could be in a line that no process reads.
         for (&giver, line) in givers.iter().zip(ours) {
             self.tell(giver, &Message::GiveAll, Some(&line.into()));
         }
         Ok(())
     }
 
-    /// Has new connections steered to a worker that listens on a new socket. If that fails the worker is
-    /// of no use: it would get nothing, or something by another rule than was asked for.
+    /// Steers new connections to a worker that listens on a new socket. If that fails, the worker has failed: it
+    /// would get no connections, or get them by another rule than the policy's.
     pub(super) fn steer(&mut self, worker: Generation, sockets: usize) -> Option<Event> {
         let steering = self.start.steering.as_ref()?;
         let lane = self.state.lane_of(worker)?;

@@ -1,5 +1,5 @@
-//! Random sequences of events against a world of simulated workers: whatever happens, in whatever order
-//! and however late, some things must hold.
+//! Random sequences of events against a world of simulated workers: in any order, and however late events
+//! come, the invariants must hold.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::step::step;
 use super::world::{DRAIN, Process, World};
 
 impl World {
-    /// As the driver does: one event, and all that follows from it.
+    /// Handles one event and all that follows from it, as the driver does.
     pub(super) fn take(&mut self, event: Event) {
         self.events += 1;
         let was_time = matches!(event, Event::Time(_));
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more, and everybody does what is to be done.
+    /// From now on nothing goes wrong, and every worker does what it was told.
     pub(super) fn settle(&mut self) {
         self.may_fail = false;
         for _ in 0..600 {
@@ -119,8 +119,8 @@ impl World {
         }
     }
 
-    /// As many workers as wanted serve, nothing is under way, and each has the sockets that the parent
-    /// thinks it has.
+    /// As many workers as wanted serve, nothing is under way, and each worker has the sockets that it has in the
+    /// parent's state.
     fn assert_settled(&self) {
         let state = &self.state;
         assert_eq!(state.serving().count(), state.wanted, "{state:?}");

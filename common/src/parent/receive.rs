@@ -30,11 +30,10 @@ impl Driver<'_> {
         self.handle(event)
     }
 
-    /// Whether this order to end is the one that was given already. Whoever stops the whole process group or
-    /// control group stops this server and the one that it is to succeed, and that one tells this one, too:
-    /// before or after. That is no second time, which would end all at once. So of what others say after that
-    /// one the first is taken for the same order; not by the time between them, which may be long where cores are
-    /// busy.
+    /// Whether this order to end is the same as the last one. During an upgrade, a terminal or systemd stops both
+    /// servers, and the old server tells this one, too, before or after. That must not count as the second order,
+    /// which ends all at once. So the first order from another sender after the old server's is taken for the same
+    /// one. The time between them does not tell: it may be long if the cores are busy.
     fn is_the_same_stop(&mut self, sender: Pid) -> bool {
         let ends = self.state.ending;
         let is_told = self.start.inherited.is_some() && sender == getppid();
@@ -42,8 +41,7 @@ impl Driver<'_> {
         ends && (is_told || was_told)
     }
 
-    /// Receives one message of a worker. Whatever is wrong with it is that worker's fault, and no reason
-    /// to end the server.
+    /// Receives one message of a worker. If it makes no sense, that worker has failed; the server goes on.
     pub(super) fn on_message(&mut self, worker: Generation) -> Result<()> {
         let Some(process) = self.processes.get_mut(&worker) else { return Ok(()) };
         let event = match process.channel.try_receive() {
@@ -81,7 +79,7 @@ impl Driver<'_> {
         handled
     }
 
-    /// Receives what the server says that is to succeed this one.
+    /// Receives a message of the new server that will replace this one.
     pub(super) fn on_successors_message(&mut self) -> Result<()> {
         let Some(successor) = &mut self.successor else { return Ok(()) };
         match successor.channel.try_receive() {
@@ -91,7 +89,7 @@ impl Driver<'_> {
                 successor.last_words = Some(why);
                 Ok(())
             }
-            // What is wrong with it, or that it has ended, its exit tells.
+            // Its exit will tell what is wrong, or that it has ended.
             _ => {
                 successor.is_polled = false;
                 Ok(())
@@ -99,14 +97,14 @@ impl Driver<'_> {
         }
     }
 
-    /// Notes that the server has ended that was to succeed this one, if it was that.
+    /// Notes that the new server has ended, if this is its pid.
     fn reap_successor(&mut self, pid: Pid, how: &str) -> Result<()> {
         let Some(mut dead) = self.successor.take_if(|it| it.pid == pid) else { return Ok(()) };
         dead.last_words = last_words(&dead.channel).or(dead.last_words);
         self.handle(Event::NotSucceeded(dead.last_words.unwrap_or_else(|| format!("it {how}"))))
     }
 
-    /// Takes the workers that have ended off the list.
+    /// Reaps the processes that have ended.
     fn reap(&mut self) -> Result<()> {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, how) = match status {
@@ -128,15 +126,15 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// For how long each worker's event loop has not turned.
+    /// How long each worker's event loop has not turned.
     pub(super) fn silences(&self) -> Vec<(Generation, Option<Duration>)> {
         let slot = |process: &Process| self.scoreboard().board().slot(process.index);
         self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
     }
 }
 
-/// What a process that has ended said last of why, if that is in its channel. Nothing else in there matters any
-/// more: who said that it serves does not.
+/// The reason that a process gave before it ended, if there is one in its channel. The other messages there do not
+/// matter any more.
 fn last_words(channel: &Channel) -> Option<String> {
     let mut why = None;
     while let Ok(Some(Some((message, _)))) = channel.try_receive() {

@@ -12,14 +12,14 @@ use crate::steering::Steering;
 pub struct Start<'a> {
     /// By fork or by exec.
     pub how: How<'a>,
-    /// The listening socket that all workers share; `None` where each has its own.
+    /// The listening socket that all workers share; `None` if each has its own.
     pub listener: Option<TcpListener>,
-    /// What keeps the address for workers that have sockets of their own, see
+    /// The socket that reserves the address for workers with their own sockets, see
     /// [`reserve`](super::reservation::reserve).
     pub reservation: Option<TcpListener>,
-    /// What this server got from the one that it succeeds, if it does.
+    /// What this server got from the old one, in an upgrade.
     pub inherited: Option<Inherited>,
-    /// Who gets the next connection, where each has its own; `None` leaves it to the kernel's hash.
+    /// The steering policy for per-worker sockets; `None` leaves the choice to the kernel's hash.
     pub steering: Option<Box<dyn Steering>>,
 }
 

@@ -1,4 +1,4 @@
-//! What an administrator or a terminal tells the parent. The names are those of nginx, gunicorn,
+//! The signals that an administrator or a terminal sends to the parent. They mean the same as in nginx, gunicorn,
 //! unicorn and puma.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -9,9 +9,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
-/// SIGINT, SIGTERM: answer what there is, then end; a second one ends at once. SIGQUIT: end at once. SIGHUP:
+/// SIGINT, SIGTERM: answer open requests, then end; a second one ends at once. SIGQUIT: end at once. SIGHUP:
 /// replace every worker; SIGTERM to a worker: replace that one. SIGTTIN, SIGTTOU: one worker more, one fewer.
-/// SIGUSR2: replace the program. SIGCHLD: one died.
+/// SIGUSR2: replace the program. SIGCHLD: a worker died.
 const OURS: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -23,14 +23,14 @@ const OURS: [Signal; 8] = [
     Signal::SIGCHLD,
 ];
 
-/// Signals as something to read from, beside everything else the parent waits for.
+/// Signals as a descriptor, which poll(2) watches with all others.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Takes the signals, which [`reset`] has blocked when the program began. Workers inherit the mask,
-    /// through fork and exec alike, and so never see them: their parent tells them over the channel what
-    /// to do. A terminal's Ctrl-C reaches all of them, and none may act on it by itself.
+    /// Takes the signals that [`reset`] blocked when the program began. Workers inherit the mask through fork
+    /// and exec, and so never get these signals: their parent sends them orders over the channel. A
+    /// terminal's Ctrl-C goes to all processes, and a worker must not act on it by itself.
     pub fn take() -> Result<Self> {
         SignalFd::with_flags(
             &OURS.into_iter().collect(),
@@ -40,7 +40,7 @@ impl Signals {
         .map(Self)
     }
 
-    /// In a worker: SIGTERM alone, of which it tells its parent. It stays blocked, as the parent's are.
+    /// In a worker: takes SIGTERM only, which it reports to its parent. It stays blocked, as in the parent.
     ///
     /// # Errors
     /// When the kernel gives no descriptor.
@@ -50,7 +50,7 @@ impl Signals {
         signals.context("cannot make a signalfd").map(Self)
     }
 
-    /// Lets the calling task wait for them, in a process that runs tokio.
+    /// Registers them with the event loop, in a process that runs tokio.
     ///
     /// # Errors
     /// When the kernel cannot watch another descriptor.
@@ -60,7 +60,7 @@ impl Signals {
         Ok(unsafe { AsyncFd::register(self) }?)
     }
 
-    /// The next signal, if there is one, and who has sent it.
+    /// The next signal, if there is one, and the pid of its sender.
     pub fn next(&self) -> Result<Option<(Signal, Pid)>> {
         let info = self.0.read_signal()?;
         Ok(info.and_then(|info| {
@@ -70,10 +70,10 @@ impl Signals {
     }
 }
 
-/// Undoes what whoever started this process may have done to its signals, and blocks those that are
-/// [taken](Signals::take) or left to the parent. Both are inherited: with SIGCHLD ignored, as some init
-/// systems have it, workers that have ended could not be waited for; with SIGURG blocked, a thread that
-/// waits for connections could not be interrupted.
+/// Resets the signal dispositions, and blocks the signals that are [taken](Signals::take). A process inherits
+/// dispositions and mask from the process that started it: with SIGCHLD ignored, as some init systems do, the
+/// parent could not wait for workers that have ended; with SIGURG blocked, a thread that waits for connections
+/// could not be interrupted.
 ///
 /// # Errors
 /// When the kernel refuses, which it does not.
@@ -83,7 +83,7 @@ pub fn reset() -> Result<()> {
     blocked.thread_set_mask().context("cannot block signals")?;
     let by_default = OURS.into_iter().chain([Signal::SIGURG]);
     let dispositions = by_default.map(|ours| (ours, SigHandler::SigDfl));
-    // Elsewhere it has logs opened anew, and somebody may send it to whatever serves. By default it would end the
+    // SIGUSR1 reopens logs in other servers, and log rotation may send it to this one. By default it would end the
     // process.
     for (one, what) in dispositions.chain([(Signal::SIGUSR1, SigHandler::SigIgn)]) {
         #[allow(unsafe_code)]

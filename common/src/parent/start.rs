@@ -19,7 +19,7 @@ use super::context::{WorkerContext, serve_and_exit};
 use super::setup::Serve;
 use crate::scoreboard::Slots;
 
-/// Forks a worker. In the child `take_over` closes what is the parent's alone, and gives the slots
+/// Forks a worker. In the child `take_over` closes what belongs to the parent only, and returns the slots
 /// and the socket.
 pub fn by_fork(
     channel: Channel,
@@ -44,15 +44,15 @@ pub fn by_fork(
 /// Starts a worker as a fresh copy of this program. Its end of the channel becomes its standard
 /// input; everything else it needs comes over that, see [`as_worker`](super::context::as_worker).
 ///
-/// `/proc/self/exe` is the very file this process was started from, even if another one has been
-/// put in its place since.
+/// `/proc/self/exe` is the file that this process was started from, even if another version has replaced it
+/// since.
 pub fn by_exec(theirs: Channel, index: usize, address: SocketAddr) -> Result<Pid> {
     let name = std::env::args_os().next().unwrap_or_default();
     let mut command = Command::new("/proc/self/exe");
     let child = command
         .arg0(name)
         .args(std::env::args_os().skip(1))
-        // The last one wins: where --port 0 was asked for, workers get the port that it became.
+        // The last one wins: with --port 0, workers get the port that the kernel chose.
         .arg(format!("--port={}", address.port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -1,4 +1,4 @@
-//! What the parent knows, what it learns, and what it can have done: the types of the state machine.
+//! The types of the state machine: what the parent knows, what it learns, and what it can order.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::parent::backoff::Backoff;
 use crate::platform::affinity;
 
-/// A worker's number. Slots, lanes and pids are used again when a worker has ended; a generation never
-/// is, so an order or a message cannot be taken for another worker's.
+/// A worker's number. Slots, lanes and pids are reused when a worker has ended; a generation never is. So no
+/// order or message is taken for another worker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub(super) u64);
 
@@ -18,11 +18,11 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A listening socket of one worker's own; numbered, as the parent never holds it.
+/// A per-worker listening socket. A number, as the parent never holds the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Socket(pub(super) u64);
 
-/// What the state machine is told about the server once.
+/// The server's settings, which never change.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Workers at the start.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub hang_timeout: Duration,
     /// Whether each worker has a listening socket of its own.
     pub own_sockets: bool,
-    /// Whether a policy steers connections, and so knows workers by lanes.
+    /// Whether a policy steers connections. It knows workers by lanes.
     pub steers: bool,
 }
 
@@ -49,31 +49,31 @@ pub struct State {
     pub(super) next_socket: u64,
     /// Whether a reload is under way.
     pub(super) reloading: bool,
-    /// Who is still to be replaced, in a reload or without one.
+    /// The workers still to be replaced, in a reload or without one.
     pub(super) to_replace: VecDeque<Generation>,
     pub(super) backoff: Backoff,
     /// Whether all workers have served once.
     pub(super) announced: bool,
-    /// Whether the server is told to end.
+    /// Whether the server was told to end.
     pub(super) ending: bool,
-    /// Another program in this one's place: how far that is.
+    /// How far the replacement of this server by a new one is.
     pub(super) succession: Succession,
-    /// When to look next whether a worker hangs; `None` if nobody looks.
+    /// When to look next whether a worker hangs; `None` if hanging workers are not looked for.
     pub(super) next_look: Option<Instant>,
 }
 
-/// How far the start of another program in this one's place is.
+/// How far the replacement of this server by a new one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Succession {
-    /// Nobody has asked for it.
+    /// No replacement.
     None,
-    /// It begins when no worker is starting, being replaced or giving sockets away.
+    /// Ordered. It begins when no worker is starting, being replaced or giving sockets away.
     Wanted,
-    /// It is to serve until then. Meanwhile workers stay as they are, but for those that die: others would
-    /// have sockets that it does not get.
+    /// The new server must serve by `until`. Meanwhile no workers come or go, except for those that die: a
+    /// further worker would have a socket that the new server does not get.
     Starting { until: Instant },
-    /// It was told to end, and is killed then if it has not; `None` for never, and when it was killed.
-    /// Its workers may have accepted something, which they answer: this server does not end before.
+    /// The new server was told to end, and is killed at `until`; `None` for never, and after it was killed.
+    /// Its workers answer what they have accepted: this server does not end before.
     Ending { until: Option<Instant> },
 }
 
@@ -84,15 +84,15 @@ pub(super) struct Worker {
     pub state: WorkerState,
     /// When it was started.
     pub started: Instant,
-    /// Since when it serves, or served before it was told to end.
+    /// Since when it serves, or when it began to serve before it was told to end.
     pub serves_since: Option<Instant>,
-    /// The worker that it is to replace, in a reload, for as long as that one lives.
+    /// The worker that it will replace, as long as that one lives.
     pub replaces: Option<Generation>,
     /// While it starts: the sockets that it gets from another worker.
     pub inherits: Option<Transfer>,
-    /// While it serves: the sockets that it was told to take over from a worker that is to end.
+    /// While it serves: the sockets that it was told to take over from a worker that will end.
     pub adopting: Option<Transfer>,
-    /// Its listening sockets, none where all workers share one.
+    /// Its listening sockets; none if all workers share one.
     pub sockets: Vec<Socket>,
     /// The lane by which a steering policy knows it.
     pub lane: Option<usize>,
@@ -100,13 +100,13 @@ pub(super) struct Worker {
     pub takes_lane: bool,
     /// The CPU that it is pinned to, if it is.
     pub cpu: Option<usize>,
-    /// Since when its event loop has been seen to stand still.
+    /// Since when its event loop is known to stand still.
     pub suspected: Option<Instant>,
-    /// When its end of the channel was closed: it is about to exit, or of no use any more.
+    /// When its end of the channel was closed: it is about to exit, or has failed.
     pub closed: Option<Instant>,
     /// Until when it is not asked again to give or to adopt sockets, after that has failed.
     pub rests_until: Option<Instant>,
-    /// When it was sent SIGTERM, until it is decided what that means.
+    /// When it was sent SIGTERM, until the parent has decided what that means.
     pub terminated: Option<Instant>,
 }
 
@@ -117,18 +117,18 @@ pub(super) enum WorkerState {
     Starting,
     /// In the accept loop.
     Serving,
-    /// Its sockets are on their way to this worker; it serves until that one has them, then drains.
+    /// Its sockets are on their way to the worker `heir`. It serves until the heir has them, then drains.
     GivingAway { heir: Generation },
-    /// Ends by itself, until then (for as long as it takes, if that is never); then it is killed.
+    /// Ends by itself, and is killed at `until`; `None`: it may take as long as it needs.
     Draining { until: Option<Instant> },
-    /// Killed because it is of no use; it is replaced once it has ended.
+    /// Killed because it has failed; it is replaced once it has ended.
     Failing,
-    /// Killed, and not missed.
+    /// Killed, and not to be replaced.
     Killed,
 }
 
-/// Sockets on their way from one worker to another. Until the taker says that it has them they are the
-/// giver's, which keeps them open.
+/// Sockets on their way from one worker to another. They belong to the giver, which keeps them open, until the
+/// taker says that it has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Transfer {
     pub giver: Generation,
@@ -140,50 +140,50 @@ pub(super) struct Transfer {
 pub enum Event {
     /// The server begins.
     Begin,
-    /// A worker's process runs, on this CPU alone if it is pinned.
+    /// A worker's process runs, on this CPU if it is pinned.
     Started(Generation, Option<usize>),
     /// A worker's process could not be started.
     StartFailed(Generation, String),
-    /// A starting worker has got so many sockets from another.
+    /// A starting worker has got this many sockets from another.
     Holds(Generation, usize),
-    /// A worker has sent its listening socket, to be steered to.
+    /// A worker has sent its listening socket, so that connections can be steered to it.
     Socket(Generation),
     /// A worker serves.
     Ready(Generation),
     /// A worker has adopted the sockets of another.
     Adopted(Generation),
-    /// It could not, and has none of them.
+    /// A worker could not adopt the sockets of another, and has none of them.
     NotAdopted(Generation, String),
-    /// A worker is of no use: what it said makes no sense, or nothing can be steered to it.
+    /// A worker has failed: its message makes no sense, or nothing can be steered to it.
     Unusable(Generation),
-    /// A worker was sent SIGTERM: it is to be replaced, unless the whole server was told to end.
+    /// A worker was sent SIGTERM: it will be replaced, unless the whole server was told to end.
     Terminated(Generation),
     /// A worker's end of the channel is closed.
     Closed(Generation),
-    /// A worker has ended; why, in its own words or the kernel's.
+    /// A worker has ended; the reason in its own words, or its exit status.
     Exited(Generation, String),
-    /// SIGTERM or SIGINT: answer what there is, then end; the second time, end at once.
+    /// SIGTERM or SIGINT: answer open requests, then end; the second time, end at once.
     Stop,
     /// SIGQUIT: end at once.
     StopNow,
     /// SIGHUP: replace every worker.
     Reload,
-    /// SIGUSR2: start the program anew, which may be another by now, and let it take over.
+    /// SIGUSR2: start the program anew, perhaps another version, and let it take over.
     Succeed,
     /// The new server serves.
     Succeeded,
-    /// It could not be started, or has ended.
+    /// The new server could not be started, or has ended.
     NotSucceeded(String),
     /// SIGTTIN: one worker more.
     More,
     /// SIGTTOU: one fewer.
     Fewer,
-    /// The time that [`State::deadline`] named has come. For each worker, for how long its event loop
-    /// has not turned; `None` before its first turn.
+    /// The time of [`State::deadline`] has come. For each worker: how long its event loop has not turned; `None`
+    /// before its first turn.
     Time(Vec<(Generation, Option<Duration>)>),
 }
 
-/// What the parent is to do. Actions are carried out in order, and what comes of one is told to the state
+/// What the parent must do. The driver carries actions out in order, and reports the result of one to the state
 /// machine before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -197,57 +197,56 @@ pub enum Action {
         /// The lane that it keeps, if any.
         lane: Option<usize>,
     },
-    /// Ask a worker to send sockets to one that was just started; they stay open where they are.
+    /// Ask a worker to send sockets to one that was just started. The giver keeps them open.
     Give {
-        /// Who sends them.
+        /// The worker that sends them.
         giver: Generation,
-        /// Who waits for them.
+        /// The worker that waits for them.
         taker: Generation,
         /// All of them, or only the last.
         all: bool,
     },
-    /// Tell a worker to close its last socket, which another has now.
+    /// Tell a worker to close its last socket, which another worker has now.
     Release(Generation),
-    /// Have one serving worker send all its sockets to another, which serves them as well.
+    /// Tell a serving worker to send all its sockets to another, which will serve them as well.
     Adopt {
-        /// Who sends them.
+        /// The worker that sends them.
         giver: Generation,
-        /// Who takes them. Leads to [`Event::Adopted`] or [`Event::NotAdopted`].
+        /// The worker that takes them. Leads to [`Event::Adopted`] or [`Event::NotAdopted`].
         heir: Generation,
     },
     /// Tell a worker to drain.
     Drain(Generation),
     /// Kill a worker.
     Kill(Generation),
-    /// Have new connections steered to the socket that this worker has sent; `sockets` listen in all,
-    /// those that are being opened included.
+    /// Steer new connections to the socket that this worker has sent.
     Steer {
-        /// Whose socket it is.
+        /// The worker that has sent it.
         worker: Generation,
-        /// How many there are.
+        /// How many sockets listen in all, those that are being opened included.
         sockets: usize,
     },
-    /// Give a worker its lane, which may have been another's until now.
+    /// Give a worker its lane, which may have been another worker's until now.
     OpenLane(Generation),
-    /// Have nothing more steered to this lane's socket: another worker has adopted it.
+    /// Steer nothing more to this lane's socket: another worker has adopted it.
     LeaveLane(usize),
-    /// Close a lane that nobody has any more.
+    /// Close a lane that no worker has any more.
     CloseLane(usize),
-    /// Start the server that is to succeed this one; these workers give it their sockets, if they have some
-    /// of their own. Leads to [`Event::NotSucceeded`] if that fails.
+    /// Start the server that will replace this one. These workers give it their sockets, if they have their own.
+    /// Leads to [`Event::NotSucceeded`] if that fails.
     StartSuccessor(Vec<Generation>),
-    /// Tell it to end: it has taken too long, or this server is told to end. Leads to
+    /// Tell the new server to end: it has taken too long, or this server was told to end. Leads to
     /// [`Event::NotSucceeded`], as its death does.
     EndSuccessor,
-    /// Kill it.
+    /// Kill the new server.
     KillSuccessor,
-    /// It serves: it is the server from now on.
+    /// Tell systemd and the log that the new server serves from now on.
     NameSuccessor,
-    /// Tell everybody that all workers serve.
+    /// Announce that all workers serve.
     Announce,
-    /// Close the shared listening socket here: the server ends.
+    /// Close the parent's copy of the shared listening socket: the server ends.
     StopListening,
-    /// Give up: a worker could not even serve at the first start.
+    /// Give up: a worker could not serve at the first start.
     Abort(Generation, String),
     /// Write a line to the log.
     Note(Note),
@@ -256,46 +255,46 @@ pub enum Action {
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// So many workers from now on, instead of so many.
+    /// The number of workers from now on, and before.
     Wanted(usize, usize),
     /// A reload begins.
     Reloading,
-    /// It is over, and these serve.
+    /// A reload is over, and these workers serve.
     Reloaded(Vec<Generation>),
-    /// It is given up: this worker stays, since that one could not replace it.
+    /// A reload is given up: the first worker stays, since the second could not replace it.
     ReloadGivenUp(Generation, Generation, String),
-    /// A worker is replaced, since it alone was sent SIGTERM.
+    /// A worker is replaced, since only this worker was sent SIGTERM.
     Terminated(Generation),
     /// The first worker, which was sent SIGTERM, stays, since the second could not replace it.
     NotReplaced(Generation, Generation, String),
-    /// Another server is started, to succeed this one.
+    /// A new server is started, to replace this one.
     Succeeding,
-    /// This one goes on, and why.
+    /// This server goes on, since the new one failed.
     NotSucceeded(String),
-    /// The order is refused while a server is started that is to succeed this one, or ends.
+    /// The order is refused while the new server starts, or ends.
     RefusedMeanwhile,
-    /// So is a reload, for whose end somebody may wait.
+    /// So is a reload, for the end of which systemd may wait.
     ReloadRefused,
     /// The order is refused because this server ends.
     RefusedAtEnd,
-    /// That server has not ended within the drain's time.
+    /// The new server has not ended within the drain timeout.
     SuccessorsDrainIsOver,
-    /// A worker has died; how long the next start waits, if it does.
+    /// A worker has died; the pause before the next start, if there is one.
     Died(Generation, String, Option<Duration>),
-    /// A worker has died that was about to end.
+    /// A worker that was about to end has died.
     DiedLeaving(Generation, String),
-    /// A worker could not be started; how long the next start waits, if it does.
+    /// A worker could not be started; the pause before the next start, if there is one.
     NotStarted(String, Option<Duration>),
     /// A worker's event loop stands still.
     Hangs(Generation),
-    /// A worker has not ended within the drain's time.
+    /// A worker has not ended within the drain timeout.
     DrainIsOver(Generation),
     /// The first worker keeps its sockets, since the second could not adopt them.
     NotAdopted(Generation, Generation, String),
 }
 
 impl State {
-    /// A server that has not begun.
+    /// A server that has not started yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             wanted: settings.workers,
@@ -313,7 +312,7 @@ impl State {
         }
     }
 
-    /// Whether the server was told to end and nobody is left.
+    /// Whether the server was told to end and no process is left.
     pub fn is_over(&self) -> bool {
         let has_successor = matches!(self.succession, Succession::Ending { .. });
         self.ending && self.workers.is_empty() && !has_successor
@@ -341,8 +340,8 @@ impl State {
         serving.map(|worker| worker.generation)
     }
 
-    /// The CPU for a worker that is about to start: its predecessor's, or the one of these with the
-    /// fewest workers.
+    /// The CPU for a worker that is about to start: its predecessor's, or of these the one with the fewest
+    /// workers.
     pub fn cpu_for(&self, worker: Generation, cpus: &[usize]) -> Option<usize> {
         let replaced = self.worker(worker)?.replaces.and_then(|old| self.worker(old)?.cpu);
         let staying = self.workers.iter().filter(|worker| !worker.ends());
@@ -356,8 +355,7 @@ impl State {
         self.worker(worker)?.lane
     }
 
-    /// Listening sockets of all workers that stay, each counted once, those that are being opened
-    /// included.
+    /// The number of listening sockets of all workers that stay, those that are being opened included.
     pub(super) fn sockets(&self) -> usize {
         let staying = self.workers.iter().filter(|worker| !worker.ends());
         let all = staying.flat_map(|worker| {
@@ -381,18 +379,18 @@ impl State {
 }
 
 impl Worker {
-    /// Whether it is given nothing more to do.
+    /// Whether it ends, or has failed.
     pub fn ends(&self) -> bool {
         matches!(self.state, WorkerState::Draining { .. } | WorkerState::Killed)
     }
 
-    /// Whether it was killed: what it has is lost with it.
+    /// Whether it was killed: its connections and sockets are lost.
     pub fn is_killed(&self) -> bool {
         matches!(self.state, WorkerState::Failing | WorkerState::Killed)
     }
 
-    /// Whether it counts as one of those that are wanted: it serves, will serve, or will be replaced. A
-    /// successor does not, as long as the worker does that it replaces.
+    /// Whether it counts as one of the wanted workers: it serves, will serve, or will be replaced. A successor does
+    /// not count as long as the worker that it replaces does.
     pub fn stays(&self) -> bool {
         use WorkerState::{Failing, Serving, Starting};
         self.state == Serving || matches!(self.state, Starting | Failing) && self.replaces.is_none()

@@ -5,36 +5,36 @@
 //!
 //! | event | what follows |
 //! |---|---|
-//! | a worker serves | the worker that it replaces drains; the socket it was given is closed by its giver |
-//! | a worker has got more sockets from the server before this one than the one that it was to have | they are counted, and are there to be given to others |
+//! | a worker serves | the worker that it replaces drains; the giver of its socket closes that socket |
+//! | a worker has got several sockets from the server before this one | they are counted, and can be given to other workers |
 //! | a worker has adopted sockets | their giver drains |
-//! | a worker could not adopt | the giver keeps its sockets and serves on; others are asked first for a while |
-//! | a worker dies that was to stay | another is started, at once or after a pause |
+//! | a worker could not adopt | the giver keeps its sockets and serves on; for a while other workers are asked first |
+//! | a worker that stays dies | another is started, at once or after a pause |
 //! | a successor dies before it serves | the reload is given up, the old worker stays |
 //! | a worker dies while its successor starts | the successor becomes its replacement |
-//! | a start fails | as the death of what was started; nobody has been asked for a socket yet |
+//! | a start fails | as a death; no worker has been asked for a socket yet |
 //! | the channel of a living worker closes | it is killed, unless it exits within a second |
 //! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
-//! | SIGUSR2 | when no worker comes, goes or is replaced, another server is started and gets the sockets |
-//! | that server serves | everybody drains |
-//! | it ends before, or a minute passes | this server goes on, and the other, if it lives, is told to end |
-//! | SIGTERM | everybody drains, a server that was to succeed this one too; the second time, or with SIGQUIT, everybody is killed; any other signal is refused from then on |
+//! | SIGUSR2 | when no worker comes, goes or is replaced, a new server is started and gets the sockets |
+//! | the new server serves | all workers of this one drain |
+//! | it ends before, or a minute passes | this server goes on, and the new one, if it lives, is told to end |
+//! | SIGTERM | all workers drain, a new server is told to end; the second time, or with SIGQUIT, all are killed; from then on any other signal is refused |
 //! | a drain's time is over, an event loop stands still | that worker, or server, is killed |
 //!
-//! What concerns another server in this one's place is in `upgrade`.
+//! What concerns a new server that replaces this one is in `upgrade`.
 //!
-//! After each event `advance` orders what is due: missing workers are started, surplus
-//! ones end, a reload takes its next step.
+//! After each event `advance` orders what is due: it starts missing workers, ends surplus ones, and takes the next
+//! step of a reload.
 
 use std::time::{Duration, Instant};
 
 use super::state::{Action, Event, Generation, Note, State, Transfer, Worker, WorkerState};
 use crate::cli::options::MOST_WORKERS;
 
-/// For how long a worker is not asked again to give or adopt sockets after that failed.
+/// How long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
 
-/// What an event changes, and what is to be done now.
+/// Changes the state by an event, and returns what must be done.
 pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
     let mut actions = Vec::new();
     match event {
@@ -94,7 +94,7 @@ impl State {
     ) {
         let Some(worker) = self.worker_mut(generation) else { return };
         worker.cpu = cpu;
-        // Only now: had the start failed, what was sent would lie in a line that nobody reads.
+        // Only now: if the start had failed, the sockets would be in a line that no process reads.
         if let Some(Transfer { giver, .. }) = worker.inherits {
             let all = worker.replaces.is_some();
             actions.push(Action::Give { giver, taker: generation, all });
@@ -125,7 +125,7 @@ impl State {
 
     fn on_socket(&self, generation: Generation, actions: &mut Vec<Action>) {
         let Some(worker) = self.worker(generation) else { return };
-        // A successor's socket is its predecessor's, which has been entered already.
+        // A successor has its predecessor's socket, to which connections are steered already.
         if worker.state == WorkerState::Starting && worker.lane.is_some() && !worker.takes_lane {
             actions.push(Action::Steer { worker: generation, sockets: self.sockets() });
             actions.push(Action::OpenLane(generation));
@@ -154,7 +154,7 @@ impl State {
         }
         if let Some(old) = replaced {
             match self.worker_mut(old) {
-                Some(old) if old.is_killed() => old.state = WorkerState::Killed, // and not missed
+                Some(old) if old.is_killed() => old.state = WorkerState::Killed, // and not replaced again
                 _ => self.drain(old, now, actions),
             }
         }
@@ -163,7 +163,7 @@ impl State {
     fn on_adopted(&mut self, heir: Generation, now: Instant, actions: &mut Vec<Action>) {
         let Some(worker) = self.worker_mut(heir) else { return };
         if worker.is_killed() {
-            return; // its giver has the sockets still, and serves on when this one has ended
+            return; // the giver still has the sockets, and serves on when this worker has ended
         }
         let Some(Transfer { giver, sockets }) = worker.adopting.take() else { return };
         worker.sockets.extend(&sockets);
@@ -227,17 +227,17 @@ impl State {
         }
     }
 
-    /// Forgets a worker, and undoes what others wait for in vain now.
+    /// Forgets a worker, and undoes what other workers now wait for in vain.
     fn remove(&mut self, generation: Generation) -> Option<Worker> {
         let place = self.workers.iter().position(|worker| worker.generation == generation)?;
         let gone = self.workers.remove(place);
         for worker in &mut self.workers {
-            // It has its sockets still, and will find another heir.
+            // It still has its sockets, and will get another heir.
             if worker.state == (WorkerState::GivingAway { heir: generation }) {
                 worker.state = WorkerState::Serving;
             }
-            // Its successor may have its sockets already, and is a worker like any other from now on; if
-            // it has not, it will fail.
+            // Its successor may have its sockets already, and is an ordinary worker from now on. If it has none,
+            // it will fail.
             if worker.replaces == Some(generation) {
                 worker.replaces = None;
             }
@@ -256,7 +256,7 @@ impl State {
             self.to_replace.clear();
             actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
         } else {
-            actions.push(Action::Note(Note::NotReplaced(old, failed, why))); // others have their turn yet
+            actions.push(Action::Note(Note::NotReplaced(old, failed, why))); // the other workers are still replaced
         }
     }
 
@@ -290,7 +290,7 @@ impl State {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let until = now.checked_add(self.settings.drain_timeout); // beyond all time is never
+        let until = now.checked_add(self.settings.drain_timeout); // too far to be a time: never
         if let Some(worker) = self.worker_mut(generation)
             && !worker.ends()
             && worker.state != WorkerState::Failing
@@ -300,7 +300,7 @@ impl State {
         }
     }
 
-    /// Kills a worker that is of no use, and has it replaced unless it was about to end.
+    /// Kills a worker that has failed. It will be replaced, unless it was about to end.
     pub(super) fn fail(&mut self, generation: Generation, actions: &mut Vec<Action>) {
         let Some(worker) = self.worker_mut(generation) else { return };
         worker.state = match worker.state {
@@ -311,7 +311,7 @@ impl State {
         actions.push(Action::Kill(generation));
     }
 
-    /// Closes a lane, unless another worker has it now.
+    /// Closes a lane, unless another worker has it.
     fn close_lane(&self, lane: Option<usize>, actions: &mut Vec<Action>) {
         if let Some(lane) = lane.filter(|&lane| !self.is_in_use(lane)) {
             actions.push(Action::CloseLane(lane));

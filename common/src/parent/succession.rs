@@ -1,10 +1,10 @@
-//! Another program in this one's place, without losing a connection (SIGUSR2).
+//! Replaces the server by a new one, perhaps of another version, without losing a connection (SIGUSR2).
 //!
-//! The old server starts the program that its command names *now*, as it was started itself, and gives it
-//! what it has bound: the shared socket, or the reservation and, over a line from each worker, that worker's
-//! own sockets. Both serve side by side for a moment, from the same accept queues. When all workers of the
-//! new server serve, it says so, and the old one ends as after SIGTERM. If the new one ends before, or takes
-//! longer than a minute, the old one goes on as if nothing had been.
+//! The old server starts the program that its command names *now*, with its own arguments, and gives it what
+//! it has bound: the shared socket, or the reservation and, over a line from each worker, that worker's own
+//! sockets. For a moment both serve, from the same accept queues. When all workers of the new server serve,
+//! it says so, and the old one ends as after SIGTERM. If the new one ends before, or takes longer than a
+//! minute, the old one goes on as before.
 //!
 //! ```text
 //!   old parent                          new parent
@@ -15,9 +15,9 @@
 //!   drains, ends                         goes on
 //! ```
 //!
-//! nginx and unicorn do the same upon the same signal, but leave it to the administrator to end the old
-//! server when the new one has shown that it works. The pid changes: the line that the new server prints
-//! names it, and systemd is told (MAINPID=). With a named scoreboard, both count in it for that moment.
+//! nginx and unicorn do the same on the same signal, but the administrator ends the old server when the new
+//! one has shown that it works. The pid changes: the line that the new server prints names it, and systemd
+//! is told (MAINPID=). With a named scoreboard, both servers count in it for that moment.
 
 use std::collections::VecDeque;
 use std::io::stdin;
@@ -30,35 +30,35 @@ use nix::unistd::{Pid, dup2_stdin};
 
 use super::channel::{Channel, Message};
 
-/// Tells a server that its standard input is the line to the server that it is to succeed.
+/// Tells a new server that its standard input is the line to the old one.
 const MARK: &str = "SERVER_SUCCEEDS";
 
-/// Lines that are sent in one message; there is room for as many descriptors.
+/// How many lines are sent in one message, which has room for as many descriptors.
 const AT_ONCE: usize = 4;
 
-/// What a server gets from the one that it succeeds.
+/// What a new server gets from the old one.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The line to that server.
+    /// The line to the old server.
     pub(super) channel: Channel,
-    /// What it had bound: the shared socket, or the reservation.
+    /// The shared socket, or the reservation.
     pub bound: TcpListener,
-    /// As many workers as it has.
+    /// How many workers the old server has.
     pub workers: u16,
     /// Lines over which its workers give their sockets away.
     pub(super) lines: VecDeque<OwnedFd>,
 }
 
-/// What this server inherits, if it was started to succeed another.
+/// What this server inherits, if it was started to replace another.
 ///
 /// # Errors
-/// When the other is gone, or is of another mind about what there is to say.
+/// When the old server is gone, or sends something else.
 pub fn inherit() -> Result<Option<Inherited>> {
     if std::env::var_os(MARK).is_none() {
         return Ok(None);
     }
     let channel = Channel::from(stdin().as_fd().try_clone_to_owned()?);
-    dup2_stdin(std::fs::File::open("/dev/null")?)?; // or the workers would have the line, too
+    dup2_stdin(std::fs::File::open("/dev/null")?)?; // or the workers would inherit the line
     let gone = "the server to take over from has ended";
     let (first, mut along) = channel.receive()?.context(gone)?;
     let (Message::Succeed(workers), Some(bound)) = (first, along.pop()) else {
@@ -75,23 +75,23 @@ pub fn inherit() -> Result<Option<Inherited>> {
     Ok(Some(Inherited { channel, bound: bound.into(), workers, lines }))
 }
 
-/// The server that is to succeed this one, while it starts.
+/// The new server that will replace this one, while it starts.
 pub(super) struct Successor {
     pub pid: Pid,
     pub channel: Channel,
     /// Whether its channel is polled.
     pub is_polled: bool,
-    /// Why it could not go on, if it had the time to say.
+    /// Why it could not go on, if it has said so.
     pub last_words: Option<String>,
 }
 
 impl Successor {
     /// Starts the program that this one's command names now, with the same arguments.
     ///
-    /// Not `/proc/self/exe`, as for workers: that is the very file that is to be replaced.
+    /// Not `/proc/self/exe`, as for workers: that is the old version of the program.
     pub fn start(bound: &TcpListener, workers: u16, lines: Vec<OwnedFd>) -> Result<Self> {
         let (ours, theirs) = Channel::pair()?;
-        // First, since it waits in the line: nobody need wait for the new server to read.
+        // Sent first, since the line keeps it until the new server reads.
         ours.try_send(&Message::Succeed(workers), &[bound.as_fd()])?;
         for some in lines.chunks(AT_ONCE) {
             let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
@@ -104,7 +104,7 @@ impl Successor {
         let child = Command::new(&program)
             .args(arguments)
             .env(MARK, "1")
-            // These are for this process alone. Without its pid the watchdog is for the new one, too.
+            // These are for this process only. Without a pid the watchdog's setting is for the new server, too.
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
             .env_remove("WATCHDOG_PID")

@@ -1,4 +1,4 @@
-//! One test for each row of the table in [`step`](super::step) that concerns another server in this one's place.
+//! One test for each row of the table in [`step`](super::step) about a new server that replaces this one.
 
 use super::state::{Action, Event, Note};
 use super::table::{Parent, SECOND, W, start};

@@ -1,4 +1,4 @@
-//! One test for each row of the table in [`step`](super::step); those on succession are in
+//! One test for each row of the table in [`step`](super::step); the rows about a new server are in
 //! `succession_table`.
 
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn settings(workers: usize, own_sockets: bool) -> Settings {
 }
 
 impl Parent {
-    /// Whose workers, numbered from 1, start.
+    /// A parent whose workers, numbered from 1, start.
     pub(super) fn starting(workers: usize, own_sockets: bool) -> Self {
         let state = State::new(settings(workers, own_sockets));
         let mut parent = Self { state, now: Instant::now() };
@@ -32,7 +32,7 @@ impl Parent {
         parent
     }
 
-    /// Whose workers all serve.
+    /// A parent whose workers all serve.
     pub(super) fn serving(workers: usize, own_sockets: bool) -> Self {
         let mut parent = Self::starting(workers, own_sockets);
         (1..=workers as u64).for_each(|worker| parent.starts(worker));
@@ -172,7 +172,7 @@ fn a_worker_that_dies_while_its_successor_starts_is_replaced_by_that_one() {
     let mut parent = Parent::serving(2, true);
     parent.take(Event::Reload);
     parent.take(Event::Started(W(3), None));
-    // The reload goes on with the other worker; nobody else is started for the one that died.
+    // The reload goes on with the other worker; no further worker is started for the dead one.
     assert_eq!(parent.dies(1), [died(1, None), start(4, true, Some(2))]);
     let actions = parent.take(Event::Ready(W(3)));
     assert_eq!(actions, [Action::OpenLane(W(3))], "nobody is drained for it");
@@ -197,7 +197,7 @@ fn one_fewer_gives_its_sockets_away_and_drains_when_they_are_adopted() {
     assert_eq!(actions[1..], [Action::Adopt { giver: W(3), heir: W(1) }]);
     let actions = parent.take(Event::Adopted(W(1)));
     assert_eq!(actions, [Action::LeaveLane(3), Action::CloseLane(3), Action::Drain(W(3))]);
-    // The next that comes gets one of the two, which is closed where it was when that one serves.
+    // The next worker gets one of the two sockets, which its giver closes when that worker serves.
     assert_eq!(parent.take(Event::More)[1..], [start(4, true, Some(3))]);
     let give = Action::Give { giver: W(1), taker: W(4), all: false };
     assert_eq!(parent.take(Event::Started(W(4), None)), [give]);

@@ -1,27 +1,27 @@
-//! The part of [`step`](super::step) that concerns another server in this one's place.
+//! The part of [`step`](super::step) about a new server that replaces this one.
 
 use std::time::{Duration, Instant};
 
 use super::state::{Action, Generation, Note, Socket, State, Succession, Worker, WorkerState};
 use crate::cli::options::MOST_WORKERS;
 
-/// How long a server that is to succeed this one may take until it serves.
+/// How long the new server may take until it serves.
 pub(super) const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long such a server that was told to end may take beyond the time to drain: it kills what drains
-/// longer itself, and has then to exit.
+/// How long a new server that was told to end may take beyond the drain timeout: it then kills its workers itself,
+/// and exits.
 const SUCCESSOR_EXITS_WITHIN: Duration = Duration::from_secs(1);
 
 impl State {
-    /// In the server that succeeds another: counts the sockets that a worker got from a worker of the old server,
-    /// which may have adopted some. Where they did not count, another worker would open a new one instead of
-    /// getting one of them, and a steering program, which is made for a number of sockets, would leave one out.
-    /// In a reload they count already.
+    /// In the new server: counts the sockets that a worker got from a worker of the old server, which may have
+    /// adopted some. If they were not counted, another worker would open a new socket instead of getting one of
+    /// them, and a steering program, which is made for a number of sockets, would leave one out. In a reload they
+    /// are counted already.
     pub(super) fn on_holds(&mut self, generation: Generation, sockets: usize) {
         let next = self.next_socket;
         let Some(worker) = self.worker_mut(generation) else { return };
         if worker.state == WorkerState::Starting && worker.inherits.is_none() {
-            // What a worker says is bounded: no server has more sockets than it may have workers.
+            // A bound for what a worker may claim: no server has more sockets than it may have workers.
             let more = sockets.min(MOST_WORKERS).saturating_sub(worker.sockets.len()) as u64;
             worker.sockets.extend((next..next + more).map(Socket));
             self.next_socket += more;
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// Starts a server to succeed this one, if that is wanted and all workers just serve.
+    /// Starts the new server, if one is wanted and no worker starts, ends or is busy.
     pub(super) fn begin_succession(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let serves = |worker: &Worker| {
             worker.state == WorkerState::Serving
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Ends, as another server serves from now on.
+    /// Ends this server, as the new one serves.
     pub(super) fn on_succeeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.ending || !self.is_succeeded() {
             return;
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// Whether another server is started now.
+    /// Whether a new server is starting.
     pub(super) fn is_succeeded(&self) -> bool {
         matches!(self.succession, Succession::Starting { .. })
     }
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Kills it, if there is one; its end is waited for still.
+    /// Kills the new server, if there is one. This server still waits for its end.
     pub(super) fn kill_successor(&mut self, actions: &mut Vec<Action>) {
         self.succession = match self.succession {
             Succession::None | Succession::Wanted => Succession::None,

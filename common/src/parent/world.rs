@@ -1,4 +1,4 @@
-//! Simulated workers, for the tests of the state machine: they do what they are told, late, or not at all.
+//! Simulated workers, for the tests of the state machine: they carry out orders at once, late, or never.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub(super) struct World {
     pub(super) may_fail: bool,
     pub(super) processes: BTreeMap<Generation, Process>,
     pub(super) lines: Vec<Line>,
-    /// Whether another server is being started. Here it never serves: that would be the end.
+    /// Whether a new server is being started. Here it never serves: the old one would end.
     pub(super) has_successor: bool,
 }
 
@@ -129,7 +129,7 @@ impl World {
                     self.tell(giver, Order::Give { line, all: true });
                 }
             }
-            // It ends when it has answered what it accepted.
+            // It ends when it has answered its requests.
             Action::EndSuccessor | Action::KillSuccessor => assert!(self.has_successor),
             Action::Abort(worker, why) => panic!("given up over {worker}: {why}"),
             _ => {}
@@ -137,7 +137,7 @@ impl World {
         None
     }
 
-    /// What a worker is told to close, somebody else must have, who lives for all the parent knows and was not killed.
+    /// A socket that a worker is told to close must be held by another worker that lives as far as the parent knows.
     pub(super) fn assert_held_by_another(&self, worker: Generation, last: usize) {
         let Some(closing) = self.processes.get(&worker) else { return };
         for socket in closing.holds.iter().rev().take(last) {
@@ -157,7 +157,7 @@ impl World {
     pub(super) fn tell(&mut self, worker: Generation, order: Order) {
         match self.processes.get_mut(&worker).filter(|process| process.is_alive) {
             Some(process) => {
-                // A worker that waits for sockets takes whatever it is told for the server's end.
+                // A worker that waits for sockets takes any order for the end of the server.
                 let waits = process.orders.iter().any(|it| matches!(it, Order::Adopt { .. }));
                 let is_end = matches!(order, Order::Drain);
                 assert!(is_end || process.serves && !waits, "{worker} waits for sockets");
@@ -183,7 +183,7 @@ impl World {
 
     /// A worker does the next thing that it can do.
     pub(super) fn work(&mut self, worker: Generation) {
-        let gives_up = self.may_fail && self.rng.u8(0..8) == 0; // it has waited for too long
+        let gives_up = self.may_fail && self.rng.u8(0..8) == 0; // it has waited too long
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if !process.is_alive || process.is_stalled {
             return;
@@ -229,14 +229,14 @@ impl World {
             Some(Order::Drain) => {
                 process.holds.clear();
                 if !self.may_fail || self.rng.bool() {
-                    self.kill(worker); // the others have clients that do not end
+                    self.kill(worker); // other workers have clients that do not end
                 }
             }
         }
     }
 
-    /// The parent reads one message of a worker, or that it has ended. What a dead worker had said may or
-    /// may not be read before.
+    /// The parent reads one message of a worker, or notices its end. It may read the messages of a dead worker
+    /// before, or never.
     pub(super) fn read(&mut self, worker: Generation) {
         let gone = self.rng.bool();
         let Some(process) = self.processes.get_mut(&worker) else { return };

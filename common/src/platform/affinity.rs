@@ -1,12 +1,12 @@
 //! Which CPUs a worker may run on.
 //!
-//! The scheduler moves workers to wherever there is room, and that is best where nobody knows better.
-//! Who knows on which CPU a connection's packets arrive may want a worker that stays there (RFS does it
-//! the other way round, see Documentation/networking/scaling.rst: the packets follow the worker). A
-//! worker that is *pinned* to a CPU runs on no other (sched_setaffinity(2); no right is needed).
+//! By default the scheduler moves workers to any free CPU. An administrator who knows on which CPU a
+//! connection's packets arrive may want a worker that stays there (RFS does it the other way round, see
+//! Documentation/networking/scaling.rst: the packets follow the worker). A worker that is *pinned* to a
+//! CPU runs on no other (sched_setaffinity(2), which needs no capability).
 //!
-//! What it costs: if something else takes the core, or the workers of one core have more to do than
-//! those of the others, nobody moves. That is why it is no default.
+//! What it costs: if another process takes the core, or the workers of one core have more to do than
+//! those of another, no worker moves. That is why it is not the default.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The two ways.
+/// The two settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Affinity {
     /// The scheduler chooses the CPU, and may move a worker
@@ -43,10 +43,10 @@ pub fn emptiest(cpus: &[usize], taken: impl IntoIterator<Item = usize>) -> Optio
     workers.into_iter().min_by_key(|&(_, workers)| workers).map(|(cpu, _)| cpu)
 }
 
-/// Has the calling thread, and those it starts from now on, run on this CPU alone.
+/// Pins the calling thread, and the threads it starts from now on, to this CPU.
 ///
 /// # Errors
-/// When the CPU has been taken away from this server meanwhile.
+/// When this server may no longer use the CPU.
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)

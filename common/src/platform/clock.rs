@@ -1,4 +1,4 @@
-//! One clock for all processes and the kernel's programs, which nobody sets: CLOCK_MONOTONIC.
+//! CLOCK_MONOTONIC: the same for all processes and BPF programs, and never set.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Its time in milliseconds.
+/// The time in milliseconds.
 pub fn monotonic_milliseconds() -> u64 {
     monotonic().as_millis() as u64
 }
 
-/// Its time in nanoseconds.
+/// The time in nanoseconds.
 pub fn monotonic_nanoseconds() -> u64 {
     monotonic().as_nanos() as u64
 }

@@ -1,4 +1,4 @@
-//! Limits that a server runs into first: open files, the backlog's cap, and CPUs.
+//! The limits that a server meets first: open files, the cap of the backlog, and CPUs.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::platform::affinity;
 
 /// Raises the soft limit of open files to the hard one. Every connection is a file, and the usual
-/// soft limit of 1024 is there for programs that use select(2), which these do not.
+/// soft limit of 1024 is for programs that use select(2), which these do not.
 pub fn raise_open_files() {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     if soft < hard
@@ -19,11 +19,11 @@ pub fn raise_open_files() {
     }
 }
 
-/// Descriptors that a worker has beside its connections, with some to spare.
+/// How many descriptors a worker has besides its connections, with some to spare.
 const BESIDE: u64 = 32;
 
-/// Warns when a worker will run out of descriptors before it has as many connections as it may: then it
-/// cannot accept, and finds that out again and again.
+/// Warns when a worker will run out of descriptors below its limit of connections: then accept(2) fails again and
+/// again.
 pub fn warn_of_too_many_connections(max_connections: u32) {
     let wanted = u64::from(max_connections) + BESIDE;
     if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE)
@@ -36,8 +36,8 @@ pub fn warn_of_too_many_connections(max_connections: u32) {
     }
 }
 
-/// Adds what helps to an error that says, in whatever words, that the limit of open files is too low to start
-/// so many workers: the parent has some descriptors for each.
+/// Adds the remedy to an error that says, in any words, that the limit of open files is too low to start this many
+/// workers: the parent has some descriptors for each.
 pub fn explain_open_files(error: anyhow::Error) -> anyhow::Error {
     let number = |cause: &(dyn std::error::Error + 'static)| {
         let errno = cause.downcast_ref::<Errno>().copied();
@@ -53,7 +53,7 @@ pub fn explain_open_files(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Warns when the kernel will cap the backlog, as listen(2) does without a word.
+/// Warns when the kernel will cap the backlog, which listen(2) does without an error.
 pub fn warn_of_capped_backlog(backlog: i32) {
     let path = "/proc/sys/net/core/somaxconn";
     let cap = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
@@ -65,9 +65,9 @@ pub fn warn_of_capped_backlog(backlog: i32) {
     }
 }
 
-/// How many CPUs this process may use at the same time: those that it may run on, or fewer if the quota of
-/// its control group, or of one above, comes to fewer. A quota of one and a half is two: with one worker a
-/// third of it could not be used.
+/// How many CPUs this process may use at the same time: those of its affinity mask, or fewer if the quota of its
+/// control group, or of one above, is lower. A quota of one and a half counts as two: with one worker a third of it
+/// would be unused.
 pub fn usable_cpus() -> usize {
     let cpus = affinity::cpus().map(|cpus| cpus.len()).ok();
     let cpus = cpus.or_else(|| std::thread::available_parallelism().map(usize::from).ok());
@@ -77,8 +77,8 @@ pub fn usable_cpus() -> usize {
 }
 
 /// The smallest quota of these control groups (as in /proc/PID/cgroup) and those above, in whole CPUs,
-/// rounded up. Where their names are those of the host, as in some containers, only what is mounted as
-/// the root is found: that is the container's.
+/// rounded up. If the names are the host's, as in some containers, only the mounted root is found, which is
+/// the container's.
 fn quota(groups: &str, root: &Path) -> Option<usize> {
     let whole = |quota: &str, period: &str| {
         let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);

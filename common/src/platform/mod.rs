@@ -1,4 +1,4 @@
-//! What a process is allowed, and how the system runs it: rights, limits, CPUs, systemd.
+//! What a process may do, and how the system runs it: rights, limits, CPUs, scheduling, systemd.
 
 pub mod affinity;
 pub mod clock;

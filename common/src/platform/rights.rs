@@ -1,16 +1,16 @@
-//! What a server may do beyond what any process of its user may, and how it gives that up.
+//! The capabilities of a server, and how it gives them up.
 //!
 //! | process | keeps |
 //! |---|---|
-//! | the parent, from before the first worker starts | what it will need for further workers, and nothing else: see `needed` |
-//! | a worker, from before its first connection | nothing, and no program that it runs can have more (NO_NEW_PRIVS) |
+//! | the parent, from before it starts the first worker | what it will need for further workers, and nothing else: see `needed` |
+//! | a worker, from before its first connection | nothing, and no program that it runs can get more (NO_NEW_PRIVS) |
 //!
 //! With `--user` workers also become another user, once they have their listening sockets. The parent
-//! stays who it is, as nginx's does. So all sockets of one server are made by one user, which
-//! SO_REUSEPORT requires; workers that start later may bind a privileged port too; and a worker
-//! may not send a signal to the parent.
+//! keeps its user, as nginx's does. So one user makes all sockets of a server, which SO_REUSEPORT
+//! requires; workers that start later can bind a privileged port, too; and a worker cannot send a
+//! signal to the parent.
 //!
-//! Capabilities belong to threads (capabilities(7)). All of this happens while there is one.
+//! Capabilities belong to threads (capabilities(7)). All of this happens while the process has one thread.
 
 use std::ffi::CString;
 
@@ -22,7 +22,7 @@ use nix::unistd::{self, Gid, Uid, initgroups, setgroups, setresgid, setresuid};
 /// The user that workers become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name, where it has one: further groups go by that.
+    /// Its name, if it has one: supplementary groups are found by name.
     name: Option<String>,
     uid: Uid,
     gid: Gid,
@@ -54,9 +54,9 @@ impl User {
         Ok(Self { name: found.map(|user| user.name), uid, gid })
     }
 
-    /// Makes the calling process this user's, for good.
+    /// Changes the calling process to this user, for good.
     fn become_it(&self) -> Result<()> {
-        // While we still may: groups first, the user last.
+        // Groups first, the user last: afterwards the process may not change its groups.
         match &self.name {
             Some(name) => initgroups(&CString::new(name.as_str())?, self.gid),
             None => setgroups(&[self.gid]),
@@ -74,7 +74,7 @@ pub struct Needs<'a> {
     pub user: Option<&'a User>,
     /// Workers bind this port themselves.
     pub binds: Option<u16>,
-    /// The steering policy needs these, whenever a worker comes.
+    /// The steering policy needs these whenever a worker starts.
     pub steering: &'a [Capability],
 }
 
@@ -82,8 +82,8 @@ pub struct Needs<'a> {
 fn needed(needs: &Needs, first_free_port: u16) -> CapsHashSet {
     let mut needed: CapsHashSet = needs.steering.iter().copied().collect();
     if needs.user.is_some() {
-        // The kernel asks for CAP_KILL when the parent kills a worker of another user, and also when a
-        // worker is to go with its parent (PR_SET_PDEATHSIG).
+        // The parent needs CAP_KILL to kill a worker of another user, and so does PR_SET_PDEATHSIG, which kills a
+        // worker when its parent dies.
         needed.extend([Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL]);
     }
     if needs.binds.is_some_and(|port| port < first_free_port) {
@@ -92,10 +92,10 @@ fn needed(needs: &Needs, first_free_port: u16) -> CapsHashSet {
     needed
 }
 
-/// In the parent, before it has begun anything: whether workers can become this user.
+/// In the parent, before it does anything else: checks that workers can become this user.
 ///
 /// # Errors
-/// When this process lacks a right for it, which the message names.
+/// When this process lacks a capability for that, which the message names.
 pub fn ensure_can_become(user: &User) -> Result<()> {
     let has = caps::read(None, CapSet::Effective).context("cannot read capabilities")?;
     let needed = needed(&Needs { user: Some(user), binds: None, steering: &[] }, 0);
@@ -109,8 +109,8 @@ pub fn ensure_can_become(user: &User) -> Result<()> {
     Ok(())
 }
 
-/// In the parent, when nothing is left to be done that only the start needs: gives up every capability
-/// but those that are needed for further workers.
+/// In the parent, at the end of its own start: gives up all capabilities except those that it needs for further
+/// workers.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -120,7 +120,7 @@ pub fn keep_only(needs: &Needs) -> Result<()> {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1024);
     let needed = needed(needs, first_free_port);
-    // What is taken from the permitted or the inheritable ones, the kernel takes from the ambient ones.
+    // The kernel removes from the ambient set what is removed from the permitted or the inheritable one.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         let has = caps::read(None, set).context("cannot read capabilities")?;
         let kept: CapsHashSet = has.intersection(&needed).copied().collect();
@@ -131,8 +131,8 @@ pub fn keep_only(needs: &Needs) -> Result<()> {
     Ok(())
 }
 
-/// In a worker that has its listening sockets, and has one thread yet: becomes the user that was asked
-/// for, and gives up every right that a user does not have anyway, for good.
+/// In a worker that has its listening sockets, and has one thread: becomes this user, if there is one, and gives up
+/// all capabilities for good.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -146,15 +146,15 @@ pub fn give_up(user: Option<&User>) -> Result<()> {
     prctl::set_no_new_privs().context("a worker cannot set NO_NEW_PRIVS")
 }
 
-/// Whether something can be done without any capability, and so none need be kept for it.
+/// Whether something works without any capability, so that none need be kept for it.
 ///
 /// # Errors
-/// When the kernel refuses to do without them, or to have them back.
+/// When the kernel refuses to drop them, or to restore them.
 pub fn can_do_without(try_it: impl FnOnce() -> bool) -> Result<bool> {
     let has = caps::read(None, CapSet::Effective)?;
     caps::clear(None, CapSet::Effective)?;
     let done = try_it();
-    caps::set(None, CapSet::Effective, &has)?; // they are permitted still
+    caps::set(None, CapSet::Effective, &has)?; // still permitted
     Ok(done)
 }
 

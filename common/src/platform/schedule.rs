@@ -1,15 +1,15 @@
 //! How the kernel schedules a worker.
 //!
-//! A process that is woken may take the core from the one that runs there: whoever has slept is owed
-//! CPU time. That is good for one who types, and bad for a server whose core has other things to do:
-//! the first request wakes a worker, which answers it and sleeps, and so for the next; each costs two
-//! context switches. A worker of SCHED_BATCH (sched(7)) does not preempt (`check_preempt_wakeup_fair`
-//! in kernel/sched/fair.c): it runs when whoever runs sleeps, or has used up its turn, and finds all
-//! that has come meanwhile. No right is needed for it, and its share of the CPU is the same.
+//! A process that is woken may preempt the process that runs on its core: a process that has slept is owed
+//! CPU time. That is good for an interactive program, and bad for a server on a busy core: the first request
+//! wakes a worker, which answers it and sleeps, and so does the next; each costs two context switches. A
+//! worker of SCHED_BATCH (sched(7)) does not preempt (`check_preempt_wakeup_fair` in kernel/sched/fair.c):
+//! it runs when the other process sleeps or has used up its slice, and then finds all requests that have
+//! arrived meanwhile. It needs no capability, and its share of the CPU is the same.
 //!
-//! What it costs: a request may wait for the rest of somebody else's turn, some milliseconds, where a
-//! core is busy with something that does not sleep. Where each worker has a core to itself it changes
-//! nothing. That is why it is no default; the policies that look at the load choose it.
+//! What it costs: if a core is busy with a process that does not sleep, a request may wait for the rest of
+//! that process's slice, some milliseconds. With a core for each worker it changes nothing. That is why it is
+//! not the default; the load-aware policies choose it.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use nix::libc;
 
-/// The two ways.
+/// The two settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Schedule {
     /// The default (SCHED_OTHER): a woken worker may preempt the process that runs
@@ -27,17 +27,17 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Has this process, which has one thread yet, scheduled like this.
+    /// Applies the setting to this process, which has one thread.
     ///
     /// # Errors
-    /// When the kernel refuses; it does not, unless a filter of system calls does.
+    /// When a filter of system calls refuses; the kernel itself does not.
     #[allow(unsafe_code)]
     pub fn set(self) -> Result<()> {
         if self == Self::Normal {
-            return Ok(()); // as it was started, whatever that was
+            return Ok(()); // the process keeps the setting that it was started with
         }
         let no_priority = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the kernel reads the parameter, which lives until it has.
+        // SAFETY: the kernel reads the parameter, which outlives the call.
         let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &no_priority) };
         let set = if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
         set.context("cannot have a worker scheduled as SCHED_BATCH; try --schedule normal")

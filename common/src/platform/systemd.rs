@@ -1,4 +1,4 @@
-//! Being started by systemd: a listening socket may come along, and readiness is told.
+//! For a server that systemd starts: socket activation, and notifications.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 /// bound and listens already, with the backlog of the socket unit.
 ///
 /// # Errors
-/// When more than one came along, or one that is not a listening TCP socket.
+/// When systemd passed several, or one that is not a listening TCP socket.
 pub fn listening_socket() -> Result<Option<TcpListener>> {
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 {
@@ -33,7 +33,7 @@ pub fn listening_socket() -> Result<Option<TcpListener>> {
 /// Refuses a socket that systemd passed to a server that cannot use one.
 ///
 /// # Errors
-/// When one came along.
+/// When systemd passed one.
 pub fn refuse_sockets() -> Result<()> {
     let passed = ListenFd::from_env().len();
     ensure!(
@@ -44,14 +44,14 @@ pub fn refuse_sockets() -> Result<()> {
     Ok(())
 }
 
-/// Tells systemd, if it wants to know (NOTIFY_SOCKET), that all workers serve: after the start, and after a
-/// reload. The status is a line for whoever asks `systemctl status`.
+/// Tells systemd, if it asked for that (NOTIFY_SOCKET), that all workers serve: after the start, and after a
+/// reload. The status is a line for `systemctl status`.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Tells systemd that a reload begins, which ends when the server is [`ready`] again. With
-/// `Type=notify-reload` it takes this for an answer to its SIGHUP if the time is that of after it.
+/// Tells systemd that a reload begins, which ends when the server is [`ready`] again. With `Type=notify-reload`
+/// systemd takes this as an answer to its SIGHUP if the message's time is later than the signal.
 pub fn reloading(status: &str) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status(status)]),
@@ -59,7 +59,7 @@ pub fn reloading(status: &str) {
     }
 }
 
-/// Tells systemd what is going on.
+/// Tells systemd the status.
 pub fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
@@ -74,13 +74,14 @@ pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// How often systemd is to be told that the parent is [`alive`]: twice as often as it asks for
-/// (WATCHDOG_USEC); `None` if it does not ask.
+/// How often to tell systemd that the parent is [`alive`]: twice as often as it demands (WATCHDOG_USEC); `None` if
+/// it does not.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|half| !half.is_zero())
 }
 
-/// Tells systemd that the parent is alive: it hears signals and workers. What workers do it watches itself.
+/// Tells systemd that the parent is alive, that is, handles signals and messages. The parent watches its workers
+/// itself.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }

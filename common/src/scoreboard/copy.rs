@@ -1,14 +1,14 @@
 //! The copy of a scoreboard in a file with a name, for readers, which servers may share.
 //!
-//! The parent writes it with pwrite(2) and never maps it: whoever truncates the file, or fills the file
-//! system, ends the copy and not the server.
+//! The parent writes it with pwrite(2) and never maps it: if somebody truncates the file, or fills the file
+//! system, the copy is lost, and the server goes on.
 //!
-//! Whose slots are whose is not told by pids. A server that was killed leaves its slots behind, and its
-//! pid may be somebody else's by now, or mean something else in another container. So each server that
-//! uses the file has a number, and holds a lock on one byte far behind the file's end, the byte of that
-//! number, for as long as it lives (an open file description lock, fcntl(2)). The kernel lets it go when
-//! the server ends, however that ends; and it holds across containers, if they share the file. A second
-//! lock (flock(2)) is held for moments, by whoever claims or releases slots.
+//! Pids do not tell whose slots are whose. A server that was killed leaves its slots behind, and its pid may
+//! belong to another process by now, or mean something else in another container. So each server that uses
+//! the file has a number, and as long as it lives it holds a lock on the byte of that number, far behind the
+//! file's end (an open file description lock, fcntl(2)). The kernel releases the lock when the server ends,
+//! however it ends; and the lock is valid across containers that share the file. A server that claims or
+//! releases slots holds a second lock (flock(2)) for a moment.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
@@ -28,17 +28,17 @@ use nix::unistd::geteuid;
 
 use super::{CAPACITY, Header, SIZE, Scoreboard, Slot};
 
-/// Of a scoreboard's file: a file that somebody else may write to is one that somebody else controls.
+/// The mode of a scoreboard's file: no other user may write to it.
 const MODE: u32 = 0o600;
 
-/// How long to wait for the lock that others hold for moments. Not for ever: one of them may be stopped in
-/// such a moment, and a parent that waits heeds no signal and replaces nobody.
+/// How long to wait for the lock that other servers hold for a moment. Not for ever: a server may be stopped in that
+/// moment, and a parent that waits handles no signal and replaces no worker.
 const LOCKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two tries.
 const TRY_EVERY: Duration = Duration::from_millis(1);
 
-/// The byte of server 0, which does not exist: others follow.
+/// The byte of server 0, which does not exist; the others follow.
 const LOCKS: i64 = 1 << 40;
 
 /// A copy in a file with a name.
@@ -50,10 +50,9 @@ pub struct NamedCopy {
 }
 
 impl NamedCopy {
-    /// Makes a copy of `memory` at `path`, or with `join` takes part in the one that is there.
+    /// Makes a copy of `memory` at `path`, or with `join` shares the copy that is there.
     ///
-    /// The file is created with mode 0600, or given it if it is there already, and never opened through a
-    /// symbolic link.
+    /// The file gets mode 0600, also if it exists already, and is never opened through a symbolic link.
     ///
     /// # Errors
     /// When the path cannot be created or opened, there is no space for it, or what is there is not this
@@ -84,8 +83,8 @@ impl NamedCopy {
             lock(&file).with_context(|| {
                 format!("cannot use --scoreboard {show}; name another path, or end that process")
             })?;
-            // Somebody may have removed the file between our open and our lock; then we hold a
-            // file that nobody else will ever find.
+            // Another process may have removed the file between open and lock. Then no other server would find
+            // this one.
             if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(found.ino()) {
                 continue;
             }
@@ -96,7 +95,7 @@ impl NamedCopy {
         }
     }
 
-    /// Gives a file that was there already the mode that a new one has.
+    /// Gives an existing file the mode of a new one.
     fn mend_mode(&self) -> Result<()> {
         let mode = self.file.metadata()?.mode() & 0o7777;
         let show = self.path.display();
@@ -109,7 +108,7 @@ impl NamedCopy {
         Ok(())
     }
 
-    /// Looks who uses the file, and begins to.
+    /// Checks whether other servers use the file, and begins to use it.
     fn enter(&mut self, address: SocketAddr, join: bool, memory: &File) -> Result<()> {
         let show = self.path.display();
         let is_new = self.file.metadata()?.len() == 0;
@@ -140,10 +139,10 @@ impl NamedCopy {
                 return Ok(());
             }
         } else {
-            self.mend_mode()?; // somebody may have made an empty file
+            self.mend_mode()?; // an empty file may have been there
             self.server = self.take_number()?;
         }
-        // All of it now, so that there is space for it later.
+        // Writes all of it now, to reserve the space.
         let mut all = vec![0; SIZE];
         memory.read_exact_at(&mut all, 0)?;
         let written = self.file.write_all_at(&all, 0).and_then(|()| self.file.sync_data());
@@ -176,7 +175,7 @@ impl NamedCopy {
         self.server
     }
 
-    /// Whether a server with this number lives, another than this one.
+    /// Whether another server with this number lives.
     fn is_alive(&self, server: u32) -> bool {
         self.is_locked(LOCKS + i64::from(server), 1).unwrap_or(true)
     }
@@ -187,7 +186,7 @@ impl NamedCopy {
         Ok(lock.l_type != libc::F_UNLCK as i16)
     }
 
-    /// Claims the first slot that belongs to nobody, or to a server that is gone; `None` if there is none.
+    /// Claims the first slot that is free or belongs to a server that has ended; `None` if there is none.
     ///
     /// # Errors
     /// When the file is not what it was.
@@ -210,7 +209,7 @@ impl NamedCopy {
         })
     }
 
-    /// Gives a slot back that had counted so many connections and requests.
+    /// Releases a slot, which has counted this many connections and requests.
     ///
     /// # Errors
     /// As for [`claim`](Self::claim).
@@ -218,8 +217,8 @@ impl NamedCopy {
         self.locked(|copy| copy.retire(index, counted))
     }
 
-    /// Writes these slots, which are this server's, as they are in the memory; but whose they are is not
-    /// for a worker to say.
+    /// Writes these slots of this server as they are in the memory, except for their owner, which a worker could
+    /// have changed there.
     ///
     /// # Errors
     /// As for [`claim`](Self::claim).
@@ -239,14 +238,14 @@ impl NamedCopy {
         Ok(())
     }
 
-    /// Leaves the file, and removes it if nobody else uses it.
+    /// Leaves the file, and removes it if no other server uses it.
     ///
     /// # Errors
     /// As for [`claim`](Self::claim).
     pub fn leave(&mut self) -> Result<()> {
         self.locked(|copy| {
             if !copy.is_locked(LOCKS, CAPACITY as i64 * 2)? {
-                // Unless another server has another file there by now.
+                // Unless another server has put its own file there meanwhile.
                 let there = std::fs::metadata(&copy.path).ok().map(|it| it.ino());
                 if there == Some(copy.file.metadata()?.ino()) {
                     let _ = std::fs::remove_file(&copy.path);
@@ -263,7 +262,7 @@ impl NamedCopy {
         done
     }
 
-    /// Whether somebody has changed the file's size, or removed it.
+    /// Fails if the file's size has changed, or the file was removed.
     fn check(&self) -> Result<()> {
         let found = self.file.metadata()?;
         ensure!(
@@ -274,7 +273,7 @@ impl NamedCopy {
         Ok(())
     }
 
-    /// Empties a slot; what it counted goes into the totals.
+    /// Clears a slot, and adds what it counted to the totals.
     fn retire(&self, index: usize, counted: [u64; 2]) -> Result<()> {
         let totals = offset_of!(Header, retired_connections) as u64;
         let mut both = [0; 16];
@@ -305,7 +304,7 @@ impl NamedCopy {
     }
 }
 
-/// Takes the lock, if others let it go soon.
+/// Takes the lock, if it becomes free soon.
 fn lock(file: &File) -> Result<()> {
     let end = Instant::now() + LOCKED_WITHIN;
     loop {
@@ -320,7 +319,7 @@ fn lock(file: &File) -> Result<()> {
     }
 }
 
-/// What the file says of a slot.
+/// A slot in the file.
 struct Used {
     owner: u32,
     server: u32,
@@ -360,7 +359,7 @@ fn open(path: &Path, new: bool) -> std::io::Result<File> {
         .write(true)
         .create_new(new)
         .mode(MODE)
-        // O_NONBLOCK: a FIFO that somebody put there must not block us before we can refuse it.
+        // O_NONBLOCK: a FIFO at this path must not block the server before it can refuse it.
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
 }

@@ -1,4 +1,4 @@
-//! What becomes of a scoreboard's copy in a file: shared, left behind, truncated, refused.
+//! A scoreboard's copy in a file: shared, left behind, truncated, refused.
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -1,22 +1,22 @@
 //! The scoreboard: one shared-memory slot per worker, written by the worker, readable from outside.
 //!
-//! The name is Apache's. Which worker accepted how many connections is the heart of this project's
-//! question, and it must be visible without asking the workers: a question over HTTP would itself
-//! be a connection that somebody accepts. So every worker counts into a slot of its own in memory
-//! that others map as well:
+//! The name is Apache's. How many connections each worker accepted is the heart of this project's
+//! question, and must be visible without asking the workers: a question over HTTP would itself be a
+//! connection that a worker accepts. So every worker counts in a slot of its own, in memory that
+//! other processes map as well:
 //!
 //! ```text
 //! offset 0          128            256            384
 //! | header         | slot 0       | slot 1       | ... CAPACITY slots
 //! ```
 //!
-//! The memory is a memfd that the parent keeps open ([`owner`]). It has no name to clean up, anyone who
-//! may look into `/proc/PID/fd` finds it there ([`Scoreboard::of_process`]), and it is sealed: nobody can
-//! shrink it, and so kill those who have it mapped. A file with a name (`--scoreboard`) is a [`copy`] that
+//! The memory is a memfd that the parent keeps open ([`owner`]). It has no name to clean up, a process that
+//! may read `/proc/PID/fd` finds it there ([`Scoreboard::of_process`]), and it is sealed: no process can
+//! shrink it, and so kill those that have mapped it. A file with a name (`--scoreboard`) is a [`copy`] that
 //! the parent writes four times a second; servers started independently (`--join`) share it.
 //!
-//! Every field has **one writer**, so counting is a plain load and store; a locked add is only
-//! needed for two, and `connections_open` has two where a thread of its own accepts. Order does not
+//! Every field has **one writer**, so counting is a plain load and store; only two writers need a
+//! locked add, and `connections_open` has two if an accept thread counts. Order does not
 //! matter between counters, so all accesses are relaxed. A slot fills cache lines of its own, because
 //! two workers writing into one line would slow each other down (false sharing) and so change what
 //! is measured.
@@ -40,11 +40,11 @@ pub use owner::{ScoreboardOwner, Slots};
 pub use slot::{Counter, OwnSlot, Slot, State};
 pub use turns::{Lifetimes, Pace, QUICK, SLICE};
 
-/// Slots in every scoreboard: twice the most workers a server may have, so that each of them can
-/// be replaced while its predecessor still drains.
+/// The number of slots: twice the most workers a server may have, so that all can be replaced while
+/// their predecessors still drain.
 pub const CAPACITY: usize = 2048;
 
-/// What a scoreboard file begins with.
+/// The first bytes of a scoreboard file.
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
@@ -53,7 +53,7 @@ const VERSION: u32 = 6;
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
 
-/// What tells a reader whether it understands the rest, and what is known of the server as a whole.
+/// The layout, for readers, and the figures of the server as a whole.
 #[repr(C, align(128))]
 struct Header {
     /// [`MAGIC`], stored last when a scoreboard is made. Writer: whoever makes the file.
@@ -66,7 +66,7 @@ struct Header {
     slot_count: AtomicU32,
     /// The port that the workers serve. Writer: whoever makes the file.
     port: AtomicU32,
-    /// The IP address they serve, IPv4 mapped into IPv6, upper and lower half. Writer: as above.
+    /// The IP address that they serve, IPv4 mapped into IPv6, upper and lower half. Writer: as above.
     address: [AtomicU64; 2],
     /// Sums over slots that were released. Writer: whoever releases a slot; in a file with a name, under
     /// its lock.
@@ -75,15 +75,14 @@ struct Header {
     retired_requests: Counter,
 }
 
-/// A mapped scoreboard, for reading. What it gives can only be read: the file may have been opened for
-/// reading alone.
+/// A mapped scoreboard, for reading only: the file may have been opened read-only.
 #[derive(Debug)]
 pub struct Scoreboard {
     map: MmapRaw,
 }
 
 impl Scoreboard {
-    /// Maps a scoreboard that somebody else writes.
+    /// Maps a scoreboard that another process writes.
     ///
     /// # Errors
     /// When the file is not a scoreboard of this program's version.
@@ -102,7 +101,7 @@ impl Scoreboard {
         let entries =
             std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
         for entry in entries.flatten() {
-            // Sockets and pipes cannot be opened this way, or could block: files alone.
+            // Only files: sockets cannot be opened this way, and pipes could block.
             let is_file = std::fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
             let file = is_file.then(|| File::open(entry.path()));
             if let Some(Ok(file)) = file
@@ -145,8 +144,8 @@ impl Scoreboard {
 
     #[allow(unsafe_code)]
     fn header(&self) -> &Header {
-        // SAFETY: the map is SIZE bytes long, page-aligned and lives as long as self; a Header is
-        // made of atomics alone, for which every bit pattern is valid and which others may write.
+        // SAFETY: the map is SIZE bytes long, page-aligned and lives as long as self. A Header contains only
+        // atomics, for which every bit pattern is valid and which other processes may write.
         unsafe { &*self.map.as_ptr().cast() }
     }
 
@@ -167,8 +166,8 @@ impl Scoreboard {
         self.slots().enumerate().filter(|(_, slot)| slot.owner() != 0)
     }
 
-    /// The sockets that workers show, by inode, and how many they have in all. Those of
-    /// one that drains have been given away.
+    /// The sockets that workers show, by inode, and how many they have in all. Draining workers do not count: they
+    /// have given their sockets away.
     pub fn sockets(&self) -> (BTreeSet<u64>, u64) {
         let shown = self.workers().map(|(_, slot)| slot.socket_inode.load(Relaxed)).collect();
         let stays = self.workers().filter(|(_, slot)| slot.state() != State::Draining);
@@ -176,13 +175,13 @@ impl Scoreboard {
         (shown, each.fold(0, u64::wrapping_add)) // a worker may have written anything
     }
 
-    /// Connections accepted by all workers, those that are gone included.
+    /// Connections accepted by all workers, including those that have ended.
     pub fn total_connections(&self) -> u64 {
         let now = self.workers().map(|(_, s)| s.connections_accepted.load(Relaxed));
         now.fold(0, u64::wrapping_add).wrapping_add(self.header().retired_connections.load(Relaxed))
     }
 
-    /// Requests answered by all workers, those that are gone included.
+    /// Requests answered by all workers, including those that have ended.
     pub fn total_requests(&self) -> u64 {
         let now = self.workers().map(|(_, s)| s.requests.load(Relaxed));
         now.fold(0, u64::wrapping_add).wrapping_add(self.header().retired_requests.load(Relaxed))
@@ -192,8 +191,8 @@ impl Scoreboard {
 #[allow(unsafe_code)]
 fn slot_of(map: &MmapRaw, index: usize) -> &Slot {
     assert!(index < CAPACITY, "the scoreboard has no slot {index}");
-    // SAFETY: the index is in range, so the slot lies within the map's SIZE bytes, aligned as the
-    // header and all slots before it are; a Slot is made of atomics alone, as the header is.
+    // SAFETY: the index is in range, so the slot lies within the map's SIZE bytes, aligned as the header and
+    // all slots before it are. A Slot contains only atomics, as the header does.
     unsafe {
         let slots = map.as_ptr().add(size_of::<Header>()).cast::<Slot>();
         &*slots.add(index)

@@ -1,4 +1,4 @@
-//! The parent's side of the scoreboard, and its workers': they write.
+//! The writers' side of the scoreboard: the parent's and its workers'.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,10 +19,9 @@ use super::{CAPACITY, MAGIC, OwnSlot, SIZE, Scoreboard, Slot, VERSION, slot_of};
 #[derive(Debug)]
 pub struct ScoreboardOwner {
     board: Scoreboard,
-    /// Kept open for `/proc/PID/fd`, and to be handed to workers started by exec.
+    /// Kept open for readers of `/proc/PID/fd`, and for workers started by exec.
     file: File,
-    /// The slots that are claimed. Workers can write to all of the memory, so what it says of that is for
-    /// readers alone.
+    /// The claimed slots. The parent does not read that from the memory, to which all workers can write.
     claimed: BTreeSet<usize>,
     /// The copy in a file with a name, until it is lost.
     copy: Option<NamedCopy>,
@@ -32,8 +31,8 @@ impl ScoreboardOwner {
     /// Makes a scoreboard without a name, for workers that serve `address`.
     ///
     /// # Errors
-    /// When there is no memory for it. It is all set aside now: memory that is missing later would end
-    /// whoever writes there.
+    /// When there is no memory for it. All of it is reserved now: if memory were missing later, a process that
+    /// writes there would be killed.
     pub fn anonymous(address: SocketAddr) -> Result<Self> {
         let file = memfd_create("scoreboard", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
             .context("cannot make the scoreboard (memfd_create)")?;
@@ -49,7 +48,7 @@ impl ScoreboardOwner {
         Ok(owner)
     }
 
-    /// The same with a copy at `path`; with `join` that may be one that other servers share.
+    /// The same with a copy at `path`, which other servers may share if all have `join`.
     ///
     /// # Errors
     /// Those of [`anonymous`](Self::anonymous) and of [`NamedCopy::at`].
@@ -74,7 +73,7 @@ impl ScoreboardOwner {
         header.magic.store(MAGIC, Relaxed);
     }
 
-    /// What everybody may read.
+    /// The scoreboard, for reading.
     pub fn board(&self) -> &Scoreboard {
         &self.board
     }
@@ -96,13 +95,13 @@ impl ScoreboardOwner {
             free.with_context(|| format!("all {CAPACITY} slots of the scoreboard are taken"))?;
         let server = self.copy.as_ref().map_or(0, NamedCopy::server);
         self.claimed.insert(index);
-        self.board.slot(index).clear(); // of whatever another worker may have written there
+        self.board.slot(index).clear(); // other workers could have written there
         self.board.slot(index).server.store(server, Relaxed);
         self.board.slot(index).owner.store(std::process::id(), Relaxed);
         Ok(index)
     }
 
-    /// Gives a slot back; its worker is gone. What it counted stays in the totals.
+    /// Releases the slot of a worker that has ended. What it counted stays in the totals.
     pub fn release(&mut self, index: usize) {
         let (header, slot) = (self.board.header(), self.board.slot(index));
         let counted = [&slot.connections_accepted, &slot.requests].map(|it| it.load(Relaxed));
@@ -128,19 +127,19 @@ impl ScoreboardOwner {
         self.copy.is_some()
     }
 
-    /// Gives back all slots; the last to leave a scoreboard with a name removes it.
+    /// Releases all slots. The last server to leave a scoreboard with a name removes it.
     pub fn leave(&mut self) {
         let used: Vec<usize> = self.claimed.iter().copied().collect();
         used.into_iter().for_each(|index| self.release(index));
         self.copy.take().map(|mut copy| copy.leave());
     }
 
-    /// In a worker that was forked: keeps the slots for the rest of the process, and closes all files.
+    /// In a forked worker: keeps the slots for the rest of the process, and closes all files.
     pub fn into_slots(self) -> Slots {
         Slots(Box::leak(Box::new(self.board.map)))
     }
 
-    /// Does something with the copy. If that fails the copy is lost, which is no reason to stop serving.
+    /// Does something with the copy. If that fails, the copy is given up, and the server goes on.
     fn with_copy<T>(&mut self, what: impl FnOnce(&mut NamedCopy) -> Result<T>) -> Option<T> {
         match what(self.copy.as_mut()?) {
             Ok(done) => Some(done),
@@ -153,13 +152,13 @@ impl ScoreboardOwner {
     }
 }
 
-/// All slots, as a worker keeps them: its own to count in, the others' to look at.
+/// All slots, as a worker has them: its own to count in, the others' to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots(&'static MmapRaw);
 
 impl Slots {
-    /// Maps the memory that a parent made, in a worker that it started by exec. That parent is this very
-    /// program, so its size is enough to know it by; what its header says, other workers could have written.
+    /// Maps the parent's memory, in a worker started by exec. It checks the size only: parent and worker are the same
+    /// program, and other workers could have written the header.
     ///
     /// # Errors
     /// When it is not a scoreboard of this program's version.
@@ -210,7 +209,7 @@ mod tests {
     fn whatever_a_worker_writes_the_parent_knows_whose_the_slots_are() {
         let mut owner = board();
         assert_eq!(owner.claim().unwrap(), 0);
-        // A worker maps all of it, and could have written anything anywhere.
+        // A worker maps all of it, and could write anything anywhere.
         for index in 0..CAPACITY {
             owner.board.slot(index).owner.store(if index == 0 { 0 } else { 7 }, Relaxed);
             owner.board.slot(index).requests.store(u64::MAX);

@@ -1,4 +1,4 @@
-//! One worker's counters, as its parent, the other workers and readers see them.
+//! One worker's counters, which its parent, the other workers and readers see.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
@@ -14,18 +14,18 @@ pub enum State {
     Starting = 0,
     /// In the accept loop.
     Serving = 1,
-    /// Answers what it has and accepts nothing new.
+    /// Answers open requests and accepts nothing new.
     Draining = 2,
 }
 
-/// A number that everybody may read. Only an [`OwnSlot`] can write it: a reader may have mapped it for
-/// reading alone, where a write would end the process.
+/// A number that any process may read. Only an [`OwnSlot`] can write it: a reader may have mapped it
+/// read-only, where a write would kill the process.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// The number as it is now.
+    /// The present value.
     pub fn load(&self, ordering: Ordering) -> u64 {
         self.0.load(ordering)
     }
@@ -50,18 +50,18 @@ pub struct Slot {
     pub(super) pid: AtomicU32,
     /// A [`State`]. Writer: the worker.
     pub(super) state: AtomicU32,
-    /// The number by which its server holds a lock, if the scoreboard has a name. Writer: as `owner`.
+    /// The number under which its server holds a lock, if the scoreboard has a name. Writer: as `owner`.
     pub(super) server: AtomicU32,
-    /// Listening sockets the worker accepts from: one, and those it adopted. Writer: the worker.
+    /// How many listening sockets the worker accepts from: one, and those it adopted. Writer: the worker.
     pub sockets: Counter,
     /// Inode of the worker's first listening socket, as in `/proc/PID/fd`. Writer: the worker.
     pub socket_inode: Counter,
     /// Connections accepted since the worker started. Writer: the worker.
     pub connections_accepted: Counter,
-    /// Connections open now. Writers: the worker's event loop, and the thread that accepts for it.
+    /// Connections open now. Writers: the worker's event loop, and its accept thread, if it has one.
     pub connections_open: Counter,
-    /// Of those that are open, the ones that have had an answer and stayed, or whose client has sent nothing since
-    /// it connected, for half a second. Writer: the worker.
+    /// How many of the open connections are kept: they have had an answer and stayed, or the client has sent nothing
+    /// for half a second since it connected. Writer: the worker.
     pub connections_kept: Counter,
     /// Requests answered since the worker started. Writer: the worker.
     pub requests: Counter,
@@ -81,12 +81,12 @@ pub struct Slot {
     /// `--accept least-conn`: connections the worker left to another that had fewer open.
     /// Writer: the worker.
     pub gated: Counter,
-    /// The same: what the worker's event loop is at, as its policy writes it. Writer: the worker.
+    /// `--accept least-conn`: what the worker's event loop does, in the policy's encoding. Writer: the worker.
     pub turn: Counter,
 }
 
 impl Slot {
-    /// Whether both belong to the same server.
+    /// Whether both slots belong to the same server.
     pub fn is_of_one_server_with(&self, other: &Self) -> bool {
         self.owner() == other.owner()
     }
@@ -110,7 +110,7 @@ impl Slot {
         }
     }
 
-    /// For how long the event loop has not turned; `None` before its first turn.
+    /// How long the event loop has not turned; `None` before its first turn.
     pub fn silence(&self) -> Option<Duration> {
         let beat = Some(self.heartbeat.load(Relaxed)).filter(|&beat| beat != 0)?;
         Some(Duration::from_millis(monotonic_milliseconds().saturating_sub(beat)))
@@ -140,8 +140,8 @@ impl Slot {
     }
 }
 
-/// A slot that this process may write to, for it is a worker's own. It comes from
-/// [`Slots`](super::Slots), which are mapped for writing.
+/// A worker's own slot, which this process may write to. It comes from [`Slots`](super::Slots), which are
+/// mapped for writing.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnSlot(pub(super) &'static Slot);
 
@@ -164,7 +164,7 @@ impl OwnSlot {
         counter(self.0).add(amount);
     }
 
-    /// Takes from such a counter.
+    /// Subtracts from such a counter.
     pub fn take(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, amount: u64) {
         counter(self.0).add(amount.wrapping_neg());
     }
@@ -174,12 +174,12 @@ impl OwnSlot {
         counter(self.0).store(value);
     }
 
-    /// Counts a connection that is open from now on.
+    /// Counts a new open connection.
     pub fn opened(self) {
         self.0.connections_open.0.fetch_add(1, Relaxed);
     }
 
-    /// Counts one that was open.
+    /// Counts the end of an open connection.
     pub fn closed(self) {
         self.0.connections_open.0.fetch_sub(1, Relaxed);
     }

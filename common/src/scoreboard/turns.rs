@@ -1,35 +1,36 @@
-//! What a policy that looks at the load asks of a worker beside how many connections it has: whether its event
-//! loop turns quickly, and whether its connections are kept.
+//! What a load-aware policy must know of a worker besides its number of connections: whether its event loop turns
+//! quickly, and whether its connections are kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::platform::clock::monotonic_nanoseconds;
 
-/// A turn of an event loop that takes no longer is quick: whoever turns like that is back before another
-/// has been woken and has got a core.
+/// A turn of an event loop is quick if it takes no longer: such a worker is back before another has been woken and
+/// has got a core.
 pub const QUICK: Duration = Duration::from_micros(100);
 
-/// A connection may wait as long for a core of its own: a little more than the 3 ms that the kernel leaves one to
-/// a process at a time (base_slice_ns in kernel/sched/fair.c). So it may as well wait as long behind others.
+/// How long a worker that is woken may wait for a core: a little more than the 3 ms for which the kernel lets a
+/// process run at a time (base_slice_ns in kernel/sched/fair.c). So a connection may as well wait that long behind
+/// others.
 pub const SLICE: Duration = Duration::from_millis(4);
 
-/// As many requests as tell how long they take a worker. An older one counts less and less.
+/// The number of past requests from which the means are computed. Older requests count less and less.
 const MEMORY: u64 = 1024;
 
-/// How long requests take a worker: on average, and as the root of the mean square.
+/// How long a worker's requests take: on average, and as the root of the mean square.
 ///
-/// The average tells whether a turn is likely to be quick. The square tells how long others wait behind a
-/// request: they find a long one more often than a short one, and wait longer then. If one in a hundred blocks
-/// for 20 ms, the mean is 0.2 ms and the root of the mean square 2 ms. There a turn of the loop counts as if one
-/// of its requests had taken all the time: a turn with one that blocks and twenty that do not is as bad as that.
+/// The average tells whether a turn is likely to be quick. The square tells how long other requests wait behind
+/// one: they meet a long one more often than a short one, and then wait longer. If one request in a hundred blocks
+/// for 20 ms, the mean is 0.2 ms and the root of the mean square 2 ms. For the square, a turn of the loop counts as
+/// if one of its requests had taken all the time: one that blocks and twenty that do not are as bad as that.
 ///
-/// A turn that only accepts is quick with any handler, and tells nothing. One that the kernel interrupts, to
-/// give the core to another process, seems longer than it is. That is rare enough.
+/// A turn that only accepts is quick with any handler, and so does not count. A turn seems too long if the kernel
+/// gives the core to another process meanwhile. That is rare enough.
 pub struct Pace {
     /// When the loop last woke, in nanoseconds.
     woke: AtomicU64,
-    /// Requests answered until then.
+    /// How many requests were answered until then.
     requests: AtomicU64,
     /// The mean, in nanoseconds.
     mean: AtomicU64,
@@ -38,36 +39,36 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Not quick, until a dozen short requests have shown it. If what is not known counted as quick, the
-    /// first requests to a handler that blocks could go to a worker that has one already.
+    /// Not quick, until a dozen short requests have shown it. If an unknown worker counted as quick, the first
+    /// requests to a handler that blocks could go to a worker that has one already.
     fn default() -> Self {
         Self::of(QUICK + Duration::from_micros(1))
     }
 }
 
 impl Pace {
-    /// As if each request had taken so long until now.
+    /// A pace as if each request so far had taken this long.
     pub fn of(request: Duration) -> Self {
         let [mean, square] = [request.as_nanos(), request.as_micros().pow(2)];
         let [woke, requests, mean, square] = [0, 0, mean as u64, square as u64].map(AtomicU64::new);
         Self { woke, requests, mean, square }
     }
 
-    /// The loop wakes. The time, in nanoseconds.
+    /// The loop wakes. Returns the time, in nanoseconds.
     pub fn wakes(&self) -> u64 {
         let now = monotonic_nanoseconds();
         self.woke.store(now, Relaxed);
         now
     }
 
-    /// The loop has done what there was to do, and has answered so many requests in all. When it woke, in
+    /// The loop has nothing left to do, and has answered this many requests in all. Returns when it woke, in
     /// nanoseconds.
     pub fn sleeps(&self, requests: u64) -> u64 {
         let woke = self.woke.load(Relaxed);
         let answered = requests.wrapping_sub(self.requests.swap(requests, Relaxed)).min(MEMORY);
         if answered > 0 {
             let took = monotonic_nanoseconds().saturating_sub(woke);
-            let took = took.min(10_000_000_000); // what is computed from it fits
+            let took = took.min(10_000_000_000); // so that the square fits
             forget(&self.mean, answered, took);
             forget(&self.square, answered, (took / 1000).pow(2));
         }
@@ -84,42 +85,42 @@ impl Pace {
         self.mean() <= QUICK
     }
 
-    /// How many requests, one after the other, are served within a [`SLICE`], by the root of the mean square; at
-    /// most 64, so that a worker that blocks for the first time holds up no more.
+    /// How many requests the worker serves within a [`SLICE`], one after the other, by the root of the mean square; at
+    /// most 64, so that a worker that blocks for the first time delays no more.
     pub fn in_a_slice(&self) -> u64 {
         let root = self.square.load(Relaxed).isqrt().max(1);
         (SLICE.as_micros() as u64 / root).min(64)
     }
 }
 
-/// Has a mean forget as many requests as there are new ones, and adds what those come to.
+/// Updates a mean: as many old requests are forgotten as there are new ones, whose sum is added.
 fn forget(mean: &AtomicU64, answered: u64, sum: u64) {
     mean.store((mean.load(Relaxed) * (MEMORY - answered) + sum) / MEMORY, Relaxed);
 }
 
 /// Whether a worker's connections end after one request.
 ///
-/// Where they do, there is nothing to balance: each is over before it matters how many a worker has.
+/// If they do, there is nothing to balance: each is over before it matters how many a worker has.
 #[derive(Default)]
 pub struct Lifetimes {
-    /// Connections and requests that were over at the last look.
+    /// Connections that had ended, and requests that had been answered, at the last look.
     ended: AtomicU64,
     requests: AtomicU64,
     are_short: AtomicBool,
 }
 
 impl Lifetimes {
-    /// Looks at what has ended since the last look: so many connections were accepted in all, so many of them
-    /// are open, and so many requests were answered. To be called once per tick.
+    /// Looks at what has ended since the last look. The arguments: connections accepted in all, open connections, and
+    /// requests answered in all. To be called once per tick.
     pub fn look(&self, accepted: u64, open: u64, requests: u64) {
         let ended = accepted.saturating_sub(open);
         let ended = ended.saturating_sub(self.ended.swap(ended, Relaxed));
         let requests = requests.saturating_sub(self.requests.swap(requests, Relaxed));
-        // One request each, about: some are answered and not closed yet, and a health check asks for nothing.
+        // About one request each: some are answered and not closed yet, and a health check may send no request.
         self.are_short.store((ended.div_ceil(2)..2 * ended).contains(&requests), Relaxed);
     }
 
-    /// Whether those that ended between the last two looks had one request each.
+    /// Whether the connections that ended between the last two looks had one request each.
     pub fn are_short(&self) -> bool {
         self.are_short.load(Relaxed)
     }

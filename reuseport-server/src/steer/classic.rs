@@ -4,16 +4,16 @@
 //! returns is such a number (`run_bpf_filter`, called by `reuseport_select_sock`; for TCP since Linux
 //! 4.6, see socket(7)). Two things follow:
 //!
-//! - The numbers are not the workers': when a socket closes, the last one takes over its number
-//!   (`reuseport_detach_sock`). A policy that means a certain worker cannot be written this way.
-//! - A program of classic BPF has no memory and cannot ask how many sockets there are. So their
-//!   number is a constant in it, and every new socket attaches the program anew with the number as
-//!   of then. Too small a number would leave sockets without a connection. Too great a one, while a
-//!   worker that died has not been replaced, does no harm: a result without a socket is for the
-//!   kernel as if there were no program, and the hash picks.
+//! - The numbers do not belong to workers: when a socket closes, the last socket takes over its number
+//!   (`reuseport_detach_sock`). So a classic program cannot choose a certain worker.
+//! - A classic program has no memory and cannot ask how many sockets there are. So their number is a
+//!   constant in the program, and for every new socket the parent attaches the program anew with the
+//!   new number. If the number were too small, some sockets would get no connection. If it is too large,
+//!   while a dead worker has not been replaced, it does no harm: for a result without a socket the
+//!   kernel uses the hash, as without a program.
 //!
-//! A reload keeps every socket, and so needs nothing. The program belongs to the group and not to the
-//! socket that it was attached through: it stays when that closes, and goes with the last of them.
+//! A reload keeps every socket, and so needs nothing. The program belongs to the group, not to the
+//! socket that it was attached through: it stays when that socket closes, and goes with the last one.
 
 use std::os::fd::BorrowedFd;
 
@@ -22,7 +22,7 @@ use common::steering::Steering;
 use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 
-/// A policy: its program for so many sockets.
+/// A policy: makes the program for this many sockets.
 pub struct Classic(pub fn(u32) -> Vec<sock_filter>);
 
 impl Steering for Classic {
@@ -33,7 +33,7 @@ impl Steering for Classic {
             .context("cannot attach the program that steers (SO_ATTACH_REUSEPORT_CBPF)")
     }
 
-    /// It counts nothing, so that nobody would know.
+    /// Not needed: a classic program counts nothing, so its replacement is not noticed.
     fn attach(&self, _socket: BorrowedFd) -> Result<()> {
         Ok(())
     }
@@ -41,7 +41,7 @@ impl Steering for Classic {
     fn leave(&self, _lane: usize) {}
 }
 
-/// One instruction: what to do, and its constant. Jumps are not needed here.
+/// One instruction: an operation and its constant, without jumps.
 pub fn instruction(code: u32, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }

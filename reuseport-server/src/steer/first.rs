@@ -1,10 +1,10 @@
 //! `first`: everything to socket 0. One instruction.
 //!
 //! What macOS and the classic BSDs do with SO_REUSEPORT: one of the sockets gets every connection.
-//! There the other workers sleep, and four workers are worth one. Here it is a way to measure that on
-//! Linux, in the place of everything else being another system.
+//! There the other workers sleep, and four workers are worth one. This policy measures that on Linux,
+//! with everything else the same.
 //!
-//! When the worker that has socket 0 dies, another socket takes the number 0, and its worker gets
+//! When the worker with socket 0 dies, another socket takes the number 0, and its worker gets
 //! everything.
 
 use nix::libc::{BPF_K, BPF_RET, sock_filter};

@@ -3,42 +3,41 @@
 //! The program ([`program`]) runs in the kernel for every SYN (`bpf_run_sk_reuseport`, called by
 //! `reuseport_select_sock`; Linux 4.19, commit 2dbb9b9e6df6). It reads how loaded each worker is from
 //! memory that the workers map and write to ([`lane`]), chooses the least loaded, and counts
-//! the connection there at once. The sockets it chooses from lie in a map of their own, by the
-//! worker's lane and not by the kernel's numbers, so that nothing is renumbered when one closes: a
-//! socket that closes leaves the map by itself.
+//! the connection there at once. The sockets are in a map of their own, by the
+//! worker's lane and not by the kernel's numbers, so that none is renumbered when one closes: a socket
+//! that closes leaves the map by itself.
 //!
-//! It chooses for connections that lose their socket too, because it says so when it is loaded
+//! It also chooses for connections that lose their socket, because it is loaded for that
 //! (BPF_SK_REUSEPORT_SELECT_OR_MIGRATE; `reuseport_migrate_sock`, Linux 5.14, commit d5e4ddaeb6ab):
-//! what waits in the queue of a worker that dies goes to the living, without the sysctl
-//! net.ipv4.tcp_migrate_req.
+//! connections in the queue of a worker that dies go to other workers, without the
+//! sysctl net.ipv4.tcp_migrate_req.
 //!
-//! Workers show in that memory also when they woke, whether they sleep, whether they turn quickly, and how many of
-//! their connections are idle. So the program asks who is free *now*, and not only who has few; and
-//! where connections are short and quick it wakes no more workers than there are cores.
+//! Workers also show in that memory when they woke, whether they sleep, whether they turn quickly, and how many of
+//! their connections are idle. So the program knows which worker is free *now*, not only which has few connections;
+//! and if connections are short and quick it wakes no more workers than there are cores.
 //!
-//! They are scheduled as SCHED_BATCH ([`common::platform::schedule`]): who is woken while a core is busy waits
-//! for its turn, and finds more to do then. `--schedule normal` switches that off.
+//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is woken while a core is
+//! busy waits for its turn, and then finds more to do. `--schedule normal` switches that off.
 //!
 //! When it goes wrong:
 //!
 //! - If there is nothing to choose, or the choice fails (a worker that died and has not been reaped), the
 //!   kernel's hash picks, as if there were no program.
-//! - A worker that stands still is given connections until it is no longer the least loaded, and after
-//!   two seconds of silence none, unless all are silent.
-//! - Half-open connections count for at most two ticks of 250 ms. A flood of them makes everybody look
-//!   equally busy, and no one for long. With SYN cookies the program chooses anew for the ACK: the
-//!   connection may come to another worker than the one it is counted for until then. With TCP Fast
-//!   Open all is as without.
-//! - A connection is given to a queue for good when its SYN arrives. If all workers are busy it waits for one of
-//!   them, even if another is free earlier: with handlers that take very different times, a shared socket's
-//!   one queue is better.
-//! - Short connections wait behind each other for workers that turned quickly so far, each for as many as it serves
-//!   in 4 ms, at most 64. If one blocks for once, what it has been given waits: about as many as each of the others
+//! - A worker that stands still gets connections until it is no longer the least loaded, and after two
+//!   seconds of silence none, unless all are silent.
+//! - Half-open connections count for at most two ticks of 250 ms. A flood of them makes all workers look
+//!   equally busy for a while. With SYN cookies the program chooses anew for the ACK: the connection may
+//!   come to another worker than the one that it was counted for. TCP Fast Open changes nothing.
+//! - A connection gets its queue for good when its SYN arrives. If all workers are busy, it waits for one of them,
+//!   even if another is free earlier: with handlers that take very different times, the one queue of a shared
+//!   socket is better.
+//! - Short connections queue up for workers that turned quickly so far, at most as many for each as it serves in
+//!   4 ms, and at most 64. If such a worker then blocks, these connections wait: about as many as each other worker
 //!   has.
-//! - Where one request in a hundred blocks, nobody counts as quick, each connection wakes another worker, and
-//!   throughput is 0.8 of what the shared socket's `least-conn` has.
-//! - Each SYN reads a cache line per worker: with 1024 of them, 64 KiB.
-//! - Its group is the port's: another server that joins it gets nothing.
+//! - If one request in a hundred blocks, no worker counts as quick, each connection wakes another worker, and
+//!   throughput is 0.8 of that of the shared socket's `least-conn`.
+//! - Each SYN reads a cache line per worker: with 1024 workers, 64 KiB.
+//! - It chooses among this server's workers only: another server on the port gets nothing.
 
 pub mod lane;
 mod program;
@@ -55,12 +54,12 @@ use super::bpf::{self, Kind, Program};
 use lane::{Lanes, Line};
 use program::{Maps, SCRATCH_SIZE};
 
-/// The maps and the program. All of them are the kernel's, and go with the last who has them open.
+/// The maps and the program. The kernel keeps them until the last descriptor is closed.
 pub struct LeastConn {
     lanes: Lanes,
     sockets: OwnedFd,
     program: OwnedFd,
-    /// What the kernel wants to see for sockets to enter and leave the map.
+    /// The capabilities that the kernel demands for changes of the map of sockets.
     keeps: Vec<Capability>,
 }
 
@@ -68,11 +67,11 @@ impl LeastConn {
     /// Makes the maps and loads the program, before any worker starts.
     ///
     /// # Errors
-    /// When the right to do so is missing, or the kernel is too old.
+    /// When a capability is missing, or the kernel is too old.
     pub fn new() -> Result<Self> {
-        // Asked before the kernel is: without CAP_PERFMON its verifier also follows speculation through
-        // the loop until it gives up, and in Linux 6.18 it was seen to crash over a form of this
-        // program (a null pointer in maybe_fork_scalars), which killed the process without a word.
+        // Checked before loading: without CAP_PERFMON the verifier also follows speculation through the
+        // loop until it gives up, and Linux 6.18 was seen to crash on a form of this program (a null
+        // pointer in maybe_fork_scalars), which killed the process without an error.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let missing = missing_rights(&status).join(" and ");
         if !missing.is_empty() {
@@ -97,7 +96,7 @@ impl LeastConn {
             .context("cannot load the program")?;
         let lanes = Lanes::map(loads)?;
         lanes.close_all();
-        // Since Linux 5.19 whoever has a map open may write to it. CAP_PERFMON is for loading alone.
+        // Since Linux 5.19 any process that has a map open may write to it. CAP_PERFMON is only for loading.
         let without = rights::can_do_without(|| {
             let nothing_there = bpf::remove(sockets.as_fd(), 0).err();
             nothing_there.is_none_or(|error| error.raw_os_error() == Some(Errno::ENOENT as i32))
@@ -120,7 +119,7 @@ impl Steering for LeastConn {
     }
 
     fn leave(&self, lane: usize) {
-        // Empty already if the socket has been closed meanwhile.
+        // It fails if the socket was closed meanwhile, and the entry is empty.
         let _ = bpf::remove(self.sockets.as_fd(), lane as u32);
     }
 
@@ -145,7 +144,7 @@ impl Steering for LeastConn {
     }
 }
 
-/// The rights that are needed, each with its bit in a set of capabilities (linux/capability.h).
+/// The capabilities that are needed, each with its bit in a set (linux/capability.h).
 /// CAP_SYS_ADMIN, bit 21, includes both.
 const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
 
@@ -165,7 +164,7 @@ fn explain(error: Error) -> Error {
     error.context(format!("--steer least-conn {what}; {NO_RIGHT}"))
 }
 
-/// Which of the needed rights a process lacks, from its /proc/PID/status.
+/// Which of the needed capabilities a process lacks, from its /proc/PID/status.
 fn missing_rights(status: &str) -> Vec<&'static str> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());

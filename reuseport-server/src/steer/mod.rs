@@ -1,10 +1,9 @@
-//! Who gets the next connection: a policy each, in a file of its own.
+//! The steering policies: which socket gets the next connection. Each policy has a file of its own.
 //!
 //! All listening sockets of a port that were bound with SO_REUSEPORT form a group. For a SYN the
 //! kernel finds any socket of the group and then calls `reuseport_select_sock` to pick the one whose
-//! queue the connection will go to, once and for all. If a program is attached to the group, that
-//! picks; if it picks nothing that exists, or there is no program, a hash of the connection's
-//! addresses and ports does.
+//! queue gets the connection, for good. If a program is attached to the group, the program picks; if it
+//! picks no existing socket, or there is no program, a hash of the connection's addresses and ports does.
 //!
 //! | policy | who picks | needs |
 //! |---|---|---|
@@ -52,7 +51,7 @@ pub enum Steer {
 }
 
 impl Steer {
-    /// What the parent does for the policy; nothing for the hash.
+    /// The parent's part of the policy; `None` for the hash.
     ///
     /// # Errors
     /// When the kernel, or a missing right, does not allow the policy.
@@ -66,8 +65,8 @@ impl Steer {
         })
     }
 
-    /// These listening sockets, for the worker with this context and, where the policy steers by load, this
-    /// lane in this memory.
+    /// The listening sockets for the worker with this context; with its lane in this memory, if the policy steers by
+    /// load.
     ///
     /// # Errors
     /// When the parent is gone, or the memory is not what it should be.
@@ -104,7 +103,7 @@ impl Steer {
         Ok(())
     }
 
-    /// Decides how workers that are steered to like this are run, where nobody has said.
+    /// Sets the policy's defaults for `--schedule` and `--affinity`.
     pub fn fill_in(self, options: &mut Options) {
         let schedule = match self {
             Self::LeastConn => Schedule::Batch,

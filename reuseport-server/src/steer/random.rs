@@ -1,9 +1,9 @@
 //! `random`: a random socket for each connection. Three instructions.
 //!
 //! Even on average and blind to load, as the kernel's hash is: the hash of a new connection is as good
-//! as random, since its client port is new. Here to show that the hash is not to blame for what a
-//! blind choice does. Of 100 kept connections four workers get 25 each only on average; and a busy,
-//! stuck or stopped worker goes on being given its share.
+//! as random, since its client port is new. This policy shows that the problem is the blind choice, not
+//! the hash. Of 100 kept connections four workers get 25 each only on average; and a busy, stuck or
+//! stopped worker still gets its share.
 //!
 //! The kernel draws the number when the program loads it (SKF_AD_RANDOM).
 
@@ -14,7 +14,7 @@ use nix::libc::{
 
 use super::classic::instruction;
 
-/// The program for so many sockets.
+/// The program for this many sockets.
 pub fn program(sockets: u32) -> Vec<sock_filter> {
     vec![
         instruction(BPF_LD | BPF_W | BPF_ABS, (SKF_AD_OFF + SKF_AD_RANDOM) as u32), // A = random

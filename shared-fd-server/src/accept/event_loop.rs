@@ -1,9 +1,9 @@
 //! An event loop that waits for connections in its own way, in tokio's place.
 //!
-//! tokio's event loop sleeps in epoll_wait(2), on an epoll instance that is its own, where nobody can
-//! enter a socket with EPOLLEXCLUSIVE (tokio#6084). But before it goes to sleep it calls whoever asked for
-//! that (`on_thread_park`), and the call may take its time. So this one sleeps in tokio's stead, on
-//! another instance, which watches the listening socket as the policy wants it *and* tokio's instance:
+//! tokio's event loop sleeps in epoll_wait(2), on an epoll instance of its own, to which a program cannot
+//! add a socket with EPOLLEXCLUSIVE (tokio#6084). But before it sleeps it calls a hook (`on_thread_park`),
+//! and the hook may take its time. So this hook sleeps in tokio's place, on another instance, which
+//! watches the listening socket as the policy wants it *and* tokio's instance:
 //!
 //! ```text
 //!   nothing to do -> on_park(): epoll_wait( listening socket, tokio's epoll instance )
@@ -11,14 +11,14 @@
 //!                      tokio's events:  go on; tokio finds them at once
 //! ```
 //!
-//! The other way round would not do: through tokio's instance watching ours, the kernel passes a
-//! wake-up on to everybody. A thread that waits would do, at two more context switches for each connection:
-//! one to wake it, one to wake the event loop.
+//! The other way round does not work: if tokio's instance watched this one, the kernel would pass a wake-up
+//! on to all workers. A thread that waits would work, but costs two more context switches for each
+//! connection: one to wake the thread, one to wake the event loop.
 //!
-//! - **Timers.** Those of tokio do not end the sleep here. The one that must, the worker's tick, is
-//!   waited for no longer than it takes; to the other, below, it does not matter.
+//! - **Timers.** tokio's timers do not end this sleep. So it ends by itself when the worker's tick is due. The
+//!   other timer, below, may be late.
 //! - **Always busy.** A loop that never comes to rest, since there is always another request, must accept
-//!   all the same. So a timer looks, which goes off late in a loop at rest, and finds nothing to do there.
+//!   all the same. So a timer looks at the queue. In a loop at rest it goes off late, and has nothing to do.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -41,13 +41,13 @@ use tokio::time::sleep;
 /// How long a busy loop may go without a look at the accept queue.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Connections that it accepts then, at most, before it looks after those it has.
+/// How many connections it then accepts at most, before it serves those it has.
 const AT_ONCE: usize = 64;
 
-/// tokio's timers may be late by so much.
+/// tokio's timers may be late by this much.
 const LATE: Duration = Duration::from_millis(2);
 
-/// The event loop itself waits, by the policy that this makes, once there is an event loop.
+/// The way in which the event loop itself waits, by a policy that is made once there is an event loop.
 pub fn by(policy: impl FnOnce(&Place) -> io::Result<Box<dyn WaitPolicy>> + 'static) -> Way {
     let start = |listener, events: Option<i32>, worker| {
         let events =
@@ -65,7 +65,7 @@ struct Waiting {
     place: Place,
     policy: Box<dyn WaitPolicy>,
     worker: &'static dyn Recipient,
-    /// Where errors go, and whether one is being got over.
+    /// Where errors go, and whether one is being handled.
     errors: mpsc::Sender<io::Error>,
     is_in_trouble: bool,
     /// Whether the loop has come to rest since the last look.
@@ -73,7 +73,7 @@ struct Waiting {
 }
 
 thread_local! {
-    /// The event loop's thread has one; a call from within tokio can be given nothing.
+    /// The event loop's thread has one. Thread-local, since tokio's hook has no arguments.
     static WAITING: RefCell<Option<Waiting>> = const { RefCell::new(None) };
 }
 
@@ -82,7 +82,7 @@ fn on_park() {
     with_waiting(Waiting::wait);
 }
 
-/// Looks after the waiting: at errors, and at what a busy loop leaves in the queue.
+/// Handles errors, and connections that a busy loop leaves in the queue.
 struct Watch {
     errors: mpsc::Receiver<io::Error>,
 }
@@ -119,7 +119,7 @@ fn with_waiting(what: impl FnOnce(&mut Waiting)) {
 }
 
 impl Waiting {
-    /// Has this thread's event loop wait like this from now on.
+    /// Makes this thread's event loop wait like this from now on.
     fn start(
         place: Place,
         policy: Box<dyn WaitPolicy>,
@@ -134,10 +134,10 @@ impl Waiting {
     fn wait(&mut self) {
         self.has_rested = true;
         let worker = self.worker;
-        // While it is being got over an error, tokio's timers count.
+        // While an error is being handled, tokio waits, as its timers count.
         while !self.is_in_trouble && !worker.is_draining() {
             let woken = match worker.is_full() {
-                // Then the loop has something to do: to end connections.
+                // Then the loop has something to do: it ends connections.
                 true if self.make_room() => return,
                 true => self.wait_for_loop(),
                 false => self.policy.wait(&self.place, self.time()),
@@ -161,7 +161,7 @@ impl Waiting {
         self.place.wait_for_events(self.time()).map(|_| Woken::Loop)
     }
 
-    /// How long the loop may sleep, until its next tick is due.
+    /// How long the loop may sleep until its next tick is due.
     fn time(&self) -> Duration {
         TICK.saturating_sub(self.worker.slot().silence().unwrap_or_default()) + LATE
     }
@@ -170,7 +170,7 @@ impl Waiting {
         self.worker.slot().silence().is_some_and(|silence| silence >= TICK + LATE)
     }
 
-    /// In a busy loop: takes what it may.
+    /// In a busy loop: takes the connections that it may.
     fn look(&mut self) {
         if std::mem::take(&mut self.has_rested) {
             return;

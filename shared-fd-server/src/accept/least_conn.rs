@@ -1,17 +1,17 @@
-//! `--accept least-conn`: as [`exclusive`](super::exclusive), but a few wait for all, and where connections
-//! are kept, whoever has fewer gets the next.
+//! `--accept least-conn`: as [`exclusive`](super::exclusive), but few workers wait for all, and of connections
+//! that are kept the worker with fewer gets the next.
 //!
-//! 1. **A short line.** Only so many idle workers wait in line as there are cores, times two.
-//! 2. **A call.** Whoever takes a connection and leaves nobody in line calls one of those that are in reserve,
+//! 1. **A short line.** At most two idle workers for each core wait in line.
+//! 2. **A call.** A worker that takes a connection and leaves the line empty calls one from the reserve,
 //!    unless enough others turn their loops quickly.
-//! 3. **Fewer first.** Where connections are kept, a worker leaves the next one to another that has fewer.
+//! 3. **Fewer first.** If connections are kept, a worker leaves the next one to another that has fewer.
 //!
-//! The [rules](common::accept::least_conn::rules) are in `common`, and are not only for this server:
-//! [`LeastConn`](common::accept::least_conn::LeastConn) is a listener for any other. What workers must know of
-//! each other they read in the scoreboard here.
+//! The [rules](common::accept::least_conn::rules) are in `common`, since other servers can use them, too:
+//! [`LeastConn`](common::accept::least_conn::LeastConn) is a listener for these. In this server workers read
+//! each other's state in the scoreboard.
 //!
-//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): one that is woken while a core is
-//! busy lets others finish.
+//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is woken while a core
+//! is busy lets others finish.
 
 use common::accept::acceptor::Way;
 use common::accept::least_conn::on_scoreboard::OnScoreboard;
@@ -20,10 +20,10 @@ use common::parent::context::WorkerContext;
 
 use super::event_loop;
 
-/// Has the event loop of the worker with this context wait like this.
+/// The way in which the event loop of the worker with this context waits.
 pub fn wait(context: &WorkerContext) -> Way {
     let workers = OnScoreboard { own: context.slot, slots: context.slots };
-    // Before the worker is pinned, and sees one core.
+    // Before the worker is pinned, when it still sees all cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     event_loop::by(move |place| Ok(Box::new(Rules::new(place, workers, cores)?)))
 }

@@ -1,4 +1,4 @@
-//! The ways to wait for connections on a socket that others wait for too.
+//! The accept policies: how a worker waits for connections on a socket that it shares with others.
 
 mod blocking;
 mod event_loop;
@@ -18,7 +18,7 @@ use common::platform::schedule::Schedule;
 
 use exclusive::Exclusive;
 
-/// Who gets the next connection.
+/// The accept policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Accept {
     /// tokio's way: each worker watches the socket with epoll, and all are woken (thundering herd)
@@ -32,7 +32,7 @@ pub enum Accept {
 }
 
 impl Accept {
-    /// This way to wait for a socket, for the worker with this context.
+    /// The socket, and this way to wait for it, for the worker with this context.
     ///
     /// # Errors
     /// When the kernel refuses what the policy needs, such as a further descriptor.
@@ -45,7 +45,7 @@ impl Accept {
         })
     }
 
-    /// Decides how workers that wait like this are run, where nobody has said.
+    /// Sets the policy's defaults for `--schedule` and `--affinity`.
     pub fn fill_in(self, options: &mut Options) {
         let schedule = match self {
             Self::LeastConn => Schedule::Batch,

@@ -1,23 +1,23 @@
-//! A thread that waits for connections where tokio cannot, and hands them over to tokio.
+//! A thread that waits for connections in a way that tokio cannot, and hands them over to tokio.
 //!
-//! tokio registers a listening socket with its own epoll instance, in its own way. To wait in accept(2)
-//! itself takes a thread that does nothing else.
+//! tokio registers a listening socket with its own epoll instance. Waiting in accept(2) itself takes a thread
+//! that does nothing else.
 //!
 //! ```text
 //!   accept thread:  is there room? -> accept(2), counts -> hands over
 //!   event loop:                                              takes it, serves it
 //! ```
 //!
-//! - The hand-over holds **one** connection, and the thread waits for the next only once the event
-//!   loop has come to fetch the last. So a worker that is busy leaves new connections in the accept
-//!   queue, where an idle one finds them, and no more than one waits behind a loop that stands still.
-//! - A connection is counted as soon as it is accepted, in the thread, so that `--max-connections`
-//!   holds, and other workers see what this one has taken.
+//! - The hand-over holds **one** connection, and the thread waits for the next only after the event loop
+//!   has fetched the last. So a busy worker leaves new connections in the accept queue for idle ones, and
+//!   at most one connection waits behind a blocked event loop.
+//! - The thread counts a connection as soon as it has accepted it. So `--max-connections` holds, and other
+//!   workers see how many this one has.
 //! - **The end.** The thread may be blocked in the kernel, in a call that only a connection or a
 //!   signal ends, and closing its socket does not wake it (shutdown(2) would, for all workers). So
-//!   it is sent a signal whose handler does nothing: the call fails with EINTR. A signal that comes
-//!   just before the call is in vain, which is why it is sent again and again until the thread has
-//!   ended. Before that, the thread takes what waits in the queue still, and hands it over.
+//!   the event loop sends it a signal whose handler does nothing: the call fails with EINTR. A signal
+//!   just before the call has no effect, so it is sent again and again until the thread has ended.
+//!   Before it ends, the thread takes what still waits in the queue, and hands it over.
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
@@ -39,10 +39,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Connections that may be on their way from the thread to the event loop.
+/// How many connections may be on their way from the thread to the event loop.
 const HAND_OVER: usize = 1;
 
-/// Between two interruptions of a thread that is to end.
+/// The time between two interruptions of a thread that must end.
 const AGAIN: Duration = Duration::from_millis(1);
 
 type Accepted = (TcpStream, ConnectionGuard);
@@ -50,12 +50,12 @@ type Accepted = (TcpStream, ConnectionGuard);
 /// The event loop's side.
 struct ThreadAcceptor {
     worker: &'static dyn Recipient,
-    /// Until its end is known.
+    /// `None` once it was joined.
     thread: Option<JoinHandle<io::Result<()>>>,
     accepted: mpsc::Receiver<Accepted>,
 }
 
-/// A thread waits for connections.
+/// The way in which a thread waits for connections.
 pub fn wait() -> Way {
     Way { on_park: None, start: Box::new(|listener, _, worker| start(listener, worker)) }
 }
@@ -82,23 +82,23 @@ impl ThreadAcceptor {
         }
     }
 
-    /// Has the thread end, and serves what it hands over until then.
+    /// Ends the thread, and serves what it hands over until then.
     async fn end(mut self) {
         loop {
             self.interrupt();
             match timeout(AGAIN, self.accepted.recv()).await {
                 Ok(Some((stream, open))) => self.worker.serve(stream, open),
-                Ok(None) => return, // it has dropped its end, and nothing is on its way any more
+                Ok(None) => return, // the thread has ended, and no connection is on its way
                 Err(_) => {}
             }
         }
     }
 
-    /// Ends whatever the thread may be waiting for, if it has begun to.
+    /// Interrupts the thread's wait, if it has begun.
     fn interrupt(&self) {
         self.worker.ended().notify_one();
         if let Some(thread) = &self.thread {
-            // Not joined yet, so the handle is good, even if the thread has ended.
+            // Not joined yet, so the handle is valid, even if the thread has ended.
             let _ = pthread_kill(thread.as_pthread_t(), INTERRUPT);
         }
     }
@@ -130,8 +130,8 @@ impl AcceptThread {
         while !self.worker.is_draining() {
             self.accept_one(room(self.worker, slice::from_ref(&self.listener)))?;
         }
-        // Several workers may see the same last connection. Those who come too late are refused,
-        // or blocked until they are interrupted, depending on the socket.
+        // Several workers may see the same last connection. Those that are late get EAGAIN or, on a blocking
+        // socket, wait until they are interrupted.
         let mut may = Allowance::of(&self.listener);
         while is_readable(&self.listener) && may.has_one_more() {
             self.accept_one(room_while_draining(self.worker))?;
@@ -145,7 +145,7 @@ impl AcceptThread {
             room.await;
             self.hand_over.reserve().await
         };
-        // Before the wait, not after it: from a wake-up on, the connection is this worker's.
+        // Before accept(2), not after it: an accepted connection must be served by this worker.
         let place = self.runtime.block_on(room).map_err(io::Error::other)?;
         match accept(&self.listener) {
             Ok(stream) => place.send((stream, ConnectionGuard::new(self.worker))),

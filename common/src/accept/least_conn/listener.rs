@@ -5,9 +5,9 @@
 //!   worker:   shared.run(number, |listener| axum::serve(listener, app))
 //! ```
 //!
-//! The runtime is part of it: only the event loop itself can wait with EPOLLEXCLUSIVE, and it is told so when
-//! it is built (`on_thread_park`). When it has nothing to do, it waits on an epoll instance that watches the
-//! listening socket *and* tokio's own instance. A connection it leaves to
+//! The runtime is part of it: the event loop itself must wait with EPOLLEXCLUSIVE, and the hook for that
+//! (`on_thread_park`) is set when the runtime is built. With nothing to do, the event loop waits on an epoll
+//! instance that watches the listening socket *and* tokio's own instance. It leaves a connection to
 //! [`accept`](LeastConn::accept), wakes that, and goes on.
 
 use std::future::poll_fn;
@@ -32,37 +32,37 @@ use crate::accept::place::{Place, WaitPolicy, Woken};
 use crate::accept::{accept_error, epoll_instance, interrupt};
 use crate::http::stream::Stream;
 
-/// tokio's timers may be late by so much while there is a task; the loop's wait does not know of them.
+/// tokio's timers may be late by this much while there is a task: the wait does not know of them.
 const LATE: Duration = Duration::from_millis(10);
 
 /// How long a loop that never rests may go without a look at the accept queue, and how many connections it
-/// takes then at most.
+/// then takes at most.
 const LOOK: Duration = Duration::from_millis(5);
 const AT_ONCE: u32 = 64;
 
-/// After an error that will come again.
+/// The pause after an error that will occur again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A listener of a forked worker that shares its socket with others: who is free takes the next connection,
-/// and those that are kept go to whoever has fewest.
+/// A listener of a forked worker that shares its socket with others: a free worker takes the next connection,
+/// and kept connections go to the worker with the fewest.
 ///
 /// `common/examples/least_conn.rs` is a program that uses it.
 ///
 /// # Limits
 /// - Linux, axum 0.8, and tokio 1.54 or later, with the runtime of one thread that [`Shared::run`] builds. On
-///   another it would look at the socket every 5 ms, and no more often.
-/// - Workers are forked, by a process that has one thread and has not used tokio; one started by exec does
-///   not have the mapping. A worker that is started in the place of another takes its number.
+///   another runtime it would look at the socket only every 5 ms.
+/// - Workers are forked, by a process that has one thread and has not used tokio; a worker started by exec does
+///   not have the mapping. A worker that replaces another takes its number.
 /// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
 ///   connection and no task but the one that serves. So a worker that has one wakes 100 times a second.
 /// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all
-///   workers block, some connections are tried again after a second. socket2 makes one with a longer backlog.
-/// - SIGURG wakes workers; nobody else may use it in such a process.
-/// - Connections are counted, not their work, and stay where they are. A request is counted when bytes are
-///   written after bytes were read: where one answer comes in parts while its request still arrives, the rule
-///   for connections of one request takes them for kept ones.
-/// - It accepts without a limit, and knows no drain: to end a worker, end `axum::serve` by
-///   `with_graceful_shutdown`. A connection that is accepted in the very moment of that is closed.
+///   workers block, some clients try again after a second. socket2 makes listeners with a longer backlog.
+/// - SIGURG wakes workers; the program must not use it for anything else.
+/// - It counts connections, not their work, and a connection never moves. It counts a request when bytes are
+///   written after bytes were read: if an answer is sent in parts while its request still arrives, it takes the
+///   connection for a kept one.
+/// - It has no limit of connections and no drain: to end a worker, end `axum::serve` by
+///   `with_graceful_shutdown`. A connection that is accepted at that very moment is closed.
 pub struct LeastConn {
     event_loop: Arc<Mutex<EventLoop>>,
     address: SocketAddr,
@@ -75,10 +75,10 @@ pub struct Shared {
 }
 
 impl LeastConn {
-    /// To be called before the first fork: has memory that so many workers share.
+    /// Maps the memory that this many workers share. To be called before the first fork.
     ///
     /// # Errors
-    /// For no worker at all, and when the kernel has no memory to give.
+    /// For 0 workers, and when the kernel has no memory to give.
     pub fn shared(listener: TcpListener, workers: usize) -> io::Result<Shared> {
         listener.set_nonblocking(true)?;
         Ok(Shared { listener, entries: mapping::map(workers)? })
@@ -86,17 +86,17 @@ impl LeastConn {
 }
 
 impl Shared {
-    /// In a forked worker, which has one thread yet: builds its event loop, and runs there what is made of its
-    /// listener. The workers' numbers begin at 0, and no two workers have the same.
+    /// In a forked worker, which has one thread: builds its event loop, and runs `serve` there, which gets the
+    /// worker's listener. The workers' numbers begin at 0, and no two workers have the same.
     ///
     /// # Errors
-    /// When there is no such number, the kernel has no descriptor to give, or what runs panics.
+    /// When there is no such number, the kernel has no descriptor to give, or `serve` panics.
     pub fn run<F>(self, number: usize, serve: impl FnOnce(LeastConn) -> F) -> io::Result<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {
         let (runtime, listener) = self.worker(number)?;
-        // A task is woken by an entry in a list; what `block_on` runs itself, by a write to a descriptor.
+        // Spawned, since waking a task costs an entry in a list, and waking what `block_on` runs itself a system call.
         let task = runtime.spawn(serve(listener));
         runtime.block_on(task).map_err(io::Error::other)
     }
@@ -174,7 +174,7 @@ fn lock(event_loop: &Mutex<EventLoop>) -> MutexGuard<'_, EventLoop> {
     event_loop.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Somebody waits for a connection, until it is dropped.
+/// As long as it lives, `accept` waits for a connection.
 struct Waiting<'a>(&'a Mutex<EventLoop>);
 
 impl Waiting<'_> {
@@ -189,21 +189,21 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What the event loop does when it has nothing to do. Locked for that long, but by the one thread there is.
+/// What the event loop does when it has nothing to do. It is locked meanwhile, and there is only one thread.
 struct EventLoop {
     place: Place,
     rules: Rules<OnMapping>,
     own: &'static Entry,
-    /// Who waits for a connection. While nobody does, none is accepted.
+    /// The task that waits for a connection. Without one, no connection is accepted.
     waker: Option<Waker>,
     accepted: Option<io::Result<(Connection, SocketAddr)>>,
-    /// Whether it has come to rest since the last look, and how many connections may be taken if not.
+    /// Whether the loop has come to rest since the last look, and how many connections it may take if not.
     has_rested: bool,
     may_take: u32,
 }
 
 impl EventLoop {
-    /// Called by tokio when nothing is left to do: waits for a connection in its stead.
+    /// Called by tokio when nothing is left to do: waits for a connection in tokio's place.
     fn rest(&mut self) {
         self.has_rested = true;
         // A wait that ends wakes the task that accepts, so that tokio looks at its timers and does not sleep.
@@ -232,7 +232,7 @@ impl EventLoop {
         accepted.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// In a busy loop: a connection, if another may be taken.
+    /// In a busy loop: takes a connection, if it may take another.
     fn take(&mut self) -> Option<io::Result<(Connection, SocketAddr)>> {
         self.may_take = self.may_take.checked_sub(1)?;
         let may_accept = self.rules.may_accept(&self.place);
@@ -253,7 +253,7 @@ impl EventLoop {
     }
 
     fn open(&self, stream: TcpStream) -> io::Result<(Connection, SocketAddr)> {
-        // A client that has gone again has no address any more. This error is gone with its connection.
+        // A client that has closed its connection already has no address any more. `accept` goes on.
         let peer = stream.peer_addr().map_err(|_| Errno::ECONNABORTED)?;
         Ok((Connection::new(stream, self.own), peer))
     }
@@ -263,7 +263,7 @@ impl EventLoop {
 pub struct Connection {
     stream: Stream,
     own: &'static Entry,
-    /// Whether bytes were read since bytes were written last.
+    /// Whether bytes were read since the last write.
     has_read: bool,
     /// Whether it has had an answer.
     is_kept: bool,

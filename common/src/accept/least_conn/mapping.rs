@@ -1,5 +1,5 @@
-//! The workers of a program that has no scoreboard: what they know of each other is in an anonymous mapping,
-//! which a process shares with those it forks.
+//! The workers of a program without a scoreboard: they show each other their state in an anonymous mapping, which
+//! a process shares with its forked children.
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
@@ -11,10 +11,10 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use super::workers::{Shown, Workers};
 use crate::platform::clock::monotonic_milliseconds;
 
-/// To so many milliseconds a heartbeat is exact: what is done once per heartbeat is not done at each turn.
+/// Milliseconds: heartbeats are rounded to this, since some work is done whenever the heartbeat changes.
 const BEAT: u64 = 128;
 
-/// What a worker shows. It fills cache lines of its own, or two workers that write would slow each other down.
+/// What a worker shows. It fills cache lines of its own, or workers that write would slow each other down.
 #[derive(Default)]
 #[repr(C, align(128))]
 pub struct Entry {
@@ -28,7 +28,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Takes it for this process, whoever had it before.
+    /// Takes the entry for this process; another process may have had it before.
     pub fn occupy(&self) {
         for number in [&self.accepted, &self.open, &self.kept, &self.requests, &self.turn] {
             number.store(0, Relaxed);
@@ -48,13 +48,13 @@ impl Entry {
         self.open.fetch_add(1, Relaxed);
     }
 
-    /// Counts one that has ended, and had had an answer or not.
+    /// Counts the end of a connection, which has had an answer or not.
     pub fn closed(&self, is_kept: bool) {
         self.open.fetch_sub(1, Relaxed);
         self.kept.fetch_sub(is_kept.into(), Relaxed);
     }
 
-    /// Counts a request, of a connection that has had an answer before or not.
+    /// Counts a request of a connection that has had an answer before or not.
     pub fn answered(&self, is_kept: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.kept.fetch_add((!is_kept).into(), Relaxed);
@@ -95,7 +95,7 @@ impl Shown for Entry {
     }
 }
 
-/// Maps entries for so many workers. They stay mapped until the process ends.
+/// Maps entries for this many workers. They stay mapped until the process ends.
 ///
 /// # Errors
 /// When the kernel has no memory to give, or for no worker at all.
@@ -107,12 +107,12 @@ pub fn map(workers: usize) -> io::Result<&'static [Entry]> {
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a new mapping, at an address of the kernel's choice, replaces nothing.
     let start = unsafe { mmap_anonymous(None, size, access, MapFlags::MAP_SHARED)? };
-    // SAFETY: so many entries fit, and nobody unmaps them. A mapping begins with a page, so they are aligned,
-    // and is zeros, which are valid entries: those are made of atomics alone, which others may write too.
+    // SAFETY: this many entries fit, and they are never unmapped. A mapping begins at a page, so they are aligned. It
+    // consists of zeros, which are valid entries: they contain only atomics, which other processes may write.
     Ok(unsafe { slice::from_raw_parts(start.cast().as_ptr(), workers) })
 }
 
-/// The entries of all workers, and the one that is the worker's own.
+/// The entries of all workers, and the worker's own.
 pub struct OnMapping {
     /// The worker's own.
     pub own: &'static Entry,

@@ -1,4 +1,4 @@
-//! The workers of `shared-fd-server`: what they know of each other is in the scoreboard.
+//! The workers of `shared-fd-server`: they show each other their state in the scoreboard.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,7 +44,7 @@ impl Shown for Slot {
     }
 }
 
-/// A server's slots, and the one that is the worker's own.
+/// A server's slots, and the worker's own.
 pub struct OnScoreboard {
     /// The worker's own.
     pub own: OwnSlot,

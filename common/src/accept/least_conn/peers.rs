@@ -1,4 +1,4 @@
-//! The workers of a server, as one of them sees them in the memory they share, and what it shows them.
+//! The workers of a server, as one of them sees them in the memory that they share, and what it shows them.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::scoreboard::{Lifetimes, Pace, QUICK};
 /// Between two heartbeats of a worker whose event loop turns.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Milliseconds between two heartbeats of which one is missing.
+/// Milliseconds: a worker is silent if its heartbeat is older, that is, if one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
 
-/// Where connections end after one request, a worker may have so many more than another of those that are kept, or
-/// of all, before it leaves one to that.
+/// If connections end after one request, a worker may have this many more than another, of the kept ones or of all,
+/// before it leaves one to the other.
 const UNEVEN: u64 = 2;
 
-/// What a worker's event loop is at.
+/// What a worker's event loop does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Awake. Its requests take their time, and it may be blocked.
+    /// Awake. Its requests take long, and it may be blocked.
     Awake,
     /// Awake, and it turns [quickly](Pace).
     Quick,
     /// Asleep, and the kernel may wake it for a connection.
     InLine,
-    /// Asleep, and wakes for its own connections, when it is called, and at a tick.
+    /// Asleep. It wakes for its own connections, for a call, and at a tick.
     Reserve,
 }
 
@@ -39,9 +39,9 @@ const TURNS: [Turn; 4] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve]
 /// Another worker.
 pub struct Peer<S: 'static> {
     slot: &'static S,
-    /// What its event loop is at.
+    /// What its event loop does.
     turn: Turn,
-    /// Since when, in nanoseconds.
+    /// Since when, in nanoseconds of the monotonic clock.
     since: u64,
 }
 
@@ -56,49 +56,49 @@ impl<S: Shown> Peer<S> {
         matches!(self.turn, Turn::InLine | Turn::Reserve)
     }
 
-    /// Interrupts its sleep. If it does not sleep it notices nothing.
+    /// Interrupts its sleep. A worker that is awake is not disturbed.
     pub fn wake(&self) {
         if let Some(pid) = self.slot.pid() {
-            // An error says that it has ended, and its parent knows.
+            // An error means that it has ended, which its parent notices.
             let _ = kill(Pid::from_raw(pid as i32), INTERRUPT);
         }
     }
 }
 
-/// The others, and this one.
+/// The other workers, and this one.
 pub struct Peers<W: Workers> {
     workers: W,
-    /// Whether this one's connections end after one request.
+    /// Whether this worker's connections end after one request.
     lifetimes: Lifetimes,
-    /// All there are, this one included.
+    /// All workers, this one included.
     all: Vec<&'static W::Shown>,
-    /// When it last woke or looked up, in nanoseconds.
+    /// When this worker last woke or looked up, in nanoseconds.
     since: u64,
     pace: Pace,
-    /// The heartbeat when it last looked who there is.
+    /// This worker's heartbeat when it last listed the workers.
     last_look: u64,
 }
 
 impl<W: Workers> Peers<W> {
-    /// As one of these workers sees them.
+    /// The peers of one of these workers.
     pub fn of(workers: W) -> Self {
         let (all, lifetimes) = (Vec::new(), Lifetimes::default());
         Self { workers, lifetimes, all, since: 0, pace: Pace::default(), last_look: 0 }
     }
 
-    /// Where this one counts.
+    /// The memory that the workers share.
     pub fn workers(&self) -> &W {
         &self.workers
     }
 
-    /// The others that serve and whose hearts beat.
+    /// The other workers that serve and are not silent.
     fn others(&self) -> impl Iterator<Item = Peer<W::Shown>> {
         let own = self.workers.own();
         let now = own.heartbeat();
         let others = self.all.iter().copied().filter(move |slot| {
             !std::ptr::eq(*slot, own)
                 && slot.is_serving()
-                // By our own heart, since to ask the clock for every worker would take longer.
+                // Compared with this worker's heartbeat: reading the clock takes longer.
                 && now.saturating_sub(slot.heartbeat()) <= SILENT
         });
         others.map(|slot| {
@@ -111,22 +111,22 @@ impl<W: Workers> Peers<W> {
         })
     }
 
-    /// Whether so many others are in line already. Never, if there are no more workers than that.
+    /// Whether this many other workers are in line. Never, if there are no more workers than that.
     pub fn are_in_line(&self, size: usize) -> bool {
         let in_line = || self.others().filter(|peer| peer.turn == Turn::InLine);
         self.all.len() > size && in_line().take(size).count() == size
     }
 
-    /// Another worker that has fewer connections than this one, and is not known to be blocked: asleep, or
-    /// awake for less than this time.
+    /// Another worker that has fewer connections than this one, and is not blocked for all that is known: it is
+    /// asleep, or awake for less than this time.
     pub fn with_fewer(&self, awake: Duration) -> Option<Peer<W::Shown>> {
         let own = self.workers.own();
-        // To leave it may cost so much time, and saves that of a request before it.
+        // Leaving a connection may delay it by this time, and saves it the time of a request before it.
         let is_over_soon = self.lifetimes.are_short() && self.pace.mean() < awake;
         let (uneven, slack) =
             if is_over_soon { (UNEVEN, self.pace.in_a_slice().max(UNEVEN)) } else { (0, 0) };
         if own.open() <= slack && own.kept() <= uneven {
-            return None; // mostly the end, without a look at anybody
+            return None; // the usual case, without a look at the others
         }
         let fewer = self.others().filter(|peer| {
             match is_over_soon && peer.slot.kept().abs_diff(own.kept()) > uneven {
@@ -138,13 +138,13 @@ impl<W: Workers> Peers<W> {
         able.min_by_key(Peer::open)
     }
 
-    /// Another worker that sleeps; of several, who has the fewest connections.
+    /// Another worker that sleeps; of several, the one with the fewest connections.
     pub fn asleep(&self) -> Option<Peer<W::Shown>> {
         self.others().filter(Peer::is_asleep).min_by_key(Peer::open)
     }
 
-    /// One of the reserve, if nobody is there to take the next connection: nobody in line, and not as many as
-    /// there are cores who turn quickly.
+    /// A worker of the reserve, if no worker is there to take the next connection: none is in line, and fewer than
+    /// there are cores turn quickly.
     pub fn whom_to_call(&self, cores: usize) -> Option<Peer<W::Shown>> {
         let (mut quick, mut reserve) = (0, None);
         for peer in self.others() {
@@ -161,22 +161,22 @@ impl<W: Workers> Peers<W> {
         reserve
     }
 
-    /// Whether another that is awake has begun its present turn so little ago.
+    /// Whether another worker, which is awake, has begun its present turn within this time.
     fn has_just_begun(&self, peer: &Peer<W::Shown>, ago: Duration) -> bool {
         peer.since + ago.as_nanos() as u64 >= self.since
     }
 
-    /// Whether this one's requests are short.
+    /// Whether this worker's requests are short.
     pub fn is_quick(&self) -> bool {
         self.pace.is_quick()
     }
 
-    /// Shows the others that the event loop sleeps.
+    /// Shows the others that this worker's event loop sleeps.
     pub fn sleeps(&self, turn: Turn) {
         self.workers.show(turn as u64);
     }
 
-    /// Shows them that it is awake.
+    /// Shows the others that it is awake.
     pub fn wakes(&mut self) {
         let now = self.pace.wakes();
         self.since = now;
@@ -184,20 +184,19 @@ impl<W: Workers> Peers<W> {
         self.workers.show(now * TURNS.len() as u64 + turn as u64);
     }
 
-    /// Notes the time, in a loop that has been busy since it woke: what others began since then is to be compared
-    /// with now.
+    /// Notes the time, in an event loop that has been busy since it woke: the turns of others are compared with
+    /// this time.
     pub fn looks_up(&mut self) {
         self.since = monotonic_nanoseconds();
     }
 
-    /// Notes that it has done what there was to do.
+    /// Notes that this worker has nothing left to do.
     pub fn comes_by(&mut self) {
         self.pace.sleeps(self.workers.own().requests());
         self.look();
     }
 
-    /// Looks who there is, once per heartbeat: a look through all slots that there may be costs more than
-    /// an accept.
+    /// Lists the workers, once per heartbeat: a look at all slots costs more than an accept.
     fn look(&mut self) {
         let own = self.workers.own();
         let heartbeat = own.heartbeat();
@@ -205,8 +204,8 @@ impl<W: Workers> Peers<W> {
             self.last_look = heartbeat;
             self.lifetimes.look(own.accepted(), own.open(), own.requests());
             self.all = self.workers.all();
-            // Those that are in line or awake are mostly those that have done most: a look ends sooner. Each number
-            // is read once: they change meanwhile, and a sort that finds no order panics.
+            // Workers that are in line or awake are usually those with most requests, so searches end sooner. Each
+            // number is read once: they change meanwhile, and a sort without a total order panics.
             self.all.sort_by_cached_key(|slot| Reverse(slot.requests()));
         }
     }
@@ -220,7 +219,7 @@ mod tests {
 
     const LEAVE: Duration = Duration::from_millis(2);
 
-    /// As the first worker sees a server of so many, who all serve and sleep in reserve.
+    /// A server of this many workers as the first one sees it: all serve and sleep in reserve.
     fn server(workers: usize) -> (Peers<OnScoreboard>, Slots) {
         let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
         (0..workers).for_each(|place| assert_eq!(board.claim().unwrap(), place));
@@ -236,7 +235,7 @@ mod tests {
         (peers, slots)
     }
 
-    /// What a worker's event loop is at, since so many microseconds.
+    /// Sets what a worker's event loop does, since so many microseconds.
     fn show(slot: OwnSlot, turn: Turn, microseconds: u64) {
         let since = monotonic_nanoseconds() - 1000 * microseconds;
         slot.set(|slot| &slot.turn, since * TURNS.len() as u64 + turn as u64);
@@ -320,13 +319,13 @@ mod tests {
         assert_eq!(left_to(&peers), Some(2), "the other has not been back for a second");
         show(slots.own(3), Turn::Awake, 0);
         assert_eq!(left_to(&peers), Some(3));
-        // As of a loop that woke long ago and never came to rest, everybody has only just begun.
+        // Compared with a loop that woke long ago and never came to rest, every turn has only just begun.
         peers.since -= 10_000_000_000;
         show(slots.own(3), Turn::Awake, 1_000_000);
         peers.looks_up();
         assert_eq!(left_to(&peers), Some(2));
         show(slots.own(3), Turn::Awake, 0);
-        // From now on connections end after one request, and so many are served within a slice.
+        // From now on connections end after one request, and eight are served within a slice.
         peers.pace = Pace::of(SLICE / 8);
         let own = slots.own(0);
         own.add(|slot| &slot.connections_accepted, 10);

@@ -1,38 +1,37 @@
-//! Who waits for the shared socket, who is called, and who leaves a connection to another.
+//! Which workers wait for the shared socket, which are called, and when a worker leaves a connection to another.
 //!
-//! All wait with EPOLLEXCLUSIVE ([`line`](crate::accept::line)), but a few for all; and where connections are
-//! kept, whoever has fewer gets the next. Three rules. What a worker must know of the others it reads in
+//! Workers wait with EPOLLEXCLUSIVE ([`line`](crate::accept::line)), a few of them for all. If connections are
+//! kept, the worker with fewer gets the next. There are three rules. A worker reads the state of the others in
 //! [memory](super::workers) that they share.
 //!
-//! 1. **A short line.** Only so many idle workers wait in line as there are cores, times two. The others
-//!    are in reserve: they sleep, and do not watch the socket. A worker that sleeps costs a context switch
-//!    to wake, and a connection wakes the first sleeper in line even if a worker that is awake takes the
-//!    connection a moment later. With 64 workers in line each connection is such a switch, and throughput
-//!    was 0.6 of what it is with a short line.
-//! 2. **A call.** Whoever takes a connection, or wakes for a request that may block, and leaves nobody in line,
-//!    calls one from the reserve; unless as many others as there are cores are turning their loops quickly:
-//!    those will be back before anybody who has to be woken. A worker whose handler blocks does not turn, and so
-//!    does not count. Linux's workqueues decide the same way (Documentation/core-api/workqueue.rst, "concurrency
-//!    managed"). Whoever has a request that may block, and a connection, leaves that to any other that sleeps.
-//! 3. **Fewer first.** Where connections are kept, a worker that could take one leaves it to another that
-//!    has fewer and is not blocked, wakes that, and looks again a moment later. Where they end after one
-//!    request, it takes as many as it serves within 4 ms before it leaves one: each is over soon, and to wake
-//!    somebody for it costs a context switch. Without that, throughput with 64 workers was 0.8 of what it is.
-//!    Those that have had an answer and stayed are kept ones, as are those that have sent nothing for half a second,
-//!    and of them it has at most two more than others.
-//!    Where a request takes longer than the moment of leaving, each connection counts.
+//! 1. **A short line.** At most two idle workers for each core wait in line. The others are in reserve: they
+//!    sleep, and do not watch the socket. Waking a worker costs a context switch, and a connection wakes the
+//!    first sleeper in line even if a worker that is awake takes the connection a moment later. With 64 workers
+//!    in line each connection costs such a switch, and throughput was 0.6 of that with a short line.
+//! 2. **A call.** A worker that takes a connection, or wakes for a request that may block, and leaves the line
+//!    empty, calls a worker from the reserve. It does not if as many others as there are cores turn their loops
+//!    quickly: these will be back before a sleeping worker is awake. A worker whose handler blocks does not turn,
+//!    and so does not count. Linux's workqueues decide the same way (Documentation/core-api/workqueue.rst,
+//!    "concurrency managed"). A worker that has both a request that may block and a new connection leaves the
+//!    connection to any other worker that sleeps.
+//! 3. **Fewer first.** If connections are kept, a worker leaves a new one to another worker that has fewer and is
+//!    not blocked: it wakes that worker, and looks again a moment later. If connections end after one request, a
+//!    worker takes as many as it serves within 4 ms before it leaves one: each is over soon, and waking another
+//!    worker costs a context switch. Without that, throughput with 64 workers was 0.8 of what it is. Connections
+//!    that have had an answer and stayed count as kept, as do those that have sent nothing for half a second. Of
+//!    these a worker has at most two more than others. If a request takes longer than the time for which a
+//!    connection is left, each connection counts.
 //!
-//! Nobody is ever forbidden to help: every worker, in reserve or not, looks at the queue at each tick, four
+//! No worker is ever forbidden to help: every worker, in reserve or not, looks at the queue at each tick, four
 //! times a second. A call is a signal that interrupts the sleep, and does nothing else.
 //!
 //! With one queue and workers that take one connection at a time this is the ideal for handlers that block: a
-//! worker that blocks is simply not waiting.
+//! blocked worker does not wait for connections.
 //!
-//! When it goes wrong: rule 3 counts connections, not work, and corrects nothing afterwards; and where short
-//! connections were served until now, up to 64 that are going to be kept, and send nothing yet, may come to one
-//! worker. A worker that
-//! is stopped in line holds the connection it was woken for; and until its missing heartbeat shows, half a second
-//! later, nobody is called in its place, so that with many workers, all of them blocked, a connection may wait
+//! When it goes wrong: rule 3 counts connections, not work, and corrects nothing afterwards. After a load of
+//! short connections, up to 64 that will be kept, and send nothing yet, may come to one worker. A worker that is
+//! stopped in line holds the connection for which it was woken. Until its missing heartbeat shows, half a second
+//! later, no other worker is called in its place: with many workers, all of them blocked, a connection may wait
 //! for a tick.
 
 use std::io::{self, ErrorKind};
@@ -47,7 +46,8 @@ use crate::accept::place::{Place, WaitPolicy, Woken};
 /// another comes back or is called.
 const IN_LINE_PER_CORE: usize = 2;
 
-/// How long a connection is left to a worker that has fewer. It may wait as long once, and is kept for longer.
+/// How long a connection is left to a worker that has fewer: that connection waits as long, once, and will be kept
+/// for longer.
 const LEAVE: Duration = Duration::from_millis(2);
 
 /// Waits in line, or in reserve.
@@ -55,12 +55,12 @@ pub struct Rules<W: Workers> {
     line: Line,
     peers: Peers<W>,
     cores: usize,
-    /// Whether it was called, and so joins the line however long that is.
+    /// Whether it was called. Then it joins the line, however long the line is.
     is_called: bool,
 }
 
 impl<W: Workers> Rules<W> {
-    /// For one of these workers, who run on so many cores.
+    /// For one of these workers, which run on this many cores.
     ///
     /// # Errors
     /// When the kernel has no descriptor to give.
@@ -74,7 +74,7 @@ impl<W: Workers> Rules<W> {
         self.peers.workers()
     }
 
-    /// Accepts a connection, or leaves it to another. `None`: none was there.
+    /// Accepts a connection, or leaves it to another worker. `None`: the queue was empty.
     fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
         if let Some(other) = self.peers.with_fewer(LEAVE) {
             self.workers().leaves_one();
@@ -87,7 +87,7 @@ impl<W: Workers> Rules<W> {
             match waited {
                 Ok(true) => return Ok(Some(Woken::Loop)),
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                Ok(false) | Err(_) => {} // it is still there, or this worker is called
+                Ok(false) | Err(_) => {} // the connection is still there, or this worker is called
             }
         }
         let accepted = place.accept()?;
@@ -126,7 +126,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
             ready => ready?,
         };
         if ready.events && !self.peers.is_quick() {
-            // It may block now: the connection is for somebody else, who has not been woken for it yet.
+            // This worker may block now. So the connection is for another, which has not been woken for it yet.
             if ready.connection
                 && let Some(other) = self.peers.asleep()
             {
@@ -141,7 +141,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
             return Ok(woken);
         }
         if ready.connection {
-            self.workers().was_woken_in_vain(); // somebody who did not have to be woken was faster
+            self.workers().was_woken_in_vain(); // a worker that was awake was faster
         }
         Ok(if ready.events || ready.look { Woken::Loop } else { Woken::Nothing })
     }
@@ -149,7 +149,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
     fn may_accept(&mut self, place: &Place) -> bool {
         self.peers.looks_up();
         let fewer = self.peers.with_fewer(LEAVE);
-        // One whose requests are short comes to rest soon, and then waits and calls like everybody.
+        // A worker with short requests comes to rest soon, and then waits and calls as the others do.
         if !self.peers.is_quick() && place.has_connection() {
             match &fewer {
                 Some(other) if other.is_asleep() => other.wake(),

@@ -1,4 +1,4 @@
-//! What workers must know of each other: in memory that all of them share, each writes its own part.
+//! What workers show each other: in memory that all of them share, each writes its own part.
 
 /// What one worker shows the others.
 pub trait Shown: 'static {
@@ -10,13 +10,13 @@ pub trait Shown: 'static {
     fn heartbeat(&self) -> u64;
     /// Connections accepted since it started.
     fn accepted(&self) -> u64;
-    /// Those of them that are open.
+    /// How many of these are open.
     fn open(&self) -> u64;
-    /// Those of them that are open and have had an answer.
+    /// How many of these are open and kept.
     fn kept(&self) -> u64;
     /// Requests answered since it started.
     fn requests(&self) -> u64;
-    /// What its event loop is at, as it was [shown](Workers::show).
+    /// What its event loop does, as it was [shown](Workers::show).
     fn turn(&self) -> u64;
 }
 
@@ -24,14 +24,14 @@ pub trait Shown: 'static {
 pub trait Workers: Send + 'static {
     /// What each of them shows.
     type Shown: Shown + Sync;
-    /// This one's.
+    /// What this worker shows.
     fn own(&self) -> &'static Self::Shown;
-    /// Everybody's, this one's included. It may take a while; asked once per heartbeat.
+    /// What all workers show, this one included. It may take a while; it is called once per heartbeat.
     fn all(&self) -> Vec<&'static Self::Shown>;
-    /// Shows what this one's event loop is at.
+    /// Shows what this worker's event loop does.
     fn show(&self, turn: u64);
-    /// Counts a connection that this one leaves to another.
+    /// Counts a connection that this worker leaves to another.
     fn leaves_one(&self) {}
-    /// Counts a wake-up for a connection that another has taken.
+    /// Counts a wake-up for a connection that another worker has taken.
     fn was_woken_in_vain(&self) {}
 }

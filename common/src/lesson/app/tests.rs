@@ -25,7 +25,7 @@ fn the_front_page_says_hello_as_plain_text() {
 
 #[test]
 fn the_short_cut_and_the_router_give_the_same_answer() {
-    // HEAD takes the Router's way to the same handler.
+    // HEAD goes through the Router to the same handler.
     let (status, kind, body) = ask(false, Method::HEAD, "/");
     assert_eq!((status, &*kind, &*body), (200, "text/plain; charset=utf-8", ""));
     assert_eq!(ask(false, Method::GET, "/?query").2, "hello");

@@ -1,4 +1,4 @@
-//! Listening sockets, and who else can have one on the same port.
+//! Listening sockets, and which others can be bound to the same port.
 
 use super::*;
 use crate::kernel::sockets::inode;

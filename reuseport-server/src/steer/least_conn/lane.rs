@@ -1,22 +1,22 @@
-//! How loaded each worker is, in memory that the kernel's program, the parent and the workers share.
+//! The load of each worker, in memory that the program in the kernel, the parent and the workers share.
 //!
-//! Where a program in the kernel chooses the worker for each new connection, it must know what each
-//! of them has to do, and the workers must know what it gave them. A *lane* is what a program knows a
-//! worker by: a socket that it can choose, and a line of this memory. A worker that replaces another
-//! and is handed its socket takes over its lane.
+//! The program chooses the worker for each new connection. So it must know each worker's load, and the
+//! workers must know which connections it gave them. For the program a worker is a *lane*: a socket that
+//! it can choose, and a line of this memory. A worker that replaces another and gets its socket takes
+//! over its lane.
 //!
 //! ```text
 //! offset 0          64           128
 //! | header         | lane 1     | lane 2     | ... LANES lanes, a cache line each
 //! ```
 //!
-//! The load of a lane is `steered + migrated - ended`. The program only ever adds to the first two,
-//! and the worker only ever writes the last, so nobody needs the other's permission. Accepting a
-//! connection changes nothing: it was counted when its SYN arrived, and 100 connections that arrive
-//! at once are spread before the first of them is accepted. Its end makes `ended` one more.
+//! The load of a lane is `steered + migrated - ended`. Only the program adds to the first two, and only
+//! the worker writes the last, so no lock is needed. Accepting a connection changes nothing: it was
+//! counted when its SYN arrived. So 100 connections that arrive at once are spread before the first of
+//! them is accepted. The end of a connection adds one to `ended`.
 //!
-//! What was steered here and never came to be accepted (half-open: a SYN flood, a client that gave
-//! up) would count for ever. So four times a second a worker counts anew, see [`OwnLane`].
+//! A connection that was steered here and never accepted (half-open: a SYN flood, a client that gave up)
+//! would count for ever. So four times a second a worker corrects its load, see [`OwnLane`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
@@ -29,27 +29,28 @@ use common::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, QUICK};
 use common::steering::Lane;
 use memmap2::{MmapOptions, MmapRaw};
 
-/// As many lanes as there can be workers, those that drain included. They are numbered from 1.
+/// The number of lanes: as many as there can be workers, including draining ones. They are numbered from 1.
 pub const LANES: usize = CAPACITY;
 
 /// The handicap of a lane without a worker: more than any load, so that it is never the least.
 pub const CLOSED: u64 = 1 << 26;
 
-/// A worker with over so many more kept connections than the others have on average has no room for short ones, and
-/// the next one comes to whoever has fewest: it may be kept too.
+/// A worker whose kept connections exceed the others' average by more than this has no room for short ones. The next
+/// connection goes to the worker with the fewest: it may be kept, too.
 const UNEVEN: u64 = 2;
 
-/// Who is not known to be quick is not yet slow: nothing may be known of it.
+/// A worker is slow if its requests take longer than this. One that is not known to be quick need not be slow: it may
+/// have served nothing yet.
 const SLOW: Duration = Duration::from_micros(2 * QUICK.as_micros() as u64);
 
 /// Line 0.
 #[repr(C, align(64))]
 pub struct Header {
-    /// The highest lane in use; the program looks no further. Writer: the parent.
+    /// The highest lane in use: the end of the program's loop. Writer: the parent.
     pub count: AtomicU64,
-    /// How many workers may be active before no other is woken: as many as there are cores. A core runs one worker
-    /// at a time, and each other that is woken is a context switch. But on one core two: if the only active one
-    /// stopped, it would be given whatever comes. Writer: the parent.
+    /// With this many active workers no further one is woken: the number of cores. A core runs one worker at a time,
+    /// and waking another costs a context switch. But two on one core: if the only active worker stopped, it would
+    /// get all connections. Writer: the parent.
     pub most_active: AtomicU64,
 }
 
@@ -62,8 +63,8 @@ pub struct Line {
     /// Connections that waited for a worker that died and were given to this lane instead. Writer:
     /// the program.
     pub migrated: AtomicU64,
-    /// How many of both are over, or never came. Writer: the worker that keeps the lane; the parent
-    /// when it hands the lane over.
+    /// How many of both have ended, or never arrived. Writer: the worker that keeps the lane; the parent when it gives
+    /// the lane to another.
     pub ended: AtomicU64,
     /// When the worker last ticked, nanoseconds of CLOCK_MONOTONIC. Writer: as `ended`.
     pub beat: AtomicU64,
@@ -73,19 +74,19 @@ pub struct Line {
     keeper: AtomicU32,
     /// How many of its connections may be waiting for the client, see [`OwnLane::idle`]. Writer: as `turn`.
     pub idle: AtomicU32,
-    /// What the worker's event loop is at, see [`turn`]. Writer: the worker that keeps the lane.
+    /// What the worker's event loop does, see [`turn`]. Writer: the worker that keeps the lane.
     pub turn: AtomicU64,
     /// How many connections it may have before another worker is woken, see [`OwnLane::room`]. Writer: as `turn`.
     pub room: AtomicU64,
 }
 
-/// What a worker's event loop is at, and what it is like, by its last answers and connections.
+/// What a worker's event loop does, and the kind of its last requests and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// It has nothing to do.
     pub is_asleep: bool,
-    /// Its requests take over [`SLOW`] on average, and its connections end after one. Those that are kept are to be
-    /// spread by their number, whatever is in hand while they come.
+    /// Its requests take over [`SLOW`] on average, and its connections end after one request. Kept connections are
+    /// spread by their number, so they do not make a worker slow.
     pub is_slow: bool,
 }
 
@@ -101,7 +102,7 @@ pub const fn turn(nanoseconds: u64, kind: Kind) -> u64 {
 const ASLEEP: u64 = turn(0, Kind { is_asleep: true, is_slow: false });
 
 impl Line {
-    /// How many connections the program gave to this lane, ever.
+    /// How many connections the program has given to this lane so far.
     fn given(&self) -> u64 {
         self.steered.load(Relaxed).wrapping_add(self.migrated.load(Relaxed))
     }
@@ -114,7 +115,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lines of the memory, that of the header included.
+    /// The number of lines, including the header.
     pub const LINES: usize = 1 + LANES;
 
     /// Maps the memory behind this descriptor, [`Lanes::LINES`] lines long and zeroed when new.
@@ -127,15 +128,15 @@ impl Lanes {
         Ok(Self { map, file })
     }
 
-    /// Closes all lanes; for memory that is new.
+    /// Closes all lanes of new memory.
     pub fn close_all(&self) {
         (1..=LANES).for_each(|lane| self.line(lane).handicap.store(CLOSED, Relaxed));
     }
 
-    /// Gives a lane to this worker, who has nothing to do yet, and opens it for new connections.
+    /// Gives a lane to this worker, which has no connections yet, and opens the lane for new ones.
     pub fn give(&self, lane: usize, worker: u32) {
         let line = self.line(lane);
-        line.keeper.store(worker, Relaxed); // from now on the last keeper writes no more
+        line.keeper.store(worker, Relaxed); // from now on the previous keeper does not write
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
         line.turn.store(ASLEEP, Relaxed);
@@ -145,15 +146,15 @@ impl Lanes {
         self.show_how_many();
     }
 
-    /// Closes a lane: its worker is gone.
+    /// Closes a lane, whose worker has ended.
     pub fn close(&self, lane: usize) {
         self.line(lane).handicap.store(CLOSED, Relaxed);
         self.line(lane).keeper.store(0, Relaxed);
-        self.line(lane).turn.store(ASLEEP, Relaxed); // nobody is slow there any more
+        self.line(lane).turn.store(ASLEEP, Relaxed); // a closed lane is not slow
         self.show_how_many();
     }
 
-    /// How many connections the program gave to all lanes, ever.
+    /// How many connections the program has given to all lanes so far.
     pub fn given(&self) -> u64 {
         (1..=LANES).map(|lane| self.line(lane).given()).fold(0, u64::wrapping_add)
     }
@@ -166,7 +167,7 @@ impl Lanes {
         self.header().most_active.store(cores.max(2) as u64, Relaxed);
     }
 
-    /// In a worker that may have so many connections: keeps one lane for the rest of the process.
+    /// In a worker with this limit of connections: keeps one lane for the rest of the process.
     pub fn into_lane(self, lane: usize, at_most: u32) -> OwnLane {
         OwnLane::of(Box::leak(Box::new(self)), lane, at_most)
     }
@@ -188,15 +189,15 @@ impl Lanes {
     #[allow(unsafe_code)]
     pub fn line(&self, lane: usize) -> &Line {
         assert!((1..=LANES).contains(&lane), "there is no lane {lane}");
-        // SAFETY: the map is LINES lines long, page-aligned and lives as long as self; a Line is made
-        // of atomics alone, for which every bit pattern is valid and which others may write.
+        // SAFETY: the map is LINES lines long, page-aligned and lives as long as self. A Line contains only
+        // atomics, for which every bit pattern is valid and which other processes may write.
         unsafe { &*self.map.as_ptr().cast::<Line>().add(lane) }
     }
 
     /// The line of the header.
     #[allow(unsafe_code)]
     pub fn header(&self) -> &Header {
-        // SAFETY: as for a Line; a Header lies at the start.
+        // SAFETY: as for a Line; a Header is at the start.
         unsafe { &*self.map.as_ptr().cast() }
     }
 }
@@ -207,7 +208,7 @@ impl AsFd for Lanes {
     }
 }
 
-/// In a worker that may have so many connections: keeps this lane in this memory for the rest of the process.
+/// In a worker with this limit of connections: keeps this lane of this memory for the rest of the process.
 ///
 /// # Errors
 /// When the memory cannot be mapped.
@@ -220,14 +221,14 @@ pub struct OwnLane {
     lanes: &'static Lanes,
     line: &'static Line,
     pid: u32,
-    /// How many connections the worker may have. Beyond that they wait in its accept queue, whoever else is free.
+    /// The worker's limit of connections. Beyond it they wait in its accept queue, even if other workers are free.
     at_most: u64,
-    /// What the lane had been given before this worker came.
+    /// How many connections the lane had been given before this worker took it.
     steered_before: u64,
     migrated_before: u64,
-    /// What it had been given at the last tick.
+    /// How many it had been given at the last tick.
     given_at_last_tick: AtomicU64,
-    /// How many connections the others kept on average then, if that mattered.
+    /// How many connections the other workers kept then, on average, if that mattered.
     kept_by_others: AtomicU64,
     pace: Pace,
     lifetimes: Lifetimes,
@@ -255,9 +256,8 @@ impl OwnLane {
         self.line.turn.store(turn(woke, Kind { is_asleep, is_slow }), Relaxed);
     }
 
-    /// As many short connections as are served within a [slice](Pace::in_a_slice): what waits behind
-    /// them waits no longer than another worker might have to wait for a core. Those that are kept are spread,
-    /// whoever is active.
+    /// How many short connections the worker serves within a [slice](Pace::in_a_slice): a connection behind them waits
+    /// no longer than another worker might have to wait for a core. Kept connections are spread over all workers.
     fn room(&self, slot: OwnSlot) -> u64 {
         let most_kept = self.kept_by_others.load(Relaxed) + UNEVEN;
         let has_few_kept = slot.connections_kept.load(Relaxed) <= most_kept;
@@ -265,14 +265,14 @@ impl OwnLane {
         if has_room { self.pace.in_a_slice().min(self.at_most) } else { 0 }
     }
 
-    /// How many of its connections the program need not count as in hand. A worker that may have no more has none to
-    /// spare: what it is given has to wait until one of them ends.
+    /// How many of its connections the program need not count as in hand. A worker at its limit has none of these: a
+    /// connection that it gets must wait until another ends.
     fn idle(&self, slot: OwnSlot) -> u32 {
         let is_full = slot.connections_open.load(Relaxed) >= self.at_most;
         if is_full { 0 } else { slot.connections_kept.load(Relaxed) as u32 }
     }
 
-    /// Two processes hold a lane while one replaces the other. Only one may write.
+    /// Whether this process keeps the lane: while one worker replaces another, two have it, and one may write.
     fn is_kept_by_us(&self) -> bool {
         self.line.keeper.load(Relaxed) == self.pid
     }
@@ -301,8 +301,8 @@ impl OwnLane {
 impl Lane for OwnLane {
     /// Notes that a connection was accepted, after it was counted as open in the slot.
     ///
-    /// It was counted when it was steered here, unless it came another way: by the hash, because the
-    /// choice failed, or through an adopted socket. So the load is never below what is open.
+    /// It was counted when it was steered here, unless it came another way: by the hash, because the choice
+    /// failed, or through an adopted socket. So the load is set to at least the number of open connections.
     fn opened(&self, slot: OwnSlot) {
         self.settle(slot, |load, open| load.max(open));
     }
@@ -330,20 +330,20 @@ impl Lane for OwnLane {
         }
     }
 
-    /// Notes that the event loop turns, and forgets what never came.
+    /// Notes that the event loop turns, and forgets connections that never arrived.
     ///
-    /// Whatever was steered here before the last tick has had the time to be accepted, so what is
-    /// open, and what was steered here since, is all there can be. A handshake that takes longer is
-    /// forgotten, and counts again from its accept on: the load is a little too low meanwhile.
+    /// A connection that was steered here before the last tick has had the time to be accepted. So the load is
+    /// at most the open connections and those steered here since. A handshake that takes longer is forgotten,
+    /// and counts again from its accept on: meanwhile the load is a little too low.
     ///
-    /// Not whenever the accept queue is found empty: under a flood of half-open connections those who
-    /// accept most often would forget soonest, seem the least loaded, and be given everything.
+    /// Not whenever the accept queue is empty: under a flood of half-open connections the workers that accept
+    /// most often would forget soonest, seem the least loaded, and get everything.
     fn tick(&self, slot: OwnSlot) {
         let [accepted, open, requests] =
             [&slot.connections_accepted, &slot.connections_open, &slot.requests]
                 .map(|counter| counter.load(Relaxed));
         self.lifetimes.look(accepted, open, requests);
-        // With hundreds of lanes it costs microseconds to read them all. Others do without.
+        // Reading hundreds of lanes takes microseconds, so only if it matters.
         let matters = self.lifetimes.are_short() && slot.connections_kept.load(Relaxed) > UNEVEN;
         let by_others = if matters { self.lanes.kept_by_others(self.line) } else { 0 };
         self.kept_by_others.store(by_others, Relaxed);

@@ -22,41 +22,44 @@
 //! count the connection as steered there, or as migrated, if this packet begins it
 //! ```
 //!
-//! **In hand** comes before load where requests take long and connections are not kept (*slow*): a worker that blocks in a handler is not asked
-//! while another sleeps, however few connections it has. What it was given and has not accepted yet is in hand as
-//! well: of four clients that ask at once two are for each of two workers, also where one of these takes longer to
-//! wake. A connection that has been answered may have its next request under way: so a slow worker that is awake has
-//! at least one in hand. One that is busy although it is not slow has met a long request, and counts one more.
+//! **In hand** comes before load if requests take long and connections are not kept (*slow*): a worker that blocks
+//! in a handler gets no connection while another sleeps, however few it has. Connections that it was given and has
+//! not accepted yet are in hand, too: of four clients that ask at once each of two workers gets two, even if one of
+//! them takes longer to wake. A connection that has been answered may have its next request under way: so a slow
+//! worker that is awake has at least one in hand. A worker that is busy although it is not slow has met a long
+//! request, and counts one more.
 //!
-//! Where nobody is slow the load decides, and one that is busy counts one more. What was answered first says little then of who will be
-//! free, and much of who has a core now: of a burst of connections that are kept, that worker would get the most.
+//! If no worker is slow, the load decides, and a busy worker counts one more. Which worker has answered first then
+//! says little about which will be free, and much about which has a core now: of a burst of kept connections that
+//! worker would get the most.
 //!
-//! **No more active ones than cores.** With many more workers than cores, each that is woken needs a core first.
-//! So those that have one are given more, up to their `room` ([`lane`](super::lane)), and the least loaded first:
+//! **No more active workers than cores.** With many more workers than cores, a worker that is woken must wait for a
+//! core. So workers that have a core get more, up to their `room` ([`lane`](super::lane)), the least loaded first:
 //! one that stops in the middle of a turn gets no more than the others have, and after 4 ms nothing. While a core
-//! is free, another is woken: one that slept in last, and whose data are in the cache. It must have nothing to do:
-//! of those that have been given a connection and do not wake, nobody knows why.
+//! is free, another worker is woken: one that went to sleep last, and whose data are in the cache. It must have no
+//! connection: if a worker that has been given one does not wake, the reason is unknown.
 //!
-//! The kernel looks for a listening socket also for packets that begin nothing: the last one of a
-//! handshake with a SYN cookie, whose connection was counted when its SYN came, and whatever belongs to
-//! no connection any more, such as the FIN of a client whose server was replaced by another on the same
-//! port. A socket is chosen for these as well, and nothing is counted.
+//! The kernel also looks for a listening socket for packets that begin no connection: the last one of a
+//! handshake with a SYN cookie, whose connection was counted at its SYN, and packets of connections that
+//! do not exist any more, such as the FIN of a client whose server was replaced by another on the same
+//! port. The program chooses a socket for these as well, and counts nothing.
 //!
-//! Of equals the next in turn, so that idle workers take turns. A rule of "always the first" would feed
-//! it as long as it is fast enough, and others would not be asked before it falls behind. And of busy ones the
-//! next in turn was mostly given its request before the others. To compare since when each is busy was tried: p99
-//! was the same.
+//! Of equal lanes it takes the next in turn, so that idle workers take turns. If it always took the
+//! first, that worker would get everything as long as it is fast enough. Of busy workers the next in turn
+//! usually got its request before the others. Comparing since when each is busy was tried: p99 was the
+//! same.
 //!
-//! The verifier follows every path through the loop before it lets the program in, and gives up when
-//! there are too many. So the best lies in memory, whose contents it does not follow, and not in a
-//! register, where it would keep apart whatever was chosen so far. And no branch in the loop depends on a
-//! load but the one that leaves it; arithmetic serves instead: a negative number shifted right by 63
-//! is 1, or with its sign -1, and any other 0. Nor is what is known to be 0 or -1 combined with a constant by
-//! `And`: Linux 6.18 then follows both cases apart, and there are too many paths again.
+//! The verifier follows every path through the loop before it accepts the program, and gives up when
+//! there are too many. So the best lane so far is in memory, whose contents the verifier does not follow,
+//! and not in a register, where it would distinguish all lanes chosen so far. And only the branch that
+//! leaves the loop depends on a load; arithmetic replaces the others: a negative number shifted right by
+//! 63 is 1, or with its sign -1, and any other number 0. Nor is a value that is known to be 0 or -1
+//! combined with a constant by `And`: Linux 6.18 then follows both cases, and there are too many paths
+//! again.
 //!
-//! The loop is why CAP_BPF alone does not do, and CAP_PERFMON is needed with it. For a process without
-//! that the verifier also follows what a CPU may do in speculation, where the end of a loop can be
-//! missed, and missed again: it gives up after 8192 jumps.
+//! Because of the loop CAP_BPF alone is not enough, and CAP_PERFMON is needed. Without it the verifier
+//! also follows what a CPU may do in speculation, where it may miss the end of a loop again and again:
+//! the verifier gives up after 8192 jumps.
 
 mod scratch;
 
@@ -83,26 +86,26 @@ const SK_SELECT_REUSEPORT: i32 = 82;
 /// CLOCK_MONOTONIC, in nanoseconds.
 const KTIME_GET_NS: i32 = 5;
 
-/// What the program returns: the connection may come. The other is SK_DROP.
+/// The program's result: accept the connection. The other one is SK_DROP.
 const SK_PASS: i32 = 1;
 
 /// `data` in `struct sk_reuseport_md`: where the packet's TCP header begins.
 const DATA: usize = 0;
-/// `data_end` there: where what may be read of the packet ends.
+/// `data_end` there: the end of the readable part of the packet.
 const DATA_END: usize = 8;
 /// `migrating_sk` there: the connection that lost its socket, or null.
 const MIGRATING_SK: usize = 48;
 
-/// Where a TCP header has its flags (RFC 9293, section 3.1), and those of them that matter.
+/// The offset of the flags in a TCP header (RFC 9293, section 3.1), and the flags that matter.
 const FLAGS: usize = 13;
 const SYN: i32 = 0x02;
 const ACK: i32 = 0x10;
 
-/// A worker that has not turned for so long, in nanoseconds, is given nothing if another turns. Its
-/// heartbeat comes every 250 ms, and a request that blocks it for a second is no reason to judge it.
+/// Nanoseconds: a worker that has not turned for this long gets nothing if another one turns. Its heartbeat comes
+/// every 250 ms, and a request that blocks it for a second must not exclude it.
 const SILENCE: i32 = 2_000_000_000;
 
-/// A worker that woke less than this ago, in nanoseconds, may only be waiting for a core.
+/// Nanoseconds: a worker that woke less than this ago may only be waiting for a core.
 const YOUNG_FOR: i32 = SLICE.as_nanos() as i32;
 
 /// The maps that the program uses, by their descriptors.
@@ -114,7 +117,7 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// These maps.
+    /// The descriptors of these maps.
     pub fn of(loads: &OwnedFd, sockets: &OwnedFd, scratch: &OwnedFd) -> Self {
         let [loads, sockets, scratch] = [loads, sockets, scratch].map(AsRawFd::as_raw_fd);
         Self { loads, sockets, scratch }
@@ -366,8 +369,7 @@ pub fn assemble(maps: Maps) -> Vec<Instruction> {
     a.finish()
 }
 
-/// Has scratch memory at this place hold the lesser of what it holds and what is in `candidate`. Changes all three
-/// registers.
+/// Stores the lesser of `candidate` and the value in scratch memory at this place. Changes all three registers.
 fn least(a: &mut Assembler, candidate: Register, place: usize, held: Register, sign: Register) {
     a.load64(held, R8, place);
     a.calculate(candidate, Subtract, held); // candidate - held
