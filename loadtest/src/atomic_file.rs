@@ -1,4 +1,4 @@
-//! Saving a result: checked before the run, whole or not at all after it.
+//! Saving a result: checked before the run, and written in one step after it.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-/// A place for a result that is known to be writable, since a file for it lies there already,
-/// under another name. Dropping it without saving removes that file.
+/// A place for a result. It is known to be writable, since a temporary file is there already. Dropping it
+/// without saving removes that file.
 pub struct AtomicFile {
     path: PathBuf,
     file: NamedTempFile,
@@ -21,13 +21,12 @@ impl AtomicFile {
     /// folders that it names.
     ///
     /// # Errors
-    /// When it cannot, or what is there is no ordinary file: putting a result in the place of
-    /// `/dev/null` would be a bad surprise.
+    /// When it cannot, or there is something other than an ordinary file: a result must not replace `/dev/null`.
     pub fn reserve(option: &str, path: &Path) -> Result<Self> {
         let show = path.display();
         let remedy =
             || format!("cannot write {option} {show}; name a file in a folder you may write to");
-        // Through a symbolic link to the file it stands for; renaming would replace the link.
+        // Follows a symbolic link; renaming would replace the link.
         let path = match std::fs::metadata(path) {
             Ok(found) => {
                 ensure!(found.is_file(), "{option} {show} is not a file; name one to be written");
@@ -43,26 +42,26 @@ impl AtomicFile {
         let folder = folder.unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).with_context(remedy)?;
         let file = tempfile::Builder::new()
-            // Like any other file that is written: the umask takes away from it.
+            // The mode of an ordinary new file, less the umask.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .with_context(remedy)?;
         Ok(Self { path, file })
     }
 
-    /// Writes the result as JSON that people can read.
+    /// Writes the result as indented JSON.
     pub fn save(self, result: &impl Serialize) -> Result<()> {
         self.save_text(
             &serde_json::to_string_pretty(result).context("cannot convert the result to JSON")?,
         )
     }
 
-    /// Writes the result as JSON without blanks, for one that has thousands of numbers.
+    /// Writes the result as compact JSON, for results with thousands of numbers.
     pub fn save_compact(self, result: &impl Serialize) -> Result<()> {
         self.save_text(&serde_json::to_string(result).context("cannot convert the result to JSON")?)
     }
 
-    /// Writes a text in one step: whoever reads the file finds the old one or the new one.
+    /// Writes a text in one step: a reader of the file finds the old text or the new one.
     pub fn save_text(mut self, text: &str) -> Result<()> {
         let to = || format!("cannot write {}", self.path.display());
         self.file.write_all(text.as_bytes()).with_context(to)?;

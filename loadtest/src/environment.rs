@@ -1,4 +1,4 @@
-//! Where and with what a result was made. Absolute figures mean nothing without it.
+//! The machine and the versions with which a result was made. Absolute figures mean nothing without them.
 
 use std::process::Command;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use procfs::Current;
 use serde::{Deserialize, Serialize};
 
-/// The folder this program was compiled from; it may be gone when the program runs.
+/// The folder that this program was compiled in; it may not exist any more.
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What a result depends on besides the programs' arguments.
@@ -15,25 +15,25 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 pub struct Environment {
     /// System and release of the kernel.
     pub kernel: String,
-    /// The CPU's model; unknown where the kernel does not name it.
+    /// The CPU's model; `None` if the kernel does not name it.
     pub cpu: Option<String>,
     /// Cores that this program may use.
     pub cores: usize,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
-    /// Version of wrk, where it took part.
+    /// Version of wrk, if it was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrk: Option<String>,
     /// The compiler that built this program.
     pub rustc: String,
-    /// The commit of the sources, with `-dirty` if they differ from it; unknown without git.
+    /// The commit of the sources, with `-dirty` if they differ from it; `None` without git.
     pub commit: Option<String>,
     /// When the run began, RFC 3339, UTC.
     pub started_at: String,
 }
 
 impl Environment {
-    /// Looks around.
+    /// Reads the present environment.
     pub fn now(wrk: Option<&str>) -> Result<Self> {
         let kernel = nix::sys::utsname::uname()?;
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
@@ -50,25 +50,25 @@ impl Environment {
         })
     }
 
-    /// What makes one machine another, as far as figures are concerned: kernel, CPU, cores.
+    /// What identifies a machine for comparisons of figures: kernel, CPU, cores.
     pub fn machine(&self) -> (&str, Option<&str>, usize) {
         (&self.kernel, self.cpu.as_deref(), self.cores)
     }
 
-    /// The day and the commit, as documents name a run.
+    /// The day and the commit, by which documents name a run.
     pub fn when(&self) -> String {
         let day = self.started_at.split('T').next().unwrap_or_default();
         let commit = self.commit.as_deref().unwrap_or("that is unknown");
         format!("{day} at commit {commit}")
     }
 
-    /// Whether figures of both may stand side by side: the same machine and the same program.
+    /// Whether figures of both may be compared: the same machine and the same program.
     pub fn is_the_same_as(&self, other: &Self) -> bool {
         self.machine() == other.machine() && self.commit == other.commit
     }
 }
 
-/// Cores that this program and what it starts may use.
+/// The number of cores that this program and its children may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,7 +1,7 @@
-//! Ctrl-C: what runs is stopped, what there is gets reported, nothing is left behind.
+//! Ctrl-C: stops what runs, reports what was measured, leaves no process behind.
 //!
-//! The default action of these signals would end this program alone, and leave a server serving.
-//! So a thread receives and counts them, and whoever waits for something looks here now and then.
+//! The default action of these signals would end only this program, and leave a server running. So a
+//! thread receives and counts them, and every loop that waits for something checks the count.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How many signals came. Writer: the thread that receives them.
+/// The number of signals so far. Writer: the thread that receives them.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the last one; 0 = none. Writer: as above.
 static LAST: AtomicI32 = AtomicI32::new(0);
 
-/// Starts to receive signals. To be called once, before anything is started that must be stopped.
+/// Starts to receive signals. To be called once, before the first child process is started.
 pub fn watch() -> Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM];
     if !is_ignored(SIGHUP) {
@@ -32,18 +32,18 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// Whether whoever started this program wants the signal ignored: nohup(1) does so with SIGHUP.
+/// Whether this program was started with the signal ignored, as nohup(1) does with SIGHUP.
 fn is_ignored(signal: i32) -> bool {
     let status = procfs::process::Process::myself().and_then(|process| process.status());
     status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
 }
 
-/// How often it was asked to stop. The first time means: end in good order; the second: at once.
+/// How often the program was asked to stop. The first time it ends in good order, the second time at once.
 pub fn count() -> u32 {
     COUNT.load(Relaxed)
 }
 
-/// Fails if it was asked to stop.
+/// Fails if the program was asked to stop.
 pub fn check() -> Result<()> {
     if count() > 0 {
         bail!("interrupted");
@@ -51,7 +51,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// The exit status of a program that was asked to stop, as shells have it: 130 after Ctrl-C.
+/// The exit status after a request to stop, as in shells: 130 after Ctrl-C.
 pub fn exit_code() -> Option<ExitCode> {
     match LAST.load(Relaxed) {
         0 => None,

@@ -1,24 +1,24 @@
-//! Puts load on servers and shows who did the work.
+//! Puts load on servers and shows which worker did the work.
 //!
 //! Every subcommand is the same pipeline: parse the command line ([`cli`]), check everything that
-//! can be checked before work starts, run and report ([`commands`]). The rooms, from the ground up;
-//! none imports one that stands below it in this list:
+//! can be checked before work starts, run and report ([`commands`]). The modules, from the bottom up;
+//! none imports one that is below it in this list:
 //!
-//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`], [`types`]: Ctrl-C, saving, what a
-//!   result is kept with, values that people give;
+//! - [`interrupt`], [`atomic_file`], [`environment`], [`record`], [`types`]: Ctrl-C, saving, the
+//!   envelope of a result, values of options;
 //! - [`statistics`]: intervals, verdicts, significance;
 //! - [`report`]: the document model and its three renderers: terminal, Markdown, HTML;
 //! - [`kernel`]: accept queues, counters, namespaces, /proc, affinity;
-//! - [`load`]: wrk; [`server`]: what a server under test is; [`probe`]: our own client, and faults;
-//! - [`diagnose`]: a running server of any kind: how it listens, and what is wrong with it;
-//! - [`measure`]: the runner: interleaved slices, the store they are kept in, what follows from them;
-//! - [`matrix`]: every policy in every workload; [`servers`]: what the servers that the world runs do;
-//! - [`lab`]: what others claim, measured again;
-//! - [`documents`]: what each command has to say, as the report's model has it;
-//! - [`watch`]: a running server, live; [`publish`]: results put into this repository;
+//! - [`load`]: wrk; [`server`]: a server under test; [`probe`]: our own client, and faults;
+//! - [`diagnose`]: how a running server of any kind listens, and what is wrong with it;
+//! - [`measure`]: the runner: interleaved slices, their store, summaries;
+//! - [`matrix`]: every policy in every workload; [`servers`]: how widely used servers behave;
+//! - [`lab`]: claims of others, measured again;
+//! - [`documents`]: each command's report, in the report's model;
+//! - [`watch`]: a running server, live; [`publish`]: writes results into this repository;
 //! - [`warnings`]: what a reader of a result must know before believing it.
 
-// The map above is for those who read the source; its documentation is made with the private items.
+// The list above links to private modules: the documentation is built with private items.
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod atomic_file;
@@ -79,11 +79,11 @@ fn run(command: Command) -> Result<()> {
         Command::Probe(asked) => commands::probe::run(&asked),
         Command::Servers(asked) => commands::servers::run(&asked),
         Command::Show(asked) => commands::show::run(&asked),
-        Command::Watch(_) | Command::Diagnose(_) => Ok(()), // they have statuses of their own
+        Command::Watch(_) | Command::Diagnose(_) => Ok(()), // they return their own exit status
     }
 }
 
-/// Says on the terminal why a test did nothing; where everything must be there, that is a failure.
+/// Prints on the terminal why a test was skipped; with NO_SKIPS that is a failure.
 #[cfg(test)]
 fn skip_test(reason: &str) {
     use std::io::Write;

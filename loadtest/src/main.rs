@@ -1,4 +1,4 @@
-//! The command line program; everything it does is in the library beside it.
+//! The command line program; its code is in the library.
 
 fn main() -> std::process::ExitCode {
     loadtest::main()

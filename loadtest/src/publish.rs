@@ -56,7 +56,7 @@ pub struct Publish {
 }
 
 /// Reads, checks, writes.
-/// Fails when ROOT is no checkout, or the result is not one of the whole book with its matrix.
+/// Fails when ROOT is no checkout, or the result is not a whole lab with its matrix.
 pub fn run(asked: &Publish) -> Result<()> {
     let checkout = Checkout::at(&asked.root)?;
     let files = checkout.publish(&result(asked)?)?.join(", ");
@@ -65,8 +65,8 @@ pub fn run(asked: &Publish) -> Result<()> {
     ))
 }
 
-/// What is to be published.
-/// Fails when that is not complete.
+/// The record to publish.
+/// Fails when it is not complete.
 fn result(asked: &Publish) -> Result<Lab> {
     let (lab, keeps_matrix) = merged(asked)?;
     if !keeps_matrix || asked.lab.is_some() {
@@ -75,7 +75,7 @@ fn result(asked: &Publish) -> Result<Lab> {
     Ok(lab)
 }
 
-/// The new results beside what is published, and whether the matrix is the one that was.
+/// The new results merged with the published ones, and whether the published matrix is kept.
 fn merged(asked: &Publish) -> Result<(Lab, bool)> {
     let published = || Lab::read(&asked.root.join(RECORD));
     let mut lab = asked.lab.as_ref().map_or_else(published, |path| Lab::read(path))?;
@@ -101,7 +101,7 @@ fn merged(asked: &Publish) -> Result<(Lab, bool)> {
     }
     if let Some(path) = &asked.matrix {
         let matrix = Matrix::read(path)?;
-        // Each run names its machine. Those of one session are of one.
+        // Each run names its machine.
         ensure!(
             asked.lab.is_none() || matrix.environment.machine() == lab.environment.machine(),
             "--matrix {} was made on another machine than the lab; `make matrix` and `make lab` on one \
@@ -120,7 +120,7 @@ fn merged(asked: &Publish) -> Result<(Lab, bool)> {
     Ok((lab, keeps_matrix))
 }
 
-/// The record, less its single samples.
+/// The record without its samples.
 const RECORD: &str = "loadtest/RESULTS.json";
 
 /// All figures as Markdown.
@@ -129,22 +129,22 @@ const RESULTS: &str = "loadtest/RESULTS.md";
 /// The matrix as a picture.
 const PICTURE: &str = "loadtest/results.svg";
 
-/// Who gets connections of the world's servers, as a picture.
+/// The spread of connections over the workers of widely used servers, as a picture.
 const SERVERS: &str = "loadtest/servers.svg";
 
-/// What has the answer, and which policy to use.
+/// The document with the answer and the advice.
 const README: &str = "README.md";
 
-/// What describes the policies.
+/// The document that describes the policies.
 const POLICIES: &str = "shared-fd-server/README.md";
 
-/// A part's name, and what writes it.
+/// A part's name, and the function that writes it.
 type Part = (&'static str, fn(&Lab) -> String);
 
 /// A document, and its parts.
 type InParts = (&'static str, &'static [Part]);
 
-/// The documents of which parts are generated, between marks with the part's name.
+/// The documents with generated parts, which are between marks with the part's name.
 const IN_PARTS: [InParts; 2] = [
     (README, &[("answer", readme::answer), ("advice", readme::advice)]),
     (POLICIES, &[("blocking", policies::blocking), ("many workers", policies::many_workers)]),
@@ -160,21 +160,21 @@ fn with_part(name: &str, document: &str, part: &str, text: &str) -> Result<Strin
             "{name} has no place for the {part}; it needs a line '{begin}' and, below it, '{end}'"
         )
     })?;
-    // Blank lines: a list or a table is not Markdown otherwise.
+    // Markdown needs blank lines around a list or a table.
     Ok([before, &begin, "\n\n", text, "\n", &end, after].concat())
 }
 
-/// A checkout of this repository, into which can be written.
+/// A checkout of this repository.
 #[derive(Debug)]
 struct Checkout {
     root: PathBuf,
-    /// The documents that have generated parts, as they are.
+    /// The present text of the documents with generated parts.
     in_parts: Vec<(InParts, String)>,
 }
 
 impl Checkout {
-    /// Looks at the folder that is said to be one.
-    /// Fails when it is something else, or cannot be written.
+    /// Opens this folder.
+    /// Fails when it is no checkout, or cannot be written.
     fn at(root: &Path) -> Result<Self> {
         let show = root.display();
         let remedy = "name the folder that you cloned it into, such as `publish --lab FILE .`";
@@ -199,11 +199,11 @@ impl Checkout {
         Ok(Self { root: root.into(), in_parts })
     }
 
-    /// Writes everything. Gives the names of the files.
+    /// Writes all files, and returns their names.
     fn publish(&self, lab: &Lab) -> Result<Vec<&'static str>> {
         let documents = self.documents(lab)?;
         for (name, text) in &documents {
-            let text = text.strip_suffix('\n').unwrap_or(text); // it is written with one
+            let text = text.strip_suffix('\n').unwrap_or(text); // it is written with a final newline
             AtomicFile::reserve("ROOT", &self.root.join(name))?.save_text(text)?;
         }
         Ok(documents.into_iter().map(|(name, _)| name).collect())
@@ -231,15 +231,15 @@ impl Checkout {
 /// Whether `diagnose` can be trusted: written by `make diagnose-validation`.
 const VALIDATION: &str = include_str!("../docs/diagnose-validation.md");
 
-/// What stands in `RESULTS.md`.
+/// The text of `RESULTS.md`.
 fn all_figures(lab: &Lab) -> String {
     let mark = "<!-- Generated by `publish` from RESULTS.json: do not edit. -->\n";
     let validation = if VALIDATION.is_empty() { "" } else { "\n" };
     format!("{mark}{}{validation}{VALIDATION}", markdown::render(&results::results(lab)))
 }
 
-/// Refuses a lab that is not the whole book, with all that it lacks. `book` names every chapter; of a matrix
-/// that is published already nothing is asked.
+/// Refuses a lab that is not complete, and names all that is missing. `book` names every chapter. A matrix that is
+/// published already is not checked.
 fn check(lab: &Lab, book: &[&str], keeps_matrix: bool) -> Result<()> {
     let mut lacks = Vec::new();
     if lab.body.quick {

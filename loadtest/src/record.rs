@@ -1,7 +1,7 @@
-//! A saved result: what was measured, and what is needed to judge it.
+//! A saved result: the measurements, and what is needed to judge them.
 //!
-//! Every command saves the same envelope around a body of its own, so there is one place that says
-//! which file is whose, which fields it has, and how it is read again.
+//! Every command saves the same envelope around a body of its own. So one place decides which command a
+//! file belongs to, which fields it has, and how it is read again.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ use crate::environment::Environment;
 
 /// What a command measured.
 pub trait Body: Serialize + DeserializeOwned {
-    /// Which fields there are and what they mean: a change of either changes its number.
+    /// The schema's name, with a number that changes with the fields or their meaning.
     const SCHEMA: &'static str;
-    /// The command that makes one, as messages name it.
+    /// The command that makes such a record, for messages.
     const COMMAND: &'static str;
 }
 
-/// A body with its envelope. In JSON the fields of both stand side by side.
+/// A body with its envelope. In JSON the fields of both are on the same level.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Record<T> {
     /// [`Body::SCHEMA`].
     pub schema: String,
-    /// The arguments of loadtest with which it can be repeated.
+    /// The arguments of loadtest that repeat the run.
     pub arguments: Vec<String>,
-    /// Where and with what it ran.
+    /// The machine and the versions.
     pub environment: Environment,
-    /// What to know before believing it, as text.
+    /// Warnings about the result, as text.
     pub warnings: Vec<String>,
     /// What was measured.
     #[serde(flatten)]
@@ -38,7 +38,7 @@ pub struct Record<T> {
 }
 
 impl<T: Body> Record<T> {
-    /// A record of what was measured here, without warnings yet.
+    /// A record of this machine, without warnings.
     pub fn new(arguments: Vec<String>, environment: Environment, body: T) -> Self {
         Self { schema: T::SCHEMA.into(), arguments, environment, warnings: Vec::new(), body }
     }
@@ -46,7 +46,7 @@ impl<T: Body> Record<T> {
     /// Reads a saved record.
     ///
     /// # Errors
-    /// When the file cannot be read, is something else, or has another schema; with the remedy.
+    /// When the file cannot be read, is no record, or has another schema; with the remedy.
     pub fn read(path: &Path) -> Result<Self> {
         let (show, command) = (path.display(), T::COMMAND);
         let hint = format!(
@@ -65,14 +65,14 @@ impl<T: Body> Record<T> {
     /// The record that a new one will replace, if there is one.
     ///
     /// # Errors
-    /// When something else is there, which must not be replaced.
+    /// When the file is something else, which must not be replaced.
     pub fn older(path: &Path) -> Result<Option<Self>> {
         let is_there = std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
         is_there.then(|| Self::read(path)).transpose()
     }
 }
 
-/// As in JSON, the fields of the body stand beside those of the envelope.
+/// As in JSON, the fields of the body are on the level of the envelope's.
 impl<T> Deref for Record<T> {
     type Target = T;
 
@@ -87,12 +87,12 @@ impl<T> DerefMut for Record<T> {
     }
 }
 
-/// Where the samples lie that a saved result was made of: `compare.json` has `compare.samples.jsonl`.
+/// The file with the samples of a saved result: `compare.json` has `compare.samples.jsonl`.
 pub fn samples_of(json: &Path) -> PathBuf {
     json.with_extension("samples.jsonl")
 }
 
-/// Which schema a file says it has, if it says so.
+/// The schema that a file names, if it does.
 pub fn schema_of(path: &Path) -> Option<String> {
     let value: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     value.get("schema")?.as_str().map(str::to_owned)

@@ -1,6 +1,6 @@
-//! Values that more than one room speaks of: those that people give, and counts by kind.
+//! Values that several modules use: values of options, and counts by kind.
 
-/// Defines counts of several kinds: each with its field, in which JSON has it, and its name for people.
+/// Defines counts of several kinds, each with its field (also in JSON) and its name in reports.
 macro_rules! counts {
     ($(#[$about:meta])* $Name:ident { $($(#[$meaning:meta])* $field:ident $name:literal,)* }) => {
         $(#[$about])*
@@ -35,26 +35,26 @@ counts! {
     Errors {
         /// Connections that could not be opened.
         connect "connect",
-        /// Connections that ended in the middle of an answer, or before it.
+        /// Connections that ended before or within an answer.
         read "read",
         /// Requests that could not be sent.
         write "write",
-        /// Answers with a status of 400 or above. They count as requests too.
+        /// Answers with a status of 400 or above. They count as requests, too.
         status "status",
-        /// Answers that took longer than wrk's timeout. They are missing in the latencies.
+        /// Answers that took longer than wrk's timeout. The latencies lack them.
         timeout "timeout",
     }
 }
 
 impl Errors {
-    /// The kinds that occurred, each with its count, for a line of text.
+    /// The kinds that occurred with their counts, for a line of text.
     pub fn occurred(&self) -> String {
         let kinds = self.kinds().into_iter().filter(|(_, count)| *count > 0);
         kinds.map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// A path that can be asked for, such as `/` or `/block/20000`.
+/// A path of a request, such as `/` or `/block/20000`.
 /// Fails when it does not begin with a slash or cannot stand in a request line; with the remedy.
 pub fn url_path(text: &str) -> Result<String, String> {
     match text {
@@ -64,7 +64,7 @@ pub fn url_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// A URL that can be asked for: `http://host:port/path`.
+/// The URL of a request: `http://host:port/path`.
 /// Fails when it is something else.
 pub fn http_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::types::Errors;
 
-/// A reason to doubt a result, or to read it with care. The text of each stands above it.
+/// A reason to doubt a result, or to read it with care, with its text.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Warning {
     // The load.
@@ -208,7 +208,7 @@ mod tests {
         let slices = Some([2, 9]);
         let shared = |accepts| Warning::SharedCores { cores: 1, threads: 2, workers: 3, accepts };
         for (warning, words) in [
-            // Kinds without any are not named.
+            // Names only kinds that occurred.
             (Warning::Errors(read), ["(connect 1, read 3)", "fewer --connections"]),
             (Warning::Errors(status), ["(status 3)", "--url-path"]),
             (remainder, ["opened 96 connections, not 100", "multiple of 12"]),

@@ -61,7 +61,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     conclude(&record, json, &asked.output, documents::bench::document)
 }
 
-/// The server that was asked for, by its name or by a URL; options after `--` come last, and so win.
+/// The server, by its name or by a URL; options after `--` come last, and so win.
 pub fn spec(target: &cli::TargetArgs) -> Result<Spec> {
     let text = target.server.as_deref().or(target.url.as_deref());
     Spec::parse(text.context("name a server, or a --url")?)?.with_options(&target.server_options)

@@ -1,4 +1,4 @@
-//! `loadtest compare`: is one faster here, by how much, and how sure are we?
+//! `loadtest compare`: which server is faster here, by how much, and how certain is that?
 
 use anyhow::{Result, bail, ensure};
 
@@ -12,7 +12,7 @@ use crate::measure::comparison::{Plan, Subject};
 use crate::report::output::publish_to;
 use crate::server::Spec;
 
-/// Parts of what the best server serves to the prober, at which latencies are measured.
+/// The rates at which latencies are measured, as parts of what the best server serves to the prober.
 const FIXED_RATE_SHARES: [f64; 2] = [0.5, 0.8];
 
 /// Checks, runs, reports.
@@ -20,7 +20,7 @@ pub fn run(asked: &cli::Compare) -> Result<()> {
     run_and_report(experiment(asked)?, &asked.run.output)
 }
 
-/// Runs it, and reports whatever happened: a disk that is full must not cost what was measured.
+/// Runs it, and reports in any case: a full disk must not cost the measurements.
 pub fn run_and_report(experiment: Experiment, output: &cli::OutputArgs) -> Result<()> {
     let json = experiment.json.clone();
     reserve(None, output)?;
@@ -31,7 +31,7 @@ pub fn run_and_report(experiment: Experiment, output: &cli::OutputArgs) -> Resul
     ended
 }
 
-/// Checks what was asked for.
+/// Checks the arguments.
 fn experiment(asked: &cli::Compare) -> Result<Experiment> {
     let servers: Vec<Spec> =
         asked.servers.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
@@ -51,10 +51,10 @@ fn experiment(asked: &cli::Compare) -> Result<Experiment> {
     })
 }
 
-/// What each is called: the name it was given, or the server with its options.
+/// The subjects' names: the given name, or the server with its options.
 ///
 /// # Errors
-/// When two would be called the same, or there are fewer than two.
+/// When two have the same name, or there are fewer than two.
 fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     ensure!(
         servers.len() > 1,
@@ -62,7 +62,7 @@ fn name_all(servers: &[Spec]) -> Result<Vec<String>> {
     );
     let names: Vec<String> = servers.iter().map(Spec::display_name).collect();
     if servers.iter().all(|server| server == &servers[0]) && servers[0].name.is_none() {
-        // The check of the comparison itself: the same again and again.
+        // A test of the comparison itself: all subjects are the same.
         return Ok((1..).zip(&names).map(|(number, name)| format!("{name} #{number}")).collect());
     }
     for (place, name) in names.iter().enumerate() {

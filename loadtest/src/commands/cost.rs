@@ -1,8 +1,7 @@
-//! `loadtest cost`: what a request costs the whole server, beside nginx.
+//! `loadtest cost`: the cost of a request to the whole server, compared with nginx.
 //!
-//! A comparison by what a request costs instead of by requests/s, in which nginx takes part twice, with
-//! a socket for all its workers and with one for each, and every server with kept connections and with
-//! a new one for each request.
+//! A comparison by cost instead of requests/s. nginx takes part twice, with one socket for all its
+//! workers and with one for each; every server with kept connections and with a new one for each request.
 
 use anyhow::Result;
 
@@ -17,7 +16,7 @@ use crate::server::nginx;
 use crate::server::{Spec, Strategy};
 use crate::statistics::verdict::Figure;
 
-/// The yardsticks; the better one in each mode counts.
+/// The subjects that others are compared with: in each mode the cheaper one.
 const NGINX: [&str; 2] = ["nginx", "nginx --reuseport"];
 
 /// Checks, runs, reports.
@@ -25,7 +24,7 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     let load = asked.wrk.load(asked.duration, true)?;
     let servers = asked.servers.iter().map(String::as_str).chain(NGINX);
     let specs: Vec<Spec> = servers.map(Spec::parse).collect::<Result<_>>()?;
-    nginx::find()?; // a clear word before anything else is started
+    nginx::find()?; // a clear error before anything else is started
     let (unit, excuse) = Unit::choose();
     let (rounds, seed) = (asked.rounds.into(), asked.run.random.seed);
     let modes = [(true, "kept"), (false, "new")];
@@ -51,8 +50,8 @@ pub fn run(asked: &cli::Cost) -> Result<()> {
     run_and_report(experiment, &asked.run.output)
 }
 
-/// The most that a request may cost, of what it costs nginx, in instructions. A new connection each
-/// wakes every worker of the shared socket, and that herd cannot be avoided, hence the difference.
+/// The limit of the cost in instructions, as a multiple of nginx's. Each new connection wakes all workers of the
+/// shared socket, which the default policy cannot avoid, hence the difference.
 fn limit(strategy: Strategy, keep_alive: bool) -> f64 {
     match (keep_alive, strategy) {
         (true, _) => 1.00,

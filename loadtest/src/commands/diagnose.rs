@@ -1,4 +1,4 @@
-//! `loadtest diagnose`: how does a running server really listen, and what is wrong with it?
+//! `loadtest diagnose`: how does a running server listen, and what is wrong with it?
 
 use std::process::ExitCode;
 
@@ -14,13 +14,13 @@ use crate::report::output::{Output, publish_to};
 use crate::report::terminal;
 use crate::warnings::Warning;
 
-/// Something is wrong that matters.
+/// The exit status if there are warnings.
 const WARNINGS: u8 = 1;
 
-/// It could not look.
+/// The exit status if the server cannot be observed.
 const COULD_NOT: u8 = 2;
 
-/// Looks, shows, and says by its status what was found.
+/// Observes, reports, and returns the exit status.
 pub fn main(asked: &cli::Diagnose) -> ExitCode {
     match run(asked) {
         Ok(false) => ExitCode::SUCCESS,
@@ -32,7 +32,7 @@ pub fn main(asked: &cli::Diagnose) -> ExitCode {
     }
 }
 
-/// Gives whether there are warnings.
+/// Returns whether there are warnings.
 fn run(asked: &cli::Diagnose) -> Result<bool> {
     interrupt::watch()?;
     let environment = Environment::now(None)?;

@@ -1,4 +1,4 @@
-//! `loadtest lab`: what others claim, measured again on this machine.
+//! `loadtest lab`: claims of others, measured again on this machine.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -66,9 +66,8 @@ fn save(lab: &Lab, json: &Path) -> Result<()> {
     AtomicFile::reserve("--json", json)?.save(lab)
 }
 
-/// Does the experiments, one by one, and puts their chapters into the record; one that fails keeps
-/// none of the others from being done. After Ctrl-C the others are left out. `done` is called after
-/// each chapter, and at the end without one.
+/// Runs the experiments one after the other, and adds their chapters to the record. If one fails, the
+/// others still run; after Ctrl-C they do not. Calls `done` after each chapter, and at the end without one.
 fn perform(
     wanted: &[&Experiment],
     lab: &mut Lab,
@@ -98,7 +97,7 @@ pub fn show(lab: &Lab, output: Output) -> Result<()> {
     finish(lab, output)
 }
 
-/// What follows after the last chapter.
+/// The end of the report on the terminal.
 fn finish(lab: &Lab, output: Output) -> Result<()> {
     let book = documents::lab::book(lab);
     if output.markdown {
@@ -131,7 +130,7 @@ fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
     Ok(lab)
 }
 
-/// The matrix that is taken over: it takes 20 minutes, and a lab without it has no map of the whole.
+/// The matrix to include: it is a run of its own, and a lab without it has no overview.
 fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
     let (path, must) = match &asked.matrix {
         Some(path) => (path.clone(), true),
@@ -155,7 +154,7 @@ fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
     Ok(is_of_here.then_some(matrix))
 }
 
-/// Does one experiment. `None` after Ctrl-C: what it sampled is saved, but it is no chapter yet.
+/// Runs one experiment. `None` after Ctrl-C: its samples are saved, but it is no chapter yet.
 fn write(experiment: &Experiment, context: &mut Context) -> Result<Option<Chapter>> {
     let page = experiment.page()?;
     let begun = Instant::now();
@@ -176,15 +175,15 @@ fn write(experiment: &Experiment, context: &mut Context) -> Result<Option<Chapte
     Ok(Some(Chapter { name: experiment.name.into(), page, outcome, seconds, findings }))
 }
 
-/// Whether findings can be read again once they are saved: JSON has no numbers that are none, and one
-/// such would make the whole file unreadable.
+/// Checks that findings can be read again after saving: JSON has no NaN, and one NaN would make the whole file
+/// unreadable.
 fn legible(findings: Findings) -> Result<Findings> {
     let json = serde_json::to_value(findings).context("cannot convert the findings to JSON")?;
     serde_json::from_value(json).context("a figure is not a number")
 }
 
-/// Puts a chapter in its place, perhaps instead of an older one. What that took counts too: its
-/// samples are in the newer one.
+/// Puts a chapter in its place, perhaps instead of an older one. The older one's time counts, too: its samples
+/// are in the newer one.
 fn put(chapters: &mut Vec<Chapter>, mut chapter: Chapter) {
     let place = |name: &str| BOOK.iter().position(|experiment| experiment.name == name);
     let older = chapters.iter().find(|other| other.name == chapter.name);
@@ -241,8 +240,7 @@ mod tests {
         Ok(Findings { picture: Some(picture), ..Findings::default() })
     }
 
-    /// Does these in a new lab, as often as it is said; gives the record as it was saved last, and how many
-    /// samples there are.
+    /// Runs these in a new lab, this often; returns the record that was saved last, and the number of samples.
     fn performed(book: &[Experiment], times: u32) -> (Lab, usize) {
         let folder = tempfile::tempdir().unwrap();
         let json = folder.path().join("record.json");

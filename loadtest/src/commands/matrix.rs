@@ -1,4 +1,4 @@
-//! `loadtest matrix`: every policy in every workload, and who is good in which.
+//! `loadtest matrix`: every policy in every workload.
 
 use std::io::Write;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     let (rounds, stops, seed) = (asked.rounds, asked.stops, asked.run.random.seed);
     let run = Run { policies, rounds, stops, seed, json: &json, resume: asked.run.resume };
     let expected: Duration = workloads.iter().map(|workload| plan::expected(&run, workload)).sum();
-    // To stderr, as progress is; nothing is lost if nobody reads it.
+    // To stderr, as the progress.
     let _ = writeln!(
         std::io::stderr(),
         "{} policies in {}: about {}{}",
@@ -52,7 +52,7 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
     let mut matrix = record(Environment::now(Some(wrk.version()))?, body, &[]);
     let mut measure = |workload: &Workload| -> Result<()> {
         let (column, warnings) = plan::column(&run, workload)?;
-        // A workload that was cut short is no column; its samples are kept for --resume.
+        // A workload that was interrupted is no column; its samples are kept for --resume.
         interrupt::check()?;
         for warning in warnings {
             if !matrix.warnings.contains(&warning) {

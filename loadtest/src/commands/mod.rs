@@ -1,4 +1,4 @@
-//! One file per question that this program answers; what all of them do with a result is here.
+//! One file per subcommand; what all of them do with a result is here.
 
 pub mod bench;
 pub mod compare;
@@ -23,22 +23,22 @@ use crate::report::model::Document;
 use crate::report::output::publish_to;
 use crate::warnings::Warning;
 
-/// Where a result goes: where `--json` says, or else to its [`default_place`].
+/// The file for a result: `--json`, or else the [`default_place`].
 fn place(output: &OutputArgs, name: &str) -> Result<PathBuf> {
     output.json.clone().map_or_else(|| default_place(name), Ok)
 }
 
-/// Where a result goes if nobody says: beside the folder that this program was built into.
+/// The default file for a result: next to the folder of this program.
 fn default_place(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the folder of this program")?;
     let folder = own.ancestors().nth(2).context("this program is in no folder")?;
     let path = folder.join("loadtest").join(name);
-    // Shown to people, who are most likely in the folder above.
+    // Relative to the current folder if possible, since it is printed.
     let here = std::env::current_dir().unwrap_or_default();
     Ok(path.strip_prefix(&here).map(Path::to_owned).unwrap_or(path))
 }
 
-/// Finds out before any work whether the files that results are wanted in can be written.
+/// Checks before any work that the result's files can be written.
 fn reserve(json: Option<&Path>, output: &OutputArgs) -> Result<()> {
     for (option, path) in [("--json", json), ("--html", output.report.html.as_deref())] {
         path.map(|path| AtomicFile::reserve(option, path)).transpose()?;
@@ -46,14 +46,14 @@ fn reserve(json: Option<&Path>, output: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-/// The record of what was measured here.
+/// The record with this environment and these warnings.
 fn record<T: Body>(environment: Environment, body: T, warnings: &[Warning]) -> Record<T> {
     let mut record = Record::new(cli::arguments(), environment, body);
     record.warnings = warnings.iter().map(Warning::to_string).collect();
     record
 }
 
-/// Saves a record, and shows it. Saved first: a terminal that is gone must not cost the result.
+/// Saves a record, then shows it: a closed terminal must not cost the result.
 fn conclude<T: Body>(
     record: &Record<T>,
     json: Option<&Path>,

@@ -20,19 +20,19 @@ use crate::server::{Server, Spec};
 use crate::statistics::latency::percentile_of;
 use crate::warnings::Warning;
 
-/// How long requests are sent if nothing is said.
+/// The default duration.
 const DURATION: Duration = Duration::from_secs(5);
 
-/// Clients of a closed loop if nothing is said.
+/// The default number of clients of a closed loop.
 const CLIENTS: u64 = 32;
 
-/// Requests under way in an open loop if nothing is said.
+/// The default limit of requests under way in an open loop.
 const UNDER_WAY: u64 = 10_000;
 
-/// Files this program has open beside its connections.
+/// Files that this program has open besides its connections.
 const OTHER_FILES: u64 = 32;
 
-/// Of the server's own warnings, so many are repeated: it has one for each worker that is killed.
+/// At most this many of the server's own warnings are repeated: it logs one for each worker that is killed.
 const REPEATED: usize = 5;
 
 /// Checks, runs, reports.
@@ -49,7 +49,7 @@ pub fn run(asked: &cli::Probe) -> Result<()> {
     conclude(&record, json, &asked.output, documents::probe::document)
 }
 
-/// A fault that never comes would make a run that says nothing.
+/// Refuses a fault that would come after the end of the run.
 fn check_faults(asked: &cli::Probe) -> Result<()> {
     if asked.requests.is_some() {
         return Ok(());
@@ -65,7 +65,7 @@ fn check_faults(asked: &cli::Probe) -> Result<()> {
     Ok(())
 }
 
-/// How many connections there may be at a time, if so many files may be open.
+/// How many connections there may be at a time, with this limit of open files.
 fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
     let most = files.saturating_sub(OTHER_FILES).max(1);
     let wanted = match (asked.connections, asked.rate) {
@@ -82,7 +82,7 @@ fn connections(asked: &cli::Probe, files: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-/// Starts a server, or finds one that runs; asks it while faults are done to it, and stops it.
+/// Starts a server, or finds a running one; sends requests and injects faults; stops the server.
 fn probe(
     spec: &Spec,
     connections: u64,
@@ -176,7 +176,7 @@ fn figures(counters: &Counters, answered: Option<u64>, load: &Load) -> Vec<Warni
     if let Some(first) = counters.first_wrong.clone() {
         found.push(Warning::WrongAnswers { count: counters.outcomes.wrong_answer, first });
     }
-    // The server counts an answer before it sends it, so it may have counted what was lost.
+    // The server counts an answer before it sends it, so it may have counted lost answers.
     let (ok, lost) = (counters.outcomes.ok, counters.outcomes.lost() + counters.cut_off);
     if let Some(served) = answered.filter(|served| !(ok..=ok + lost).contains(served)) {
         found.push(Warning::CountsDisagree { ok, lost, served });

@@ -1,11 +1,11 @@
 //! `loadtest self-check`: does `compare` find no difference where there is none, and a small one where
 //! there is one?
 //!
-//! Four servers of the same kind take turns: two as they are, and two that are known to be worse. The
-//! rounds are cut into runs of `--rounds` each, and each run gives four verdicts as `compare` would have
-//! given them: the two fast ones and the two slow ones must not differ, a slow one and a fast one must.
-//! It is done twice. For requests/s the slow ones' handler burns so much CPU time that 5 % are lost; how
-//! much that is, is found by trial. For p99 at a fixed rate the slow ones' handler blocks 30 % longer.
+//! Four servers of the same kind take turns: two fast ones, and two that are known to be worse. The rounds
+//! are divided into runs of `--rounds` each, and each run gives four verdicts, as `compare` would: the two
+//! fast ones must not differ, nor the two slow ones, and a slow and a fast one must. This is done twice. For
+//! requests/s the slow ones' handler burns so much CPU time that 5 % are lost; trials find out how much. For
+//! p99 at a fixed rate the slow ones' handler blocks 30 % longer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,31 +23,31 @@ use crate::measure::self_check::{Check, SelfCheckBody};
 use crate::statistics::geometric_mean;
 use crate::statistics::verdict::{Figure, Ratio};
 
-/// Requests/s of the slow form over those of the fast one, and which ratios will do.
+/// Requests/s of the slow form over those of the fast one, and the accepted range.
 const SLOWED: f64 = 0.95;
 const SLOWED_WITHIN: [f64; 2] = [0.94, 0.96];
 
-/// How long the fast form's handler blocks, the slow form's, and what the slow form's p99 is then to be
-/// of the fast one's.
+/// How long the fast form's handler blocks, and the slow form's; the ratio of their p99 that follows, and the
+/// accepted range.
 const BLOCKED_US: u64 = 2000;
 const SLOW_BLOCKED_US: u64 = 2600;
 const HIGHER: f64 = 1.3;
 const HIGHER_WITHIN: [f64; 2] = [1.2, 1.4];
 
-/// Rounds of a trial, and how many trials there are. With a deviation of 8 % in each round the error of one trial
-/// is 0.9 %, about as much as will do, and of all four together half of that.
+/// Rounds of a trial, and the number of trials. If a round deviates by 8 %, the error of one trial is 0.9 %, which is
+/// about the accepted range, and that of all four together half of that.
 const TRIAL_ROUNDS: u32 = 80;
 const TRIALS: u32 = 4;
 
-/// At this rate a worker of so many is asked again before it has answered in fewer than 1 of 100 cases,
-/// so p99 is the handler's time and not a queue's.
+/// At this rate, with this many workers, fewer than 1 of 100 requests meet a busy worker. So p99 is the time of
+/// the handler and not of a queue.
 const BLOCKING_RATE: u64 = 200;
 const BLOCKING_WORKERS: u32 = 64;
 
-/// Rounds of p99 for each verdict. They are of one second, and scatter less than requests/s.
+/// Rounds of p99 for each verdict. They last one second, and scatter less than requests/s.
 const P99_ROUNDS: u32 = 10;
 
-/// Of 20 verdicts on what does not differ, and of 20 on what does, so many must be right.
+/// This many of 20 verdicts on equal servers must be right, and of 20 on different ones.
 const RIGHT_OF_20: usize = 18;
 
 /// Finds the cost, runs, judges, reports.
@@ -65,7 +65,7 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
         geometric_mean(&trial.pairs.first().context("no rounds were run")?.ratios)
             .context("no rounds were run")
     })?;
-    let runs = asked.verdicts.div_ceil(2); // each gives two verdicts of either kind
+    let runs = asked.verdicts.div_ceil(2); // each gives two verdicts of both kinds
 
     let subjects = four([&asked.server, &slow(cost)], ["/", "/"], true);
     let slices = json.with_extension("slices.json");
@@ -105,7 +105,7 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
 }
 
 /// # Errors
-/// When the difference was not what it was to be, or verdicts are wrong too often.
+/// When the planted difference was not as wanted, or verdicts are wrong too often.
 fn judge(name: &str, check: &Check) -> Result<()> {
     let [low, high] = check.accepted;
     ensure!(
@@ -130,9 +130,9 @@ fn judge(name: &str, check: &Check) -> Result<()> {
 
 /// Finds the cost, in nanoseconds, with which the slow form answers [`SLOWED`] of what the fast one does.
 ///
-/// What a request takes grows by 1 / ratio - 1, in proportion to the cost, or nearly. So each trial says something
-/// of this proportion, and all trials so far give the cost of the next, and at last the one to be used. To take
-/// the trial that came nearest would be to take the one in which chance was kindest.
+/// The time of a request grows by 1 / ratio - 1, nearly in proportion to the cost. Each trial measures this
+/// proportion, and all trials so far give the cost of the next, and in the end the final one. Taking the trial that
+/// came nearest would mean to take the luckiest one.
 fn calibrate(mut ratio_at: impl FnMut(f64) -> Result<f64>) -> Result<f64> {
     let grown = |ratio: f64| 1.0 / ratio - 1.0;
     let (mut cost, mut costs, mut growth) = (500.0, 0.0, 0.0);
@@ -166,7 +166,7 @@ fn measure(plan: Plan, subjects: Vec<Subject>, json: &Path) -> Result<Comparison
     Ok(comparison)
 }
 
-/// What the pairs say of what is known, run by run. After Ctrl-C, of the runs that are whole.
+/// The verdicts, run by run. After Ctrl-C, of the complete runs.
 fn check(pairs: &[Pair], figure: Figure, rounds: u32, plan: &Plan) -> Result<Check> {
     let of = |baseline: &str, other: &str| -> Result<&[f64]> {
         let is_it = |pair: &&Pair| {
@@ -206,7 +206,7 @@ mod tests {
             let hits = |seed| {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let ratio = |cost: f64| request / (request + cost);
-                // The sum of twelve is near to normal, with a deviation of 1.
+                // The sum of twelve is nearly normal, with a deviation of 1.
                 let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
                 let trial = |cost| Ok(ratio(cost) * (1.0 + noise * normal()));
                 let [low, high] = SLOWED_WITHIN;

@@ -1,4 +1,4 @@
-//! `loadtest servers`: what the servers that the world runs do.
+//! `loadtest servers`: how widely used servers behave.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,12 +27,12 @@ use crate::servers::record::{Form, Row, Servers, ServersBody, Skipped};
 use crate::servers::subject::Subject;
 use crate::warnings::Warning;
 
-/// How long one server takes, and the comparison of the post's programs.
+/// How long one server takes, and how long the comparison of the post's programs.
 const EXPECTED: [Duration; 3] =
     [Duration::from_secs(75), Duration::from_secs(45), Duration::from_secs(15)];
 const EXPECTED_POST: Duration = Duration::from_secs(180);
 
-/// Who is measured: a program of the catalogue, or one that was given.
+/// A server to measure: of the catalogue, or given on the command line.
 enum Chosen {
     Program(&'static Program, Vec<&'static Setting>),
     Given(Spec),
@@ -82,16 +82,16 @@ pub fn run(asked: &cli::Servers) -> Result<()> {
     conclude(&record, Some(&json), &asked.run.output, documents::servers::document)
 }
 
-/// `servers` in the folder that has the folder of this program.
+/// The folder `servers` next to the folder of this program.
 fn default_folder() -> Result<PathBuf> {
     let beside = default_place("servers.json")?;
     Ok(beside.parent().and_then(Path::parent).context("no folder to install in")?.join("servers"))
 }
 
-/// Those that were named, in the order of the catalogue, or all; then those that were given.
+/// The named servers in the order of the catalogue, or all; then the given ones.
 ///
 /// # Errors
-/// When a command or a `--signal` makes no sense.
+/// When a command or a `--signal` is not valid.
 fn choose(asked: &cli::Servers) -> Result<Vec<Chosen>> {
     let is_named = |name: &str| asked.names.iter().any(|named| named == name);
     let all = asked.names.is_empty();
@@ -123,7 +123,7 @@ fn expected(form: Form, chosen: &[Chosen]) -> Duration {
         + if has_whole(chosen, "sanic") { EXPECTED_POST } else { Duration::ZERO }
 }
 
-/// Whether a program takes part with all its settings.
+/// Whether a program is measured with all its settings.
 fn has_whole(chosen: &[Chosen], name: &str) -> bool {
     chosen.iter().any(|one| {
         matches!(one, Chosen::Program(program, settings)
@@ -164,7 +164,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One server after the other; what there is is saved after each.
+    /// Measures one server after the other, and saves after each.
     fn all(&mut self, chosen: &[Chosen], record: &mut Servers) -> Result<()> {
         for one in chosen {
             match one {
@@ -216,7 +216,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What granian's reloads lose where the kernel migrates, and where it does not.
+    /// What granian's reloads lose with and without net.ipv4.tcp_migrate_req.
     fn granian(&mut self, subject: &Subject, record: &mut Servers) -> Result<()> {
         self.show(migrating::WHAT.to_owned());
         record.skipped.retain(|skipped| skipped.name != migrating::WHAT);
@@ -271,7 +271,7 @@ impl Run<'_> {
         self.save(record)
     }
 
-    /// Compares something. That it cannot be compared ends nothing.
+    /// Runs a comparison. If it fails, the run goes on.
     fn compared<T>(
         &self,
         what: &str,
@@ -306,8 +306,7 @@ impl Run<'_> {
     }
 }
 
-/// Puts a row in its place, perhaps instead of an older one: in the order of the catalogue, those that were
-/// given last.
+/// Puts a row in its place, perhaps instead of an older one: in the order of the catalogue, the given ones last.
 fn put(rows: &mut Vec<Row>, row: Row) {
     let all = || CATALOGUE.iter().flat_map(|program| program.settings);
     let place = |name: &str| all().position(|it| it.name == name).unwrap_or(usize::MAX);

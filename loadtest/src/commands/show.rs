@@ -15,7 +15,7 @@ use crate::record::{Body, schema_of};
 use crate::report::output::{Output, publish_to};
 use crate::servers::record::{Servers, ServersBody};
 
-/// Reads the files and shows them in one table, or one that is more than that as it was before.
+/// Reads the files, and shows results of `bench` in one table, or one result of another command again.
 pub fn run(asked: &cli::Show) -> Result<()> {
     for path in &asked.files {
         let schema = schema_of(path).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! Cores of their own for server and wrk (`--pin`), by sched_setaffinity(2).
+//! Separate cores for server and wrk (`--pin`), by sched_setaffinity(2).
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-/// Who runs on which cores, by their numbers.
+/// The cores of each, by their numbers.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[allow(missing_docs)] // the names say it
 pub struct Cores {
@@ -14,7 +14,7 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// Halves the cores that this program may use; of an odd number the server gets one more.
+    /// Divides the cores that this program may use; of an odd number the server gets one more.
     /// Fails on a single core.
     pub fn halve() -> Result<Self> {
         Self::halve_these(&own()?)
@@ -48,8 +48,8 @@ fn name(cores: &[usize]) -> String {
     format!("{word} {}", numbers.join(", "))
 }
 
-/// Does something, such as starting a program, on these cores. What it starts inherits them, and
-/// this thread gets back what it had.
+/// Runs `action`, such as the start of a program, on these cores. Programs that it starts inherit them; this thread
+/// gets its own cores back.
 pub fn on<T>(cores: Option<&[usize]>, action: impl FnOnce() -> Result<T>) -> Result<T> {
     let Some(cores) = cores else { return action() };
     let before = own()?;

@@ -1,5 +1,5 @@
-//! What only the kernel's calls tell of another process's descriptors, and /proc does not: options of a
-//! socket, of a copy of it; and whether two descriptors are of the same file.
+//! Facts about another process's descriptors that system calls tell, and /proc does not: the options of a socket,
+//! read from a copy of it; and whether two descriptors refer to the same file.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use socket2::SockRef;
 
-/// Whether a listening socket of another process has SO_REUSEPORT set. The copy of it is closed at once.
+/// Whether a listening socket of another process has SO_REUSEPORT set. Its copy is closed at once.
 ///
 /// # Errors
 /// When there is no such process or descriptor, or this program may not trace it (as another user, or
@@ -24,7 +24,7 @@ pub fn has_reuse_port(pid: u32, descriptor: i32) -> io::Result<bool> {
 #[allow(unsafe_code)]
 pub fn is_same_file(pid: u32, one: i32, other: i32) -> io::Result<bool> {
     const KCMP_FILE: i32 = 0;
-    // SAFETY: it takes numbers alone.
+    // SAFETY: it takes only numbers.
     let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, one, other) };
     Ok(Errno::result(order)? == 0)
 }
@@ -32,9 +32,9 @@ pub fn is_same_file(pid: u32, one: i32, other: i32) -> io::Result<bool> {
 /// pidfd_open(2) and pidfd_getfd(2), which neither the standard library nor nix has.
 #[allow(unsafe_code)]
 fn borrow(pid: u32, descriptor: i32) -> io::Result<OwnedFd> {
-    // SAFETY: both take numbers alone.
+    // SAFETY: both take only numbers.
     let open = || unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: a result that is no error is a descriptor that is this program's alone.
+    // SAFETY: a result that is no error is a new descriptor, which no other code owns.
     let owned =
         |result: i64| Errno::result(result).map(|it| unsafe { OwnedFd::from_raw_fd(it as i32) });
     let process = owned(open())?;

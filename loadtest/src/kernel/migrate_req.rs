@@ -1,5 +1,5 @@
-//! Where something is measured that turns the sysctl `tcp_migrate_req`: a network namespace of its
-//! own, so that the machine's setting stays as it is and the kernel's counters count nothing else.
+//! The place for measurements that change the sysctl `tcp_migrate_req`: a network namespace, so that the machine's
+//! setting does not change and the kernel's counters count nothing else.
 
 use anyhow::Result;
 
@@ -11,14 +11,14 @@ const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
 /// A network namespace, or the one that this program is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// What the sysctl says here.
+    /// The value of the sysctl there.
     pub migrates: bool,
-    /// Whether it is a namespace, or this machine as it is.
+    /// Whether it is a new namespace, or this machine as it is.
     pub apart: bool,
 }
 
 impl Namespace {
-    /// One with the sysctl off and one with it on; or the machine as it is, and why.
+    /// A namespace with the sysctl off and one with it on; or the machine as it is, and the reason.
     pub fn both() -> (Vec<Self>, Option<String>) {
         let Err(error) = netns::within(&[(MIGRATE, "1")], || Ok(())) else {
             return ([false, true].map(|migrates| Self { migrates, apart: true }).into(), None);
@@ -31,7 +31,7 @@ impl Namespace {
         (vec![Self { migrates, apart: false }], Some(why))
     }
 
-    /// Does something there. What it starts must end there.
+    /// Runs `action` there. Processes that it starts must end in it.
     pub fn within<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         match self.apart {
             true => netns::within(&[(MIGRATE, if self.migrates { "1" } else { "0" })], action),

@@ -1,8 +1,8 @@
-//! A network namespace: a loopback, ports, sysctls and counters of one's own.
+//! Network namespaces: separate loopback, ports, sysctls and counters.
 //!
-//! An experiment that turns a sysctl, or looks at counters that the whole machine shares, must not
-//! do so where others work. A namespace belongs to a thread; the threads and programs it starts
-//! inherit it, and the kernel removes it with the last of them.
+//! An experiment that changes a sysctl, or reads counters that the whole machine shares, must not do
+//! that in the machine's namespace. A namespace belongs to a thread; the threads and programs that it
+//! starts inherit it, and the kernel removes it with the last of them.
 
 use std::convert::Infallible;
 use std::fs::OpenOptions;
@@ -21,13 +21,12 @@ use common::kernel::netlink;
 /// The loopback is the first interface of every namespace.
 const LOOPBACK: u32 = 1;
 
-/// Runs `action` in a network namespace that it has to itself, where the loopback is up and these
-/// sysctls are set, each as its path below `/proc/sys` and its value: `("net/ipv4/tcp_migrate_req",
-/// "1")`.
+/// Runs `action` in a new network namespace, where the loopback is up and these sysctls are set, each
+/// given by its path below `/proc/sys` and its value: `("net/ipv4/tcp_migrate_req", "1")`.
 ///
-/// The action runs on a thread of its own, because the rest of this program stays where it is. What
-/// asks `/proc/net` still sees the outside: that is the namespace of the process's first thread;
-/// `/proc/thread-self/net` is that of the caller.
+/// The action runs on a thread of its own, because the rest of this program stays in its namespace.
+/// `/proc/net` still shows the namespace of the process's first thread; `/proc/thread-self/net` shows
+/// that of the caller.
 ///
 /// # Errors
 /// When there can be no such namespace, a sysctl cannot be set, or the action fails or panics.
@@ -47,8 +46,7 @@ pub fn within<T: Send>(
     on_a_thread(enter_and_act)
 }
 
-/// Runs `action` in the network namespace of a process: on a thread of its own, unless it is this
-/// program's, too.
+/// Runs `action` in the network namespace of a process, on a thread of its own if that is another namespace.
 ///
 /// # Errors
 /// When there is no such process, it may not be looked at, its namespace may not be entered, or the
@@ -93,19 +91,19 @@ fn on_a_thread<T: Send>(action: impl FnOnce() -> Result<T> + Send) -> Result<T> 
     })
 }
 
-/// Whether there can be a namespace with sysctls of its own; if not, why not, and the remedy.
+/// Whether this program can make a namespace and set its sysctls; if not, the reason and the remedy.
 #[cfg(test)]
 pub fn available() -> std::result::Result<(), String> {
-    // Any sysctl of a namespace would do. In a container /proc/sys is often read-only.
+    // Any sysctl of a namespace will do. In a container /proc/sys is often read-only.
     within(&[("net/core/somaxconn", "4096")], || Ok(())).map_err(|error| format!("{error:#}"))
 }
 
-/// What `ip link set lo up` does.
+/// Does the same as `ip link set lo up`.
 fn raise_loopback() -> Result<()> {
     netlink::ask(NETLINK_ROUTE, NLM_F_ACK, RaiseLoopback).map(drop)
 }
 
-/// The order to the kernel: a `struct ifinfomsg`, see rtnetlink(7). The crate that knows all such messages,
+/// The request to the kernel: a `struct ifinfomsg`, see rtnetlink(7). The crate for these messages,
 /// netlink-packet-route, takes as long to build as tokio, nix and hyper together.
 #[derive(Debug)]
 struct RaiseLoopback;
@@ -120,14 +118,14 @@ impl NetlinkSerializable for RaiseLoopback {
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        buffer[..4].fill(0); // address family and type of device: not asked for
+        buffer[..4].fill(0); // address family and type of device: not used
         buffer[4..8].copy_from_slice(&LOOPBACK.to_ne_bytes());
         buffer[8..12].copy_from_slice(&(IFF_UP as u32).to_ne_bytes());
-        buffer[12..16].copy_from_slice(&(IFF_UP as u32).to_ne_bytes()); // the only flag to be changed
+        buffer[12..16].copy_from_slice(&(IFF_UP as u32).to_ne_bytes()); // the only flag to change
     }
 }
 
-/// An order is acknowledged and has no other answer.
+/// The kernel acknowledges the request, and sends no other answer.
 impl NetlinkDeserializable for RaiseLoopback {
     type Error = Infallible;
 
@@ -136,7 +134,7 @@ impl NetlinkDeserializable for RaiseLoopback {
     }
 }
 
-/// Sets a sysctl of the calling thread's namespace: that is whose `/proc/sys/net` shows.
+/// Sets a sysctl of the calling thread's namespace, which `/proc/sys/net` shows.
 fn set(path: &str, value: &str) -> Result<()> {
     let file = OpenOptions::new().write(true).open(format!("/proc/sys/{path}"));
     file.and_then(|mut file| file.write_all(value.as_bytes()))
@@ -158,7 +156,7 @@ mod tests {
         read_to_string(format!("/proc/sys/{SYSCTL}")).unwrap().trim().to_owned()
     }
 
-    /// What a program has on its standard output.
+    /// The standard output of `cat`.
     fn cat(path: &str) -> Result<String> {
         Ok(String::from_utf8(Command::new("cat").arg(path).output()?.stdout)?)
     }

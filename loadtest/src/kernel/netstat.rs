@@ -1,39 +1,38 @@
-//! What the kernel counted of connections that found no place, or another one.
+//! The kernel's counters of connections that it dropped or migrated.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// The kernel's `TcpExt` counters of a thread's network namespace, since that was made.
+/// The kernel's `TcpExt` counters of a thread's network namespace, since its creation.
 ///
-/// They count for all sockets of the namespace: on a machine where others serve as well, what
-/// changes need not be one's own.
+/// They count for all sockets of the namespace: other servers on the machine change them, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpCounters {
-    /// Times a handshake came to its end, or its beginning, when the accept queue was full.
+    /// How often the accept queue was full at the end, or at the beginning, of a handshake.
     pub listen_overflows: u64,
-    /// Connections dropped by a listening socket for any reason, overflows included.
+    /// Connections that a listening socket dropped for any reason, including overflows.
     pub listen_drops: u64,
-    /// Connections that waited for a socket that was closed, and went to another of its group;
-    /// `None`: not counted by this kernel (before Linux 5.14).
+    /// Connections whose listening socket was closed, and that went to another one of its group; `None`: this
+    /// kernel does not count them (before Linux 5.14).
     pub migrate_success: Option<u64>,
-    /// Connections that were to go to another and could not; `None` as above. Where nothing has the
-    /// kernel migrate them (the sysctl tcp_migrate_req, a program) it resets them without counting.
+    /// Connections that should have gone to another one and could not; `None` as above. If neither the sysctl
+    /// tcp_migrate_req nor a program asks for migration, the kernel resets them without counting.
     pub migrate_failure: Option<u64>,
 }
 
 impl TcpCounters {
-    /// Reads them, in the network namespace of the calling thread.
-    /// Fails when the file cannot be read, or does not have them.
+    /// Reads the counters of the calling thread's network namespace.
+    /// Fails when the file cannot be read, or lacks them.
     pub fn now() -> Result<Self> {
-        // Not /proc/net, which is the namespace of the process's first thread.
+        // Not /proc/net, which shows the namespace of the process's first thread.
         let path = "/proc/thread-self/net/netstat";
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
         Self::parse(&text).with_context(|| format!("{path} is not as expected"))
     }
 
-    /// What was counted since an earlier reading.
+    /// The difference to an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let both = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Self {
@@ -125,13 +124,13 @@ mod tests {
         assert!(counted.listen_overflows >= 1, "{counted:?}");
         assert!(counted.listen_drops >= counted.listen_overflows, "{counted:?}");
 
-        // What waits for a closed socket is migrated if the sysctl says so.
+        // With the sysctl, connections in the queue of a closed socket are migrated.
         for (sysctl, expected) in [("0", (Some(0), Some(0))), ("1", (Some(3), Some(0)))] {
             let counted = netns::within(&[("net/ipv4/tcp_migrate_req", sysctl)], || {
                 let closing = listen(0, 8);
                 let address = closing.local_addr()?;
                 let _clients = [0; 3].map(|_| TcpStream::connect(address).unwrap());
-                // Later than the clients, so that all of them wait for the other one.
+                // Made after the clients connected, so that all of them wait for the other socket.
                 let _staying = listen(address.port(), 8);
                 let before = TcpCounters::now()?;
                 drop(closing);

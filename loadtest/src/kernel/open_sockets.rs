@@ -1,4 +1,4 @@
-//! The sockets that a process has open, and those that it waits for: in an epoll, or with a thread in
+//! The sockets that a process has open, and those that it waits for: in an epoll instance, or with a thread in
 //! accept(2), select(2) or poll(2).
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::kernel::borrow;
 /// The size of select(2)'s sets, in bytes.
 const FD_SET: usize = 1024 / 8;
 
-/// More descriptors of one poll(2) are not looked at.
+/// At most this many descriptors of one poll(2) are read.
 const MOST_POLLED: usize = 4096;
 
 /// How a process waits for a socket.
@@ -23,33 +23,33 @@ const MOST_POLLED: usize = 4096;
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names say it
 pub enum How {
-    /// A thread is in accept(2): one of those that wait is woken.
+    /// A thread is in accept(2): the kernel wakes one waiter.
     Accept,
-    /// A thread is in select(2) or poll(2): all that wait are woken.
+    /// A thread is in select(2) or poll(2): the kernel wakes all waiters.
     Poll,
-    /// It is registered in an epoll: all are woken, but one alone of those with EPOLLEXCLUSIVE.
+    /// It is registered in an epoll instance: the kernel wakes all waiters, but of those with EPOLLEXCLUSIVE one.
     Epoll { exclusive: bool, edge: bool },
-    /// An accept is under way in an io_uring; of which socket is not told.
+    /// An accept is under way in an io_uring; the kernel does not show on which socket.
     IoUring,
 }
 
-/// One who waits: a thread, or an epoll.
+/// A waiter, a thread or an epoll instance: the inode of the socket, and how it waits.
 pub type Wait = (u64, How);
 
 /// What a process waits for.
 #[derive(Clone, Debug, Default)]
 pub struct Waits {
-    /// Each with the inode of the socket.
+    /// The waiters whose socket is known.
     pub found: Vec<Wait>,
-    /// Threads that are in accept(2), where it may not be read of which socket.
+    /// The number of threads in accept(2) whose socket may not be read.
     pub in_accept: usize,
-    /// An io_uring has an accept under way.
+    /// Whether an io_uring has an accept under way.
     pub by_ring: bool,
-    /// What may not be read, and why.
+    /// Why something could not be read, if so.
     pub hidden: Option<String>,
 }
 
-/// What a process has open.
+/// The open descriptors of a process.
 #[derive(Debug)]
 pub struct OpenSockets {
     process: Process,
@@ -62,13 +62,13 @@ pub struct OpenSockets {
 }
 
 impl OpenSockets {
-    /// Looks into `/proc/PID/fd`.
-    /// Fails when the process has ended, or this one may not look into it.
+    /// Reads `/proc/PID/fd`.
+    /// Fails when the process has ended, or this program may not read it.
     pub fn of(pid: u32) -> ProcResult<Self> {
         let process = Process::new(pid as i32)?;
         let (mut sockets, mut epolls) = (Vec::new(), Vec::new());
         let (mut rings, mut programs) = (Vec::new(), Vec::new());
-        // One may have been closed meanwhile.
+        // A descriptor may have been closed meanwhile.
         for open in process.fd()?.flatten() {
             match open.target {
                 FDTarget::Socket(inode) => sockets.push((open.fd, inode)),
@@ -81,7 +81,7 @@ impl OpenSockets {
         Ok(Self { process, sockets, epolls, rings, programs })
     }
 
-    /// The inodes of all sockets; one that is open twice is there twice.
+    /// The inodes of all sockets; a socket that is open twice occurs twice.
     pub fn inodes(&self) -> impl Iterator<Item = u64> {
         self.sockets.iter().map(|&(_, inode)| inode)
     }
@@ -91,13 +91,13 @@ impl OpenSockets {
         self.sockets.iter().filter(move |socket| socket.1 == inode).map(|socket| socket.0)
     }
 
-    /// The inodes of those sockets that the process waits for at this moment, or has registered in an
-    /// epoll. Where nothing more may be read than what is open, none.
+    /// The inodes of the sockets that the process waits for at this moment, or has registered in an epoll instance.
+    /// None, if that may not be read.
     pub fn waits_for(&self) -> BTreeSet<u64> {
         self.waits().found.into_iter().map(|(inode, _)| inode).collect()
     }
 
-    /// The same, each with how: once for each thread and each epoll that waits.
+    /// The same with the way of waiting: once for each thread and each epoll instance.
     pub fn waits(&self) -> Waits {
         let mut waits = Waits::default();
         let mut told: Vec<(i32, String)> = Vec::new();
@@ -109,8 +109,8 @@ impl OpenSockets {
                     continue;
                 }
             };
-            // Two descriptors of one epoll, as tokio has them, are one who waits. Where the kernel does not
-            // compare them, those are taken for one that watch the very same.
+            // Two descriptors of one epoll instance, as tokio has them, are one waiter. If the kernel cannot
+            // compare them, instances that watch the same are taken for one.
             let pid = self.process.pid as u32;
             let same = |(other, known): &(i32, String)| {
                 borrow::is_same_file(pid, *other, epoll).unwrap_or_else(|_| *known == text)
@@ -157,7 +157,7 @@ impl OpenSockets {
         Ok(text)
     }
 
-    /// Where the kernel has the thread wait; this may be read where its system call may not.
+    /// Whether the thread waits in accept(2), by its wait channel, which may be readable when its system call is not.
     fn is_in_accept(&self, thread: i32) -> bool {
         let mut text = String::new();
         let file = self.process.open_relative(format!("task/{thread}/wchan"));
@@ -174,19 +174,19 @@ impl Waits {
     }
 }
 
-/// An accept (IORING_OP_ACCEPT) that a ring waits to complete, in its fdinfo.
+/// A pending accept (IORING_OP_ACCEPT) in the fdinfo of an io_uring.
 const RING_ACCEPT: &str = "op=13,";
 
-/// A program's type in its fdinfo: BPF_PROG_TYPE_SK_REUSEPORT.
+/// The type BPF_PROG_TYPE_SK_REUSEPORT in the fdinfo of a program.
 const STEERING: &str = "prog_type:\t21";
 
-/// What epoll(7) calls these.
+/// The event bits of epoll(7).
 const IN: u32 = 1;
 const EXCLUSIVE: u32 = 1 << 28;
 const EDGE: u32 = 1 << 31;
 
-/// What an epoll watches: `tfd: 5 events: 19 data: 5 pos:0 ino:1a2b sdev:8`. One that was told once
-/// (EPOLLONESHOT) and waits no more has no events.
+/// The entries of an epoll instance: `tfd: 5 events: 19 data: 5 pos:0 ino:1a2b sdev:8`. An EPOLLONESHOT entry that
+/// has fired has no events, and does not wait.
 fn watched(fdinfo: &str) -> impl Iterator<Item = Wait> {
     let lines = fdinfo.lines().filter(|line| line.starts_with("tfd:"));
     lines.filter_map(|line| {
@@ -198,8 +198,8 @@ fn watched(fdinfo: &str) -> impl Iterator<Item = Wait> {
     })
 }
 
-/// The descriptors that a thread waits for in this system call, and how. Sets of them lie in the
-/// process's memory.
+/// The descriptors that a thread waits for in this system call, and how. `peek` reads the process's memory, which
+/// contains sets of descriptors.
 fn waited(call: &Syscall, peek: impl Fn(u64, usize) -> Option<Vec<u8>>) -> (How, Vec<i32>) {
     let Syscall::Blocked { syscall_number: number, argument_registers, .. } = call else {
         return (How::Poll, Vec::new());

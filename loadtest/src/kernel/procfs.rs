@@ -1,4 +1,4 @@
-//! What the kernel tells of processes, from /proc: CPU time and context switches, and who came of whom.
+//! Processes as /proc shows them: CPU time, context switches, descendants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,21 +30,21 @@ impl CpuSeconds {
 pub struct ContextSwitches {
     /// Because it had nothing to do.
     pub voluntary: u64,
-    /// Because somebody else was to have it.
+    /// Because the kernel gave it to another process.
     pub involuntary: u64,
 }
 
 /// A process's counters, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// CPU time as `/proc/PID/stat` has it, to a clock tick (10 ms) each.
+    /// CPU time from `/proc/PID/stat`, each exact to a clock tick (10 ms).
     pub cpu: CpuSeconds,
-    /// CPU time of its threads as `schedstat` has it, to the nanosecond, but user and system in one;
-    /// 0 where the kernel does not count it.
+    /// CPU time of its threads from `schedstat`, exact to the nanosecond, but user and system together; 0 if the
+    /// kernel does not count it.
     pub cpu_nanoseconds: u64,
-    /// Time that its threads were ready to run and waited for a core, as `schedstat` has it.
+    /// Time that its threads were ready to run and waited for a core, from `schedstat`.
     pub wait_nanoseconds: u64,
-    /// Of all its threads.
+    /// The context switches of all its threads.
     pub switches: ContextSwitches,
 }
 
@@ -67,7 +67,7 @@ impl Usage {
             let status = task.status()?;
             usage.switches.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
             usage.switches.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
-            // Without CONFIG_SCHEDSTATS or CONFIG_SCHED_INFO there is none.
+            // It does not exist without CONFIG_SCHEDSTATS or CONFIG_SCHED_INFO.
             if let Ok(stat) = task.schedstat() {
                 usage.cpu_nanoseconds += stat.sum_exec_runtime;
                 usage.wait_nanoseconds += stat.run_delay;
@@ -76,7 +76,7 @@ impl Usage {
         Ok(usage)
     }
 
-    /// CPU time in seconds, as exactly as this kernel has it.
+    /// CPU time in seconds, as exactly as this kernel counts it.
     pub fn cpu_seconds(&self) -> f64 {
         match self.cpu_nanoseconds {
             0 => self.cpu.total(),
@@ -84,7 +84,7 @@ impl Usage {
         }
     }
 
-    /// What was added since an earlier reading of the same process.
+    /// The difference to an earlier reading of the same process.
     pub fn since(&self, earlier: &Self) -> Self {
         let seconds = |of: fn(&Self) -> f64| (of(self) - of(earlier)).max(0.0);
         let count = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
@@ -100,8 +100,8 @@ impl Usage {
     }
 }
 
-/// Time that a process's threads were ready to run and waited for a core. Less work than to read all
-/// its counters: for one that is measured just now.
+/// Time that a process's threads were ready to run and waited for a core. Cheaper than reading all counters, for use
+/// during a measurement.
 pub fn waited(pid: u32) -> Option<Duration> {
     let tasks = Process::new(pid as i32).ok()?.tasks().ok()?;
     let waits = tasks.flatten().filter_map(|task| Some(task.schedstat().ok()?.run_delay));
@@ -110,19 +110,19 @@ pub fn waited(pid: u32) -> Option<Duration> {
 
 /// CPU time of this program.
 pub fn own_cpu() -> Duration {
-    // It cannot fail for oneself.
+    // It cannot fail for the calling process.
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = |time: TimeVal| time.num_microseconds() as u64;
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
-/// A process that runs; one that is dead and waits to be reaped does not.
+/// A process that runs. A zombie does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the names say it
 pub struct Running {
     pub pid: u32,
     pub parent: u32,
-    /// In clock ticks since the boot: an id alone is given to others later.
+    /// In clock ticks since the boot: ids are reused, so an id alone does not identify a process.
     pub started: u64,
 }
 
@@ -137,13 +137,13 @@ impl Running {
         (stat.state != 'Z').then_some(Self { pid, parent, started: stat.starttime })
     }
 
-    /// Whether it still runs, and not a later one with its id.
+    /// Whether it still runs, and its id was not reused.
     pub fn runs(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
 }
 
-/// A process, its descendants, and what else is in the process group that it leads, by process id.
+/// A process, its descendants, and the other members of its process group, by process id.
 /// Fails when /proc cannot be read.
 pub fn family(root: u32) -> Result<Vec<Running>> {
     let (all, root) = (all_stats()?, root as i32);
@@ -167,7 +167,7 @@ pub fn descendants(roots: &BTreeSet<u32>) -> Result<Vec<Running>> {
 
 fn all_stats() -> Result<BTreeMap<i32, Stat>> {
     let all = all_processes().context("cannot read /proc")?.flatten();
-    // Processes come and go while we look.
+    // Processes come and go meanwhile.
     Ok(all.filter_map(|process| Some((process.pid, process.stat().ok()?))).collect())
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::load::Share;
 use crate::types::url_path;
 
-/// Reads a mix. Empty lines and what follows a `#` say nothing.
+/// Reads a mix. Empty lines are ignored, and so is the text after a `#`.
 ///
 /// # Errors
 /// When the file cannot be read, a line is something else, or no path is left; the line is named.
@@ -40,7 +40,7 @@ fn parse(words: &[&str]) -> Result<Share> {
         _ => bail!("{weight} is not a weight; expected a number above 0"),
     };
     let path = url_path(path).map_err(anyhow::Error::msg)?;
-    // They would have to be escaped for Lua; in a URL they have to be escaped anyway.
+    // They would have to be escaped for Lua; in a URL they must be escaped anyway.
     ensure!(!path.contains(['"', '\\']), "write %22 for a quote and %5C for a backslash");
     Ok(Share { weight, path })
 }

@@ -1,4 +1,4 @@
-//! What is asked of wrk, and what of it wrk will do.
+//! The load that wrk makes.
 
 pub mod mix;
 pub mod perf;
@@ -10,32 +10,32 @@ use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-/// Files that wrk, or a server's worker, has open beside its connections: standard streams, epoll
+/// Files that wrk, or a server's worker, has open besides its connections: standard streams, epoll
 /// instances (wrk has one per thread, added to this), listening socket, and some room.
 const OTHER_FILES: u64 = 16;
 
-/// What to do where connect(2) fails with EADDRNOTAVAIL, beside a smaller load.
+/// The remedy if connect(2) fails with EADDRNOTAVAIL, besides a smaller load.
 pub const NO_PORT_LEFT: &str = "this machine has no port left for another connection: each that was \
     closed keeps its own for a minute (TIME_WAIT); wait so long, or \
     `sysctl -w net.ipv4.ip_local_port_range='1024 65535'` or net.ipv4.tcp_tw_reuse=1";
 
-/// A path that is asked for, and how often.
+/// A path, and its part of the requests.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Share {
     /// Its weight among those of all paths: 1 beside a 3 is a quarter of the requests.
     pub weight: f64,
-    /// What is asked for.
+    /// The path.
     pub path: String,
 }
 
 impl Share {
-    /// A path that alone is asked for.
+    /// A path for all requests.
     pub fn only(path: &str) -> Self {
         Self { weight: 1.0, path: path.into() }
     }
 }
 
-/// One load for one server. It is saved without its duration: how long it lasted is a result.
+/// One load for one server. Its duration is not saved: how long it lasted is a result.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Load {
     /// Threads of wrk.
@@ -43,18 +43,18 @@ pub struct Load {
     /// Connections asked for.
     #[serde(rename = "connections_asked")]
     pub connections: u64,
-    /// Those that wrk keeps open at a time: it gives each thread connections / threads of them, an
-    /// integer division (wrk, src/wrk.c), and does not open the remainder.
+    /// Connections that wrk opens: it gives each thread connections / threads of them, an integer division
+    /// (wrk, src/wrk.c), and does not open the remainder.
     pub connections_opened: u64,
-    /// Whether a connection serves many requests, or one each.
+    /// Whether a connection serves many requests, or one.
     pub keep_alive: bool,
-    /// Whole seconds.
+    /// The duration, in whole seconds.
     #[serde(skip)]
     pub duration: Duration,
 }
 
 impl Load {
-    /// A load with what wrk makes of it.
+    /// A load, with the connections that wrk will open.
     pub fn new(threads: u64, connections: u64, duration: Duration, keep_alive: bool) -> Self {
         let connections_opened = connections / threads * threads;
         Self { threads, connections, connections_opened, keep_alive, duration }
@@ -73,17 +73,17 @@ impl Load {
         Ok(())
     }
 
-    /// The connections that serve many requests; `None` where each serves one.
+    /// The number of kept connections; `None` if each serves one request.
     pub fn connections_kept(&self) -> Option<u64> {
         self.keep_alive.then_some(self.connections_opened)
     }
 
     /// The time after which wrk gives up on an answer, in seconds.
     ///
-    /// wrk leaves an answer that took longer out of its latencies, so that a stall of 3 s vanishes
-    /// behind its default of 2 s. No answer can take longer than the run, hence a second more than
-    /// that. wrk keeps a counter for every microsecond up to it, 8 MB of address space a second,
-    /// hence a minute at most.
+    /// wrk omits an answer that took longer from its latencies, so that a stall of 3 s would be missing with
+    /// its default of 2 s. No answer can take longer than the run, hence a second more than the duration.
+    /// wrk has a counter for every microsecond up to it, 8 MB of address space a second, hence a minute at
+    /// most.
     pub fn timeout_seconds(&self) -> u64 {
         (self.duration.as_secs() + 1).min(60)
     }
@@ -99,8 +99,8 @@ impl Load {
     }
 }
 
-/// Raises this program's limit of open files as far as it may, for wrk to inherit. Gives the
-/// limit. The servers do the same for themselves.
+/// Raises this program's limit of open files to the hard limit, which wrk inherits, and returns the limit. The
+/// servers do the same for themselves.
 pub fn raise_open_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {

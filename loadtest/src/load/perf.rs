@@ -1,7 +1,7 @@
-//! Counts what a server's processes spend while wrk runs.
+//! Counts the instructions or the CPU time of a server's processes while wrk runs.
 //!
-//! Instructions are the better measure: they hardly depend on what else the machine does. Where
-//! there is no counter for them, as in most virtual machines, CPU time has to do.
+//! Instructions are the better measure: they hardly depend on what else the machine does. Without a
+//! counter for them, as in most virtual machines, it counts CPU time.
 
 use std::io::ErrorKind;
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::load::wrk::{Measured, Moment, Wrk};
 /// The two counters, user and kernel apart, as perf names them.
 const EVENTS: &str = "instructions:u,instructions:k";
 
-/// What is counted.
+/// The unit of cost.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -27,20 +27,20 @@ pub enum Unit {
     CpuNanoseconds,
 }
 
-/// What processes spent, or a request cost, in one of these units.
+/// The cost of processes or of a request, in one of these units.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Cost {
     /// In the program.
     pub user: f64,
     /// In the kernel, on its behalf.
     pub system: f64,
-    /// In all. CPU time is known to the nanosecond and its two parts to the clock tick of 10 ms, so
-    /// it need not be their sum.
+    /// In all. CPU time is exact to the nanosecond and its two parts to the clock tick of 10 ms, so it need not be
+    /// their sum.
     pub total: f64,
 }
 
 impl Unit {
-    /// The best that this machine has; and why that is not instructions, if it is not.
+    /// The best unit that this machine has; and why that is not instructions, if so.
     pub fn choose() -> (Self, Option<String>) {
         match try_perf() {
             Ok(()) => (Self::Instructions, None),
@@ -48,7 +48,7 @@ impl Unit {
         }
     }
 
-    /// Runs wrk, and counts what each of its requests costs these processes.
+    /// Runs wrk, and measures what each of its requests costs these processes.
     ///
     /// # Errors
     /// Those of wrk, and when nothing can be counted.
@@ -86,7 +86,7 @@ impl Unit {
     }
 }
 
-/// Has perf count the instructions of a program that does nothing. Gives the reason if it cannot.
+/// Tries perf on a program that does nothing. Returns the reason if it cannot count instructions.
 fn try_perf() -> Result<(), String> {
     let mut command = Command::new("perf");
     command.args(["stat", "-x,", "-e", EVENTS, "--", "true"]);
@@ -103,7 +103,7 @@ fn try_perf() -> Result<(), String> {
     parse(&text).map(drop).map_err(|error| error.to_string())
 }
 
-/// Reads what `perf stat -x,` printed: a line per event, `count,unit,event,...`.
+/// Parses the output of `perf stat -x,`: a line per event, `count,unit,event,...`.
 fn parse(text: &str) -> Result<Cost> {
     let count = |event: &str| -> Result<f64> {
         let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());

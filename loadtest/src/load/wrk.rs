@@ -1,8 +1,8 @@
 //! Runs wrk, the load generator.
 //!
 //! Its figures come from `wrk.lua`, which runs inside wrk and prints them as JSON on a marked line.
-//! Two things to know about its latencies: wrk *corrects* them for coordinated omission, which is
-//! undone here ([`uncorrected`]), and it leaves out what outlasts its timeout.
+//! Two facts about its latencies: wrk *corrects* them for coordinated omission, which is undone here
+//! ([`uncorrected`]), and it omits answers that exceed its timeout.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -20,22 +20,22 @@ use crate::load::{Load, NO_PORT_LEFT, Share};
 use crate::server::process::Child;
 use crate::types::Errors;
 
-/// What runs inside wrk.
+/// The script that runs inside wrk.
 const SCRIPT: &str = include_str!("wrk.lua");
 
-/// What makes it ask for several paths.
+/// The part of the script for a mix of paths.
 const MIX: &str = include_str!("wrk_mix.lua");
 
-/// What the line with the figures begins with, as `wrk.lua` has it.
+/// The beginning of the line with the figures, as in `wrk.lua`.
 const MARK: &str = "loadtest-json ";
 
-/// How much longer than asked wrk may run: it connects before it begins, and at the end it sums up.
+/// How much longer than its duration wrk may run: it connects before, and sums up after the load.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// How often wrk is asked again to stop. It ignores the signal until its threads run.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// wrk, found and ready.
+/// wrk, found on the PATH, with its script.
 pub struct Wrk {
     version: String,
     script: NamedTempFile,
@@ -50,27 +50,27 @@ pub struct Measured {
     pub requests: u64,
     /// CPU time that all of wrk's threads used.
     pub cpu_seconds: f64,
-    /// What went wrong.
+    /// Errors by kind.
     pub errors: Errors,
-    /// Every latency of a request that was made, in microseconds, with their number, in rising order.
+    /// The latencies of the requests that were sent: microseconds and count, in rising order.
     pub distribution: Vec<(u64, u64)>,
     /// Whether the run was cut short.
     #[serde(skip)]
     pub interrupted: bool,
 }
 
-/// A run of wrk as it goes on.
+/// The state of a run of wrk.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// The time that has passed.
     pub elapsed: Duration,
-    /// The process id of wrk, or of what it was started through.
+    /// The process id of wrk, or of the program that started it.
     pub pid: u32,
 }
 
 impl Wrk {
     /// Finds wrk on the PATH.
-    /// Fails when it is missing, or what is there is something else.
+    /// Fails when it is missing, or is another program.
     pub fn find() -> Result<Self> {
         // It prints its version and its usage, and exits with 1.
         let output = match Command::new("wrk").arg("-v").output() {
@@ -90,7 +90,7 @@ impl Wrk {
         Ok(Self { version: version.into(), script: write(SCRIPT)? })
     }
 
-    /// The same wrk, asking for several paths. What it asks for when is drawn from the seed.
+    /// wrk with a mix of paths, which are drawn from the seed.
     pub fn with_mix(&self, shares: &[Share], seed: u64) -> Result<Self> {
         let shares: Vec<String> = (shares.iter())
             .map(|share| format!("{{ {}, \"{}\" }}", share.weight, share.path))
@@ -101,15 +101,15 @@ impl Wrk {
         Ok(Self { version: self.version.clone(), script })
     }
 
-    /// Which wrk it is.
+    /// Its version.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Puts a load on a URL and waits for the end of it, or for Ctrl-C, which ends the load early.
+    /// Puts a load on a URL and waits for its end, or for Ctrl-C, which ends the load early.
     ///
-    /// `through` is a program that starts wrk in its turn, such as `perf stat ... --`. `look` is
-    /// called some hundred times a second; its error ends the run.
+    /// `through` is a program that starts wrk, such as `perf stat ... --`. `look` is called about a hundred
+    /// times a second; its error ends the run.
     pub fn run(
         &self,
         load: &Load,
@@ -166,7 +166,7 @@ impl Wrk {
     }
 }
 
-/// Of the ways in which wrk fails, two are not its own fault.
+/// Adds the remedy to two errors that are not wrk's fault.
 fn with_remedy(words: String) -> String {
     let is_connecting = words.starts_with("unable to connect");
     if is_connecting && words.contains(Errno::EADDRNOTAVAIL.desc()) {
@@ -183,7 +183,7 @@ fn write(script: &str) -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Finds the figures in what wrk printed; it was asked for so many connections.
+/// Parses the figures in wrk's output; it had this many connections.
 fn parse(output: &str, connections: u64) -> Result<Measured> {
     let json = output
         .lines()
@@ -197,7 +197,7 @@ fn parse(output: &str, connections: u64) -> Result<Measured> {
     if let Some(expected) = duration_us.checked_div(each) {
         *distribution = uncorrected(distribution, expected);
     }
-    // Every answer is one latency or one timeout.
+    // Every answer is either a latency or a timeout.
     let samples: u64 = distribution.iter().map(|(_, count)| count).sum();
     ensure!(
         samples + errors.timeout == *requests,
@@ -210,10 +210,10 @@ fn parse(output: &str, connections: u64) -> Result<Measured> {
 ///
 /// wrk 4 (`stats_correct` in src/stats.c, called in src/wrk.c) takes the time that a connection needs
 /// for a request on average, `expected`, and adds, for each latency n of at least twice that, one of n -
-/// `expected`, n - 2 * `expected` and so on while more than `expected`: a client that asks at a steady
-/// pace would have waited so long. But nobody made these requests, and with them requests/s times mean
-/// latency exceeds the connections that are open: where wrk shares two cores with the server, they are
-/// up to a fifth of all samples. What a steady pace finds is measured by our own client.
+/// `expected`, n - 2 * `expected` and so on while more than `expected`: a client that sends at a steady
+/// rate would have waited so long. But these requests were never sent, and with them requests/s times mean
+/// latency exceeds the number of open connections: if wrk shares two cores with the server, they are up to
+/// a fifth of all samples. Our own client measures latencies at a steady rate.
 ///
 /// The additions to a latency m are all latencies m + `expected`, m + 2 * `expected` and so on, as they
 /// were; and those are the latencies m + `expected` with their own additions.
@@ -236,7 +236,7 @@ pub mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     use std::thread;
 
-    /// A run of 10 s in which so many requests were answered.
+    /// A run of 10 s with this many answers.
     pub fn measured(requests: u64) -> Measured {
         Measured {
             duration_us: 10_000_000,
@@ -290,7 +290,7 @@ pub mod tests {
         for (expected, corrected, made) in [
             // Twice the expected time adds nothing, and neither does less.
             (10, vec![(5, 3), (10, 1), (19, 1), (20, 2)], vec![(5, 3), (10, 1), (19, 1), (20, 2)]),
-            // 21 adds 11; one that is there already is kept.
+            // 21 adds 11; the 11 that was measured is kept.
             (10, vec![(11, 1), (21, 1)], vec![(21, 1)]),
             (10, vec![(11, 3), (21, 1)], vec![(11, 2), (21, 1)]),
             // 45 adds 35, 25 and 15, twice; and 25 adds 15.
@@ -305,7 +305,7 @@ pub mod tests {
         assert_eq!(parse(&line, 1).unwrap().distribution, [(1_100_000, 1)]);
     }
 
-    /// What wrk does, step by step.
+    /// wrk's correction, step by step.
     fn correct(made: &[(u64, u64)], expected: u64) -> Vec<(u64, u64)> {
         let mut counts: BTreeMap<u64, u64> = made.iter().copied().collect();
         for &(value, count) in made.iter().filter(|&&(value, _)| value >= 2 * expected) {

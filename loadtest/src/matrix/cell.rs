@@ -20,13 +20,13 @@ pub const SLICE: Duration = Duration::from_secs(1);
 /// Slices of each policy at each rate.
 pub const RATE_ROUNDS: u32 = 6;
 
-/// How long each policy is asked at each rate: in slices of a second; and where handlers block, of two:
-/// what one queue before all workers gives still differs between shorter ones.
+/// How long each policy is measured at each rate: in slices of a second or, with blocking handlers, of two seconds: the
+/// ideal still differs between shorter ones.
 pub fn at_rate(workload: &Workload) -> Duration {
     Duration::from_secs(if workload.kind == Kind::Blocking { 12 } else { 6 })
 }
 
-/// Compares all policies in a workload. Gives the warnings too.
+/// Compares all policies in a workload. Also returns the warnings.
 pub fn figures(
     run: &Run,
     workload: &Workload,
@@ -74,7 +74,7 @@ fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
     })
 }
 
-/// Every policy's figure in a comparison that was made of them.
+/// Every policy's figure from the comparison.
 fn of_comparison(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let (plan, subjects) = (&comparison.plan, &comparison.subjects);
     let rate = |subject: &Subject| Some(subject.summary.as_ref()?.requests_per_second.value);
@@ -117,7 +117,7 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
     let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
     let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
-    // What a late client did not send no server has lost.
+    // Requests that a late client did not send were not lost by a server.
     let sum = |of: fn(&RateSlice) -> u64| found.judged().map(of).sum::<u64>();
     Some(AtLoad {
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),

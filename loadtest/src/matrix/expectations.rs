@@ -1,4 +1,4 @@
-//! What must come out of the matrix, and whether it did. The limits stand here and in [`verdict`],
+//! Expectations of the whole matrix, and whether they are met. The limits are fixed here and in [`verdict`],
 //! before any run.
 
 use crate::matrix::record::{Expectation, Figure, MatrixBody, Verdict};
@@ -6,21 +6,21 @@ use crate::matrix::verdict;
 pub use crate::matrix::verdict::GOOD;
 use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
 
-/// With a worker stopped, the others serve this part of what all served.
+/// With a worker stopped, the others serve at least this part of what all served.
 const WHILE_STOPPED: f64 = 0.90;
 
-/// The busiest worker's connections over the average's: `shared least-conn`, the post's load.
+/// The busiest worker's connections over the average, at most: `shared/least-conn`, the post's load.
 const EVEN: f64 = 1.2;
 
-/// Connections of the busiest worker less those of the idlest: `reuseport least-conn`, the same.
+/// Connections of the busiest worker less those of the idlest, at most: `reuseport/least-conn`, the same load.
 const MOST_APART: u64 = 1;
 
-/// At 256 workers, of the rate at 4: the herd takes more than that away, and nothing else does.
+/// The least part at 256 workers of the rate at 4: only a thundering herd costs more than that.
 const WITH_HERD: f64 = 0.3;
 const WITHOUT_HERD: f64 = 0.7;
 
 impl MatrixBody {
-    /// Judges every cell, and what must come out of all.
+    /// Judges every cell, and the expectations.
     pub fn judge(&mut self) {
         for column in &mut self.columns {
             for cell in &mut column.cells {
@@ -32,7 +32,7 @@ impl MatrixBody {
     }
 }
 
-/// Judges what there is.
+/// Judges the expectations.
 fn judge(matrix: &MatrixBody) -> Vec<Expectation> {
     let [shared, own] = LOAD_AWARE;
     let post = |policy| matrix.figure("post", policy);
@@ -78,13 +78,13 @@ fn limit(text: String, found: Option<f64>, met: impl Fn(f64) -> bool) -> Expecta
     expectation(text, found.map(|found| (Some(met(found)), format!("{found:.2}"))))
 }
 
-/// One that is met, or not, or cannot be told, by these figures; `None` where nothing was measured.
+/// An expectation that is met, not met or undecided by these figures; `None` if nothing was measured.
 fn expectation(text: String, found: Option<(Option<bool>, String)>) -> Expectation {
     let (met, figures) = found.unwrap_or_else(|| (None, "not measured".into()));
     Expectation { text, met, figures }
 }
 
-/// Every figure of a policy that it is judged by, with its workload.
+/// Every judged figure of a policy, with its workload.
 fn figures<'a>(
     matrix: &'a MatrixBody,
     policy: &'a str,
@@ -93,13 +93,13 @@ fn figures<'a>(
     columns.filter_map(move |column| Some((&*column.name, matrix.figure(&column.name, policy)?)))
 }
 
-/// The workload in which a policy reaches the least part of the best one's requests/s.
+/// The workload in which a policy reaches the least part of the best policy's requests/s.
 fn worst<'a>(matrix: &'a MatrixBody, policy: &'a str) -> Option<(&'a str, f64)> {
     let rates = figures(matrix, policy).filter(|(_, figure)| figure.of_best.is_some());
     rates.map(|(name, figure)| (name, figure.part())).min_by(|(_, a), (_, b)| a.total_cmp(b))
 }
 
-/// By all figures: requests/s, p99, and what is lost.
+/// A policy is good everywhere by all figures: requests/s, p99, and losses.
 fn good_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
     let of = |wanted: Verdict| -> Vec<String> {
         let those = figures(matrix, policy).filter(|(_, f)| f.verdict == Some(wanted));
@@ -124,7 +124,7 @@ fn fast_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
     expectation(text, found)
 }
 
-/// Every policy that is blind to load, with its worst workload and what it reaches there.
+/// Every policy that ignores the load, with its worst workload and what it reaches there.
 pub fn others_at_their_worst(matrix: &MatrixBody) -> impl Iterator<Item = (&str, &str, f64)> {
     let others = matrix.policies.iter().filter(|policy| !LOAD_AWARE.contains(&policy.as_str()));
     others.filter_map(|policy| {

@@ -1,4 +1,4 @@
-//! What a run of the matrix will do, how long that takes, and one workload of it after the other.
+//! The plan of a run: its workloads and policies, the expected time, and the run of one workload.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,16 +11,15 @@ use crate::matrix::{cell, stopped};
 use crate::measure::comparison::WARM_UP;
 use crate::record::samples_of;
 
-/// What a slice takes longer than its time; and where the server is started for it, with what each
-/// worker adds.
+/// The overhead of a slice; and the overhead if the server is started for it, for each worker.
 const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 const START: Duration = Duration::from_millis(200);
 const START_OF_A_WORKER: Duration = Duration::from_millis(3);
 
-/// The workloads that were asked for by name; if none were, all, or those of the short form.
+/// The named workloads; if none are named, all, or those of the short form.
 ///
 /// # Errors
-/// When one of these names is none.
+/// When there is no workload of a name.
 pub fn workloads(only: &[String], quick: bool) -> Result<Vec<Workload>> {
     for name in only {
         let known = || WORKLOADS.iter().map(|workload| workload.name);
@@ -37,7 +36,7 @@ pub fn workloads(only: &[String], quick: bool) -> Result<Vec<Workload>> {
     Ok(WORKLOADS.iter().filter(is_wanted).copied().collect())
 }
 
-/// The policies that take part.
+/// The policies of the run.
 pub fn policies<'a>(all: &[(&'a str, &'a str)], quick: bool) -> Vec<(&'a str, &'a str)> {
     all.iter().filter(|(name, _)| !quick || QUICK_POLICIES.contains(name)).copied().collect()
 }
@@ -77,10 +76,10 @@ pub fn check_resumable(json: &Path, workloads: &[Workload]) -> Result<()> {
     Ok(())
 }
 
-/// Measures all policies in a workload. Gives the warnings too.
+/// Measures all policies in a workload. Also returns the warnings.
 ///
 /// # Errors
-/// When a server fails, and after Ctrl-C; what was sampled before is kept.
+/// When a server fails, and after Ctrl-C; earlier samples are kept.
 pub fn column(run: &Run, workload: &Workload) -> Result<(Column, Vec<String>)> {
     let json = workload.file(run.json);
     let samples = samples_of(&json);

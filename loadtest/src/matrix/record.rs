@@ -14,7 +14,7 @@ pub type Matrix = Record<MatrixBody>;
 pub struct MatrixBody {
     pub quick: bool,
     pub policies: Vec<String>,
-    /// Who did not, and why.
+    /// Policies that took no part, and why.
     pub missing: Vec<Missing>,
     pub columns: Vec<Column>,
     pub expectations: Vec<Expectation>,
@@ -36,11 +36,11 @@ pub struct Missing {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Requests/s in a closed loop, and latencies at parts of what the best serves.
+    /// Requests/s in a closed loop, and latencies at parts of what the best policy serves.
     Throughput,
-    /// Latencies at given rates, as multiples of the ideal: handlers block, and cost no CPU time.
+    /// Latencies at fixed rates, as multiples of the ideal: handlers block, and use no CPU time.
     Blocking,
-    /// What is served while a worker is stopped, and lost when it is killed.
+    /// Requests served while a worker is stopped, and lost when it is killed.
     Stopped,
 }
 
@@ -58,17 +58,17 @@ pub struct Column {
     pub cells: Vec<Figure>,
 }
 
-/// What a policy did in a workload. What was not measured in it is `null` or empty.
+/// The figures of a policy in a workload. What was not measured is `null` or empty.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Figure {
     pub policy: String,
-    /// Whether it is good here; `null` where nobody is judged.
+    /// Whether it is good here; `null` if the workload is not judged.
     pub verdict: Option<Verdict>,
-    /// What decided that, in words, with the figures.
+    /// The reason for the verdict, with the figures.
     pub reason: String,
-    /// Median requests/s; where a worker is stopped, of the time while it is.
+    /// Median requests/s; if a worker is stopped, while it is.
     pub requests_per_second: Option<Estimate>,
-    /// These over those of the best in the workload, round by round.
+    /// Requests/s over those of the best policy in the workload, round by round.
     pub of_best: Option<Estimate>,
     pub cpu_us_per_request: Option<Estimate>,
     pub switches_per_request: Option<f64>,
@@ -78,31 +78,31 @@ pub struct Figure {
     pub connections_max_less_min: Option<u64>,
     /// Latencies at fixed rates, the lowest rate first.
     pub latencies: Vec<AtLoad>,
-    /// What wrk saw go wrong, other than an answer's status.
+    /// wrk's errors, other than an answer's status.
     #[serde(default)]
     pub errors: u64,
-    /// Where a worker is stopped: requests/s while it is, over those before.
+    /// If a worker is stopped: requests/s meanwhile over those before.
     pub while_stopped: Option<f64>,
-    /// Where a worker is stopped and then killed: requests lost, on average.
+    /// If a worker is stopped and then killed: requests lost, on average.
     pub lost_when_killed: Option<f64>,
 }
 
 /// Latencies of a policy at one rate, in microseconds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct AtLoad {
-    /// The part of what the best serves, or where handlers block, of what the workers could serve.
+    /// The rate as a part of what the best policy serves or, with blocking handlers, of what the workers can serve.
     pub share: f64,
     pub rate: u64,
-    /// `null` where the client was always late; multiples of the ideal where handlers block.
+    /// The latencies; `null` if the client was always late. With blocking handlers also as multiples of the ideal.
     #[serde(flatten)]
     pub latencies: Latencies,
     /// p99 over that of the policy with the lowest one at this rate, round by round.
     pub p99_of_best: Option<Estimate>,
-    /// The part of the requests due that were answered well, in the slices that are judged; 0 if none is.
+    /// The part of the due requests with good answers, in the judged slices; 0 if none is judged.
     pub answered: f64,
     /// Requests of these slices that were lost, or not sent because too many were under way.
     pub lost: u64,
-    /// Slices that are not judged, since the client was late.
+    /// The number of slices that are not judged, since the client was late.
     pub late_slices: usize,
 }
 
@@ -116,19 +116,19 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Something that must come out.
+/// An expectation of the whole matrix.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Expectation {
     pub text: String,
-    /// Whether it did; `null` where it could not be told.
+    /// Whether it is met; `null` if that is undecided.
     pub met: Option<bool>,
-    /// The figures that say so.
+    /// The figures that decide it.
     pub figures: String,
 }
 
 impl Column {
-    /// The rate, as a place among the latencies of each policy, at which most policies have an interval (so the
-    /// client was on time with them); of several such rates the highest.
+    /// The rate at which p99 is compared, by its place among the latencies: the one at which most policies have an
+    /// interval, that is, the client was on time; of several such rates the highest.
     pub fn compared(&self) -> Option<usize> {
         let rates = self.cells.iter().map(|figure| figure.latencies.len()).max().unwrap_or(0);
         let measured = |&rate: &usize| {
@@ -138,8 +138,8 @@ impl Column {
         (0..rates).max_by_key(measured)
     }
 
-    /// A policy's p99 at that rate, over the lowest; where handlers block at the highest rate, over that of the ideal.
-    /// Of one slice, which has no interval, nothing follows.
+    /// A policy's p99 at that rate over the lowest one; with blocking handlers, at the highest rate over that of the
+    /// ideal. `None` without an interval, as of a single slice.
     pub fn p99(&self, figure: &Figure) -> Option<Estimate> {
         let times = match self.kind {
             Kind::Blocking => figure.latencies.last()?.latencies.p99_of_ideal,
@@ -162,12 +162,12 @@ impl MatrixBody {
 }
 
 impl Figure {
-    /// Requests/s over those of the best; not a number where there are none.
+    /// Requests/s over those of the best policy; NaN if not measured.
     pub fn part(&self) -> f64 {
         self.of_best.map_or(f64::NAN, |estimate| estimate.value)
     }
 
-    /// Requests/s; not a number where there are none.
+    /// Requests/s; NaN if not measured.
     pub fn rate(&self) -> f64 {
         self.requests_per_second.map_or(f64::NAN, |estimate| estimate.value)
     }

@@ -23,18 +23,18 @@ use crate::statistics::estimate::Estimate;
 use crate::statistics::{mean, median};
 use crate::warnings::Warning;
 
-/// When a worker is stopped, killed, and the asking ends.
+/// When a worker is stopped and killed, and when the load ends.
 const STOP_AT: Duration = Duration::from_millis(1500);
 const KILL_AT: Duration = Duration::from_millis(3500);
 pub const END_AT: Duration = Duration::from_millis(4500);
 
-/// How long it takes until those who will be stuck are: each client is, with its next request.
+/// How long it takes until clients that will be stuck are: each is stuck with its next request.
 const SETTLED: Duration = Duration::from_millis(300);
 
-/// A client gives up after this, longer than a worker is stopped: nobody comes back unanswered.
+/// A client's time limit, longer than a worker is stopped: no client gives up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// What came of one stop.
+/// The result of one stop.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 struct Stopped {
     /// Requests/s before.
@@ -75,7 +75,7 @@ fn of_stops(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
     let served = |place: usize| each(place, |stopped| stopped.during);
     let by_round = |place: usize| -> Vec<(u32, f64)> { (0..).zip(served(place)).collect() };
     let middle = |place: usize| median(&served(place)).unwrap_or(0.0);
-    // What is served is compared as in every other workload, round by round, with the best of all.
+    // As in every other workload, requests/s are compared round by round with the best policy's.
     let best = (0..names.len()).max_by(|&a, &b| middle(a).total_cmp(&middle(b))).unwrap_or(0);
     let figure = |place: usize| Figure {
         policy: names[place].into(),
@@ -88,8 +88,8 @@ fn of_stops(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
     (0..names.len()).map(figure).collect()
 }
 
-/// Stops the worker that has answered most, and kills it later, from a thread of its own; whatever
-/// happens, none stays stopped.
+/// Stops the busiest worker, and kills it later, from a separate thread; whatever happens, no worker stays
+/// stopped.
 fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -> Result<Stopped> {
     let mut server = Server::start(&Spec::parse(server)?, &[])?;
     let load = Load {

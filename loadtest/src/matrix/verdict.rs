@@ -1,14 +1,14 @@
-//! Whether a policy is good in a workload. The limits stand here, before any run.
+//! Whether a policy is good in a workload. The limits are fixed here, before any run.
 
 use crate::matrix::record::{Figure, Kind, Verdict};
 
-/// A good policy reaches this part of the best one's requests/s.
+/// A good policy reaches this part of the best policy's requests/s.
 pub const GOOD: f64 = 0.95;
 
-/// Its p99 is at most so many times that of the best one at the same rate.
+/// Its p99 is at most this many times that of the best policy at the same rate.
 pub const MOST_P99: f64 = 1.25;
 
-/// Judges a figure. A latency that was never measured without a late client is left out.
+/// Judges a figure, without latencies for which the client was always late.
 pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
     let mut criteria: Vec<(Option<bool>, String)> = Vec::new();
     if let Some(part) = figure.of_best {
@@ -19,10 +19,10 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
         let load = format!("at {:.0} %", at.share * 100.0);
         if let Some(times) = at.p99_of_best {
             let text = format!("{:.2} times the best p99 {load}", times.value);
-            // Of one slice, without an interval, nothing follows.
+            // A single slice has no interval, and decides nothing.
             criteria.push((times.interval.and_then(|_| times.at_most(MOST_P99)), text));
         }
-        // Without a slice that is judged, nothing follows from what was not answered either.
+        // Without a judged slice, missing answers decide nothing, either.
         if at.lost > 0 && at.latencies.p99.is_some() {
             criteria.push((Some(false), format!("{} requests lost or not sent {load}", at.lost)));
         }

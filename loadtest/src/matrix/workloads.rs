@@ -1,11 +1,11 @@
-//! The policies and the workloads: who takes part, and what each is put through.
+//! The policies and the workloads.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::matrix::record::Kind;
 
-/// Every policy: what it is called here, and the server with its options.
+/// Every policy: its name here, and the server with its options.
 pub const POLICIES: [(&str, &str); 9] = [
     ("shared/epoll", "shared --accept epoll"),
     ("shared/blocking", "shared --accept blocking"),
@@ -18,14 +18,14 @@ pub const POLICIES: [(&str, &str); 9] = [
     ("reuseport/least-conn", "reuseport --steer least-conn"),
 ];
 
-/// The two that look at the load.
+/// The two load-aware policies.
 pub const LOAD_AWARE: [&str; 2] = ["shared/least-conn", "reuseport/least-conn"];
 
-/// Those of the short form: both that look at the load, and a rival for each server.
+/// The policies of the short form: both load-aware ones, and one other for each server.
 pub const QUICK_POLICIES: [&str; 4] =
     ["shared/epoll", "shared/least-conn", "reuseport/hash", "reuseport/least-conn"];
 
-/// Policies whose latencies nobody would want: what they are for shows in requests/s.
+/// Policies whose latencies are not measured: their purpose shows in requests/s.
 pub const THROUGHPUT_ONLY: [&str; 2] = ["reuseport/first", "reuseport/random"];
 
 /// One workload.
@@ -38,19 +38,19 @@ pub struct Workload {
     pub threads: u64,
     /// Connections of wrk.
     pub connections: u64,
-    /// Whether connections are kept, or one is opened for each request.
+    /// Whether connections are kept, or a new one is opened for each request.
     pub keep_alive: bool,
     pub kind: Kind,
-    /// Parts of what the best serves to the prober, at which latencies are measured; where handlers
-    /// block, of what all workers together can serve. On the server's cores the client is often late at half of it: in a
-    /// closed loop nobody sleeps, and here a request has to wake a worker, and its answer the client. So a
-    /// quarter is measured, too.
+    /// The rates at which latencies are measured, as parts of what the best policy serves to the prober or, with blocking
+    /// handlers, of what all workers together can serve. On the server's cores the client is often late at half of that:
+    /// in a closed loop no process sleeps, but in an open one a request must wake a worker, and its answer the client.
+    /// So a quarter is measured, too.
     pub rates: &'static [f64],
-    /// Whether [`MIX`] is asked for.
+    /// Whether the requests are those of [`MIX`].
     pub mixed: bool,
-    /// What the server's handler burns for each request, as its option has it; empty for nothing.
+    /// The CPU time of the server's handler, as in `--handler-cost`; empty: none.
     pub handler_cost: &'static str,
-    /// Whether server and client have cores of their own.
+    /// Whether server and client have separate cores.
     pub pinned: bool,
     /// Whether a load-aware policy must be good in it. The post's load shows who gets connections.
     pub judged: bool,
@@ -58,7 +58,7 @@ pub struct Workload {
     pub quick: bool,
 }
 
-/// What is done in every workload.
+/// The settings of a run.
 pub struct Run<'a> {
     /// Names, and servers with their options.
     pub policies: Vec<(&'a str, &'a str)>,
@@ -67,7 +67,7 @@ pub struct Run<'a> {
     /// How often a worker of each policy is stopped and killed.
     pub stops: u32,
     pub seed: u64,
-    /// Where the result goes; what each workload is made of lies beside it.
+    /// The file for the result; the samples of each workload are beside it.
     pub json: &'a Path,
     pub resume: bool,
 }
@@ -75,15 +75,15 @@ pub struct Run<'a> {
 /// One request in 200 blocks its worker for 20 ms.
 pub const MIX: [(f64, &str); 2] = [(199.0, "/"), (1.0, "/block/20000")];
 
-/// What is asked for where handlers block, and for how long each does.
+/// The path of blocking handlers, and how long each blocks.
 pub const BLOCKING_PATH: &str = "/block/10000";
 const BLOCKED: Duration = Duration::from_millis(10);
 
-/// With more workers than this each server is up for its own slices only: nine servers of 256 workers
-/// would be 2304 processes, and each of them looks after itself four times a second.
+/// With more workers than this, each server runs only during its own slices: nine servers of 256 workers would be
+/// 2304 processes, each of which ticks four times a second.
 const FEW_WORKERS: u32 = 32;
 
-/// What the workload is called in which a worker is stopped and then killed.
+/// The name of the workload in which a worker is stopped and then killed.
 pub const STOPPED: &str = "one of 4 stopped";
 
 const KEPT: Workload = Workload {
@@ -153,12 +153,12 @@ pub const WORKLOADS: [Workload; 15] = [
 ];
 
 impl Workload {
-    /// Whether one server at a time is up.
+    /// Whether servers run one at a time.
     pub fn one_at_a_time(&self) -> bool {
         self.workers > FEW_WORKERS
     }
 
-    /// Options that all servers get.
+    /// The options for all servers.
     pub fn options(&self) -> Vec<String> {
         let mut options = vec!["--lab".into(), "--workers".into(), self.workers.to_string()];
         if !self.handler_cost.is_empty() {
@@ -167,12 +167,12 @@ impl Workload {
         options
     }
 
-    /// Where handlers block: requests/s at a part of what all workers together can serve.
+    /// With blocking handlers: requests/s as a part of what all workers together can serve.
     pub fn blocking_rate(&self, part: f64) -> u64 {
         (f64::from(self.workers) / BLOCKED.as_secs_f64() * part).round() as u64
     }
 
-    /// What it does, in words.
+    /// Its description.
     pub fn words(&self) -> String {
         let mut words = format!("{} workers, ", self.workers);
         words += &match self.kind {

@@ -1,4 +1,4 @@
-//! What follows from slices at a fixed rate.
+//! The summary of slices at a fixed rate.
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ use crate::statistics::latency::{Distribution, merged, percentile_of};
 use crate::statistics::verdict::Figure;
 
 impl FixedRate {
-    /// Makes everything that is not measured.
+    /// Computes everything that is not measured.
     ///
     /// # Errors
     /// When a distribution is damaged.
@@ -37,7 +37,7 @@ impl FixedRate {
 }
 
 impl AtRate {
-    /// A subject with these slices; what follows from them is made by `summarize`.
+    /// A subject with these slices; `summarize` computes the rest.
     pub fn new(subject: &str, slices: Vec<RateSlice>) -> Self {
         Self { subject: subject.into(), slices, ..Self::default() }
     }
@@ -71,19 +71,19 @@ impl AtRate {
         self.slices.iter().filter(|slice| !slice.client_late)
     }
 
-    /// The latency below which a part of the good answers lies, in each round that is judged.
+    /// A percentile (`part` of 1) of the good answers, in each judged round.
     pub fn by_round(&self, part: f64) -> Vec<(u32, f64)> {
         self.judged().filter_map(|slice| Some((slice.round, slice.latency(part)?))).collect()
     }
 
-    /// The part of all requests due that were answered well.
+    /// The part of the due requests that got good answers.
     pub fn answered(&self) -> f64 {
         self.ok as f64 / self.due.max(1) as f64
     }
 }
 
 impl RateSlice {
-    /// What the prober counted in a round. Where the service time is known, it has the ideal.
+    /// A round from the prober's counters, with the ideal if the service time is known.
     ///
     /// # Errors
     /// When there is no memory for a histogram.
@@ -103,8 +103,8 @@ impl RateSlice {
         })
     }
 
-    /// The latency below which a part of the good answers lies, in microseconds. `None` of so few that none would
-    /// lie above: it would be the greatest one, which grows with the number of answers.
+    /// A percentile (`part` of 1) of the good answers, in microseconds. `None` if there are too few answers for it: it
+    /// would be the greatest one, which grows with the number of answers.
     pub fn latency(&self, part: f64) -> Option<f64> {
         let are_enough = self.latencies.count() as f64 * (1.0 - part) >= 1.0;
         self.latencies.quantile(part).filter(|_| are_enough).map(|value| value as f64)

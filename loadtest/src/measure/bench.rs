@@ -1,7 +1,7 @@
-//! The record of one `bench`: what `--json` writes and what the terminal shows.
+//! The record of one `bench`: the content of `--json` and of the report.
 //!
-//! Everything the terminal says is in it, so that a saved result can be shown again, and everything
-//! needed to judge it.
+//! It contains everything that the terminal shows, so that a saved result can be shown again, and
+//! everything that is needed to judge it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,15 +19,15 @@ pub type Bench = Record<BenchBody>;
 /// One run of wrk against one server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct BenchBody {
-    /// What it is called, or the URL of a server that was not started here.
+    /// Its name, or the URL of a server that was not started here.
     pub server: String,
-    /// What wrk did.
+    /// The load.
     pub load: LoadRecord,
-    /// What came of it.
+    /// The result.
     pub result: Totals,
-    /// Who did the work; empty for a server that was not started here.
+    /// What each worker did; empty for a server that was not started here.
     pub workers: Vec<Worker>,
-    /// How evenly; `null` without workers.
+    /// How evenly the work was spread; `null` without workers.
     pub spread: Option<Spread>,
 }
 
@@ -36,7 +36,7 @@ impl Body for BenchBody {
     const COMMAND: &'static str = "bench";
 }
 
-/// What wrk did.
+/// The load of wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct LoadRecord {
     #[serde(flatten)]
@@ -46,13 +46,13 @@ pub struct LoadRecord {
     pub url: String,
 }
 
-/// What came of it, by wrk's own count.
+/// The result, by wrk's own count.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Totals {
     /// Answers received, whatever their status.
     pub requests: u64,
     pub requests_per_second: f64,
-    /// Of the requests that were made, without what wrk adds for coordinated omission.
+    /// Latencies of the requests that were sent, without those that wrk adds for coordinated omission.
     pub latency_us: Latency,
     pub errors: Errors,
 }
@@ -60,17 +60,17 @@ pub struct Totals {
 /// How evenly the workers shared the requests.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spread {
-    /// Requests of the busiest worker over those of the average one: 1 is even, and the number of
-    /// workers is one doing all the work.
+    /// Requests of the busiest worker over those of the average one: 1 is even; the number of workers means that one
+    /// did all the work.
     pub max_over_mean: f64,
     /// Workers that answered no request.
     pub idle_workers: usize,
-    /// What no policy can be below: [`best_attainable`].
+    /// The least ratio that any policy could reach: [`best_attainable`].
     pub best_attainable: f64,
 }
 
-/// The busiest worker over the average one when kept connections are spread as evenly as whole
-/// connections can be: 49 on 8 workers give 7 over 6.125. 1 with `None`: a connection for each request.
+/// The busiest worker over the average one if kept connections are spread as evenly as possible: 49 on 8 workers
+/// give 7 over 6.125. `None` means a connection for each request, which gives 1.
 pub fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
     let workers = workers as u64;
     match kept {
@@ -81,14 +81,14 @@ pub fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
     }
 }
 
-/// How many of these processes only accept for the others.
+/// How many of these processes only accept for others.
 pub fn acceptors(workers: &[Worker]) -> usize {
     workers.iter().filter(|worker| worker.role == Role::Acceptor).count()
 }
 
 impl Spread {
-    /// Of workers that answered so many requests each, and served so many kept connections, or `None`:
-    /// one for each request. `None` where nobody did anything, or it cannot be known.
+    /// The spread of workers that answered these requests each. `kept` is the number of kept connections, or `None`
+    /// with one for each request. Returns `None` if there were no requests, or they are not known.
     pub fn of(requests: impl Iterator<Item = Option<u64>>, kept: Option<u64>) -> Option<Self> {
         let requests: Vec<u64> = requests.collect::<Option<_>>()?;
         Some(Self {

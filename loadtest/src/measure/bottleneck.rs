@@ -1,24 +1,23 @@
-//! Which of the two was the limit, wrk or the server?
+//! Which was the bottleneck, wrk or the server?
 //!
-//! Whoever uses all the CPU time that it can get is the limit: all of its cores, or one for each of its
-//! threads if those are fewer. Where server and wrk share all cores, and those are never idle, neither
-//! is the limit alone: what one of them saves the other gets. How much each wanted beyond that is its
-//! time on the run queue, ready to run without a core (`/proc/PID/task/*/schedstat`).
+//! A program that uses all the CPU time that it can get is the bottleneck: all of its cores, or one for each
+//! of its threads if those are fewer. If server and wrk share all cores, and these are never idle, neither
+//! alone is the bottleneck: CPU time that one of them saves goes to the other. How much more each could have
+//! used shows its time on the run queue, ready to run without a core (`/proc/PID/task/*/schedstat`).
 
 use crate::kernel::affinity::Cores;
 use crate::measure::comparison::{Limit, Slice, Who};
 
-/// Which part of what there is counts as all of it: a bit is always lost.
+/// The part of the available CPU time that counts as all of it: a little is always lost.
 const ALL: f64 = 0.9;
 
-/// So many threads that wait for a core, on average, while these two leave cores unused, are kept
-/// waiting by somebody else. Without one, waits between being woken and running sum up to less.
+/// If this many threads wait for a core, on average, while server and wrk leave cores unused, another process uses
+/// these. Otherwise the waits between wake-up and running sum up to less.
 const IN_VAIN: f64 = 0.75;
 
 impl Limit {
-    /// Judges by the slices. `workers` and `threads` are how many of each there are, `cores` how many
-    /// the machine has. `None` of no slices, and where
-    /// the server's CPU time is not known.
+    /// Judges by the slices. `workers` and `threads` are the numbers of each, `cores` is that of the machine. `None`
+    /// without slices, and if the server's CPU time is not known.
     pub fn of(
         slices: &[Slice],
         workers: usize,
@@ -60,7 +59,7 @@ impl Limit {
         } else if server_is_full {
             Who::Server
         } else if self.server_waiting + self.wrk_waiting >= IN_VAIN {
-            // Ready to run, and the cores were not used up by these two.
+            // They were ready to run, although server and wrk left cores unused.
             Who::Others
         } else {
             Who::Nobody

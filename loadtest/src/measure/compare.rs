@@ -1,11 +1,11 @@
-//! Compares servers slice by slice: by wrk's requests/s, by what a request costs, and by latencies at
+//! Compares servers slice by slice: by wrk's requests/s, by the cost of a request, and by latencies at
 //! fixed rates.
 //!
-//! All servers are up at once, on ports of their own, and are loaded in turn in short slices: a
-//! machine that changes its speed changes it for all of them. A server that nobody asks spends next
-//! to nothing, unless it has hundreds of workers; then one at a time is up. Each slice opens new
-//! connections, so that chance decides again which worker accepts which: with keep-alive it would decide a
-//! whole run, and here it becomes part of the measured spread.
+//! All servers run at once, on separate ports, and are loaded in turn in short slices: a change of the
+//! machine's speed affects all of them. An idle server uses almost no CPU time, unless it has hundreds of
+//! workers; then servers run one at a time. Each slice opens new connections, so that chance decides anew
+//! which worker accepts which: with keep-alive one draw would decide a whole run, and with slices it is part of
+//! the measured spread.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,31 +27,31 @@ use crate::server::Spec;
 use crate::statistics::verdict::FEWEST_ROUNDS;
 use crate::warnings::Warning;
 
-/// What is measured.
+/// An experiment.
 #[derive(Default)]
 pub struct Experiment {
-    /// Who takes part.
+    /// The subjects.
     pub subjects: Vec<Subject>,
-    /// Options that all servers get, before their own.
+    /// Options for all servers, before their own.
     pub extra: Vec<String>,
-    /// What is done.
+    /// The plan.
     pub plan: Plan,
-    /// What an answer must be to be good, if nothing else than ours say at `/` is known.
+    /// The body of a good answer; `None`: that of our servers at `/`, any of others.
     pub expect: Option<String>,
-    /// Where the result goes; the samples lie beside it.
+    /// The file for the result; the samples are beside it.
     pub json: PathBuf,
-    /// Whether the samples that are there are part of it.
+    /// Whether to resume from the samples that are there.
     pub resume: bool,
 }
 
-/// How many slices a time at a fixed rate is divided into: of a second, if there are enough then.
+/// The number of slices for this time at a fixed rate: a second each, if that makes enough.
 pub fn rate_rounds(time: Duration) -> u32 {
     (time.as_secs() as u32).max(FEWEST_ROUNDS)
 }
 
 impl Experiment {
-    /// Starts the servers, measures, stops them, saves. Gives what went wrong meanwhile, too: a server
-    /// that died, a disk that is full.
+    /// Starts the servers, measures, stops them, saves. Also returns an error that ended the run early: a server
+    /// died, the disk is full.
     ///
     /// # Errors
     /// When nothing could be measured.
@@ -102,7 +102,7 @@ impl Experiment {
         comparison.summarize()?;
         warnings.extend(doubts::of_comparison(&comparison));
         comparison.warnings = warnings.iter().map(Warning::to_string).collect();
-        // After Ctrl-C, what there is is the result.
+        // After Ctrl-C the samples so far are the result.
         let mut ended = if interrupt::count() == 1 { Ok(()) } else { ran };
         if comparison.has_slices() {
             let saved = AtomicFile::reserve("--json", &json);

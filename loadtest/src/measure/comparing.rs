@@ -1,4 +1,4 @@
-//! A comparison under way: the servers that are up, and whose turn it is.
+//! A comparison under way: the running servers, and the turns.
 
 use std::time::{Duration, Instant};
 
@@ -26,10 +26,10 @@ use crate::warnings::Warning;
 /// Requests of an open loop that may be under way at most.
 const MOST_UNDER_WAY: u64 = 10_000;
 
-/// How long each subject is asked in a closed loop, to find the rates.
+/// How long the closed loop of each subject lasts that finds the rates.
 const CLOSED_LOOP: Duration = Duration::from_secs(2);
 
-/// What a slice takes longer than its time: wrk starts, and lists its latencies at the end.
+/// The overhead of a slice: wrk starts, and prints its latencies at the end.
 const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 
 /// A comparison under way.
@@ -38,7 +38,7 @@ pub(super) struct Comparing {
     /// How each subject is started.
     pub servers: Vec<Spec>,
     pub extra: Vec<String>,
-    /// In the order of the subjects: those that are up.
+    /// The running servers, in the order of the subjects.
     pub running: Vec<Option<Running>>,
     pub wrk: Wrk,
     pub expect: Option<String>,
@@ -47,8 +47,8 @@ pub(super) struct Comparing {
 }
 
 impl Comparing {
-    /// One at a time as well: what cannot start says so before the first slice. Those that must run
-    /// already are looked for first.
+    /// Starts all, even if they run one at a time: a server that cannot start must fail before the first slice. First
+    /// checks those that must run already.
     pub fn start_all(&mut self) -> Result<()> {
         let mut places: Vec<usize> = (0..self.servers.len()).collect();
         places.sort_by_key(|&place| !matches!(self.servers[place].kind, Kind::Running { .. }));
@@ -69,14 +69,14 @@ impl Comparing {
             let cores = plan.pinned.as_ref().map(|cores| &cores.server[..]);
             let server = affinity::on(cores, || Server::start(&self.servers[place], &self.extra))?;
             server.check_reachable()?;
-            // A mix names its paths itself.
+            // With a mix the script has the paths.
             let url = server.url(if plan.paths.len() > 1 { "/" } else { &subject.path });
             subject.workers = running.insert(Running::new(vec![server], url)).workers();
         }
         running.as_mut().context("it is not running")
     }
 
-    /// Starts it if it is not up. One at a time, it is then loaded for a while first.
+    /// Starts it if it is not up. If servers run one at a time, it is then loaded for a while.
     fn warmed_up(&mut self, place: usize) -> Result<()> {
         if self.running[place].is_none() {
             self.up(place)?;
@@ -87,7 +87,7 @@ impl Comparing {
         Ok(())
     }
 
-    /// One at a time, this is a server's end until it has its turn again.
+    /// If servers run one at a time, this one is stopped until its next turn.
     fn end_turn(&mut self, place: usize) {
         if self.body.plan.one_at_a_time {
             self.end(place);
@@ -166,7 +166,7 @@ impl Comparing {
         subjects.map(|subject| subject.name.clone()).collect()
     }
 
-    /// One turn. `None` if it came to nothing: the server failed, now or earlier, which is noted.
+    /// One turn. `None` if the server failed, now or earlier, which is noted.
     fn turn<T>(
         &mut self,
         place: usize,
@@ -184,7 +184,7 @@ impl Comparing {
         };
         interrupt::check()?;
         self.body.subjects[place].failed = Some(format!("{error:#}"));
-        self.running[place] = None; // ended, without a word: what it had to say is said
+        self.running[place] = None; // stopped; its failure is noted already
         ensure!(
             some_can_be_compared(&self.body.subjects),
             "{} was left out from then on, and no two servers are left to compare: {error:#}",
@@ -198,7 +198,7 @@ impl Comparing {
         self.load(place, self.body.plan.load.duration, round, &mut |now| bar.show(now))
     }
 
-    /// Has wrk load it, on the cores of the client if it has its own.
+    /// Loads it with wrk, on the client's cores if these are separate.
     fn load(
         &mut self,
         place: usize,
@@ -212,13 +212,13 @@ impl Comparing {
         let running = running[place].as_mut().context("it is not running")?;
         affinity::on(plan.pinned.as_ref().map(|cores| &cores.wrk[..]), || {
             let slice = running.run_wrk(wrk, &load, plan.cost_unit, round, *begin, show)?.whole();
-            // Children that a parent accepts for are known only now.
+            // Only now are the children known for which a parent accepts.
             subjects[place].workers = running.workers();
             slice
         })
     }
 
-    /// Has the prober ask it, on the cores of the client if it has its own.
+    /// Loads it with the prober, on the client's cores if these are separate.
     fn probe(&mut self, place: usize, load: probe::Load) -> Result<Counters> {
         let Subject { path, keep_alive, .. } = self.body.subjects[place].clone();
         let Plan { pinned, paths, .. } = self.body.plan.clone();
@@ -230,8 +230,7 @@ impl Comparing {
         })
     }
 
-    /// What it serves to so many clients of the prober, each of which waits for its answer, in
-    /// requests/s.
+    /// The requests/s that it serves to clients of the prober that wait for their answers.
     fn closed_loop(&mut self, place: usize) -> Result<f64> {
         let load = probe::Load {
             connections: self.body.plan.load.connections_opened,
@@ -258,7 +257,7 @@ impl Comparing {
             connections: MOST_UNDER_WAY,
             rate: Some(rate),
             arrivals: Some(Arrivals::Poisson),
-            // In a round, the same arrivals for all.
+            // The same arrivals for all subjects of a round.
             seed: self.body.plan.seed.wrapping_add(round.into()),
             seconds: time.as_secs_f64(),
             ..probe::Load::default()
@@ -268,11 +267,11 @@ impl Comparing {
         let cpus = plan.pinned.as_ref().map_or_else(environment::cores, |p| p.server.len());
         let Subject { path, workers, .. } = &subjects[place];
         let service = Service::of(&servers[place], extra, path, workers.unwrap_or(0), cpus);
-        // The requests of a mix take different times.
+        // The service times of a mix differ, so there is no ideal.
         RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round)
     }
 
-    /// Makes the record of what is in the store.
+    /// Fills the record from the store.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
         let [all, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
         let [names, asked] =
@@ -312,7 +311,7 @@ impl Comparing {
     }
 }
 
-/// Whether two are left whose connections are of one kind.
+/// Whether two subjects are left with the same kind of connections.
 fn some_can_be_compared(subjects: &[Subject]) -> bool {
     [true, false].iter().any(|&keep_alive| {
         let of_kind = |it: &&Subject| it.failed.is_none() && it.keep_alive == keep_alive;
@@ -320,7 +319,7 @@ fn some_can_be_compared(subjects: &[Subject]) -> bool {
     })
 }
 
-/// What samples are called.
+/// The name of the samples.
 const SLICE: &str = "slice";
 
 fn warm_up_of(subject: &str) -> String {
@@ -331,7 +330,7 @@ fn at(rate: u64) -> String {
     format!("at-{rate}")
 }
 
-/// What each of these serves to the prober in a closed loop.
+/// The closed loops of these subjects.
 fn closed_loops<'a>(subjects: &'a [&'a str]) -> Series<'a> {
     Series { name: "closed-loop", subjects, rounds: 1 }
 }

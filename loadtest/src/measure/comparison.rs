@@ -1,8 +1,7 @@
 //! The record of one `compare`: every slice, and what every report shows.
 //!
-//! It holds every slice as it was measured, whatever came of it, and what [`summary`] made of them.
-//! What cannot be known of a server is `null`, never 0. Fields without a comment are what their name
-//! says; rounds count from 0.
+//! It contains every slice as it was measured, and the [`summary`] of them. What cannot be known of a server
+//! is `null`, never 0. The names of fields without a comment say what they are; rounds count from 0.
 //!
 //! [`summary`]: crate::measure::summary
 
@@ -23,19 +22,19 @@ use crate::types::Errors;
 /// The record of one `compare`, of one `cost`, and of a workload of `matrix`.
 pub type Comparison = Record<CompareBody>;
 
-/// What was measured, and what follows from it.
+/// The measurements, and what follows from them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CompareBody {
     pub plan: Plan,
     pub complete: bool,
-    /// Who took part, in the order of the command line.
+    /// The subjects, in the order of the command line.
     pub subjects: Vec<Subject>,
-    /// Each two of them, the one named first as the baseline; but where the plan's baseline is one
-    /// of the two, that. Subjects with kept and with new connections are not compared.
+    /// All pairs. The baseline of a pair is the plan's, if that is one of the two, else the first. Subjects with kept
+    /// and with new connections are not compared.
     pub pairs: Vec<Pair>,
     /// Latencies at rates that do not depend on the answers.
     pub fixed_rates: Vec<FixedRate>,
-    /// Outliers, and a machine that changed its speed, in sentences.
+    /// Outliers, and changes of the machine's speed, in sentences.
     pub anomalies: Vec<String>,
 }
 
@@ -44,18 +43,17 @@ impl Body for CompareBody {
     const COMMAND: &'static str = "compare";
 }
 
-/// How long a server that was started for its slice is loaded before. In its first moments each worker's memory is
-/// mapped, and no policy knows yet what requests are like: with own sockets and 256 workers p99 was up to three times
-/// as high.
+/// How long a server that was started for its slice is loaded before. At first each worker's memory must be mapped,
+/// and a policy does not know the requests yet: with own sockets and 256 workers p99 was up to three times as high.
 pub const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What was to be done.
+/// The plan of the run.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
-    /// Slices of wrk for each subject; 0 where latencies at fixed rates alone are measured.
+    /// Slices of wrk for each subject; 0 if only latencies at fixed rates are measured.
     pub rounds: u32,
     pub slice_seconds: u64,
-    /// What the order of turns, and every bootstrap, begins with.
+    /// The seed of the order of turns, and of every bootstrap.
     pub seed: u64,
     #[serde(flatten)]
     pub load: Load,
@@ -63,30 +61,30 @@ pub struct Plan {
     /// The name of the subject that others are compared with.
     pub baseline: String,
     pub threshold: f64,
-    /// Who runs on which cores; `null` where everybody runs on all of them.
+    /// The separate cores of server and client; `null` if both use all cores.
     pub pinned: Option<Cores>,
     /// Whether a server ran only during its own slices. Otherwise all are up from the first slice to
     /// the last.
     #[serde(default)]
     pub one_at_a_time: bool,
-    /// Parts of what the best subject serves to the prober, at which latencies are measured.
+    /// Rates at which latencies are measured, as parts of what the best subject serves to the prober.
     pub fixed_rate_shares: Vec<f64>,
-    /// Rates in requests/s at which they are measured besides.
+    /// Further rates, in requests/s.
     pub fixed_rates: Vec<u64>,
-    /// How long each subject is asked at each of these rates, in all of its slices together.
+    /// Seconds of load at each of these rates for each subject, all slices together.
     pub fixed_rate_seconds: f64,
-    /// Slices that this time is divided into.
+    /// The number of slices that this time is divided into.
     pub fixed_rate_rounds: u32,
-    /// What pairs are judged by.
+    /// The figure by which pairs are judged.
     pub judged: Figure,
-    /// In what the cost of a request is counted, where it is.
+    /// The unit of a request's cost, if that is measured.
     pub cost_unit: Option<Unit>,
-    /// Why it is not counted in instructions, if it is not.
+    /// Why that is not instructions, if so.
     pub cost_excuse: Option<String>,
 }
 
 impl Plan {
-    /// Slices of wrk alone, of all cores, and pairs judged by requests/s.
+    /// A plan with slices of wrk only, all cores for both, and pairs judged by requests/s.
     pub fn new(load: Load, rounds: u32, seed: u64, paths: Vec<Share>, baseline: &str) -> Self {
         Self {
             rounds,
@@ -102,40 +100,39 @@ impl Plan {
     }
 }
 
-/// One server that took part.
+/// One subject.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Subject {
     pub name: String,
     /// The server with its options, as the command line has it.
     pub server: String,
-    /// What it is asked for, where the plan has no mix of paths.
+    /// The requested path, if the plan has no mix of paths.
     #[serde(default)]
     pub path: String,
     /// Whether a connection serves many requests, or one each.
     pub keep_alive: bool,
-    /// Whether latencies at fixed rates are measured of it.
+    /// Whether its latencies at fixed rates are measured.
     pub at_rates: bool,
-    /// Whether the best of those that have this is what others are compared with.
+    /// Whether it is a yardstick: others are compared with the best of these.
     pub yardstick: bool,
-    /// What the cost of a request may be at most, of the baseline's, counted in instructions.
+    /// The limit of a request's cost as a multiple of the baseline's, in instructions.
     pub cost_limit: Option<f64>,
-    /// Its workers; `null` where they cannot be seen.
+    /// The number of its workers; `null` if they cannot be seen.
     pub workers: Option<usize>,
-    /// Requests/s of the slice before the first round, which counts for nothing; none if servers run
-    /// one at a time.
+    /// Requests/s of the slice before the first round, which is not judged; `null` if servers run one at a time.
     pub warm_up: Option<f64>,
-    /// Requests/s that it serves to the prober in a closed loop; `null` where nobody asked.
+    /// Requests/s that it serves to the prober in a closed loop; `null` if not measured.
     pub closed_loop: Option<f64>,
     /// Every slice, in the order of time.
     pub slices: Vec<Slice>,
-    /// Why it has no more of them, if it died.
+    /// Why it has no more slices, if it died.
     pub failed: Option<String>,
     /// What follows from the slices; `null` without any.
     pub summary: Option<Summary>,
 }
 
 impl Subject {
-    /// One of which nothing is measured yet.
+    /// A subject without measurements.
     pub fn new(name: &str, server: &str, path: &str, keep_alive: bool) -> Self {
         Self {
             name: name.into(),
@@ -165,14 +162,14 @@ pub struct Slice {
     pub server_wait_seconds: Option<f64>,
     /// How often the workers left the CPU, of their own accord or not.
     pub server_switches: Option<u64>,
-    /// What a request cost, in the plan's unit, where that is counted.
+    /// The cost of a request, in the plan's unit, if it is measured.
     pub cost: Option<Cost>,
     pub wrk_cpu_seconds: f64,
     /// Time that wrk's threads spent ready to run, waiting for a core.
     pub wrk_wait_seconds: f64,
     /// CPU time of loadtest itself meanwhile.
     pub own_cpu_seconds: f64,
-    /// Of the requests that were made, without what wrk adds for coordinated omission:
+    /// Latencies of the requests that were sent, without those that wrk adds for coordinated omission:
     /// `[microseconds, samples]`.
     pub latencies: Distribution,
     pub workers: Vec<Worker>,
@@ -183,13 +180,13 @@ pub struct Slice {
 pub struct Worker {
     /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
-    /// Connections it accepted; of a foreign server, the most it was seen to hold.
+    /// Connections that it accepted; of a foreign server, the most that it was seen to hold.
     pub connections: Option<u64>,
     pub requests: Option<u64>,
 }
 
 impl Worker {
-    /// What comparisons need of all that is known.
+    /// The part of a worker's usage that comparisons need.
     pub fn of(usage: &WorkerUsage) -> Self {
         let held = usage.held.map(|held| held.round() as u64);
         let connections = usage.connections.or(held);
@@ -197,13 +194,13 @@ impl Worker {
     }
 }
 
-/// What all slices of a subject say together.
+/// The summary of all slices of a subject.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
     pub slices: usize,
     pub requests: u64,
     pub requests_per_second: Estimate,
-    /// Of the slices' CPU time of the server per request, in microseconds.
+    /// The server's CPU time per request, in microseconds: the median over the slices.
     pub cpu_us_per_request: Option<Estimate>,
     /// How often a worker left the CPU for each request, over all slices.
     pub switches_per_request: Option<f64>,
@@ -211,28 +208,28 @@ pub struct Summary {
     pub cost: Option<Cost>,
     pub cost_per_request: Option<Estimate>,
     pub latency_us: Latency,
-    /// How the work was spread; `null` where requests of workers cannot be known.
+    /// How the work was spread; `null` if the workers' requests are not known.
     pub spread: Option<Spread>,
     pub errors: Errors,
     pub limit: Option<Limit>,
 }
 
-/// How the work was spread over the workers, each slice for itself.
+/// How the work was spread over the workers, computed slice by slice.
 ///
-/// Sums over the slices would look even: each slice draws anew which worker is the busiest. So
-/// workers are ranked within each slice, and what is averaged are ranks.
+/// Sums over the slices would look even, since another worker is the busiest in each. So workers are ranked
+/// within each slice, and the averages are those of ranks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Spread {
     /// Median, over the slices, of the busiest worker's requests over the average worker's.
     pub max_over_mean: f64,
-    /// The greatest of them.
+    /// The greatest of these ratios.
     pub worst_max_over_mean: f64,
     /// Mean part of a slice's requests by rank, the busiest worker first; together 1.
     pub requests_by_rank: Vec<f64>,
     pub connections_by_rank: Vec<f64>,
     /// Mean number of workers that answered nothing.
     pub idle_workers: f64,
-    /// What no policy can be below.
+    /// The least ratio that any policy could reach.
     pub best_attainable: f64,
 }
 
@@ -243,20 +240,20 @@ pub struct Pair {
     pub other: String,
     /// The judged figure of the other over that of the baseline, for each round that has both.
     pub ratios: Vec<f64>,
-    /// What they say; `null` with too few rounds or requests.
+    /// The verdict; `null` with too few rounds or requests.
     pub result: Option<Ratio>,
     pub sentence: String,
 }
 
-/// All subjects asked at one rate, whatever they answer (an open loop).
+/// All subjects at one fixed rate (an open loop).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct FixedRate {
-    /// The part of what the best subject serves to the prober; `null` for a rate that was asked for.
+    /// The rate as a part of what the best subject serves to the prober; `null` for a rate of `--rate`.
     pub share: Option<f64>,
     pub rate: u64,
-    /// In the order of the subjects; those without a slice are left out.
+    /// The results in the order of the subjects, without those that have no slice.
     pub results: Vec<AtRate>,
-    /// For each two of them, and each of p50, p99 and p99.9.
+    /// All pairs, for each of p50, p99 and p99.9.
     pub pairs: Vec<Pair>,
 }
 
@@ -266,7 +263,7 @@ pub struct AtRate {
     pub subject: String,
     /// Every slice, in the order of time.
     pub slices: Vec<RateSlice>,
-    /// Slices in which the client itself was late. They are shown, and not judged.
+    /// The number of slices in which the client itself was late. They are shown, and not judged.
     pub late_slices: usize,
     pub due: u64,
     pub ok: u64,
@@ -274,20 +271,20 @@ pub struct AtRate {
     pub not_sent: u64,
     /// Sent, and no good answer came.
     pub lost: u64,
-    /// Of the slices that are judged, in microseconds; `null` if none is.
+    /// Latencies of the judged slices, in microseconds; `null` if none is judged.
     #[serde(flatten)]
     pub latencies: Latencies,
-    /// Of good answers in the slices that are judged, all together; `null` without any.
+    /// Latencies of all good answers in the judged slices together; `null` without any.
     pub latency_us: Option<Latency>,
 }
 
-/// Latencies at a fixed rate: medians over the slices that are judged.
+/// Latencies at a fixed rate: medians over the judged slices.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Latencies {
     pub p50: Option<Estimate>,
     pub p99: Option<Estimate>,
     pub p99_9: Option<Estimate>,
-    /// As a multiple of what one queue before all workers would have given, slice by slice.
+    /// p50 as a multiple of the ideal, one queue for all workers, slice by slice.
     pub p50_of_ideal: Option<Estimate>,
     pub p99_of_ideal: Option<Estimate>,
 }
@@ -304,32 +301,32 @@ pub struct RateSlice {
     pub lost: u64,
     /// p99 of the time between when a request was due and when it was sent.
     pub lateness_p99_us: u64,
-    /// Whether that is more than 1 ms: then latencies say little about the server.
+    /// Whether that is more than 1 ms: then the latencies say little about the server.
     pub client_late: bool,
-    /// Of good answers: `[microseconds, samples]`.
+    /// Latencies of good answers: `[microseconds, samples]`.
     pub latencies: Distribution,
-    /// p50 and p99, in microseconds, that one queue before all workers would have given for these
-    /// very arrivals; `null` where the service time is not known.
+    /// p50 and p99 of the ideal, one queue for all workers, for the same arrivals, in microseconds; `null` if the
+    /// service time is not known.
     pub ideal_us: Option<[u64; 2]>,
 }
 
-/// Who was the limit.
+/// The bottleneck.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
-    /// wrk had no time left: a faster server would not have shown.
+    /// wrk had no CPU time left: a faster server would not have shown.
     Wrk,
-    /// The server had none.
+    /// The server had no CPU time left.
     Server,
     /// Both together used all cores that they shared.
     Cores,
-    /// Something else that ran on the machine.
+    /// Another process on the machine.
     Others,
-    /// Nobody: they waited for each other, or for the clock.
+    /// Neither: they waited for each other, or for time to pass.
     Nobody,
 }
 
-/// Who used how much of what there was; in cores, averages over the slices.
+/// How many cores each used, of those that it could use; averages over the slices.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Limit {
     pub who: Who,
@@ -339,9 +336,9 @@ pub struct Limit {
     pub wrk_cores: f64,
     /// Threads of wrk that were ready to run and had no core.
     pub wrk_waiting: f64,
-    /// Those that loadtest itself used.
+    /// Cores that loadtest itself used.
     pub own_cores: f64,
-    /// Those that the server could have had.
+    /// Cores that the server could have used.
     pub cores_for_server: usize,
     pub cores_for_wrk: usize,
 }

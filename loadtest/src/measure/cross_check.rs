@@ -7,21 +7,19 @@ use crate::load::Load;
 use crate::load::wrk::Measured;
 use crate::warnings::Warning;
 
-/// So far may requests under way, by Little's law, exceed the connections that are open.
+/// How far the requests under way, by Little's law, may exceed the open connections.
 const TOLERANCE: f64 = 0.25;
 
-/// The least part of kept connections that has a request under way. wrk sends the next request a turn of
-/// its event loop after it has read an answer. Where wrk has no CPU time left, a server's answer is there
-/// by the next turn: then a connection waits one turn for its answer and one for its next request.
+/// The least part of kept connections with a request under way. wrk sends the next request one turn of its event
+/// loop after it has read an answer. If wrk has no CPU time left, the server's answer is there by the next turn: then
+/// a connection waits one turn for its answer and one for its next request.
 const LEAST: f64 = 0.5;
 
-/// Compares wrk's count of requests with the server's own, `served`, if it has one. A run without any
-/// is no result.
+/// Compares wrk's count of requests with the server's own, `served`, if it has one. Fails without any request.
 ///
-/// They come from different programs, so that nothing that is measured is measured by the thing
-/// measured alone. The server may have answered more: on each of wrk's connections, alive or one
-/// per request, at most one answer is under way when wrk stops reading, and one more for each
-/// connection that broke.
+/// The counts come from different programs, so that the measured program is not the only witness. The
+/// server may have answered more: on each of wrk's connections, kept or new, at most one answer is under
+/// way when wrk stops reading, and one more for each connection that broke.
 pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Result<()> {
     if measured.requests == 0 {
         interrupt::check()?;
@@ -43,9 +41,9 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
     Ok(())
 }
 
-/// Little's law: requests/s times mean latency is the number of requests under way. In a closed loop
-/// that is one for each connection, less while wrk turns to its next request; where each request has a
-/// connection of its own, less still, since opening it takes time that is no latency.
+/// Little's law: requests/s times mean latency is the number of requests under way. In a closed loop that is
+/// one for each connection, less the time until wrk sends its next request; with a new connection for each
+/// request it is even less, since the latency does not include the time to connect.
 pub fn littles_law(
     who: &str,
     requests_per_second: f64,

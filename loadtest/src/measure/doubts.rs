@@ -1,4 +1,4 @@
-//! What the figures of `bench` and of a comparison give reason to doubt.
+//! Warnings that follow from the figures of `bench` and of a comparison.
 
 use crate::load::Load;
 use crate::measure::bench::{Worker, acceptors};
@@ -7,13 +7,13 @@ use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
 use crate::warnings::Warning;
 
-/// Which part of the CPU that wrk can get counts as all of it: a bit is always lost to waiting.
+/// The part of the available CPU time that counts as all of it: a little is always lost to waiting.
 const ALL: f64 = 0.9;
 
 /// The part of the CPU that this program may use during the slices.
 const MOST_FOR_ITSELF: f64 = 0.02;
 
-/// What is known before the first slice. `ours` says whether any server was built with this program.
+/// Warnings before the first slice. `ours`: a server was built with this program.
 pub fn of_load(load: &Load, is_for_wrk: bool, files: u64, ours: bool) -> Vec<Warning> {
     let mut found = Vec::new();
     if cfg!(debug_assertions) && ours {
@@ -41,7 +41,7 @@ fn of_errors(errors: Errors, load: &Load) -> Vec<Warning> {
     found
 }
 
-/// What one run of wrk gives reason to doubt; `mean_us` is its mean latency.
+/// Warnings about one run of wrk; `mean_us` is its mean latency.
 pub fn of_bench(
     load: &Load,
     slice: &Slice,
@@ -55,12 +55,12 @@ pub fn of_bench(
     if idle > 0 {
         found.push(Warning::IdleWorkers { idle, workers: workers.len(), keep_alive });
     }
-    // What the server left over is what wrk could get, and no more than a core for each thread.
+    // wrk could use what the server left over, but no more than a core for each thread.
     let server_cores = slice.server_cpu_seconds.unwrap_or(0.0) / slice.seconds;
     let used_cores = slice.wrk_cpu_seconds / slice.seconds;
     let had_cores = (cores as f64 - server_cores).min(threads as f64);
     if used_cores >= ALL * had_cores {
-        // CPU time is read a moment before and after the load, so it can exceed what there was.
+        // CPU time is read a moment before and after the load, so it can exceed the available time.
         let had_cores = had_cores.max(used_cores);
         found.push(Warning::ClientIsBottleneck { used_cores, had_cores });
     }
@@ -76,7 +76,7 @@ pub fn of_bench(
     found
 }
 
-/// What a comparison gives reason to doubt.
+/// Warnings about a comparison.
 pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
     let mut found = Vec::new();
     let (mut errors, mut own, mut all) = (Errors::default(), 0.0, 0.0);
@@ -125,7 +125,7 @@ mod tests {
     use crate::measure::bench::tests::worker;
     use crate::measure::fixture::slice;
 
-    /// What a run in which two workers answered this gives reason to doubt; wrk used so many cores.
+    /// The warnings of a run with these answers of two workers, and these cores used by wrk.
     fn found(load: &Load, wrk_cores: f64, timeout: u64, last: u64, cores: usize) -> Vec<Warning> {
         let mut slice = slice(0, 1000, &[1, 1]);
         slice.wrk_cpu_seconds = wrk_cores * slice.seconds;

@@ -1,9 +1,9 @@
-//! Measuring: subjects take turns, every turn is a sample, and what follows is made of the samples.
+//! Measuring: subjects take turns, every turn is a sample, and summaries are computed from the samples.
 //!
-//! - [`runner`]: the one loop that measures; [`store`]: every sample, a line each;
+//! - [`runner`]: the only loop that measures; [`store`]: every sample, a line each;
 //! - [`mod@slice`]: one run of wrk or of the prober; [`compare`], [`comparing`]: an experiment of many;
 //! - [`comparison`], [`mod@bench`], [`self_check`]: the records;
-//! - [`summary`], [`at_rate`]: what follows from the slices; made anew from them whenever they are shown;
+//! - [`summary`], [`at_rate`]: summaries, computed from the slices whenever they are shown;
 //! - [`doubts`]: the warnings that follow;
 //! - [`cross_check`]: figures that must agree;
 //! - [`bottleneck`]: which of the two was the limit, wrk or the server.

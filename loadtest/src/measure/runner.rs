@@ -1,9 +1,9 @@
-//! The one loop that measures: subjects take turns, in a balanced order, and every turn is a sample.
+//! The only loop that measures: subjects take turns, in a balanced order, and every turn is a sample.
 //!
-//! A machine drifts, and whoever came second would get the drift. So the order is balanced: each
-//! second round is the one before it backwards (A B, B A), so that over the two all are measured at
-//! the same time on average. Which order it is, is drawn from the seed, or some rhythm of the machine
-//! could fall in with it.
+//! A machine's speed drifts, and would favour the first or the last subject. So the order is balanced: each
+//! second round is the reverse of the one before (A B, B A), so that over both all subjects are measured at
+//! the same time on average. The order is drawn from the seed, so that it does not coincide with a rhythm of
+//! the machine.
 
 use anyhow::Result;
 use fastrand::Rng;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::measure::store::Store;
 
-/// Whose turn it is, and in which round; both counted from 0.
+/// A turn: subject and round, both counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     pub round: u32,
@@ -34,8 +34,7 @@ pub fn turns(subjects: usize, rounds: u32, seed: u64) -> Vec<Turn> {
         .collect()
 }
 
-/// An experiment of so many rounds, in which subjects take turns. Its samples are called
-/// `name/subject/round`.
+/// An experiment of several rounds, in which subjects take turns. Its samples are named `name/subject/round`.
 pub struct Series<'a> {
     pub name: &'a str,
     pub subjects: &'a [&'a str],
@@ -47,11 +46,11 @@ impl Series<'_> {
         format!("{}/{subject}/{round}", self.name)
     }
 
-    /// Takes every turn whose sample is not in the store. `measure` gives nothing for a subject that
-    /// dropped out, and the others go on.
+    /// Takes every turn whose sample is not in the store. `measure` returns `None` for a subject that has failed,
+    /// and the others go on.
     ///
     /// # Errors
-    /// Those of `measure`, and after Ctrl-C; what was sampled before is in the store.
+    /// Those of `measure`, and after Ctrl-C; earlier samples are in the store.
     pub fn run<T: Serialize + DeserializeOwned>(
         &self,
         store: &mut Store,
@@ -65,7 +64,7 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// The samples that are there, by subject, each in the order of rounds.
+    /// The samples in the store, by subject, each in the order of rounds.
     pub fn samples<T: DeserializeOwned>(&self, store: &Store) -> Result<Vec<Vec<T>>> {
         let of = |subject: &&str| {
             let each =
@@ -89,7 +88,7 @@ impl Series<'_> {
     }
 }
 
-/// Measures every subject in every round. Gives the samples by subject, each in the order of rounds.
+/// Measures every subject in every round. Returns the samples by subject, each in the order of rounds.
 ///
 /// # Errors
 /// As for [`Series::run`].
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(turns(3, 10, 5)[..12], turns(3, 4, 5), "a longer run begins as a shorter one");
     }
 
-    /// A store, and how many turns may be taken before the run is cut off.
+    /// A store, and the number of turns before the run is interrupted.
     struct Fake {
         folder: tempfile::TempDir,
         taken: Vec<Turn>,

@@ -1,4 +1,4 @@
-//! The record of one `self-check`: what `compare` said of what is known beforehand.
+//! The record of one `self-check`: the verdicts of `compare` on known differences.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,12 @@ use crate::statistics::verdict::{Ratio, Verdict};
 /// The record of one `self-check`.
 pub type SelfCheck = Record<SelfCheckBody>;
 
-/// Verdicts on servers that are equal, and on servers of which one is known to be worse.
+/// Verdicts on equal servers, and on pairs of which one is known to be worse.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SelfCheckBody {
     /// The server, as the command line has it.
     pub server: String,
-    /// Rounds that each verdict rests on.
+    /// Rounds for each verdict.
     pub rounds: u32,
     /// Requests/s: the slow form burns CPU time for each request.
     pub throughput: Check,
@@ -26,38 +26,38 @@ impl Body for SelfCheckBody {
     const COMMAND: &'static str = "self-check";
 }
 
-/// What was planted for one figure, and what was found of it.
+/// The planted difference of one figure, and the verdicts.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Check {
     /// What the slow form does, in words.
     pub planted: String,
     /// The ratio of slow to fast that was wanted.
     pub wanted: f64,
-    /// The least and the greatest ratio with which the check says anything.
+    /// The accepted range of the ratio.
     pub accepted: [f64; 2],
     /// The ratio over all rounds.
     pub measured: f64,
-    /// Rounds that were run in trials, to find what gives the wanted ratio.
+    /// Rounds of the trials that found the cost for the wanted ratio.
     pub trial_rounds: u32,
-    /// Verdicts on servers that are equal.
+    /// Verdicts on equal servers.
     pub same: Vec<Ratio>,
-    /// Verdicts on a slow and a fast one.
+    /// Verdicts on a slow and a fast server.
     pub different: Vec<Ratio>,
 }
 
 impl Check {
-    /// Verdicts on equal servers that are neither better nor worse.
+    /// How many verdicts on equal servers found no difference.
     pub fn quiet(&self) -> usize {
         self.same.iter().filter(|ratio| ratio.verdict.is_better().is_none()).count()
     }
 
-    /// Verdicts on different servers that are the right ones.
+    /// How many verdicts on different servers found the difference.
     pub fn found(&self) -> usize {
         let right = [Verdict::Slower, Verdict::Higher];
         self.different.iter().filter(|ratio| right.contains(&ratio.verdict)).count()
     }
 
-    /// Whether the planted difference was what it was to be.
+    /// Whether the planted difference was in the accepted range.
     pub fn is_calibrated(&self) -> bool {
         (self.accepted[0]..=self.accepted[1]).contains(&self.measured)
     }

@@ -1,4 +1,4 @@
-//! A server that runs, and what one slice of load from wrk or the prober shows of it.
+//! A running server, and one slice of load on it from wrk or the prober.
 
 use std::time::{Duration, Instant};
 
@@ -19,19 +19,19 @@ use crate::server::{Readings, Server};
 use crate::statistics::latency::Distribution;
 use crate::warnings::Warning;
 
-/// How long a server may take to notice that the connections of the last slice are closed. One that
-/// takes longer is busy with them still, and that belongs to what is measured.
+/// How long a server may take to notice that the connections of the last slice are closed. If it takes longer,
+/// that is part of what is measured.
 const IDLE_WITHIN: Duration = Duration::from_secs(1);
 
-/// When wrk's waiting is looked at: as late as it surely still runs.
+/// When wrk's time on the run queue is read: as late as wrk certainly still runs.
 const NEAR_THE_END: f64 = 0.9;
 
 /// How long an answer to the prober may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What one run of wrk shows.
+/// The result of one run of wrk.
 pub struct WrkRun {
-    /// What comparisons are made of.
+    /// The slice, for comparisons.
     pub slice: Slice,
     /// Everything that is known of each worker.
     pub workers: Vec<WorkerUsage>,
@@ -47,14 +47,14 @@ impl WrkRun {
     }
 }
 
-/// A subject that runs: one server, or several that share a port and count as one.
+/// A running subject: one server, or several that share a port and count as one.
 pub struct Running {
     servers: Vec<Server>,
     url: String,
 }
 
 impl Running {
-    /// Servers on the port that this URL names.
+    /// Servers on the port of this URL.
     pub fn new(servers: Vec<Server>, url: String) -> Self {
         Self { servers, url }
     }
@@ -63,15 +63,15 @@ impl Running {
         self.servers.iter_mut().flat_map(Server::worker_pids).collect()
     }
 
-    /// How many workers it has; `None` where they cannot be seen.
+    /// How many workers it has; `None` if they cannot be seen.
     pub fn workers(&mut self) -> Option<usize> {
         Some(self.pids().len()).filter(|&pids| pids > 0)
     }
 
-    /// Has wrk load it, and counts what each request costs, where a unit for that is given.
+    /// Loads it with wrk, and measures the cost of a request, if a unit is given.
     ///
     /// # Errors
-    /// When it dies, wrk and the server count differently, or nothing can be counted.
+    /// When it dies, the counts of wrk and the server differ, or the cost cannot be measured.
     pub fn run_wrk(
         &mut self,
         wrk: &Wrk,
@@ -111,7 +111,7 @@ impl Running {
                 .measure(&whole, wrk, load, &self.url, look)
                 .map(|(measured, cost)| (measured, Some(cost))),
         };
-        // First: if a server has died, that is the reason, and not what wrk says of it.
+        // First: if a server has died, that is the reason, and not wrk's error.
         check_alive(servers, &before)?;
         let (measured, cost) = measured?;
         let after = read(servers)?;
@@ -128,7 +128,7 @@ impl Running {
             workers.extend(after.since(before)?);
         }
         if servers.len() > 1 {
-            // Each numbers its workers for itself.
+            // Each server numbers its workers from 0.
             workers.iter_mut().enumerate().for_each(|(place, worker)| worker.index = place);
         }
         let switches = workers.iter().map(|worker| worker.context_switches);
@@ -154,7 +154,7 @@ impl Running {
         Ok(WrkRun { slice, workers, interrupted: measured.interrupted })
     }
 
-    /// Has the prober load it: every answer must be `expect`, if that is given.
+    /// Loads it with the prober: every answer must be `expect`, if that is given.
     ///
     /// # Errors
     /// When it dies, and after Ctrl-C.
@@ -180,7 +180,7 @@ impl Running {
         counters?.unbroken()
     }
 
-    /// Stops it. Gives what its log says.
+    /// Stops it, and returns the warnings of its log.
     pub fn stop(self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for mut server in self.servers {
@@ -194,7 +194,7 @@ impl Running {
     }
 }
 
-/// Reads them as soon as they are done with the slice before.
+/// Reads the counters as soon as the servers have finished the slice before.
 fn read_idle(servers: &mut [Server]) -> Result<Vec<Readings>> {
     servers.iter().try_for_each(Server::check_reachable)?;
     servers.iter_mut().for_each(|server| server.wait_until_idle(IDLE_WITHIN));
@@ -205,7 +205,7 @@ fn read(servers: &mut [Server]) -> Result<Vec<Readings>> {
     servers.iter_mut().map(Server::read).collect()
 }
 
-/// Requests by their own count; `None` if one has none.
+/// Requests by the servers' own count; `None` if one has none.
 fn requests(servers: &[Server]) -> Option<u64> {
     servers.iter().map(Server::requests).sum()
 }

@@ -1,9 +1,9 @@
-//! Every sample is written down as soon as it is made, a line each, so that a run can go on.
+//! The store of samples. Every sample is saved as soon as it is measured, a line each, so that a run can be resumed.
 //!
-//! An experiment asks for its samples by name. One that is in the store already, from a run that was
-//! interrupted, is read there and not made again; one that is not is made and appended. So an
-//! experiment is written as if it always ran from beginning to end, and can be cut off anywhere, by
-//! a power failure too: a line that is half written is dropped when the run goes on.
+//! An experiment requests its samples by name. If a sample is in the store, from a run that was interrupted,
+//! it is read there and not measured again; otherwise it is measured and appended. So the code of an
+//! experiment always runs from beginning to end, and can be interrupted anywhere, also by a power failure: a
+//! line that is half written is dropped when the run is resumed.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -19,16 +19,16 @@ use crate::environment::Environment;
 use crate::interrupt;
 use crate::record::samples_of;
 
-/// What must be the same for samples of two runs to belong together.
+/// What must be equal for samples of two runs to belong together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Header {
     /// The schema of the record that the samples are for.
     pub schema: String,
     /// The arguments of loadtest, for messages.
     pub arguments: Vec<String>,
-    /// What was to be done: servers, load, seed.
+    /// The plan: servers, load, seed.
     pub plan: Value,
-    /// Where and with what program.
+    /// The machine and the program.
     pub environment: Environment,
 }
 
@@ -45,16 +45,16 @@ pub struct Store {
     path: PathBuf,
     file: File,
     samples: BTreeMap<String, Value>,
-    /// Whether a write failed. It may have left half a line, and the next one would be joined to it.
+    /// Whether a write failed. It may have left half a line, to which the next one would be appended.
     has_failed: bool,
 }
 
 impl Store {
-    /// Opens the store of the record at `json`: emptied, or with `resume` with what is in it.
+    /// Opens the store of the record at `json`: empty, or with `resume` with its samples.
     ///
     /// # Errors
-    /// When there is nothing to resume, it is of another run, machine or program, or it cannot be
-    /// written.
+    /// When there is nothing to resume, the samples are of another plan, machine or program, or the file cannot
+    /// be written.
     pub fn open(json: &Path, header: &Header, resume: bool) -> Result<Self> {
         let path = samples_of(json);
         let show = path.display();
@@ -74,20 +74,20 @@ impl Store {
         Ok(Self { path, file, samples, has_failed: false })
     }
 
-    /// Whether a sample is there already.
+    /// Whether the store has this sample.
     pub fn has(&self, key: &str) -> bool {
         self.samples.contains_key(key)
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// The sample of this name, if it is there.
+    /// The sample of this name, if there is one.
     ///
     /// # Errors
-    /// When it is there and something else.
+    /// When it has another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let found = self.samples.get(key).map(|found| serde_json::from_value(found.clone()));
         found
@@ -95,12 +95,11 @@ impl Store {
             .with_context(|| format!("the sample '{key}' in {} is damaged", self.path.display()))
     }
 
-    /// The sample that is there, or one that is made now and saved; `make` may find that there is
-    /// nothing to be sampled.
+    /// The sample from the store, or a new one from `make`, which is then saved; `make` may return `None`.
     ///
     /// # Errors
-    /// Those of `make`, and after Ctrl-C: a sample that was cut short is none. Once a sample could not
-    /// be written, no other is made.
+    /// Those of `make`, and after Ctrl-C: an interrupted sample is not valid. After a failed write no further
+    /// sample is made.
     pub fn sample<T: Serialize + DeserializeOwned>(
         &mut self,
         key: &str,
@@ -128,7 +127,7 @@ impl Store {
     }
 }
 
-/// Reads the samples of a saved run. Gives the text without a last line that is not whole.
+/// Reads the samples of a saved run. Returns the text without an incomplete last line.
 fn read(saved: &str, header: &Header, samples: &mut BTreeMap<String, Value>) -> Result<String> {
     let mut kept = String::new();
     for (number, line) in
@@ -162,7 +161,7 @@ fn read(saved: &str, header: &Header, samples: &mut BTreeMap<String, Value>) -> 
 pub mod tests {
     use super::*;
 
-    /// What samples of this plan belong to.
+    /// The header of this plan.
     pub fn header(plan: u64) -> Header {
         Header {
             schema: "loadtest-test/1".into(),

@@ -1,5 +1,5 @@
-//! What follows from the slices. It is made anew from them whenever they are shown, so the same raw
-//! data gives the same report.
+//! The summary of the slices. It is computed from them whenever they are shown, so the same raw data
+//! gives the same report.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ use crate::statistics::{anomalies, geometric_mean, max_over_mean, median, quanti
 use crate::types::Errors;
 
 impl Comparison {
-    /// Makes everything that is not measured.
+    /// Computes everything that is not measured.
     pub fn summarize(&mut self) -> Result<()> {
         let cores = self.environment.cores;
         let body = &mut self.body;
@@ -104,14 +104,13 @@ fn shares(counts: &[u64]) -> Vec<f64> {
 }
 
 impl Slice {
-    /// The busiest worker's count over the average worker's; `None` where counts are not known, or
-    /// all are 0.
+    /// The busiest worker's count over the average worker's; `None` if counts are not known, or all are 0.
     pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
         max_over_mean(&self.workers.iter().map(of).collect::<Option<Vec<_>>>()?)
     }
 }
 
-/// One that is compared: its name, whether its connections are kept, whether others are compared with
+/// A subject of a comparison: its name, whether its connections are kept, whether others are compared with
 /// it, and the value of each of its rounds.
 pub(super) struct Compared<'a> {
     pub name: &'a str,
@@ -120,8 +119,8 @@ pub(super) struct Compared<'a> {
     pub values: Vec<(u32, f64)>,
 }
 
-/// Each two whose connections are of one kind, in their order. Where one of them is the baseline, it
-/// comes first, and so do pairs with it: they are what was asked for.
+/// All pairs with the same kind of connections, in the order of the subjects. The baseline is the first of its
+/// pairs, and these pairs come first.
 pub(super) fn pairs(all: &[Compared], figure: Figure, plan: &Plan) -> Vec<Pair> {
     let mut both = Vec::new();
     for (place, first) in all.iter().enumerate() {
@@ -137,7 +136,7 @@ pub(super) fn pairs(all: &[Compared], figure: Figure, plan: &Plan) -> Vec<Pair> 
     both.into_iter().map(pair).collect()
 }
 
-/// The verdict on two, by the ratios of their rounds.
+/// The verdict on a pair, by the ratios of its rounds.
 fn pair(baseline: &str, other: &str, figure: Figure, ratios: Vec<f64>, plan: &Plan) -> Pair {
     let result = Ratio::weigh(figure, &ratios, plan.threshold, plan.seed);
     let sentence = match &result {
@@ -152,8 +151,8 @@ fn pair(baseline: &str, other: &str, figure: Figure, ratios: Vec<f64>, plan: &Pl
     Pair { baseline: baseline.into(), other: other.into(), ratios, result, sentence }
 }
 
-/// The name of the subject that others with the same kind of connections are compared with: the
-/// plan's, or of several yardsticks the best.
+/// The name of the subject that others with the same kind of connections are compared with: the plan's
+/// baseline, or of several yardsticks the best.
 fn baseline<'a>(subjects: &'a [Subject], plan: &'a Plan, keep_alive: bool) -> &'a str {
     let cost = |subject: &Subject| subject.summary.as_ref()?.cost_per_request;
     let yardsticks = subjects.iter().filter(|s| s.yardstick && s.keep_alive == keep_alive);
@@ -163,7 +162,7 @@ fn baseline<'a>(subjects: &'a [Subject], plan: &'a Plan, keep_alive: bool) -> &'
     best.map_or(&plan.baseline, |(subject, _)| &subject.name)
 }
 
-/// What each subject is compared by.
+/// The value by which each subject is compared.
 fn compared<'a>(subjects: &'a [Subject], plan: &Plan) -> Vec<Compared<'a>> {
     let value = |slice: &Slice| match plan.judged {
         Figure::CostPerRequest => Some((slice.round, slice.cost?.total)),
@@ -178,7 +177,7 @@ fn compared<'a>(subjects: &'a [Subject], plan: &Plan) -> Vec<Compared<'a>> {
     subjects.iter().filter(|_| plan.rounds > 0).map(one).collect()
 }
 
-/// Outliers of each subject, and a machine that changed its speed for all of them.
+/// Outliers of each subject, and a change of the machine's speed.
 fn odd(subjects: &[Subject], seed: u64) -> Vec<String> {
     let mut found = Vec::new();
     for subject in subjects {
@@ -209,7 +208,7 @@ fn odd(subjects: &[Subject], seed: u64) -> Vec<String> {
     found
 }
 
-/// How fast the machine was in each round that all subjects have, whoever was asked.
+/// The machine's speed in each round that all subjects have.
 fn speeds(subjects: &[Subject]) -> Vec<(u32, f64)> {
     let alive: Vec<&Subject> = subjects.iter().filter(|c| !c.slices.is_empty()).collect();
     let Some(first) = alive.first() else { return Vec::new() };

@@ -6,10 +6,10 @@ use clap::ValueEnum;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// How due times follow each other.
+/// The distribution of the gaps between due times.
 ///
-/// With exponential gaps requests come in bursts, and a queue forms now and then at any load; equal
-/// ones are the least that a server can be asked at a rate.
+/// With exponential gaps requests come in bursts, and a queue forms now and then at any load; equal gaps are
+/// the easiest load of a given rate.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
@@ -21,13 +21,13 @@ pub enum Arrivals {
 }
 
 impl Arrivals {
-    /// The due times at a mean rate per second, from the start of the load; they never end. The same
-    /// seed gives the same.
+    /// The due times at a mean rate per second, from the start of the load, without end. The same seed gives the same
+    /// times.
     pub fn at(self, rate: u64, seed: u64) -> impl Iterator<Item = Duration> {
         let mut random = Rng::with_seed(seed);
         let mut sum = 0.0; // gaps so far, in units of the mean gap
         (0_u64..).map(move |number| match self {
-            // Computed from the number, not summed up: an error of rounding does not grow.
+            // Computed from the number, not summed up, so that rounding errors do not add up.
             Self::Even => {
                 Duration::from_nanos((u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64)
             }
@@ -61,8 +61,8 @@ mod tests {
         assert!(first(1).is_sorted());
     }
 
-    /// Kolmogorov and Smirnov: the greatest distance between the gaps' distribution and the
-    /// exponential one, against its limit at a significance of 0.1 %.
+    /// The Kolmogorov-Smirnov test: the greatest distance between the gaps' distribution and the exponential one,
+    /// against its limit at a significance of 0.1 %.
     #[test]
     fn poisson_gaps_are_exponential_with_the_mean_of_the_rate() {
         const COUNT: usize = 20_000;

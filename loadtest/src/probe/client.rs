@@ -1,4 +1,4 @@
-//! One request's life: connect, send, read, and what became of it.
+//! One request: connect, send, read, outcome.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,32 +17,32 @@ use crate::probe::answer;
 use crate::probe::load::Target;
 use crate::probe::outcome::Outcome;
 
-/// On the loopback, connections come from so many addresses, 127.0.0.1 and up: each has ephemeral
-/// ports of its own, some 28 000 by default, and a port is lost for a minute with every connection
-/// that this side closes first.
+/// On the loopback, connections come from this many addresses, 127.0.0.1 and up: each has its own ephemeral
+/// ports, some 28 000 by default, and every connection that this side closes first occupies a port for a
+/// minute.
 const SOURCES: usize = 16;
 
 /// How long the server may take to close a connection on which it has answered with `close`.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(100);
 
-/// A request that has ended.
+/// A finished request.
 pub struct Asked {
-    /// How.
+    /// Its outcome.
     pub outcome: Outcome,
     /// What was wrong with a wrong answer.
     pub reason: Option<String>,
-    /// Its connection, if that is good for another request, or the server has said that it closes it.
+    /// Its connection, if it can carry another request, or the server has said that it closes it.
     pub stream: Option<TcpStream>,
     /// Whether the server has said so.
     pub closing: bool,
 }
 
-/// Asks once, over a connection that was kept from an earlier request if it still stands, else over a
-/// new one. `number` spreads the clients over the source addresses, and the requests over the paths of a mix.
+/// Sends one request, over the kept connection of an earlier request if it is still open, else over a new one.
+/// `number` spreads the clients over the source addresses, and the requests over the paths of a mix.
 ///
-/// A request that a kept connection could not carry is lost and not sent again: whether a server
-/// loses requests is what is to be found out.
-/// Fails when it failed for a reason of this program's, see [`Outcome::of`].
+/// A request that failed on a kept connection is lost, and not sent again: the purpose is to find out whether
+/// a server loses requests.
+/// Fails for a reason of this program's own, see [`Outcome::of`].
 pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Result<Asked> {
     let ended = |outcome, reason| Asked { outcome, reason, stream: None, closing: false };
     let connected = match kept.filter(stands) {
@@ -63,20 +63,20 @@ pub async fn ask(target: &Target, kept: Option<TcpStream>, number: usize) -> Res
     })
 }
 
-/// What takes too long ends as it would if the kernel had lost patience.
+/// Adds a time limit, which ends with the same error as the kernel's.
 async fn within<T>(limit: Duration, action: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, action).await.unwrap_or_else(|_| Err(Errno::ETIMEDOUT.into()))
 }
 
-/// Waits until the server has closed a connection, as it said it would. Who closes first is left
-/// with the port for a minute (TIME_WAIT), and that should not be this side, which needs many.
+/// Waits until the server has closed a connection, as it said. The side that closes first keeps the port for a
+/// minute (TIME_WAIT), and this side needs many ports.
 pub async fn say_goodbye(mut stream: TcpStream) {
-    // However it ends, and whether it does in time: the request has its answer.
+    // The result does not matter: the request has its answer.
     let _ = timeout(GOODBYE_WITHIN, stream.read(&mut [0; 64])).await;
 }
 
-/// Whether nothing has happened to a connection since its last answer. A server may close one that
-/// is idle, as any client must expect; a request not yet sent is not lost by that.
+/// Whether a kept connection is still open and silent. A server may close an idle connection, as any client must
+/// expect; a request that was not sent yet is not lost by that.
 fn stands(stream: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     let seen = SockRef::from(stream).peek(&mut byte);
@@ -89,7 +89,7 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
-        // The port is to be chosen when the whole pair of addresses is known, not now.
+        // The kernel chooses the port at connect(2), when both addresses are known.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         let source = Ipv4Addr::new(127, 0, 0, 1 + (number % SOURCES) as u8);
         socket.bind((source, 0).into())?;
@@ -97,14 +97,14 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
     socket.connect(target.address).await
 }
 
-/// Sends the request and reads the answer. Gives whether the server will close the connection.
+/// Sends the request and reads the answer. Returns whether the server will close the connection.
 async fn exchange(target: &Target, stream: &mut TcpStream, number: usize) -> io::Result<bool> {
     stream.write_all(target.request(number)).await?;
     let mut stream = BufReader::with_capacity(4096, stream);
     answer::read(&mut stream, target.expect.as_deref()).await
 }
 
-/// A runtime of one thread: nothing here waits for anything but sockets and clocks.
+/// A runtime of one thread: the prober waits only for sockets and clocks.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot watch sockets (epoll)")

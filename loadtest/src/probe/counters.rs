@@ -1,4 +1,4 @@
-//! What is counted while the prober runs.
+//! The prober's counters.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use crate::probe::outcome::{Outcome, Outcomes};
 use crate::probe::timeline::Timeline;
 use crate::statistics::latency::{self, percentile_of};
 
-/// A client that sends later than this, at p99, measures itself: 1 ms, in microseconds.
+/// 1 ms, in microseconds: a client whose lateness at p99 is greater measures itself.
 const MOST_LATE_US: u64 = 1000;
 
-/// A client whose last request is later than this part of the time has fallen behind.
+/// A client has fallen behind if its last request is late by more than this part of the time.
 const BEHIND: f64 = 0.05;
 
-/// So much later any request may be.
+/// Any request may be late by this much.
 const JITTER: Duration = Duration::from_millis(5);
 
 /// All counts of one run. Times are from the start of the load.
 #[derive(Debug)]
 pub struct Counters {
-    /// Requests begun.
+    /// Requests that were begun.
     pub attempted: u64,
     /// How they ended.
     pub outcomes: Outcomes,
     /// Requests of an open loop that were due and not sent, because too many were under way or, see
     /// [`fell_behind`](Self::fell_behind), time was over.
     pub not_sent: u64,
-    /// Whether the client could not send as fast as it should.
+    /// Whether the client could not send as fast as required.
     pub fell_behind: bool,
-    /// Requests that Ctrl-C cut off; they have no outcome, and are not attempted any more.
+    /// Requests that Ctrl-C interrupted; they have no outcome, and do not count as attempted.
     pub cut_off: u64,
-    /// Answers that were as they should be, in microseconds from when they were due.
+    /// Latencies of good answers, in microseconds from when the requests were due.
     pub latency: Histogram<u64>,
     /// How late each request of an open loop was sent, in microseconds from when it was due.
     pub lateness: Histogram<u64>,
@@ -40,7 +40,7 @@ pub struct Counters {
     pub arrivals: Vec<Duration>,
     /// Served and lost per 100 ms.
     pub timeline: Timeline,
-    /// When each request that was lost was known to be, in the order of time.
+    /// When each lost request was known to be lost, in the order of time.
     pub losses: Vec<Duration>,
     /// What was wrong with the first wrong answer.
     pub first_wrong: Option<String>,
@@ -48,16 +48,16 @@ pub struct Counters {
     pub lasted: Duration,
     /// Whether a number of requests ends the run: it then lasts until the last good answer.
     pub ends_by_number: bool,
-    /// When that was.
+    /// The time of the last good answer.
     pub last_ok: Duration,
-    /// Whether Ctrl-C ended that.
+    /// Whether Ctrl-C ended the run.
     pub interrupted: bool,
-    /// Why the prober failed, if it did, and not the server; what was counted is no less true.
+    /// Why the prober itself failed, if it did; the counts until then are valid.
     pub failure: Option<String>,
 }
 
 impl Counters {
-    /// Nothing counted yet.
+    /// Empty counters.
     pub fn new() -> Result<Self> {
         Ok(Self {
             attempted: 0,
@@ -79,7 +79,7 @@ impl Counters {
         })
     }
 
-    /// Counts that a request of an open loop is sent `now`, which was due earlier.
+    /// Counts a request of an open loop that is sent `now`, and was `due` earlier.
     pub fn sent(&mut self, due: Duration, now: Duration) {
         // Cannot fail: it resizes itself as far as any number goes.
         let _ = self.lateness.record(now.saturating_sub(due).as_micros() as u64);
@@ -92,7 +92,7 @@ impl Counters {
         self.lasted = self.lasted.max(now);
     }
 
-    /// The same, if nothing but its end or Ctrl-C ended the run.
+    /// The counters, unless the prober failed.
     pub fn unbroken(self) -> Result<Self> {
         match self.failure {
             Some(reason) => bail!(reason),
@@ -115,12 +115,12 @@ impl Counters {
         per_second(self.outcomes.ok, self.took())
     }
 
-    /// Whether the client itself was late: its latencies then say little about the server.
+    /// Whether the client itself was late: then its latencies say little about the server.
     pub fn client_was_late(&self) -> bool {
         percentile_of(&self.lateness, 99.0) > MOST_LATE_US
     }
 
-    /// Counts a request that was due at one time and whose outcome was known at another.
+    /// Counts the outcome of a request, with the time at which it was due and the time of its outcome.
     pub fn count(&mut self, outcome: Outcome, intended: Duration, known: Duration) {
         self.outcomes.add(outcome);
         self.timeline.add(known, outcome == Outcome::Ok);
@@ -133,8 +133,8 @@ impl Counters {
         }
     }
 
-    /// Ends the count. `cut` says that requests may be under way that will never be counted.
-    /// Fails when the sums do not agree: then this program is wrong, and so is every figure.
+    /// Ends the count. `cut`: requests may be under way that will never be counted.
+    /// Fails when the sums do not agree, which would be an error of this program.
     pub fn close(&mut self, cut: bool) -> Result<()> {
         let open = self.attempted.saturating_sub(self.outcomes.total());
         if cut {

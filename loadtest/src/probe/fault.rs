@@ -1,4 +1,4 @@
-//! What is to be done to the server, and when: `FAULT@TIME`, or `FAULT@TIME*COUNT/EVERY`.
+//! The faults of `--fault`: `FAULT@TIME`, or `FAULT@TIME*COUNT/EVERY`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,63 +9,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::server::signals::Action;
 
-/// The most faults of one option: more would be an attack and no experiment.
+/// The most faults of one option: more would be an attack, not an experiment.
 const MOST: u32 = 10_000;
 
 /// One `--fault`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     kind: Action,
-    /// As it was written.
+    /// The text of the option.
     text: String,
-    /// From the start of the load.
+    /// The time from the start of the load.
     at: Duration,
     times: u32,
     every: Duration,
 }
 
-/// Something to be done to the server; and that was done, with what came of it before the next was.
+/// A planned fault and, after the run, its impact until the next fault.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct FaultRecord {
-    /// When.
+    /// When, in milliseconds from the start of the load.
     pub at_ms: u64,
-    /// What.
+    /// The action.
     pub what: Action,
-    /// The `--fault` that asked for it.
+    /// The option `--fault` that it belongs to.
     pub asked: String,
-    /// The process it was done to; `null` before, and when there was none.
+    /// The process that it acted on; `null` before, and when there was none.
     pub pid: Option<u32>,
-    /// Whether a worker was meant, and this was the process that was started: no other one serves.
+    /// Whether the fault was for a worker, but the server has only one process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_process: bool,
     /// Requests lost after it.
     pub lost: u64,
-    /// How long after it the last of them was known to be lost.
+    /// How long after it the last of these was known to be lost.
     pub lost_within_ms: Option<u64>,
     /// Good answers per second since the fault before, or since the start.
     pub rate_before: Option<f64>,
     /// Good answers per second until the next fault, or the end.
     pub rate_after: Option<f64>,
-    /// How long after it the first 100 ms began with 90 % of the rate before it, or, if a worker was
-    /// stopped then, of the rate before that; `null` if that did not come before the next fault
-    /// that another `--fault` asked for.
+    /// How long after it the first 100 ms with 90 % of the rate before began (if a worker was stopped then, of the rate
+    /// before that); `null` if that was not before the next fault of another `--fault`.
     pub full_strength_after_ms: Option<u64>,
 }
 
 impl FaultRecord {
-    /// When, from the start of the load.
+    /// The time from the start of the load.
     pub fn at(&self) -> Duration {
         Duration::from_millis(self.at_ms)
     }
 }
 
 impl Fault {
-    /// What it is.
+    /// The action.
     pub fn kind(&self) -> Action {
         self.kind
     }
 
-    /// When the last of it is due.
+    /// When the last repetition is due.
     pub fn last(&self) -> Duration {
         self.at + self.every * (self.times - 1)
     }
@@ -99,7 +98,7 @@ impl FromStr for Fault {
                 (time(at)?, times, time(every)?)
             }
         };
-        // Far beyond any run, and yet its last one can be told without an overflow.
+        // Longer than any run, and short enough that the last time does not overflow.
         if at.max(every) > Duration::from_secs(24 * 60 * 60) {
             return Err("that is longer than a day; choose up to 24h".into());
         }
@@ -107,7 +106,7 @@ impl FromStr for Fault {
     }
 }
 
-/// Everything that is to be done, in the order of time.
+/// All faults, in the order of time.
 pub fn plan(faults: &[Fault]) -> Vec<FaultRecord> {
     let each = faults.iter().flat_map(|fault| {
         (0..fault.times).map(|count| FaultRecord {
@@ -118,7 +117,7 @@ pub fn plan(faults: &[Fault]) -> Vec<FaultRecord> {
         })
     });
     let mut plan: Vec<FaultRecord> = each.collect();
-    // What is due at the same time happens in the order in which it was asked for.
+    // Faults that are due at the same time keep the order of the command line.
     plan.sort_by_key(|due| due.at_ms);
     plan
 }
@@ -138,7 +137,7 @@ mod tests {
             let fault = parse(&format!("{kind}@1500ms")).unwrap();
             assert_eq!((fault.kind, fault.at, fault.times), (kind, ms(1500), 1));
             assert_eq!(fault.last(), fault.at);
-            // Results have the same name.
+            // Results use the same name.
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
         }
         let fault = parse("reload@1s*20/250ms").unwrap();

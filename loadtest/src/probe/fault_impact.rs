@@ -1,10 +1,10 @@
-//! What came of each fault.
+//! The impact of each fault.
 
 use crate::probe::counters::Counters;
 use crate::probe::fault::FaultRecord;
 use crate::server::signals::Action;
 
-/// Adds to each fault what was lost after it and how soon the server was back.
+/// Adds to each fault the requests lost after it and the time until the server was back.
 pub fn measure_impact(counters: &Counters, faults: &mut [FaultRecord]) {
     let Counters { timeline, losses, lasted, .. } = counters;
     let mut stopped = 0_usize;
@@ -12,14 +12,14 @@ pub fn measure_impact(counters: &Counters, faults: &mut [FaultRecord]) {
     for place in 0..faults.len() {
         let (later, at) = (&faults[place + 1..], faults[place].at());
         let next = later.first().map(FaultRecord::at);
-        // A fault that is repeated often may leave no 100 ms between two.
+        // Repeated faults may be less than 100 ms apart.
         let other = later.iter().find(|later| later.asked != faults[place].asked);
         let until = other.map_or(*lasted, |other| other.at().min(*lasted));
         let fault = &mut faults[place];
         fault.rate_before = timeline.rate(begin, at);
         fault.rate_after = timeline.rate(at, next.map_or(*lasted, |next| next.min(*lasted)));
-        // While a worker is stopped, or nobody serves at all, the rate before is not what the server
-        // is to get back to. Faults in quick succession leave no time to measure one.
+        // While a worker is stopped, or no worker serves, the rate before is not the normal rate. Between faults
+        // in quick succession there is no time to measure a rate.
         if stopped == 0 && fault.rate_before.is_some_and(|rate| rate > 0.0) {
             full_rate = fault.rate_before;
         }
@@ -62,7 +62,7 @@ mod tests {
         faults
     }
 
-    /// So many answers in each 100 ms.
+    /// Counters with these answers in each 100 ms.
     fn counters(counts: &[u64]) -> Counters {
         let mut counters = Counters::new().unwrap();
         for (place, count) in counts.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! A server is asked while things are done to it.
+//! A load on a server with faults.
 //!
-//! They are done on a thread of its own: what a fault costs depends on what is under way at that moment,
-//! and the thread that asks would do it in the same moment of its round each time, such as when it has
-//! just got its answers.
+//! A separate thread injects the faults: the cost of a fault depends on the requests under way at that
+//! moment, and the thread of the client would always choose the same moment of its round, for example
+//! when it has just got its answers.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, sleep};
@@ -22,30 +22,30 @@ use crate::server::signals::{Action, Signals};
 use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
 
-/// How soon workers must be gone after their parent was killed.
+/// How soon workers must have ended after their parent was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often it looks whether the run is over.
+/// How often the injector checks whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What came of it.
+/// The result.
 pub struct FaultRun {
-    /// What the prober counted.
+    /// The prober's counters.
     pub counters: Counters,
-    /// What was done to the server, and what came of that.
+    /// The faults and their impact.
     pub faults: Vec<FaultRecord>,
-    /// Whether the server was made to end by one of them.
+    /// Whether one of them ended the server.
     pub ended_the_server: bool,
-    /// That the prober failed, first; processes that had to be ended; faults that did not come, or had
-    /// nobody to be done to.
+    /// Warnings: a failure of the prober comes first; processes that had to be killed; faults that did not happen, or
+    /// had no process to act on.
     pub warnings: Vec<Warning>,
 }
 
-/// The signals that a server's parent understands, those that the user tells included.
+/// The signals that a server's parent understands, including those of the user.
 ///
 /// # Errors
-/// When one of those is not understood, and when one of the faults cannot be done: the signal for it
-/// is not known, or the server is not started here.
+/// When one of the user's is not valid, and when a fault is impossible: its signal is not known, or the
+/// server is not started here.
 pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Signals> {
     let mut signals = Signals::of_spec(spec);
     told.iter().try_for_each(|text| signals.set(text))?;
@@ -60,8 +60,8 @@ pub fn signals_for(spec: &Spec, told: &[String], faults: &[Fault]) -> Result<Sig
     Ok(signals)
 }
 
-/// Asks a server, from now on, while these faults are done to it, each when it is due. What was counted
-/// before the prober failed, and done, is a result as well.
+/// Loads a server from now on, and injects these faults, each when it is due. If the prober fails, the counters and
+/// faults until then are the result.
 ///
 /// `look` is called every few milliseconds with the time that has passed.
 /// Fails when the prober fails before anything is answered, and after a second Ctrl-C.
@@ -102,20 +102,19 @@ pub fn run_with_faults(
     Ok(FaultRun { faults, counters, ended_the_server, warnings })
 }
 
-/// Does the faults of a plan to a server, and puts right at the end what they left.
+/// Injects the faults of a plan, and cleans up at the end.
 struct Injector<'a> {
     server: &'a mut Server,
     /// Workers that were sent SIGSTOP and not yet SIGCONT or SIGKILL.
     stopped: Vec<u32>,
     /// The workers that a killed parent left behind.
     orphans: Vec<Running>,
-    /// When it did.
+    /// When the parent was killed.
     killed_at: Option<Instant>,
 }
 
 impl Injector<'_> {
-    /// Does everything in the plan when it is due, or what it can until the run is over. Gives
-    /// what it did.
+    /// Injects all faults of the plan when they are due, until the run is over. Returns the injected ones.
     fn run(
         &mut self,
         plan: Vec<FaultRecord>,
@@ -126,7 +125,7 @@ impl Injector<'_> {
         for due in plan {
             while let Some(left) = due.at().checked_sub(start.elapsed()).filter(|t| !t.is_zero()) {
                 sleep(left.min(LOOK_EVERY));
-                // What workers hold is remembered for when they are stopped.
+                // Notes the workers' connections, in case they are stopped.
                 let _ = self.server.sample();
                 if over.load(Relaxed) {
                     return done;
@@ -136,7 +135,7 @@ impl Injector<'_> {
             if to_worker {
                 self.server.settle();
             }
-            // Before it is done, or what is lost by it could seem to be lost before it.
+            // The time is read before the fault, or its losses could seem to be earlier.
             let at_ms = start.elapsed().as_millis() as u64;
             let pid = self.strike(due.what);
             let only_process = to_worker && pid.is_some() && pid == self.server.pid();
@@ -145,7 +144,7 @@ impl Injector<'_> {
         done
     }
 
-    /// Ends what it did. Gives what a reader should know of it.
+    /// Cleans up, and returns the warnings.
     fn finish(mut self) -> Vec<Warning> {
         let Some(at) = self.killed_at else { return Vec::new() };
         while self.orphans.iter().any(Running::runs) && at.elapsed() < GONE_WITHIN {
@@ -159,10 +158,10 @@ impl Injector<'_> {
         .collect()
     }
 
-    /// Does one thing. Gives the process that it was done to, if there was one.
+    /// Injects one fault. Returns the process that it acted on, if there was one.
     ///
-    /// A process id is only ever taken from the server's scoreboard while its parent lives, which
-    /// takes those of the dead out: a signal must not reach a stranger.
+    /// Process ids come from the server's scoreboard only while its parent lives, which removes those of dead
+    /// workers: a signal must not reach another program's process.
     fn strike(&mut self, kind: Action) -> Option<u32> {
         if self.server.has_ended() {
             return None;
@@ -192,14 +191,14 @@ impl Injector<'_> {
                 self.killed_at = Some(Instant::now());
                 Signal::SIGKILL
             }
-            // One whose signal is not known was refused before the load began.
+            // A fault without a known signal was refused before the load began.
             action => self.server.signals.signal(action).ok()?,
         };
         self.server.signal(to_parent);
         self.server.pid()
     }
 
-    /// Gives the last of those that it continued.
+    /// Continues all stopped workers, and returns the last one.
     fn continue_stopped(&mut self) -> Option<u32> {
         let there = self.server.worker_pids();
         let mut last = None;
@@ -220,7 +219,7 @@ impl Drop for Injector<'_> {
     }
 }
 
-/// It may have ended just now; then there is nobody to tell.
+/// Sends a signal. It fails if the process has just ended, which does not matter.
 fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
 }

@@ -1,8 +1,8 @@
 //! The limit that no policy can beat: one queue before all servers, and no overhead.
 //!
-//! A request is served by whichever server is free first, in the order of arrival, for a known time.
-//! It is simulated and not computed by a formula: the same arrivals that were sent give what would
-//! have been best for them, and not for an average of all that could have come.
+//! The server that is free first serves the next request, in the order of arrival, for a known time. This
+//! is a simulation, not a formula: it gives the ideal for the very arrivals that were sent, not an average
+//! over all possible arrivals.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,19 +14,18 @@ use hdrhistogram::Histogram;
 use crate::server::{Kind, Spec};
 use crate::statistics::latency;
 
-/// How requests are served, where that is known.
+/// The service of requests, if it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// How many are served at a time.
+    /// How many requests are served at a time.
     pub servers: usize,
-    /// How long each takes.
+    /// The service time.
     pub time: Duration,
 }
 
 impl Service {
-    /// What is known of one of our servers, with so many workers and CPUs, asked for `path`: a
-    /// blocked worker uses no CPU, so as many are blocked at a time as there are workers; those that
-    /// burn CPU time need a CPU each.
+    /// The service of one of our servers, with this many workers and CPUs, at `path`. A blocked worker uses no CPU,
+    /// so as many requests block at a time as there are workers; requests that burn CPU time need a CPU each.
     pub fn of(
         spec: &Spec,
         extra: &[String],
@@ -46,13 +45,13 @@ impl Service {
         (servers > 0 && !time.is_zero()).then_some(Self { servers, time })
     }
 
-    /// The latencies, in microseconds, that one queue would have had with these arrivals, which are in
-    /// rising order. At least one server is assumed.
+    /// The latencies, in microseconds, of one queue with these arrivals, which are in rising order. Assumes at least
+    /// one server.
     pub fn ideal(&self, arrivals: &[Duration]) -> Result<Histogram<u64>> {
         let mut latencies = latency::empty()?;
         let mut free_at: BinaryHeap<_> = vec![Reverse(Duration::ZERO); self.servers.max(1)].into();
         for &arrival in arrivals {
-            // There is always one: as many are pushed as popped.
+            // The heap is never empty: as many are pushed as popped.
             let Some(Reverse(free)) = free_at.pop() else { break };
             let done = free.max(arrival) + self.time;
             free_at.push(Reverse(done));
@@ -62,7 +61,7 @@ impl Service {
     }
 }
 
-/// The value of the last `--handler-cost`, which is the one that counts.
+/// The value of the last `--handler-cost`, which wins.
 fn handler_cost<'a>(options: impl Iterator<Item = &'a String>) -> Option<Duration> {
     let mut words = options.flat_map(|word| word.splitn(2, '='));
     let mut found = None;
@@ -78,7 +77,7 @@ fn handler_cost<'a>(options: impl Iterator<Item = &'a String>) -> Option<Duratio
 mod tests {
     use super::*;
 
-    /// The latencies in order of size, of arrivals in milliseconds and a service of 10 ms.
+    /// The latencies in rising order, for arrivals in milliseconds and a service time of 10 ms.
     fn latencies(arrivals_ms: &[u64], servers: usize) -> Vec<u64> {
         let arrivals: Vec<_> = arrivals_ms.iter().map(|&ms| Duration::from_millis(ms)).collect();
         let all = Service { servers, time: Duration::from_millis(10) }.ideal(&arrivals).unwrap();

@@ -1,4 +1,4 @@
-//! Who is asked, for what, how often, and what the answer should be.
+//! The prober's load: the server, its paths, the rate, and the expected answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,49 +10,49 @@ use crate::load::Share;
 use crate::probe::arrivals::Arrivals;
 use crate::server::Server;
 
-/// What the front page of both our servers says.
+/// The body of both our servers at `/`.
 const FRONT_PAGE: &str = "hello";
 
-/// What is asked of a server, as results keep it.
+/// The load on a server, as results contain it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Load {
-    /// What is asked for.
+    /// The URL.
     pub url: String,
-    /// These paths of it instead, each as often as its weight says; none: that of the URL alone.
+    /// Paths with weights, instead of the URL's path; empty: only the URL's path.
     #[serde(skip)]
     pub mix: Vec<Share>,
     /// Clients, or with a rate the most requests under way.
     pub connections: u64,
-    /// Requests due per second (an open loop); `None`: each client asks when it has its answer (a
-    /// closed loop).
+    /// Requests due per second (an open loop); `None`: each client sends a request when it has its answer (a closed
+    /// loop).
     pub rate: Option<u64>,
-    /// How those are due; `None` without a rate.
+    /// The distribution of their gaps; `None` without a rate.
     pub arrivals: Option<Arrivals>,
-    /// What random arrivals, and the paths of a mix, are drawn from.
+    /// The seed of random arrivals, and of the paths of a mix.
     #[serde(skip)]
     pub seed: u64,
-    /// Whether connections serve many requests, or one each.
+    /// Whether a connection serves many requests, or one.
     pub keep_alive: bool,
     /// How long requests are sent; in a result, were sent or, if their number ended it, answered.
     pub seconds: f64,
-    /// How many requests are sent, if that is what ends it.
+    /// The number of requests, if that ends the run.
     #[serde(skip)]
     pub requests: Option<u64>,
     /// How long a connection may take to open, and then an answer to come.
     pub timeout_ms: u64,
-    /// What the answer's body has to be, exactly; `None`: anything.
+    /// The exact body of a good answer; `None`: any.
     pub expect: Option<String>,
 }
 
 impl Load {
-    /// A server is asked for `path`; how often, and for how long, is still to be said. The front page
-    /// of ours says `hello`; of the answers of others nothing is expected.
+    /// A load on `path` of a server, still without rate and duration. Our servers answer `hello` at `/`; any body of
+    /// others is good.
     pub fn of(server: &Server, path: &str) -> Self {
         let expect = (path == "/" && !server.is_foreign()).then(|| FRONT_PAGE.to_owned());
         Self { url: server.url(path), expect, timeout_ms: 2000, ..Self::default() }
     }
 
-    /// When no more requests are sent, if no number of them says so.
+    /// When no more requests are sent, unless their number ends the run.
     pub fn end(&self) -> Option<Duration> {
         self.requests.is_none().then(|| Duration::from_secs_f64(self.seconds))
     }
@@ -60,12 +60,12 @@ impl Load {
 
 /// Requests, ready to be sent many times.
 pub struct Target {
-    /// Where to connect to.
+    /// The server's address.
     pub address: SocketAddr,
     /// The request for each path, byte for byte, and the sum of the weights up to it.
     requests: Vec<(f64, Vec<u8>)>,
     seed: u64,
-    /// What the answer's body should be.
+    /// The body of a good answer.
     pub expect: Option<Vec<u8>>,
     /// How long a connection may take to open, and then an answer to come.
     pub timeout: Duration,
@@ -122,7 +122,7 @@ mod tests {
         let closing = b"GET /x HTTP/1.1\r\nHost: here:80\r\nConnection: close\r\n\r\n";
         assert_eq!(request("http://here:80/x", false), closing);
 
-        // One that runs already is asked for its own path, and for any body.
+        // For a server that runs already: its own path, and any body.
         let spec = Spec::parse("http://127.0.0.1:81/a?b").unwrap();
         let load = Load::of(&Server::start(&spec, &[]).unwrap(), "/");
         assert_eq!((&*load.url, load.expect), ("http://127.0.0.1:81/a?b", None));

@@ -1,21 +1,21 @@
-//! A client that is on time, although it shares its cores with the server.
+//! Keeps the client on time, although it shares its cores with the server.
 //!
-//! An open loop measures from when a request was due. A client that is woken late measures itself, and
-//! two things delay it by milliseconds:
+//! An open loop measures from the time when a request was due. If the client is woken late, it measures itself.
+//! Two causes delay it by milliseconds:
 //!
-//! - *The scheduler.* Woken while a handler uses the core, it waits for the rest of that handler's turn.
-//!   Its thread therefore asks for SCHED_RR (sched(7)), which runs before every ordinary process. That
-//!   takes CAP_SYS_NICE or a limit on real-time priorities (RLIMIT_RTPRIO); without, it stays as it was.
-//!   A nice value of -20 would not do: it still waits, and where it does not, handlers starve.
-//! - *CPUs that sleep.* A CPU with nothing to do halts. The host of a virtual machine then gives it to
-//!   somebody else, and has to give it back at each wake-up, which may take a millisecond. A thread of
-//!   SCHED_IDLE on each core, which any other process preempts at once, keeps the CPU from halting for long. It
-//!   naps now and then: only a CPU that has nothing to run fetches what waits for another one (newidle balance in
-//!   kernel/sched/fair.c). Without the naps, workers waited up to 8 ms for a busy core, beside an idle one.
+//! - *The scheduler.* If the client is woken while a handler uses the core, it waits for the rest of that
+//!   handler's slice. So its thread uses SCHED_RR (sched(7)), which preempts all ordinary processes. That needs
+//!   CAP_SYS_NICE or a limit on real-time priorities (RLIMIT_RTPRIO); without, nothing changes. A nice value of
+//!   -20 is not enough: the client still waits, and if it does not, handlers starve.
+//! - *CPUs that halt.* A CPU with nothing to do halts. The host of a virtual machine then runs something else on
+//!   it, and must give it back at each wake-up, which may take a millisecond. A thread of SCHED_IDLE on each
+//!   core, which any other process preempts at once, keeps the CPU from halting for long. It sleeps briefly now
+//!   and then: only a CPU with nothing to run takes over processes that wait for another CPU (newidle balance in
+//!   kernel/sched/fair.c). Without these naps, workers waited up to 8 ms for a busy core, beside an idle one.
 //!
-//! What it costs: power, and latencies are those of a machine whose CPUs do not sleep, for every server
-//! alike. A client that itself spins until the next request is due would take the core away from the
-//! server. Closed loops have no need of this: nothing is due in them.
+//! What it costs: power. And all latencies are those of a machine whose CPUs do not halt, for every server. A
+//! client that spins until the next request is due would take the core away from the server. Closed loops do
+//! not need this: in them no request has a due time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,15 +26,15 @@ use nix::libc;
 
 use crate::kernel::affinity;
 
-/// The least priority of SCHED_RR: above all ordinary processes, below all else.
+/// The lowest priority of SCHED_RR: above all ordinary processes, below all others.
 const LEAST: libc::c_int = 1;
 
-/// How long a CPU is kept awake, and then left alone. The kernel adds up to 50 us to a nap. The host still waits for
-/// a CPU that has halted for so short a time, and gives it to nobody else (halt polling).
+/// How long a thread spins, and how long it naps. The kernel adds up to 50 us to a nap. The host does not reassign a
+/// CPU that halts for so short a time (halt polling).
 const SPIN: Duration = Duration::from_micros(50);
 const NAP: Duration = Duration::from_micros(20);
 
-/// While it lives, the thread that made it is scheduled first, and its cores do not sleep.
+/// While it lives, the thread that made it has real-time priority, and its cores do not halt.
 pub struct OnTime {
     over: Arc<AtomicBool>,
     awake: Vec<JoinHandle<()>>,
@@ -42,7 +42,7 @@ pub struct OnTime {
 }
 
 impl OnTime {
-    /// Begins, as far as the kernel allows it: what it refuses shows in how late requests are sent.
+    /// Begins, as far as the kernel allows it. What the kernel refuses shows in the lateness of requests.
     pub fn begin() -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let keep_awake = |core| {
@@ -64,7 +64,7 @@ impl OnTime {
         };
         let awake =
             affinity::own().unwrap_or_default().into_iter().filter_map(keep_awake).collect();
-        // Threads and processes that are started meanwhile do not inherit it.
+        // New threads and processes do not inherit it.
         let is_first = is_ordinary() && schedule(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, LEAST);
         Self { over, awake, is_first }
     }
@@ -82,18 +82,18 @@ impl Drop for OnTime {
     }
 }
 
-/// Has the calling thread scheduled like this. Gives whether the kernel did.
+/// Sets the calling thread's scheduling. Returns whether the kernel accepted it.
 #[allow(unsafe_code)]
 fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> bool {
     let parameter = libc::sched_param { sched_priority };
-    // SAFETY: the kernel reads the parameter, which lives until it has.
+    // SAFETY: the kernel reads the parameter, which outlives the call.
     unsafe { libc::sched_setscheduler(0, policy, &parameter) == 0 }
 }
 
-/// Whether the calling thread is scheduled as most are. One that was started with chrt(1) stays as it is.
+/// Whether the calling thread has the default scheduling. A program started with chrt(1) keeps its own.
 #[allow(unsafe_code)]
 fn is_ordinary() -> bool {
-    // SAFETY: it takes a number and gives one.
+    // SAFETY: it takes and returns only numbers.
     unsafe { libc::sched_getscheduler(0) == libc::SCHED_OTHER }
 }
 

@@ -1,4 +1,4 @@
-//! The record of one `probe`: what `--json` writes and what every report shows.
+//! The record of one `probe`: the content of `--json` and of every report.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -21,36 +21,35 @@ pub type ProbeRecord = Record<ProbeBody>;
 pub struct ProbeBody {
     /// The server's name, or the URL of one that was not started here.
     pub server: String,
-    /// What was asked.
+    /// The load.
     pub load: Load,
     /// Requests sent; the sum of all outcomes.
     pub attempted: u64,
-    /// What became of them.
+    /// Their outcomes.
     pub outcomes: Outcomes,
     /// Requests of an open loop that were due and not sent: too many were under way, or the client
     /// was too slow.
     pub not_sent: u64,
-    /// Requests per second that were sent.
+    /// Requests sent per second.
     pub sent_per_second: f64,
-    /// Good answers per second of the load's time.
+    /// Good answers per second of the load.
     pub ok_per_second: f64,
     /// Requests that the server has answered by its own count; `null` if it has none.
     pub answered_by_server: Option<u64>,
     /// Latencies of good answers, from when the request was due; `null` if there were none.
     pub latency_us: Option<Latency>,
-    /// How late requests of an open loop were sent, from when they were due; `null` of a closed one.
+    /// How late requests of an open loop were sent, from when they were due; `null` for a closed loop.
     pub lateness_us: Option<Latency>,
-    /// What one queue without overhead would have done; `null` if the service time is not known, or
-    /// the loop is closed.
+    /// The ideal: one queue without overhead; `null` if the service time is not known, or the loop is closed.
     pub ideal: Option<Ideal>,
     /// Latencies as multiples of the ideal's.
     pub of_ideal: Option<OfIdeal>,
-    /// Served and lost per 100 ms, by the time when it was known.
+    /// Served and lost requests per 100 ms, by the time when the outcome was known.
     pub timeline: Vec<Bucket>,
-    /// Connections of each worker, once a second; empty if they are not kept, or it cannot be seen.
+    /// Connections of each worker, once a second; empty if they are not kept, or cannot be seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
-    /// What was done to the server.
+    /// The injected faults.
     pub faults: Vec<FaultRecord>,
 }
 
@@ -60,7 +59,7 @@ impl Body for ProbeBody {
 }
 
 impl ProbeBody {
-    /// What was counted of a server. What only who ran it knows is left out: its own count, and faults.
+    /// The record of these counters, without the server's own count and without faults.
     pub fn of(
         server: String,
         load: Load,
@@ -103,16 +102,16 @@ impl Ideal {
     }
 }
 
-/// One queue before all servers, for the very arrivals that were sent. Latencies in microseconds.
+/// One queue for all servers, with the arrivals that were sent. Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Ideal {
-    /// How long each request takes.
+    /// The service time.
     pub service_us: u64,
-    /// How many are served at a time: workers, or CPUs if there are fewer and requests use them.
+    /// How many requests are served at a time: workers, or CPUs if these are fewer and requests use CPU time.
     pub servers: usize,
-    /// Half of the requests take no longer.
+    /// The median latency.
     pub p50: u64,
-    /// 99 % of them take no longer.
+    /// 99 % of the requests take no longer.
     pub p99: u64,
 }
 

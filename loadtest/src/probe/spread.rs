@@ -1,4 +1,4 @@
-//! How many connections each worker holds, second by second.
+//! The number of connections of each worker, second by second.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use common::scoreboard::{Scoreboard, State};
 use serde::{Deserialize, Serialize};
 
-/// Between two looks.
+/// The time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What each worker held at a moment.
+/// The connections of all workers at a moment.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Held {
     /// When, from the start of the load.
@@ -19,7 +19,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What the busiest worker held, as a multiple of the average; `None` if nobody held anything.
+    /// The connections of the busiest worker as a multiple of the average; `None` without connections.
     pub fn spread(&self) -> Option<f64> {
         let all: u64 = self.connections.iter().sum();
         let most = *self.connections.iter().max()?;
@@ -34,12 +34,12 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of the server with this pid, if it has a scoreboard.
+    /// For the server with this pid, if it has a scoreboard.
     pub fn of(pid: Option<u32>) -> Option<Self> {
         Some(Self { board: Scoreboard::of_process(pid?).ok()?, held: Vec::new() })
     }
 
-    /// Looks, if so long after the start of the load it is time to.
+    /// Looks, if that is due at this time after the start of the load.
     pub fn look(&mut self, elapsed: Duration) {
         if elapsed < EVERY * (self.held.len() as u32 + 1) {
             return;
@@ -49,7 +49,7 @@ impl Spread {
         self.held.push(Held { at_ms: elapsed.as_millis() as u64, connections });
     }
 
-    /// What it saw.
+    /// All looks.
     pub fn into_held(self) -> Vec<Held> {
         self.held
     }

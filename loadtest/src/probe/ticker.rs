@@ -1,5 +1,5 @@
-//! Wakes the open loop at the moment that is due. tokio's own timers count whole milliseconds: at
-//! 10 000 requests per second they would send ten at once, all but one of them late.
+//! Wakes the open loop exactly when a request is due. tokio's own timers count whole milliseconds: at 10 000
+//! requests per second they would send ten at once, nine of them late.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Instant;
@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel's, exact to some microseconds.
+/// A kernel timer, exact to some microseconds.
 pub struct Ticker(AsyncFd<Timer>);
 
-/// What `AsyncFd` asks for a raw descriptor, which nix's type does not give.
+/// Gives `AsyncFd` the raw descriptor, which nix's type does not.
 struct Timer(TimerFd);
 
 impl AsRawFd for Timer {
@@ -21,18 +21,18 @@ impl AsRawFd for Timer {
 }
 
 impl Ticker {
-    /// Makes one; to be called within a runtime.
+    /// Makes a timer; to be called within a runtime.
     #[allow(unsafe_code)]
     pub fn new() -> Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
         let timer = timer.context("cannot make a timer (timerfd_create)")?;
-        // SAFETY: the timer owns its descriptor, and neither closes nor changes it while it is watched.
+        // SAFETY: the timer owns its descriptor, and does not close or change it while it is registered.
         let watched = unsafe { AsyncFd::register(Timer(timer)) };
         Ok(Self(watched.context("cannot watch a timer (epoll)")?))
     }
 
-    /// Waits until then, or not at all if that is past.
+    /// Waits until this time; returns at once if it has passed.
     pub async fn wait_until(&self, then: Instant) -> Result<()> {
         let left = then.saturating_duration_since(Instant::now());
         // Zero would disarm it.
@@ -42,7 +42,7 @@ impl Ticker {
         let once = Expiration::OneShot(left.into());
         self.0.get_ref().0.set(once, TimerSetTimeFlags::empty()).context("cannot set a timer")?;
         let mut ready = self.0.readable().await.context("cannot wait for a timer")?;
-        // Takes off what the timer says; it cannot say it twice.
+        // Clears the timer's expiration.
         let _ = ready.get_inner().0.wait();
         ready.clear_ready();
         Ok(())

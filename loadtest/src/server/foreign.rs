@@ -1,4 +1,4 @@
-//! A server that is not ours: any command that serves on the port it is told.
+//! A foreign server: any command that serves on a given port.
 
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{self, Read, Write};
@@ -16,20 +16,20 @@ use crate::server::{Server, View};
 /// How long a command may take until it serves.
 const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the set of its workers must have been the same.
+/// How long the set of its workers must not change.
 const STABLE_FOR: Duration = Duration::from_millis(200);
 
-/// The same where no worker can be told: others may still be on their way.
+/// The same if no worker can be seen: workers may still be starting.
 const UNSEEN_FOR: Duration = Duration::from_secs(1);
 
 /// How long one read of the first answer may block.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Of its output, messages show so many lines.
+/// How many lines of its output messages show.
 const SHOWN_LINES: usize = 5;
 
-/// Starts a command with `{port}` and `{host}` replaced, and waits until it serves: the set of its
-/// workers has been stable for 200 ms, and a GET is answered. Some listen seconds before they accept.
+/// Starts a command with `{port}` and `{host}` replaced, and waits until it serves: the set of its workers
+/// has been stable for 200 ms, and a GET is answered. Some servers listen seconds before they accept.
 /// Fails when it ends, or does not serve within 10 s, with its output.
 pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server> {
     let (port, host) = (address.port().to_string(), address.ip().to_string());
@@ -64,18 +64,18 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
     bail!("{name} {what}{}", output_after(said(&child)))
 }
 
-/// What it said, if it said anything, as it stands at the end of a message.
+/// Its output, if there is any, for the end of a message.
 fn output_after(said: Option<String>) -> String {
     said.map_or_else(String::new, |said| format!("; its output: {said}"))
 }
 
-/// What it said before it ended, and the remedy.
+/// Its output before it ended, and the remedy.
 fn why_it_ended(child: &Child) -> String {
     format!("{}; run its command by itself to see why", reason(child))
 }
 
-/// Whether a GET that was sent has been answered, or its answer has begun. Sends one if there is none,
-/// or if its connection was closed unanswered.
+/// Whether a GET has been answered, at least in part. Sends one if there is none under way, or if its connection
+/// was closed without an answer.
 fn is_answered(asked: &mut Option<TcpStream>, address: SocketAddr) -> bool {
     let ask = || -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
@@ -94,8 +94,8 @@ fn is_answered(asked: &mut Option<TcpStream>, address: SocketAddr) -> bool {
     false
 }
 
-/// A port of the loopback that nobody has now. Somebody may take it before the server does; the
-/// server then says so and ends.
+/// A free port of the loopback. Another process may take it before the server does; then the server reports
+/// that and ends.
 pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(
         "there is no free port for the server: all ports of the sysctl \
@@ -105,12 +105,12 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// The last lines of what it said, in one, or that there are none.
+/// The last lines of its output, joined into one, or a text that there are none.
 pub fn reason(child: &Child) -> String {
     said(child).unwrap_or_else(|| "it printed nothing".into())
 }
 
-/// The last lines of what it said, in one; `None` if it said nothing.
+/// The last lines of its output, joined into one; `None` if there are none.
 fn said(child: &Child) -> Option<String> {
     let said = child.output() + &child.errors();
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

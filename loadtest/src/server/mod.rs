@@ -1,13 +1,12 @@
-//! A server under test of any kind: start it, wait until it serves, see what its workers do, stop it.
+//! A server under test, of any kind: starts it, waits until it serves, watches its workers, stops it.
 //!
-//! - [`spec`]: what the command line says it is;
-//! - [`process`]: a program that was started and must not outlive this one;
-//! - [`ours`]: this repository's servers, which tell of themselves on a scoreboard;
-//! - [`foreign`]: any other command, of which the kernel tells; [`nginx`]: a configuration for such a
-//!   one;
-//! - [`workers`]: who of a foreign server's processes serves;
-//! - [`telemetry`]: what workers did, whoever told it;
-//! - [`signals`]: what can be done to a server, and which signal makes a parent do it.
+//! - [`spec`]: how the command line names it;
+//! - [`process`]: a child process that must not outlive this program;
+//! - [`ours`]: this repository's servers, which have a scoreboard;
+//! - [`foreign`]: any other command, seen through the kernel; [`nginx`]: a configuration for nginx;
+//! - [`workers`]: which of a foreign server's processes are workers;
+//! - [`telemetry`]: what workers did, from either source;
+//! - [`signals`]: actions on a server, and the signals for them.
 
 pub mod foreign;
 pub mod nginx;
@@ -36,34 +35,34 @@ use crate::server::workers::Workers;
 use crate::warnings::Warning;
 use common::kernel::sock_diag;
 
-/// How long a server that should run already may take to accept a connection.
+/// How long a server that runs already may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// A server that runs. Dropping it ends it, if it was started here.
+/// A running server. Dropping it ends the server, if it was started here.
 pub struct Server {
-    /// None of a server that somebody else started.
+    /// `None` if it was not started here.
     child: Option<Child>,
     view: View,
     address: SocketAddr,
-    /// Host and path that its URLs have, if not its address and the path that is asked for.
+    /// The host and path of its URLs, if not its address and the requested path.
     written: Option<(String, String)>,
-    /// Which signal makes its parent do what.
+    /// The signals that its parent understands.
     pub signals: Signals,
-    /// What it reads and writes; removed with it, after it.
+    /// The folder with its files; removed after its end.
     _folder: Option<TempDir>,
 }
 
-/// Who tells what its workers do.
+/// The source of what its workers do.
 enum View {
     Scoreboard(Scoreboard),
-    /// Of a server that was not started here it does not tell either.
+    /// Empty for a server that was not started here.
     Kernel(Workers),
 }
 
 impl Server {
-    /// Starts a server and waits until it serves. `extra` are options that all subjects of an
-    /// experiment have in common; they come before the spec's own, which so win. Servers that are not
-    /// ours get none of them, but nginx its `--workers`.
+    /// Starts a server and waits until it serves. `extra` are options for all subjects of an experiment;
+    /// they come before the spec's own options, which so win. Of these, foreign servers get only
+    /// `--workers`, and only nginx.
     /// Fails when it does not serve in time, with the server's own reason.
     pub fn start(spec: &Spec, extra: &[String]) -> Result<Self> {
         let mut server = match &spec.kind {
@@ -85,15 +84,15 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts a command, as [`start`](Self::start) does, on an address of the caller's choice: a file that
-    /// it reads may name it. `folder` is removed with it, after it.
+    /// Starts a command, as [`start`](Self::start) does, on an address of the caller's choice, which a
+    /// configuration file may name. `folder` is removed after its end.
     pub fn start_at(spec: &Spec, address: SocketAddr, folder: Option<TempDir>) -> Result<Self> {
         let Kind::Command { words } = &spec.kind else { bail!("'{}' is not a command", spec.text) };
         let server = foreign::start(&spec.display_name(), words, address)?;
         Ok(Self { signals: Signals::of_spec(spec), _folder: folder, ..server })
     }
 
-    /// One that was started and serves. A server on all addresses is reached on the loopback.
+    /// A server that was started and serves. A server on all addresses is reached on the loopback.
     fn started(child: Child, view: View, mut address: SocketAddr) -> Self {
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -115,16 +114,16 @@ impl Server {
         }
     }
 
-    /// Takes `http://host:port/path` apart and looks the host up.
+    /// Parses `http://host:port/path` and resolves the host.
     fn running(url: &str) -> Result<Self> {
         let rest = url.strip_prefix("http://").unwrap_or(url);
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // In `[::1]` colons are not what a port stands behind.
+        // The colons in `[::1]` do not precede a port.
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let full = if has_port { host.to_owned() } else { format!("{host}:80") };
         let remedy = || format!("cannot find {host} of {url}; expected http://host:port/path");
         let all: Vec<_> = full.to_socket_addrs().with_context(remedy)?.collect();
-        // Of several, as localhost often has, the first that serves.
+        // Of several addresses, as localhost often has, the first one that serves.
         let serves = |it: &&SocketAddr| TcpStream::connect_timeout(it, CONNECT_WITHIN).is_ok();
         let first = if all.len() > 1 { all.iter().find(serves) } else { None };
         let address = *first.or(all.first()).with_context(remedy)?;
@@ -132,8 +131,8 @@ impl Server {
         Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
     }
 
-    /// Whether somebody listens there, if it was not started here.
-    /// Fails when nobody does; with the reason and the remedy.
+    /// Checks that a server that runs already accepts connections.
+    /// Fails when it does not; with the reason and the remedy.
     pub fn check_reachable(&self) -> Result<()> {
         if self.written.is_some() {
             TcpStream::connect_timeout(&self.address, CONNECT_WITHIN).with_context(|| {
@@ -146,23 +145,22 @@ impl Server {
         Ok(())
     }
 
-    /// What messages call it: our program, or the name in the spec.
+    /// Its name in messages: our program's, or the name in the spec.
     pub fn name(&self) -> &str {
         self.child.as_ref().map_or("", Child::name)
     }
 
-    /// Whether it is none of ours: it has no scoreboard, and what its workers do is told by the kernel.
+    /// Whether it is not one of our servers: it has no scoreboard, and its workers are seen through the kernel.
     pub fn is_foreign(&self) -> bool {
         !matches!(self.view, View::Scoreboard(_))
     }
 
-    /// Where to reach it from this machine.
+    /// Its address, as seen from this machine.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a path of it. A server that runs already keeps the path that it was named with
-    /// where `path` is `/`.
+    /// The URL of a path. For a server that runs already, `/` means the path that it was named with.
     pub fn url(&self, path: &str) -> String {
         match &self.written {
             Some((host, own)) => format!("http://{host}{}", if path == "/" { own } else { path }),
@@ -170,7 +168,7 @@ impl Server {
         }
     }
 
-    /// Its workers' process ids. Of a server that is not ours: of those that were seen to serve.
+    /// Its workers' process ids. Of a foreign server: the processes that were seen to serve.
     pub fn worker_pids(&mut self) -> Vec<u32> {
         match &mut self.view {
             View::Scoreboard(board) => board.workers().filter_map(|(_, slot)| slot.pid()).collect(),
@@ -178,7 +176,7 @@ impl Server {
         }
     }
 
-    /// The process ids of all that have a part in an answer: a parent that accepts for its workers is one.
+    /// The process ids of all processes that take part in an answer, including a parent that accepts for its workers.
     pub fn serving_pids(&mut self) -> Vec<u32> {
         match &mut self.view {
             View::Scoreboard(_) => self.worker_pids(),
@@ -206,10 +204,10 @@ impl Server {
         }
     }
 
-    /// Its workers that serve, those first that have done most, or have most connections: to do
-    /// something to a worker that nobody asks, as the newest may be, would show nothing.
+    /// Its workers that serve, the busiest first, by requests or connections: a fault of a worker without requests,
+    /// as the newest may be, would show nothing.
     ///
-    /// Those of other servers are left out, with which it may share its scoreboard (--join).
+    /// Without the workers of other servers that share its scoreboard (--join).
     pub fn busiest(&mut self) -> Vec<u32> {
         let pids = match &mut self.view {
             View::Scoreboard(board) => ours::busiest(board),
@@ -218,19 +216,19 @@ impl Server {
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
 
-    /// Finds out who a foreign server's workers are, where one process may accept for its children.
+    /// Finds out which processes are a foreign server's workers, if one process may accept for its children.
     pub fn settle(&mut self) {
         if let View::Kernel(workers) = &mut self.view {
             workers.settle();
         }
     }
 
-    /// Whether a process is a worker of its own. Workers of others may share a scoreboard with its own.
+    /// Whether a process is one of its own workers: servers may share a scoreboard.
     pub fn is_parent_of(&self, pid: u32) -> bool {
         self.is_foreign() || Running::of(pid).map(|it| it.parent) == self.pid()
     }
 
-    /// The process id of the parent; none of a server that was not started here.
+    /// The process id of the parent; `None` if it was not started here.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::pid)
     }
@@ -240,14 +238,14 @@ impl Server {
         self.child.iter().for_each(|child| child.signal(signal));
     }
 
-    /// Whether the parent is gone.
+    /// Whether the parent has ended.
     pub fn has_ended(&mut self) -> bool {
-        // An error means that there is nobody to wait for.
+        // An error means that there is no child to wait for.
         self.child.as_mut().is_some_and(|child| !matches!(child.ended(), Ok(None)))
     }
 
-    /// That the parent ended during the run, how, and why, if it has.
-    /// Fails when there is nobody to wait for.
+    /// If the parent has ended during the run: how, and why.
+    /// Fails when there is no child to wait for.
     pub fn end(&mut self) -> Result<Option<String>> {
         let ended = self.child.as_mut().map(Child::ended).transpose()?.flatten();
         Ok(ended.map(|status| {
@@ -255,25 +253,25 @@ impl Server {
         }))
     }
 
-    /// The last lines of what it has said so far, in one.
+    /// The last lines of its output so far, joined into one.
     pub fn said(&self) -> String {
         self.child.as_ref().map_or_else(String::new, foreign::reason)
     }
 
-    /// Requests that all its workers have answered since the start, by their own count.
+    /// How many requests its workers have answered since the start, by their own count.
     pub fn requests(&self) -> Option<u64> {
         let View::Scoreboard(board) = &self.view else { return None };
         Some(board.total_requests())
     }
 
-    /// Connections that each worker has accepted since its start, in the workers' order; none where
-    /// nobody counts them.
+    /// How many connections each worker has accepted since its start, in the workers' order; empty if that is not
+    /// counted.
     pub fn accepted(&self) -> Vec<u64> {
         let View::Scoreboard(board) = &self.view else { return Vec::new() };
         board.workers().map(|(_, slot)| slot.connections_accepted.load(Relaxed)).collect()
     }
 
-    /// Waits until none of its workers has a connection open, for so long at most.
+    /// Waits until none of its workers has a connection open, at most this long.
     pub fn wait_until_idle(&mut self, limit: Duration) {
         let Self { child: Some(child), view, address, .. } = self else { return };
         let mut idle = || match view {
@@ -284,7 +282,7 @@ impl Server {
                 sock_diag::connections(address.port()).unwrap_or_default().is_empty()
             }
         };
-        // It cannot fail: nothing is asked that could.
+        // It cannot fail: the check never does.
         let _ = child.wait_for(limit, |_| Ok(idle().then_some(())));
     }
 
@@ -295,12 +293,12 @@ impl Server {
             View::Scoreboard(board) => ours::read(board),
             View::Kernel(workers) => workers.read(),
         };
-        // A worker that has died is found here first, if its parent has not noticed yet.
+        // A dead worker is found here first, if its parent has not noticed yet.
         readings.with_context(|| format!("cannot look at a worker of {}", self.name()))
     }
 
-    /// To be called every few milliseconds while a load runs: fails when the server, or one of the
-    /// workers that were there before, is gone. A foreign server's connections are sampled here.
+    /// To be called every few milliseconds while a load runs: fails when the server, or one of the workers
+    /// that were there before, has ended. Samples a foreign server's connections.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
         if let Some(end) = self.end()? {
             bail!(end);
@@ -308,8 +306,8 @@ impl Server {
         self.sample()?;
         for (index, pid) in before.workers() {
             let there = match &self.view {
-                // Its parent empties the slot of one that has died. To look there costs a load from
-                // memory; to look into /proc for hundreds of workers would disturb the run.
+                // The parent clears the slot of a dead worker. Reading it costs a load from memory;
+                // reading /proc for hundreds of workers would disturb the run.
                 View::Scoreboard(board) => board.slot(index).pid() == Some(pid),
                 View::Kernel(workers) => workers.has(pid),
             };
@@ -323,21 +321,21 @@ impl Server {
         Ok(())
     }
 
-    /// To be called every few milliseconds while a load runs that workers may die of: looks at a foreign
-    /// server's processes when it is time to.
+    /// To be called every few milliseconds while a load runs in which workers may die: samples a foreign server's
+    /// processes when that is due.
     /// Fails when the kernel does not answer.
     pub fn sample(&mut self) -> Result<()> {
         let View::Kernel(workers) = &mut self.view else { return Ok(()) };
         workers.sample_if_due()
     }
 
-    /// Why it ended, or what it said last, in its own words.
+    /// Why it ended, or its last output.
     fn reason(&self) -> String {
         let reason = if self.is_foreign() { foreign::reason } else { ours::reason };
         self.child.as_ref().map(reason).unwrap_or_default()
     }
 
-    /// What a reader should know of it: what ours warned of in its log; how much can be seen of others.
+    /// Warnings for the reader: those in our servers' logs; what cannot be seen of foreign servers.
     pub fn warnings(&self) -> Vec<Warning> {
         let (Some(child), who) = (&self.child, || self.name().to_owned()) else {
             return Vec::new();
@@ -356,8 +354,8 @@ impl Server {
         }]
     }
 
-    /// Stops it; what it counted is whole only now. Gives what was wrong if it did not end as it
-    /// should; with which status a foreign server ends when it is told to is its own affair.
+    /// Stops it; only now its counters are final. Returns what was wrong if it did not end as it should. The exit
+    /// status of a foreign server does not matter.
     pub fn stop(&mut self) -> Result<Option<String>> {
         let foreign = self.is_foreign();
         let Some(child) = &mut self.child else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! nginx, the yardstick: `return 200 "hello"` from as many workers as the servers under test have.
+//! nginx, for comparison: `return 200 "hello"` from as many workers as the servers under test have.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// Where nginx may lie: Debian's is not on the PATH of an ordinary user.
+/// Where nginx may be: Debian's is not on the PATH of an ordinary user.
 const PLACES: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
 
-/// Looks for it. Gives the program and its version, such as `nginx/1.22.1`.
-/// Fails when it is not there.
+/// Finds nginx, and returns the program and its version, such as `nginx/1.22.1`.
+/// Fails when it is not installed.
 pub fn find() -> Result<(&'static str, String)> {
     for program in PLACES {
         // It prints `nginx version: nginx/1.22.1` to stderr.
@@ -28,8 +28,8 @@ pub fn find() -> Result<(&'static str, String)> {
     bail!("nginx is not installed; install the package nginx")
 }
 
-/// The command that serves here, and the folder with its configuration. It has so many workers or, if
-/// nothing is said, as many as `--workers` among the options, else one for each CPU.
+/// The command that serves on this address, and the folder with its configuration. The number of workers is
+/// `workers`, else `--workers` among the options, else one for each CPU.
 pub fn command(
     workers: Option<u16>,
     extra: &[String],
@@ -45,11 +45,11 @@ pub fn command(
     let path = folder.path().join("nginx.conf");
     std::fs::write(&path, configuration).context("cannot write nginx's configuration")?;
     let (place, path) = (folder.path().display().to_string(), path.display().to_string());
-    // -e: or it would first open the log that it was compiled with.
+    // -e: otherwise it first opens the log file that it was compiled with.
     Ok(([program, "-e", "stderr", "-p", &place, "-c", &path].map(str::to_owned).into(), folder))
 }
 
-/// As little as nginx can do for an answer. Relative paths are below the folder given with -p.
+/// The cheapest way for nginx to answer. Relative paths are below the folder given with -p.
 pub const CONFIGURATION: &str = include_str!("../../servers/nginx.conf");
 
 fn configuration(address: SocketAddr, workers: u16, reuseport: bool) -> String {
@@ -59,5 +59,5 @@ fn configuration(address: SocketAddr, workers: u16, reuseport: bool) -> String {
         .replace("{setting}", if reuseport { REUSEPORT } else { "" })
 }
 
-/// What `listen` is told for a socket for each worker.
+/// The parameter of `listen` for a socket for each worker.
 pub const REUSEPORT: &str = " reuseport";

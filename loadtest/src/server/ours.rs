@@ -1,4 +1,4 @@
-//! This repository's own servers: where they lie, when they serve, and what their log says.
+//! This repository's own servers: where they are, when they serve, and their logs.
 
 use std::cmp::Reverse;
 use std::fs::Permissions;
@@ -22,8 +22,8 @@ use crate::server::{Server, View};
 /// How long a server may take until it serves.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
-/// Starts one on a port of the kernel's choice; the last of several `--port` wins, so one among the
-/// options comes through.
+/// Starts one on a port of the kernel's choice. The last of several `--port` wins, so one among the options has
+/// effect.
 pub(super) fn start(strategy: Strategy, options: &[String]) -> Result<Server> {
     let program = strategy.program();
     let mut command = Command::new(find(program)?);
@@ -31,9 +31,9 @@ pub(super) fn start(strategy: Strategy, options: &[String]) -> Result<Server> {
     start_with(program, command, Stdio::null())
 }
 
-/// Starts shared-fd-server with a socket that listens already, as systemd would: descriptor 3, and the
-/// pid that it is meant for (sd_listen_fds(3)). A shell can say which pid it will have as the server;
-/// this program could not, before the server runs.
+/// Starts shared-fd-server with a listening socket, as systemd does: descriptor 3, and the pid that it is for
+/// (sd_listen_fds(3)). A shell knows the pid that it will have as the server; this program does not know it before
+/// the server runs.
 pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Server> {
     let program = Strategy::Shared.program();
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
@@ -42,8 +42,8 @@ pub fn start_on(listener: OwnedFd, options: &[String]) -> Result<Server> {
     start_with(program, command, Stdio::from(listener))
 }
 
-/// Starts one as another user, whose group has the same number. That user need not be able to read the
-/// folder that this program lies in: it gets a copy.
+/// Starts one as another user, whose group has the same number. That user gets a copy of the program, as it may not
+/// be able to read this program's folder.
 pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Server> {
     let program = strategy.program();
     let copy = || -> Result<_> {
@@ -55,14 +55,14 @@ pub fn start_as(user: u32, strategy: Strategy, options: &[String]) -> Result<Ser
     let folder = copy().with_context(|| format!("cannot copy {program} for another user"))?;
     let mut command = Command::new(folder.path().join(program));
     command.args(["--port", "0"]).args(options).uid(user).gid(user);
-    // Once it serves, or has ended, nobody needs the file's name any more.
+    // Once it serves, or has ended, the file's name is not needed any more.
     start_with(program, command, Stdio::null())
 }
 
-/// Starts one, and waits until all its workers serve. It is asked nothing over HTTP: its scoreboard
-/// says when it is ready, so the wait leaves no trace in what is counted.
+/// Starts one, and waits until all its workers serve. The scoreboard tells that: a request over HTTP would be
+/// counted.
 fn start_with(program: &'static str, mut command: Command, input: Stdio) -> Result<Server> {
-    // Its log is read here, and shown as part of a line of ours.
+    // Without colours, as lines of its log become part of messages.
     let mut child = Child::start_server(program, command.env("NO_COLOR", "1"), input)?;
     let pid = child.pid();
     let serves = child.wait_until_it_serves(START_WITHIN, reason, || {
@@ -99,7 +99,7 @@ pub(super) fn read(scoreboard: &Scoreboard) -> Result<Readings> {
     readings.collect::<Result<_>>().map(Readings)
 }
 
-/// The workers that serve, those first that have answered most.
+/// The workers that serve, those with most answers first.
 pub(super) fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
     let serving = scoreboard.workers().filter(|(_, slot)| slot.state() == State::Serving);
     let mut found: Vec<(u64, u32)> =
@@ -108,12 +108,12 @@ pub(super) fn busiest(scoreboard: &Scoreboard) -> Vec<u32> {
     found.into_iter().map(|(_, pid)| pid).collect()
 }
 
-/// What a server warned of in its log.
+/// The warnings in a server's log.
 pub(super) fn warnings(child: &Child) -> Vec<String> {
     child.errors().lines().filter_map(warning_in).map(str::to_owned).collect()
 }
 
-/// Finds a server in the folder that this program lies in: they are built together.
+/// Finds a server in the folder of this program: they are built together.
 fn find(program: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the folder of this program")?;
     let path = own.with_file_name(program);
@@ -125,14 +125,14 @@ fn find(program: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Why a server ended, in its own words, less its name, which the message has already.
+/// Why a server ended, from its output, without its name, which the message has already.
 pub(super) fn reason(child: &Child) -> String {
     let words = child.last_words();
     let words = warning_in(&words).unwrap_or(&words);
     words.strip_prefix(&format!("{}: ", child.name())).unwrap_or(words).to_owned()
 }
 
-/// The text of a log line of level WARN or ERROR: what follows time, level and module.
+/// The text of a log line of level WARN or ERROR, after time, level and module.
 fn warning_in(line: &str) -> Option<&str> {
     let rest = [" WARN ", " ERROR "].iter().find_map(|level| Some(line.split_once(level)?.1))?;
     Some(rest.split_once(": ").map_or(rest, |(_module, text)| text))

@@ -1,4 +1,4 @@
-//! A program that this one started and must not outlive it.
+//! A child process that must not outlive this program.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,34 +14,33 @@ use nix::unistd::Pid;
 use crate::interrupt;
 use crate::kernel::procfs;
 
-/// How often something that is waited for is looked at. Rare enough to cost nothing, even while
-/// the machine is being measured.
+/// How often a wait checks its condition. Rare enough to cost nothing, even during a measurement.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How long a program may take to end when asked to.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// A running program. Dropping it ends it and everything in its process group.
+/// A running program. Dropping it ends the program and everything in its process group.
 pub struct Child {
-    /// What messages call it.
+    /// Its name in messages.
     name: String,
     process: process::Child,
-    /// Its standard output and error go to files without a name: a pipe that nobody reads while
-    /// the program runs would fill up and stop it.
+    /// Its standard output and error go to files without a name: a pipe that is not read while the program
+    /// runs would fill up and stop it.
     output: File,
     errors: File,
-    /// Ends the group if this program is killed; wrk and the like end by themselves.
+    /// The process that ends the group if this program is killed; wrk and similar programs end by themselves.
     keeper: Option<process::Child>,
-    /// Whether all of its group is asked to end, and waited for, and not the program alone.
+    /// Whether its whole group is asked to end and waited for, not only the program.
     pub by_group: bool,
 }
 
 impl Child {
-    /// Starts a program in a process group of its own: Ctrl-C in a terminal reaches a whole group,
-    /// and it is for this program to decide who ends when.
+    /// Starts a program in a process group of its own: Ctrl-C in a terminal reaches a whole group, and this
+    /// program must decide when the child ends.
     ///
     /// # Errors
-    /// When it cannot be started, with the plain `io::Error` inside for whoever knows a remedy.
+    /// When it cannot be started, with the `io::Error` inside, for a remedy.
     pub fn start(name: impl Into<String>, command: &mut Command, input: Stdio) -> Result<Self> {
         let name = name.into();
         let no_file = "cannot create a temporary file; check the space in the folder TMPDIR";
@@ -57,8 +56,7 @@ impl Child {
         Ok(Self { name, process, output, errors, keeper: None, by_group: false })
     }
 
-    /// The same of a server: it and all that is in its process group end with this program, even if
-    /// that is killed.
+    /// The same for a server: its whole process group ends with this program, even if this program is killed.
     pub fn start_server(
         name: impl Into<String>,
         command: &mut Command,
@@ -69,12 +67,12 @@ impl Child {
         Ok(child)
     }
 
-    /// Its process id, which is its process group's as well.
+    /// Its process id, which is its process group's id as well.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -84,7 +82,7 @@ impl Child {
         self.process.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
-    /// Looks at `done` until it gives something, or the time is over (`None`).
+    /// Calls `done` until it returns a value, or the time is over (`None`).
     pub fn wait_for<T>(
         &mut self,
         limit: Duration,
@@ -103,7 +101,7 @@ impl Child {
     }
 
     /// Waits until a server serves, as [`wait_for`](Self::wait_for).
-    /// Fails when it ends, with the reason that is found in what it said, and after Ctrl-C.
+    /// Fails when it ends, with the reason that `reason` finds in its output, and after Ctrl-C.
     pub fn wait_until_it_serves<T>(
         &mut self,
         limit: Duration,
@@ -119,19 +117,19 @@ impl Child {
         })
     }
 
-    /// Sends a signal to the program alone.
+    /// Sends a signal to the program only.
     pub fn signal(&self, signal: Signal) {
-        // It may have ended just now; then there is nobody to tell.
+        // It fails if the program has just ended, which does not matter.
         let _ = kill(Pid::from_raw(self.pid() as i32), signal);
     }
 
-    /// Sends a signal to the program and all it started that stayed in its group.
+    /// Sends a signal to the program's process group.
     fn signal_group(&self, signal: Signal) {
         let _ = killpg(Pid::from_raw(self.pid() as i32), signal);
     }
 
-    /// Asks the program to end, and makes it if it does not; all of its group, also if the program
-    /// itself has ended and left others behind, if that was asked for.
+    /// Asks the program to end, and kills it if it does not. With `by_group` the whole group, even if the program
+    /// itself has ended and left other processes behind.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         match (self.by_group, self.ended()?) {
             (true, _) => self.signal_group(Signal::SIGTERM),
@@ -169,7 +167,7 @@ impl Child {
         read_all(&self.errors)
     }
 
-    /// The last line it wrote to its standard error: the reason, in a program that ended early.
+    /// The last line of its standard error: the reason, if it ended early.
     pub fn last_words(&self) -> String {
         let errors = self.errors();
         let last = errors.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -180,7 +178,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.stop();
-        // A server may leave processes behind that ignore all else.
+        // A server may leave processes behind that ignore other signals.
         if let Some(mut keeper) = self.keeper.take() {
             self.signal_group(Signal::SIGKILL);
             let _ = keeper.kill();
@@ -189,14 +187,13 @@ impl Drop for Child {
     }
 }
 
-/// Starts a process that lives in a server's process group and, when this program is gone, ends all of
-/// it.
+/// Starts a process in a server's process group that kills the whole group when this program has ended.
 ///
-/// It waits at the read end of a pipe whose other end only this program has, and the kernel closes
-/// that whatever ends this program. Being in the group it keeps the group's id from being given to
-/// strangers, and Ctrl-C does not reach it, which goes to the terminal's foreground group.
+/// It waits at the read end of a pipe whose other end only this program has. The kernel closes that end
+/// however this program ends. As a member it keeps the group's id from being reused, and Ctrl-C, which
+/// goes to the terminal's foreground group, does not reach it.
 fn keeper(leader: u32) -> Result<process::Child> {
-    // The trap: whoever asks the server's group to end does not mean the keeper.
+    // The trap: signals to the server's group are not for the keeper.
     let script = "trap '' HUP INT QUIT TERM USR1 USR2; read -r _; kill -s KILL 0";
     Command::new("/bin/sh")
         .args(["-c", script])
@@ -209,8 +206,7 @@ fn keeper(leader: u32) -> Result<process::Child> {
         .context("cannot start the process that ends the server if loadtest is killed")
 }
 
-/// A file's whole content, read without moving the position that it shares with the program that
-/// writes it.
+/// A file's whole content, read without moving the file position, which the writing program shares.
 fn read_all(file: &File) -> String {
     let mut bytes = vec![0; file.metadata().map_or(0, |found| found.len()) as usize];
     let read = file.read_at(&mut bytes, 0).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! What can be done to a server, and which signal makes its parent do it: known for some programs, told
-//! for others.
+//! Actions on a server, and the signals that make its parent carry them out: known for some programs, given by the
+//! user for others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,25 +11,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::server::spec::{Kind, Spec};
 
-/// What can be done to a server, by the name that the command line and results have for it.
+/// The actions, by their names on the command line and in results.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// SIGSTOP to the busiest worker that is not stopped yet: that has answered most or, where nobody
-    /// counts, has most connections.
+    /// SIGSTOP to the busiest worker that is not stopped yet: by answers or, if they are not counted, by connections.
     StopWorker,
     /// SIGCONT to the workers that were stopped.
     ContinueWorker,
-    /// SIGKILL to a worker: a stopped one if there is any, else the busiest.
+    /// SIGKILL to a worker: a stopped one if there is one, else the busiest.
     KillWorker,
-    /// By a signal to the parent: replace every worker, losing nothing.
+    /// By a signal to the parent: replace every worker without losing a request.
     #[default]
     Reload,
     /// By a signal to the parent: start one worker more.
     AddWorker,
     /// By a signal to the parent: stop one worker.
     RemoveWorker,
-    /// By a signal to the parent: serve what is under way, and end. `term` is its older name.
+    /// By a signal to the parent: answer open requests, and end. `term` is its older name.
     #[value(alias = "term")]
     Drain,
     /// By a signal to the parent: end at once.
@@ -39,18 +38,18 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is done by a signal to the parent that programs have different ones for.
+    /// Whether it is a signal to the parent that differs between programs.
     pub fn is_by_signal(self) -> bool {
         use Action::*;
         matches!(self, Reload | AddWorker | RemoveWorker | Drain | Quit)
     }
 
-    /// Whether the server is not meant to serve any more after it.
+    /// Whether the server ends by it.
     pub fn ends_the_server(self) -> bool {
         matches!(self, Self::KillParent | Self::Drain | Self::Quit)
     }
 
-    /// The names of those that fit, for messages.
+    /// The names of the matching actions, for messages.
     pub fn names(fit: fn(Self) -> bool) -> String {
         let all = Self::value_variants().iter().filter(|action| fit(**action));
         all.map(Self::to_string).collect::<Vec<_>>().join(", ")
@@ -63,10 +62,10 @@ impl fmt::Display for Action {
     }
 }
 
-/// What this repository's servers are called here.
+/// The name of this repository's servers in the table.
 const OURS: &str = "ours";
 
-/// The signals of programs, as each one's manual has them.
+/// The signals of known programs, from their manuals.
 const KNOWN: [(&str, &str); 13] = [
     (OURS, "reload=HUP add-worker=TTIN remove-worker=TTOU drain=TERM quit=QUIT"),
     ("nginx", "reload=HUP drain=QUIT quit=TERM"),
@@ -83,34 +82,34 @@ const KNOWN: [(&str, &str); 13] = [
     ("lighttpd", "reload=USR1 drain=INT quit=TERM"),
 ];
 
-/// What a server's parent understands.
+/// The signals that a server's parent understands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
     program: String,
-    /// The last one of an action counts.
+    /// The last entry of an action counts.
     known: Vec<(Action, Signal)>,
 }
 
 impl Signals {
-    /// Those of a program, by its base name; none of one that is not known.
+    /// The signals of a program, by its base name; none if it is not known.
     fn of(program: &str) -> Self {
         let mut signals = Self { program: program.into(), known: Vec::new() };
         let known = KNOWN.iter().filter(|(name, _)| *name == program);
         for pair in known.flat_map(|(_, pairs)| pairs.split(' ')) {
-            let _ = signals.set(pair); // the table is tested
+            let _ = signals.set(pair); // a test checks the table
         }
         signals
     }
 
-    /// Those of a command: of the first of its words that names a known program, as `python -m
-    /// gunicorn` and `bundle exec puma` do.
+    /// The signals of a command: by the first word that names a known program, as in `python -m gunicorn` and
+    /// `bundle exec puma`.
     fn of_command(words: &[String]) -> Self {
         let names = || words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
         let known = names().find(|name| KNOWN.iter().any(|(known, _)| known == name));
         Self::of(known.or(names().next()).unwrap_or_default())
     }
 
-    /// Those of a server under test; none of one that is not started here.
+    /// The signals of a server under test; none if it is not started here.
     pub fn of_spec(spec: &Spec) -> Self {
         match &spec.kind {
             Kind::Ours { .. } => Self::of(OURS),
@@ -120,8 +119,8 @@ impl Signals {
         }
     }
 
-    /// Takes over one `--signal ACTION=SIGNAL`, such as `reload=USR2`.
-    /// Fails when there is no such action or signal; with those that there are.
+    /// Adds one `--signal ACTION=SIGNAL`, such as `reload=USR2`.
+    /// Fails when there is no such action or signal; the message lists them.
     pub fn set(&mut self, text: &str) -> Result<()> {
         let form = "expected ACTION=SIGNAL, such as reload=USR2";
         let (action, signal) =
@@ -143,7 +142,7 @@ impl Signals {
         Ok(())
     }
 
-    /// The signal that makes the parent do this.
+    /// The signal for an action.
     /// Fails when it is not known; with the remedy.
     pub fn signal(&self, action: Action) -> Result<Signal> {
         let known = self.known.iter().rfind(|(known, _)| *known == action);

@@ -7,7 +7,7 @@
 //! | `cmd:gunicorn -b {host}:{port} app:app` | any command; `{port}` and `{host}` are replaced |
 //! | `http://host:port/path` | runs already: neither started nor stopped |
 //!
-//! Each may be given a name: `NAME=...`.
+//! Each form may begin with a name: `NAME=...`.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
@@ -24,7 +24,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The program that does it.
+    /// The program of this strategy.
     pub fn program(self) -> &'static str {
         match self {
             Self::Shared => "shared-fd-server",
@@ -36,37 +36,37 @@ impl Strategy {
 /// A server under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// The name it was given, if it was.
+    /// Its name, if it was given one.
     pub name: Option<String>,
-    /// What it is, as it was written, without that name.
+    /// The text without the name.
     pub text: String,
-    /// What that means.
+    /// The parsed text.
     pub kind: Kind,
 }
 
-/// What a server under test is.
+/// The kinds of servers under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One of this repository's servers.
     Ours {
-        /// Which one.
+        /// Which of the two.
         strategy: Strategy,
         /// Its options.
         options: Vec<String>,
     },
-    /// Any command that serves on the port it is told.
+    /// Any command that serves on a given port.
     Command {
         /// Program and arguments, with `{port}` and `{host}` in them.
         words: Vec<String>,
     },
-    /// A server that somebody else started.
+    /// A server that runs already.
     Running {
-        /// Where: `http://host:port/path`.
+        /// Its URL: `http://host:port/path`.
         url: String,
     },
     /// nginx, which answers `hello`.
     Nginx {
-        /// Its worker processes; as many as the option `--workers` says, else one for each CPU.
+        /// The number of workers: `--workers`, else one for each CPU.
         workers: Option<u16>,
         /// Whether each worker has a listening socket of its own.
         reuseport: bool,
@@ -74,7 +74,7 @@ pub enum Kind {
 }
 
 impl Spec {
-    /// Reads one.
+    /// Parses one.
     /// Fails when it is none of the forms above, or a command has no `{port}`; with the remedy.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
@@ -112,7 +112,7 @@ impl Spec {
     }
 
     /// The same with more options after its own.
-    /// Fails when it is none of ours.
+    /// Fails when it is not one of our servers.
     pub fn with_options(mut self, more: &[String]) -> Result<Self> {
         match &mut self.kind {
             Kind::Ours { options, .. } => options.extend_from_slice(more),
@@ -125,8 +125,7 @@ impl Spec {
         Ok(self)
     }
 
-    /// What reports call it: the name it was given; else a command's program, and for others all of
-    /// the text.
+    /// Its name in reports: the given name; else a command's program, or the whole text.
     pub fn display_name(&self) -> String {
         let program = match &self.kind {
             Kind::Command { words } => words[0].rsplit('/').next(),
@@ -135,7 +134,7 @@ impl Spec {
         self.name.clone().unwrap_or_else(|| program.unwrap_or(&self.text).to_owned())
     }
 
-    /// Whether it is one of our servers, which are built with this program, and without optimization.
+    /// Whether it is one of our servers, built without optimization, as this program is.
     pub fn is_debug_build(&self) -> bool {
         cfg!(debug_assertions) && self.strategy().is_some()
     }
@@ -152,8 +151,7 @@ impl Spec {
 /// The ways to begin, for messages.
 const FORMS: &str = "shared, reuseport, nginx, cmd: or http://";
 
-/// Takes the name off, if there is one: `NAME=`, in quotes if it has spaces. What follows may hold an
-/// `=` of its own.
+/// Splits off the name, if there is one: `NAME=`, in quotes if it has spaces. The rest may contain an `=`, too.
 fn split_name(text: &str) -> (Option<&str>, &str) {
     for quote in ["'", "\""] {
         let quoted = text.strip_prefix(quote);
@@ -171,7 +169,7 @@ fn split_name(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Reads what nginx is asked for. The option has the name that our servers' has.
+/// Parses nginx's options, which are named as our servers' options.
 fn nginx(text: &str, options: &[String]) -> Result<Kind> {
     let (mut workers, mut reuseport) = (None, false);
     let mut options = options.iter().flat_map(|word| word.splitn(2, '='));

@@ -20,25 +20,25 @@ pub struct WorkerUsage {
     pub socket_inode: Option<u64>,
     /// Connections it accepted, by its own count.
     pub connections: Option<u64>,
-    /// Connections it had open on average, where the kernel's view is all there is.
+    /// Connections that it had open on average, if only the kernel's view is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<f64>,
     /// Requests it answered, by its own count.
     pub requests: Option<u64>,
     /// CPU time it used.
     pub cpu_seconds: CpuSeconds,
-    /// Seconds that its threads were ready to run and waited for a CPU; none without schedstat.
+    /// Seconds that its threads were ready to run and waited for a CPU; `None` without schedstat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_queue_wait_seconds: Option<f64>,
     /// How often it left the CPU.
     pub context_switches: ContextSwitches,
-    /// Times its accept loop was woken and found no connection, because another had taken it.
+    /// How often its accept loop was woken and found no connection, because another worker had taken it.
     pub wakeups_without_connection: Option<u64>,
-    /// Connections that a policy which looks at the load gave to it (`--steer least-conn`).
+    /// Connections that a load-aware policy gave to it (`--steer least-conn`).
     pub steered: Option<u64>,
-    /// Connections that such a policy gave to it after the worker they waited for had died.
+    /// Connections that such a policy gave to it after the worker that they waited for had died.
     pub migrated: Option<u64>,
-    /// Times it stood back because another had fewer connections (`--accept least-conn`).
+    /// How often it left a connection to a worker with fewer (`--accept least-conn`).
     pub gated: Option<u64>,
 }
 
@@ -49,27 +49,27 @@ pub enum Role {
     /// It accepts connections and answers.
     #[default]
     Worker,
-    /// It alone accepts, and hands connections or their bytes to its children.
+    /// It accepts all connections, and passes them or their bytes to its children.
     Acceptor,
     /// A child of such an acceptor: it accepts nothing itself.
     Child,
 }
 
-/// What a worker had counted at some moment: the figures of a usage, but since its start.
+/// A worker's counters at some moment, since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// Totals since the start; its times are in `usage`, and `held` is not used.
     pub(super) totals: WorkerUsage,
     pub(super) usage: Usage,
-    /// Whether it was seen to serve. Others are read as well: they may turn out to.
+    /// Whether it was seen to serve. Other processes are read as well: they may serve later.
     pub(super) serves: bool,
     /// Sum over all samples of the connections it had open.
     pub(super) held_sum: u64,
-    /// How many samples those were.
+    /// The number of samples.
     pub(super) samples: u64,
 }
 
-/// What a whole server had counted at some moment.
+/// The counters of all workers of a server at some moment.
 #[derive(Clone, Debug, Default)]
 pub struct Readings(pub(super) Vec<Reading>);
 
@@ -100,7 +100,7 @@ impl Readings {
         serving.map(|reading| (reading.totals.index, reading.totals.pid))
     }
 
-    /// Each worker's reading with its earlier one, where it has one.
+    /// Each worker's reading with its earlier one, if it has one.
     fn pairs<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (&'a Reading, &'a Reading)> {
         self.0.iter().filter(|reading| reading.serves).filter_map(|now| {
             let same = |then: &&Reading| then.totals.pid == now.totals.pid;

@@ -1,4 +1,4 @@
-//! Who of a foreign server's processes serves, and what each does: the kernel's view.
+//! Which of a foreign server's processes are workers, and what each does: the kernel's view.
 //!
 //! A worker is the started process, or a descendant of it, that has the listening socket open and
 //!
@@ -7,8 +7,8 @@
 //! - was seen holding accepted connections.
 //!
 //! A process that was a worker once stays one: it may be blocked, or may have closed the socket to
-//! drain. One that only inherited the descriptor is none. Where a process without the socket holds
-//! connections that no worker has, it got them from its parent, which alone accepts.
+//! drain. A process that only inherited the descriptor is no worker. If a process without the socket holds
+//! connections that no worker has, it got them from its parent, which accepts all of them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,17 +23,17 @@ use crate::kernel::procfs::{Running, Usage, family};
 use crate::server::telemetry::{Reading, Readings, Role, WorkerUsage};
 use common::kernel::sock_diag::{connections, listeners};
 
-/// How often its processes are looked at while a load runs. Rare enough to cost nothing.
+/// How often its processes are sampled while a load runs. Rare enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
-/// How often they are looked at while it is in doubt who serves, and for how long at most.
+/// How often they are sampled while it is unclear which of them serve, and for how long at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const IN_DOUBT_FOR: Duration = Duration::from_millis(500);
 
-/// What was seen of a server's processes so far.
+/// What is known of a server's processes so far.
 #[derive(Debug)]
 pub struct Workers {
-    /// None of a server that was not started here: nobody is looked at.
+    /// `None` if the server was not started here: then no process is looked at.
     root: Option<u32>,
     port: u16,
     known: BTreeMap<u32, Known>,
@@ -49,31 +49,30 @@ pub struct Workers {
 #[derive(Clone, Debug, Default)]
 struct Known {
     process: Running,
-    /// None as long as it was not seen to serve.
+    /// `None` as long as it was not seen to serve.
     role: Option<Role>,
     socket: Option<u64>,
     held: u64,
     held_sum: u64,
 }
 
-/// What one look found of one process.
+/// What one look found about one process.
 struct Look {
     pid: u32,
-    /// The listening socket that it waits for or, if it holds connections, has open.
+    /// The listening socket that it waits for, or has open if it holds connections.
     listens: Option<u64>,
     /// Accepted connections.
     held: BTreeSet<u64>,
 }
 
 impl Workers {
-    /// Of the process that was started here and serves on this port.
+    /// The workers of the process that was started here and serves on this port.
     pub fn new(root: Option<u32>, port: u16) -> Self {
         let (known, sampled) = (BTreeMap::new(), Instant::now());
         Self { root, port, known, samples: 0, empty: None, sampled, hidden: None }
     }
 
-    /// Looks at all processes if it is time to, and counts the connections that each holds for the
-    /// average.
+    /// Looks at all processes if that is due, and counts the connections of each for the average.
     pub fn sample_if_due(&mut self) -> Result<()> {
         if self.sampled.elapsed() >= SAMPLE_EVERY {
             self.sampled = Instant::now();
@@ -83,8 +82,8 @@ impl Workers {
         Ok(())
     }
 
-    /// Counts what the last look found. Before the first connection is open, and after the last one is
-    /// closed, the load does not run, and nothing is counted.
+    /// Counts what the last look found. Before the first connection opens, and after the last one has closed,
+    /// no load runs, and nothing is counted.
     fn count_sample(&mut self) {
         if self.known.values().all(|known| known.held == 0) {
             self.empty = self.empty.map(|empty| empty + 1);
@@ -94,14 +93,14 @@ impl Workers {
         self.known.values_mut().for_each(|known| known.held_sum += known.held);
     }
 
-    /// What is seen at this moment or, if the kernel does not tell, was seen last.
+    /// Looks again, or keeps the last look if the kernel does not answer.
     pub fn seen_now(&mut self) -> &Self {
         let _ = self.look();
         self
     }
 
-    /// Looks until it is known whether a parent that listens serves itself, or accepts for its children:
-    /// with a connection for each request, that is seen only while a child has one.
+    /// Looks until it is known whether a parent that listens serves itself, or accepts for its children: with a
+    /// connection for each request, that can be seen only while a child has one.
     pub fn settle(&mut self) {
         let begin = Instant::now();
         let before = self.cpu();
@@ -122,8 +121,8 @@ impl Workers {
         self.known.keys().filter_map(of).collect()
     }
 
-    /// Connections may be too short to be seen. A child that works while the load runs gets them from
-    /// its parent; a helper does next to nothing.
+    /// Connections may be too short to be seen. A child that uses CPU time while the load runs gets connections
+    /// from its parent; a helper process uses next to none.
     fn judge_by_cpu(&mut self, used: &BTreeMap<u32, u64>) {
         let all: u64 = used.values().sum();
         for (pid, _) in used.iter().filter(|&(_, used)| used * 10 > all) {
@@ -137,12 +136,12 @@ impl Workers {
         }
     }
 
-    /// Whether the started process alone was seen to serve, and has children.
+    /// Whether only the started process was seen to serve, and it has children.
     fn is_in_doubt(&self) -> bool {
         self.known.len() > 1 && self.serving().map(|(&pid, _)| Some(pid)).eq([self.root])
     }
 
-    /// Looks at all processes once: who waits for the socket, and who holds which connections.
+    /// Looks at all processes once: which wait for the socket, and which connections each holds.
     /// Fails when the kernel does not tell which sockets there are.
     pub fn look(&mut self) -> Result<&Self> {
         let Some(root) = self.root else { return Ok(self) };
@@ -168,7 +167,7 @@ impl Workers {
         Ok(self)
     }
 
-    /// What follows from one look at all processes.
+    /// Updates the roles from one look at all processes.
     fn judge(&mut self, looks: &[Look]) {
         let mut of_workers = BTreeSet::new();
         for look in looks {
@@ -196,18 +195,18 @@ impl Workers {
         }
     }
 
-    /// The processes that serve: all but a parent that only accepts.
+    /// The processes that serve: all except a parent that only accepts.
     pub fn pids(&self) -> Vec<u32> {
         let serving = self.serving().filter(|(_, known)| known.role != Some(Role::Acceptor));
         serving.map(|(&pid, _)| pid).collect()
     }
 
-    /// All of them, with a parent that only accepts: whoever has a part in an answer.
+    /// All processes that take part in an answer, including a parent that only accepts.
     pub fn all_pids(&self) -> Vec<u32> {
         self.serving().map(|(&pid, _)| pid).collect()
     }
 
-    /// Those that serve, the busiest first: by connections held now, then by CPU time.
+    /// The processes that serve, the busiest first: by connections, then by CPU time.
     pub fn busiest(&self) -> Vec<u32> {
         let mut pids = self.pids();
         pids.sort_by_cached_key(|pid| {
@@ -217,27 +216,27 @@ impl Workers {
         pids
     }
 
-    /// How many connections each of those had open when they were looked at last.
+    /// How many connections each of these had open at the last look.
     pub fn held(&self) -> Vec<u64> {
         self.pids().iter().map(|pid| self.known[pid].held).collect()
     }
 
-    /// Each with the listening socket that it waits for, where that is known.
+    /// The processes with the listening socket that each waits for, if that is known.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
         self.serving().filter_map(|(&pid, known)| Some((pid, known.socket?))).collect()
     }
 
-    /// The children of a parent that alone accepts; 0 where workers accept themselves.
+    /// The number of children of a parent that accepts for them; 0 if workers accept themselves.
     pub fn children_of_an_acceptor(&self) -> usize {
         self.serving().filter(|(_, known)| known.role == Some(Role::Child)).count()
     }
 
-    /// Why workers cannot be seen, if none is and some process could not be looked at.
+    /// Why no worker was seen, if some process could not be looked at.
     pub fn hidden(&self) -> Option<&str> {
         self.hidden.as_deref().filter(|_| self.serving().next().is_none())
     }
 
-    /// Whether a process is still the one that was seen, and runs.
+    /// Whether this process is still the one that was seen, and runs.
     pub fn has(&self, pid: u32) -> bool {
         self.known.get(&pid).is_some_and(|known| known.process.runs())
     }
@@ -246,11 +245,11 @@ impl Workers {
         self.known.iter().filter(|(_, known)| known.role.is_some())
     }
 
-    /// Reads the counters of all processes, also of those that do not serve yet: if one is seen to
-    /// serve later, what it did since this moment is known.
+    /// Reads the counters of all processes, including those that do not serve yet: if one serves later, its work
+    /// since this moment is known.
     /// Fails when a worker has just died.
     pub fn read(&mut self) -> Result<Readings> {
-        // A load begins or ends here: the next sample is taken within it.
+        // A load begins or ends here: the next sample must be within it.
         (self.sampled, self.empty) = (Instant::now(), None);
         self.look()?;
         let mut readings = Vec::new();

@@ -1,26 +1,26 @@
-//! What is odd about a series of slices: named, never dropped. What was measured did happen.
+//! Anomalies in a series of slices. They are reported, never dropped.
 
 use fastrand::Rng;
 
 use crate::statistics::{median, quantile};
 
-/// A value is an outlier beyond so many interquartile ranges from the middle half: Tukey's "far out",
-/// which of normally distributed values one in half a million is.
+/// An outlier is farther than this many interquartile ranges from the middle half: Tukey's "far out", which applies
+/// to one in half a million of normally distributed values.
 const FAR_OUT: f64 = 3.0;
 
-/// Of fewer values, the middle half says too little of how far values usually lie apart.
+/// With fewer values the middle half says too little about the usual scatter.
 const FEWEST: usize = 12;
 
-/// A change of speed smaller than this is not worth a word.
+/// A smaller change of speed is not reported.
 const WORTH_A_WORD: f64 = 0.05;
 
-/// Shuffles by which a change is told from chance.
+/// The number of shuffles in the test of a change.
 const SHUFFLES: usize = 999;
 
-/// A change is told if chance alone shows one as great in fewer than this part of the shuffles.
+/// A change is reported if fewer than this part of the shuffles show one as great.
 const BY_CHANCE: f64 = 0.01;
 
-/// The places of the values that lie far out.
+/// The places of the outliers.
 pub fn outliers(values: &[f64]) -> Vec<usize> {
     if values.len() < FEWEST {
         return Vec::new();
@@ -33,7 +33,7 @@ pub fn outliers(values: &[f64]) -> Vec<usize> {
     (0..values.len()).filter(|&place| is_far_out(values[place])).collect()
 }
 
-/// A machine that changed its speed in the middle.
+/// A change of the machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shift {
     /// The place of the first value after the change.
@@ -42,11 +42,10 @@ pub struct Shift {
     pub ratio: f64,
 }
 
-/// Finds the place where a series changes its level, if it does so by more than chance explains.
+/// Finds the place where a series changes its level, if the change is significant.
 ///
-/// That is the place where the sum of distances from the mean (CUSUM) is greatest. Whether it is
-/// more than chance is seen by shuffling: then the order says nothing, and still some place is the
-/// greatest.
+/// That is the place where the sum of distances from the mean (CUSUM) is greatest. Shuffling tests the
+/// significance: the order of shuffled values means nothing, and their greatest sum is chance.
 pub fn shift(values: &[f64], seed: u64) -> Option<Shift> {
     let (at, greatest) = greatest_sum(values)?;
     let mut random = Rng::with_seed(seed);
@@ -62,7 +61,7 @@ pub fn shift(values: &[f64], seed: u64) -> Option<Shift> {
     (told && (ratio - 1.0).abs() >= WORTH_A_WORD).then_some(Shift { at, ratio })
 }
 
-/// Where the sum of distances from the mean is greatest, and how great.
+/// The place where the sum of distances from the mean is greatest, and that sum.
 fn greatest_sum(values: &[f64]) -> Option<(usize, f64)> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let mut sum = 0.0;

@@ -1,4 +1,4 @@
-//! A figure, and how sure it is, without assuming how the values are distributed.
+//! A figure with its interval, without an assumption about the distribution.
 //!
 //! The bootstrap (Efron, 1979): draw as many values again from those measured, with replacement,
 //! take the average of that, and repeat it thousands of times. The middle 95 % of those averages
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::statistics::verdict::FEWEST_ROUNDS;
 use crate::statistics::{geometric_mean, median, quantile, ratios};
 
-/// Draws. The ends of the interval are steady to a few percent of its width with so many.
+/// The number of draws. With so many the ends of the interval vary by a few percent of its width.
 const DRAWS: usize = 10_000;
 
-/// Which part of the draws lies within the interval.
+/// The part of the draws within the interval.
 const CONFIDENCE: f64 = 0.95;
 
-/// The 95 % interval of what `average` makes of such values.
+/// The 95 % interval of `average` of these values.
 ///
-/// The same values and the same seed give the same interval. `None` of no values.
+/// The same values and the same seed give the same interval. `None` without values.
 pub fn interval(
     values: &[f64],
     average: impl Fn(&[f64]) -> Option<f64>,
@@ -42,7 +42,7 @@ pub fn interval(
 pub struct Estimate {
     /// The figure.
     pub value: f64,
-    /// Lower and upper end of its interval; `null` where there is one value only, or it is a count.
+    /// Lower and upper end of its interval; `null` if there is only one value, or it is a count.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -52,7 +52,7 @@ impl Estimate {
         Self { value, interval: None }
     }
 
-    /// What `average` makes of the values. `None` of no values; the same seed gives the same interval.
+    /// The `average` of the values with its interval. `None` without values; the same seed gives the same interval.
     pub fn of(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Option<Self> {
         let interval = if values.len() > 1 { interval(values, average, seed) } else { None };
         Some(Self { value: average(values)?, interval })
@@ -63,19 +63,19 @@ impl Estimate {
         Self::of(values, median, seed)
     }
 
-    /// The median of rounds, without an interval where there are fewer than [`FEWEST_ROUNDS`].
+    /// The median of rounds, without an interval if there are fewer than [`FEWEST_ROUNDS`].
     pub fn of_rounds(values: &[f64], seed: u64) -> Option<Self> {
         let found = Self::median(values, seed)?;
         let enough = values.len() >= FEWEST_ROUNDS as usize;
         Some(Self { interval: found.interval.filter(|_| enough), ..found })
     }
 
-    /// The geometric mean of `of / to` in the rounds that both have: what a round does to both is gone.
+    /// The geometric mean of `of / to` in the rounds that both have: effects on a whole round cancel out.
     pub fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Self> {
         Self::of(&ratios(of, to), geometric_mean, seed)
     }
 
-    /// The ends of the interval; without one, twice the figure itself.
+    /// The ends of the interval; without one, the figure itself as both ends.
     pub fn ends(&self) -> [f64; 2] {
         self.interval.unwrap_or([self.value; 2])
     }
@@ -149,8 +149,8 @@ mod tests {
         assert_eq!(interval(&[], median, 1), None);
     }
 
-    /// Of many samples from a known distribution, about 95 % must have the true mean within their
-    /// interval; the bootstrap of 40 values is known to stay a little below that.
+    /// For about 95 % of many samples from a known distribution the interval must contain the true mean; the bootstrap
+    /// of 40 values is known to stay a little below that.
     #[test]
     fn the_interval_holds_the_truth_as_often_as_it_says() {
         let mut random = Rng::with_seed(1);

@@ -4,16 +4,16 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Digits of a latency that are kept: 0.1 % is finer than any difference worth telling.
+/// The precision of a latency, in digits: 0.1 % is finer than any difference that matters.
 const DIGITS: u8 = 3;
 
-/// The percentiles of a curve. They lie ever closer, as on a logarithmic axis of 1 - p.
+/// The percentiles of a curve, evenly spaced on a logarithmic axis of 1 - p.
 const CURVE: [f64; 29] = [
     0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 68.0, 75.0, 80.0, 84.0, 87.5, 90.0, 92.0, 94.0, 95.0,
     96.0, 97.0, 98.0, 98.5, 99.0, 99.3, 99.5, 99.7, 99.8, 99.9, 99.95, 99.98, 99.99,
 ];
 
-/// The figures of a distribution, in microseconds: what every command saves and shows.
+/// The figures of a distribution, in microseconds, as every command saves and shows them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Latency {
     pub mean: f64,
@@ -30,7 +30,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// The figures of a histogram; `None` of an empty one.
+    /// The figures of a histogram; `None` if it is empty.
     pub fn of(all: &Histogram<u64>) -> Option<Self> {
         let at = |percentile| percentile_of(all, percentile);
         (!all.is_empty()).then(|| Self {
@@ -54,17 +54,17 @@ impl Latency {
 pub struct Distribution(Vec<(u64, u64)>);
 
 impl Distribution {
-    /// Keeps three digits of each latency.
+    /// Rounds each latency to three digits.
     pub fn of(samples: &[(u64, u64)]) -> Result<Self> {
         Ok(Self::from_histogram(&recorded(samples)?))
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|&(_, count)| count).sum()
     }
 
-    /// The value that a part of all samples does not exceed; `None` of no samples.
+    /// The value that this part of all samples does not exceed; `None` without samples.
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let all = self.count();
         let wanted = (all as f64 * part).ceil().max(1.0) as u64;
@@ -76,14 +76,14 @@ impl Distribution {
         at.map(|&(value, _)| value)
     }
 
-    /// What a histogram holds.
+    /// The distribution of a histogram.
     pub fn from_histogram(all: &Histogram<u64>) -> Self {
         let recorded = all.iter_recorded();
         Self(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
     }
 }
 
-/// The percentiles of all these together; `None` of no samples.
+/// The percentiles of all these together; `None` without samples.
 pub fn merged<'a>(all: impl IntoIterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
     Ok(Latency::of(&recorded(all.into_iter().flat_map(|Distribution(samples)| samples))?))
 }
@@ -96,12 +96,12 @@ fn recorded<'a>(samples: impl IntoIterator<Item = &'a (u64, u64)>) -> Result<His
     Ok(all)
 }
 
-/// A percentile of a histogram: never above its maximum, which is rounded less.
+/// A percentile of a histogram, at most its maximum, which is less rounded.
 pub fn percentile_of(all: &Histogram<u64>, percentile: f64) -> u64 {
     all.value_at_quantile(percentile / 100.0).min(all.max())
 }
 
-/// An empty histogram, whose memory grows with the longest latency and not with their number.
+/// An empty histogram. Its memory grows with the longest latency, not with their number.
 pub fn empty() -> Result<Histogram<u64>> {
     Histogram::new(DIGITS).context("cannot make a histogram")
 }

@@ -1,10 +1,10 @@
-//! What several runs say together.
+//! Statistics of several runs.
 //!
 //! - [`estimate`]: a figure with its interval, by the bootstrap;
 //! - [`latency`]: distributions that are merged, since percentiles cannot be averaged;
-//! - [`significance`]: what chance alone would do to counts;
-//! - [`verdict`]: is one faster, in fixed sentences;
-//! - [`anomalies`]: outliers, and a machine that changed its speed.
+//! - [`significance`]: proportions, and tests of counts;
+//! - [`verdict`]: whether one server is faster, in fixed sentences;
+//! - [`anomalies`]: outliers, and changes of the machine's speed.
 
 pub mod anomalies;
 pub mod estimate;
@@ -12,7 +12,7 @@ pub mod latency;
 pub mod significance;
 pub mod verdict;
 
-/// The middle value, or the mean of the two in the middle; `None` of nothing.
+/// The middle value, or the mean of the two in the middle; `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -24,7 +24,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The value below which a part of the values lies, between two values by their distance.
+/// A quantile, interpolated linearly between two values.
 pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -33,7 +33,7 @@ pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * place.fract())
 }
 
-/// The mean; `None` of nothing.
+/// The mean; `None` without values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
@@ -50,7 +50,7 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
 }
 
-/// The standard deviation of a sample, `None` of fewer than two.
+/// The standard deviation of a sample; `None` with fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -58,8 +58,8 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
 }
 
-/// The greatest count over the average one: 1 is even, and the number of counts is one having it all.
-/// `None` where all are 0.
+/// The greatest count over the average one: 1 is even; the number of counts means that one has all. `None` if all are
+/// 0.
 pub fn max_over_mean(counts: &[u64]) -> Option<f64> {
     let most = counts.iter().copied().max().filter(|&most| most > 0)?;
     Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)

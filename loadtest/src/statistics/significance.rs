@@ -1,12 +1,12 @@
-//! What chance alone explains: the interval of a proportion, and how even counts are.
+//! Significance: the interval of a proportion, and a test of equal shares.
 
 use statrs::distribution::{Beta, ChiSquared, ContinuousCDF};
 
-/// Which part of all intervals holds the true value.
+/// The part of all intervals that contain the true value.
 const CONFIDENCE: f64 = 0.95;
 
-/// The exact 95 % interval (Clopper and Pearson, 1934) of a part of which `met` of `all` were
-/// counted. A bootstrap would find no width at all where all, or none, were met. `None` of none.
+/// The exact 95 % interval (Clopper and Pearson, 1934) of a proportion of which `met` of `all` were counted. A
+/// bootstrap would give no width if all, or none, were met. `None` if `all` is 0.
 pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
     let outside = (1.0 - CONFIDENCE) / 2.0;
     let others = all.checked_sub(met).filter(|_| all > 0)?;
@@ -21,13 +21,13 @@ pub fn part(met: u64, all: u64) -> Option<[f64; 2]> {
 /// How far several series of counts are from equal shares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evenness {
-    /// Pearson's chi-square, summed over all of them.
+    /// Pearson's chi-square, summed over all series.
     pub chi_square: f64,
-    /// Degrees of freedom: its mean where all shares are equal.
+    /// Degrees of freedom: the mean of chi-square if all shares are equal.
     pub degrees: f64,
-    /// The probability p of counts as uneven as these, or more, where all shares are equal.
+    /// The probability p of counts at least as uneven as these, if all shares are equal.
     pub as_uneven: f64,
-    /// The probability of counts as even as these, or more.
+    /// The probability of counts at least as even as these.
     pub as_even: f64,
 }
 

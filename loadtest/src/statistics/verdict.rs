@@ -1,16 +1,15 @@
-//! Is one faster than the other? The answer, in fixed sentences, and when it may be given.
+//! The verdict whether one server is faster than another, in fixed sentences.
 
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::estimate::interval;
 use crate::statistics::{geometric_mean, standard_deviation};
 
-/// Rounds that an interval needs. If there is no difference at all, n rounds still all lean to the
-/// same side in 2 of 2^n cases; from 6 on, that is rarer than the 1 in 20 that a 95 % interval may
-/// be wrong.
+/// The least number of rounds for an interval. Without any difference, all of n rounds favour the same side in 2 of
+/// 2^n cases; from 6 rounds on that is rarer than the 1 in 20 in which a 95 % interval may be wrong.
 pub const FEWEST_ROUNDS: u32 = 6;
 
-/// What is compared: which direction is good, and how finely two servers can be told apart by it.
+/// The compared figure: which direction is good, and how precisely it can be measured.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figure {
@@ -26,7 +25,7 @@ impl Figure {
     /// The percentiles that are judged at a fixed rate.
     pub const LATENCIES: [Self; 3] = [Self::P50, Self::P99, Self::P99_9];
 
-    /// As sentences and tables name it.
+    /// Its name in sentences and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::RequestsPerSecond => "requests/s",
@@ -41,19 +40,19 @@ impl Figure {
         Self::LATENCIES.contains(&self)
     }
 
-    /// An interval this wide to either side of its middle, or less, may say that there is no
-    /// difference. Percentiles of a slice scatter more than its requests/s do.
+    /// The half width up to which an interval may show that there is no difference. Percentiles of a slice scatter
+    /// more than its requests/s.
     fn half_width(self) -> f64 {
         if self.is_latency() { 0.1 } else { 0.03 }
     }
 
-    /// Differences up to this part are noise, where the user asked for `asked`.
+    /// Differences up to this part are noise; `asked` is the user's setting.
     fn threshold(self, asked: f64) -> f64 {
         if self.is_latency() { asked.max(0.05) } else { asked }
     }
 }
 
-/// What the ratios of two subjects' slices say.
+/// The verdict from the ratios of two subjects' slices.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -82,10 +81,10 @@ impl Verdict {
     }
 }
 
-/// A ratio of two subjects' figures, with how sure it is.
+/// A ratio of two subjects' figures, with its interval.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Ratio {
-    /// What it is a ratio of.
+    /// The figure.
     pub figure: Figure,
     /// The geometric mean of the rounds' ratios.
     pub ratio: f64,
@@ -96,9 +95,9 @@ pub struct Ratio {
     /// Differences up to this part count as noise; unknown in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// What follows.
+    /// The verdict.
     pub verdict: Verdict,
-    /// About how many rounds would make an end of the noise, where it is too noisy.
+    /// If it is too noisy: about how many rounds would be enough.
     pub rounds_needed: Option<u32>,
 }
 
@@ -138,8 +137,7 @@ impl Ratio {
         })
     }
 
-    /// What [`Verdict::NoDifference`] says: the interval may exclude 1 and still not lie as a whole
-    /// beyond the noise.
+    /// The sentence of [`Verdict::NoDifference`]: the interval may exclude 1 and still reach into the noise.
     pub fn no_difference(&self) -> String {
         match self.threshold {
             Some(part) => {
@@ -182,7 +180,7 @@ impl Ratio {
 mod tests {
     use super::*;
 
-    /// Ratios around a middle, half of them so much above and half below.
+    /// Ratios around a middle, half of them above it and half below.
     fn around(middle: f64, off: f64, rounds: usize) -> Vec<f64> {
         (0..rounds).map(|i| if i % 2 == 0 { middle + off } else { middle - off }).collect()
     }
@@ -200,7 +198,7 @@ mod tests {
             (Rate, around(1.10, 0.05, 40), Faster),
             (Rate, around(0.90, 0.05, 40), Slower),
             (Rate, around(1.00, 0.05, 40), NoDifference),
-            // Surely 1 % faster, and that is within the noise of machines.
+            // Certainly 1 % faster, which is within the noise threshold.
             (Rate, around(1.01, 0.001, 40), NoDifference),
             // Faster on average, but the interval reaches below the threshold.
             (Rate, around(1.03, 0.05, 20), NoDifference),
