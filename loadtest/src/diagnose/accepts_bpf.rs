@@ -1,7 +1,7 @@
-//! Every accept(2) of every process, counted by the kernel: a small program on the raw tracepoint sys_exit,
-//! which is there without tracefs. It is gone with the descriptor that holds it.
+//! Counts every accept(2) of every process in the kernel: a small program on the raw tracepoint sys_exit, which
+//! works without tracefs. It ends with its descriptor.
 //!
-//! Without it, what came and went between two looks is not seen.
+//! Without it, connections that come and go between two looks are not seen.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,11 +13,11 @@ use common::bpf::assembler::{Assembler, Instruction, R0, R1, R2, R3, R4, R6, R7,
 use common::bpf::calls::{self, Kind, Program};
 use nix::libc;
 
-/// Of so many listening sockets, each with its process, accepts are counted.
+/// The most pairs of process and listening socket for which accepts are counted.
 const MOST: usize = 10_240;
 
-/// Where in what the kernel saves of a call (pt_regs) its number and first argument are, and how wide the
-/// number is.
+/// The offsets of a system call's number and first argument in the registers that the kernel saves (pt_regs), and
+/// the width of the number.
 #[cfg(target_arch = "x86_64")]
 const SAVED: Option<[i32; 2]> = Some([120, 112]); // orig_ax, di
 #[cfg(target_arch = "aarch64")]
@@ -28,13 +28,13 @@ const SAVED: Option<[i32; 2]> = None;
 /// The inode of the process namespace in which process ids are the kernel's (PROC_PID_INIT_INO).
 const INITIAL: u64 = 0xEFFF_FFFC;
 
-/// Helpers of the kernel, by their numbers (enum bpf_func_id).
+/// BPF helpers, by their numbers (enum bpf_func_id).
 const MAP_LOOKUP: i32 = 1;
 const MAP_UPDATE: i32 = 2;
 const CURRENT_PROCESS: i32 = 14;
 const READ_KERNEL: i32 = 113;
 
-/// Accepts of all processes since this was made.
+/// Counts the accepts of all processes since it was made.
 #[derive(Debug)]
 pub struct Accepts {
     counts: OwnedFd,
@@ -46,7 +46,7 @@ impl Accepts {
     /// Begins to count.
     ///
     /// # Errors
-    /// When this program may not, or its process ids are not the kernel's.
+    /// When this program may not, or its process ids are not those of the initial namespace.
     pub fn start() -> Result<Self> {
         let saved =
             SAVED.context("it is not known how this kind of machine saves a system call")?;
@@ -65,18 +65,18 @@ impl Accepts {
         Ok(Self { counts, _program: program, _attached: attached })
     }
 
-    /// How many each process accepted, from each of its descriptors.
+    /// The accepts of each process on each of its descriptors.
     pub fn counts(&self) -> BTreeMap<(u32, i32), u64> {
         let pairs = calls::pairs(self.counts.as_fd(), MOST);
         pairs.into_iter().map(|(key, count)| (((key >> 32) as u32, key as i32), count)).collect()
     }
 }
 
-/// Adds 1 for the process and the descriptor when accept(2) or accept4(2) comes back with a connection.
+/// Adds 1 for the process and the descriptor when accept(2) or accept4(2) returns a connection.
 fn program(counts: i32, [number, argument]: [i32; 2]) -> Vec<Instruction> {
     let mut program = Assembler::default();
     let it = &mut program;
-    // R6 = what was saved of the call, R7 = its result: no error, and no large number.
+    // R6 = the saved registers, R7 = the result of the call: a descriptor, not an error.
     it.load64(R6, R1, 0);
     it.load64(R7, R1, 8);
     it.jump_if(R7, Greater, 1 << 30, "out");
@@ -86,7 +86,7 @@ fn program(counts: i32, [number, argument]: [i32; 2]) -> Vec<Instruction> {
     it.jump_if(R8, Equal, libc::SYS_accept as i32, "accepted");
     it.jump_if(R8, NotEqual, libc::SYS_accept4 as i32, "out");
     it.label("accepted");
-    // The key: the process above, the descriptor below.
+    // The key: the process in the upper half, the descriptor in the lower.
     read_saved(it, argument);
     it.call(CURRENT_PROCESS);
     it.calculate(R0, ShiftRight, 32);
@@ -111,7 +111,7 @@ fn program(counts: i32, [number, argument]: [i32; 2]) -> Vec<Instruction> {
     program.finish()
 }
 
-/// R9 = the 32 bits at this place of what was saved.
+/// R9 = the 32 bits at this offset of the saved registers.
 fn read_saved(it: &mut Assembler, place: i32) {
     it.calculate(R1, Set, R10);
     it.calculate(R1, Add, -16);
@@ -124,7 +124,7 @@ fn read_saved(it: &mut Assembler, place: i32) {
     it.load32(R9, R9, 0);
 }
 
-/// Calls a helper of maps with this one, and the key.
+/// Calls a map helper with this map and the key.
 fn find(it: &mut Assembler, map: i32, helper: i32) {
     it.set_map(R1, map);
     it.calculate(R2, Set, R10);

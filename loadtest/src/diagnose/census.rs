@@ -1,4 +1,4 @@
-//! One look at all processes: which of them have a port's sockets and connections, and wait for which.
+//! One look at all processes: which of them have sockets and connections of a port, and wait for which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use procfs::process::{Process, all_processes};
 use crate::kernel::open_sockets::{How, OpenSockets, Wait};
 use crate::kernel::procfs::Running;
 
-/// What one look found.
+/// The result of one look.
 #[derive(Debug, Default)]
 pub struct Census {
-    /// Those that have something to do with the port.
+    /// The processes that have something to do with the port.
     pub found: BTreeMap<u32, Found>,
 }
 
@@ -23,11 +23,11 @@ pub struct Found {
     pub listening: Vec<(i32, u64)>,
     /// Accepted connections that it has open.
     pub held: BTreeSet<u64>,
-    /// What it waits for, of these sockets.
+    /// Which of these sockets it waits for.
     pub waits: Vec<Wait>,
-    /// What of that may not be read.
+    /// Why some of that could not be read, if so.
     pub hidden: Option<String>,
-    /// Whether it holds a program that can steer.
+    /// Whether it holds a steering program.
     pub steers: bool,
 }
 
@@ -37,7 +37,7 @@ impl Census {
     pub fn take(listening: &BTreeSet<u64>, accepted: &BTreeSet<u64>) -> Result<Self> {
         let mut census = Self::default();
         for process in all_processes().context("cannot read /proc")?.flatten() {
-            // Another user's, or one that has just ended: whose sockets nobody has is told later.
+            // Another user's process, or one that has just ended. Sockets without a process are reported later.
             let Ok(open) = OpenSockets::of(process.pid as u32) else { continue };
             let found = Found::of(&open, listening, accepted);
             if found.is_of_interest() {
@@ -58,7 +58,7 @@ impl Found {
         if let Some(&first) = inodes.first() {
             let waits = open.waits();
             found.waits = waits.found.into_iter().filter(|wait| inodes.contains(&wait.0)).collect();
-            // Of which socket is not told. Where there is one alone, of that.
+            // The kernel does not tell of which socket. If there is only one, of that.
             if inodes.len() == 1 {
                 found.waits.extend(vec![(first, How::Accept); waits.in_accept]);
                 found.waits.extend(waits.by_ring.then_some((first, How::IoUring)));
@@ -73,16 +73,16 @@ impl Found {
     }
 }
 
-/// Which server each process belongs to: to that of its topmost ancestor that runs the same program, and
-/// all that have the same socket open to the same. Whoever waits for it names it: systemd may have a socket
-/// open that it has passed on.
+/// The server of each process: that of its topmost ancestor with the same program. Processes with the same socket
+/// belong to the same server, which is that of a process that waits for the socket: systemd may have a socket open
+/// that it has passed on.
 #[derive(Debug, Default)]
 pub struct Families {
     topmost: BTreeMap<u32, u32>,
 }
 
 impl Families {
-    /// Of these processes; each of the groups has a socket in common.
+    /// The families of these processes; the processes of each group have a socket in common.
     pub fn of(
         pids: impl Iterator<Item = u32>,
         groups: &[Vec<u32>],
@@ -104,7 +104,7 @@ impl Families {
         Self { topmost }
     }
 
-    /// The topmost process of the server of this one.
+    /// The topmost process of this process's server.
     pub fn server(&self, pid: u32) -> u32 {
         self.topmost.get(&pid).copied().unwrap_or(pid)
     }
@@ -127,7 +127,7 @@ pub fn ancestor(pid: u32) -> u32 {
     topmost
 }
 
-/// The file that a process runs or, where that may not be read, its name.
+/// The file that a process runs or, if that may not be read, its name.
 pub fn program_of(pid: u32) -> Option<PathBuf> {
     let process = Process::new(pid as i32).ok()?;
     process.exe().ok().or_else(|| Some(process.stat().ok()?.comm.into()))

@@ -1,4 +1,4 @@
-//! What would be lost if a worker died, or were replaced, at this moment.
+//! What a crash, or a reload, of a worker would lose at this moment.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnose::model::{Readings, Socket, Worker};
 
-/// What one worker has, and what becomes of it.
+/// What one worker has, and what would be lost.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Loss {
     /// The process.
     pub worker: u32,
     /// Connections that it has: lost by a crash, under every model.
     pub held: u64,
-    /// Connections that wait for it alone.
+    /// Connections that wait for it only.
     pub queued: u32,
-    /// How many of those a crash resets; a reload, too, unless the worker takes them before it closes.
+    /// How many of these a crash resets; so does a reload, unless the worker accepts them before it closes the socket.
     pub queue_lost: u32,
 }
 
-/// Of every worker that serves, and of other processes for which connections wait.
+/// The losses of every worker that serves, and of other processes for which connections wait.
 pub fn lose_now(readings: &Readings) -> Vec<Loss> {
     let serving: BTreeSet<u32> = readings.serving().map(|worker| worker.pid).collect();
     let loss = |worker: &Worker| {
@@ -37,13 +37,13 @@ pub fn lose_now(readings: &Readings) -> Vec<Loss> {
     all.filter(|loss| serving.contains(&loss.worker) || loss.queued > 0).collect()
 }
 
-/// Whether a socket of its group is another process's: that can get what waits for it.
+/// Whether another process has a socket of its group, which could get its waiting connections.
 fn has_heirs(readings: &Readings, socket: &Socket) -> bool {
     let mut group = readings.own_sockets().filter(|other| other.address == socket.address);
     group.any(|other| other.holders.iter().any(|pid| !socket.holders.contains(pid)))
 }
 
-/// What the model means for what waits, in a sentence.
+/// What the model means for waiting connections, in a sentence.
 pub fn in_words(readings: &Readings) -> String {
     let all = lose_now(readings);
     let (held, queued) = (

@@ -1,19 +1,19 @@
-//! A running server of any kind: how it really listens, who has what, what is wrong with it, and what a
-//! crash would lose.
+//! A running server of any kind: how it listens, which worker has what, what is wrong, and what a crash would
+//! lose.
 //!
-//! - [`target`]: which server is meant, and in which network namespace it lives;
-//! - [`census`]: one look at all processes; [`observer`]: many looks, and what was seen in them;
-//! - [`accepts_bpf`]: accepts, counted by the kernel, where root looks;
+//! - [`target`]: which server, and in which network namespace;
+//! - [`census`]: one look at all processes; [`observer`]: many looks, and their readings;
+//! - [`accepts_bpf`]: accepts, counted by the kernel, for root;
 //! - [`unseen`]: what could not be seen;
-//! - [`model`]: what was read, in figures; [`words`]: the model that follows from it;
-//! - [`findings()`]: what is wrong, from readings alone; [`lose_now()`]: what a crash would lose.
+//! - [`model`]: the readings, in figures; [`words`]: the model that follows from them;
+//! - [`findings()`]: what is wrong, from readings only; [`lose_now()`]: what a crash would lose.
 //!
-//! It reads /proc and asks the kernel. Of a listening socket of another process it makes a copy once, asks
-//! that for SO_REUSEPORT, and closes it. Nothing is sent, and nothing is set.
+//! It reads /proc and asks the kernel. It copies each listening socket of another process once, reads
+//! SO_REUSEPORT from the copy, and closes it. It sends nothing, and changes nothing.
 //!
-//! For one look there is [`look`]. What goes on looking keeps an [`Observer`], which
-//! [`Target::observe`] makes: each `look` adds to what was seen, `readings` has it since the last `restart`,
-//! and [`findings()`] says what follows.
+//! [`look`] is for one observation. For longer ones there is an [`Observer`], which [`Target::observe`] makes: each
+//! `look` adds to what was seen, `readings` returns what was seen since the last `restart`, and [`findings()`]
+//! returns the conclusions.
 
 mod accepts_bpf;
 mod census;
@@ -38,21 +38,21 @@ pub use self::observer::Observer;
 pub use self::target::Target;
 use crate::record::{Body, Record};
 
-/// What there is to say of a server.
+/// The diagnosis of a server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Diagnosis {
-    /// How it really listens, in a line.
+    /// How it listens, in a line.
     pub model: String,
     /// What is wrong, warnings first.
     pub findings: Vec<Finding>,
     /// What each worker would lose.
     pub lose_now: Vec<Loss>,
-    /// What was read.
+    /// The readings.
     #[serde(flatten)]
     pub readings: Readings,
 }
 
-/// As it is printed.
+/// The record of a diagnosis.
 pub type Report = Record<Diagnosis>;
 
 impl Body for Diagnosis {
@@ -61,7 +61,7 @@ impl Body for Diagnosis {
 }
 
 impl Diagnosis {
-    /// What follows from readings.
+    /// The diagnosis from readings.
     pub fn of(readings: Readings) -> Self {
         Self {
             model: words::model(&readings),
@@ -71,18 +71,18 @@ impl Diagnosis {
         }
     }
 
-    /// How the server really listens, in a line.
+    /// How the server listens, in a line.
     pub fn model_in_words(&self) -> &str {
         &self.model
     }
 
-    /// Whether something is wrong that matters.
+    /// Whether there are warnings.
     pub fn has_warnings(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Warning)
     }
 }
 
-/// Looks at a server for so long, or until Ctrl-C.
+/// Observes a server for this long, or until Ctrl-C.
 ///
 /// # Errors
 /// When there is no such server, it may not be looked at, or it ends meanwhile; with the remedy.

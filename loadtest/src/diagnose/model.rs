@@ -1,5 +1,5 @@
-//! What was read of a running server: its sockets, who waits for them, and what its workers did. Figures
-//! alone; what follows from them is in [`findings`](super::findings()).
+//! The readings of a running server: its sockets, the processes that wait for them, and what these did. Figures
+//! only; conclusions are in [`findings`](super::findings()).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::kernel::open_sockets::How;
 
-/// All that was read while the server was looked at.
+/// All readings of one observation.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Readings {
-    /// The port that was looked at.
+    /// The port.
     pub port: u16,
-    /// For how long.
+    /// The length of the observation.
     pub seconds: f64,
     /// Cores of the machine that this program may use.
     pub cores: usize,
-    /// The sysctl net.core.somaxconn of that network namespace: no backlog is longer.
+    /// The sysctl net.core.somaxconn of the network namespace, the limit of every backlog.
     pub somaxconn: Option<u32>,
-    /// Whether the kernel gives what waits for a socket that is closed to another of its group.
+    /// Whether the kernel migrates connections in the queue of a closed socket to another one of its group.
     pub migrates: bool,
     /// How accepted connections were counted.
     pub counted: Counted,
-    /// How often an accept queue of that network namespace was full when a connection came.
+    /// How often an accept queue of the network namespace was full when a connection arrived.
     pub overflows: u64,
-    /// The server that is looked at: its topmost process. Other programs may be on the port, too.
+    /// The topmost process of the observed server. Other programs may be on the port, too.
     pub server: u32,
     /// All sockets that listen on the port.
     pub sockets: Vec<Socket>,
     /// All processes that have something to do with them.
     pub workers: Vec<Worker>,
-    /// How many processes descend from those that accept, and have neither a listening socket nor a
-    /// connection: whether they serve cannot be seen.
+    /// How many descendants of accepting processes have neither a listening socket nor a connection: whether they serve
+    /// cannot be seen.
     #[serde(default)]
     pub children: usize,
     /// Whether a process of the server holds a steering program (BPF_PROG_TYPE_SK_REUSEPORT).
@@ -41,13 +41,13 @@ pub struct Readings {
     pub unseen: Vec<String>,
 }
 
-/// Who counted the accepted connections.
+/// How accepted connections were counted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Counted {
-    /// The kernel, every one.
+    /// By the kernel, every one.
     ByKernel,
-    /// They are those that were seen to appear; some may have come and gone between two looks.
+    /// By looks at open connections; some may have come and gone between two looks.
     #[default]
     BySockets,
 }
@@ -55,33 +55,33 @@ pub enum Counted {
 /// A listening socket.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Socket {
-    /// As in `/proc/PID/fd`.
+    /// The inode, as in `/proc/PID/fd`.
     pub inode: u64,
-    /// What it is bound to.
+    /// The address that it is bound to.
     pub address: SocketAddr,
-    /// Whether it is one of IPv6 that takes no IPv4 connections.
+    /// Whether it is an IPv6 socket that takes no IPv4 connections.
     pub only_v6: bool,
-    /// The user who made it.
+    /// The user that made it.
     pub uid: u32,
     /// How many connections may wait; the kernel lets one more in.
     pub backlog: u32,
-    /// How many wait, at the end of the look.
+    /// How many wait at the end of the observation.
     pub queued: u32,
-    /// The fewest and the most that were seen to wait.
+    /// The least and the greatest number of waiting connections seen.
     pub queued_range: [u32; 2],
-    /// Connections that it dropped during the look.
+    /// Connections that it dropped during the observation.
     pub dropped: u32,
-    /// Whether SO_REUSEPORT is set; `None` where it may not be asked.
+    /// Whether SO_REUSEPORT is set; `None` if that may not be read.
     pub reuse_port: Option<bool>,
-    /// The topmost process of the server that has it open; `None` if nobody was seen to.
+    /// The topmost process of the server that has it open; `None` if no process was seen to.
     pub server: Option<u32>,
-    /// Who waits for it, and how: once for each thread or epoll.
+    /// The waiters, one for each thread or epoll instance.
     pub waiters: Vec<Waiter>,
     /// All processes that have it open.
     pub holders: Vec<u32>,
 }
 
-/// Who waits for a socket.
+/// A waiter for a socket.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[allow(missing_docs)] // the names say it
 pub struct Waiter {
@@ -94,31 +94,31 @@ pub struct Waiter {
 pub struct Worker {
     /// Its process id.
     pub pid: u32,
-    /// Its program, as it was called.
+    /// Its program, from its command line.
     pub name: String,
-    /// The file that it runs, where that may be read.
+    /// The file that it runs, if that may be read.
     pub program: Option<String>,
     /// The topmost process of its server.
     pub server: u32,
     /// How it takes part.
     pub role: Role,
-    /// When it was started, in seconds since the machine was.
+    /// When it was started, in seconds since the boot.
     pub started: f64,
-    /// The listening sockets that it waits for; of one that was never seen waiting, those it has open.
+    /// The listening sockets that it waits for; if it was never seen waiting, those that it has open.
     pub sockets: Vec<u64>,
-    /// Connections that it has, at the end of the look.
+    /// Connections that it has at the end of the observation.
     pub held: u64,
-    /// Connections that it accepted during the look.
+    /// Connections that it accepted during the observation.
     pub accepted: u64,
-    /// CPU time over the time of the look: 1 is one core.
+    /// CPU time over the length of the observation: 1 is one core.
     pub cpu: f64,
-    /// Time that it was ready to run and waited for a core, likewise; `None` if the kernel does not say.
+    /// Time that it was ready to run and waited for a core, likewise; `None` if the kernel does not count it.
     pub waited: Option<f64>,
-    /// How often it left the CPU of its own accord.
+    /// Voluntary context switches.
     pub switches: u64,
     /// Its state at the end, as ps(1) names it: R, S, D, T.
     pub state: char,
-    /// Where in the kernel its first thread was at the end, if that may be read.
+    /// The kernel function in which its first thread waited at the end, if that may be read.
     pub sits_in: Option<String>,
 }
 
@@ -128,19 +128,19 @@ pub struct Worker {
 pub enum Role {
     /// It accepts connections.
     Worker,
-    /// It alone accepts, and hands connections to its children.
+    /// It accepts all connections, and passes them to its children.
     Acceptor,
     /// A child of such an acceptor.
     Child,
-    /// It has connections and does not listen any more: an old worker after a reload.
+    /// It has connections and no longer listens: an old worker after a reload.
     Old,
-    /// It has a listening socket open, and was not seen to wait for it.
+    /// It has a listening socket open, and was never seen to wait for it.
     #[default]
     Holder,
 }
 
 impl Worker {
-    /// Whether somebody stopped it (SIGSTOP, a debugger).
+    /// Whether it is stopped (SIGSTOP, a debugger).
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
@@ -158,7 +158,7 @@ impl Worker {
 }
 
 impl Socket {
-    /// Whether its queue was seen full: the kernel lets one more in than the backlog says.
+    /// Whether its queue was seen full: the kernel lets one more in than the backlog.
     pub fn was_full(&self) -> bool {
         self.queued_range[1] > self.backlog
     }
@@ -168,7 +168,7 @@ impl Socket {
         self.waiters.iter().map(|waiter| waiter.pid).collect()
     }
 
-    /// Those who are all woken by one connection.
+    /// How many waiters one connection wakes.
     pub fn woken_at_once(&self) -> usize {
         let is_woken = |waiter: &&Waiter| {
             matches!(waiter.how, How::Poll | How::Epoll { exclusive: false, .. })
@@ -178,17 +178,17 @@ impl Socket {
 }
 
 impl Readings {
-    /// The sockets of the server that is looked at.
+    /// The sockets of the observed server.
     pub fn own_sockets(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter().filter(|socket| socket.server == Some(self.server))
     }
 
-    /// Its processes.
+    /// The processes of the observed server.
     pub fn own(&self) -> impl Iterator<Item = &Worker> {
         self.workers.iter().filter(|worker| worker.server == self.server)
     }
 
-    /// Those that serve: all that accept, or the children of the one that does.
+    /// The processes that serve: all that accept, or the children of the one that does.
     pub fn serving(&self) -> impl Iterator<Item = &Worker> {
         self.own().filter(|worker| matches!(worker.role, Role::Worker | Role::Child))
     }
@@ -207,26 +207,26 @@ impl Readings {
         found
     }
 
-    /// Those of a worker that it alone waits for, or has open.
+    /// The sockets for which only this worker waits, or which only it has open.
     pub fn sockets_of_its_own<'a>(&'a self, worker: &Worker) -> impl Iterator<Item = &'a Socket> {
         let pid = worker.pid;
         self.own_sockets()
             .filter(move |socket| socket.holders == [pid] || socket.waiting().into_iter().eq([pid]))
     }
 
-    /// Connections that wait for this worker alone.
+    /// Connections that wait for this worker only.
     pub fn queued_for(&self, worker: &Worker) -> u32 {
         self.sockets_of_its_own(worker).map(|socket| socket.queued).sum()
     }
 
-    /// Whether workers have sockets of their own: more than one on some address.
+    /// Whether workers have their own sockets: more than one on some address.
     pub fn has_own_sockets(&self) -> bool {
         self.by_address().values().any(|sockets| sockets.len() > 1)
     }
 
-    /// The sets of workers between which connections are drawn: those that wait on the same addresses.
-    /// One that is stopped takes no part.
-    pub fn lotteries(&self) -> Vec<Vec<&Worker>> {
+    /// The groups of workers that compete for connections: those that wait on the same addresses, without stopped
+    /// ones.
+    pub fn competing_groups(&self) -> Vec<Vec<&Worker>> {
         let address =
             |inode: &u64| Some(self.sockets.iter().find(|socket| socket.inode == *inode)?.address);
         let mut found: BTreeMap<BTreeSet<SocketAddr>, Vec<&Worker>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Looks at a server for a while, and makes readings of what it saw. It only reads, and sends nothing.
+//! Observes a server for a while, and makes readings. It only reads, and sends nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
@@ -19,29 +19,29 @@ use crate::kernel::borrow;
 use crate::kernel::netstat::TcpCounters;
 use crate::kernel::procfs::{Running, Usage, descendants};
 
-/// How often accept queues are looked at: one question to the kernel.
+/// How often accept queues are read: one question to the kernel.
 const QUEUES_EVERY: Duration = Duration::from_millis(20);
 
-/// How often processes are looked at, at most; and what part of the time that may take.
+/// How often processes are looked at, at most; and the part of the time that this may take.
 const PROCESSES_EVERY: Duration = Duration::from_millis(200);
 const PART_OF_THE_TIME: u32 = 10;
 
-/// Looks at one port.
+/// Observes one port.
 #[derive(Debug)]
 pub struct Observer {
     port: u16,
-    /// A process of the server that is meant, if that was said.
+    /// A process of the wanted server, if one was given.
     wanted: Option<u32>,
     began: Instant,
     counters: Option<TcpCounters>,
     queues: BTreeMap<u64, Queue>,
     seen: BTreeMap<u32, Seen>,
-    /// Connections that somebody was seen to have; what is not among them is new.
+    /// Connections that were seen in a process; others are new.
     known: BTreeSet<u64>,
     flags: BTreeMap<u64, Option<bool>>,
     steering: BTreeSet<u32>,
     next_census: Instant,
-    /// The kernel's count of accepts, or why there is none; and what it was when counting began.
+    /// The kernel's count of accepts, or why there is none; and its value when counting began.
     accepts: Result<Accepts, String>,
     accepts_before: BTreeMap<(u32, i32), u64>,
 }
@@ -56,20 +56,20 @@ struct Queue {
 /// What was seen of a process.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Which process it is: another may have its number later.
+    /// Identifies the process: its number may be reused.
     running: Option<Running>,
     before: Usage,
-    /// Its sockets, with the most waiters that it had on each in each way.
+    /// Its sockets, with the greatest number of its waiters on each, for each way.
     waits: BTreeMap<(u64, How), usize>,
     last: Found,
-    /// It had connections that nobody else had who waits.
+    /// Whether it had connections that no waiting process had.
     had_connections: bool,
     appeared: u64,
 }
 
 impl Observer {
-    /// Begins to look.
-    /// Fails when nobody listens on the port, or the kernel does not tell.
+    /// Begins to observe.
+    /// Fails when no socket listens on the port, or the kernel does not answer.
     pub fn start(port: u16, wanted: Option<u32>) -> Result<Self> {
         let now = Instant::now();
         let mut observer = Self {
@@ -92,7 +92,7 @@ impl Observer {
         Ok(observer)
     }
 
-    /// What is counted, is counted from here.
+    /// Restarts all counts.
     pub fn restart(&mut self) {
         self.began = Instant::now();
         self.counters = TcpCounters::now().ok();
@@ -104,8 +104,8 @@ impl Observer {
         }
     }
 
-    /// Looks for so long, or until Ctrl-C.
-    /// Fails when the kernel does not tell any more.
+    /// Observes for this long, or until Ctrl-C.
+    /// Fails when the kernel does not answer any more.
     pub fn look_for(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end && interrupt::count() == 0 {
@@ -142,7 +142,7 @@ impl Observer {
         let of_waiting: BTreeSet<u64> =
             census.found.values().filter(waiting).flat_map(|found| found.held.clone()).collect();
         let is_first = self.seen.is_empty();
-        // Who waits comes first: what a helper inherits is not its own.
+        // Waiting processes come first: what a helper process inherits is not its own.
         let mut all: Vec<(u32, Found)> = census.found.into_iter().collect();
         all.sort_by_key(|(_, found)| found.waits.is_empty());
         let idle: BTreeSet<u32> =
@@ -171,8 +171,8 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether a process that has nothing of the port is still one that a parent gives connections to: it had
-    /// some, and its next one has not come yet.
+    /// Whether a process without sockets and connections of the port is a child to which a parent gives connections: it
+    /// had some, and has not got the next one yet.
     fn is_idle_child(&self, pid: u32) -> bool {
         let waits = |pid| self.seen.get(&pid).is_some_and(|it| !it.waits.is_empty());
         let is_child = |it: &Running| it.runs() && waits(it.parent);
@@ -180,7 +180,7 @@ impl Observer {
         seen.is_some_and(|it| it.had_connections && it.running.as_ref().is_some_and(is_child))
     }
 
-    /// Once for each socket, of whoever lets it be asked.
+    /// Reads SO_REUSEPORT once for each socket, from any process that allows it.
     fn ask_for_flags(&mut self, pid: u32, found: &Found) {
         for &(descriptor, inode) in &found.listening {
             let flag = self.flags.entry(inode).or_default();
@@ -188,8 +188,8 @@ impl Observer {
         }
     }
 
-    /// What was seen since the start.
-    /// Fails when nobody listens any more, or nobody can be seen to.
+    /// The readings since the start or the last restart.
+    /// Fails when no socket listens any more, or no process can be seen with one.
     pub fn readings(&mut self) -> Result<Readings> {
         self.census()?;
         let details = self.look_at_queues()?;
@@ -260,7 +260,7 @@ impl Observer {
         }
     }
 
-    /// All that listen, or have connections.
+    /// All processes that listen, or have connections.
     fn workers(&self, families: &Families, seconds: f64) -> Vec<Worker> {
         let waits = |pid: u32| self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty());
         let mut workers = Vec::new();
@@ -288,14 +288,14 @@ impl Observer {
         workers
     }
 
-    /// Replaces what was seen to appear by what the kernel counted, of those that accept themselves.
+    /// Replaces the counts from looks by the kernel's, for processes that accept themselves.
     fn take_counts(&self, workers: &mut [Worker]) {
         let Ok(accepts) = &self.accepts else { return };
         let counts = accepts.counts();
         for worker in workers.iter_mut().filter(|worker| worker.role == Role::Worker) {
             let Seen { last: Found { listening, .. }, waits, .. } = &self.seen[&worker.pid];
             if waits.keys().any(|(_, how)| *how == How::IoUring) {
-                continue; // that is no call of accept(2)
+                continue; // this does not call accept(2)
             }
             let of = |&(descriptor, _): &(i32, u64)| {
                 let key = (worker.pid, descriptor);
@@ -307,11 +307,10 @@ impl Observer {
         }
     }
 
-    /// The server that is meant: the one of the process that was named, or else the one with most workers
-    /// or, of equals, the one that was there first.
+    /// The wanted server: that of the given process, or else the one with most workers or, of equals, the oldest.
     fn server(&self, workers: &[Worker], families: &Families) -> Result<u32> {
         if let Some(wanted) = self.wanted {
-            // It may be whoever started the server.
+            // The given process may be the one that started the server.
             let descends = |worker: &&Worker| {
                 let ancestor =
                     |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
@@ -338,7 +337,7 @@ impl Observer {
     }
 }
 
-/// How many descend from those of the server that accept, and have nothing to do with the port.
+/// How many descendants of the server's accepting processes have nothing to do with the port.
 fn children(workers: &[Worker], server: u32) -> Result<usize> {
     let accepts = workers.iter().filter(|worker| {
         worker.server == server && matches!(worker.role, Role::Worker | Role::Acceptor)
@@ -355,7 +354,7 @@ impl Seen {
             let most = self.waits.entry(wait).or_default();
             *most = count.max(*most);
         }
-        // A socket that was closed is not waited for any more.
+        // No process waits for a closed socket.
         self.waits.retain(|(inode, _), _| found.listening.iter().any(|socket| socket.1 == *inode));
         self.had_connections |= found.held.difference(of_waiting).next().is_some();
         self.last = found;
@@ -390,7 +389,7 @@ fn state_of(pid: u32) -> Option<char> {
     Some(Process::new(pid as i32).ok()?.stat().ok()?.state)
 }
 
-/// Where in the kernel a process waits: the function's name, less what the compiler adds.
+/// The kernel function in which a process waits, without suffixes of the compiler.
 fn place_of(pid: u32) -> Option<String> {
     let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
     let name = place.split('.').next().unwrap_or_default();

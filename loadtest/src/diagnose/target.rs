@@ -1,4 +1,4 @@
-//! Which server is meant: by a port, by a process, or by both.
+//! The server to observe: given by a port, by a process, or by both.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,17 @@ use crate::kernel::netns;
 use crate::kernel::open_sockets::OpenSockets;
 use crate::kernel::procfs::{Running, family};
 
-/// What to look at: a port of this network namespace, or that of a process in its own.
+/// A port in this network namespace, or a process with its port in its own namespace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Target {
-    /// The port; of a process that listens on one alone it need not be said.
+    /// The port; not needed for a process that listens on only one.
     pub port: Option<u16>,
     /// A process of the server.
     pub pid: Option<u32>,
 }
 
 impl Target {
-    /// Finds the server, begins to look at it, and does something with that; in another network namespace
+    /// Finds the server, begins to observe it, and calls the function with the observer; for another network namespace
     /// on a thread that has entered it.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ fn observe<T>(
     action(&mut Observer::start(port, pid)?)
 }
 
-/// The nearest port that somebody listens on, for one who mistyped it.
+/// The nearest port with a listening socket, for a user who mistyped it.
 fn nearest(port: u16) -> Result<String> {
     let all = sock_diag::details(0)?;
     let nearest = all.iter().min_by_key(|found| found.listener.address.port().abs_diff(port));

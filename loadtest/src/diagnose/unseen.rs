@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::diagnose::model::Readings;
 
-/// In sentences: of these readings, of the processes of which something may not be read, and of accepts if
-/// the kernel does not count them.
+/// In sentences: about these readings, about processes that may not be read, and about accepts if the kernel does
+/// not count them.
 pub fn unseen<'a>(
     readings: &Readings,
     hidden: impl Iterator<Item = (u32, &'a str)>,
@@ -55,7 +55,7 @@ pub fn unseen<'a>(
     unseen
 }
 
-/// Says so if /proc hides other users' processes.
+/// A hint if /proc hides other users' processes.
 pub fn hidepid() -> &'static str {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let hides = mounts.lines().filter(|line| line.contains(" /proc proc ")).any(|line| {

@@ -1,4 +1,4 @@
-//! The model that a server really uses, in words.
+//! The model of a server, in words.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub fn model(readings: &Readings) -> String {
     }
 }
 
-/// What the sockets of one address are.
+/// The kind of the sockets of one address.
 fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
     let waiters: Vec<How> =
         sockets.iter().flat_map(|socket| &socket.waiters).map(|waiter| waiter.how).collect();
@@ -60,7 +60,7 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
     }
 }
 
-/// What SO_REUSEPORT is set to, and what it does.
+/// Whether SO_REUSEPORT is set, and its effect.
 pub fn reuse_port(readings: &Readings) -> &'static str {
     let set: Vec<_> = readings.own_sockets().map(|socket| socket.reuse_port).collect();
     match readings.has_own_sockets() {
@@ -71,10 +71,10 @@ pub fn reuse_port(readings: &Readings) -> &'static str {
     }
 }
 
-/// Whether chance explains who got what was accepted during the look.
+/// Whether chance explains the spread of the connections accepted during the observation.
 pub fn spread(readings: &Readings) -> Option<String> {
     let all: u64 = readings.serving().map(|worker| worker.accepted).sum();
-    let lotteries = readings.lotteries();
+    let competing_groups = readings.competing_groups();
     let of = |workers: &Vec<&Worker>| match chance_of(workers) {
         None => format!("too few connections to tell ({all})"),
         Some(found) => format!(
@@ -85,10 +85,10 @@ pub fn spread(readings: &Readings) -> Option<String> {
             number(found.as_uneven, Unit::Probability)
         ),
     };
-    (!lotteries.is_empty()).then(|| lotteries.iter().map(of).collect::<Vec<_>>().join("; "))
+    (!competing_groups.is_empty()).then(|| competing_groups.iter().map(of).collect::<Vec<_>>().join("; "))
 }
 
-/// Who picks a socket of a group, as far as it can be inferred; `None` where there is no group.
+/// What picks a socket of a group, as far as it can be inferred; `None` without a group.
 pub fn steering(readings: &Readings) -> Option<String> {
     if !readings.has_own_sockets() {
         return None;
@@ -98,7 +98,7 @@ pub fn steering(readings: &Readings) -> Option<String> {
             "probably a program: a process of the server holds one of the type SK_REUSEPORT".into(),
         );
     }
-    let groups = readings.lotteries();
+    let groups = readings.competing_groups();
     let chance = groups.iter().filter_map(|workers| chance_of(workers)).next();
     Some(match chance {
         Some(found) if found.as_uneven < 0.001 => format!(

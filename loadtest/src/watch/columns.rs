@@ -1,5 +1,5 @@
-//! The table of columns: what stands in each, what sorts by it and explains it, and which find a
-//! place. Screen, plain text, keys and help all go by [`COLUMNS`].
+//! The table of columns: the content, key and help of each, and which columns fit. Screen, plain text, keys and help
+//! all use [`COLUMNS`].
 
 use std::cmp::Reverse;
 
@@ -11,34 +11,34 @@ use common::kernel::sock_diag::Listener;
 /// Blanks between two columns.
 pub const GAP: usize = 2;
 
-/// A bar is no shorter than this, or there is none, and no longer than [`LONGEST_BAR`].
+/// The shortest bar; with less room there is none. The longest is [`LONGEST_BAR`].
 const SHORTEST_BAR: usize = 5;
 
-/// More would show no more.
+/// A longer bar would not show more.
 const LONGEST_BAR: usize = 20;
 
-/// A number to sort and draw by, and its text; `None` where it is not known.
+/// A number for sorting and bars, and its text; `None` if it is not known.
 type Cell = Option<(f64, String)>;
 
-/// What is to be known of a column.
+/// A column.
 #[derive(Clone, Copy)]
 pub struct Column {
-    /// What stands above it.
+    /// Its heading.
     pub heading: &'static str,
-    /// The key that sorts rows by it, and what the help calls that.
+    /// The key that sorts rows by it, and its name in the help.
     pub sort: Option<(char, &'static str)>,
-    /// What the help says of it.
+    /// Its explanation in the help.
     pub help: Option<&'static str>,
-    /// Words begin at the left, numbers end at the right.
+    /// Whether it has words, which begin at the left; numbers end at the right.
     pub is_word: bool,
     cell: fn(&Row) -> Cell,
-    /// Which texts and bars find a place first, 0 before all.
+    /// Its rank for a place, 0 first; texts and bars share the ranks.
     rank: u8,
-    /// The same for its bar, and what the longest bar means at least.
+    /// The rank of its bar, and the least value of the longest bar.
     bar: Option<(u8, f64)>,
-    /// Room for usual texts, so that columns do not jump about.
+    /// The width of usual texts, so that columns do not move.
     usual: usize,
-    /// Policies that are not used, a queue that all share, and what cannot be known, are not shown.
+    /// Whether it is shown: not for unused policies, a shared queue, or unknown values.
     is_of_use: fn(&View) -> bool,
 }
 
@@ -58,7 +58,7 @@ pub static COLUMNS: [Column; 13] = [
         .usually(6)
         .with_bar(5, 0.0)
         .only_if(|view| view.has_scoreboard),
-    // A worker with nothing to do is to look like it, even if none has more.
+    // An idle worker must look idle, even if no worker has more to do.
     column(6, "CPU %", |row| rate(row, Worker::cpu_percent))
         .sorted_by('u', "CPU use")
         .with_bar(9, 100.0),
@@ -128,12 +128,12 @@ impl Column {
         Some((self.cell)(row)?.0)
     }
 
-    /// What a worker has in it.
+    /// A worker's text in it.
     pub fn text(&self, row: &Row) -> String {
         (self.cell)(row).map_or("–".into(), |(_, text)| text)
     }
 
-    /// A worker's bar, beside which all others in the column are.
+    /// A worker's bar, relative to the others in the column.
     pub fn bar(&self, row: &Row, view: &View, length: usize) -> String {
         let value = |row: &Row| self.number(row).unwrap_or(0.0).round() as u64;
         let whole = self.bar.map_or(0, |(_, whole)| whole as u64);
@@ -154,17 +154,17 @@ fn rate(row: &Row, of: fn(&Worker) -> f64) -> Cell {
     row.rate(of).map(|rate| (rate, rounded(rate)))
 }
 
-/// Sorts the rows by the column of this index: workers by their number, all else with the most on top
-/// and equal ones in the order of their numbers.
+/// Sorts the rows by the column of this index: the first column in rising order, all others with the greatest on top
+/// and equal ones in the order of the workers.
 pub fn sort(view: &mut View, by: usize) {
     view.rows.sort_by_key(|row| row.now.index);
     if by > 0 {
-        // No number below 0 occurs, so its bits are in its order.
+        // There are no negative numbers, so their bits have the same order.
         view.rows.sort_by_cached_key(|row| Reverse(COLUMNS[by].number(row).map(f64::to_bits)));
     }
 }
 
-/// The next column to sort by, to the right or to the left; behind the last comes the first.
+/// The next column to sort by, to the right or to the left, cyclic.
 pub fn beside(index: usize, is_right: bool) -> usize {
     let sorting = (0..COLUMNS.len()).filter(|&index| COLUMNS[index].sort.is_some());
     let all: Vec<usize> = sorting.collect();
@@ -172,35 +172,35 @@ pub fn beside(index: usize, is_right: bool) -> usize {
     all[(place + if is_right { 1 } else { all.len() - 1 }) % all.len()]
 }
 
-/// A column that has found its place.
+/// A column with its place on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Which of [`COLUMNS`].
+    /// Its index in [`COLUMNS`].
     pub index: usize,
-    /// How wide its text is.
+    /// The width of its text.
     pub text: usize,
-    /// How long its bar can be; 0 = none.
+    /// The length of its longest bar; 0: no bar.
     pub bar: usize,
 }
 
 impl Placed {
-    /// What it is.
+    /// The column.
     pub fn column(&self) -> &'static Column {
         &COLUMNS[self.index]
     }
 
-    /// Text and bar together.
+    /// The width of text and bar together.
     pub fn width(&self) -> usize {
         self.text + if self.bar > 0 { 1 + self.bar } else { 0 }
     }
 }
 
-/// What columns side by side take, and the gap behind the last.
+/// The width of these columns, including the gap after the last.
 fn used(columns: &[Placed]) -> usize {
     columns.iter().map(|placed| placed.width() + GAP).sum()
 }
 
-/// The columns that find a place in so many characters.
+/// The columns that fit into this width.
 pub fn choose(view: &View, width: usize) -> Vec<Placed> {
     let mut chosen: Vec<Placed> = Vec::new();
     for rank in 0..=LAST_RANK {
@@ -212,7 +212,7 @@ pub fn choose(view: &View, width: usize) -> Vec<Placed> {
                 chosen.push(Placed { index, text, bar: 0 });
             }
         }
-        // The last column needs no gap behind it, but a bar one blank before.
+        // The last column needs no gap after it, but a bar needs a blank before it.
         let has_bar = |placed: &&mut Placed| placed.column().bar.is_some_and(|bar| bar.0 == rank);
         if let Some(placed) = chosen.iter_mut().find(has_bar).filter(|_| left + GAP > SHORTEST_BAR)
         {
@@ -220,7 +220,7 @@ pub fn choose(view: &View, width: usize) -> Vec<Placed> {
         }
     }
     chosen.sort_by_key(|placed| placed.index);
-    // What is left of the width is for the bars, as much for each.
+    // The rest of the width is shared equally among the bars.
     let left = (width + GAP).saturating_sub(used(&chosen));
     let bars = chosen.iter().filter(|placed| placed.bar > 0).count();
     for placed in chosen.iter_mut().filter(|placed| placed.bar > 0) {

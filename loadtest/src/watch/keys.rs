@@ -1,34 +1,34 @@
-//! What keys mean, after those of top(1) and less(1).
+//! The meaning of keys, as in top(1) and less(1).
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::watch::columns::{COLUMNS, beside};
 
-/// What was chosen with keys.
+/// The choices made with keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
-    /// Which of [`COLUMNS`] rows are sorted by.
+    /// The index in [`COLUMNS`] of the column by which rows are sorted.
     pub sort: usize,
-    /// How many rows are to be scrolled past; the last page is a full one all the same.
+    /// How many rows are scrolled past; the last page is always full.
     pub skipped: usize,
     /// Whether the view stands still.
     pub is_paused: bool,
-    /// Whether to explain.
+    /// Whether the help is shown.
     pub is_explained: bool,
 }
 
-/// What a key asks for that is more than another look.
+/// The effect of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To look at it in another way; the look has changed.
+    /// The look has changed.
     Look,
-    /// To end.
+    /// Ends the program.
     Quit,
-    /// Nothing that is known here.
+    /// The key has no meaning.
     Nothing,
 }
 
-/// Obeys a key. `room` is how many rows are seen at once, of `rows`.
+/// Handles a key. `room` is the number of visible rows, of `rows`.
 pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     let last_page = rows.saturating_sub(room);
@@ -36,7 +36,7 @@ pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked 
     let sorts =
         |by| COLUMNS.iter().position(|column| column.sort.is_some_and(|(key, _)| key == by));
     match key.code {
-        // In a terminal that is read key by key, Ctrl-C is no signal.
+        // In raw mode Ctrl-C is a key, not a signal.
         KeyCode::Char('c') if control => return Asked::Quit,
         _ if control => return Asked::Nothing,
         KeyCode::Char('q') | KeyCode::Esc => return Asked::Quit,
@@ -53,7 +53,7 @@ pub fn press(key: KeyEvent, look: &mut Look, room: usize, rows: usize) -> Asked 
         KeyCode::PageUp => look.skipped = skipped.saturating_sub(room),
         KeyCode::PageDown => look.skipped = (skipped + room).min(last_page),
         KeyCode::Home => look.skipped = 0,
-        // The end, wherever that comes to be: workers come and go, and windows grow.
+        // The end, also after workers come and go, or the window changes.
         KeyCode::End => look.skipped = usize::MAX,
         _ => return Asked::Nothing,
     }
@@ -82,7 +82,7 @@ mod tests {
             (KeyCode::Home, 35, 0),
             (KeyCode::End, 35, usize::MAX),
             (KeyCode::Up, 35, 24),     // one above the last page
-            (KeyCode::PageDown, 4, 0), // all is seen
+            (KeyCode::PageDown, 4, 0), // all rows are visible
         ] {
             press(plain(code), look, 10, rows);
             assert_eq!(look.skipped, expected, "{code:?}");

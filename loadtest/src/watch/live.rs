@@ -1,4 +1,4 @@
-//! A terminal that follows, until somebody quits or the server ends.
+//! The live view in a terminal, until the user quits or the server ends.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -17,17 +17,17 @@ use crate::watch::screen::draw;
 use crate::watch::view::View;
 use crate::watch::{End, Watched};
 
-/// How often signals are looked at.
+/// How often it checks for signals.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The second reading comes as soon as it can say something, for there are no rates before it.
+/// The time until the second reading: short, as there are no rates before it.
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shows the server until it ends, somebody quits or closes the terminal, or a signal comes.
+/// Shows the server until it ends, the user quits or closes the terminal, or a signal arrives.
 /// Fails when this terminal cannot be used.
 pub fn run(watched: &mut Watched, interval: Duration) -> Result<End> {
     let mut screen = Screen::enter()?;
-    // Whoever closes the terminal has seen enough, and nobody is left to be told of an error.
+    // An error means that the terminal was closed.
     Ok(follow(&mut screen, watched, interval).unwrap_or(End::Asked))
 }
 
@@ -47,7 +47,7 @@ fn follow(screen: &mut Screen, watched: &mut Watched, interval: Duration) -> io:
             },
             Ok(Event::Resize(..)) => room = screen.show(&mut view, &look)?,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(End::Asked), // no terminal any more
+            Err(RecvTimeoutError::Disconnected) => return Ok(End::Asked), // the terminal was closed
         }
         if interrupt::count() > 0 {
             return Ok(End::Asked); // the exit status says which signal
@@ -63,8 +63,8 @@ fn follow(screen: &mut Screen, watched: &mut Watched, interval: Duration) -> io:
     }
 }
 
-/// Receives keys on a thread of its own, which is left behind at the end: of a terminal that was
-/// closed crossterm goes on reading for ever, and nobody is to wait for it.
+/// Receives keys on a separate thread, which is not joined at the end: crossterm reads from a closed terminal for
+/// ever.
 fn listen() -> Receiver<Event> {
     let (sender, receiver) = sync_channel(16);
     thread::spawn(move || {
@@ -77,11 +77,11 @@ fn listen() -> Receiver<Event> {
     receiver
 }
 
-/// The terminal as this program needs it: a screen of its own, read key by key. It is given back as
-/// it was, whatever happens: dropping this does it, and at a panic ratatui, before the message.
+/// The terminal with the alternate screen, in raw mode. It is restored in any case: when this is dropped, and by
+/// ratatui before the message of a panic.
 ///
-/// Not ratatui's own `Drop` and `restore`: of a terminal that was closed they complain on that same
-/// terminal, and panic when that fails as well.
+/// Not by ratatui's own `Drop` and `restore`: if the terminal was closed, they report that on the same terminal, and
+/// panic when that fails as well.
 struct Screen(ManuallyDrop<DefaultTerminal>);
 
 impl Screen {
@@ -91,7 +91,7 @@ impl Screen {
         Ok(Self(ManuallyDrop::new(terminal)))
     }
 
-    /// Shows the view. Gives how many rows there is room for.
+    /// Shows the view. Returns how many rows had room.
     fn show(&mut self, view: &mut View, look: &Look) -> io::Result<usize> {
         columns::sort(view, look.sort);
         let mut room = 0;

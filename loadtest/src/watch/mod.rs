@@ -1,16 +1,16 @@
-//! `loadtest watch`: who serves what, just now?
+//! `loadtest watch`: which worker serves how much right now?
 //!
 //! - [`target`]: finds the scoreboard of a running server, by its file or a process;
 //! - [`outside`]: a server of any kind, as `diagnose` sees it; [`source`]: one of these, or both;
-//! - [`reading`]: what scoreboard, /proc and the kernel say at one moment;
-//! - [`view`]: what is to be seen, from two readings; [`steering`]: whether another program took over;
-//! - [`columns`]: the table of columns, by which all of these go:
-//! - [`screen`]: how it looks in a given number of columns and rows, or as text;
-//! - [`live`], [`keys`]: a terminal that follows;
+//! - [`reading`]: scoreboard, /proc and the kernel at one moment;
+//! - [`view`]: what is shown, from two readings; [`steering`]: whether another program has replaced the server's;
+//! - [`columns`]: the table of columns, which these use:
+//! - [`screen`]: the layout in a given number of columns and rows, or as text;
+//! - [`live`], [`keys`]: the live view in a terminal;
 //! - [`prometheus`]: the readings as text for a scraper.
 //!
-//! It only looks. A scoreboard is mapped for reading alone and never locked, so a server cannot
-//! tell that it is watched.
+//! It only reads. A scoreboard is mapped read-only and never locked, so a server does not notice the
+//! watch.
 
 mod columns;
 mod keys;
@@ -40,30 +40,30 @@ use crate::watch::screen::text;
 use crate::watch::source::Source;
 use crate::watch::view::{History, View};
 
-/// How wide text is: a pipe does not say.
+/// The width of text in a pipe.
 const WIDTH: u16 = 100;
 
-/// How often Ctrl-C is looked at.
+/// How often it checks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The exit status when there is nothing that it can watch.
+/// The exit status when there is no server that it can watch.
 const COULD_NOT: u8 = 2;
 
-/// How watching came to its end.
+/// Why the watch ended.
 enum End {
-    /// As it was asked to.
+    /// The user asked for it.
     Asked,
     /// The server ended.
     ServerEnded,
 }
 
-/// A server, and what was seen of it so far.
+/// A server, and the series of its readings.
 #[derive(Debug)]
 struct Watched {
     source: Source,
     history: History,
     exporter: Option<Exporter>,
-    /// Known before it ends: a process that is gone has no name any more.
+    /// Its name, read while it runs.
     name: String,
 }
 
@@ -73,7 +73,7 @@ impl Watched {
         let reading = self.source.take()?;
         let name = reading.names();
         if self.name.is_empty() || !name.starts_with("pid ") {
-            self.name = name; // one that is ending has only its pid left
+            self.name = name; // at its end only its pid is known
         }
         if let Some(exporter) = &mut self.exporter {
             exporter.take(&reading);
@@ -83,14 +83,14 @@ impl Watched {
         Some(view)
     }
 
-    /// Where a scraper finds the readings.
+    /// The URL for a scraper.
     fn metrics(&self) -> Option<String> {
         let address = self.exporter.as_ref()?.address;
         Some(format!("metrics on http://{address}/metrics"))
     }
 }
 
-/// Watches, and says by its status whether it could.
+/// Watches, and returns the exit status.
 pub fn main(asked: &cli::Watch) -> ExitCode {
     match interrupt::watch().and_then(|()| run(asked)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,7 +101,7 @@ pub fn main(asked: &cli::Watch) -> ExitCode {
     }
 }
 
-/// Finds the server, and shows it until told to stop, or until it ends.
+/// Finds the server, and shows it until the user stops it, or the server ends.
 fn run(asked: &cli::Watch) -> Result<()> {
     let exporter = asked.prometheus.map(Exporter::start).transpose()?;
     let source = Source::find(asked)?;
@@ -124,13 +124,13 @@ fn run(asked: &cli::Watch) -> Result<()> {
     Ok(())
 }
 
-/// Prints a view as text: for where nobody can look at a terminal or press a key.
+/// Prints a view as text, where there is no terminal.
 fn show(time: u64, view: &View) -> Result<()> {
     let blank = if time > 0 { "\n" } else { "" };
     print(&format!("{blank}{}", text(view, WIDTH)))
 }
 
-/// Takes so many readings, each over one interval, and does this with each.
+/// Takes this many readings, each over one interval, and calls the function with each.
 fn take_readings(
     watched: &mut Watched,
     interval: Duration,
@@ -153,7 +153,7 @@ fn take_readings(
     Ok(End::Asked)
 }
 
-/// Whether somebody sits there who can look and press keys. A serial line may not know its size.
+/// Whether there is a terminal with keys and a size. A serial line may not know its size.
 fn is_terminal() -> bool {
     let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
     let has_size = || terminal::size().is_ok_and(|(width, height)| width > 0 && height > 0);

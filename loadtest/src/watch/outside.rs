@@ -1,6 +1,5 @@
-//! A server as `diagnose` sees it, looked at by a thread of its own that is in the server's network
-//! namespace. What is counted goes on from window to window; findings are about the last of them, or of the
-//! last two if chance may have made them.
+//! A server as `diagnose` sees it, observed by a separate thread in the server's network namespace. Counters go on
+//! from window to window; findings are about the last window or, if they may be chance, about the last two.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
@@ -14,31 +13,31 @@ use crate::diagnose::findings::{Finding, findings};
 use crate::diagnose::model::Readings;
 use crate::diagnose::{Observer, Target};
 
-/// How often queues are looked at, and processes if that is due.
+/// How often queues are read, and processes if that is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Findings are about so many seconds, at least.
+/// The length of a window, in seconds.
 const WINDOW: f64 = 5.0;
 
-/// A younger window says little: until then the findings of the one before are shown.
+/// Seconds: until a window is this long, the findings of the window before are shown.
 const SETTLED: f64 = 2.0;
 
-/// What was seen at one moment.
+/// The state at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When.
     pub at: Instant,
-    /// Of this window.
+    /// The readings of this window.
     pub readings: Readings,
-    /// What is wrong.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// Connections that each process accepted since the watch began, those that have ended included.
+    /// Connections that each process accepted since the watch began, including processes that have ended.
     pub accepted: BTreeMap<u32, u64>,
-    /// How often an accept queue of that network namespace was full, likewise.
+    /// How often an accept queue of the network namespace was full, likewise.
     pub overflows: u64,
 }
 
-/// The thread, and what it said last.
+/// The thread, and its last snapshot.
 #[derive(Debug)]
 pub struct Outside {
     questions: Sender<()>,
@@ -48,23 +47,23 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Begins to look.
+    /// Begins to observe.
     pub fn start(target: Target) -> Self {
         let (questions, asked) = channel();
         let (answer, answers) = channel();
         thread::spawn(move || {
             let own = answer.clone();
             if let Err(error) = target.observe(move |observer| answer_all(observer, &asked, &own)) {
-                let _ = answer.send(Err(error)); // nobody listens if the program ends
+                let _ = answer.send(Err(error)); // it fails at the end of the program
             }
         });
         Self { questions, answers, is_asked: false, last: None }
     }
 
-    /// What is so now.
+    /// The present state.
     ///
     /// # Errors
-    /// When there is no such server any more, or it may not be looked at; with the remedy.
+    /// When there is no such server any more, or it may not be observed; with the remedy.
     pub fn now(&mut self) -> Result<Snapshot> {
         self.ask();
         let answer = self.answers.recv().unwrap_or_else(|_| Err(is_over()));
@@ -72,7 +71,7 @@ impl Outside {
         answer
     }
 
-    /// What was so lately, without waiting; `None` at first.
+    /// A recent state, without waiting; `None` at first.
     ///
     /// # Errors
     /// As above.
@@ -100,7 +99,7 @@ fn is_over() -> Error {
     anyhow!("it can no longer be observed")
 }
 
-/// Looks until nobody asks any more.
+/// Answers questions until the other side is dropped.
 fn answer_all(
     observer: &mut Observer,
     asked: &Receiver<()>,
@@ -112,7 +111,7 @@ fn answer_all(
             Ok(()) => {
                 let snapshot = windows.take(observer.readings()?);
                 let is_over = snapshot.readings.seconds >= WINDOW;
-                let _ = answer.send(Ok(snapshot)); // the next question fails, then
+                let _ = answer.send(Ok(snapshot)); // if it fails, the next question does, too
                 if is_over {
                     observer.restart();
                     windows.close();
@@ -124,19 +123,19 @@ fn answer_all(
     }
 }
 
-/// Puts windows together.
+/// The sums over all windows.
 #[derive(Debug, Default)]
 struct Windows {
-    /// How many are over, and what they counted.
+    /// The number of complete windows, and their counts.
     over: usize,
     accepted: BTreeMap<u32, u64>,
     overflows: u64,
-    /// What the present one has counted.
+    /// The counts of the present window.
     accepted_now: BTreeMap<u32, u64>,
     overflows_now: u64,
-    /// What is seen of this window.
+    /// Findings of this window that do not depend on chance.
     seen: Vec<Finding>,
-    /// What chance may have made in the last whole window, and what was found in the two last ones.
+    /// Findings of the last complete window that may be chance, and those that the last two windows have.
     suspected: Vec<Finding>,
     confirmed: Vec<Finding>,
 }
@@ -165,19 +164,18 @@ impl Windows {
         }
     }
 
-    /// Keeps of what chance may have made only what the window before had, too.
+    /// Of the findings that may be chance, keeps only those that the window before had, too.
     ///
-    /// One test accuses a healthy server in one case of 1000. A watch makes one for each window, 720 in an
-    /// hour, and would accuse every second server in it. Windows are independent, for each is about the
-    /// connections that came in it. So two in a row are wrong in one case of a million: in an hour that
-    /// happens to less than one server in 1000. A limit that is divided by the number of looks would do that
-    /// as well, but the longer one watches, the less it would find. And a window is tested once, when it is
-    /// whole: whoever tests at every look until something is found, finds something.
-    /// Open connections that stay are the same in each window; that those are uneven is no warning.
+    /// One test accuses a healthy server in one case of 1000. A watch tests each window, 720 in an hour, and would
+    /// accuse every second healthy server in an hour. Windows are independent, as each is about the connections
+    /// accepted in it. So two in a row are wrong in one case of a million: in an hour for less than one server in
+    /// 1000. A limit divided by the number of windows would have the same effect, but would find less the longer the
+    /// watch lasts. And a window is tested once, when it is complete: testing again and again until something is
+    /// found always finds something. Kept connections are the same in each window; their uneven spread is not a
+    /// warning.
     ///
-    /// The first window has none before it, and is judged as `diagnose` judges its one look: whoever takes
-    /// one reading is not told that nothing is wrong. This adds a few cases of 1000 to a watch, however
-    /// long it is.
+    /// The first window has none before it, and is judged as `diagnose` judges its observation: a user who takes one
+    /// reading must see what is wrong. This adds a few false findings in 1000 watches, however long they are.
     fn judge(&mut self, inferred: Vec<Finding>, is_whole: bool) {
         let is_same = |a: &Finding, b: &Finding| (a.id, a.worker) == (b.id, b.worker);
         let was_there = |found: &&Finding| self.suspected.iter().any(|it| is_same(it, found));
@@ -215,7 +213,7 @@ mod tests {
     use crate::diagnose::findings::Id;
     use crate::diagnose::model::{Role, Worker};
 
-    /// Readings of a server whose workers accepted so much in so many seconds; 10 is in this state.
+    /// Readings of a server with these accepted connections; worker 10 is in this state.
     fn readings(seconds: f64, accepted: &[(u32, u64)], state: char) -> Readings {
         let workers = accepted.iter().map(|&(pid, accepted)| Worker {
             pid,
@@ -242,11 +240,11 @@ mod tests {
         assert_eq!((settled.findings.len(), settled.accepted[&12]), (0, 7));
     }
 
-    /// What whole windows in a row find to be uneven, of two workers that accepted so much in each.
+    /// Whether windows in a row find the spread uneven, for two workers with these accepted connections in each.
     fn uneven_in(accepted: impl IntoIterator<Item = [u64; 2]>) -> Vec<bool> {
         let mut windows = Windows::default();
         let window = |[a, b]: [u64; 2]| {
-            // Before a window is whole, what it has is not judged.
+            // An incomplete window is not judged.
             let part = windows.take(readings(3.0, &[(10, a / 2), (11, b / 2)], 'S'));
             let whole = windows.take(readings(WINDOW, &[(10, a), (11, b)], 'S'));
             windows.close();
@@ -261,7 +259,7 @@ mod tests {
         let once = uneven_in([[50, 50], [80, 20], [50, 50], [80, 20]]);
         assert_eq!(once, [false; 8]);
         let twice = uneven_in([[50, 50], [80, 20], [80, 20], [80, 20], [50, 50]]);
-        // From the end of the second such window on, until one ends that does not have it.
+        // From the end of the second uneven window until the end of an even one.
         assert_eq!(twice[..5], [false; 5]);
         assert_eq!(twice[5..], [true, true, true, true, false]);
         // The first window is judged by itself.

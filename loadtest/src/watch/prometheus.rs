@@ -1,5 +1,5 @@
-//! The readings as text for Prometheus, over plain HTTP. Counters of a place go on when another worker takes
-//! it, and when nobody does: they never run backwards.
+//! The readings as text for Prometheus, over plain HTTP. The counters of a place go on when another worker takes it,
+//! and when no worker does: they never run backwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,10 +14,10 @@ use axum::routing::get;
 use crate::diagnose::findings::Severity;
 use crate::watch::reading::{Condition, Reading, Worker};
 
-/// What the format calls itself.
+/// The media type of the format.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A counter of each worker: name, help, whether only a scoreboard has it.
+/// A counter of each worker: name, help, whether it needs a scoreboard, value.
 type Counter = (&'static str, &'static str, bool, fn(&Worker) -> f64);
 
 static COUNTERS: [Counter; 7] = [
@@ -41,13 +41,13 @@ type Counts = [f64; COUNTERS.len()];
 #[derive(Debug)]
 pub struct Exporter {
     text: Arc<Mutex<String>>,
-    /// Where.
+    /// Its address.
     pub address: SocketAddr,
     places: BTreeMap<usize, Place>,
     replaced: u64,
 }
 
-/// What the workers of one place have counted.
+/// The counters of one place.
 #[derive(Clone, Debug, Default)]
 struct Place {
     pid: u32,
@@ -87,7 +87,7 @@ impl Exporter {
         Ok(Self { text, address, places: BTreeMap::new(), replaced: 0 })
     }
 
-    /// Takes a reading, which is served from now on.
+    /// Takes a reading, which it serves from now on.
     pub fn take(&mut self, reading: &Reading) {
         for worker in &reading.workers {
             self.count(worker);
@@ -104,7 +104,7 @@ impl Exporter {
             place.ended.iter_mut().zip(present).for_each(|(ended, present)| *ended += present);
             place.pid = pid;
         }
-        // Of one that has just ended some cannot be read any more.
+        // Some counters of a worker that has just ended cannot be read any more.
         for (count, (.., read)) in place.present.iter_mut().zip(&COUNTERS) {
             *count = read(worker).max(*count);
         }
@@ -139,7 +139,7 @@ impl Exporter {
     }
 }
 
-/// Accept queues: of a worker, or of all if they share one.
+/// Accept queues, one for each worker or one that they share.
 fn add_queues(text: &mut Text, reading: &Reading) {
     let sockets: BTreeSet<u64> = reading.workers.iter().map(|worker| worker.socket).collect();
     let is_shared = sockets.len() == 1 && reading.workers.len() > 1;
@@ -178,12 +178,12 @@ fn label(name: &str, value: &impl std::fmt::Display) -> String {
     format!("{{{name}=\"{value}\"}}")
 }
 
-/// What is served.
+/// The served text.
 #[derive(Default)]
 struct Text(String);
 
 impl Text {
-    /// One metric, with its values by their labels; what ends in `_total` is a counter.
+    /// Adds one metric with its values and their labels; a name that ends in `_total` is a counter.
     fn add(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (String, f64)>) {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let _ = writeln!(self.0, "# HELP loadtest_{name} {help}\n# TYPE loadtest_{name} {kind}");

@@ -1,4 +1,4 @@
-//! What the scoreboard, /proc and the kernel say at one moment.
+//! A reading: scoreboard, /proc and the kernel at one moment.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ use crate::watch::outside::Snapshot;
 use common::kernel::port_watch::Look;
 use common::kernel::sock_diag::{Listener, listeners};
 
-/// Whose event loop has not turned for so long does something that takes too long, or hangs: it is
-/// to turn four times a second.
+/// A worker whose event loop has not turned for this long is blocked or hangs. A healthy one turns four times a
+/// second.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 
-/// Everything at one moment.
+/// A reading.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// When.
@@ -31,40 +31,40 @@ pub struct Reading {
     pub address: SocketAddr,
     /// The servers that have workers on this scoreboard: one, or several that joined.
     pub servers: Vec<Server>,
-    /// Who listens on the port, and which of them are the workers'.
+    /// The listening sockets of the port, and which of them are the workers'.
     pub look: Look,
-    /// In the order of their slots.
+    /// The workers in the order of their slots.
     pub workers: Vec<Worker>,
-    /// Connections accepted so far by all workers, those that are gone included: since the server
-    /// started, or since it is watched if it has no scoreboard.
+    /// Connections accepted by all workers, including those that have ended, since the server started or, without a
+    /// scoreboard, since the watch began.
     pub connections: u64,
-    /// Requests answered so far, likewise; `None` where no scoreboard tells.
+    /// Requests answered, likewise; `None` without a scoreboard.
     pub requests: Option<u64>,
-    /// What `diagnose` says; `None` before it has looked, or where it cannot.
+    /// The diagnosis; `None` before the first one, or if it is not possible.
     pub diagnosis: Option<Diagnosis>,
-    /// Why it cannot.
+    /// Why it is not possible.
     pub undiagnosed: Option<String>,
 }
 
-/// What `diagnose` says of the last seconds.
+/// The diagnosis of the last seconds.
 #[derive(Clone, Debug)]
 pub struct Diagnosis {
-    /// How the server really listens.
+    /// How the server listens.
     pub model: String,
     /// What is wrong.
     pub findings: Vec<Finding>,
-    /// How often an accept queue of its network namespace was full, since it is watched.
+    /// How often an accept queue of its network namespace was full since the watch began.
     pub overflows: u64,
     /// How accepted connections were counted.
     pub counted: Counted,
 }
 
-/// A server, which is to say the parent of workers.
+/// A server, that is, the parent of workers.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Its process.
     pub pid: u32,
-    /// Its command line, less the folder of the program.
+    /// Its command line, without the folder of the program.
     pub command: String,
     /// Whether it runs.
     pub is_there: bool,
@@ -77,12 +77,11 @@ pub struct Worker {
     pub index: usize,
     /// Its process; `None` before it has one.
     pub pid: Option<u32>,
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
     /// Its first listening socket; 0 before it has one.
     pub socket: u64,
-    /// That socket with its accept queue; `None` where it cannot be seen, as in another network
-    /// namespace.
+    /// That socket with its accept queue; `None` if it cannot be seen, for example in another network namespace.
     pub queue: Option<Listener>,
     /// Connections open now.
     pub open: u64,
@@ -94,15 +93,15 @@ pub struct Worker {
     pub cpu: f64,
     /// Wake-ups that found no connection.
     pub empty: u64,
-    /// Times it stood back for another (`--accept least-conn`).
+    /// Connections that it left to another worker (`--accept least-conn`).
     pub gated: u64,
     /// Connections that a policy gave to it (`--steer least-conn`).
     pub steered: u64,
-    /// Connections that waited for a worker that died, and were given to it.
+    /// Connections of a dead worker's queue that were given to it.
     pub migrated: u64,
 }
 
-/// How a worker is: what it says of itself, unless its process tells otherwise.
+/// The condition of a worker: the state of its slot, unless its process shows otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
     /// It does not accept yet.
@@ -110,15 +109,15 @@ pub enum Condition {
     Starting,
     /// It accepts.
     Serving,
-    /// It alone accepts, and hands connections to its children.
+    /// It accepts all connections, and passes them to its children.
     Acceptor,
-    /// It answers what it has, and accepts nothing new.
+    /// It answers open requests, and accepts nothing new.
     Draining,
     /// Its event loop has not turned for this long.
     Silent(Duration),
-    /// Somebody stopped it (SIGSTOP, a debugger).
+    /// It is stopped (SIGSTOP, a debugger).
     Stopped,
-    /// Its process is gone, and its parent has not noticed yet.
+    /// Its process has ended, and its parent has not noticed yet.
     Gone,
 }
 
@@ -126,11 +125,11 @@ impl Reading {
     /// Reads everything.
     pub fn take(board: &Scoreboard) -> Self {
         let address = board.address();
-        // Where the kernel does not answer, queues cannot be seen.
+        // If the kernel does not answer, there are no queues to show.
         let queues = listeners(address.port()).unwrap_or_default();
         let (shown, held) = board.sockets();
         let owners: BTreeSet<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
-        let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it became free just now
+        let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it has just become free
         let servers = owners.map(|pid| Server {
             pid,
             command: command_of(pid),
@@ -151,12 +150,12 @@ impl Reading {
         }
     }
 
-    /// Whether there is nobody left who could start a worker.
+    /// Whether no parent is left.
     pub fn has_ended(&self) -> bool {
         !self.servers.iter().any(|server| server.is_there)
     }
 
-    /// The servers, as a line can name them.
+    /// The servers' names for a line.
     pub fn names(&self) -> String {
         let servers = self.servers.iter().filter(|server| server.is_there);
         servers.map(Server::name).collect::<Vec<_>>().join(", ")
@@ -164,7 +163,7 @@ impl Reading {
 }
 
 impl Diagnosis {
-    /// Of what was seen.
+    /// The diagnosis of a snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
         Self {
             model: words::model(&snapshot.readings),
@@ -176,7 +175,7 @@ impl Diagnosis {
 }
 
 impl Server {
-    /// Its command line, if that can be read, and its process.
+    /// Its command line, if that can be read, and its pid.
     pub fn name(&self) -> String {
         let pid = format!("pid {}{}", self.pid, if self.is_there { "" } else { ", gone" });
         if self.command.is_empty() { pid } else { format!("{} ({pid})", self.command) }
@@ -200,15 +199,15 @@ impl Condition {
 }
 
 impl Worker {
-    /// CPU time since it started, such that its rate is in percent of one core.
+    /// CPU time since it started, in a unit whose rate is percent of one core.
     pub fn cpu_percent(&self) -> f64 {
         100.0 * self.cpu
     }
 
     fn read(index: usize, slot: &Slot, queues: &[Listener]) -> Self {
         let pid = slot.pid();
-        // One file for each process. Its threads have the time to the nanosecond, but they would be
-        // as many files again, every second, for up to a thousand workers.
+        // One file for each process. The threads' files are exact to the nanosecond, but that would double the
+        // number of files, every second, for up to a thousand workers.
         let stat = pid.and_then(stat_of);
         let socket = slot.socket_inode.load(Relaxed);
         let condition = match (pid, &stat, slot.state(), slot.silence()) {
@@ -239,7 +238,7 @@ impl Worker {
     }
 }
 
-/// Seconds of CPU time that a process has used; 0 of one that is gone.
+/// Seconds of CPU time that a process has used; 0 if it has ended.
 pub fn cpu_of(pid: u32) -> f64 {
     seconds(stat_of(pid))
 }
@@ -253,13 +252,13 @@ fn seconds(stat: Option<Stat>) -> f64 {
     ticks as f64 / procfs::ticks_per_second() as f64
 }
 
-/// What a process was started as, in characters that do nothing to a terminal.
+/// A process's command line, without control characters, for a terminal.
 pub fn command_of(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let mut words = text.trim_end_matches('\0').split('\0');
     let first = words.next().unwrap_or_default();
-    // A program that writes a title there, as nginx does, has it all in one word.
+    // A title that a program writes there, as nginx does, is one word.
     let (program, title) = first.split_at(first.find(' ').unwrap_or(first.len()));
     let program = Path::new(program).file_name().unwrap_or_default();
     let mut command = program.to_string_lossy().into_owned() + title;
@@ -310,7 +309,7 @@ mod tests {
         assert_eq!(condition(), Condition::Serving);
         slot.set_state(State::Draining);
         assert_eq!(condition(), Condition::Draining);
-        slot.set(|slot| &slot.heartbeat, 1); // just after the machine was started
+        slot.set(|slot| &slot.heartbeat, 1); // just after boot
         assert!(matches!(condition(), Condition::Silent(_)));
     }
 }

@@ -1,4 +1,4 @@
-//! How it looks in a given number of columns and rows: facts, a table, a line about keys.
+//! The layout for a given number of columns and rows: facts, a table, a line about keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -14,16 +14,16 @@ use crate::watch::view::{Row, View};
 /// Blanks between two facts on a line.
 const FACT_GAP: usize = 3;
 
-/// Draws it all. Gives how many rows of the table there was room for.
+/// Draws the view. Returns how many rows of the table had room.
 pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> usize {
     let mut facts = facts(view, area.width);
-    facts.truncate(usize::from(area.height) / 2); // half of it is for the table
+    facts.truncate(usize::from(area.height) / 2); // the table gets half of the area
     let mut footer = footer(view, look, area.width);
     footer.truncate(usize::from(area.height).saturating_sub(facts.len() + 3));
     paint(view, look, facts, footer, area, buffer)
 }
 
-/// The same as text of this width, with all rows and without the line about keys.
+/// The view as text of this width, with all rows and without the line about keys.
 pub fn text(view: &View, width: u16) -> String {
     let facts = facts(view, width);
     let area = Rect::new(0, 0, width, (facts.len() + 1 + view.rows.len()) as u16);
@@ -70,7 +70,7 @@ fn text_of(buffer: &Buffer) -> String {
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// As many lines as they need, and a blank one.
+/// The facts, in as many lines as they need, and a blank one.
 fn facts(view: &View, width: u16) -> Vec<String> {
     let lines = view.facts.iter().flat_map(|group| wrap(group, width));
     let options = textwrap::Options::new(width.into()).subsequent_indent("  ");
@@ -79,7 +79,7 @@ fn facts(view: &View, width: u16) -> Vec<String> {
     lines.chain(sentences).chain([String::new()]).collect()
 }
 
-/// The lines at the bottom, where there is a terminal.
+/// The lines at the bottom of a terminal.
 fn footer(view: &View, look: &Look, width: u16) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     if look.is_paused {
@@ -103,7 +103,7 @@ fn footer(view: &View, look: &Look, width: u16) -> Vec<String> {
     wrap(&parts, width)
 }
 
-/// Puts parts on lines, as many on each as fit. None is broken; what is too long is cut off later.
+/// Puts parts on lines, as many on each as fit. No part is broken; one that is too long is cut off later.
 fn wrap(parts: &[String], width: u16) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {

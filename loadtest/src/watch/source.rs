@@ -1,4 +1,4 @@
-//! Where readings come from: the scoreboard of a server of this repository, the kernel's view of any other.
+//! The source of readings: the scoreboard of this repository's servers, the kernel's view of any other.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::watch::target;
 /// A server that is watched.
 #[derive(Debug)]
 pub struct Source {
-    /// Where there is one.
+    /// Its scoreboard, if it has one.
     board: Option<Scoreboard>,
     outside: Outside,
     places: Places,
-    /// Of whom the last reading was.
+    /// The server of the last reading.
     server: u32,
-    /// Why it cannot be diagnosed, or looked at any more.
+    /// Why it cannot be diagnosed, or observed any more.
     trouble: Option<Error>,
 }
 
@@ -31,7 +31,7 @@ impl Source {
     /// Finds the server.
     ///
     /// # Errors
-    /// When there is none, or it may not be looked at; with the remedy.
+    /// When there is none, or it may not be observed; with the remedy.
     pub fn find(asked: &cli::Watch) -> Result<Self> {
         let target = Target { port: asked.port, pid: asked.pid };
         let board = match (&asked.path, target) {
@@ -51,7 +51,7 @@ impl Source {
         Ok(Self::new(None, outside, found.server))
     }
 
-    /// By a scoreboard; the kernel's view is that of its port in the namespace of its server.
+    /// A source with a scoreboard; the kernel's view is that of its port in its server's namespace.
     fn inside(board: Scoreboard) -> Self {
         let server = board.workers().map(|(_, slot)| slot.owner()).find(|&owner| owner != 0);
         let target = Target { port: Some(board.address().port()), pid: server };
@@ -62,7 +62,7 @@ impl Source {
         Self { board, outside, places: Places::default(), server, trouble: None }
     }
 
-    /// What is so now; `None` when the server has ended, or cannot be looked at any more.
+    /// A reading; `None` when the server has ended, or cannot be observed any more.
     pub fn take(&mut self) -> Option<Reading> {
         let reading = match &self.board {
             Some(board) => {
@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-/// A reading of what only the kernel tells.
+/// A reading from the kernel's view only.
 fn seen(snapshot: &Snapshot, places: &mut Places) -> Reading {
     let readings = &snapshot.readings;
     let rows: Vec<&model::Worker> =
@@ -122,7 +122,7 @@ fn seen(snapshot: &Snapshot, places: &mut Places) -> Reading {
         at: snapshot.at,
         address: address.unwrap_or_else(|| ([0, 0, 0, 0], readings.port).into()),
         servers: vec![server],
-        look: Default::default(), // strangers are among the findings
+        look: Default::default(), // foreign sockets are among the findings
         workers,
         connections: snapshot.accepted.values().sum(),
         requests: None,
@@ -159,8 +159,7 @@ fn seen_worker(worker: &model::Worker, index: usize, snapshot: &Snapshot) -> Wor
     }
 }
 
-/// A number for each process, that of one that has ended if there is any: who replaces a worker is to take
-/// its place.
+/// A number for each process. A new process takes the number of one that has ended, since it may replace that worker.
 #[derive(Debug, Default)]
 struct Places(BTreeMap<usize, u32>);
 

@@ -1,39 +1,39 @@
-//! Whether the program that steers is still the server's own. Which one is attached to a group cannot be asked
-//! (getsockopt: ENOPROTOOPT), so one that was replaced is known by what it does not do: connections are accepted
-//! that it has not counted. The parent looks for that too, writes it to its log, and attaches the program again.
+//! Whether the steering program is still the server's own. The program that is attached to a group cannot be read
+//! (getsockopt: ENOPROTOOPT), so a replaced one is recognised by what it does not count: workers accept connections
+//! that it has not counted. The parent checks that, too, logs it, and attaches its program again.
 
 use std::time::{Duration, Instant};
 
 use crate::report::format::plural;
 use crate::watch::reading::{Reading, Worker};
 
-/// Between two looks at least: in a shorter time nothing may have come.
+/// The least time between two looks: in a shorter time no connection may have arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-/// So many looks in a row have to find it. One may fall between two counters of a worker.
+/// This many looks in a row must find it. A single one may fall between the updates of two counters.
 const LOOKS: u32 = 2;
 
-/// What is known from the looks so far.
+/// The state between looks.
 #[derive(Debug, Default)]
 pub struct Steering {
     before: Option<(Instant, Counts)>,
-    /// Looks in a row that found connections which were not steered, and none that were.
+    /// How many looks in a row found only connections that were not steered.
     not_steered: u32,
     /// How often the program was found to be replaced.
     times: u64,
 }
 
-/// What all workers counted since each started.
+/// The sums of all workers' counters.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     /// Connections that the program gave to them.
     steered: u64,
-    /// Connections that came to a worker beyond those.
+    /// Further connections that workers accepted.
     others: u64,
 }
 
 impl Steering {
-    /// Takes a reading, and gives what is to be said.
+    /// Takes a reading, and returns a message if there is one.
     pub fn take(&mut self, reading: &Reading) -> Option<String> {
         let last = self.before.map(|(at, _)| at);
         let is_due = last.is_none_or(|at| reading.at.saturating_duration_since(at) >= LOOK_EVERY);
@@ -59,7 +59,8 @@ impl Steering {
 }
 
 impl Counts {
-    /// What waits in a worker's queue is steered already, so only what is accepted beyond that came another way.
+    /// Connections in a worker's queue are steered already. So only those accepted beyond the steered ones came another
+    /// way.
     fn of(workers: &[Worker]) -> Self {
         let steered = |worker: &Worker| worker.steered + worker.migrated;
         let others = |worker: &Worker| worker.accepted.saturating_sub(steered(worker));
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
     use crate::watch::view::tests::{reading, worker};
 
-    /// Of looks a second apart, whether each says it: two workers, what each accepted and was given.
+    /// The messages of looks a second apart, at two workers: how many each accepted and was given.
     fn said(looks: &[[(u64, u64); 2]]) -> Vec<Option<String>> {
         let (mut steering, start) = (Steering::default(), Instant::now());
         let look =

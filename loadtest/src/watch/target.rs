@@ -13,7 +13,7 @@ use crate::kernel::procfs::{Running, family};
 use crate::watch::reading::command_of;
 
 /// The scoreboard in this file.
-/// Fails when it cannot be read, is none, or nobody writes it any more.
+/// Fails when it cannot be read, is no scoreboard, or its server has ended.
 pub fn at(path: &Path) -> Result<Scoreboard> {
     let show = path.display();
     let remedy = "name the file that your running server's option --scoreboard names";
@@ -29,8 +29,8 @@ pub fn at(path: &Path) -> Result<Scoreboard> {
     Ok(scoreboard)
 }
 
-/// The scoreboard of this server; or of the server that this process started, or is a worker of. `None` if
-/// there is none that may be read.
+/// The scoreboard of this server, of the server that this process started, or of the server whose worker it is. `None`
+/// if there is none that may be read.
 ///
 /// # Errors
 /// When there is more than one.
@@ -41,7 +41,7 @@ pub fn of_process(pid: u32) -> Result<Option<Scoreboard>> {
         _ if Running::of(pid).is_none() => return Ok(None),
         _ => {}
     }
-    // A loadtest has the scoreboards of several servers open, but writes none of them.
+    // A loadtest has the scoreboards of several servers open, but writes to none of them.
     let started = family(pid)?.into_iter().map(|it| it.pid).filter(|started| *started != pid);
     let mut found: Vec<(u32, Scoreboard)> =
         started.filter_map(|pid| Some((pid, own(pid).ok()??))).collect();
@@ -53,7 +53,7 @@ pub fn of_process(pid: u32) -> Result<Option<Scoreboard>> {
     Ok(found.pop().map(|(_, scoreboard)| scoreboard).or_else(|| server_of(pid)))
 }
 
-/// Opens a file without waiting, whatever it is: a FIFO would wait for somebody to write.
+/// Opens a file without blocking: a FIFO would wait for a writer.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
@@ -65,7 +65,7 @@ fn own(pid: u32) -> Result<Option<Scoreboard>> {
     Ok(has_workers.then_some(board))
 }
 
-/// Whether it was for want of a right.
+/// Whether the error is a missing permission.
 fn is_refused(error: &Error) -> bool {
     let error = error.root_cause().downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)

@@ -1,4 +1,4 @@
-//! What is to be seen, from two readings.
+//! The view: what is shown, from two readings.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,45 +12,45 @@ use common::kernel::port_owner::holder;
 use common::kernel::port_watch::{How, PortWatch};
 use common::kernel::sock_diag::Listener;
 
-/// More would leave no room for the table.
+/// The most findings: more would leave no room for the table.
 const MOST_FINDINGS: usize = 3;
 
-/// Readings one after the other, and what must be remembered of earlier ones.
+/// The series of readings, with what must be remembered of earlier ones.
 #[derive(Debug, Default)]
 pub struct History {
     last: Option<Reading>,
-    /// The process last seen in each slot, and how often that was another than before.
+    /// The process last seen in each slot, and how often it changed.
     slots: HashMap<usize, (u32, u64)>,
-    /// Who else is on the port, and whether another program steers.
+    /// Foreign sockets on the port.
     port: Option<PortWatch>,
     steering: Steering,
-    /// The processes of strangers' sockets, by inode.
+    /// The processes of foreign sockets, by inode.
     holders: HashMap<u64, String>,
 }
 
-/// What is to be seen.
+/// The view.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Facts about the whole, each to be kept on one line; the first of each group begins a line.
+    /// Facts about the whole server, each of which stays on one line; the first of each group begins a line.
     pub facts: [Vec<String>; 4],
-    /// What `diagnose` says, to be broken where a line ends.
+    /// Sentences of the diagnosis, to be wrapped.
     pub sentences: Vec<String>,
     /// A row for each worker.
     pub rows: Vec<Row>,
-    /// Whether all workers accept from one socket, whose queue is a fact about the whole.
+    /// Whether all workers accept from one socket, whose queue is a fact about the whole server.
     pub is_shared: bool,
-    /// Whether the server itself tells what it does.
+    /// Whether the server has a scoreboard.
     pub has_scoreboard: bool,
 }
 
-/// A worker as it is seen.
+/// A row of the table: a worker.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// As it was read.
+    /// The present reading.
     pub now: Worker,
-    /// As it was at the reading before, and the time since then; `None` in the first.
+    /// The reading before, and the time since then; `None` in the first view.
     pub before: Option<(Worker, Duration)>,
-    /// How often the worker of this slot was replaced while it was watched.
+    /// How often the worker of this slot was replaced during the watch.
     pub replaced: u64,
 }
 
@@ -60,7 +60,7 @@ impl Row {
         self.now.condition == Condition::Acceptor
     }
 
-    /// What was added each second since the reading before; `None` in the first.
+    /// The increase per second since the reading before; `None` in the first view.
     pub fn rate(&self, of: fn(&Worker) -> f64) -> Option<f64> {
         let (before, passed) = self.before.as_ref()?;
         Some(each_second(of(&self.now) - of(before), *passed))
@@ -68,7 +68,7 @@ impl Row {
 }
 
 impl History {
-    /// Takes a reading, and shows what it says together with those before.
+    /// Takes a reading, and returns the view.
     pub fn take(&mut self, reading: Reading) -> View {
         for worker in &reading.workers {
             let Some(pid) = worker.pid else { continue };
@@ -84,7 +84,7 @@ impl History {
         view
     }
 
-    /// What is wrong with who else is on the port.
+    /// Warnings about foreign sockets on the port.
     fn strangers(&mut self, reading: &Reading) -> Vec<String> {
         let port = self.port.get_or_insert_with(|| PortWatch::new(reading.address, false));
         port.take(&reading.look);
@@ -117,11 +117,11 @@ impl History {
         View { facts, sentences: sentences(reading), rows, is_shared, has_scoreboard }
     }
 
-    /// A worker as it was before; one that was not there, or another, had counted nothing.
+    /// A worker's reading before; if the worker was not there, or was another one, all counters are 0.
     fn before(&self, now: &Worker) -> Worker {
         let mut workers = self.last.iter().flat_map(|last| &last.workers);
         let same = |then: &&Worker| then.index == now.index && then.pid == now.pid;
-        // Without a scoreboard one is first seen when it does something: it may have run long before.
+        // Without a scoreboard a worker is first seen when it does something: it may have run long before.
         let is_told = self.last.as_ref().is_some_and(|last| last.requests.is_some());
         let new = || Worker { cpu: if is_told { 0.0 } else { now.cpu }, ..Worker::default() };
         workers.find(same).cloned().unwrap_or_else(new)
@@ -129,7 +129,7 @@ impl History {
 
     fn load(&self, reading: &Reading, rows: &[Row], passed: Option<Duration>) -> Vec<String> {
         let open: u64 = rows.iter().map(|row| row.now.open).sum();
-        // In the first reading as much room is taken, so that the table does not move.
+        // The first view reserves the room, so that the table does not move.
         let last = self.last.as_ref();
         let requests = reading.requests.map(|now| {
             let before = last.and_then(|last| last.requests);
@@ -159,7 +159,7 @@ impl History {
         Some(format!("{} overflows/s", added(overflows(reading)?, before, passed)))
     }
 
-    /// What is no part of every server's life, so only what has happened.
+    /// Facts about rare events, only those that have happened.
     fn events(&self, rows: &[Row]) -> Vec<String> {
         let sum = |of: fn(&Worker) -> u64| rows.iter().map(|row| of(&row.now)).sum::<u64>();
         let events = [
@@ -174,7 +174,7 @@ impl History {
     }
 }
 
-/// What was added each second, as text.
+/// The increase per second, as text.
 fn added(now: u64, before: Option<u64>, passed: Option<Duration>) -> String {
     let rate = before.zip(passed);
     rate.map_or("–".into(), |(before, passed)| {
@@ -182,7 +182,7 @@ fn added(now: u64, before: Option<u64>, passed: Option<Duration>) -> String {
     })
 }
 
-/// What is wrong, and how a server listens that does not say so itself.
+/// The findings, and how a foreign server listens.
 fn sentences(reading: &Reading) -> Vec<String> {
     let Some(Diagnosis { model, findings, .. }) = &reading.diagnosis else {
         let looks = "findings: looking".to_owned();
@@ -217,14 +217,14 @@ fn sentences(reading: &Reading) -> Vec<String> {
 fn servers(reading: &Reading) -> Vec<String> {
     let address = match reading.requests {
         Some(_) => format!("http://{}/", reading.address),
-        None => reading.address.to_string(), // it may speak anything
+        None => reading.address.to_string(), // its protocol is not known
     };
     [address].into_iter().chain(reading.servers.iter().map(|server| server.name())).collect()
 }
 
 fn queues(rows: &[Row], is_shared: bool) -> Vec<String> {
     let queues = rows.iter().filter_map(|row| Some((row.now.socket, row.now.queue.as_ref()?)));
-    let queues: HashMap<u64, &Listener> = queues.collect(); // a shared one once
+    let queues: HashMap<u64, &Listener> = queues.collect(); // a shared queue counts once
     if queues.is_empty() {
         return vec!["accept queues cannot be seen from this network namespace".into()];
     }
@@ -237,7 +237,7 @@ fn queues(rows: &[Row], is_shared: bool) -> Vec<String> {
     vec![format!("{} of {} waiting in {which}", count(waiting), count(most))]
 }
 
-/// Never of less than nothing, nor over no time at all.
+/// A rate: never negative, and defined for no time at all.
 fn each_second(added: f64, passed: Duration) -> f64 {
     added.max(0.0) / passed.as_secs_f64().max(1e-3)
 }
@@ -251,7 +251,7 @@ pub mod tests {
     use super::*;
     use crate::watch::reading::{Condition, Server};
 
-    /// A reading of workers that have nothing in common but their server.
+    /// A reading of workers of one server.
     pub fn reading(at: Instant, workers: Vec<Worker>) -> Reading {
         Reading {
             at,
@@ -291,7 +291,7 @@ pub mod tests {
         }
     }
 
-    /// What is seen of two readings, two seconds apart.
+    /// The view of two readings, two seconds apart.
     pub fn view(before: Vec<Worker>, after: Vec<Worker>) -> View {
         let mut history = History::default();
         let start = Instant::now();
@@ -333,7 +333,7 @@ pub mod tests {
         let mut history = History::default();
         let mut shown = || {
             let mut reading = reading(Instant::now(), vec![worker(0, 0)]);
-            reading.look.listeners = queue(0).into_iter().collect(); // which is nobody's here
+            reading.look.listeners = queue(0).into_iter().collect(); // which belongs to no worker here
             let view = history.take(reading);
             has_fact(&view, "warning: an unknown process also listens on 127.0.0.1:8080")
         };

@@ -1,4 +1,4 @@
-//! What is wrong with a server, from readings alone: each cause a small function.
+//! What is wrong with a server, from readings only: a small function for each cause.
 
 mod neighbours;
 mod queues;
@@ -10,31 +10,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnose::model::Readings;
 
-/// What is wrong.
+/// The kinds of findings.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Id {
     /// One worker gets, or has, nearly all connections.
     OneTakesAll,
-    /// The spread is not one of chance.
+    /// Chance does not explain the spread.
     Uneven,
-    /// Several are woken for one connection.
+    /// One connection wakes several waiters.
     Herd,
     /// A worker is stopped or blocked, or takes nothing while its queue fills.
     StalledWorker,
     /// An accept queue was full.
     QueueFull,
-    /// Connections were dropped because of that.
+    /// Connections were dropped because an accept queue was full.
     QueueOverflow,
-    /// The system allows no longer queue than this.
+    /// The system's limit caps the backlog.
     BacklogCapped,
-    /// A socket of another program takes part.
+    /// Another program's socket gets a share.
     ForeignSocket,
-    /// Another's more specific address takes what comes there.
+    /// Another program's more specific address takes connections.
     Shadowed,
     /// Another program has the wildcard of the other family.
     OtherFamily,
-    /// SO_REUSEPORT is set, and there is one socket all the same.
+    /// SO_REUSEPORT is set, but there is only one socket.
     FlagWithoutEffect,
     /// Old workers have most connections, new ones few.
     OldWorkersKeep,
@@ -50,14 +50,14 @@ pub enum Severity {
     Info,
 }
 
-/// One thing that is wrong.
+/// A finding.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Finding {
-    /// What.
+    /// Its kind.
     pub id: Id,
     /// How much it matters.
     pub severity: Severity,
-    /// The process that it is about, if it is one alone.
+    /// The process that it is about, if it is about one.
     pub worker: Option<u32>,
     /// What was seen.
     pub evidence: String,
@@ -66,7 +66,7 @@ pub struct Finding {
 }
 
 impl Id {
-    /// As JSON has it.
+    /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::OneTakesAll => "one-takes-all",
@@ -84,7 +84,7 @@ impl Id {
         }
     }
 
-    /// Whether it follows from a test that chance alone fails now and then. The others are seen, not inferred.
+    /// Whether it follows from a statistical test, which may be wrong by chance. The others are seen, not inferred.
     pub fn may_be_chance(self) -> bool {
         matches!(self, Self::OneTakesAll | Self::Uneven)
     }
@@ -104,7 +104,7 @@ impl Finding {
     }
 }
 
-/// All that is wrong, warnings first.
+/// All findings, warnings first.
 pub fn findings(readings: &Readings) -> Vec<Finding> {
     let causes: [fn(&Readings) -> Vec<Finding>; 10] = [
         workers::stalled,

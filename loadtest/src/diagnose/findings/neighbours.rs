@@ -8,7 +8,7 @@ use super::queues::named;
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Socket};
 
-/// Sockets on an address of the server that are another's: the kernel gives them a share.
+/// Foreign sockets on an address of the server: the kernel gives them a share.
 pub fn foreign(readings: &Readings) -> Vec<Finding> {
     let own: BTreeSet<_> = readings.own_sockets().map(|socket| socket.address).collect();
     let others = readings
@@ -46,8 +46,8 @@ fn in_the_group(readings: &Readings, socket: &Socket) -> Finding {
     Finding::new(Id::ForeignSocket, severity, evidence, remedy).of(holder)
 }
 
-/// Sockets on another address of the port that take what is meant for the server: a more specific one, or
-/// the wildcard of the other family.
+/// Sockets on another address of the port that take connections from the server: a more specific one, or the
+/// wildcard of the other family.
 pub fn on_another_address(readings: &Readings) -> Vec<Finding> {
     let others = readings
         .sockets
@@ -58,7 +58,7 @@ pub fn on_another_address(readings: &Readings) -> Vec<Finding> {
     for other in others {
         let mut ours = readings.own_sockets();
         let finding = ours.find_map(|socket| between(readings, socket, other));
-        // One of many sockets of the same server on the same address is enough.
+        // One finding for all sockets of the same server on the same address.
         found.extend(finding.filter(|_| told.insert((other.server, other.address))));
     }
     found
@@ -84,7 +84,7 @@ fn between(readings: &Readings, own: &Socket, other: &Socket) -> Option<Finding>
             return Some(Finding::warning(Id::OtherFamily, evidence, remedy).of(holder));
         }
     }
-    let hidden = own.only_v6 && theirs.is_ipv4(); // it would not have come here anyway
+    let hidden = own.only_v6 && theirs.is_ipv4(); // this socket would not get those connections anyway
     if how(ours.ip(), theirs.ip()) != Some(How::Shadows) || hidden {
         return None;
     }

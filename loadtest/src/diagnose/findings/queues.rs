@@ -1,16 +1,15 @@
-//! Accept queues that are full, overflow, or may not be as long as was asked.
+//! Accept queues that are full or overflow, and backlogs that are capped.
 
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Socket};
 
-/// Linux's default of net.core.somaxconn since 5.4. Who has it asked for it, or for more, or for nothing
-/// in particular.
+/// Linux's default of net.core.somaxconn since 5.4. A backlog of this length may be what the program asked for.
 const USUAL: u32 = 4096;
 
 const TAKE_FASTER: &str = "accept faster: do not block the event loop, add workers, or find the \
                            worker that accepts nothing; a longer backlog only hides the cause";
 
-/// A socket whose queue was seen full, whoever it belongs to: clients of the port wait there.
+/// A socket whose queue was seen full, of any program: clients of the port wait there.
 pub fn full(readings: &Readings) -> Vec<Finding> {
     let full = readings.sockets.iter().filter(|socket| socket.was_full());
     let finding = |socket: &Socket| {
@@ -27,8 +26,8 @@ pub fn full(readings: &Readings) -> Vec<Finding> {
     full.map(finding).collect()
 }
 
-/// Connections that came when it was full. The kernel counts them for the whole network namespace, and
-/// what each socket dropped.
+/// Connections that arrived at a full queue. The kernel counts them for the whole network namespace, and drops for
+/// each socket.
 pub fn overflow(readings: &Readings) -> Vec<Finding> {
     let dropped =
         readings.own_sockets().filter(|socket| socket.dropped > 0 && readings.overflows > 0);
@@ -48,8 +47,8 @@ pub fn overflow(readings: &Readings) -> Vec<Finding> {
     dropped.map(finding).collect()
 }
 
-/// The backlog is what the system allows, and listen(2) may have asked for more. It matters if the queue
-/// comes near it, or if the system allows less than it does as it comes.
+/// The backlog is the system's limit, and listen(2) may have asked for more. It matters if the queue comes near it,
+/// or if the limit is below Linux's default.
 pub fn capped(readings: &Readings) -> Vec<Finding> {
     let Some(cap) = readings.somaxconn else { return Vec::new() };
     let near = |socket: &&Socket| socket.queued_range[1] > cap / 2;
@@ -70,7 +69,7 @@ pub fn capped(readings: &Readings) -> Vec<Finding> {
     vec![Finding::new(Id::BacklogCapped, severity, evidence, remedy)]
 }
 
-/// A socket, as evidence names it.
+/// The name of a socket in evidence.
 pub fn named(socket: &Socket) -> String {
     match only_waiter(socket) {
         Some(pid) => format!("socket {} on {} of process {pid}", socket.inode, socket.address),

@@ -1,24 +1,23 @@
-//! Who gets the connections: whether chance explains it.
+//! The spread of connections over workers, and whether chance explains it.
 
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Worker};
 use crate::report::format::probability;
 use crate::statistics::significance::{Evenness, evenness};
 
-/// Chance does this less often than once in a thousand looks.
+/// Chance alone gives a finding less often than once in a thousand observations.
 const UNLIKELY: f64 = 0.001;
 
-/// One who has so much of all has nearly all.
+/// A worker with this part of all connections has nearly all.
 const NEARLY_ALL: f64 = 0.95;
 
-/// Of fewer connections nothing is said.
+/// The least number of connections for a finding.
 const ENOUGH: u64 = 20;
 
-/// Below this part of a core the one who takes all has time for it.
+/// A worker that gets everything and uses less than this part of a core has time for it.
 const BUSY: f64 = 0.5;
 
-/// What chance says to what these workers accepted; `None` if that is too little for the chi-square
-/// distribution: it needs 5 for each.
+/// The chi-square test of what these workers accepted; `None` with fewer than 5 for each, which the test needs.
 pub fn chance_of(workers: &[&Worker]) -> Option<Evenness> {
     let accepted: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
     let all: u64 = accepted.iter().sum();
@@ -26,17 +25,17 @@ pub fn chance_of(workers: &[&Worker]) -> Option<Evenness> {
     is_enough.then(|| evenness([&accepted[..]])).flatten()
 }
 
-/// One takes all, or the spread is not one of chance: of what was accepted during the look or, if that is
-/// too little, of the connections that there are.
+/// One worker gets everything, or chance does not explain the spread: of the connections accepted during the
+/// observation or, if these are too few, of the open ones.
 pub fn uneven(readings: &Readings) -> Vec<Finding> {
-    let lotteries = readings.lotteries();
-    lotteries
+    let competing_groups = readings.competing_groups();
+    competing_groups
         .iter()
         .filter_map(|workers| of_new(readings, workers).or_else(|| of_kept(workers)))
         .collect()
 }
 
-/// Of the connections that were accepted during the look.
+/// The finding about connections accepted during the observation.
 fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
     let counts: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
     let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.accepted)?);
@@ -44,7 +43,7 @@ fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
     if chance.as_uneven >= UNLIKELY {
         return None;
     }
-    // With few for each the distribution is not chi-square's, but one who has all has them anyway.
+    // With few for each the test is not valid, but a worker that has nearly all is uneven in any case.
     let takes_all = most.accepted as f64 >= NEARLY_ALL * all as f64;
     if !takes_all && all < 5 * counts.len() as u64 {
         return None;
@@ -87,8 +86,7 @@ fn remedy(readings: &Readings) -> &'static str {
     }
 }
 
-/// Of the connections that there are. How they came to lie so cannot be seen, so this says what lies
-/// where, and no more.
+/// The finding about open connections. Their history cannot be seen, so it only says which worker has how many.
 fn of_kept(workers: &[&Worker]) -> Option<Finding> {
     let counts: Vec<u64> = workers.iter().map(|worker| worker.held).collect();
     let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.held)?);
@@ -113,7 +111,7 @@ fn busiest<'a>(workers: &[&'a Worker], count: fn(&Worker) -> u64) -> Option<&'a 
     workers.iter().copied().max_by_key(|worker| count(worker))
 }
 
-/// What each has, the most first; of many the ends.
+/// The count of each worker, the greatest first; of many workers the ends of the list.
 fn listed(workers: &[&Worker], count: fn(&Worker) -> u64) -> String {
     const SHOWN: usize = 8;
     let mut counts: Vec<(u64, u32)> = workers.iter().map(|it| (count(it), it.pid)).collect();

@@ -6,7 +6,7 @@ use super::*;
 use crate::diagnose::model::{How, Role, Socket, Waiter, Worker};
 use crate::diagnose::words;
 
-/// The server that is looked at.
+/// The observed server.
 const SERVER: u32 = 100;
 
 const HERD: How = How::Epoll { exclusive: false, edge: true };
@@ -56,7 +56,7 @@ fn readings(sockets: Vec<Socket>, workers: Vec<Worker>) -> Readings {
     }
 }
 
-/// A socket for each of four workers, 1 to 4, and what each accepted.
+/// Four workers, 1 to 4, each with a socket and this number of accepted connections.
 pub fn own(accepted: [u64; 4]) -> Readings {
     let sockets = (1..=4)
         .map(|pid| Socket { reuse_port: Some(true), ..socket(u64::from(pid), &[pid], HERD) });
@@ -66,7 +66,7 @@ pub fn own(accepted: [u64; 4]) -> Readings {
     readings(sockets.collect(), workers.collect())
 }
 
-/// One socket for so many workers.
+/// One socket for this many workers.
 fn shared(count: u32, how: How) -> Readings {
     let pids: Vec<u32> = (1..=count).collect();
     let workers = pids.iter().map(|&pid| worker(pid, &[1])).collect();
@@ -79,7 +79,7 @@ pub fn with(mut readings: Readings, change: impl FnOnce(&mut Readings)) -> Readi
     readings
 }
 
-/// A socket of another program, which is there as process 900.
+/// A socket of another program, process 900.
 pub fn intruder(readings: &mut Readings, address: &str) {
     let address: SocketAddr = address.parse().unwrap();
     readings.sockets.push(Socket {
@@ -98,7 +98,7 @@ fn on(readings: &mut Readings, address: &str) {
 
 use Severity::{Info, Warning};
 
-/// What is expected: the findings, each with words that its evidence has.
+/// The expected findings, each with words of its evidence.
 type Expected<'a> = &'a [(Id, Severity, Option<u32>, &'a str)];
 
 #[track_caller]
@@ -131,7 +131,7 @@ fn a_spread_that_chance_does_not_explain_is_found_and_how_sure_that_is() {
     expect(&takes_all, &[(Id::OneTakesAll, Warning, Some(2), "60 by 2, 1 by 4")]);
     let uneven = own([80, 20, 20, 20]);
     expect(&uneven, &[(Id::Uneven, Warning, None, "chi-square = 77.1, df = 3, p = 1.3e-16")]);
-    // On a shared socket it is how the model is, and costs something once somebody is busy.
+    // On a shared socket that is normal, and costs something only if the worker is busy.
     let accepted = |readings: &mut Readings, cpu| {
         readings.workers[2].accepted = 50;
         readings.workers[2].cpu = cpu;
@@ -143,7 +143,7 @@ fn a_spread_that_chance_does_not_explain_is_found_and_how_sure_that_is() {
     );
     let busy = with(shared(4, EXCLUSIVE), |it| accepted(it, 0.9));
     expect(&busy, &[(Id::OneTakesAll, Warning, Some(3), "50 by 3")]);
-    // Two of 64 workers: far from even, and too few for a chi-square.
+    // Two of 64 workers: far from even, with too few connections for a chi-square test.
     expect(
         &with(shared(64, EXCLUSIVE), |it| {
             it.workers[0].accepted = 10;
@@ -174,7 +174,7 @@ fn a_herd_of_many_more_workers_than_cores_is_a_warning_with_its_switches() {
         it.workers.iter_mut().for_each(|worker| (worker.accepted, worker.switches) = (10, 200));
     });
     expect(&many, &[(Id::Herd, Warning, None, "2 cores, 20.0 context switches for each")]);
-    // Threads that wait are as many as processes.
+    // Waiting threads count like processes.
     let threads = with(shared(1, HERD), |it| {
         it.sockets[0].waiters = vec![Waiter { pid: 1, how: How::Poll }; 16];
     });
@@ -199,13 +199,13 @@ fn a_worker_that_takes_nothing_is_found_whether_it_is_stopped_or_blocked() {
     });
     let words = "2 to 7 connections waited at socket 3 on 127.0.0.1:80 of process 3";
     expect(&blocked, &[(Id::StalledWorker, Warning, Some(3), words)]);
-    // One that is slow is not blocked; nor is one whose queue was empty once.
+    // A slow worker is not blocked, nor is one whose queue was empty at some time.
     for (accepted, least) in [(1, 2), (0, 0)] {
         expect(&with(own([9, 8, accepted, 9]), |it| it.sockets[2].queued_range = [least, 7]), &[]);
     }
     let as_many = with(own([9, 8, 0, 9]), |it| it.sockets[2].queued_range = [4, 4]);
     assert!(findings(&as_many)[0].evidence.starts_with("4 connections waited"));
-    // Of a shared socket all must be.
+    // With a shared socket all must be blocked.
     let all = with(shared(3, EXCLUSIVE), |it| it.sockets[0].queued_range = [1, 2]);
     expect(&all, &[(Id::StalledWorker, Warning, None, "none of 3 accepted")]);
     // A parent that only has the socket open may be stopped.
@@ -230,7 +230,7 @@ fn a_full_queue_and_what_it_dropped_are_found_with_the_socket() {
     let is_full =
         (Id::QueueFull, Warning, Some(2), "129 connections waited, and the backlog is 128");
     expect(&full(0, 0), &[is_full]);
-    // Others of the namespace overflowed.
+    // Other sockets of the namespace overflowed.
     expect(&full(0, 5), &[is_full]);
     let overflow = (Id::QueueOverflow, Warning, Some(2), "socket 2 on 127.0.0.1:80 of process 2");
     expect(&full(5, 5), &[overflow, is_full]);
@@ -287,7 +287,7 @@ fn another_programs_socket_is_found_in_the_group_on_a_part_and_on_the_other_fami
         let found: Vec<Id> = findings(&beside).iter().map(|it| it.id).collect();
         assert_eq!(found, Vec::from_iter(expected), "{ours} and {theirs}");
     }
-    // A socket that takes IPv6 alone loses nothing to one of IPv4, but who means both does not get it.
+    // An IPv6-only socket loses nothing to an IPv4 socket, but it does not get IPv4 clients, either.
     for (theirs, expected) in [("0.0.0.0:80", Some(Id::OtherFamily)), ("127.0.0.1:80", None)] {
         let beside = with(own([0; 4]), |it| {
             on(it, "[::]:80");

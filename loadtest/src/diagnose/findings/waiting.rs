@@ -3,10 +3,10 @@
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Socket, ways};
 
-/// From so many on, a herd costs more than it is worth wherever it was measured.
+/// From this many waiters on, a herd cost more than it was worth in all measurements.
 const MANY: usize = 8;
 
-/// Several that one connection wakes, all but one in vain.
+/// Several waiters that one connection wakes, all but one in vain.
 pub fn herd(readings: &Readings) -> Vec<Finding> {
     let herds = readings.own_sockets().filter(|socket| socket.woken_at_once() > 1);
     let Some(socket) = herds.max_by_key(|socket| socket.woken_at_once()) else { return Vec::new() };
@@ -35,7 +35,7 @@ pub fn herd(readings: &Readings) -> Vec<Finding> {
     vec![Finding::new(Id::Herd, severity, evidence, remedy)]
 }
 
-/// How often the workers went to sleep for each connection, where enough came to tell.
+/// The workers' voluntary context switches for each connection, if there were enough connections.
 fn switches(readings: &Readings, socket: &Socket) -> String {
     let waiting = socket.waiting();
     let of_it = || readings.own().filter(|worker| waiting.contains(&worker.pid));

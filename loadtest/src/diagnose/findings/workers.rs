@@ -1,16 +1,16 @@
-//! Workers that take nothing, and old ones that keep what they have.
+//! Workers that accept nothing, and old ones that keep their connections.
 
 use super::queues::named;
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Role, Socket, Worker};
 
-/// A shorter look may have met a worker between two connections.
+/// Seconds: a shorter observation may fall between two connections of a worker.
 const LONG_ENOUGH: f64 = 0.9;
 
-/// Workers that were started so many seconds apart are of different generations.
+/// Workers that were started this many seconds apart are of different generations.
 const GENERATION: f64 = 2.0;
 
-/// Of fewer kept connections nothing is said.
+/// The least number of kept connections for a finding.
 const ENOUGH: u64 = 10;
 
 /// Workers that are stopped, and those that accepted nothing while their queue was never empty.
@@ -35,7 +35,7 @@ pub fn stalled(readings: &Readings) -> Vec<Finding> {
     found
 }
 
-/// A process that only has the socket open matters if it has one to itself.
+/// A process that only has a socket open matters if no other process has that socket.
 fn takes_part(readings: &Readings, worker: &Worker) -> bool {
     match worker.role {
         Role::Holder => readings.own_sockets().any(|socket| socket.holders == [worker.pid]),
@@ -96,8 +96,8 @@ fn is_silent(readings: &Readings, socket: &Socket, waiting: &[&Worker]) -> Findi
     }
 }
 
-/// Old workers that have most of the connections: after a reload those that do not accept any more, or
-/// after scaling up those that were there before.
+/// Old workers that have most of the connections: after a reload those that no longer accept, or after scaling up
+/// those that were there before.
 pub fn old_keep(readings: &Readings) -> Vec<Finding> {
     of_old_processes(readings).or_else(|| of_the_older(readings)).into_iter().collect()
 }
@@ -132,7 +132,7 @@ fn of_the_older(readings: &Readings) -> Option<Finding> {
     let sum = |workers: &[&Worker]| workers.iter().map(|worker| worker.held).sum::<u64>();
     let (old, new) = (sum(older), sum(newer));
     let each = |sum: u64, workers: &[&Worker]| sum as f64 / workers.len() as f64;
-    // With an equal part for each, the newer would have this many.
+    // The newer workers' connections if all had the same number.
     let expected = each(old + new, &workers) * newer.len() as f64;
     let is_much = old >= ENOUGH && expected >= 5.0;
     if !is_much || each(new, newer) > 0.25 * each(old, older) {

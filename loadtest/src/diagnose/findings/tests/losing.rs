@@ -28,7 +28,7 @@ fn the_queue_of_a_socket_that_one_process_has_open_is_lost_with_it_whoever_waits
     type Change = fn(&mut Readings);
     let changes: [Change; 4] = [
         |_| (),
-        |it| it.migrates = true, // to whom?
+        |it| it.migrates = true, // there is no other socket to migrate to
         |it| it.workers[0].role = Role::Acceptor,
         |it| {
             it.workers[0].role = Role::Holder;
@@ -45,7 +45,7 @@ fn the_queue_of_a_socket_that_one_process_has_open_is_lost_with_it_whoever_waits
         let words = in_words(&one);
         assert!(words.contains("5 wait, and 5 of these") && !words.contains("shared"), "{words}");
     }
-    // Of several that have it open, and do not wait at the moment, it is no one's own.
+    // A socket that several have open, and none waits for at the moment, belongs to none of them.
     let busy = with(shared(3, HERD), |it| {
         it.sockets[0].queued = 5;
         it.sockets[0].waiters.clear();
