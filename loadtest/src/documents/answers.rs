@@ -1,5 +1,5 @@
-//! The answers that the README and the lab's book open with: why the post saw what it saw, when each way
-//! to listen loses, and what mends that at which price. Markdown, with the figures of the record.
+//! The answers with which the README and the lab's book begin: why the post saw 0.648, when each way to listen
+//! loses, what mends that, and what it costs. Markdown, with the figures of the record.
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,16 @@ use crate::report::model::{Unit, escaped};
 /// How many improvements and costs are named; RESULTS.md has all.
 const FEW: usize = 2;
 
-/// Whose latencies are compared where all handlers block.
+/// The policies whose latencies are compared if all handlers block.
 const COMPARED: [&str; 4] = [EPOLL, HASH, SHARED, OWN];
 
-/// Who measured what macOS does, and where that can be read.
+/// The source about macOS.
 pub const MACOS: &str =
     "https://github.com/kaappi/kaappi-net/tree/main/research/reuseport-accept-distribution";
 
-/// An answer, with what it consists of if that is a list.
+/// An answer, perhaps with a list of parts.
 pub struct Answer {
-    /// What is answered, in a few words.
+    /// Its subject, in a few words.
     pub about: String,
     /// The answer.
     pub words: String,
@@ -40,7 +40,7 @@ impl Answer {
         Self { about: about.into(), words: words.into(), parts: Vec::new() }
     }
 
-    /// As a paragraph, and a list below it.
+    /// The answer as a paragraph, with a list below it.
     pub fn markdown(&self) -> String {
         let parts = self.parts.iter().map(|part| format!("\n- {part}"));
         format!("**{}** {}\n{}", self.about, self.words, parts.collect::<String>())
@@ -57,7 +57,7 @@ pub fn answers(lab: &Lab) -> Vec<Answer> {
     all
 }
 
-/// Why the post saw what it saw, if the experiment was decided the way that this explains.
+/// Why the post saw 0.648, if the experiment's verdicts agree with this explanation.
 fn post(lab: &Lab) -> Answer {
     const ABOUT: &str = "Why the post saw 0.648.";
     let claims = lab.body.chapter("post").map_or(&[][..], |post| &post.findings.claims);
@@ -85,7 +85,7 @@ fn post(lab: &Lab) -> Answer {
     }
 }
 
-/// What the post's own programs do here, if that was measured.
+/// The ratio of the post's own programs here, if it was measured.
 fn own_programs(lab: &Lab) -> Option<String> {
     let post = lab.body.servers.as_ref()?.post.as_ref()?;
     let found = post.as_on_a_mac()?;
@@ -129,7 +129,7 @@ fn own(lab: &Lab, matrix: &Matrix) -> Answer {
     Answer::of("When own sockets lose.", words)
 }
 
-/// What is served with a worker stopped if requests come however long others wait.
+/// The part that is served with a worker stopped, in an open loop.
 fn at_a_fixed_rate(lab: &Lab) -> Option<String> {
     let rows = &lab.body.servers.as_ref()?.rows;
     let faults = rows.iter().find(|row| row.name == HASH)?.faults.as_ref()?;
@@ -158,7 +158,7 @@ fn price(matrix: &Matrix) -> Answer {
     Answer { parts, ..Answer::of("What improves each, and at what cost.", words) }
 }
 
-/// Where a policy serves least of what the best does, of the workloads that are judged.
+/// The judged workload in which a policy has the least part of the best policy's requests/s.
 fn worst(matrix: &Matrix, policy: &str) -> String {
     let judged = matrix.columns.iter().filter(|column| column.judged);
     let parts = judged.filter_map(|column| {
@@ -173,19 +173,19 @@ fn worst(matrix: &Matrix, policy: &str) -> String {
     })
 }
 
-/// Requests/s of a policy in a workload, over those of the best.
+/// Requests/s of a policy in a workload, over those of the best policy.
 pub fn rate(matrix: &Matrix, workload: &str, policy: &str) -> String {
     let part = matrix.figure(workload, policy).map_or(f64::NAN, |figure| figure.part());
     number(part, Unit::Times)
 }
 
-/// The busiest worker's kept connections over the average's, under the post's load.
+/// The busiest worker's kept connections over the average, under the post's load.
 pub fn uneven(matrix: &Matrix, policy: &str) -> String {
     ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
 }
 
-/// Where all handlers block: p99 over the ideal, from the least to the greatest, at the rates at which each of
-/// the policies that are [`COMPARED`] has one; others would compare different loads.
+/// If all handlers block: p99 over the ideal, from the least to the greatest, at the rates at which all [`COMPARED`]
+/// policies have one; with other rates, different loads would be compared.
 pub fn blocking(matrix: &Matrix, policies: &[&str]) -> Option<String> {
     let columns = matrix.columns.iter().filter(|column| column.kind == Kind::Blocking);
     of_ideal(columns, policies)

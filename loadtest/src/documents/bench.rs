@@ -1,4 +1,4 @@
-//! One result of `bench`: how fast, and which worker did the work.
+//! One result of `bench`: the speed, and which worker did the work.
 
 use crate::documents::{self, ABOUT_LATENCIES, LATENCY, connections, errors, facts, opened};
 use crate::measure::bench::{Bench, Spread, Worker, acceptors};
@@ -7,14 +7,14 @@ use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
 use crate::server::telemetry::Role;
 
-/// Of more workers than this, only the busiest and the idlest are shown.
+/// The most rows: of more workers, only the busiest and the idlest are shown.
 const MOST_ROWS: usize = 32;
 
 /// Why the workers' connections are one more than wrk's.
 const ABOUT_CONNECTIONS: &str = "wrk opens one additional connection, without a request, to check \
                                  that the server is reachable.";
 
-/// What one of the columns means.
+/// A note about a column.
 const ABOUT_WAITING: &str = "Waited: ready to run, but without a core (run-queue wait).";
 
 /// A worker, and the requests of the busiest.
@@ -35,19 +35,19 @@ fn of_worker<'a>() -> [Field<Ranked<'a>>; 16] {
         ("", Unit::Text, |(worker, most)| bar(worker.requests.unwrap_or(0), *most, 6).into()),
         ("CPU s user", Unit::Seconds, |(worker, _)| worker.cpu_seconds.user.into()),
         ("sys.", Unit::Seconds, |(worker, _)| worker.cpu_seconds.system.into()),
-        // Of a worker that has work and no core: the machine is at fault, and not the server.
+        // A worker with work and without a core: the machine is the limit, not the server.
         ("waited s", Unit::Seconds, |(worker, _)| worker.run_queue_wait_seconds.into()),
         ("switches vol.", Unit::Count, |(one, _)| one.context_switches.voluntary.into()),
         ("invol.", Unit::Count, |(worker, _)| worker.context_switches.involuntary.into()),
         ("empty wake-ups", Unit::Count, |(worker, _)| worker.wakeups_without_connection.into()),
-        // What a policy that looks at the load did, by its own count.
+        // A load-aware policy's own counters.
         ("steered to it", Unit::Count, |(worker, _)| worker.steered.into()),
         ("migrated to it", Unit::Count, |(worker, _)| worker.migrated.into()),
         ("stood back", Unit::Count, |(worker, _)| worker.gated.into()),
     ]
 }
 
-/// The last of these columns are left out where nothing was counted.
+/// The last of these columns are omitted if nothing was counted.
 const OF_POLICIES: usize = 3;
 
 const SPREAD: [Field<Spread>; 3] = [
@@ -99,7 +99,7 @@ fn requests(record: &Bench) -> Table {
     table
 }
 
-/// A row for each worker or, where they are many, for the busiest and the idlest, busiest first.
+/// A row for each worker or, of many, for the busiest and the idlest, the busiest first.
 fn workers(all: &[Worker]) -> Table {
     let most = all.iter().filter_map(|worker| worker.requests).max().unwrap_or(0);
     let mut shown: Vec<Ranked> = all.iter().map(|worker| (worker, most)).collect();

@@ -13,16 +13,16 @@ pub const EPOLL: &str = "shared/epoll";
 pub const HASH: &str = "reuseport/hash";
 pub const MANY: &str = "close, 256 workers";
 
-/// What there is to say of each case, as Markdown.
+/// The table of cases, as Markdown.
 pub fn cases(matrix: &Matrix) -> String {
     format!("{}\n\n{}\n\n{ABOUT}\n\n{}", in_how_many(matrix), with_many(matrix), table(matrix))
 }
 
-/// How the table is to be read.
+/// How to read the table.
 const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
     the lowest one or, where all handlers block, over that of one ideal queue.";
 
-/// Where a policy is not good, with its figures.
+/// The workloads in which a policy is not good, with its figures.
 pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
     let judged = matrix.columns.iter().filter(|column| column.judged);
     let figures = judged.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?)));
@@ -30,7 +30,7 @@ pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
     short.map(|(column, figure)| format!("*{}* ({})", column.name, said(column, figure))).collect()
 }
 
-/// A policy's figures in a workload: requests/s of the best, and p99.
+/// A policy's figures in a workload: requests/s over the best policy's, and p99.
 fn said(column: &Column, figure: &Figure) -> String {
     let last = figure.latencies.last();
     let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
@@ -46,7 +46,7 @@ fn said(column: &Column, figure: &Figure) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Where each load-aware policy is good, and who is the best of the others.
+/// In which workloads each load-aware policy is good, and the best of the other policies.
 fn in_how_many(matrix: &Matrix) -> String {
     let each = LOAD_AWARE.map(|policy| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
@@ -71,7 +71,7 @@ fn in_how_many(matrix: &Matrix) -> String {
     each.join(" ") + &others
 }
 
-/// What is left of a policy's rate with 4 workers when it has 256.
+/// A policy's rate with 256 workers as a part of that with 4.
 fn with_many(matrix: &Matrix) -> String {
     let part = |policy: &str| {
         let rate = |column| Some(matrix.figure(column, policy)?.rate());
@@ -85,7 +85,7 @@ fn with_many(matrix: &Matrix) -> String {
     )
 }
 
-/// Cases that are one or several workloads each.
+/// Cases that consist of one or several workloads.
 const MEASURED: [(&str, &[&str]); 10] = [
     ("all requests block, connections are new", &["blocking, new connections"]),
     ("all requests block, connections are kept", &["blocking, kept"]),
@@ -102,7 +102,7 @@ const MEASURED: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Cases of which it takes words to say who is good and who is worse.
+/// Cases with a description instead of figures of workloads.
 fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
     let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
     let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
@@ -151,7 +151,7 @@ fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
     ]
 }
 
-/// A figure of a policy or, from the least to the most, of all those whose names begin so.
+/// A figure of a policy or, from the least to the greatest, of all policies with this prefix.
 pub fn ends(
     matrix: &Matrix,
     whose: &str,
@@ -174,8 +174,8 @@ fn table(matrix: &Matrix) -> String {
     format!("| your case | good | worse |\n|---|---|---|\n{}", rows.collect::<String>())
 }
 
-/// The row of a case that these workloads are, as far as they were run: which policies are good in all
-/// of them, and which are not, the best first.
+/// The row of a case with these workloads, as far as they were run: the policies that are good in all of them, and
+/// the others, the best first.
 fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
     let columns: Vec<&Column> = names.iter().filter_map(|name| matrix.column(name)).collect();
     if columns.is_empty() {
@@ -186,7 +186,7 @@ fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
             columns.iter().map(|column| matrix.figure(&column.name, policy)).collect();
         Some((policy.clone(), all?))
     };
-    // By requests/s or, where handlers block, by p99.
+    // By requests/s or, with blocking handlers, by p99.
     let worst = |figures: &[&Figure]| {
         let value = |figure: &&Figure| {
             let times = figure.latencies.last().and_then(|at| at.latencies.p99_of_ideal);

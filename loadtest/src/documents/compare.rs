@@ -1,5 +1,4 @@
-//! `compare` and, where the cost of a request is judged, `cost`: the verdicts first, then what they
-//! rest on.
+//! `compare` and, if the cost of a request is judged, `cost`: the verdicts first, then the figures.
 
 use crate::documents::cost::costs;
 use crate::documents::{self, ABOUT_LATENCIES, LATENCY, errors, facts, opened};
@@ -14,17 +13,17 @@ use crate::report::post;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::verdict::{Figure, Ratio, Verdict};
 
-/// Pairs without the baseline are shown for up to so many subjects; all are in the JSON.
+/// Pairs without the baseline are shown for up to this many subjects; all are in the JSON.
 const ALL_PAIRS_UPTO: usize = 3;
 
-/// Of more pairs than this, only those with the baseline are in the picture.
+/// The most pairs in the picture; of more, it shows those with the baseline.
 const MOST_INTERVALS: usize = 10;
 
-/// What to know of a comparison whose servers never wait for each other.
+/// A note about servers that run one at a time.
 const ONE_AT_A_TIME: &str = "Each server was started for its slice, loaded for a second before, \
      and ended after it.";
 
-/// What a closed loop cannot see.
+/// A note about closed loops.
 const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the next request (a \
      closed loop). A server that stalls gets fewer requests meanwhile, so wrk's latencies hardly \
      include its stalls (coordinated omission). At a fixed rate (an open loop) a request is due \
@@ -34,11 +33,11 @@ const ABOUT_FIXED_RATES: &str = "wrk waits for each answer before it sends the n
 /// Why there is no verdict on a latency.
 const CLIENT_LATE: &str = "the client was late in too many slices";
 
-/// What to see in two of the pictures.
+/// The caption of two pictures.
 const SEE_LATENCIES: &str = "A line that rises earlier means more slow requests.";
 const SEE_SPREAD: &str = "A wide first part means that one worker did most of the work.";
 
-/// What is shown of a subject.
+/// A subject with its summary.
 pub type Shown<'a> = (&'a Subject, &'a Summary);
 
 fn main_figures<'a>() -> [Field<Shown<'a>>; 3] {
@@ -165,7 +164,7 @@ pub fn document(comparison: &Comparison) -> Document {
     documents::document(title, comparison, blocks)
 }
 
-/// What was asked of all of them, in words.
+/// The load, in words.
 fn load(comparison: &Comparison) -> Block {
     let (plan, subjects) = (&comparison.plan, &comparison.subjects);
     let is_some = |keep_alive| subjects.iter().any(|one| one.keep_alive == keep_alive);
@@ -199,7 +198,7 @@ fn load(comparison: &Comparison) -> Block {
     ])
 }
 
-/// What is missing, and why; nothing where all went well.
+/// What is missing, and why; empty if nothing is.
 fn shortcomings(comparison: &Comparison) -> Vec<Block> {
     let slices = |subject: &Subject| match subject.slices.len() {
         0 => "none".into(),
@@ -223,12 +222,12 @@ fn shortcomings(comparison: &Comparison) -> Vec<Block> {
     texts.into_iter().map(Block::Text).collect()
 }
 
-/// Who has slices; one that has none has no figures.
+/// The subjects with slices; others have no figures.
 pub fn shown(comparison: &Comparison) -> Vec<Shown<'_>> {
     comparison.subjects.iter().filter_map(|one| Some((one, one.summary.as_ref()?))).collect()
 }
 
-/// Everything in numbers.
+/// All figures.
 fn figures(comparison: &Comparison) -> Table {
     let subjects = shown(comparison);
     let mut table = Table::of("", subjects.iter().map(|(subject, _)| &subject.name))
@@ -254,7 +253,7 @@ fn slices(comparison: &Comparison) -> Picture {
         let rate = rate.unwrap_or(Estimate::exact(f64::NAN));
         Bar { points: points.collect(), ..Bar::of(&subject.name, rate) }
     });
-    // Where the post's other server would be; only beside the server that the post compares it with.
+    // The post's figure for the other server; only if the baseline is a server of the post.
     let baseline = comparison.subjects.iter().find(|one| one.name == comparison.plan.baseline);
     let plain = baseline.filter(|one| one.server.trim() == "shared");
     let median = plain.and_then(|one| Some(one.summary.as_ref()?.requests_per_second.value));
@@ -268,7 +267,7 @@ fn slices(comparison: &Comparison) -> Picture {
     }
 }
 
-/// Each pair's ratio; nothing of a pair without the rounds for one.
+/// Each pair's ratio, without pairs that have too few rounds.
 fn ratios(comparison: &Comparison, judged: &str) -> Picture {
     let with_result = || comparison.pairs.iter().filter(|pair| pair.result.is_some());
     let crowded = with_result().count() > MOST_INTERVALS;
@@ -295,8 +294,8 @@ fn table_of_pairs(pairs: &[Pair]) -> Table {
     table
 }
 
-/// The same of each latency that is judged at a rate; where the client was too often late, that is why
-/// there is no verdict.
+/// The same for each latency that is judged at a rate; if the client was late too often, that is the reason for
+/// having no verdict.
 fn table_of_latencies(at: &FixedRate) -> Table {
     let of_each = (at.pairs.len() / Figure::LATENCIES.len()).max(1);
     let pairs = Figure::LATENCIES.iter().zip(at.pairs.chunks(of_each));
@@ -358,7 +357,7 @@ pub fn half(rate: u64) -> u64 {
     (half / unit * unit).max(1)
 }
 
-/// Which workers did the work, where that can be seen.
+/// The spread of the work over workers, if it can be seen.
 fn spread(comparison: &Comparison) -> Picture {
     let rows = shown(comparison).into_iter().flat_map(|(subject, summary)| {
         let parts = summary.spread.iter().flat_map(|spread| {
@@ -371,7 +370,7 @@ fn spread(comparison: &Comparison) -> Picture {
     Picture::Shares { title, rows: rows.collect() }
 }
 
-/// What each was limited by.
+/// The bottleneck of each subject.
 fn limits(comparison: &Comparison) -> Vec<(String, String)> {
     let limits = shown(comparison).into_iter().filter_map(|(subject, summary)| {
         Some((subject.name.clone(), summary.limit.as_ref()?.sentence()))

@@ -1,4 +1,4 @@
-//! What a request costs each server: the tables of `cost`.
+//! The tables of `cost`: what a request costs each server.
 
 use crate::documents::compare::{ratio, shown};
 use crate::load::perf::Unit as CostUnit;
@@ -6,17 +6,17 @@ use crate::measure::comparison::{Comparison, Subject, Summary};
 use crate::report::model::{Block, Cell, Field, Mark, Table, Unit, escaped};
 use crate::statistics::verdict::Ratio;
 
-/// What servers are compared with.
+/// A note about the baseline.
 const ABOUT_NGINX: &str = "nginx takes part twice, with one socket for all its workers and with \
      one for each. With each kind of connections, the others are compared with the cheaper of the \
      two.";
 
-/// What to know of costs without a counter of instructions.
+/// A note about costs in CPU time.
 const ABOUT_CPU_TIME: &str = "The limits are for instructions. CPU time also counts waiting for \
      memory, and user and system are sampled by the clock tick, so these ratios are an indication, \
      not a verdict.";
 
-/// What a request costs a subject, and over nginx's, where that is a verdict and no hint.
+/// A subject, its summary, its ratio to nginx, and whether that ratio is a verdict and not an indication.
 type Costly<'a> = (&'a Subject, &'a Summary, Option<&'a Ratio>, bool);
 
 fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
@@ -29,7 +29,7 @@ fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
         }),
         ("limit", Unit::Times, |(subject, ..)| subject.cost_limit.into()),
         ("", Unit::Text, |(subject, _, found, is_verdict)| {
-            // Compared as it is shown, to two digits.
+            // Compared with two digits, as it is shown.
             let hundredths = |value: f64| (value * 100.0).round();
             match subject.cost_limit.zip(*found).filter(|_| *is_verdict) {
                 None => Cell::from(""),

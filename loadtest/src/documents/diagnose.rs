@@ -1,4 +1,4 @@
-//! `diagnose`: how a server really listens, who has what, what is wrong, and what a crash would lose.
+//! `diagnose`: how a server listens, which worker has what, what is wrong, and what a crash would lose.
 
 use crate::diagnose::findings::{Finding, Severity};
 use crate::diagnose::lose_now::{self, Loss};
@@ -7,10 +7,10 @@ use crate::diagnose::{Report, words};
 use crate::documents::facts;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped, with_code};
 
-/// Of more workers or sockets than this, only those with most connections are shown.
+/// The most rows: of more workers or sockets, only those with most connections are shown.
 const MOST_ROWS: usize = 32;
 
-/// A worker among the others.
+/// A worker, with the readings.
 type Row<'a> = (&'a Readings, &'a Worker);
 
 fn of_workers<'a>() -> [Field<Row<'a>>; 9] {
@@ -145,7 +145,7 @@ fn workers(readings: &Readings) -> Table {
     Table { note: format!("{left}{counted}"), ..table }
 }
 
-/// What each worker would lose that has something to lose.
+/// What each worker would lose, without those that would lose nothing.
 fn losses(report: &Report) -> Table {
     const OF_LOSSES: [Field<Loss>; 3] = [
         ("has", Unit::Count, |loss| loss.held.into()),
@@ -162,7 +162,7 @@ fn losses(report: &Report) -> Table {
     Table { note: left, ..table }
 }
 
-/// How many rows are shown, and what is said of the others.
+/// The note about hidden rows, and the number of shown ones.
 fn shown(all: usize) -> (String, usize) {
     match all.checked_sub(MOST_ROWS).filter(|&left| left > 0) {
         Some(left) => (format!("{left} more are in --json. "), MOST_ROWS),
@@ -180,7 +180,7 @@ fn role(worker: &Worker) -> &'static str {
     }
 }
 
-/// What it got of what was accepted.
+/// A worker's part of the accepted connections.
 fn share(readings: &Readings, worker: &Worker) -> Option<f64> {
     let all: u64 = readings.serving().map(|worker| worker.accepted).sum();
     let is_one = readings.serving().any(|it| it.pid == worker.pid);

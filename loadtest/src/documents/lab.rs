@@ -1,4 +1,4 @@
-//! `lab`: a chapter for each experiment, every claim in one table, and the book that has it all.
+//! `lab`: a chapter for each experiment, a table of all claims, and the book with everything.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 
-/// What is true of every figure of a short run.
+/// A note about every figure of a short run.
 pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, wider intervals, \
                                and more claims that cannot be decided.";
 
-/// What is true of every interval.
+/// A note about every interval.
 pub const ABOUT_INTERVALS: &str = "In brackets: 95 % intervals.";
 
-/// What stands above the kernel's view.
+/// The heading of the kernel's view.
 const THE_KERNEL: &str = "What the kernel saw";
 
 const CLAIM: [Field<Claim>; 6] = [
@@ -28,7 +28,7 @@ const CLAIM: [Field<Claim>; 6] = [
         "" => Cell::from(&claim.theirs),
         elsewhere => Cell::from(format!("{}; {elsewhere}", claim.theirs)),
     }),
-    // The reason stands beside what was found, where it is looked for.
+    // A reason is in the column of the verdict.
     ("here", Unit::Text, |claim| match &claim.verdict {
         Verdict::NotDecidable(reason) => Cell::from(format!("{} ({reason})", claim.ours).trim()),
         _ => Cell::from(claim.ours.trim()),
@@ -44,7 +44,7 @@ const CLAIM: [Field<Claim>; 6] = [
     }),
 ];
 
-/// What there is to run.
+/// The list of experiments.
 ///
 /// # Errors
 /// When an experiment has no page.
@@ -60,7 +60,7 @@ pub fn contents(book: &[Experiment]) -> Result<Document> {
     Ok(Document { title: String::new(), blocks: vec![Block::Table(table)] })
 }
 
-/// What is about to be done, and where.
+/// The announcement of a run, with the machine.
 pub fn header(lab: &Lab, experiments: usize, expected: Duration) -> Document {
     let mut facts = vec![("machine".into(), machine(&lab.environment))];
     if experiments > 0 {
@@ -75,7 +75,7 @@ pub fn header(lab: &Lab, experiments: usize, expected: Duration) -> Document {
     Document { title: "The lab".into(), blocks }
 }
 
-/// One experiment, for a terminal: its page is left to the book.
+/// One experiment, for a terminal, without its page.
 pub fn chapter(chapter: &Chapter, quick: bool) -> Document {
     Document { title: String::new(), blocks: of_chapter(chapter, quick, Page::None) }
 }
@@ -93,21 +93,21 @@ pub fn summary(lab: &Lab) -> Document {
     Document { title: String::new(), blocks }
 }
 
-/// All of it, with the pages of the experiments.
+/// The whole book, with the pages of the experiments.
 pub fn book(lab: &Lab) -> Document {
     let mut blocks = opening(lab);
     blocks.extend(body(lab, Page::Whole));
     document("One socket or many? What others claim, measured again", lab, blocks)
 }
 
-/// Where the page of an experiment is.
+/// How the page of an experiment is included.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Page {
-    /// Left out.
+    /// Not.
     None,
-    /// All of it.
+    /// As a whole.
     Whole,
-    /// A link to its source file.
+    /// As a link to its source file.
     Link,
 }
 
@@ -141,7 +141,7 @@ pub fn body(lab: &Lab, page: Page) -> Vec<Block> {
     blocks
 }
 
-/// One experiment. Its heading is its name alone, so that it can be linked to.
+/// One experiment. Its heading is only its name, for links.
 fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
     let (name, findings) = (&chapter.name, &chapter.findings);
     let tables = |all: &[Table]| all.iter().cloned().map(Block::Table).collect::<Vec<_>>();

@@ -8,19 +8,19 @@ use crate::report::format::number;
 use crate::report::model::{self, Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::estimate::Estimate;
 
-/// What the cells of the map say.
+/// How to read the heat map.
 const ABOUT: &str = "Requests/s over those of the best policy in that workload, round by round, \
     and p99 over the lowest p99, at the rate at which most policies could be measured; where handlers \
     block, p99 as a multiple of that of one ideal queue for all workers. In brackets: 95 % \
     intervals.";
 
-/// Requests/s of the best that are as bad as it gets in a map, and as good.
+/// The worst and the best colour of the heat map: requests/s over those of the best policy.
 const RATE_HEAT: [f64; 2] = [0.5, 1.0];
 
-/// The same of p99.
+/// The same for p99.
 const P99_HEAT: [f64; 2] = [2.0, 1.0];
 
-/// The same of multiples of the ideal.
+/// The same for multiples of the ideal.
 const IDEAL_HEAT: [f64; 2] = [10.0, 1.0];
 
 const EXPECTATION: [Field<Expectation>; 3] = [
@@ -33,7 +33,7 @@ const EXPECTATION: [Field<Expectation>; 3] = [
     }),
 ];
 
-/// A column of a workload, and what stands in it for each policy. Without a name it has the workload's.
+/// A column of a workload, and its cell for each policy. Without a name it has the workload's name.
 struct Of {
     name: String,
     unit: Unit,
@@ -48,7 +48,7 @@ pub fn document(matrix: &Matrix) -> Document {
     documents::document("Which policy is good in which workload?", matrix, blocks)
 }
 
-/// The document without what stands around it, for the lab's book.
+/// The content of the document, for the lab's book.
 pub fn body(matrix: &Matrix) -> Vec<Block> {
     let missing = matrix.missing.iter().map(|missing| {
         let (policy, reason) = (escaped(&missing.policy), escaped(&missing.reason));
@@ -70,12 +70,12 @@ pub fn body(matrix: &Matrix) -> Vec<Block> {
     blocks
 }
 
-/// What the workloads are.
+/// The workloads with their descriptions.
 pub fn workloads(matrix: &Matrix) -> Vec<(String, String)> {
     matrix.columns.iter().map(|one| (one.name.clone(), one.words.clone())).collect()
 }
 
-/// Who is good everywhere, in a sentence.
+/// A sentence about the policies that are good everywhere.
 fn sentence(matrix: &Matrix) -> String {
     let is_good = |policy: &&String| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
@@ -90,7 +90,7 @@ fn sentence(matrix: &Matrix) -> String {
     }
 }
 
-/// Whether a policy is good; of records without verdicts, by requests/s.
+/// Whether a policy is good; in records without verdicts, by requests/s.
 pub fn is_good(figure: &Figure) -> bool {
     figure.verdict.map_or(figure.part() >= GOOD, |verdict| verdict == Verdict::Good)
 }
@@ -129,7 +129,7 @@ fn loads(column: &Column) -> impl DoubleEndedIterator<Item = (usize, &AtLoad)> {
     loads.max_by_key(|loads| loads.len()).map_or(&[][..], |all| all).iter().enumerate()
 }
 
-/// The matrix itself: requests/s and p99 side by side or, where handlers block, p99 at each rate.
+/// The matrix: requests/s and p99 side by side or, with blocking handlers, p99 at each rate.
 pub fn overview(matrix: &Matrix) -> Table {
     let part = |figure: &Figure, part: Option<Estimate>, whole: Option<Estimate>, unit| {
         let cell = Cell::from(part).mark(part.and(mark(figure)));
@@ -176,7 +176,7 @@ pub fn overview(matrix: &Matrix) -> Table {
     table
 }
 
-/// Everything in absolute numbers.
+/// All figures in absolute numbers.
 fn figures(matrix: &Matrix) -> [Table; 6] {
     let one = |name: &str, unit, cell: fn(&Figure) -> Cell| {
         vec![Of { name: name.into(), unit, heat: None, cell: Box::new(cell) }]
@@ -214,7 +214,7 @@ fn figures(matrix: &Matrix) -> [Table; 6] {
     ]
 }
 
-/// Latencies at every rate of every workload, with the multiple of the ideal and what was lost.
+/// Latencies at every rate of every workload, with the multiple of the ideal and lost requests.
 fn latencies(
     matrix: &Matrix,
     name: &str,
@@ -231,7 +231,7 @@ fn latencies(
                 let late = at.late_slices;
                 let notes = [
                     of_ideal(at).map(|times| format!("{:.2} x ideal", times.value)),
-                    // Of slices that are not judged nothing is said.
+                    // Slices that are not judged are not mentioned.
                     (at.lost > 0 && of(at).is_some())
                         .then(|| format!("{} lost or not sent", at.lost)),
                     (late > 0).then(|| format!("{late} slices not judged")),

@@ -1,5 +1,5 @@
-//! From records to documents: one short function for each command. What is common to all of them is
-//! here: the machine, warnings, and how to have it again.
+//! From records to documents: one short function for each command. The common parts are here: the machine,
+//! warnings, and the commands that reproduce the result.
 
 pub mod answers;
 pub mod bench;
@@ -28,7 +28,7 @@ use crate::report::model::{Block, Document, Field, Unit};
 use crate::statistics::latency::Latency;
 use crate::types::Errors;
 
-/// What is true of all of wrk's latencies.
+/// A note about wrk's latencies.
 const ABOUT_LATENCIES: &str = "Latencies are of the requests that wrk made, without the samples that \
                                it adds for coordinated omission.";
 
@@ -45,10 +45,10 @@ const LATENCY: [Field<Latency>; 9] = [
     ("max", Unit::Microseconds, |of| of.max.into()),
 ];
 
-/// What a command has to say of its record, and below it what every document ends with.
+/// A command's blocks, with the common end of every document.
 fn document<T>(title: impl Into<String>, record: &Record<T>, mut blocks: Vec<Block>) -> Document {
     let commit = record.environment.commit.as_deref();
-    // The sources of a commit with "-dirty" are not to be had again.
+    // The sources of a commit with "-dirty" cannot be checked out.
     let clean = commit.filter(|commit| !commit.ends_with("-dirty"));
     let checkout = clean.map(|commit| format!("git checkout {commit}"));
     let commands = ["make build".into(), command(&record.arguments)];
@@ -61,13 +61,13 @@ fn document<T>(title: impl Into<String>, record: &Record<T>, mut blocks: Vec<Blo
     Document { title: title.into(), blocks }
 }
 
-/// Names with what they stand for, where that is known.
+/// Names with their values, without unknown ones.
 fn facts<T: Into<Option<String>>, const N: usize>(facts: [(&str, T); N]) -> Block {
     let known = facts.into_iter().filter_map(|(name, what)| Some((name.to_owned(), what.into()?)));
     Block::Facts(known.collect())
 }
 
-/// Where it ran, in a line.
+/// The machine, in a line.
 pub fn machine(environment: &Environment) -> String {
     let cpu = environment.cpu.as_deref().unwrap_or("unnamed CPU");
     let cores = if environment.cores == 1 { "core" } else { "cores" };
@@ -77,7 +77,7 @@ pub fn machine(environment: &Environment) -> String {
     format!("{}, {cpu}, {} {cores}{memory}", environment.kernel, environment.cores)
 }
 
-/// Where, when and with what it ran.
+/// The machine, the time and the versions.
 fn circumstances(environment: &Environment) -> Block {
     let commit = environment.commit.as_deref().unwrap_or("unknown");
     facts([
@@ -89,24 +89,24 @@ fn circumstances(environment: &Environment) -> Block {
     ])
 }
 
-/// The command line, as a shell reads it.
+/// The command line, quoted for a shell.
 fn command(arguments: &[String]) -> String {
     let words = ["target/release/loadtest"].into_iter().chain(arguments.iter().map(String::as_str));
-    // What came from a command line has no NUL, the one thing that cannot be quoted.
+    // Arguments contain no NUL, the only character that cannot be quoted.
     shlex::try_join(words.clone()).unwrap_or_else(|_| words.collect::<Vec<_>>().join(" "))
 }
 
-/// Errors by kind, or that there were none.
+/// Errors by kind, or "none".
 fn errors(errors: &Errors) -> String {
     if errors.total() == 0 { "none".into() } else { errors.occurred() }
 }
 
-/// Which connections there were, in words.
+/// The kind of connections, in words.
 fn connections(keep_alive: bool) -> &'static str {
     if keep_alive { "connections kept alive" } else { "a new connection for each request" }
 }
 
-/// How many connections there were, in words, and how many were wanted if that is another number.
+/// The number of connections, in words, and the requested number if it differs.
 fn opened(opened: u64, asked: u64) -> String {
     let words = plural(opened, "connection");
     if opened == asked { words } else { format!("{words} ({asked} asked for)") }
@@ -120,7 +120,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// As one says it: a, b and c.
+/// A list in words: a, b and c.
 fn list(words: &[String]) -> String {
     match words {
         [] => String::new(),

@@ -1,4 +1,4 @@
-//! What of the matrix stands in the document about the policies: the workloads in which they differ most.
+//! The parts of the matrix in the document about the policies: the workloads in which they differ most.
 
 use crate::documents::{machine, matrix as matrices};
 use crate::lab::record::Lab;
@@ -6,7 +6,7 @@ use crate::matrix::record::{Column, Kind};
 use crate::report::markdown;
 use crate::report::model::Block;
 
-/// Where all handlers block, as Markdown.
+/// The workloads in which all handlers block, as Markdown.
 pub fn blocking(lab: &Lab) -> String {
     part(lab, |column| column.kind == Kind::Blocking)
 }
@@ -14,12 +14,12 @@ pub fn blocking(lab: &Lab) -> String {
 /// The workloads with many workers and short requests.
 const MANY: [&str; 2] = ["close, 64 workers", "close, 256 workers"];
 
-/// Many workers with short requests, as Markdown.
+/// The workloads with many workers and short requests, as Markdown.
 pub fn many_workers(lab: &Lab) -> String {
     part(lab, |column| MANY.contains(&&*column.name))
 }
 
-/// These workloads of the last run that has them, of the policies whose latencies were measured.
+/// These workloads of the last run that has them, for the policies with measured latencies.
 fn part(lab: &Lab, is_meant: fn(&Column) -> bool) -> String {
     let has = |column: &Column, policy: &str| {
         let mut figures = column.cells.iter().filter(|figure| figure.policy == policy);

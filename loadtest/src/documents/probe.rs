@@ -1,4 +1,4 @@
-//! One result of `probe`: what became of every request, second by second, and what faults cost.
+//! One result of `probe`: the outcome of every request, second by second, and the cost of faults.
 
 use crate::documents::{self, LATENCY, connections, facts};
 use crate::probe::fault::FaultRecord;
@@ -10,13 +10,13 @@ use crate::report::format::{count, microseconds};
 use crate::report::model::{Axis, Block, Cell, Document, Field, Picture, Series, Table, Unit};
 use crate::statistics::mean;
 
-/// Buckets in a line of the timeline: a second, in a run that is not too long.
+/// Buckets in a line of the timeline: a second, unless the run is too long.
 const IN_A_LINE: usize = 10;
 
-/// Workers of a timeline of theirs.
+/// The most workers in the timeline of connections.
 const MOST_BARS: usize = 32;
 
-/// Lines of a timeline; a longer run gets longer buckets.
+/// The most lines of a timeline; a longer run gets longer buckets.
 const MOST_LINES: usize = 60;
 
 fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
@@ -35,7 +35,7 @@ fn of_faults<'a>() -> [Field<Vec<&'a FaultRecord>>; 6] {
         ("answers/s after", Unit::PerSecond, |group| average(group, |fault| fault.rate_after)),
         ("recovered after", Unit::Microseconds, |group| {
             match group.iter().all(|fault| fault.full_strength_after_ms.is_some()) {
-                // The cells of the timeline tell no shorter time.
+                // The timeline's resolution is 100 ms.
                 true => match group.iter().filter_map(|it| it.full_strength_after_ms).max() {
                     Some(0) => "within 100 ms".into(),
                     _ => worst(group, |fault| fault.full_strength_after_ms),
@@ -104,7 +104,7 @@ fn about(record: &Probe) -> Block {
     ])
 }
 
-/// What became of the requests.
+/// The outcomes of the requests.
 fn outcomes(record: &Probe) -> Table {
     let mut table = Table::new("", &[("requests", Unit::Count), ("of all", Unit::Part)]);
     table.row("attempted", [record.attempted.into(), Cell::default()]);
@@ -170,12 +170,12 @@ fn picture(record: &Probe) -> Picture {
         x: axis("seconds", Unit::Mean),
         y: axis("requests", Unit::Count),
         series,
-        // Names of more would lie upon each other.
+        // More names would overlap.
         spans: spans.take(6).collect(),
     }
 }
 
-/// A row for each second, with what was lost and what was done to the server.
+/// A row for each second, with lost requests and faults.
 fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
     let together = buckets.len().div_ceil(IN_A_LINE * MOST_LINES).max(1);
     let sum = |all: &[Bucket]| all.iter().fold((0, 0), |sum, b| (sum.0 + b.ok, sum.1 + b.lost));
@@ -256,7 +256,7 @@ fn digit(lost: u64) -> char {
     }
 }
 
-/// Faults of which this is the same, in the order in which they came.
+/// Groups of faults with the same key, in the order of time.
 fn groups<'a, K: PartialEq>(
     faults: impl IntoIterator<Item = &'a FaultRecord>,
     of: fn(&'a FaultRecord) -> K,
@@ -271,19 +271,19 @@ fn groups<'a, K: PartialEq>(
     groups
 }
 
-/// When the first of them was, and how many there were.
+/// The time of the first fault, and the number of faults.
 fn name(group: &[&FaultRecord], unit: &str) -> String {
     let times = if group.len() > 1 { format!(" x{}", group.len()) } else { String::new() };
     format!("{:.1}{unit} {}{times}", group[0].at_ms as f64 / 1e3, group[0].what)
 }
 
-/// What was done within a line, each with its time, or with its number where it is too much.
+/// The faults of a line with their times or, if there are many, with their numbers.
 fn marks<'a>(faults: impl Iterator<Item = &'a FaultRecord>) -> String {
     let groups = groups(faults, |fault| fault.what);
     groups.iter().map(|group| name(group, "")).collect::<Vec<_>>().join(", ")
 }
 
-/// A row for each fault, or for all that one --fault asked for.
+/// A row for each fault, or for all repetitions of one --fault.
 fn faults(faults: &[FaultRecord]) -> Table {
     let groups = groups(faults, |fault| &fault.asked);
     let names = groups.iter().map(|group| name(group, " s"));
@@ -297,7 +297,7 @@ fn faults(faults: &[FaultRecord]) -> Table {
     Table { note, ..table }
 }
 
-/// How far the losses of a repeated fault lie apart.
+/// The range of a repeated fault's losses.
 fn spread(group: &[&FaultRecord]) -> String {
     let lost = || group.iter().map(|fault| fault.lost);
     let back = group.iter().filter(|fault| fault.full_strength_after_ms.is_some()).count();

@@ -1,5 +1,5 @@
-//! What the README has of the results: the answer to the post, and what to use in which situation. All of
-//! it is Markdown with the figures of the record, in lines that fit.
+//! The generated parts of the README: the answer to the post, and the advice. Markdown with the figures of the
+//! record, in lines that fit.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::report::model::{Table, Unit};
 use crate::report::svg;
 use crate::report::wrap::hanging;
 
-/// Columns of a line of the README.
+/// The width of the README.
 const WIDTH: usize = 100;
 
 /// The title of the README's picture.
@@ -35,7 +35,7 @@ pub fn picture(matrix: &Matrix) -> String {
 pub fn answer(lab: &Lab) -> String {
     let mut text = String::new();
     for answer in answers(lab) {
-        // A line has no room for the whole address, which stands at the end of the file.
+        // A line has no room for the whole address, which is at the end of the file.
         let words = answer.words.replace(&format!("]({MACOS})"), "][macos]");
         text += &hanging("- ", &format!("**{}** {words}", answer.about), WIDTH);
         text.extend(answer.parts.iter().map(|part| hanging("  - ", part, WIDTH)));
@@ -43,7 +43,7 @@ pub fn answer(lab: &Lab) -> String {
     text + &hanging("- ", &scope(lab), WIDTH)
 }
 
-/// Of what all of this is true.
+/// The scope of the figures: machine, load, commits.
 fn scope(lab: &Lab) -> String {
     let cores = lab.environment.cores;
     let mut runs = vec![&lab.environment];
@@ -70,7 +70,7 @@ fn scope(lab: &Lab) -> String {
     )
 }
 
-/// What to use in which situation, at most eight of them; then how other servers are told to.
+/// The advice for at most eight situations, and the settings of other servers.
 pub fn advice(lab: &Lab) -> String {
     let mut table = String::from("| your situation | use | measured here |\n|---|---|---|\n");
     match lab.body.whole_matrix() {
@@ -102,7 +102,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
     let claim = |place: usize| {
         let claims = lab.body.chapter("reload").map_or(&[][..], |reload| &reload.findings.claims);
         let ours = claims.get(place).map(|claim| claim.ours.trim()).filter(|ours| !ours.is_empty());
-        // Numbers alone: what they count is said beside them.
+        // Only numbers: the text beside them says what they count.
         let number = ours.map(|ours| ours.split([' ', '(']).next().unwrap_or_default());
         number.unwrap_or("not measured").to_owned()
     };
@@ -182,7 +182,7 @@ fn p99s(matrix: &Matrix, names: [&str; 2], policy: &str) -> String {
     each.join(", ")
 }
 
-/// How other servers are told to listen in either way.
+/// The settings of other servers for both ways to listen.
 fn elsewhere(lab: &Lab) -> String {
     let times = |name: &str| {
         let rows = &lab.body.servers.as_ref()?.rows;

@@ -1,11 +1,11 @@
-//! `RESULTS.md`: all that was measured for the documents of this repository.
+//! `RESULTS.md`: all measurements of this repository's documents.
 
 use crate::documents::lab::{Page, body, opening};
 use crate::documents::{cases, circumstances, runs, servers, trade};
 use crate::lab::record::Lab;
 use crate::report::model::{Block, Document};
 
-/// What stands in the file, which leaves the pages of the experiments to the source files.
+/// The content of the file. The pages of the experiments are in their source files.
 pub fn results(lab: &Lab) -> Document {
     let text = format!(
         "Measured by `loadtest {}`. Each run below names its machine, and yours will differ. What \

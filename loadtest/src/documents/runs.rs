@@ -1,5 +1,4 @@
-//! Several runs of the matrix: which there are, and how far their figures lie apart. That is how much a
-//! figure of one of them may be trusted.
+//! Several runs of the matrix, and the ranges of their figures, which show how much a figure of one run varies.
 
 use crate::documents::machine;
 use crate::lab::record::Lab;
@@ -12,15 +11,15 @@ use crate::statistics::estimate::Estimate;
 /// A figure of a policy in a workload.
 type Of = fn(&matrix::Column, &Figure) -> Option<Estimate>;
 
-/// What is compared: its name, for which workloads, and the figure.
+/// The compared figures with their names.
 const COMPARED: [(&str, Of); 2] =
     [("requests/s", |_, figure| figure.of_best), ("p99", matrix::Column::p99)];
 
-/// What to know of runs of different programs.
+/// A note about runs of different commits.
 const ABOUT_COMMITS: &str =
     "Policies may have changed between two commits. Compare figures of one run.";
 
-/// When and where each run was made, and the ranges of what several of them have.
+/// The time and machine of each run, and the ranges of the figures that several runs have.
 pub fn blocks(lab: &Lab) -> Vec<Block> {
     let runs: Vec<&Matrix> = lab.body.matrices().collect();
     let each = runs.iter().enumerate().map(|(place, run)| {
@@ -40,7 +39,7 @@ pub fn blocks(lab: &Lab) -> Vec<Block> {
     vec![Block::Facts(each.collect()), Block::Text(about.into()), Block::Table(ranges(&runs))]
 }
 
-/// From the least to the greatest, of workloads that at least two runs have.
+/// The ranges, for workloads that at least two runs have.
 fn ranges(runs: &[&Matrix]) -> Table {
     let Some(first) = runs.first() else { return Table::default() };
     let mut table = Table::of("Range over the runs", &first.policies);
@@ -66,7 +65,7 @@ fn ranges(runs: &[&Matrix]) -> Table {
     table
 }
 
-/// Nothing where there is only one.
+/// `None` with fewer than two values.
 fn range(mut values: Vec<f64>) -> Option<String> {
     values.sort_by(f64::total_cmp);
     let [least, .., most] = values[..] else { return None };

@@ -1,11 +1,11 @@
-//! `self-check`: whether what `compare` says can be relied on.
+//! `self-check`: whether the verdicts of `compare` are reliable.
 
 use crate::documents::{self, facts};
 use crate::measure::self_check::{Check, SelfCheck};
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::verdict::{Ratio, Verdict};
 
-/// Ratios of the same kind of pair, and whether there is a difference to be found.
+/// Ratios of the same kind of pair, and whether there is a difference.
 type Known<'a> = (&'a [Ratio], bool);
 
 fn columns<'a>() -> [Field<Known<'a>>; 7] {
@@ -29,7 +29,7 @@ fn columns<'a>() -> [Field<Known<'a>>; 7] {
     ]
 }
 
-/// How many verdicts are so, which may be wrong.
+/// How many verdicts are like this, and whether that is wrong.
 fn judged((ratios, _): &Known, wanted: fn(Verdict) -> bool, is_wrong: bool) -> Cell {
     let number = ratios.iter().filter(|ratio| wanted(ratio.verdict)).count();
     Cell::from(number).mark((is_wrong && number > 0).then_some(Mark::Bad))

@@ -29,12 +29,12 @@ const WORKERS: [Field<Bench>; 6] = [
     ("errors", Unit::Text, |r| errors(&r.result.errors).into()),
 ];
 
-/// What only a server whose workers can be seen has.
+/// A figure that needs a server whose workers can be seen.
 fn known(record: &Bench, figure: impl Fn(&[Worker]) -> Option<f64>) -> Cell {
     figure(&record.workers).filter(|_| !record.workers.is_empty()).into()
 }
 
-/// The table, and below it what its figures are of.
+/// The table, and below it the origin of its figures.
 pub fn document(records: &[Bench]) -> Document {
     let mut table = Table::of("", records.iter().map(|record| &record.server))
         .with("", &LOAD, records)
@@ -68,7 +68,7 @@ pub fn document(records: &[Bench]) -> Document {
     Document { title: "Results side by side".into(), blocks }
 }
 
-/// Most warnings are true of all of them; each is said once, with whom it concerns.
+/// Most warnings apply to all results; each is shown once, with the results that it is about.
 fn warnings(records: &[Bench]) -> Vec<String> {
     let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
     for record in records {

@@ -1,5 +1,5 @@
-//! What a policy improves on another, and what it costs: requests/s and p99, workload by workload. Nothing
-//! is said of the one without the other.
+//! What a policy improves compared with another, and what it costs: requests/s and p99, workload by workload.
+//! Improvements are never shown without costs.
 
 use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
 use crate::documents::list;
@@ -7,34 +7,34 @@ use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{Column, Figure, Kind, Matrix};
 use crate::statistics::estimate::Estimate;
 
-/// From this ratio on requests/s of one policy differ from those of another by enough to speak of.
+/// The least ratio of two policies' requests/s that is reported.
 const RATE_DIFFERS: f64 = 1.05;
 
-/// The same of p99, and of requests lost.
+/// The same for p99, and for lost requests.
 const P99_DIFFERS: f64 = 1.25;
 
-/// A policy that is chosen instead of another.
+/// A policy, and the one that it replaces.
 pub struct Trade<'a> {
     matrix: &'a Matrix,
     plain: &'a str,
     aware: &'a str,
 }
 
-/// A figure of both in one workload.
+/// The change of a figure in one workload.
 struct Change {
     words: String,
-    /// How many times better it becomes.
+    /// How many times better the figure becomes.
     better: f64,
     /// Whether there was something to improve.
     was_bad: bool,
-    /// Whether the difference is worth a word.
+    /// Whether the difference is reported.
     differs: bool,
-    /// Whether the intervals of both lie apart: it is not chance.
+    /// Whether the two intervals do not overlap, so that the difference is not chance.
     is_certain: bool,
 }
 
 impl Change {
-    /// From one figure to another, of which a greater one is better; it differs from this ratio on.
+    /// The change from one figure to another; greater is better. It is reported from this ratio on.
     fn new(
         words: String,
         [from, to]: [f64; 2],
@@ -49,17 +49,17 @@ impl Change {
 }
 
 impl<'a> Trade<'a> {
-    /// The policy of a shared socket that looks at the load, instead of the default.
+    /// The load-aware policy of a shared socket instead of the default.
     pub fn shared(matrix: &'a Matrix) -> Self {
         Self { matrix, plain: EPOLL, aware: SHARED }
     }
 
-    /// The same of own sockets.
+    /// The same for own sockets.
     pub fn own(matrix: &'a Matrix) -> Self {
         Self { matrix, plain: HASH, aware: OWN }
     }
 
-    /// What certainly becomes better, the most first, and at most so many.
+    /// Certain improvements, the greatest first, at most this many.
     pub fn improves(&self, most: usize) -> String {
         let mut all = self.changes();
         all.retain(|it| it.was_bad && it.differs && it.is_certain && it.better > 1.0);
@@ -67,7 +67,7 @@ impl<'a> Trade<'a> {
         said(all, most).unwrap_or_else(|| "nothing that was measured".into())
     }
 
-    /// What becomes worse, the most first, and at most so many. What may be chance counts too, and is marked.
+    /// Costs, the greatest first, at most this many. Those that may be chance are included, and marked.
     pub fn costs(&self, most: usize) -> String {
         let mut all = self.changes();
         all.retain(|change| change.differs && change.better < 1.0);
@@ -79,7 +79,7 @@ impl<'a> Trade<'a> {
             .unwrap_or_else(|| "no requests/s fell by 5 %, no measured p99 rose by 25 %".into())
     }
 
-    /// In every workload, also those in which nobody is judged.
+    /// The changes in all workloads, including those that are not judged.
     fn changes(&self) -> Vec<Change> {
         let both = self.matrix.columns.iter().filter_map(|column| {
             let [plain, aware] =
@@ -107,7 +107,7 @@ impl<'a> Trade<'a> {
             let lost = plain.lost_when_killed.zip(aware.lost_when_killed).map(|(from, to)| {
                 let words = format!("requests lost in *{name}* from {from:.1} to {to:.1}");
                 let values = [from, to].map(|lost| 1.0 / (1.0 + lost));
-                Change::new(words, values, true, P99_DIFFERS, false) // of so few stops there is no interval
+                Change::new(words, values, true, P99_DIFFERS, false) // too few stops for an interval
             });
             [rate, p99, lost].into_iter().flatten()
         });
@@ -115,13 +115,13 @@ impl<'a> Trade<'a> {
     }
 }
 
-/// Whether the intervals of two figures have nothing in common.
+/// Whether the intervals of two figures do not overlap.
 fn are_apart(one: Estimate, other: Estimate) -> bool {
     let ([low, high], [other_low, other_high]) = (one.ends(), other.ends());
     high < other_low || other_high < low
 }
 
-/// What the runs do not tell of the price; empty if they tell all.
+/// A sentence about costs that were not measured; empty if all were.
 pub fn not_measured(matrix: &Matrix) -> &'static str {
     let columns = matrix.columns.iter().filter(|one| one.kind == Kind::Throughput);
     let mut cells = columns.flat_map(|column| column.cells.iter().map(move |cell| (column, cell)));
@@ -131,17 +131,17 @@ pub fn not_measured(matrix: &Matrix) -> &'static str {
     }
 }
 
-/// What a p99 is a multiple of.
+/// The reference of a multiple of p99.
 fn of(kind: Kind) -> &'static str {
     if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
 }
 
-/// Of two policies.
+/// The p99 of both policies.
 fn p99(column: &Column, plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
     Some([column.p99(plain)?, column.p99(aware)?])
 }
 
-/// The first ones, with how many more there are.
+/// The first changes, and the number of further ones.
 fn said(all: Vec<Change>, most: usize) -> Option<String> {
     let left_out = all.len().saturating_sub(most);
     let words: Vec<String> = all.into_iter().take(most).map(|change| change.words).collect();
@@ -149,7 +149,7 @@ fn said(all: Vec<Change>, most: usize) -> Option<String> {
     (!words.is_empty()).then(|| words.join(", ") + &more)
 }
 
-/// Both policies that look at the load, with all that they improve and cost, as Markdown.
+/// Both load-aware policies with all improvements and costs, as Markdown.
 pub fn in_short(matrix: &Matrix) -> String {
     let socket = |title, option, needs, trade: Trade| {
         let short = match &not_good(matrix, trade.aware)[..] {
@@ -194,7 +194,7 @@ mod tests {
         column.cells.iter_mut().find(|figure| figure.policy == policy).unwrap()
     }
 
-    /// At two rates; at the higher one there is no interval.
+    /// This p99 at two rates; at the higher one without an interval.
     fn at(p99: f64) -> Vec<AtLoad> {
         let estimate = |interval| Some(Estimate { value: p99, interval });
         [Some([p99, p99]), None]

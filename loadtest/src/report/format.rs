@@ -1,14 +1,14 @@
-//! Figures as people read them: the one place where a number becomes a text, for all renderers.
+//! Numbers as texts, for all renderers.
 
 use crate::report::model::{Cell, Mark, Unit};
 
-/// What stands where there is no figure.
+/// The text for a missing figure.
 pub const NONE: &str = "-";
 
-/// A number as its unit wants it.
+/// A number in the form of its unit.
 pub fn number(value: f64, unit: Unit) -> String {
     if !value.is_finite() {
-        return NONE.into(); // what was divided by nothing
+        return NONE.into(); // a division by zero
     }
     match unit {
         Unit::Count | Unit::PerSecond => rounded(value),
@@ -24,12 +24,12 @@ pub fn number(value: f64, unit: Unit) -> String {
     }
 }
 
-/// So many of these, in words.
+/// A number with a noun, in the plural if needed.
 pub fn plural(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// So many processes, of which some only accept for the others, which are the workers.
+/// The number of workers among these processes, of which some only accept for the others.
 pub fn workers(all: usize, acceptors: usize) -> String {
     let workers = plural((all - acceptors) as u64, "worker");
     if acceptors == 0 { workers } else { workers + " and a process that accepts" }
@@ -40,7 +40,7 @@ pub fn interval([low, high]: [f64; 2], unit: Unit) -> String {
     format!("({} to {})", number(low, unit), number(high, unit))
 }
 
-/// A number on an axis: as short as it can be.
+/// A number on an axis, as short as possible.
 pub fn tick(value: f64, unit: Unit) -> String {
     let short = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -63,7 +63,7 @@ pub fn figure(cell: &Cell, unit: Unit) -> Option<String> {
     cell.value.map(|value| number(value, cell.unit.unwrap_or(unit)))
 }
 
-/// What stands in a cell: its figure, signed where it is not good, its interval, and its words.
+/// The parts of a cell: its figure, with a sign if it is not good, its interval, and its words.
 pub fn parts(of: &Cell, unit: Unit) -> Vec<String> {
     let figure = figure(of, unit).map(|figure| figure + of.mark.map_or("", Mark::sign));
     let ends = of.interval.map(|ends| interval(ends, of.unit.unwrap_or(unit)));
@@ -92,7 +92,7 @@ fn percent(part: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
-/// A whole number with its thousands apart: `34 492`.
+/// A whole number with separated thousands: `34 492`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let starts_group = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
@@ -102,13 +102,12 @@ pub fn count(value: u64) -> String {
         .collect()
 }
 
-/// The same, of a number that may have a fraction, which is rounded off.
+/// The same for a number with a fraction, which is rounded.
 pub fn rounded(value: f64) -> String {
     count(value.round() as u64)
 }
 
-/// Microseconds in the unit that fits, with three digits that mean something; whole microseconds are
-/// shown as they are.
+/// Microseconds in a suitable unit, with three significant digits; whole microseconds are shown exactly.
 pub fn microseconds(value: f64) -> String {
     let (value, unit) = match value {
         ..999.5 => (value, "µs"),
@@ -124,7 +123,7 @@ pub fn microseconds(value: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// A bar of up to `width` characters, in steps of an eighth; something, however little, is seen.
+/// A bar of up to `width` characters, in steps of an eighth; any value above 0 is visible.
 pub fn bar(value: u64, most: u64, width: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     if most == 0 || value == 0 {
@@ -134,7 +133,7 @@ pub fn bar(value: u64, most: u64, width: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
-/// A small probability, which may be too small for a number.
+/// A probability; one that is too small for digits is shown as below a limit.
 pub fn probability(p: f64) -> String {
     const LEAST: f64 = 1e-300;
     if p < LEAST { format!("p < {LEAST:e}") } else { format!("p = {p:.1e}") }

@@ -12,7 +12,7 @@ pub fn render(document: &Document) -> String {
     title + &blocks(&document.blocks, 2)
 }
 
-/// The blocks alone, with headings of this level: for a part of another file.
+/// Only the blocks, with headings of this level, for a part of another file.
 pub fn blocks(blocks: &[Block], level: usize) -> String {
     let shown = shown(blocks, |block| !matches!(block, Block::Picture(_) | Block::Caption(_)));
     shown.into_iter().map(|one| block(one, level)).collect::<Vec<_>>().join("\n")

@@ -1,5 +1,5 @@
-//! How results look. Every command makes a [`model::Document`]; three renderers show it, and none of
-//! them knows which command it is of.
+//! How results look. Every command makes a [`model::Document`]; three renderers show it, and none of them knows
+//! the command.
 
 pub mod format;
 pub mod html;

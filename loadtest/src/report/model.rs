@@ -1,7 +1,7 @@
-//! The document model: what every command's result is turned into, and all that a renderer knows.
+//! The document model: the form of every command's result, and all that a renderer knows.
 //!
-//! Figures are numbers with a unit and, where they are compared, an interval; a renderer (terminal,
-//! Markdown, HTML) decides how they look, and none of them knows which command it shows.
+//! Figures are numbers with a unit and, if they are compared, an interval. A renderer (terminal, Markdown,
+//! HTML) decides how they look, and does not know which command it shows.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ pub use crate::report::picture::{Axis, Bar, Picture, Series};
 pub use crate::report::unit::Unit;
 use crate::statistics::estimate::Estimate;
 
-/// What a command has to say: the same for every form it is shown in.
+/// A command's report, the same for all renderers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
     /// What it is about, in a line.
@@ -39,13 +39,13 @@ pub enum Block {
     Caption(String),
     /// What not everyone wants to read: folded in HTML, below its title elsewhere.
     Details(String, Vec<Block>),
-    /// What to know before believing it: on stderr where the rest goes to a terminal.
+    /// Warnings: on stderr if the rest goes to a terminal.
     Warnings(Vec<String>),
-    /// Commands with which it can be had again.
+    /// Commands that reproduce the result.
     Reproduce(Vec<String>),
 }
 
-/// How a figure is to be judged.
+/// The judgement of a figure.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
@@ -60,13 +60,13 @@ pub enum Mark {
 /// A table. The first column has the rows' names.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Table {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// What stands in each column but the first.
+    /// The columns, except the first.
     pub columns: Vec<Column>,
     /// The rows.
     pub rows: Vec<Row>,
-    /// What to know to read it, with code between backticks; may be empty.
+    /// A note for the reader, with code between backticks; may be empty.
     pub note: String,
     /// Whether HTML shows it as a heat map.
     #[serde(default)]
@@ -76,14 +76,14 @@ pub struct Table {
 /// A column of a table.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Column {
-    /// What stands in it.
+    /// Its heading.
     pub name: String,
-    /// In what.
+    /// Its unit.
     pub unit: Unit,
-    /// What it has in common with those beside it that have the same; may be empty.
+    /// The common heading of neighbouring columns with the same group; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// In a heat map: the values that are as bad and as good as it gets.
+    /// In a heat map: the values with the worst and the best colour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heat: Option<[f64; 2]>,
 }
@@ -96,7 +96,7 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
-/// What stands in a table: a number, perhaps with its 95 % interval, or words, or both, or nothing.
+/// A cell: a number, perhaps with its 95 % interval, or words, or both, or nothing.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Cell {
     /// The number.
@@ -108,18 +108,18 @@ pub struct Cell {
     /// Words; after the number if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The unit, where it is not that of the column.
+    /// The unit, if it is not that of the column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
-    /// How it is to be judged.
+    /// Its judgement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
-    /// Where the words lead to, on the web.
+    /// The target of a link, on the web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
 
-/// A column of a table that is made of records: its name, its unit, and what stands in it.
+/// A column of a table of records: its name, its unit, and the cell of a record.
 pub type Field<T> = (&'static str, Unit, fn(&T) -> Cell);
 
 impl Block {
@@ -140,8 +140,7 @@ impl Block {
     }
 }
 
-/// The blocks that a form shows, which may leave out some kinds; headings with nothing below them are
-/// left out, too.
+/// The blocks that a renderer shows, which may omit some kinds; headings with nothing below them are omitted, too.
 pub fn shown(blocks: &[Block], has: fn(&Block) -> bool) -> Vec<&Block> {
     let is_heading = |block: &&Block| matches!(block, Block::Heading(_));
     let has_heading = |block: &&Block| matches!(block, Block::Heading(_) | Block::Warnings(_));
@@ -157,7 +156,7 @@ pub fn shown(blocks: &[Block], has: fn(&Block) -> bool) -> Vec<&Block> {
 }
 
 impl Mark {
-    /// What stands after a figure that is not good.
+    /// The sign after a figure that is not good.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Good => "",
@@ -168,14 +167,14 @@ impl Mark {
 }
 
 impl Column {
-    /// Its name with that of its group.
+    /// Its name with its group.
     pub fn full_name(&self) -> String {
         format!("{} {}", self.group, self.name).trim().into()
     }
 }
 
 impl Table {
-    /// A table without rows yet.
+    /// A table without rows.
     pub fn new(title: &str, columns: &[(&str, Unit)]) -> Self {
         let column =
             |&(name, unit): &(&str, Unit)| Column { name: name.into(), unit, ..Column::default() };
@@ -183,13 +182,13 @@ impl Table {
         Self { title: title.into(), columns, ..Self::default() }
     }
 
-    /// A row for each name, without columns yet.
+    /// A table with a row for each name, without columns.
     pub fn of<N: Into<String>>(title: &str, names: impl IntoIterator<Item = N>) -> Self {
         let rows = names.into_iter().map(|name| Row { name: name.into(), cells: Vec::new() });
         Self { title: title.into(), rows: rows.collect(), ..Self::default() }
     }
 
-    /// The same with more columns, of a record for each row, as far as there is one.
+    /// Adds columns, with a record for each row.
     pub fn with<'a, T: 'a>(
         mut self,
         group: &str,
@@ -210,7 +209,7 @@ impl Table {
         self.rows.iter_mut().zip(cells).for_each(|(row, cell)| row.cells.push(cell));
     }
 
-    /// The same with a row for each column and a column for each row.
+    /// The transposed table.
     pub fn turned(self) -> Self {
         let row = |(place, column): (usize, &Column)| Row {
             name: column.full_name(),
@@ -222,13 +221,13 @@ impl Table {
         let rows = self.columns.iter().enumerate().map(row).collect();
         let column = |row: &Row| Column {
             name: row.name.clone(),
-            unit: Unit::Count, // of most, and each cell has its own
+            unit: Unit::Count, // each cell has its own unit
             ..Column::default()
         };
         Self { columns: self.rows.iter().map(column).collect(), rows, ..self }
     }
 
-    /// Whether it is one of words, which may take as much room as there is.
+    /// Whether it is a table of words, which may use the whole width.
     pub fn is_of_words(&self) -> bool {
         self.columns.len() > 2 && self.columns.iter().all(|column| column.unit == Unit::Text)
     }
@@ -245,7 +244,7 @@ impl Table {
             .collect()
     }
 
-    /// Takes away the columns in which nobody has anything: what cannot be known is left out.
+    /// Removes columns without any value: what cannot be known is not shown.
     pub fn keep_known_columns(&mut self) {
         let is_empty =
             |cell: &Cell| cell.value.is_none() && cell.text.as_deref().unwrap_or("").is_empty();
@@ -265,7 +264,7 @@ impl Table {
     }
 }
 
-/// Cells of whatever a record has.
+/// Conversions into cells.
 macro_rules! cells {
     ($($of:ty: $value:ident => $cell:expr),* $(,)?) => {
         $(impl From<$of> for Cell {
@@ -287,7 +286,7 @@ cells! {
     &str: text => text.to_owned().into(),
 }
 
-/// Nothing is shown as a dash.
+/// `None` is shown as a dash.
 impl<T: Into<Cell>> From<Option<T>> for Cell {
     fn from(known: Option<T>) -> Self {
         known.map_or_else(Self::default, T::into)
@@ -295,35 +294,35 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 impl Cell {
-    /// The same in another unit than its column's.
+    /// Sets a unit that differs from the column's.
     pub fn of(self, unit: Unit) -> Self {
         Self { unit: Some(unit), ..self }
     }
 
-    /// The same with words after its number.
+    /// Adds words after the number.
     pub fn note(self, text: impl Into<Option<String>>) -> Self {
         Self { text: text.into(), ..self }
     }
 
-    /// The same, judged.
+    /// Sets the judgement.
     pub fn mark(self, mark: impl Into<Option<Mark>>) -> Self {
         Self { mark: mark.into(), ..self }
     }
 
-    /// The same as a link.
+    /// Makes it a link.
     pub fn link(self, url: Option<&str>) -> Self {
         Self { link: url.map(str::to_owned), ..self }
     }
 }
 
-/// A name for a [`Block::Text`]: what Markdown would take for itself is plain text.
+/// A name for a [`Block::Text`], with Markdown's characters escaped.
 pub fn escaped(name: &str) -> String {
     let is_special = |letter: char| "\\`*_[]<>#|&".contains(letter);
     let escape = |letter| is_special(letter).then_some('\\').into_iter().chain([letter]);
     name.chars().flat_map(escape).collect()
 }
 
-/// Markdown of a note: plain text, but for code between backticks.
+/// A note as Markdown: plain text, except for code between backticks.
 pub fn with_code(note: &str) -> String {
     let parts = note.split('`').enumerate();
     let part = |(place, part): (usize, &str)| match place % 2 {

@@ -1,4 +1,4 @@
-//! Shows a document in every form that was asked for.
+//! Shows a document in all requested forms.
 
 use std::path::Path;
 
@@ -9,18 +9,18 @@ use crate::record::samples_of;
 use crate::report::model::{Block, Document};
 use crate::report::{html, markdown, terminal, wrap};
 
-/// Where a document goes.
+/// The outputs of a document.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Output<'a> {
-    /// Where the record is saved already, to say so.
+    /// The file in which the record was saved, to be named.
     pub json: Option<&'a Path>,
-    /// Where to put a page to look at.
+    /// The file for the HTML page.
     pub html: Option<&'a Path>,
-    /// Whether Markdown goes to stdout, rather than what is made for a terminal.
+    /// Whether stdout gets Markdown instead of the terminal's form.
     pub markdown: bool,
 }
 
-/// Prints the document, its warnings on stderr, and saves the page; then says where everything is.
+/// Prints the document, its warnings on stderr, and saves the page; then names the files.
 ///
 /// # Errors
 /// When something cannot be written.
@@ -32,7 +32,7 @@ pub fn publish_to(document: &Document, output: Output) -> Result<()> {
     finish(document, output)
 }
 
-/// The same for what was printed already, part by part.
+/// The same for a document that was printed already, part by part.
 ///
 /// # Errors
 /// When something cannot be written.
@@ -62,7 +62,7 @@ pub fn finish(document: &Document, output: Output) -> Result<()> {
     }
 }
 
-/// The folder of a file that may not be there yet.
+/// The folder of a file that may not exist yet.
 fn folder(file: &Path) -> Option<std::path::PathBuf> {
     std::path::absolute(file).ok()?.parent()?.canonicalize().ok()
 }

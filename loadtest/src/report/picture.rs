@@ -1,45 +1,45 @@
-//! Pictures, as renderers draw them.
+//! Pictures, for renderers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::report::unit::Unit;
 use crate::statistics::estimate::Estimate;
 
-/// A picture that answers a question at a glance.
+/// A picture.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[allow(missing_docs)] // titles say what is to be seen
 pub enum Picture {
-    /// A row for each figure: a bar or, where there are any, the measurements that it is made of.
+    /// A row for each figure: a bar or, if there are any, the single measurements.
     Bars {
         title: String,
-        /// Of all rows.
+        /// The unit of all rows.
         unit: Unit,
         bars: Vec<Bar>,
-        /// A line to compare them with, such as the post's figure, and its name, which may be empty.
+        /// A reference line, such as the post's figure, and its name, which may be empty.
         reference: Option<(f64, String)>,
-        /// For ratios: what is not worth calling a difference from the reference, on either side.
+        /// For ratios: the noise threshold, on either side of the reference.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         noise: Option<f64>,
     },
     /// Lines over a common axis: time, or a number of workers.
     Lines {
         title: String,
-        /// The axis along the page.
+        /// The horizontal axis.
         x: Axis,
-        /// The axis up the page.
+        /// The vertical axis.
         y: Axis,
         series: Vec<Series>,
-        /// Parts of the x axis with a name, such as the time in which a worker was stopped.
+        /// Parts of the x axis with a name, for example the time during which a worker was stopped.
         spans: Vec<(f64, f64, String)>,
     },
-    /// How something was shared out: each row's parts, one for each worker, the greatest first.
+    /// Shares: each row's parts, one for each worker, the greatest first.
     Shares {
         title: String,
         /// Names and parts; the parts of a row add up to 1.
         rows: Vec<(String, Vec<f64>)>,
     },
-    /// Who came when: each row has a worker's number for each turn.
+    /// Turns: each row has a worker's number for each turn.
     Turns {
         title: String,
         /// Names and turns.
@@ -52,11 +52,11 @@ pub enum Picture {
 pub struct Bar {
     /// Whose.
     pub name: String,
-    /// The median or mean; not a number where there is none.
+    /// The median or mean; NaN if there is none.
     pub value: f64,
     /// Its 95 % interval.
     pub interval: Option<[f64; 2]>,
-    /// Rounds, counted from 1, and what was measured in them; may be empty.
+    /// Rounds, counted from 1, and their measurements; may be empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<(u32, f64)>,
 }

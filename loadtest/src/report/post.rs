@@ -1,30 +1,29 @@
-//! Figures of the post that these experiments began with, quoted beside ours.
+//! Figures of the post with which these experiments began, quoted beside ours.
 
-/// A figure that is not ours.
+/// A quoted figure.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotation {
     /// Requests/s.
     pub requests_per_second: u64,
-    /// What the post calls the program.
+    /// The program's name in the post.
     pub program: &'static str,
 }
 
-/// What the figures are of. They are quoted, not measured here, and differ from ours in machine,
-/// system and language; only their ratio says anything about ours, and even that was another
-/// kernel's.
+/// The conditions of the figures. They are quoted, not measured here, and differ from ours in machine,
+/// system and language; only their ratio can be compared with ours, and even that is of another kernel.
 pub const CONDITIONS: &str = "Python (Sanic), MacBook Pro 2016, macOS, kept alive";
 
-/// Where they are from.
+/// Their source.
 pub const SOURCE: &str = "quoted from the post \"socket in processes\", not measured here";
 
-/// Of one socket that all workers share.
+/// The figure for one socket that all workers share.
 pub const SHARED: Quotation = Quotation { requests_per_second: 34_492, program: "one shared fd" };
 
-/// Of a socket for each worker.
+/// The figure for a socket for each worker.
 pub const REUSEPORT: Quotation =
     Quotation { requests_per_second: 22_366, program: "a socket per worker" };
 
-/// What the post measured for the server that a record names, if it did.
+/// The post's figure for the server of a record, if there is one.
 pub fn figure_for(server: &str) -> Option<Quotation> {
     match server.trim() {
         "shared" => Some(SHARED),

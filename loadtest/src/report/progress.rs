@@ -1,4 +1,4 @@
-//! The progress bar, on stderr; it hides itself where that is no terminal.
+//! The progress bar, on stderr; hidden if that is no terminal.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::report::format::count;
 
-/// A bar for a known time. It has no colours, so there are none to turn off for NO_COLOR. It leaves
-/// the screen when it is dropped.
+/// A bar for a known time. It has no colours, so NO_COLOR does not matter. It is removed when it is
+/// dropped.
 pub struct Bar(ProgressBar);
 
 /// Starts a bar for `duration`, of a run of wrk.
@@ -16,17 +16,17 @@ pub fn bar(what: &str, duration: Duration) -> Bar {
     start("wrk on {msg} [{bar:30}] {elapsed} of {prefix}", what, millis(duration), end)
 }
 
-/// Starts a bar for a run of many slices of wrk, which says how much time is left.
+/// Starts a bar for a run of many slices of wrk, with the remaining time.
 pub fn slices(duration: Duration) -> Bar {
     start("{msg} [{bar:30}] {elapsed}, {eta} left", "", millis(duration), "")
 }
 
-/// Starts a bar for a run of the prober that ends after so much time.
+/// Starts a bar for a run of the prober that ends after this time.
 pub fn asking(what: &str, time: Duration) -> Bar {
     start(ASKING, what, millis(time), humantime::format_duration(time))
 }
 
-/// Starts a bar for a run of the prober that ends after so many requests.
+/// Starts a bar for a run of the prober that ends after this many requests.
 pub fn requests(what: &str, number: u64) -> Bar {
     start(ASKING, what, number, format!("{} requests", count(number)))
 }
@@ -51,17 +51,17 @@ impl Bar {
         self.0.set_position(millis(elapsed));
     }
 
-    /// Shows how many requests were made, in a run that ends after so many.
+    /// Shows how many requests were sent, in a run that ends by their number.
     pub fn show_requests(&self, requests: u64) {
         self.0.set_position(requests);
     }
 
-    /// Says what is being done, in a run of several parts.
+    /// Shows the name of the present part, in a run of several parts.
     pub fn name(&self, what: String) {
         self.0.set_message(what);
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }

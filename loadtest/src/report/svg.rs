@@ -1,6 +1,5 @@
-//! Pictures that stand alone, for a README: a heat map, with a row for each group of columns, a column for
-//! each row of the table, and in each cell the group's figures side by side; and how something was shared
-//! out, a row for each.
+//! SVG files for a README: a heat map, with a row for each group of columns, a column for each row of the table, and
+//! in each cell the group's figures side by side; and shares, a row for each name.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -8,16 +7,16 @@ use crate::report::format;
 use crate::report::html::table::warmth;
 use crate::report::model::{Cell, Column, Mark, Row, Table};
 
-/// Room for names to the left, for names above, for a cell, and around everything, in pixels.
+/// The room for names at the left, for names above, for a cell, and the margin, in pixels.
 const NAMES: f64 = 190.0;
 const HEAD: f64 = 84.0;
 const CELL: [f64; 2] = [108.0, 34.0];
 const EDGE: f64 = 16.0;
 
-/// From this width on a cell has room for any figure.
+/// From this width on a cell has room for every figure.
 const WIDE: f64 = 60.0;
 
-/// Room below for a line of the notes, and the letters of a line.
+/// The height of a line of the note below, and the letters of a line.
 const NOTE: f64 = 18.0;
 const LETTERS: usize = 170;
 
@@ -32,7 +31,7 @@ const STYLE: &str = "text { font: 13px system-ui, sans-serif; fill: #16181d } \
     .ground { fill: #14161a } .good { fill: #3fcf9f } .bad { fill: #ff9257 } \
     .frame { stroke: #ff9257 } .open { stroke: #a3a9b6 } }";
 
-/// A picture of this size, in pixels, with its ground and its title.
+/// A picture of this size, in pixels, with background and title.
 fn framed([width, height]: [f64; 2], title: &str, content: Markup) -> String {
     let picture = html! {
         svg xmlns="http://www.w3.org/2000/svg" role="img" width=(width) height=(height)
@@ -48,7 +47,7 @@ fn framed([width, height]: [f64; 2], title: &str, content: Markup) -> String {
     picture.into_string()
 }
 
-/// The picture of a table with heat.
+/// The heat map of a table.
 pub fn heat(of: &Table, title: &str) -> String {
     let groups = of.groups();
     let notes = textwrap::wrap(&of.note, LETTERS);
@@ -81,7 +80,7 @@ pub fn heat(of: &Table, title: &str) -> String {
 const ROW: [f64; 2] = [440.0, 22.0];
 const ROW_NAME: f64 = 220.0;
 
-/// How something was shared out: a row for each name, a part for each worker.
+/// Shares: a row for each name, a part for each worker.
 pub fn shares(rows: &[(String, Vec<f64>)], title: &str) -> String {
     let width = EDGE * 2.0 + ROW_NAME + ROW[0];
     let height = 60.0 + ROW[1] * rows.len() as f64;
@@ -101,7 +100,7 @@ pub fn shares(rows: &[(String, Vec<f64>)], title: &str) -> String {
     framed([width, height], title, content)
 }
 
-/// What stands side by side in a cell: `p99 at 50 %, 75 %`, with what the names begin with only once.
+/// The names of the figures in a cell, their common beginning only once: `p99 at 50 %, 75 %`.
 fn parts(columns: &[Column]) -> String {
     let mut names = columns.iter().map(|column| &*column.name);
     let first = names.next().unwrap_or_default();
@@ -113,7 +112,7 @@ fn parts(columns: &[Column]) -> String {
     std::iter::once(first).chain(rest).collect::<Vec<_>>().join(", ")
 }
 
-/// A figure in a cell of this width: with fewer digits where it is great, and there is no room.
+/// A figure in a cell of this width, with fewer digits if it is large and there is no room.
 fn short(cell: &Cell, column: &Column, width: f64) -> Option<String> {
     match cell.value {
         Some(value) if width < WIDE && value >= 100.0 => Some(format!("{value:.0}")),
@@ -122,7 +121,7 @@ fn short(cell: &Cell, column: &Column, width: f64) -> Option<String> {
     }
 }
 
-/// A name above its column, broken where it has a slash.
+/// A name above its column, broken at a slash.
 fn head(left: f64, row: &Row) -> Markup {
     let (first, second) = row.name.split_once('/').unwrap_or(("", &row.name));
     let middle = left + CELL[0] / 2.0;
@@ -136,7 +135,7 @@ fn cell(x: f64, y: f64, width: f64, cell: &Cell, column: &Column) -> Markup {
     let height = CELL[1] - 4.0;
     let middle = x + width / 2.0;
     let figure = short(cell, column, width);
-    // From the worst over no colour in the middle to the best.
+    // From the worst colour through none in the middle to the best.
     let good = cell.value.zip(column.heat).map(|(value, ends)| warmth(value, ends) * 2.0 - 1.0);
     html! {
         @if let Some(good) = good {

@@ -1,7 +1,7 @@
 //! A document on a terminal of any width: plain lines, tables without boxes, few colours.
 //!
-//! A table has each interval beside its figure while there is room, then below it, and at last its
-//! columns in parts below each other. Words are wrapped within their columns, or stand as a list.
+//! In a table an interval is beside its figure or, with less room, below it; with even less, columns are
+//! divided into parts below each other. Words are wrapped within their columns, or shown as a list.
 
 use std::io::{ErrorKind, Write as _};
 
@@ -15,31 +15,31 @@ use crate::report::format::parts;
 use crate::report::model::{Block, Cell, Document, Table, Unit, shown};
 use crate::report::wrap::{hanging, room};
 
-/// For headings.
+/// The style of headings.
 const BOLD: Style = Style::new().bold();
 
-/// For the word "warning".
+/// The style of the word "warning".
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Narrower than this, words that belong together are a list and no table.
+/// Below this width a table of words is shown as a list.
 const ROOM_FOR_WORDS: usize = 88;
 
-/// A word in a table that is longer may be broken.
+/// A longer word in a table may be broken.
 const LONG_WORD: usize = 24;
 
-/// Between words in a table that stay together.
+/// The blank between words that must not be separated.
 const NO_BREAK: &str = "\u{a0}";
 
-/// What stands for the colours of good, bad and undecided while a table is laid out, and for their end:
-/// letters that take no room.
+/// Placeholders for the colours of good, bad and undecided, and for their end, during layout: characters without
+/// width.
 const COLOURS: [(&str, AnsiColor); 3] =
     [("\u{200b}", AnsiColor::Green), ("\u{200c}", AnsiColor::Red), ("\u{200d}", AnsiColor::Yellow)];
 const END: &str = "\u{2060}";
 
-/// Puts a report on stdout, with its colours if they are wanted there.
+/// Prints a report on stdout, with colours if stdout supports them.
 ///
 /// # Errors
-/// When it cannot be written; a reader who has seen enough (`| head`) is no error.
+/// When it cannot be written; a closed pipe (`| head`) is no error.
 pub fn print(report: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     match out.write_all(report.as_bytes()).and_then(|()| out.flush()) {
@@ -50,16 +50,16 @@ pub fn print(report: &str) -> Result<()> {
     }
 }
 
-/// Puts warnings on stderr, one line each.
+/// Prints warnings on stderr, one line each.
 pub fn warn(warnings: &[String]) {
     let mut err = anstream::stderr().lock();
     for warning in warnings {
-        // Nobody is left to be told that nobody reads this.
+        // If stderr is closed, there is no place to report that.
         let _ = writeln!(err, "{YELLOW}warning:{YELLOW:#} {warning}");
     }
 }
 
-/// The document, but for its warnings, which [`warn`] puts on stderr.
+/// The document without its warnings, which [`warn`] prints on stderr.
 pub fn render(document: &Document, width: usize) -> String {
     let body = blocks(&document.blocks, width);
     match document.title.is_empty() {
@@ -101,7 +101,7 @@ fn block(block: &Block, width: usize) -> String {
     }
 }
 
-/// Names, and beside or below them what they stand for.
+/// Names, and beside or below them their values.
 fn facts<'a>(facts: impl Iterator<Item = (&'a str, String)> + Clone, width: usize) -> String {
     let longest = facts.clone().map(|(name, _)| room(name)).max().unwrap_or(0);
     let lines = facts.map(|(name, what)| match longest * 2 <= width {
@@ -157,7 +157,7 @@ fn table(of: &Table, width: usize) -> String {
     })
 }
 
-/// A table of words where there is no room for one: each row a paragraph.
+/// A table of words as a list, if there is no room for a table: each row is a paragraph.
 fn list(of: &Table, width: usize) -> String {
     let rows = of.rows.iter().map(|row| {
         let name = if row.name.is_empty() { String::new() } else { bold(&row.name, width) };
@@ -167,7 +167,7 @@ fn list(of: &Table, width: usize) -> String {
     rows.collect()
 }
 
-/// What stands in a cell, in its colour; a figure, an interval and a judgement are not broken.
+/// The text of a cell, in its colour; a figure, an interval and a judgement are not broken.
 fn words(cell: &Cell, unit: Unit) -> String {
     let mut parts = parts(cell, unit);
     let breakable = cell.text.is_some() && cell.mark.is_none();
@@ -179,12 +179,12 @@ fn words(cell: &Cell, unit: Unit) -> String {
     }
 }
 
-/// A column as it is laid out.
+/// The layout of a column.
 struct Column {
     side: CellAlignment,
-    /// The header first.
+    /// The cells, the header first.
     cells: Vec<String>,
-    /// What it takes at least.
+    /// Its least width.
     narrowest: usize,
 }
 
@@ -200,8 +200,8 @@ impl Column {
     }
 }
 
-/// As many columns as fit, and below them the others; at least one at a time. A name that is that of
-/// the row above is not said again.
+/// As many columns as fit, and below them the others; at least one at a time. A name that equals that of the row
+/// above is not repeated.
 fn side_by_side(of: &Table, width: usize) -> String {
     let mut above = "";
     let names = of.rows.iter().map(|row| match std::mem::replace(&mut above, &row.name) {

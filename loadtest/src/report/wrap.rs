@@ -1,28 +1,28 @@
-//! Texts in lines that fit, on terminals of any width. Escape sequences take no room.
+//! Wraps texts, for terminals of any width. Escape sequences have no width.
 
 use textwrap::{Options, WordSplitter};
 
-/// Columns of a report where nobody says how wide the terminal is.
+/// The width of a report if the terminal's width is not known.
 pub const WIDTH: usize = 100;
 
-/// Narrower than this, nothing is readable any more.
+/// The least width that is readable.
 const NARROWEST: usize = 40;
 
-/// Columns to write in: those that `COLUMNS` names, as in other programs, or of the terminal; never
-/// more than [`WIDTH`], since longer lines are hard to read.
+/// The width to use: `COLUMNS`, as in other programs, or that of the terminal; at most [`WIDTH`], since longer lines
+/// are hard to read.
 pub fn columns() -> usize {
     let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || Some(usize::from(console::Term::stdout().size_checked()?.1));
     asked.or_else(terminal).unwrap_or(WIDTH).clamp(NARROWEST, WIDTH)
 }
 
-/// How much room a text takes.
+/// The width of a text.
 pub fn room(text: &str) -> usize {
     textwrap::core::display_width(text)
 }
 
-/// A text in lines that fit, the first after `first` and the others after so many blanks. A word
-/// that is longer than a line has a line of its own.
+/// A wrapped text, its first line after `first` and the others indented by as many blanks. A word that is longer than
+/// a line has a line of its own.
 pub fn hanging(first: &str, text: &str, width: usize) -> String {
     let indent = " ".repeat(room(first));
     let options = Options::new(width.max(indent.len() + NARROWEST / 2))
@@ -30,7 +30,7 @@ pub fn hanging(first: &str, text: &str, width: usize) -> String {
         .subsequent_indent(&indent)
         .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
-    // Blanks at the end of `first` are kept before a text, and dropped where there is none.
+    // Blanks at the end of `first` are kept before a text, and dropped if there is none.
     textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 

@@ -1,4 +1,4 @@
-//! What the tables of servers have in common.
+//! Common parts of the tables of servers.
 
 use crate::report::model::{Cell, Column, Unit};
 use crate::servers::columns::{COLUMNS, START};

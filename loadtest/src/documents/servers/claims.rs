@@ -1,5 +1,5 @@
-//! What others claim of some of the servers, judged on that server itself by the criterion that the lab has
-//! for its own servers.
+//! Claims of others about some of the servers, judged on the server itself by the criterion that the lab has for its
+//! own servers.
 
 use crate::lab::book::BOOK;
 use crate::lab::chapter::Verdict;
@@ -13,20 +13,20 @@ use crate::servers::record::{Row, Second, Servers};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{geometric_mean, mean, median};
 
-/// Names and figures, as a page of the lab has them.
+/// Names and figures, as on a page of the lab.
 type Found = Vec<(&'static str, Figure)>;
 
-/// A claim of a page of the lab, and whose.
+/// A claim of a page of the lab, and its server.
 struct About {
     chapter: &'static str,
     source: &'static str,
     server: &'static str,
-    /// The figures; why one may be missing.
+    /// The figures, and the reason if one is missing.
     found: fn(&Servers, &Row) -> Found,
     missing: fn(&Servers) -> String,
 }
 
-/// Four workers that take one connection at a time can have accepted so many, as the lab's page has it.
+/// The most connections that four workers can have accepted that take one at a time, as on the lab's page.
 const ACCEPTED: f64 = 4.0;
 
 const CLAIMS: [About; 6] = [
@@ -54,7 +54,7 @@ const CLAIMS: [About; 6] = [
         server: "granian",
         found: |record, _| {
             let [_, with] = lost_for_each(record);
-            // Only where something is lost without it can it help.
+            // It can help only if something is lost without it.
             let helps = with.filter(|_| loses_without(record) == Some(true));
             let [with, helps] = [with, helps].map(|it| it.map_or(number(None), Figure::from));
             vec![("with", with), ("helps", helps)]
@@ -121,7 +121,7 @@ fn lost_for_each(record: &Servers) -> [Option<Estimate>; 2] {
     record.granian_lost.each_ref().map(|lost| Estimate::of(lost, mean, 1))
 }
 
-/// Whether more was lost with the sysctl off than workers can have accepted, if that can be told.
+/// Whether more was lost with the sysctl off than workers can have accepted, if that is decided.
 fn loses_without(record: &Servers) -> Option<bool> {
     lost_for_each(record)[0]?.at_most(ACCEPTED).map(|few| !few)
 }
@@ -164,7 +164,7 @@ pub fn claims(record: &Servers, lab: Option<&Lab>) -> Table {
         let Some(item) = all.iter().find(|item| item.starts_with(about.source)) else { continue };
         let mut fields = item.split('|').map(str::trim);
         let (source, url, claim) = (fields.next(), fields.next(), fields.next());
-        // What they found stands between; where they did, behind it.
+        // Their figure is between claim and criterion; where they measured comes after it.
         let criterion = fields.nth(1).unwrap_or_default();
         let found = (about.found)(record, row);
         let (found, limit, verdict) =
@@ -204,8 +204,7 @@ pub fn claims(record: &Servers, lab: Option<&Lab>) -> Table {
     table
 }
 
-/// The parts of a criterion that are about figures which can be had of a server that is what it is: one
-/// has own sockets or a shared one.
+/// The parts of a criterion whose figures exist for this server: it has either own sockets or a shared one.
 fn known(criterion: &str, found: &Found) -> String {
     let is_known = |part: &&str| {
         part.split('{').skip(1).all(|after| {

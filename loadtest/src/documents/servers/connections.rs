@@ -1,4 +1,4 @@
-//! How each server listens, and who gets connections.
+//! How each server listens, and the spread of connections.
 
 use crate::documents::servers::cells::{column, or_failed};
 use crate::report::model::{Cell, Mark, Table, Unit};
@@ -11,7 +11,7 @@ use crate::statistics::{max_over_mean, median};
 /// A probability below which a spread is called uneven.
 const UNEVEN: f64 = 0.001;
 
-/// One below this is shown as such.
+/// A smaller probability is shown as below this.
 const LEAST: f64 = 0.0001;
 
 /// The table.

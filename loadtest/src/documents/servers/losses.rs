@@ -1,4 +1,4 @@
-//! What each server loses.
+//! The requests that each server loses.
 
 use crate::documents::servers::cells::{column, or_failed};
 use crate::probe::outcome::Outcomes;
@@ -59,7 +59,7 @@ pub fn losses(record: &Servers) -> Table {
     table
 }
 
-/// What kills cost, and who is not back.
+/// What kills cost, and how many workers are not back.
 fn killed(found: &Faults) -> Cell {
     let [before, after] = found.workers;
     let left = match (found.kills, before.saturating_sub(after)) {

@@ -1,4 +1,4 @@
-//! The three renderers over documents with everything that may come.
+//! The three renderers with documents of all kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,7 +58,7 @@ fn every_kind() -> Vec<(&'static str, Document)> {
     ]
 }
 
-/// A server with something in every column that there is, and nearly every finding.
+/// A server with a value in every column, and nearly every finding.
 fn diagnosed() -> Report {
     let readings = with(own([12_345_678, 7, 0, 40]), |readings| {
         readings.counted = Counted::ByKernel;
@@ -80,7 +80,7 @@ fn diagnosed() -> Report {
     Report::new(vec!["diagnose".into()], environment, Diagnosis::of(readings))
 }
 
-/// What the command line offers, less what saves no record.
+/// All commands that save a record have a document.
 #[test]
 fn every_command_that_reports_is_among_the_documents_that_all_forms_show() {
     let known: BTreeSet<_> = every_kind().iter().map(|(what, _)| *what).collect();
@@ -91,7 +91,7 @@ fn every_command_that_reports_is_among_the_documents_that_all_forms_show() {
     }
 }
 
-/// What no record above has: names that would do harm if they were not escaped, and odd figures.
+/// What no record above has: names that must be escaped, and unusual figures.
 fn odd() -> Document {
     let mut table = Table::new("", &[("of shared", Unit::Ratio), ("p", Unit::Probability)]);
     table.row(BAD, [Cell::from(f64::NAN), Cell::default()]);

@@ -1,4 +1,4 @@
-//! The documents of records with everything that may come.
+//! The documents of records of all kinds.
 
 use super::*;
 use crate::kernel::procfs::ContextSwitches;
@@ -24,7 +24,7 @@ fn plain(document: &Document) -> String {
     anstream::adapter::strip_str(&report).to_string()
 }
 
-/// The row of a report that begins so, its figures without the room between them.
+/// The row of a report with this beginning, without repeated blanks.
 fn row(report: &str, begin: &str) -> String {
     let line = report.lines().find(|line| line.trim_start().starts_with(begin));
     let line = line.unwrap_or_else(|| panic!("no {begin} in {report}"));

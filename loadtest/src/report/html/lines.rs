@@ -1,9 +1,7 @@
-//! Lines over a common axis, with the times or parts that matter shaded. Labels lie outside of the
-//! `svg`, in the padding of its box.
+//! Lines over a common axis, with shaded spans. Labels are outside of the `svg`, in the padding of its box.
 //!
-//! No plotting crate: plotters, the usual one, places everything in pixels, writes colours into its
-//! SVG that do not follow the reader's light or dark, and has no attributes of one's own, such as
-//! the pointers that make figures testable.
+//! No plotting crate: plotters, the usual one, places everything in pixels, writes colours that do not follow
+//! the reader's light or dark mode, and has no custom attributes, such as those that make figures testable.
 
 use maud::{Markup, html};
 
@@ -15,13 +13,13 @@ use crate::report::model::{Axis, Series, Unit};
 /// In pixels.
 const HEIGHT: f64 = 280.0;
 
-/// Above lines, of their height, if something is shaded: room for the names of that.
+/// The room above lines for the names of spans, as a part of their height.
 const ROOM: f64 = 1.25;
 
-/// Of a line with more points than this, the points are dots without a mark.
+/// A line with more points than this has dots instead of marks.
 const MOST_MARKS: usize = 24;
 
-/// Of so many different places along a logarithmic axis, each has its number: 1, 2, 4 … workers.
+/// Up to this many different places along a logarithmic axis each have a number: 1, 2, 4 … workers.
 const MOST_TICKS: usize = 10;
 
 /// The percentiles with a number below them, and a mark on each line.
@@ -30,7 +28,7 @@ const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 /// A part of the x axis with a name.
 type Span = (f64, f64, String);
 
-/// The picture and who is who.
+/// The picture with its legend.
 pub fn draw(
     title: &str,
     [x_axis, y_axis]: [&Axis; 2],
@@ -90,12 +88,12 @@ pub fn draw(
     }
 }
 
-/// A value's place down the page; 0 of the axis lies at the bottom.
+/// A vertical place; 0 of the axis is at the bottom.
 fn down(place: f64) -> String {
     format!("{:.1}", HEIGHT * (1.0 - place))
 }
 
-/// The figures of percentiles one by one, since all are wanted; else what there is to see.
+/// The description: all figures of percentiles; otherwise a summary.
 fn describe(title: &str, [x, y]: [&Axis; 2], series: &[Series], spans: &[Span]) -> String {
     if x.unit == Unit::Percentile {
         let each = series.iter().map(|series| {
@@ -115,7 +113,7 @@ fn describe(title: &str, [x, y]: [&Axis; 2], series: &[Series], spans: &[Span]) 
     format!("{title}: {} over {}, a line each for {lines}{spans}.", y.name, x.name)
 }
 
-/// Where the numbers along the page stand: on few places that were measured, or on round ones.
+/// The places of the numbers along the axis: the measured ones if they are few, or round ones.
 fn along_ticks(axis: &Axis, scale: &Scale, mut measured: Vec<f64>) -> Vec<f64> {
     if axis.unit == Unit::Percentile {
         return PERCENTILES.to_vec();
@@ -128,8 +126,7 @@ fn along_ticks(axis: &Axis, scale: &Scale, mut measured: Vec<f64>) -> Vec<f64> {
     if axis.logarithmic && few && apart { measured } else { scale.ticks() }
 }
 
-/// A line, which is stretched with the picture while its width is not, and its points, each of which
-/// says what it is to whoever points at it.
+/// A line, which is stretched with the picture while its width is not, and its points, each with a tooltip.
 fn line(place: usize, series: &Series, [x, y]: [&Scale; 2], units: [Unit; 2]) -> Markup {
     let points = || series.points.iter().filter(|at| at.0.is_finite() && at.1.is_finite());
     let places = points().map(|at| format!("{:.2},{}", x.place(at.0) * 100.0, down(y.place(at.1))));

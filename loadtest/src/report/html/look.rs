@@ -1,15 +1,15 @@
-//! How subjects are told apart: by colours and, for who cannot tell those, by dashes and marks.
+//! How subjects are distinguished: by colours and, for readers who cannot distinguish these, by dashes and marks.
 
 use maud::{Markup, html};
 
-/// Colours that the stylesheet has, for light and for dark.
+/// The number of colours in the stylesheet, for light and for dark mode.
 const COLOURS: usize = 8;
 
 /// Dashes of lines, in pixels: drawn, not drawn.
 const DASHES: [&str; 5] = ["none", "7 4", "2 3", "10 3 2 3", "14 5"];
 
-/// Marks around the point (0, 0), as paths: circle, square, triangle, diamond, cross, triangle
-/// on its tip.
+/// Marks around the point (0, 0), as paths: circle, square, triangle, diamond, cross, inverted
+/// triangle.
 const MARKS: [&str; 6] = [
     "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
     "M-4-4h8v8h-8z",
@@ -31,12 +31,12 @@ pub fn dashes(index: usize) -> &'static str {
 
 /// A subject's mark at a place of a picture.
 ///
-/// Its own `svg`, since only that can lie at a percentage and still keep its size.
+/// It is an `svg` of its own, since only that can be placed at a percentage and keep its size.
 pub fn mark(index: usize, x: &str, y: &str) -> Markup {
     html! { svg.at x=(x) y=(y) { path.mark d=(MARKS[index % MARKS.len()]) {} } }
 }
 
-/// Who is who, with lines as they are drawn.
+/// The legend, with lines as they are drawn.
 pub fn legend<'a>(names: impl Iterator<Item = &'a str>) -> Markup {
     html! {
         ul.legend {

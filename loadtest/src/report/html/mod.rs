@@ -1,8 +1,8 @@
-//! A document as a page to look at: one file that loads nothing, not even a script.
+//! A document as an HTML page: one file that loads nothing, not even a script.
 //!
 //! - [`table`], [`prose`]: figures and words;
-//! - [`picture`]: what answers at a glance: rows of bars, points, strips and chips, and [`lines`];
-//! - [`scale`], [`look`]: what pictures have in common.
+//! - [`picture`]: rows of bars, points, strips and chips, and [`lines`];
+//! - [`scale`], [`look`]: common parts of pictures.
 
 mod lines;
 mod look;
@@ -17,16 +17,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::report::html::table::class;
 use crate::report::model::{Block, Document, shown};
 
-/// Colours, sizes, and what becomes of them on phones, in the dark and on paper.
+/// Colours and sizes, also for phones, dark mode and paper.
 const STYLE: &str = include_str!("page.css");
 
-/// Forbids the browser to load anything, should a name ever get past the escaping.
+/// Forbids the browser to load anything, in case a name is not escaped.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// A page with more sections than this begins with a list of them.
+/// A page with more sections than this begins with a table of contents.
 const FEW_SECTIONS: usize = 9;
 
-/// What of a file's name means something else in a link.
+/// Characters of a file's name that have another meaning in a link.
 const NOT_IN_A_LINK: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
@@ -80,11 +80,11 @@ pub fn render(document: &Document, raw: Option<&str>) -> String {
 
 /// A link to a file beside the page.
 fn link(file: &str) -> Markup {
-    // The dot keeps a name with a colon from being taken for another scheme.
+    // The dot prevents that a name with a colon is taken for a scheme.
     html! { a href={ "./" (utf8_percent_encode(file, NOT_IN_A_LINK)) } { (file) } }
 }
 
-/// A name for a section that is its own: the heading's letters, and a number where it is another's.
+/// A unique id for a section: the heading's letters, and a number if another section has the same.
 fn id(heading: &str, others: &[Section]) -> String {
     let letters = heading.chars().map(|letter| match letter {
         'a'..='z' | '0'..='9' => letter,
@@ -98,7 +98,7 @@ fn id(heading: &str, others: &[Section]) -> String {
     }
 }
 
-/// The sections with the judgements in them.
+/// The table of contents, with the verdicts of each section.
 fn contents(sections: &[Section]) -> Markup {
     html! {
         nav aria-label="Contents" {
@@ -125,7 +125,7 @@ fn question<'a>(section: &Section<'a>) -> Option<&'a str> {
     text.trim().strip_prefix("**")?.strip_suffix("**").filter(|text| !text.contains('*'))
 }
 
-/// Each judgement in words within a section, and how often it is there.
+/// The verdicts within a section, with their numbers.
 fn judgements<'a>(section: &[&'a Block]) -> Vec<(&'a str, &'static str, usize)> {
     let mut found: Vec<(&str, &str, usize)> = Vec::new();
     for block in section {
@@ -142,7 +142,7 @@ fn judgements<'a>(section: &[&'a Block]) -> Vec<(&'a str, &'static str, usize)> 
     found
 }
 
-/// In the opening of a page, verdicts are what is seen first.
+/// One block. In the opening of a page, verdicts are emphasized.
 fn block(of: &Block, opening: bool) -> Markup {
     html! {
         @match of {
@@ -172,9 +172,9 @@ fn block(of: &Block, opening: bool) -> Markup {
     }
 }
 
-/// The sentence, its figures in smaller letters than what they mean.
+/// A sentence, with its figures in smaller letters.
 fn answer(text: &str) -> Markup {
-    // From the right: a name may have a colon of its own.
+    // From the right: a name may contain a colon.
     let (says, figures) = text.rsplit_once(": ").unwrap_or((text, ""));
     html! {
         div.verdict {

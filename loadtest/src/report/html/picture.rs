@@ -1,5 +1,5 @@
-//! Pictures. Most are rows of text with something drawn beside or below them, so that names and
-//! figures can be read on any width; [`lines`] lie over axes.
+//! Pictures. Most are rows of text with drawings beside or below them, so that names and figures can be
+//! read on any width; [`lines`] have axes.
 
 use maud::{Markup, html};
 
@@ -10,15 +10,15 @@ use crate::report::html::scale::{Scale, across, anchor};
 use crate::report::html::table::{figure, interval};
 use crate::report::model::{Bar, Picture, Unit};
 
-/// Height of a row with a bar, of one with points, and of the axis below all of them, in pixels.
+/// The height of a row with a bar, of one with points, and of the axis below the rows, in pixels.
 const BAR: f64 = 26.0;
 const POINTS: f64 = 84.0;
 const AXIS: f64 = 46.0;
 
-/// From this part on a strip has room for its figure, on a phone.
+/// From this part on a strip has room for its figure on a phone.
 const ROOM: f64 = 0.14;
 
-/// Draws it.
+/// Draws a picture.
 pub fn draw(picture: &Picture) -> Markup {
     let (title, drawn) = match picture {
         Picture::Bars { title, unit, bars, reference, noise } => {
@@ -33,7 +33,7 @@ pub fn draw(picture: &Picture) -> Markup {
     html! { figure { figcaption { (title) } (drawn) } }
 }
 
-/// What the tracks of all rows have in common.
+/// The common scale of all rows.
 struct Rows<'a> {
     unit: Unit,
     scale: Scale,
@@ -105,7 +105,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What to compare with.
+    /// The line of the reference.
     fn line(&self, height: f64) -> Markup {
         html! {
             @if let Some((value, _)) = self.reference {
@@ -209,7 +209,7 @@ fn shares(rows: &[(String, Vec<f64>)]) -> Markup {
     }
 }
 
-/// Who came when, as chips with the worker's number in its colour.
+/// The order of workers, as chips with the worker's number in its colour.
 fn turns(rows: &[(String, Vec<usize>)]) -> Markup {
     html! {
         div.strips {

@@ -1,9 +1,9 @@
-//! The little Markdown that texts have.
+//! The Markdown of texts.
 
 use maud::{Markup, PreEscaped};
 use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
 
-/// The text as HTML. HTML within it stays text, pictures are their names, links lead to the web.
+/// The text as HTML. HTML within it is shown as text, pictures as their names; links lead to the web only.
 pub fn markup(text: &str) -> Markup {
     let mut links = Vec::new();
     let events = Parser::new(text).filter_map(|event| match event {
@@ -23,7 +23,7 @@ pub fn markup(text: &str) -> Markup {
     PreEscaped(markup)
 }
 
-/// Whether a link leads to a page, and does nothing else.
+/// Whether a link leads to a web page.
 pub fn is_of_the_web(url: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme))
 }

@@ -1,13 +1,13 @@
-//! From values to places on an axis.
+//! Places of values on an axis.
 
-/// A place across the page. Along the page places are percentages and down the page pixels, so that a
-/// picture is as wide as the window lets it be while letters and marks keep their size: a picture that
-/// is scaled as a whole cannot be read on a phone.
+/// A horizontal place. Horizontal places are percentages and vertical ones pixels, so that a picture is as wide as
+/// the window while letters and marks keep their size: a picture that is scaled as a whole cannot be read on a
+/// phone.
 pub fn across(place: f64) -> String {
     format!("{:.2}%", place * 100.0)
 }
 
-/// Keeps a label within the picture: it is moved if it lies within this part of an end.
+/// Keeps a label within the picture: a label within this part of an end is moved.
 pub fn anchor(place: f64, margin: f64) -> &'static str {
     match place {
         _ if place < margin => "start",
@@ -21,35 +21,35 @@ pub fn anchor(place: f64, margin: f64) -> &'static str {
 pub struct Scale {
     from: f64,
     to: f64,
-    /// What equal distances are.
+    /// The meaning of equal distances.
     kind: Kind,
 }
 
-/// What equal distances along an axis are.
+/// The meaning of equal distances along an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     /// Equal differences.
     Linear,
     /// Equal ratios.
     Log,
-    /// A tenth of those above, of percentiles: from 99 to 99.9 is as far as from 90 to 99.
+    /// For percentiles, a tenth of the values above: from 99 to 99.9 is as far as from 90 to 99.
     Tail,
 }
 
 impl Scale {
-    /// Equal distances are equal differences; with room for all these values.
+    /// A linear axis with room for all these values.
     pub fn linear(values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = ends(values);
-        // One value alone has no extent of its own.
+        // A single value has no extent.
         let extent = if high > low { high - low } else { high.abs().max(1.0) * 0.1 };
         let step = step(extent, 5.0);
         let from = ((low - extent * 0.04) / step).floor() * step;
         let to = ((high + extent * 0.04) / step).ceil() * step;
-        // Nothing that is measured here is less than nothing.
+        // Measured values are not negative.
         Self { from: if low >= 0.0 { from.max(0.0) } else { from }, to, kind: Kind::Linear }
     }
 
-    /// Equal distances are equal ratios; of values above 0, since others have no place on it.
+    /// A logarithmic axis, for values above 0; others have no place on it.
     pub fn logarithmic(values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = ends(values.into_iter().filter(|value| *value > 0.0));
         let (low, high) = (low.max(f64::MIN_POSITIVE), high.max(f64::MIN_POSITIVE));
@@ -58,25 +58,24 @@ impl Scale {
         Self { from: from.unwrap_or(low), to: to.unwrap_or(high * 10.0), kind: Kind::Log }
     }
 
-    /// As far as these values go and no farther, for an axis along which everything begins and ends
-    /// together.
+    /// An axis that begins and ends exactly with these values.
     pub fn exactly(values: impl IntoIterator<Item = f64>, log: bool) -> Self {
         let (from, to) = ends(values.into_iter().filter(|value| !log || *value > 0.0));
         let kind = if log { Kind::Log } else { Kind::Linear };
         match from < to && (!log || from > 0.0) {
             true => Self { from, to, kind },
-            // One place alone has no extent of its own, and none has no place.
+            // A single value has no extent, and no value no place.
             false if log => Self::logarithmic([from]),
             false => Self::linear([from]),
         }
     }
 
-    /// For percentiles up to 99.99: each step of the same length leaves a tenth of the values.
+    /// An axis for percentiles up to 99.99: each step of the same length leaves a tenth of the values.
     pub fn percentiles() -> Self {
         Self { from: 0.0, to: 99.99, kind: Kind::Tail }
     }
 
-    /// Where a value lies: 0 at the beginning of the axis, 1 at its end.
+    /// The place of a value: 0 at the beginning of the axis, 1 at its end.
     pub fn place(&self, value: f64) -> f64 {
         let on = |value: f64| match self.kind {
             Kind::Linear => value,
@@ -106,7 +105,7 @@ impl Scale {
     }
 }
 
-/// The least and the greatest of those that are numbers; of none, 0 to 1.
+/// The least and the greatest value, without NaN; 0 and 1 without values.
 fn ends(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     let low = finite.iter().copied().fold(f64::INFINITY, f64::min);
@@ -114,7 +113,7 @@ fn ends(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     if finite.is_empty() { (0.0, 1.0) } else { (low, high) }
 }
 
-/// 1, 2 or 5 times a power of ten, so that about `parts` of it make the extent.
+/// 1, 2 or 5 times a power of ten, so that about `parts` steps make the extent.
 fn step(extent: f64, parts: f64) -> f64 {
     let raw = extent / parts;
     let power = 10f64.powf(raw.log10().floor());
@@ -122,7 +121,7 @@ fn step(extent: f64, parts: f64) -> f64 {
     digit.unwrap_or(10.0) * power
 }
 
-/// These digits times the powers of ten, as far as they lie between the two, ends included.
+/// These digits times the powers of ten between the two ends, inclusive.
 fn round_numbers(from: f64, to: f64, digits: &[f64]) -> Vec<f64> {
     let powers = from.log10().floor() as i32..=to.log10().ceil() as i32;
     let all = powers.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));

@@ -1,4 +1,4 @@
-//! Tables, heat maps among them.
+//! Tables, including heat maps.
 
 use maud::{Markup, html};
 
@@ -51,7 +51,7 @@ fn side(unit: Unit) -> &'static str {
     if unit == Unit::Text { "left" } else { "right" }
 }
 
-/// A number that can be read by programs, as all forms show it.
+/// A number as all forms show it, also readable by programs.
 pub fn figure(value: f64, unit: Unit) -> Markup {
     let shown = number(value, unit);
     match value.is_finite() {
@@ -69,7 +69,7 @@ pub fn interval(ends: Option<[f64; 2]>, unit: Unit) -> Markup {
     }
 }
 
-/// What a judgement looks like.
+/// The class of a judgement.
 pub fn class(mark: Option<Mark>) -> &'static str {
     match mark {
         Some(Mark::Good) => "yes",
@@ -79,7 +79,7 @@ pub fn class(mark: Option<Mark>) -> &'static str {
     }
 }
 
-/// In a heat map its colour lies between those of the worst and the best value.
+/// A cell; in a heat map its colour is between those of the worst and the best value.
 fn cell(of: &Cell, column: &Column) -> Markup {
     let unit = of.unit.unwrap_or(column.unit);
     let good = of.value.zip(column.heat).map(|(value, ends)| warmth(value, ends) * 100.0);
@@ -105,7 +105,7 @@ fn cell(of: &Cell, column: &Column) -> Markup {
     }
 }
 
-/// How good a value is, 0 to 1, where these are the worst and the best.
+/// How good a value is, 0 to 1, between the worst and the best.
 pub fn warmth(value: f64, [worst, best]: [f64; 2]) -> f64 {
     let place = (value - worst) / (best - worst);
     if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.5 }
