@@ -85,7 +85,8 @@ pub fn spread(readings: &Readings) -> Option<String> {
             number(found.as_uneven, Unit::Probability)
         ),
     };
-    (!competing_groups.is_empty()).then(|| competing_groups.iter().map(of).collect::<Vec<_>>().join("; "))
+    (!competing_groups.is_empty())
+        .then(|| competing_groups.iter().map(of).collect::<Vec<_>>().join("; "))
 }
 
 /// What picks a socket of a group, as far as it can be inferred; `None` without a group.
