@@ -11,34 +11,34 @@ use crate::lab::page::{Page, said};
 
 /// One experiment.
 pub struct Experiment {
-    /// What the command line calls it.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// Its page of the book, as it is written.
+    /// The text of its page of the book.
     pub text: &'static str,
-    /// About how many seconds it takes, and how many in the short form.
+    /// Its approximate duration in seconds, and that of the short form.
     pub seconds: [u64; 2],
-    /// Does it. A part that cannot be done here is named among its findings.
+    /// Runs it. A part that is impossible here is named among its findings.
     pub run: fn(&mut Context) -> Result<Findings>,
 }
 
 impl Experiment {
-    /// Its page of the book; an error when it is not as [`Page`] wants it.
+    /// Its page of the book; an error if the text has not the form of a [`Page`].
     pub fn page(&self) -> Result<Page> {
         Page::of(self.text)
     }
 
-    /// What there is to see in its picture, in a sentence.
+    /// What to see in its picture, in a sentence.
     pub fn picture(&self) -> String {
         said(self.text, "Picture", &[], &[])
     }
 
-    /// About how long it takes.
+    /// Its approximate duration.
     pub fn expected(&self, quick: bool) -> Duration {
         Duration::from_secs(self.seconds[usize::from(quick)])
     }
 }
 
-/// Experiments, each with its name, which is that of its module, and its expected seconds.
+/// Experiments, each with its name, which is also that of its module, and its expected seconds.
 macro_rules! book {
     ($($name:ident $seconds:expr),*) => {
         [$(Experiment {
@@ -50,7 +50,7 @@ macro_rules! book {
     };
 }
 
-/// All of them.
+/// All experiments.
 pub static BOOK: [Experiment; 10] = book![
     post [125, 36],
     hash [165, 34],
@@ -69,7 +69,7 @@ pub fn experiment(name: &str) -> Option<&'static Experiment> {
     BOOK.iter().find(|experiment| experiment.name == name)
 }
 
-/// What the command line may name.
+/// The names that the command line accepts.
 pub fn names() -> Vec<&'static str> {
     BOOK.iter().map(|experiment| experiment.name).collect()
 }

@@ -1,4 +1,4 @@
-//! What came of an experiment, in a form that every report can show: the terminal, Markdown, a page.
+//! The result of an experiment, in a form that every report can show: the terminal, Markdown, a page.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,34 +8,34 @@ use crate::lab::figure::{Figures, filled};
 use crate::lab::page::{Page, items, said};
 use crate::report::model::{Picture, Table};
 
-/// One experiment, done or not.
+/// One experiment, completed or failed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Chapter {
-    /// As the command line names the experiment.
+    /// The experiment's name on the command line.
     pub name: String,
     /// Its page of the book.
     pub page: Page,
-    /// How far it came.
+    /// Whether it was completed.
     #[serde(rename = "status")]
     pub outcome: Status,
-    /// How long it took, in seconds, without what was taken over from an earlier run.
+    /// Its duration in seconds, without the samples of an earlier run.
     pub seconds: f64,
-    /// What it found; empty where it was not done.
+    /// Its findings; empty if it failed.
     pub findings: Findings,
 }
 
-/// How far an experiment came.
+/// Whether an experiment was completed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "reason")]
 pub enum Status {
-    /// To its end.
+    /// It ran to its end.
     Done,
-    /// It went wrong.
+    /// It failed, for this reason.
     Failed(String),
 }
 
 impl Status {
-    /// What went wrong, if anything did.
+    /// The reason, if it failed.
     pub fn failure(&self) -> Option<&str> {
         match self {
             Self::Done => None,
@@ -44,52 +44,52 @@ impl Status {
     }
 }
 
-/// What an experiment found.
+/// The findings of an experiment.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Findings {
-    /// The question's answer, in one to three sentences with figures.
+    /// The answer to the question, in one to three sentences with figures.
     pub answer: String,
-    /// What others say of it, and whether it is so here.
+    /// Claims of others, and whether they hold here.
     pub claims: Vec<Claim>,
-    /// What to do about it, in a sentence with figures; empty where there is nothing to mend.
+    /// Advice in a sentence with figures; empty if there is nothing to improve.
     pub advice: String,
     /// The picture that answers at a glance.
     pub picture: Option<Picture>,
-    /// The figures.
+    /// Tables of the figures.
     pub tables: Vec<Table>,
-    /// What the kernel saw meanwhile: sockets and their queues, its counters, context switches.
+    /// What the kernel reported meanwhile: sockets and their queues, its counters, context switches.
     pub evidence: Vec<Table>,
-    /// Who or what took no part, and why, a sentence each.
+    /// What was left out, and why, a sentence each.
     pub missing: Vec<String>,
 }
 
-/// What somebody says, and what was found here.
+/// A claim of others, and the result here.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Claim {
-    /// What is claimed, in a sentence.
+    /// The claim, in a sentence.
     pub claim: String,
-    /// Who claims it: a name that people know.
+    /// The source of the claim: a name that people know.
     pub source: String,
     /// Where it can be read.
     pub url: Option<String>,
-    /// Their figure, with its unit; a quotation.
+    /// The source's figure, with its unit; a quotation.
     pub theirs: String,
     /// The figure here, with its unit and interval.
     pub ours: String,
-    /// What it must be for the claim to hold, in words with the criterion's numbers.
+    /// The limits within which the claim holds, in words with the criterion's numbers.
     pub limit: String,
-    /// Whether it is so here.
+    /// Whether the claim holds here.
     pub verdict: Verdict,
-    /// Where they found it, if that is something that this machine is not: two machines, another
-    /// system. If it is not found here either way, it is not refuted.
+    /// The source's set-up, if it differs from this machine: two machines, another system. Then a claim
+    /// that is not reproduced here is not refuted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub elsewhere: String,
 }
 
 impl Findings {
-    /// What there is to see, and what a page says of it with these figures: the claims that it lists, each
-    /// judged by its criterion, answer and advice, and notes below tables. `missing` says of the
-    /// claims, in their order, why a figure of theirs may be missing.
+    /// The findings that follow from a page and these figures: the page's claims, each judged by its
+    /// criterion, its answer and advice, and its notes below the tables. `missing` has for each claim, in
+    /// the page's order, the reason why one of its figures may be missing.
     pub fn of(
         page: &str,
         figures: &Figures,
@@ -129,8 +129,8 @@ impl Findings {
         Self { answer, claims, advice, picture, tables, evidence, missing }
     }
 
-    /// Fails unless claims have these verdicts (`+` reproduced, `-` not, `?` not decidable), and all
-    /// these words are said.
+    /// Fails unless the claims have these verdicts (`+` reproduced, `-` not, `?` not decidable), and the
+    /// text contains all these words.
     #[cfg(test)]
     pub fn expect(&self, verdicts: &str, words: &[&str]) {
         let sign = |claim: &Claim| match claim.verdict {

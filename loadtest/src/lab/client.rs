@@ -1,4 +1,4 @@
-//! Single connections and sockets, opened by hand: for experiments that ask who gets *which*
+//! Single connections and sockets, opened by hand: for experiments about which worker gets *which*
 //! connection.
 
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use common::kernel::uninterrupted::uninterrupted;
 use socket2::{Domain, Socket, Type};
 
-/// How long connecting, or an answer, may take: far longer than either does.
+/// How long connecting, or an answer, may take: far longer than normal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The end of every good answer.
@@ -19,7 +19,7 @@ const ANSWER: &[u8] = b"\r\n\r\nhello";
 pub struct Client(TcpStream);
 
 impl Client {
-    /// Connects. The kernel does so by itself: the server need not have accepted.
+    /// Connects. The kernel completes the connection: the server need not have accepted it.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let connected = TcpStream::connect_timeout(&address, PATIENCE);
         let stream = connected.with_context(|| format!("cannot connect to {address}"))?;
@@ -33,7 +33,7 @@ impl Client {
         self.0.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").context("cannot send a request")
     }
 
-    /// Waits for the answer. It is an error when another one, or none, comes within 5 s.
+    /// Waits for the answer. A different answer, or none within 5 s, is an error.
     pub fn answered(&mut self) -> Result<()> {
         let mut answer = Vec::new();
         while !answer.ends_with(ANSWER) {
@@ -45,7 +45,7 @@ impl Client {
         Ok(())
     }
 
-    /// Connects, asks, and has its answer.
+    /// Connects, sends a request, and waits for its answer.
     pub fn served(address: SocketAddr) -> Result<Self> {
         let mut client = Self::connect(address)?;
         client.send()?;
@@ -54,12 +54,12 @@ impl Client {
     }
 }
 
-/// So many connections one after the other, each with a request and over before the next.
+/// Opens this many connections, each with one request, and closes each before the next.
 pub fn ask(address: SocketAddr, connections: usize) -> Result<()> {
     (0..connections).try_for_each(|_| Client::served(address).map(drop))
 }
 
-/// A socket that is bound, with SO_REUSEPORT or without, and does not listen yet. Port 0 is any.
+/// A bound socket, with SO_REUSEPORT or without, that does not listen yet. Port 0 means any port.
 pub fn bound(address: SocketAddr, flag: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(flag)?;
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_to_its_end_and_half_of_one_is_an_error() {
-        // Gives an answer to one client.
+        // Sends this answer to one client.
         let asked = |answer: &'static str| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();

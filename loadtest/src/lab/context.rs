@@ -1,4 +1,4 @@
-//! What an experiment works with: the policies that can run here and the store of samples.
+//! What all experiments use: the policies that can run here and the store of samples.
 
 use std::time::{Duration, Instant};
 
@@ -14,27 +14,27 @@ use crate::measure::store::Store;
 use crate::report::progress;
 use crate::server::{Server, Spec};
 
-/// A policy: what it is called, and the server with its options.
+/// A policy: its name, and the server with its options.
 pub type Policy = (&'static str, &'static str);
 
-/// What an experiment works with.
+/// What all experiments use.
 pub struct Context {
-    /// Whether the short form is wanted.
+    /// Whether this is the short form.
     pub quick: bool,
-    /// What orders of turns, and every bootstrap, begin with.
+    /// The seed of all orders of turns and of every bootstrap.
     pub seed: u64,
-    /// Where samples are kept.
+    /// The store of samples.
     pub store: Store,
-    /// Policies that can be run here, and those that cannot, and why.
+    /// Policies that can be run here, and those that cannot, with the reason.
     policies: (Vec<Policy>, Vec<Missing>),
-    /// Who or what takes no part in the experiment under way, and why, a sentence each.
+    /// What is left out of the current experiment, and why, a sentence each.
     pub missing: Vec<String>,
     experiment: String,
     bar: Option<(progress::Bar, Instant)>,
 }
 
 impl Context {
-    /// For a run whose samples are kept in this store, with the policies that are [`available`].
+    /// For a run with this store, and with the policies that are [`available`].
     pub fn new(
         store: Store,
         quick: bool,
@@ -45,7 +45,7 @@ impl Context {
         Self { quick, seed, store, policies, missing, experiment, bar: None }
     }
 
-    /// Begins an experiment that is expected to take so long.
+    /// Begins an experiment with this expected duration.
     pub fn begin(&mut self, experiment: &str, expected: Duration) {
         self.experiment = experiment.into();
         self.missing.clear();
@@ -57,7 +57,7 @@ impl Context {
         self.bar = None;
     }
 
-    /// Which of these policies can be run here; of the others it is said that they take no part.
+    /// Those of these policies that can be run here; the others are added to `missing`.
     pub fn policies(&mut self, wanted: &[&str]) -> Vec<Policy> {
         let (present, absent) = &self.policies;
         for Missing { policy, reason } in absent.iter().filter(|one| wanted.contains(&&*one.policy))
@@ -70,12 +70,12 @@ impl Context {
         present.iter().copied().filter(|(name, _)| wanted.contains(name)).collect()
     }
 
-    /// `quick` has the short form do less than the long one.
+    /// Returns `quick` in the short form, which does less, and `long` otherwise.
     pub fn choose<T>(&self, long: T, quick: T) -> T {
         if self.quick { quick } else { long }
     }
 
-    /// Samples of several subjects, each a name and what `measure` is given; they take turns.
+    /// Samples of several subjects, which take turns. Each is a name and the argument of `measure`.
     pub fn in_turns<N: AsRef<str>, C, T: Serialize + DeserializeOwned>(
         &mut self,
         part: &str,
@@ -98,12 +98,12 @@ impl Context {
     }
 }
 
-/// Starts a server, given with its options, such as `shared --accept epoll`.
+/// Starts a server, named with its options, such as `shared --accept epoll`.
 pub fn start(server: &str) -> Result<Server> {
     Server::start(&Spec::parse(server)?, &[])
 }
 
-/// Starts each policy once: those that can be run here, and those that cannot, with the reason.
+/// Starts each policy once. Returns those that can be run here, and those that cannot, with the reason.
 pub fn available(policies: &[Policy]) -> Result<(Vec<Policy>, Vec<Missing>)> {
     let (mut present, mut missing) = (Vec::new(), Vec::new());
     for &(name, server) in policies {
@@ -145,7 +145,7 @@ pub mod tests {
     fn samples_belong_to_their_experiment_and_a_run_that_is_resumed_gives_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let subjects = [("shared", ()), ("own", ())];
-        // Gives these in turn, until there are no more.
+        // Returns these values in turn, then fails.
         let measure = |context: &mut Context, experiment: &str, values: &[f64]| {
             context.begin(experiment, Duration::from_secs(1));
             let mut values = values.iter();

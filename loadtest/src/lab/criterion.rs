@@ -1,30 +1,31 @@
-//! What must be found for a claim to hold, as the claim's page has it: what was found, and in brackets
-//! where that must lie.
+//! The criterion of a claim, as the claim's page states it: the measured figures, each followed by its
+//! limit in brackets.
 //!
-//! `own sockets {own} [below 0.5], shared {shared} [at least 0.7]` holds if the whole interval of each
-//! number, or a number without one, lies where it must. Where the second bracket says `or at least 0.7`
-//! one of them is enough. A bracket is about the first number before it, or about the one that it begins
-//! with: `[{p} at least 0.01]`. A limit is a number, a part (`90 %`) or a figure. There are also
+//! `own sockets {own} [below 0.5], shared {shared} [at least 0.7]` holds if each number lies within its
+//! limit with its whole interval, or alone if it has no interval. With `or at least 0.7` in the second
+//! bracket one of the two is enough. A bracket is about the first number before it, or about the number
+//! that it begins with: `[{p} at least 0.01]`. A limit is a number, a part (`90 %`) or a figure. There
+//! are also
 //!
-//! - `nearly 90 %`, for a part of all: the figure itself at the limit or above it. It does not hold if
-//!   the whole interval lies below; a part that is nearly all has an interval that reaches down far.
-//! - `is 1 socket`, for what is no number: in words what must be so.
+//! - `nearly 90 %`, for a part of all: holds if the figure itself is at the limit or above. It does not
+//!   hold if the whole interval lies below; the interval of a part near 100 % reaches far down.
+//! - `is 1 socket`, for what is not a number: the words say what must be true.
 
 use serde::{Deserialize, Serialize};
 
 use crate::lab::figure::{Figures, emptied, filled, first_number};
 use crate::statistics::estimate::Estimate;
 
-/// The reason that nothing follows from a figure with an interval across its limit.
+/// The reason why a figure with an interval across its limit decides nothing.
 const ACROSS: &str = "the interval lies on both sides of the limit; more rounds, or a quieter \
                       machine, would tell";
 
-/// The reason that nothing follows from a figure that is not there.
+/// The reason why a missing figure decides nothing.
 const UNKNOWN: &str = "it was not measured";
 
 type Lies = fn(Estimate, f64) -> Option<bool>;
 
-/// What a limit begins with, and whether a figure lies there.
+/// The first word of a limit, and whether a figure is within it.
 const LIMITS: [(&str, Lies); 6] = [
     ("below ", |found, limit| found.at_least(limit).map(|it| !it)),
     ("at least ", |found, limit| found.at_least(limit)),
@@ -40,16 +41,16 @@ const LIMITS: [(&str, Lies); 6] = [
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
 pub enum Verdict {
-    /// It does.
+    /// It holds.
     Reproduced,
-    /// It does not.
+    /// It does not hold.
     NotReproduced,
-    /// It cannot be told, for this reason.
+    /// This is not decided, for this reason.
     NotDecidable(String),
 }
 
 impl Verdict {
-    /// Whether it holds, if that can be told.
+    /// Whether the claim holds, if that is decided.
     pub fn met(&self) -> Option<bool> {
         match self {
             Self::NotDecidable(_) => None,
@@ -58,7 +59,7 @@ impl Verdict {
     }
 }
 
-/// One bracket: what it is about, and what must be so.
+/// One bracket: the words before it, its limit in words, and whether it is met.
 struct Condition {
     label: String,
     words: String,
@@ -66,8 +67,8 @@ struct Condition {
     is_known: bool,
 }
 
-/// Judges figures by a criterion; `missing` says why one is not there, or is empty. Gives what was found
-/// and what must be so, in words, and the verdict.
+/// Judges figures by a criterion; `missing` is the reason why one is missing, or empty. Returns the
+/// figures and their limits in words, and the verdict.
 pub fn judge(criterion: &str, figures: &Figures, missing: &str) -> (String, String, Verdict) {
     let (mut found, mut all) = (String::new(), Vec::new());
     let one_is_enough = criterion.contains("[or ");

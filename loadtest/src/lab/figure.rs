@@ -1,8 +1,8 @@
-//! What an experiment found, by the names that its page has for it, and how the page shows it.
+//! The figures of an experiment, by their names in its page, and how the page shows them.
 //!
-//! `{own}` stands for the figure `own`: words as they are, a number with two digits of the fraction and
-//! its interval, `0.95 (0.93 to 0.97)`. A form may follow: `{own:3}` has three digits, `{own:%}` is in
-//! percent, `{own:3 alone}` leaves the interval out. What is not known is a dash.
+//! `{own}` stands for the figure `own`: words are shown as they are, a number with two decimals and its
+//! interval, `0.95 (0.93 to 0.97)`. A form may follow: `{own:3}` shows three decimals, `{own:%}` percent,
+//! `{own:3 alone}` leaves the interval out. An unknown figure is a dash.
 
 use crate::statistics::estimate::Estimate;
 
@@ -16,8 +16,8 @@ pub enum Figure {
     Words(String),
 }
 
-/// Figures are made of numbers, counts and words; of what is so, is not so, or is not known: 1, 0 or no
-/// number.
+/// Figures are made from numbers, counts and words, and from truth values: 1 if true, 0 if false, NaN if
+/// unknown.
 macro_rules! figures_from {
     ($($from:ty: $found:ident => $figure:expr),* $(,)?) => {
         $(impl From<$from> for Figure {
@@ -58,7 +58,7 @@ impl Figure {
     }
 }
 
-/// A figure in a text: its name, its form, and what follows.
+/// The figures in a text: name, form, and the text that follows.
 fn references(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     text.split('{').skip(1).map(|part| {
         let (reference, rest) = part.split_once('}').unwrap_or((part, ""));
@@ -73,7 +73,7 @@ fn find<'a>(figures: &'a Figures, wanted: &str) -> Option<&'a Figure> {
     found.map(|(_, figure)| figure)
 }
 
-/// A text with its figures, and whether all of them are known.
+/// A text with its figures filled in, and whether all of them are known.
 pub fn filled(text: &str, figures: &Figures) -> (String, bool) {
     let (mut filled, mut known) = (text.split('{').next().unwrap_or_default().to_owned(), true);
     for (name, form, rest) in references(text) {

@@ -1,4 +1,4 @@
-//! Workers that are idle: waits until all of a server's are, and stops one that is.
+//! Idle workers: waits until all workers of a server are idle, and stops one of them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use procfs::process::{Process, Task};
 use crate::interrupt;
 use crate::server::Server;
 
-/// How often the workers' threads are looked at. Longer than it takes from a wake-up to a state
-/// that can be seen.
+/// How often the workers' threads are looked at. Longer than it takes from a wake-up to a visible
+/// change of state.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How long it may take until all sleep: far longer than it ever does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A worker that stands still, until this is dropped.
+/// A worker that is stopped until this is dropped.
 pub struct Stopped(u32);
 
 impl Stopped {
-    /// Stops it and waits until all its threads stand.
+    /// Stops the worker and waits until all its threads have stopped.
     pub fn new(worker: u32) -> Result<Self> {
         let stopped = Self(worker);
         stopped.send(Signal::SIGSTOP, "a worker to stop", |state| state == 'T')?;
@@ -31,7 +31,7 @@ impl Stopped {
     }
 
     fn send(&self, signal: Signal, what: &str, is_so: fn(char) -> bool) -> Result<()> {
-        // If it has died meanwhile, what follows fails and says so.
+        // If the worker has died meanwhile, the next line fails and says so.
         let _ = kill(Pid::from_raw(self.0 as i32), signal);
         wait_for(what, || Ok(threads(self.0)?.iter().all(|thread| is_so(thread.state))))
     }
@@ -39,13 +39,13 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // It goes on in its own time: until then it shows as stopped, and so as quiet.
+        // The signal acts with a delay: until then the worker still shows as stopped, and so as quiet.
         let _ = self.send(Signal::SIGCONT, "a worker to go on", |state| state != 'T');
     }
 }
 
-/// Waits until no connection is open, and all threads of all workers sleep, or are stopped, and
-/// none has run between two looks. That may take 10 s.
+/// Waits until no connection is open, and until all threads of all workers sleep or are stopped and
+/// none has run between two looks. Each of the two may take 10 s.
 pub fn settle(server: &mut Server) -> Result<()> {
     server.wait_until_idle(PATIENCE);
     let mut before = Vec::new();
@@ -58,8 +58,8 @@ pub fn settle(server: &mut Server) -> Result<()> {
     })
 }
 
-/// How often the accept thread of each worker has left the CPU. With epoll and least-conn there is
-/// none: there the event loop itself waits.
+/// How often the accept thread of each worker has left the CPU. `None` except with blocking: with the
+/// other policies the event loop itself waits.
 pub fn accept_threads(server: &mut Server) -> Result<Vec<Option<u64>>> {
     let switches = |pid| -> Result<Option<u64>> {
         Ok(threads(pid)?.iter().find(|thread| thread.name == "accept").map(|thread| thread.left))
@@ -67,13 +67,12 @@ pub fn accept_threads(server: &mut Server) -> Result<Vec<Option<u64>>> {
     server.worker_pids().into_iter().map(switches).collect()
 }
 
-/// A worker's thread.
 #[derive(PartialEq)]
 struct Thread {
     name: String,
-    /// As ps(1) names it: R, S, T.
+    /// The letter of ps(1): R, S, T.
     state: char,
-    /// How often it has left the CPU.
+    /// How often the thread has left the CPU.
     left: u64,
 }
 

@@ -1,4 +1,4 @@
-//! wrk asks several servers in turn, as in `compare`, and every slice goes into the store.
+//! wrk loads several servers in turn, as in `compare`, and every slice goes into the store.
 
 use std::time::{Duration, Instant};
 
@@ -14,24 +14,24 @@ use crate::measure::comparison::Slice;
 use crate::measure::slice::Running;
 use crate::report::model::Unit;
 
-/// A subject: what tables call it, and the server with its options; of several, the others join the
-/// first on its port.
+/// A subject: its name in tables, and its server with options. If there are several servers, the others
+/// join the first on its port.
 pub type Subject = (&'static str, Vec<String>);
 
-/// What all subjects are put through.
+/// The load on all subjects.
 #[derive(Clone, Debug)]
 pub struct Interleaved<'a> {
-    /// What its samples are called.
+    /// The name of its samples.
     pub part: &'a str,
     /// Threads and connections of wrk.
     pub wrk: [u64; 2],
-    /// Whether connections are kept, or one is opened for each request.
+    /// Whether connections are kept, or a new one is opened for each request.
     pub keep_alive: bool,
-    /// Slices of a second of each.
+    /// Slices of each subject, of a second each.
     pub rounds: u32,
-    /// Whether each has a slice before the first round, which counts for nothing.
+    /// Whether each subject has one more slice before the first round, which is not counted.
     pub warm_up: bool,
-    /// The cores that servers and wrk may use together; all, if nothing is said.
+    /// The cores that servers and wrk share; `None`: all.
     pub cores: Option<Vec<usize>>,
 }
 
@@ -40,19 +40,19 @@ pub fn cpu_us(slice: &Slice) -> Option<f64> {
     Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
 }
 
-/// How often a worker left the CPU for each request.
+/// Context switches of the server for each request.
 pub fn switches_each(slice: &Slice) -> Option<f64> {
     Some(slice.server_switches? as f64 / slice.requests as f64)
 }
 
-/// What the kernel saw of workers: how evenly they were busy, and how often they left the CPU.
+/// What the kernel reported of workers: how evenly they were busy, and how often they left the CPU.
 pub fn evidence<'a>(samples: &'a Samples<Slice>, title: &str) -> Grid<'a, Slice> {
     let unevenness = |slice: &Slice| slice.unevenness(|worker| worker.requests);
     let grid = samples.table(title).middles("busiest / average worker", Unit::Ratio, unevenness);
     grid.middles("switches per request", Unit::Ratio, switches_each)
 }
 
-/// Kept connections on all cores, without a warm-up, as many as the post had.
+/// The post's load: kept connections on all cores, without a warm-up.
 pub const WRK: Interleaved = Interleaved {
     part: "",
     wrk: [12, 100],
@@ -63,8 +63,8 @@ pub const WRK: Interleaved = Interleaved {
 };
 
 impl Interleaved<'_> {
-    /// Has wrk ask everybody, round by round. Servers are started before the first slice that is
-    /// not in the store yet, and are up until the last.
+    /// wrk loads all subjects, round by round. The servers start before the first slice that is not in
+    /// the store yet, and run until the last.
     pub fn run(&self, context: &mut Context, subjects: &[Subject]) -> Result<Samples<Slice>> {
         let wrk = Wrk::find()?;
         let begin = Instant::now();

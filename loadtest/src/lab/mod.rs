@@ -1,16 +1,16 @@
-//! The lab: what is claimed about shared sockets and SO_REUSEPORT, measured again here.
+//! The lab: measures again what others claim about shared sockets and SO_REUSEPORT.
 //!
 //! - [`book`]: the experiments in their order, one file each in `chapters/`;
-//! - [`page`]: an experiment's page of the book, and what it says of the figures found;
-//! - [`context`]: what an experiment works with: policies, wrk, the store of samples;
-//! - [`interleaved`]: wrk asks several servers in turn; [`probing`]: the prober asks one;
+//! - [`page`]: an experiment's page of the book, and its words about the measured figures;
+//! - [`context`]: what all experiments use: policies and the store of samples;
+//! - [`interleaved`]: wrk loads several servers in turn; [`probing`]: the prober loads one server;
 //! - [`client`]: a single connection, opened by hand;
 //! - [`idle`]: waits until workers are idle;
-//! - [`queues`]: who waits in which accept queue;
+//! - [`queues`]: listening sockets and the connections in their accept queues;
 //! - [`replacing`]: servers that are reloaded, or replaced on their port;
-//! - [`samples`]: figures and tables that follow from samples;
-//! - [`figure`]: those that a page names; [`criterion`]: where they must lie for a claim to hold;
-//! - [`chapter`]: what came of an experiment; [`record`]: all of that as it is saved.
+//! - [`samples`]: figures and tables from samples;
+//! - [`figure`]: the figures that a page names; [`criterion`]: their limits, within which a claim holds;
+//! - [`chapter`]: the result of an experiment; [`record`]: all results as they are saved.
 
 pub mod book;
 pub mod chapter;

@@ -1,19 +1,19 @@
 //! An experiment's page of the book: a Markdown file beside its source file.
 //!
-//! What decides a claim must stand beside the code that does it, and a reader of the report must see
-//! the same words. So there is only one text, which is the documentation of the module as well. At
-//! its end are five lists, which are no part of the page but say what is found:
+//! The criterion of a claim must stand beside the code that measures it, and a reader of the report must
+//! see the same words. So there is only one text, which is also the documentation of the module. It ends
+//! with five lists, which are not part of the page but describe its findings:
 //!
-//! - **Answer** and **Advice**: items `condition | text`, in groups with a blank line between them.
-//!   Of each group the first item is taken whose condition holds and whose figures, such as `{own}`,
-//!   are all known (see [`figure`](crate::lab::figure)). A condition names claims by their number with their verdict: `1+ 3-` where the
-//!   first is reproduced and the third is not, `2?` where the second cannot be decided.
+//! - **Answer** and **Advice**: items `condition | text`, in groups separated by a blank line. Each group
+//!   contributes its first item whose condition holds and whose figures, such as `{own}`, are all known
+//!   (see [`figure`](crate::lab::figure)). A condition names claims by number, each with a verdict:
+//!   `1+ 3-` if the first is reproduced and the third is not, `2?` if the second cannot be decided.
 //! - **Picture**: one item `| text`, what to see in the picture.
-//! - **Notes**: items `table | what to know to read it`; a table is named by the beginning of its title,
-//!   several with ` / ` between them.
-//! - **Claims**: items `source | url | claim | their figure | criterion`; the URL may be missing. For
-//!   the last see [`criterion`](crate::lab::criterion). Where they measured on something that this
-//!   machine is not, ` | another system` follows: then a claim that is not found here is not refuted.
+//! - **Notes**: items `table | how to read it`; a table is named by the beginning of its title, several
+//!   with ` / ` between them.
+//! - **Claims**: items `source | url | claim | their figure | criterion`; the URL may be missing. For the
+//!   criterion see [`criterion`](crate::lab::criterion). If the source measured on a different set-up,
+//!   ` | another system` follows: then a claim that is not reproduced here is not refuted.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -24,17 +24,17 @@ use crate::lab::figure::{Figures, filled};
 pub const SECTIONS: [&str; 5] =
     ["The claim", "What the kernel does", "The set-up", "The criterion", "Elsewhere"];
 
-/// A page.
+/// A page without its lists.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Page {
-    /// The question, the page's first line.
+    /// The question: the page's first line.
     pub question: String,
-    /// What is said about it: the name of each section and its paragraphs, in Markdown.
+    /// The sections: the name of each and its paragraphs, in Markdown.
     pub sections: Vec<(String, String)>,
 }
 
 impl Page {
-    /// Reads a page. If a section is missing, empty or out of order the program is wrong, not its user.
+    /// Reads a page. A missing, empty or misplaced section is an error in the program, not of its user.
     pub fn of(text: &str) -> Result<Self> {
         let (text, _) = text.split_once("\n# Answer\n").context("a page without an answer")?;
         let mut parts = text.split("\n# ");
@@ -49,7 +49,7 @@ impl Page {
     }
 }
 
-/// The items of one of a page's lists, each in a line, in their groups.
+/// The items of one of the page's lists, each joined to one line, in their groups.
 pub fn items(page: &str, list: &str) -> Vec<Vec<String>> {
     let after = page.split(&format!("\n# {list}\n")).nth(1).unwrap_or_default();
     let list = after.split("\n# ").next().unwrap_or_default().trim();
@@ -60,8 +60,8 @@ pub fn items(page: &str, list: &str) -> Vec<Vec<String>> {
     list.split("\n\n").filter(|group| !group.is_empty()).map(group).collect()
 }
 
-/// What a list says where claims are met like this, with these figures. A text that goes on with a
-/// comma or the like follows without a space.
+/// The text of a list with these verdicts and figures. An item that begins with a comma or another
+/// punctuation mark follows without a space.
 pub fn said(page: &str, list: &str, met: &[Option<bool>], figures: &Figures) -> String {
     let holds = |condition: &str| {
         let (number, verdict) = condition.split_at(condition.len() - 1);

@@ -1,4 +1,4 @@
-//! The prober asks a server, perhaps while something is done to it.
+//! The prober loads a server, with or without faults.
 
 use std::time::Duration;
 
@@ -18,42 +18,42 @@ use crate::probe::record::ProbeBody;
 use crate::server::Server;
 use crate::statistics::latency::{Latency, merged};
 
-/// 32 clients that ask for this path, each with a new connection for each request, for a second.
+/// A load of 32 clients on this path for a second, with a new connection for each request.
 pub fn asking(path: &str) -> Load {
     let (url, connections, seconds) = (path.into(), 32, 1.0);
     Load { url, connections, seconds, timeout_ms: 2000, ..Load::default() }
 }
 
-/// How fast good answers came, from the prober or from wrk.
+/// The rate and latencies of good answers, from the prober or from wrk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Served {
     /// Good answers per second.
     pub per_second: f64,
-    /// Their latencies in microseconds; all 0 if there were none.
+    /// Their latencies in microseconds; all 0 without good answers.
     pub latency: Latency,
 }
 
 impl Served {
-    /// What wrk found in a slice, with latencies as it corrects them.
+    /// The figures of a slice of wrk, with the latencies as wrk corrects them.
     pub fn of_slice(slice: &Slice) -> Self {
         let latency = merged([&slice.latencies]).ok().flatten().unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }
     }
 }
 
-/// What came of faults.
+/// The result of a load with faults.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Disturbed {
-    /// What the prober found.
+    /// The result of the prober.
     pub found: ProbeBody,
-    /// The longest queues before the last fault: of the socket that its worker accepts from, and of
-    /// all others.
+    /// The longest queues before the last fault: of the socket that the fault's worker accepts from, and
+    /// of all others.
     pub queued: Option<[u32; 2]>,
-    /// What the kernel counted.
+    /// The kernel's counters.
     pub counters: TcpCounters,
 }
 
-/// Starts a server, given with its options, asks it, and stops it.
+/// Starts a server, named with its options, loads it, and stops it.
 pub fn served(server: &str, asked: &Load) -> Result<Served> {
     let mut server = start(server)?;
     let found = probe(&mut server, asked, &[], |_| {})?;
@@ -61,8 +61,8 @@ pub fn served(server: &str, asked: &Load) -> Result<Served> {
     Ok(Served { per_second: found.ok_per_second, latency: found.latency_us.unwrap_or_default() })
 }
 
-/// The same with faults, as `probe --fault` has them, such as `kill-worker@1s`, and a look at accept queues
-/// for so long before the last one.
+/// The same with faults, as in `probe --fault`, such as `kill-worker@1s`. The accept queues count from
+/// `look_for` before the last fault.
 pub fn disturbed(
     server: &str,
     asked: &Load,
@@ -80,8 +80,8 @@ pub fn disturbed(
     Ok(Disturbed { queued, counters: TcpCounters::now()?.since(&before), found })
 }
 
-/// Asks a server that is up. `look` is called every few milliseconds with the time that has passed. It
-/// is an error when a fault was not done or had nobody to be done to.
+/// Loads a running server. `look` is called every few milliseconds with the elapsed time. A fault that
+/// did not happen, or had no process to act on, is an error.
 pub fn probe(
     server: &mut Server,
     asked: &Load,
@@ -108,13 +108,13 @@ pub fn probe(
 pub mod tests {
     use super::*;
 
-    /// With this standard deviation of latencies.
+    /// A result with this standard deviation of latencies.
     pub fn served(stdev: f64) -> Served {
         let latency = Latency { stdev, p99: 50_000, ..Latency::default() };
         Served { per_second: 900.0, latency }
     }
 
-    /// This was found, and 31 connections waited.
+    /// A result with this of the prober and 31 waiting connections.
     pub fn disturbed(found: ProbeBody) -> Disturbed {
         let counters = TcpCounters {
             listen_overflows: 0,

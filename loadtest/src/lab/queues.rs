@@ -1,4 +1,4 @@
-//! Who listens, and what the kernel keeps waiting for a server while it is asked.
+//! Listening sockets, and the connections in a server's accept queues under load.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use crate::report::model::{Cell, Table, Unit};
 use crate::server::Server;
 use common::kernel::sock_diag::{Listener, listeners};
 
-/// How often it looks. A look asks the kernel for the sockets of one port and costs microseconds.
+/// How often to look. A look asks the kernel for the sockets of one port and costs microseconds.
 const EVERY: Duration = Duration::from_millis(50);
 
 /// The accept queues of a server's sockets, over time.
 pub struct Queues {
     port: u16,
-    /// Each worker's process and the inode of its socket, before anything was done to them.
+    /// Each worker's pid and the inode of its socket, before any fault.
     sockets: Vec<(u32, u64)>,
     seen: Vec<(Duration, Vec<Listener>)>,
 }
 
 impl Queues {
-    /// Nothing seen yet.
+    /// For this server, without a look yet.
     pub fn of(server: &Server) -> Self {
         Self { port: server.address().port(), sockets: server.sockets(), seen: Vec::new() }
     }
 
-    /// Looks, if it is time to.
+    /// Looks, if a look is due.
     pub fn look(&mut self, now: Duration) {
         let is_due = self.seen.last().is_none_or(|(last, _)| now >= *last + EVERY);
-        // A kernel that does not tell leaves the table of evidence empty, and the rest as it is.
+        // If the kernel does not answer, only the table of evidence stays empty.
         self.seen.extend(is_due.then(|| Some((now, listeners(self.port).ok()?))).flatten());
     }
 
-    /// The longest queues that were seen from one time to another: of the socket that this worker
-    /// accepts from, and of all others together; `None` if nothing was seen then.
+    /// The longest queues seen between two times: of the socket that this worker accepts from, and of all
+    /// others together; `None` if there was no look between them.
     pub fn longest(&self, pid: u32, from: Duration, to: Duration) -> Option<[u32; 2]> {
         let (_, inode) = self.sockets.iter().find(|(worker, _)| *worker == pid)?;
         let queued = |sockets: &[Listener], own: bool| -> u32 {
@@ -45,7 +45,7 @@ impl Queues {
     }
 }
 
-/// The sockets of each subject that listen, as they were told with its first sample.
+/// The listening sockets of each subject, as its samples have them.
 pub fn who_listens<S>(all: &Samples<S>, of: fn(&S) -> &[Listener]) -> Table {
     let columns = [
         ("inode", Unit::Text),
@@ -68,7 +68,7 @@ pub fn who_listens<S>(all: &Samples<S>, of: fn(&S) -> &[Listener]) -> Table {
 pub mod tests {
     use super::*;
 
-    /// A socket with so many connections in its queue.
+    /// A socket with this many connections in its queue.
     pub fn listener(inode: u64, queued: u32) -> Listener {
         Listener { address: ([127, 0, 0, 1], 80).into(), inode, uid: 0, queued, backlog: 1024 }
     }

@@ -1,4 +1,4 @@
-//! The record of one `lab`. Its samples are in a file beside it.
+//! The record of one run of `lab`. Its samples are in a file beside it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,24 +7,24 @@ use crate::matrix::record::Matrix;
 use crate::record::{Body, Record};
 use crate::servers::record::Servers;
 
-/// What is saved and shown.
+/// The record that is saved and shown.
 pub type Lab = Record<LabBody>;
 
-/// What a lab found.
+/// The results of a lab.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LabBody {
     /// Whether it was the short form, whose intervals are wide.
     pub quick: bool,
-    /// What every order of turns and every bootstrap begins with.
+    /// The seed of every order of turns and of every bootstrap.
     pub seed: u64,
-    /// What came of the experiments, in the order of the book.
+    /// The results of the experiments, in the order of the book.
     pub chapters: Vec<Chapter>,
-    /// What `matrix` found on this machine, if it was run; taken over, not measured again.
+    /// The result of `matrix` on this machine, if it was run; copied, not measured again.
     pub matrix: Option<Matrix>,
-    /// More runs of `matrix`: the same workloads again, or some that the first run does not have.
+    /// More runs of `matrix`: the same workloads again, or workloads that the first run does not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_matrices: Vec<Matrix>,
-    /// What `servers` found, if it was published; taken over as well.
+    /// The result of `servers`, if it was published; copied as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<Servers>,
 }
@@ -45,8 +45,8 @@ impl LabBody {
         self.matrix.iter().chain(&self.more_matrices)
     }
 
-    /// The first run; but of a workload that a later run has, too, the later one's figures, which are those of
-    /// newer code. They name their run. What is expected is judged by all of them.
+    /// All runs in one. If several have a workload, the figures are those of the last, which has the newest
+    /// code. Figures of later runs name their run. Expectations are judged by all figures together.
     pub fn whole_matrix(&self) -> Option<Matrix> {
         let mut whole = self.matrix.clone()?;
         for more in &self.more_matrices {

@@ -1,4 +1,4 @@
-//! Servers that are replaced while they are asked: by a reload, or by another server on their port.
+//! Servers that are replaced under load: by a reload, or by another server on their port.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,39 +19,39 @@ use crate::probe::outcome::Outcomes;
 use crate::probe::run::run;
 use crate::server::Server;
 
-/// How long an answer may take.
+/// How long a server may take to end after SIGQUIT.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Time from one reload to the next; all workers are replaced in it. Time between two servers that join.
+/// Time from one reload to the next: enough to replace all workers. Pause between two joining servers.
 const EVERY_MS: u64 = 250;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it looks whether a server is gone.
+/// How often to check whether a server has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Clients of joined servers ask for so long at a time, until the last reload is over.
+/// The length of each load on joined servers; loads follow each other until the last reload is over.
 const STRETCH: Duration = Duration::from_millis(500);
 
-/// A server with a socket for each worker, and one whose queues are full.
+/// A server with per-worker sockets, and one that also has full queues.
 const CALM: &str = "reuseport";
 const BUSY: &str = "reuseport --max-connections 1 --handler-cost 1ms";
 
-/// What came of some reloads in a row.
+/// The result of several reloads in a row.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Row {
-    /// How many.
+    /// The number of reloads.
     pub reloads: u64,
     /// How requests ended.
     pub outcomes: Outcomes,
-    /// Worker processes that were seen.
+    /// The number of worker processes seen.
     pub workers: usize,
-    /// Listening sockets that were seen.
+    /// The number of listening sockets seen.
     pub sockets: usize,
-    /// Connections that the kernel gave to another socket; `None` if it does not count them.
+    /// Connections that the kernel migrated to another socket; `None` if it does not count them.
     pub migrated: Option<u64>,
 }
 
-/// Reloads a server again and again while it is asked.
+/// Reloads a server again and again under load.
 pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
     let mut server = start(server)?;
     let faults = &[format!("reload@300ms*{reloads}/{EVERY_MS}ms")];
@@ -65,8 +65,8 @@ pub fn reload(server: &str, keep_alive: bool, reloads: u64) -> Result<Row> {
     seen.row(reloads, probed.outcomes, &before)
 }
 
-/// Has one server take the place of another on the same port again and again, while they are asked.
-/// They end at once and with full queues, or drain theirs first.
+/// Replaces one server by another on the same port again and again, under load. The old servers end at
+/// once with full queues, or drain their queues first.
 pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
     let server = if at_once { BUSY } else { CALM };
     let first = start(server)?;
@@ -101,8 +101,8 @@ pub fn join(reloads: u64, at_once: bool) -> Result<Row> {
     seen.row(reloads, outcomes, &before)
 }
 
-/// Starts one server after the other on the same port, and ends the one before. The last one goes on
-/// serving, until nobody asks any more.
+/// Starts one server after the other on the same port, and ends the previous one each time. Returns the
+/// last one, which serves until the load is over.
 fn replace(first: Server, joining: &str, reloads: u64, at_once: bool) -> Result<(Seen, Server)> {
     let (mut seen, mut old) = (Seen::default(), first);
     seen.look(&scoreboard(&old)?);
@@ -123,12 +123,10 @@ fn replace(first: Server, joining: &str, reloads: u64, at_once: bool) -> Result<
     Ok((seen, old))
 }
 
-/// A view of its own of a server's scoreboard.
 fn scoreboard(server: &Server) -> Result<Scoreboard> {
     Scoreboard::of_process(server.pid().context("it was not started here")?)
 }
 
-/// Processes and sockets that were seen on a scoreboard.
 #[derive(Debug, Default)]
 struct Seen {
     workers: BTreeSet<u32>,
@@ -138,7 +136,7 @@ struct Seen {
 impl Seen {
     fn look(&mut self, scoreboard: &Scoreboard) {
         for (_, slot) in scoreboard.workers() {
-            // A worker writes down its socket when it has one.
+            // A worker enters its socket as soon as it has one.
             let inode = slot.socket_inode.load(Relaxed);
             if let (Some(pid), 1..) = (slot.pid(), inode) {
                 self.workers.insert(pid);

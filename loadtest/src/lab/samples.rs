@@ -1,4 +1,4 @@
-//! What was sampled of several subjects, and the figures, tables and bars that follow from it.
+//! The samples of several subjects, and the figures, tables and bars made from them.
 
 use crate::report::model::{Bar, Cell, Column, Picture, Table, Unit};
 use crate::statistics::estimate::Estimate;
@@ -9,12 +9,12 @@ use crate::statistics::{geometric_mean, mean, median};
 pub struct Samples<S> {
     /// Subjects with their samples.
     pub groups: Vec<(String, Vec<S>)>,
-    /// What every bootstrap begins with.
+    /// The seed of every bootstrap.
     pub seed: u64,
 }
 
 impl<S> Samples<S> {
-    /// The samples of one subject; none if it took no part.
+    /// The samples of one subject; empty if it took no part.
     pub fn of(&self, name: &str) -> &[S] {
         self.groups.iter().find(|(found, _)| found == name).map_or(&[], |(_, samples)| samples)
     }
@@ -34,12 +34,12 @@ impl<S> Samples<S> {
         estimate(&self.each(name, figure), median, self.seed)
     }
 
-    /// The mean of a figure, for what may be 0, such as requests lost.
+    /// The mean of a figure, for counts that may be 0, such as requests lost.
     pub fn mean<R: Into<Option<f64>>>(&self, name: &str, figure: impl Fn(&S) -> R) -> Estimate {
         estimate(&self.each(name, figure), mean, self.seed)
     }
 
-    /// How a figure compares round by round with another subject's: the geometric mean of ratios.
+    /// The ratio of a figure to another subject's: the geometric mean of the rounds' ratios.
     pub fn ratio(&self, name: &str, to: &str, figure: impl Fn(&S) -> f64) -> Estimate {
         self.ratio_by(geometric_mean, name, to, figure)
     }
@@ -57,14 +57,14 @@ impl<S> Samples<S> {
         estimate(&ratios, average, self.seed)
     }
 
-    /// The same subjects with what is made of each sample.
+    /// The same subjects with converted samples.
     pub fn map<T>(&self, make: impl Fn(&S) -> T) -> Samples<T> {
         let all = self.groups.iter();
         let groups = all.map(|(name, all)| (name.clone(), all.iter().map(&make).collect()));
         Samples { groups: groups.collect(), seed: self.seed }
     }
 
-    /// A bar for each subject, and perhaps a line to compare them with.
+    /// A bar for each subject, and optionally a line to compare them with.
     pub fn bars(
         &self,
         title: impl Into<String>,
@@ -83,7 +83,7 @@ impl<S> Samples<S> {
     }
 }
 
-/// An average of some values with its bootstrap interval; of none it is unknown.
+/// An average of some values with its bootstrap interval; NaN without values.
 fn estimate(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Estimate {
     Estimate::of(values, average, seed).unwrap_or(Estimate::exact(f64::NAN))
 }
@@ -91,12 +91,12 @@ fn estimate(values: &[f64], average: fn(&[f64]) -> Option<f64>, seed: u64) -> Es
 /// A table that is filled column by column.
 pub struct Grid<'a, S> {
     samples: &'a Samples<S>,
-    /// As it is so far. Notes below it are the page's.
+    /// The table with the columns so far. Its notes come from the page.
     pub table: Table,
 }
 
 impl<S> Grid<'_, S> {
-    /// A column of any cells, each of the subject's name and samples.
+    /// A column of any cells, each made from the subject's name and samples.
     pub fn cells(mut self, name: &str, unit: Unit, cell: impl Fn(&str, &[S]) -> Cell) -> Self {
         let column = Column { name: name.into(), unit, ..Column::default() };
         let groups = self.samples.groups.iter();
@@ -118,7 +118,7 @@ impl<S> Grid<'_, S> {
         self.estimates(name, unit, |name| samples.median(name, &figure))
     }
 
-    /// Medians alone.
+    /// Medians without intervals.
     pub fn middles<R: Into<Option<f64>>>(
         self,
         name: &str,
@@ -129,7 +129,7 @@ impl<S> Grid<'_, S> {
         self.cells(name, unit, |name, _| Cell::from(median(&samples.each(name, &figure))))
     }
 
-    /// Means alone, with one digit of the fraction.
+    /// Means without intervals, with one decimal.
     pub fn means<R: Into<Option<f64>>>(self, name: &str, figure: impl Fn(&S) -> R) -> Self {
         let samples = self.samples;
         self.cells(name, Unit::Mean, |name, _| Cell::from(mean(&samples.each(name, &figure))))
@@ -145,7 +145,7 @@ impl<S> Grid<'_, S> {
 pub mod tests {
     use super::*;
 
-    /// Samples of these subjects, for tests of what follows from them.
+    /// Samples of these subjects, for tests of findings.
     pub fn samples_of<S>(groups: impl IntoIterator<Item = (&'static str, Vec<S>)>) -> Samples<S> {
         let groups = groups.into_iter().map(|(name, all)| (name.to_owned(), all)).collect();
         Samples { groups, seed: 1 }

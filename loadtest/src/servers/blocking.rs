@@ -1,4 +1,4 @@
-//! Handlers that block: who waits behind whom, at 75 % of what the workers can serve.
+//! Blocking handlers: how long requests wait, at 75 % of what the workers can serve.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::servers::subject::Subject;
 /// How long a handler blocks.
 const BLOCKED: Duration = Duration::from_millis(20);
 
-/// The part of what all workers can serve that is asked for.
+/// The rate, as a part of what all workers can serve.
 const PART: f64 = 0.75;
 
-/// Asks a server that runs code of ours, `at_once` handlers a worker.
+/// Loads a server that runs our code, with `at_once` handlers for each worker.
 pub fn measure(subject: &Subject, at_once: usize, form: Form, seed: u64) -> Result<Blocking> {
     let mut server = subject.start()?;
     let servers = WORKERS * at_once;

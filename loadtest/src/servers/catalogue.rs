@@ -1,43 +1,43 @@
-//! The servers that the world runs: how each is had, started with four workers, and asked.
+//! The catalogue of well-known servers: how each is installed, started with four workers, and requested.
 //!
-//! A command's words, and the file that it reads, have places for what is known only when it starts:
-//! `{program}` and `{python}` (what is run), `{host}`, `{port}`, `{workers}`; `{apps}` (the folder of
-//! `app.py` and the like), `{conf}` (the file, made for this start), `{folder}` (where that lies, with an
-//! `index.html`), `{root}` (the folder that has the package's `usr`), `{user}` (who serves for root).
+//! Commands and configuration files have placeholders for what is known only at the start: `{program}`
+//! and `{python}` (the executables), `{host}`, `{port}`, `{workers}`; `{apps}` (the folder of `app.py` and
+//! similar files), `{conf}` (the configuration file, written for this start), `{folder}` (its folder, with
+//! an `index.html`), `{root}` (the folder with the package's `usr`), `{user}` (serves if started by root).
 
 use crate::server::nginx;
 
 /// Workers of every server.
 pub const WORKERS: usize = 4;
 
-/// Where a program comes from.
+/// The source of a program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
-    /// A package of Debian's, unpacked and not installed, if the program is not there already.
+    /// A Debian package, unpacked but not installed, if the program is not there already.
     Debian(&'static str),
-    /// A package of Python's, in a virtual environment.
+    /// A Python package, in a virtual environment.
     Python(&'static str),
     /// This repository.
     Ours,
 }
 
-/// A program, which may be measured with several settings.
+/// A program with one or more settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// What `loadtest servers NAME` calls it.
+    /// Its name in `loadtest servers NAME`.
     pub name: &'static str,
     pub source: Source,
-    /// The file that is run, where that has another name.
+    /// The executable, if its name differs.
     pub file: &'static str,
-    /// Whether it is a script of Ruby's, which finds its libraries only below the unpacked packages.
+    /// Whether it is a Ruby script: an unpacked one finds its libraries only below the unpacked packages.
     pub is_ruby: bool,
-    /// How it says its version.
+    /// The option that prints its version.
     pub version: &'static str,
-    /// Whether its workers are threads of one process: then nobody outside can tell who has what.
+    /// Whether its workers are threads of one process: then the connections of each are not visible.
     pub has_threads: bool,
-    /// Time from one reload to the next, in milliseconds: all workers are replaced in it.
+    /// Time from one reload to the next, in milliseconds: enough to replace all workers.
     pub reload_every_ms: u64,
-    /// Whether the short form has it.
+    /// Whether the short form includes it.
     pub quick: bool,
     pub settings: &'static [Setting],
 }
@@ -45,15 +45,15 @@ pub struct Program {
 /// A way to run a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// What tables call it.
+    /// Its name in tables.
     pub name: &'static str,
-    /// The command; of ours, the server with its options.
+    /// The command; for our servers, the server with its options.
     pub command: &'static str,
-    /// What stands in the file that it reads.
+    /// The text of its configuration file.
     pub file: Option<&'static str>,
-    /// What stands in that file at `{setting}`.
+    /// The text at `{setting}` in that file.
     pub setting: &'static str,
-    /// How many handlers that block a worker runs at a time; none of one that runs no code of ours.
+    /// How many blocking handlers a worker runs at a time; `None` if the server runs none of our code.
     pub at_once: Option<usize>,
 }
 
@@ -69,12 +69,12 @@ const PROGRAM: Program = Program {
     settings: &[],
 };
 
-/// One that runs code of ours, a handler at a time.
+/// A server that runs our code, one handler at a time.
 const fn runs(name: &'static str, command: &'static str) -> Setting {
     Setting { name, command, file: None, setting: "", at_once: Some(1) }
 }
 
-/// One that only answers.
+/// A server that runs none of our code.
 const fn answers(
     name: &'static str,
     command: &'static str,
@@ -99,7 +99,7 @@ macro_rules! gunicorn {
     };
 }
 
-/// uWSGI with these options. Without --die-on-term TERM reloads it.
+/// uWSGI with these options. Without --die-on-term, TERM reloads it.
 macro_rules! uwsgi {
     ($options:literal) => {
         concat!(
@@ -287,7 +287,7 @@ pub const CATALOGUE: &[Program] = &[
 pub const SANIC_SHARED: &str = "{python} {apps}/sanic_shared.py {host} {port}";
 pub const SANIC_OWN: &str = "{python} {apps}/sanic_reuseport.py {host} {port}";
 
-/// What the servers run and read, by name.
+/// The files that servers run and read, with their names.
 pub const APPS: [(&str, &str); 6] = [
     ("app.py", include_str!("../../servers/app.py")),
     ("config.ru", include_str!("../../servers/config.ru")),
@@ -298,7 +298,7 @@ pub const APPS: [(&str, &str); 6] = [
 ];
 
 impl Program {
-    /// The file that is run.
+    /// The name of the executable.
     pub fn file(&self) -> &'static str {
         if self.file.is_empty() { self.name } else { self.file }
     }

@@ -1,4 +1,4 @@
-//! A connection that is kept, and asked once for a path of any server.
+//! A kept connection with one request for any path of any server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use common::kernel::uninterrupted::uninterrupted;
 
-/// How long connecting, or an answer, may take: far longer than either does.
+/// How long connecting, or an answer, may take: far longer than normal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that was asked, and what came of it.
+/// A connection with a request on its way, and the answer so far.
 pub struct Asked {
     stream: TcpStream,
     answer: Vec<u8>,
 }
 
 impl Asked {
-    /// Connects and asks for a path; the answer is not waited for.
+    /// Connects and sends a request for a path, without waiting for the answer.
     pub fn new(address: SocketAddr, path: &str) -> Result<Self> {
         let connected = TcpStream::connect_timeout(&address, PATIENCE);
         let mut stream = connected.with_context(|| format!("cannot connect to {address}"))?;
@@ -27,8 +27,8 @@ impl Asked {
         Ok(Self { stream, answer: Vec::new() })
     }
 
-    /// Waits for the answer, of any length, and gives its body. Where the server says that it closes the
-    /// connection this end is closed at once, as clients do: gunicorn's sync worker waits for that.
+    /// Waits for the answer, of any length, and returns its body. If the server announces that it closes the
+    /// connection, this end is closed at once, as clients do: gunicorn's sync worker waits for that.
     pub fn body(&mut self) -> Result<String> {
         loop {
             let text = String::from_utf8_lossy(&self.answer);
@@ -60,7 +60,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// What is read of an answer that comes in two parts.
+    /// The body that is read from an answer in two parts.
     fn body(answer: &'static str) -> Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

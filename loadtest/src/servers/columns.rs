@@ -1,5 +1,5 @@
-//! All columns of one server. Each begins with a server of its own, so that what one did to it, or one that
-//! died, is nothing to the next.
+//! All columns of one server. Each starts a new server, so that a damaged or dead one does not affect the
+//! next column.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ use crate::servers::{blocking, faults, replacing, second, spread};
 pub const COLUMNS: [&str; 7] =
     ["model", "spread", "blocking", "one stopped, some killed", "reload", "TERM", "a second one"];
 
-/// What failed of a server that does not start: then no column is tried.
+/// The failed "column" of a server that does not start: then no column is measured.
 pub const START: &str = "start";
 
 /// How long `diagnose` looks.
 const LOOK_FOR: Duration = Duration::from_millis(500);
 
-/// Measures all that is not in the store yet. `begin` is told which column is next.
+/// Measures all columns that are not in the store yet. `begin` is called with the name of each.
 ///
 /// # Errors
-/// After Ctrl-C, and when a sample cannot be saved; a column that fails is in the row.
+/// After Ctrl-C, and when a sample cannot be saved. A failed column is no error, but noted in the row.
 pub fn measure(
     subject: &Subject,
     form: Form,
@@ -74,8 +74,8 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// One column: saved before, or measured now; one that fails is noted and tried again by a run that
-    /// goes on.
+    /// One column: from the store, or measured now. A failed column is noted, and a resumed run measures it
+    /// again.
     fn column<T: Serialize + DeserializeOwned>(
         &mut self,
         column: &str,
@@ -96,7 +96,7 @@ impl Columns<'_> {
     }
 }
 
-/// How it listens: what `diagnose` says, while it has connections; and how many sockets that are.
+/// How the server listens while it has connections, according to `diagnose`; and its number of sockets.
 fn model(mut server: Server) -> Result<(String, usize)> {
     let opened = meet(&mut server);
     let port = server.address().port();

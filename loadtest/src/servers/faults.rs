@@ -1,4 +1,4 @@
-//! One worker stopped, and then some killed, while new connections are opened at a fixed rate.
+//! One worker is stopped, then some are killed, while new connections are opened at a fixed rate.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,28 +14,28 @@ use crate::server::Server;
 use crate::servers::record::{Faults, Form};
 use crate::servers::subject::{Subject, meet};
 
-/// Requests per second, each on a connection of its own: far below what any of them serves.
+/// Requests per second, each on a new connection: far below what any server can serve.
 const RATE: u64 = 200;
 
 /// How long an answer may take.
 const TIMEOUT_MS: u64 = 1000;
 
-/// How long a server has to replace workers.
+/// How long a server may take to replace workers.
 const REPLACED_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Clients that ask in a closed loop while a worker hangs: as many as there are can be lost with it.
+/// Clients in a closed loop while a worker hangs: this is the most that can be lost with the worker.
 const HUNG_CLIENTS: u64 = 32;
 
 /// Workers that are killed, one after the other.
 const KILLS: u64 = 3;
 
-/// Does it. The kills have a run of their own: what a worker answers that goes on again, of what waited
-/// for it, would count for the rate before.
+/// Measures the faults. The kills have a separate run: the backlog that a worker answers when it goes on
+/// again would count for the rate before the kills.
 pub fn measure(subject: &Subject, form: Form) -> Result<Faults> {
     let mut server = subject.start()?;
-    // In milliseconds: a worker stops after the first time, and goes on after the second; workers are
-    // killed after the first, and one after the other each time that the third has passed.
+    // In milliseconds: the time until a worker is stopped, how long it is stopped, and the time from one
+    // kill to the next. The first kill comes after the first of these times.
     let [before, stopped, every] =
         form.choose([1500, 3000, 1500], [1000, 2000, 1000], [300, 500, 300]);
     let go_on = before + stopped;
@@ -60,25 +60,25 @@ pub fn measure(subject: &Subject, form: Form) -> Result<Faults> {
     };
     server.stop()?;
 
-    // One that ended with a worker must be started again.
+    // A server that has ended with a worker must be started again.
     let mut server = subject.start()?;
     let load = Load { connections: HUNG_CLIENTS, seconds: 2.0, ..Load::of(&server, "/") };
     let hung = parsed(&["stop-worker@500ms", "kill-worker@1500ms"].map(str::to_owned))?;
     let hung = run_with_faults(&mut server, &load, &hung, |_, _| {})?;
     let is_done = hung.faults.last().is_some_and(|fault| fault.pid.is_some());
-    // A server that ends with its worker refuses what comes then, again and again.
+    // A server that ends with its worker then refuses every connection: these do not count.
     found.lost_with_hung = is_done.then(|| lost_accepted(&hung.counters.outcomes));
     server.stop()?;
     Ok(found)
 }
 
-/// Asks on new connections while something is done.
+/// Sends requests on new connections, with faults.
 fn strike(server: &mut Server, faults: &[String], milliseconds: u64) -> Result<Vec<FaultRecord>> {
     let load = Load { timeout_ms: TIMEOUT_MS, ..steady(server, "/", RATE, milliseconds) };
     Ok(run_with_faults(server, &load, &parsed(faults)?, |_, _| {})?.faults)
 }
 
-/// A load of so many requests/s, each on a connection of its own, at even distances.
+/// A load of `rate` requests/s, each on a new connection, at even intervals.
 pub fn steady(server: &Server, path: &str, rate: u64, milliseconds: u64) -> Load {
     Load {
         connections: 10_000,
@@ -94,12 +94,12 @@ pub fn lost_accepted(outcomes: &Outcomes) -> u64 {
     outcomes.lost() - outcomes.refused - outcomes.timed_out_connecting
 }
 
-/// Faults of this program's own.
+/// Parses faults that this program wrote itself.
 pub fn parsed(faults: &[String]) -> Result<Vec<Fault>> {
     faults.iter().map(|text| text.parse().map_err(|error: String| anyhow!(error))).collect()
 }
 
-/// How many workers there are when as many as before are back, or when time is over.
+/// The number of workers when as many as before are back, or when time is over.
 fn workers_after(server: &mut Server, before: usize) -> usize {
     let begin = Instant::now();
     loop {

@@ -1,6 +1,6 @@
-//! Has programs at hand without changing the system: Debian's packages are downloaded and unpacked below a
-//! folder of the build's, so that no service of theirs starts; Python's go into a virtual environment
-//! there. A program that the system has already is taken.
+//! Installs programs without changing the system: Debian packages are downloaded and unpacked below a
+//! folder of the build, so that none of their services starts; Python packages go into a virtual
+//! environment there. A program that the system already has is used.
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::servers::catalogue::{APPS, Program, Source};
 /// How long one step of an installation may take, in seconds.
 const PATIENCE: &str = "300";
 
-/// Where programs lie that are not on every user's PATH.
+/// Folders of programs that are not on every user's PATH.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// The folder that has everything.
+/// The folder with all installed programs.
 pub struct Place {
     folder: PathBuf,
 }
@@ -24,18 +24,18 @@ pub struct Place {
 /// A program that can be started.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Installed {
-    /// What comes before its arguments: the environment, and what interprets it.
+    /// The words before the program's file: `env` with the environment, and any interpreter.
     pub prefix: Vec<String>,
-    /// Its file.
+    /// The program's file.
     pub file: PathBuf,
-    /// The folder that has the `usr` it is of; empty for the system's.
+    /// The folder with the `usr` that it belongs to; empty for the system's.
     pub root: PathBuf,
-    /// Its version, as far as it says it.
+    /// Its version, if it is known.
     pub version: Option<String>,
 }
 
 impl Place {
-    /// Makes the folder, with the files that servers run and read.
+    /// Creates the folder, with the files that servers run and read.
     pub fn new(folder: &Path) -> Result<Self> {
         let place = Self { folder: std::path::absolute(folder)? };
         let make = || -> Result<()> {
@@ -53,7 +53,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Where `app.py` and the like lie.
+    /// The folder of `app.py` and similar files.
     pub fn apps(&self) -> PathBuf {
         self.folder.join("apps")
     }
@@ -63,7 +63,7 @@ impl Place {
         self.folder.join("python/bin/python")
     }
 
-    /// Gives a program, which is installed first if it is not there.
+    /// Returns a program, and installs it first if it is missing.
     /// Fails when it cannot be installed, with the package manager's own reason.
     pub fn install(&self, program: &Program) -> Result<Installed> {
         let found = match program.source {
@@ -102,7 +102,7 @@ impl Place {
         file.starts_with(self.folder.join("python"))
     }
 
-    /// Looks for a program: among those that were unpacked, and on the PATH.
+    /// Looks for a program: first among the unpacked ones, then on the PATH, then in `SBIN`.
     fn find(&self, program: &str) -> Option<PathBuf> {
         let unpacked = ["usr/bin", "usr/sbin"].map(|it| self.folder.join("root").join(it));
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -111,7 +111,7 @@ impl Place {
         all.map(|folder| folder.join(program)).find(|file| file.is_file())
     }
 
-    /// `env` with what a program finds its libraries by, and its application.
+    /// `env` with the variables by which a program finds its libraries and its application.
     fn environment(&self, is_unpacked: bool) -> Vec<String> {
         let mut words = vec![
             "/usr/bin/env".to_owned(),
@@ -139,8 +139,8 @@ impl Place {
         words
     }
 
-    /// Downloads a package of Debian's, and what it needs and the system has not, and unpacks all of it.
-    /// Lists and archives of its own: so it needs no rights, and changes nothing.
+    /// Downloads a Debian package with the dependencies that the system does not have, and unpacks all.
+    /// Lists and archives are in the folder, not the system's: so it needs no root, and changes nothing.
     fn unpack(&self, package: &str) -> Result<()> {
         let debian = self.folder.join("debian");
         let own = [
@@ -170,7 +170,8 @@ impl Place {
         self.link_plugin()
     }
 
-    /// uWSGI's plugin has Python's version in its name; installed, it has one without as well.
+    /// uWSGI's plugin has Python's version in its name; this adds the name without it, as an installation
+    /// does.
     fn link_plugin(&self) -> Result<()> {
         let plugins = self.folder.join("root/usr/lib/uwsgi/plugins");
         let link = plugins.join("python3_plugin.so");
@@ -181,7 +182,6 @@ impl Place {
         }
     }
 
-    /// Installs a package of Python's.
     fn pip(&self, package: &str) -> Result<()> {
         let python = self.python().display().to_string();
         if !self.python().is_file() {
@@ -191,8 +191,7 @@ impl Place {
         run([&*python, "-m", "pip", "install"].into_iter().chain(quiet).chain([package])).map(drop)
     }
 
-    /// What it says its version is: the first word that begins with a number and has a dot. Of a package
-    /// of Python's, what pip says.
+    /// The program's version: the first one in its own output, or for a Python package in that of pip.
     fn version(&self, program: &Program, installed: &Installed) -> Option<String> {
         let file = installed.file.display().to_string();
         let said = match program.source {
@@ -205,7 +204,7 @@ impl Place {
     }
 }
 
-/// The first word of a text that is a version: a number, dots, and what follows.
+/// The first version in a text: a word that begins with a digit, or with `v`, and has a dot.
 fn first_version(text: &str) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || "/(),".contains(c));
     let words = words.map(|word| word.trim_start_matches('v'));
@@ -213,12 +212,12 @@ fn first_version(text: &str) -> Option<String> {
     words.filter(is_version).find(|word| word.contains('.')).map(str::to_owned)
 }
 
-/// The folders in a folder that are of a version, by their names.
+/// The entries of a folder whose names begin with a digit, as those of versions do.
 fn versions(folder: &str) -> Vec<String> {
     entries(folder, |name| name.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// What is in a folder and has a name like this, in its order.
+/// The entries of a folder whose names match, sorted.
 fn entries(folder: &str, is_one: fn(&str) -> bool) -> Vec<String> {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = names.filter(|entry| entry.file_name().to_str().is_some_and(is_one));
@@ -227,8 +226,8 @@ fn entries(folder: &str, is_one: fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-/// Runs a command to its end, for a time at most. Gives what it said.
-/// Fails with the last line that it said, if it is not content.
+/// Runs a command, with a time limit. Returns its output.
+/// Fails with the last line of the output, if the command fails.
 fn run<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<String> {
     let words: Vec<&str> = words.into_iter().collect();
     let what = words.iter().find(|word| !word.starts_with('-')).copied().unwrap_or_default();

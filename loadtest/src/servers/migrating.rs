@@ -1,5 +1,5 @@
-//! Requests that reloads lose with `tcp_migrate_req` off and on: what granian#897 is about. The lab's own
-//! servers are asked in the same way.
+//! Requests that reloads lose with `tcp_migrate_req` off and on, the subject of granian#897. The load is
+//! the same as that on the lab's own servers.
 
 use anyhow::{Result, ensure};
 
@@ -10,25 +10,25 @@ use crate::servers::faults::parsed;
 use crate::servers::record::Form;
 use crate::servers::subject::Subject;
 
-/// What it is called while it is measured, and among what was not.
+/// Its name, during the measurement and among what was skipped.
 pub const WHAT: &str = "granian's reloads, with tcp_migrate_req off and on";
 
-/// Clients that ask without a pause, each with a connection for each request, as in the lab.
+/// Clients in a closed loop, with a new connection for each request, as in the lab.
 const CLIENTS: u64 = 32;
 
-/// How long an answer may take, and when the first reload comes; in milliseconds.
+/// How long an answer may take, and the time of the first reload; in milliseconds.
 const TIMEOUT_MS: u64 = 2000;
 const BEGIN_MS: u64 = 500;
 
-/// Requests lost for each reload, with the sysctl off and on, by each server that was started for it.
+/// Requests lost for each reload, with the sysctl off and on, for each start of the server.
 ///
 /// # Errors
-/// When there can be no network namespace, or the server has no reload, or ends with one.
+/// When a network namespace is impossible, or the server has no reload, or a reload ends it.
 pub fn measure(subject: &Subject, form: Form) -> Result<[Vec<f64>; 2]> {
     let (namespaces, only_one) = Namespace::both();
     ensure!(only_one.is_none(), "{}", only_one.unwrap_or_default());
     let mut lost = [Vec::new(), Vec::new()];
-    // In turns, so that a change of the machine's speed is in both.
+    // In turns, so that a change of the machine's speed affects both.
     for _ in 0..form.choose(4, 2, 1) {
         for namespace in &namespaces {
             let found = namespace.within(|| reload(subject, form.choose(3, 2, 1)))?;
@@ -38,7 +38,7 @@ pub fn measure(subject: &Subject, form: Form) -> Result<[Vec<f64>; 2]> {
     Ok(lost)
 }
 
-/// Requests lost for each of so many reloads.
+/// Requests lost for each reload, in this number of reloads.
 fn reload(subject: &Subject, times: u64) -> Result<f64> {
     let mut server = subject.start()?;
     let every = subject.reload_every_ms;

@@ -1,12 +1,12 @@
-//! `servers`: what the servers that the world runs do, each with four workers, by the measures of this
-//! program.
+//! `servers`: measures well-known servers, each with four workers, as this program measures its own.
 //!
-//! - [`catalogue`]: which there are; [`install`]: has them at hand; [`subject`]: starts one;
+//! - [`catalogue`]: the servers; [`install`]: installs them; [`subject`]: starts one;
 //! - a file for each group of columns: [`spread`], [`blocking`], [`faults`], [`replacing`], [`second`];
-//!   [`client`] asks over single connections;
-//! - [`columns`]: all of them, one after the other; one that fails keeps none of the others;
-//! - [`migrating`]: granian's reloads, with a sysctl off and on; [`post`]: the post's two programs, compared slice by slice;
-//! - [`record`]: what is saved.
+//!   [`client`] sends requests over single connections;
+//! - [`columns`]: all columns, one after the other; if one fails the others are still measured;
+//! - [`migrating`]: granian's reloads, with a sysctl off and on;
+//! - [`post`]: the post's two programs, compared slice by slice;
+//! - [`record`]: the saved record.
 
 pub mod blocking;
 pub mod catalogue;

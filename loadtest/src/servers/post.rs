@@ -1,6 +1,8 @@
-//! What is compared slice by slice. The post's two programs, on Linux, with wrk as the post says it, compared slice by slice; and the second
-//! one steered as on a Mac: there one socket of a group gets every connection. And nginx's
-//! latencies, of which NGINX 1.9.1 claims something.
+//! Comparisons slice by slice.
+//!
+//! The post's two programs, on Linux, with the wrk command of the post; the second program also steered
+//! as on a Mac, where one socket of a group gets every connection. And nginx's latencies, about which
+//! NGINX 1.9.1 makes a claim.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::statistics::latency::merged;
 use crate::statistics::ratios;
 use crate::statistics::verdict::FEWEST_ROUNDS;
 
-/// What the programs are called: the post's words for the two, and what is done to the second.
+/// The names of the programs: the post's words for the two, and the second one as it is steered.
 const SHARED: &str = "sharing socket";
 const OWN: &str = "different socket";
 const STEERED: &str = "different socket, as on a Mac";
@@ -27,10 +29,10 @@ const STEERED: &str = "different socket, as on a Mac";
 const THREADS: u64 = 12;
 const CONNECTIONS: u64 = 100;
 
-/// Compares them. The slices are saved at `json`, and a run that goes on takes them from there.
+/// Compares the programs. The slices are saved beside `json`, and a resumed run reads them there.
 ///
 /// # Errors
-/// When nothing could be measured.
+/// When nothing can be measured.
 pub fn compare(place: &Place, form: Form, seed: u64, json: &Path, resume: bool) -> Result<Post> {
     let (own, shared) = (command(place, SANIC_OWN), command(place, SANIC_SHARED));
     let steered = command(
@@ -50,18 +52,18 @@ pub fn compare(place: &Place, form: Form, seed: u64, json: &Path, resume: bool) 
     if !is_root {
         return run(&two, only_root);
     }
-    // A kernel that refuses leaves the post's own two.
+    // If the kernel refuses the steering program, the post's own two remain.
     run(&three, "").or_else(|error| {
         crate::interrupt::check()?;
         run(&two, &format!("{STEERED} was left out: {error:#}"))
     })
 }
 
-/// The standard deviations of nginx's latencies with own sockets over those with a shared one, round by
+/// The standard deviation of nginx's latencies with own sockets over that with a shared one, round by
 /// round, with the post's load.
 ///
 /// # Errors
-/// When nginx is not there, or nothing could be measured.
+/// When there is no nginx, or nothing can be measured.
 pub fn nginx_deviations(form: Form, seed: u64, json: &Path, resume: bool) -> Result<Vec<f64>> {
     let both = ["nginx --workers 4", "nginx --workers 4 --reuseport"].map(|it| (it, it));
     let mut experiment = experiment(&both, form, seed, json, resume);
@@ -106,7 +108,6 @@ fn experiment(
     }
 }
 
-/// What is kept of a comparison.
 fn of(comparison: &Comparison, missing: &str) -> Post {
     let program = |subject: &Subject| PostProgram {
         name: subject.name.clone(),
@@ -122,7 +123,7 @@ fn of(comparison: &Comparison, missing: &str) -> Post {
     }
 }
 
-/// The mean part of a slice's connections by rank, the busiest worker first.
+/// The mean part of a slice's connections by rank: the busiest worker first.
 fn by_rank(slices: &[Slice]) -> Vec<f64> {
     let mut sums = vec![0.0; WORKERS];
     for slice in slices {
@@ -142,7 +143,7 @@ impl Post {
         self.sentences.iter().find(is_it)?.rsplit_once(": ").map(|(_, figures)| figures)
     }
 
-    /// The post's own figure for a program, where it has one.
+    /// The post's own figure for a program, if it has one.
     pub fn quoted(name: &str) -> Option<f64> {
         match name {
             SHARED => post::figure_for("shared").map(|it| it.requests_per_second as f64),

@@ -1,4 +1,4 @@
-//! The record of `servers`. Its samples lie in a file beside it.
+//! The record of `servers`. Its samples are in a file beside it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,27 +8,27 @@ use crate::servers::catalogue::CATALOGUE;
 use crate::statistics::estimate::Estimate;
 use crate::warnings::Warning;
 
-/// What is saved and shown.
+/// The record that is saved and shown.
 pub type Servers = Record<ServersBody>;
 
-/// What servers do.
+/// The results of `servers`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServersBody {
-    /// How much was done.
+    /// The form of the run.
     pub form: Form,
-    /// Who was measured, in the order of the catalogue.
+    /// The measured servers, in the order of the catalogue.
     pub rows: Vec<Row>,
-    /// Who was not, and why.
+    /// What was not measured, and why.
     pub skipped: Vec<Skipped>,
-    /// Standard deviations of nginx's latencies with own sockets over those with a shared one, round by
-    /// round: wrk's load, the shortest of requests. Empty where it was not asked for.
+    /// The standard deviation of nginx's latencies with own sockets over that with a shared one, round by
+    /// round, under wrk's load of very short requests. Empty if it was not requested.
     #[serde(default)]
     pub nginx_deviations: Vec<f64>,
-    /// Requests that granian lost for each reload, with tcp_migrate_req off and on, by each that was started.
-    /// Empty where it was not asked for, or could not be measured.
+    /// Requests that granian lost for each reload, with tcp_migrate_req off and on, for each start of it.
+    /// Empty if it was not requested, or could not be measured.
     #[serde(default)]
     pub granian_lost: [Vec<f64>; 2],
-    /// The post's two programs; none where they were not asked for.
+    /// The post's two programs; `None` if they were not requested.
     pub post: Option<Post>,
 }
 
@@ -38,7 +38,7 @@ impl Body for ServersBody {
 }
 
 impl Servers {
-    /// Why it is not fit to be published; nothing of a whole run of all that could be had.
+    /// The reasons against publishing it; empty for a whole run of all servers that could be installed.
     pub fn lacks(&self) -> Vec<String> {
         let is_known = |name: &str| self.rows.iter().any(|row| row.name == name);
         let is_skipped = |name: &str| self.skipped.iter().any(|it| it.name == name);
@@ -60,21 +60,21 @@ impl Servers {
     }
 }
 
-/// How much is done.
+/// How much is measured.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// Enough for a table to be published.
+    /// Enough for a published table.
     #[default]
     Whole,
     /// Less of everything.
     Quick,
-    /// As little as there can be: it shows that everything works, and nothing else.
+    /// The minimum: it shows only that everything works.
     Brief,
 }
 
 impl Form {
-    /// What is done in each of the three.
+    /// The value for this form.
     pub fn choose<T>(self, whole: T, quick: T, brief: T) -> T {
         match self {
             Self::Whole => whole,
@@ -84,7 +84,7 @@ impl Form {
     }
 }
 
-/// One that could not be measured.
+/// A server or a comparison that could not be measured.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[allow(missing_docs)] // the names say it
 pub struct Skipped {
@@ -92,121 +92,121 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// What one server does. What could not be measured is `null`, and in `failed`.
+/// The results of one server. A column that could not be measured is `null`, and listed in `failed`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Row {
-    /// What tables call it.
+    /// Its name in tables.
     pub name: String,
-    /// Its version, where it says it.
+    /// Its version, if it is known.
     pub version: Option<String>,
-    /// How it listens, as `diagnose` sees it.
+    /// How it listens, according to `diagnose`.
     pub model: Option<String>,
-    /// How many sockets listen.
+    /// The number of its listening sockets.
     pub sockets: Option<usize>,
-    /// Who got kept connections.
+    /// How kept connections were spread over its workers.
     pub spread: Option<Spread>,
-    /// Handlers that block; none of a server that runs no code.
+    /// Blocking handlers; `None` if the server runs none of our code.
     pub blocking: Option<Blocking>,
-    /// A worker was stopped, and then others killed.
+    /// One worker stopped, then some killed.
     pub faults: Option<Faults>,
     /// Reloads under load.
     pub reload: Option<Reload>,
     /// TERM under load.
     pub term: Option<Replaced>,
-    /// A second one on the same port.
+    /// A second server on the same port.
     pub second: Option<Second>,
-    /// What failed: the column, and the reason.
+    /// The failed columns, each with the reason.
     pub failed: Vec<(String, String)>,
 }
 
 /// How many of some connections each worker got, round by round.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Spread {
-    /// Whether the connections were kept, and counted by who holds them. Otherwise the server closed
-    /// each, and its answers said who gave them.
+    /// Whether the connections were kept, and counted where they are held. Otherwise the server closed
+    /// each, and the workers were counted by the pids in its answers.
     pub kept: bool,
-    /// Connections one after the other.
+    /// Connections that came one after the other.
     pub trickle: Vec<Vec<u64>>,
-    /// Connections all at once.
+    /// Connections that came all at once.
     pub burst: Vec<Vec<u64>>,
 }
 
-/// Handlers that block, asked at 75 % of what they could serve.
+/// Blocking handlers, with a load of 75 % of what they could serve.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Blocking {
     /// Requests per second.
     pub rate: u64,
-    /// How many it can serve at a time.
+    /// How many requests the server can handle at a time.
     pub at_once: usize,
     /// 99 % of the answers took no longer; in microseconds.
     pub p99_us: u64,
-    /// As a multiple of what one queue before all workers would have given.
+    /// The p99 as a multiple of the p99 that one queue for all workers would give.
     pub of_ideal: f64,
     /// Requests without a good answer.
     pub lost: u64,
 }
 
-/// What a stopped worker and killed ones cost.
+/// The cost of a stopped worker and of killed ones.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Faults {
-    /// The part of the requests that was served while one worker was stopped, of before.
+    /// The rate of good answers while one worker was stopped, as a part of the rate before.
     pub served_while_stopped: Option<f64>,
     /// Workers killed, one after the other.
     pub kills: u64,
-    /// Requests lost by that.
+    /// Requests lost after these kills.
     pub lost: u64,
-    /// The longest time until the server answered at 90 % of the rate before; `null` if it never did.
+    /// The longest time after a kill until the rate was back at 90 %; `null` if it did not come back.
     pub back_after_ms: Option<u64>,
     /// Requests of 32 clients that were lost with a worker that hung for a second and was then killed;
-    /// `null` if there was nobody to do this to.
+    /// `null` if no worker was found.
     pub lost_with_hung: Option<u64>,
-    /// Its workers before, and some seconds after the last was killed.
+    /// The number of its workers before, and up to some seconds after the last kill.
     pub workers: [usize; 2],
 }
 
-/// What reloads cost.
+/// The cost of reloads.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reload {
-    /// It has none.
+    /// The server has no reload.
     None,
-    /// It has a signal for it.
+    /// The server was reloaded by its signal.
     Done(Replaced),
 }
 
-/// What became of requests while servers or their workers were replaced.
+/// The outcomes of requests while servers or their workers were replaced.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Replaced {
-    /// How often.
+    /// How often they were replaced.
     pub times: u64,
     /// Requests on new connections.
     pub new: Outcomes,
     /// Requests on kept ones.
     pub kept: Outcomes,
-    /// Who served in the end.
+    /// Which workers served in the end.
     pub after: After,
 }
 
-/// Who serves after reloads, or after TERM.
+/// Which workers serve after reloads, or after TERM.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum After {
-    /// Others than before.
+    /// New workers only.
     #[default]
     Others,
-    /// Some of those who did before, too.
+    /// Also some of the workers from before.
     SomeOfBefore,
-    /// Nobody: the server has ended.
+    /// None: the server has ended.
     Nobody,
 }
 
-/// A second server that is started on the same port.
+/// The start of a second server on the same port.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Second {
-    /// It did not start, and said this.
+    /// It did not start, with this message.
     Refused(String),
-    /// It started, and got so many of so many connections, where that can be seen.
+    /// It started: its connections, and those of both servers; `None` if they are not visible.
     Silent(Option<[u64; 2]>),
     /// It neither serves nor ends.
     Tries,
@@ -215,25 +215,25 @@ pub enum Second {
 /// The post's programs, compared slice by slice.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Post {
-    /// Who took part.
+    /// The programs that took part.
     pub programs: Vec<PostProgram>,
-    /// What each two of them make, in a sentence.
+    /// A sentence on the comparison of each two programs.
     pub sentences: Vec<String>,
-    /// Slices of each.
+    /// Slices of each program.
     pub rounds: u32,
-    /// Why one took no part; empty where all did.
+    /// The reason why a program took no part, or why the comparison ended early; empty otherwise.
     pub missing: String,
 }
 
-/// One of them.
+/// One of the post's programs.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct PostProgram {
-    /// What it is.
+    /// Its name.
     pub name: String,
-    /// Median of its slices.
+    /// The median of its slices.
     pub requests_per_second: Option<Estimate>,
     /// 99 % of the answers took no longer; in microseconds.
     pub p99_us: Option<u64>,
-    /// The part of wrk's connections that each worker had, the busiest first.
+    /// The part of wrk's connections that each worker had: the busiest first.
     pub connections: Vec<f64>,
 }

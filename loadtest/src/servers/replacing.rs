@@ -1,5 +1,5 @@
-//! Workers or whole servers that are replaced under load: by a reload, and by TERM. Requests come on new
-//! connections and on kept ones at the same time.
+//! Workers or whole servers that are replaced or ended under load: by a reload, and by TERM. Requests
+//! arrive on new connections and on kept ones at the same time.
 
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -17,20 +17,20 @@ use crate::servers::faults::{lost_accepted, parsed, steady};
 use crate::servers::record::{After, Form, Reload, Replaced};
 use crate::servers::subject::Subject;
 
-/// Requests per second of each kind.
+/// Requests per second on each kind of connection.
 const RATE: u64 = 100;
 
-/// How long a handler blocks, in microseconds, where there is one: so some requests are always under way.
+/// How long a handler blocks, in microseconds, if the server has one: so requests are often in flight.
 const BLOCKED_US: u64 = 5000;
 
 /// How long an answer may take.
 const TIMEOUT_MS: u64 = 2000;
 
-/// When the first reload, or TERM, comes; in milliseconds.
+/// The time of the first reload, or of TERM; in milliseconds.
 const BEGIN_MS: u64 = 500;
 
-/// How long a server may take to end, and after the last reload to have replaced all; and how often it is
-/// looked at.
+/// How long a server may take to end, and to replace all workers after the last reload; and how often it
+/// is checked.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 const REPLACED_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -59,7 +59,7 @@ pub fn reload(subject: &Subject, form: Form) -> Result<Reload> {
     Ok(Reload::Done(Replaced { times, new, kept, after }))
 }
 
-/// Ends a server with TERM, whatever that means to it, some times.
+/// Sends TERM to a server, whatever TERM means to it; several times, each to a new server.
 pub fn term(subject: &Subject, form: Form) -> Result<Replaced> {
     let mut found = Replaced { after: After::Nobody, ..Replaced::default() };
     for _ in 0..form.choose(5, 3, 1) {
@@ -77,7 +77,6 @@ pub fn term(subject: &Subject, form: Form) -> Result<Replaced> {
     Ok(found)
 }
 
-/// Whether something comes true in time.
 fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
     loop {
@@ -89,7 +88,7 @@ fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Asks on new connections and on kept ones, while something is done.
+/// Sends requests on new connections and on kept ones, with a fault. Returns the outcomes of both.
 fn ask(
     subject: &Subject,
     server: &mut Server,
@@ -109,7 +108,7 @@ fn ask(
 }
 
 impl Replaced {
-    /// Requests that were lost after the kernel had accepted their connection.
+    /// Requests that were lost after the kernel had accepted their connection: on new and on kept ones.
     pub fn lost_accepted(&self) -> [u64; 2] {
         [self.new, self.kept].map(|it| lost_accepted(&it))
     }

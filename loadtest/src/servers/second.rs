@@ -1,4 +1,4 @@
-//! What else may listen: a second server of the same kind is started on the port of the first.
+//! Whether another server may listen: starts a second one of the same kind on the port of the first.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use crate::servers::record::Second;
 use crate::servers::spread::{CONNECTIONS, open};
 use crate::servers::subject::Subject;
 
-/// How long the second may try: gunicorn does for five seconds.
+/// How long the second server may try: gunicorn tries for five seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How much of a refusal is kept.
+/// The length of the part of a refusal that is kept.
 const LETTERS: usize = 160;
 
-/// Starts it.
+/// Starts the second server.
 /// Fails when the first does not start, or connections to the two fail.
 pub fn measure(subject: &Subject) -> Result<Second> {
     let mut first = subject.start()?;
@@ -27,7 +27,7 @@ pub fn measure(subject: &Subject) -> Result<Second> {
             let begin = Instant::now();
             loop {
                 if second.has_ended() {
-                    // Not at once: the first has answered for it meanwhile.
+                    // `start_on` did not see the refusal, since the first server answered on this port.
                     break Second::Refused(shortened(&second.said()));
                 }
                 if !second.worker_pids().is_empty() {
@@ -48,7 +48,7 @@ pub fn measure(subject: &Subject) -> Result<Second> {
     Ok(found)
 }
 
-/// The end of a text, which has the reason. Of paths, which are this machine's, only the file's name is kept.
+/// The end of a text, which has the reason. Paths are those of this machine: only the file name is kept.
 pub fn shortened(text: &str) -> String {
     let words = text.split_whitespace().map(|word| match word.rsplit_once('/') {
         Some((_, file)) if word.starts_with('/') => file,

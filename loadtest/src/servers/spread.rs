@@ -1,4 +1,4 @@
-//! Who gets connections that are kept: one after the other, and all at once.
+//! How kept connections are spread over workers: one after the other, and all at once.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::servers::subject::Subject;
 /// Connections of each way.
 pub const CONNECTIONS: usize = 200;
 
-/// A server that holds fewer of them closes each; others may close some when they have many.
+/// A server that holds fewer than this closes each connection; others may close some when they have many.
 const KEPT: u64 = CONNECTIONS as u64 / 2;
 
-/// How long opening them all may take: far longer than it does.
+/// How long opening all connections may take: far longer than normal.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long it may take until a server knows that connections were closed.
+/// How long a server may take to notice that connections were closed.
 const IDLE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Counts, in some rounds, who has which part of the connections.
+/// Counts the connections of each worker, in several rounds.
 pub fn measure(subject: &Subject, form: Form) -> Result<Spread> {
     let mut server = subject.start()?;
     let mut found = Spread { kept: true, ..Spread::default() };
@@ -49,14 +49,14 @@ fn count(subject: &Subject, server: &mut Server, is_burst: bool) -> Result<(bool
     if !kept {
         held = by_answer(&answers);
     }
-    // One that got nothing may not have been seen at all.
+    // A worker without connections may not have been seen at all.
     if !subject.has_threads && held.iter().sum::<u64>() > 0 {
         held.resize(held.len().max(WORKERS), 0);
     }
     Ok((kept, held))
 }
 
-/// Opens connections, each with an answer. Gives what was answered, too.
+/// Opens connections, each with an answer. Returns them and the answers.
 pub fn open(server: &Server, path: &str, is_burst: bool) -> Result<(Vec<Asked>, Vec<String>)> {
     let (mut clients, mut answers) = (Vec::new(), Vec::new());
     let begin = Instant::now();
@@ -86,7 +86,7 @@ pub fn open(server: &Server, path: &str, is_burst: bool) -> Result<(Vec<Asked>, 
     Ok((clients, answers))
 }
 
-/// How often each process named itself; nothing if they do not.
+/// The number of answers with each pid; empty if answers have none.
 fn by_answer(answers: &[String]) -> Vec<u64> {
     let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
     for pid in answers.iter().filter_map(|answer| answer.parse().ok()) {

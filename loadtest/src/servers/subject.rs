@@ -1,4 +1,4 @@
-//! A server as it is measured here: started with four workers, as often as it is wanted.
+//! A server to be measured: it can be started any number of times, with four workers.
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -15,39 +15,39 @@ use crate::servers::catalogue::{Program, Setting, WORKERS};
 use crate::servers::client::Asked;
 use crate::servers::install::{Installed, Place};
 
-/// Time from one reload to the next of a server that is not in the catalogue, in milliseconds.
+/// Time from one reload to the next, in milliseconds, for a server that is not in the catalogue.
 const RELOAD_EVERY_MS: u64 = 1000;
 
-/// Connections that are opened first, and how long it may take until they are closed.
+/// The number of first connections, and how long the server may take to notice that they were closed.
 const FIRST: usize = 4 * WORKERS;
 const IDLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// A server, and what is known of it beforehand.
+/// A server, and what is known of it before the start.
 pub struct Subject {
-    /// What tables call it.
+    /// Its name in tables.
     pub name: String,
-    /// Its version, where that is known.
+    /// Its version, if it is known.
     pub version: Option<String>,
-    /// How many handlers that block a worker runs at a time; none of one that runs no code of ours.
+    /// How many blocking handlers a worker runs at a time; `None` if the server runs none of our code.
     pub at_once: Option<usize>,
     /// Whether its workers are threads of one process.
     pub has_threads: bool,
     /// Time from one reload to the next, in milliseconds.
     pub reload_every_ms: u64,
-    /// Signals that were told, such as `reload=USR2`.
+    /// Signals given by the user, such as `reload=USR2`.
     pub signals: Vec<String>,
     start: Start,
 }
 
 enum Start {
-    /// As the command line has it; ours get these options as well.
+    /// A server as on the command line; our servers also get these options.
     Spec(Spec, Vec<String>),
-    /// A command that may read a file: both with places.
+    /// A command that may read a file: both with placeholders.
     Installed { words: Vec<String>, file: Option<String> },
 }
 
 impl Subject {
-    /// One that the user gives, as `NAME=cmd:COMMAND`.
+    /// A server from the command line: `NAME=cmd:COMMAND`.
     pub fn given(spec: Spec, signals: &[String]) -> Self {
         Self {
             name: spec.display_name(),
@@ -60,7 +60,7 @@ impl Subject {
         }
     }
 
-    /// One of ours.
+    /// One of our servers.
     /// Fails when the catalogue is wrong.
     pub fn ours(program: &Program, setting: &Setting) -> Result<Self> {
         let options = ["--lab", "--workers", &WORKERS.to_string()].map(str::to_owned);
@@ -68,7 +68,7 @@ impl Subject {
         Ok(Self::of(program, setting, None, start))
     }
 
-    /// One that is installed.
+    /// An installed server.
     /// Fails when the catalogue is wrong.
     pub fn installed(
         program: &Program,
@@ -104,19 +104,19 @@ impl Subject {
         }
     }
 
-    /// The path that blocks a worker for so long, if it runs code of ours; else the front page.
+    /// The path that blocks a worker for this long, if it runs our code; otherwise the front page.
     pub fn path_that_blocks(&self, microseconds: u64) -> String {
         self.at_once.map_or_else(|| "/".into(), |_| format!("/block/{microseconds}"))
     }
 
-    /// The path whose answer is the process that gives it, where there is one.
+    /// The path that answers with the pid of the worker, if there is one; otherwise the front page.
     pub fn path_that_tells(&self) -> &'static str {
         let is_ours = matches!(&self.start, Start::Spec(..));
         if self.at_once.is_some() && !is_ours { "/pid" } else { "/" }
     }
 
-    /// Starts it on a port of its own, and waits until it serves. Some connections are opened and closed
-    /// again: where the parent alone accepts, its workers are known only when they have some.
+    /// Starts the server on a free port, and waits until it serves. Some connections are opened and closed
+    /// again: if only the parent accepts, its workers are known only once they have connections.
     pub fn start(&self) -> Result<Server> {
         let mut server = self.start_on(None)?;
         drop(meet(&mut server));
@@ -124,7 +124,7 @@ impl Subject {
         Ok(server)
     }
 
-    /// Starts it on this address, which may be another's.
+    /// Starts the server on this address, which may be another server's.
     pub fn start_on(&self, address: Option<SocketAddr>) -> Result<Server> {
         let mut server = match &self.start {
             Start::Spec(spec @ Spec { kind: Kind::Ours { .. }, .. }, options) => {
@@ -153,8 +153,8 @@ impl Subject {
     }
 }
 
-/// Opens some connections to a server, and looks who has them. One that does not answer is found out by
-/// whoever asks next.
+/// Opens some connections to a server, and looks which workers have them. If the server does not answer,
+/// the next request finds that.
 pub fn meet(server: &mut Server) -> Vec<Asked> {
     let ask = || Asked::new(server.address(), "/").and_then(|mut one| one.body().map(|_| one));
     let opened = (0..FIRST).map_while(|_| ask().ok()).collect();
@@ -162,7 +162,7 @@ pub fn meet(server: &mut Server) -> Vec<Asked> {
     opened
 }
 
-/// A folder that any user may read, with a front page, and the file that a server reads.
+/// A folder that any user may read, with a front page and the server's configuration file.
 fn lay_out(file: Option<&str>, address: SocketAddr) -> Result<(TempDir, PathBuf)> {
     let make = || -> Result<(TempDir, PathBuf)> {
         let folder = tempfile::tempdir()?;

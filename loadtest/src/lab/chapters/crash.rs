@@ -8,16 +8,15 @@ use crate::probe::outcome::Outcomes;
 const WITHOUT: &str = "reuseport/hash, tcp_migrate_req 0";
 const WITH: &str = "reuseport/hash, tcp_migrate_req 1";
 
-/// Everybody who asks.
 const CLIENTS: u64 = 32;
 
-/// How long a worker hangs before it is killed, how long clients go on asking after that, and how long
-/// queues are looked at before: for a look or two.
+/// How long a worker hangs before it is killed, how long the load goes on after that, and how long the
+/// queues are looked at before it: enough for a look or two.
 const HUNG_MS: u64 = 700;
 const AFTER_MS: u64 = 400;
 const LOOK_FOR: Duration = Duration::from_millis(120);
 
-/// A worker that was killed at once, and one that was stopped for a while before.
+/// The death of a worker that was killed at once, and of one that was stopped for a while before.
 type Deaths = [Disturbed; 2];
 const KILLED: usize = 0;
 const HUNG: usize = 1;
@@ -30,8 +29,8 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     context.missing.extend(only_one);
     let mut cases = Vec::new();
     for (policy, server) in present {
-        // Only where the hash chooses does the sysctl change anything: a shared socket is not
-        // closed, and the steering program migrates without it.
+        // The sysctl changes something only where the hash chooses: a shared socket is not closed,
+        // and the steering program migrates without the sysctl.
         let of_hash =
             namespaces.iter().map(|&it| (if it.migrates { WITH } else { WITHOUT }, (server, it)));
         match policy {
@@ -133,7 +132,7 @@ mod tests {
         for (own, with, shared, verdicts, words) in [
             (&[32, 31, 33][..], &[2, 3, 1][..], &[2, 4, 3][..], "++", &kept[..]),
             (&[3, 2, 4], &[3, 2, 4], &[2, 4, 3], "--", &[]),
-            // If a shared socket loses as much, it is not the kind of socket.
+            // If a shared socket loses as much, the kind of socket is not the cause.
             (&[32, 31, 33], &[30, 31, 30], &[32, 31, 30], "--", &[]),
             (&[32, 2, 32, 2], &[32, 1, 32, 1], &[2, 4, 3], "??", &[]),
         ] {

@@ -5,21 +5,19 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 
-/// The three servers.
 const SHARED: &str = "shared";
 const FLAG: &str = "flag, then fork";
 const OWN: &str = "own sockets";
 
-/// Connections that are opened, and that may wait.
+/// The number of connections, and the backlog.
 const CONNECTIONS: usize = 40;
 const BACKLOG: i32 = 1024;
 
-/// What was seen of a server.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Seen {
-    /// Whether the flag is set, asked of the socket itself; only where this program made it.
+    /// Whether the flag is set, read from the socket; `None` if this program did not make the socket.
     flag: Option<bool>,
-    /// Whether somebody else could bind the port now, with the flag.
+    /// Whether another socket with the flag could be bound to the port now.
     lets_others_in: bool,
     listeners: Vec<Listener>,
     /// Connections that each worker accepted.
@@ -43,7 +41,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 
 fn look(mut server: Server, flag: Option<bool>) -> Result<Seen> {
     let address = server.address();
-    // Bound, and closed at once: since it never listens it gets no connection.
+    // This socket is bound and closed at once. It never listens, so it gets no connection.
     let lets_others_in = bound(address, true).is_ok();
     let listeners = listeners(address.port())?;
     ask(address, CONNECTIONS)?;
@@ -84,7 +82,7 @@ fn table(all: &Samples<Seen>) -> Table {
         Cell::from(counts.collect::<Vec<_>>().join(" "))
     };
     all.table("What there is")
-        // Where it is not ours to ask: who lets others in must have set it.
+        // If the flag was not read: a socket that lets others bind must have it set.
         .cells("flag set", Unit::Text, yes_or_no(|seen| seen.flag.unwrap_or(seen.lets_others_in)))
         .sums("sockets", |seen| seen.listeners.len() as u64)
         .sums("queues", |seen| seen.listeners.len() as u64)
@@ -116,7 +114,7 @@ mod tests {
             ]));
             found.expect(verdict, &[words]);
             assert_eq!(found.evidence[0].rows.len() as u64, 1 + sockets + 4);
-            // Of a socket that is not ours, the flag shows in who may bind.
+            // For a socket of another program, the flag follows from whether others may bind.
             let flags = found.tables[0].rows.iter().map(|row| row.cells[0].text.as_deref());
             assert_eq!(flags.collect::<Vec<_>>(), [Some("no"), Some("yes"), Some("yes")]);
         }

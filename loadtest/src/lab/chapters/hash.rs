@@ -11,18 +11,18 @@ use super::*;
 use crate::interrupt;
 use crate::statistics::median;
 
-/// Sockets on one port, without workers; connections to them in a round, and rounds.
+/// Sockets on one port, without workers; connections in a round, and rounds.
 const SOCKETS: [u32; 4] = [1, 16, 256, 1024];
 const CONNECTIONS: u32 = 2000;
 const ROUNDS: u32 = 40;
 
-/// Workers and policies, also of the short form, and slices of each.
+/// Workers and policies, also those of the short form, and slices of each.
 const WORKERS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const FEW_WORKERS: [u32; 2] = [4, 256];
 const FEW_POLICIES: [&str; 3] = [EPOLL, HASH, OWN_LEAST];
 const SLICES: u32 = 3;
 
-/// What was served with so many workers.
+/// The slices with this number of workers.
 type Field = (u32, Samples<Slice>);
 
 /// Runs the experiment.
@@ -45,7 +45,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(&choices, &fields))
 }
 
-/// Opens so many sockets on one port and connects to it many times. Gives what one connection took,
+/// Opens this many sockets on one port and connects to it many times. Returns the time of one connection,
 /// from the call of connect(2) to the end of accept(2), in microseconds.
 fn connect_to_one_of(sockets: u32) -> Result<f64> {
     let mut address: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
@@ -67,7 +67,7 @@ fn connect_to_one_of(sockets: u32) -> Result<f64> {
     for _ in 0..CONNECTIONS {
         interrupt::check()?;
         let client = TcpStream::connect(address).context("cannot connect")?;
-        // Closing it with a reset leaves no port behind for a minute (TIME_WAIT).
+        // Closing the connection with a reset avoids TIME_WAIT, which would hold the port for a minute.
         SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
         epoll.wait(&mut events, EpollTimeout::from(1000_u16)).context("no connection came")?;
         listeners[events[0].data() as usize].accept().context("nothing to accept")?;
@@ -75,13 +75,13 @@ fn connect_to_one_of(sockets: u32) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(CONNECTIONS))
 }
 
-/// How much longer it takes than with one socket: the median of the rounds' ratios. A round lasts some
-/// 60 ms, so whoever takes the CPU for a moment spoils a whole one, and would rule a mean.
+/// How much longer it takes than with one socket: the median of the rounds' ratios. A round lasts about
+/// 60 ms, so a process that takes the CPU for a moment spoils a whole round, and would dominate a mean.
 fn of_one(choices: &Samples<f64>, sockets: &str) -> Estimate {
     choices.ratio_by(median, sockets, "1 socket", |&time| time)
 }
 
-/// The median, between the least and the most.
+/// The median, with the least and the most as its interval.
 fn between_ends(slices: &[f64]) -> Estimate {
     let ends = slices.iter().copied().map(|slice| [slice, slice]);
     let interval = ends.reduce(|all, one| [all[0].min(one[0]), all[1].max(one[1])]);
@@ -142,7 +142,7 @@ fn picture(fields: &[Field]) -> Picture {
     }
 }
 
-/// A figure of each policy, a column for each number of workers.
+/// A figure of each policy, with a column for each number of workers.
 fn by_workers(
     fields: &[Field],
     title: &str,
@@ -166,11 +166,12 @@ mod tests {
     #[test]
     fn what_choosing_costs_a_scan_and_a_herd_are_told() {
         let told = [("--", "costs next to nothing. What does cost"), ("++", "")];
-        // What choosing among 1024 adds to one, and how often 256 workers leave the CPU in each slice.
+        // The relative cost of choosing among 1024 sockets, and in each slice, how often 256 workers leave
+        // the CPU for a request.
         for (grows, (choice, words), (herd, is_herd)) in [
             (0.01, told[0], (&[200, 200, 200][..], "+")),
             (5.0, told[1], (&[3, 3, 3], "-")),
-            // It is one only if every slice says so.
+            // It is a herd only if every slice shows one.
             (0.01, told[0], (&[200, 140], "+")),
             (0.01, told[0], (&[200, 100], "?")),
             (0.01, told[0], (&[4, 100], "-")),

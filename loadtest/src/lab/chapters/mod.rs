@@ -1,8 +1,8 @@
-//! One file per experiment. Each begins with its page of the book, which reports show as it stands.
+//! One file per experiment. Each begins with its page of the book, which reports show unchanged.
 //!
-//! What every one of them needs is named here, once.
+//! The imports that all experiments need are here, once.
 
-// A claim of a page names its source by a bare URL: pages are read by the program, too.
+// A claim of a page names its source by a bare URL: the program reads the pages, too.
 #![allow(rustdoc::bare_urls)]
 
 use std::time::Duration;
@@ -39,9 +39,8 @@ pub mod stall;
 pub mod tail;
 pub mod twice;
 
-/// The policies that claims are about, as [`POLICIES`] has them:
-/// tokio's way to accept, the same with one connection for each wake-up, blocking accept(2); the
-/// kernel's hash; and the two that look at the load.
+/// The policies in the claims, by their names in [`POLICIES`]: tokio's way to accept, one connection
+/// for each wake-up, blocking accept(2); the kernel's hash; and the two load-aware policies.
 const EPOLL: &str = "shared/epoll";
 const EXCLUSIVE: &str = "shared/exclusive";
 const BLOCKING: &str = "shared/blocking";

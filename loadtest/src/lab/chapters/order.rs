@@ -7,28 +7,29 @@ use crate::lab::idle::{Stopped, accept_threads, settle};
 use crate::server::telemetry::WorkerUsage;
 use crate::statistics::significance;
 
-/// The ways to wait for a shared socket, workers of each server, and connections to it, one at a time.
+/// Accept policies on a shared socket, workers of each server, and connections to it, one at a time.
 const POLICIES: [&str; 4] = ["blocking", "exclusive", "epoll", "least-conn"];
 const WORKERS: usize = 3;
 const CONNECTIONS: usize = 12;
 
-/// How often a connection is tried again when a worker was not idle as it came.
+/// The most attempts at a connection: an attempt does not count if a worker was not idle.
 const ATTEMPTS: u32 = 50;
 
-/// What was seen of one server. Workers are named by their place, 0 to 2.
+/// The result for one server. Workers are named by their place, 0 to 2.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Seen {
-    /// Who got each connection, while all were idle, and who the third one of each trial.
+    /// The worker that got each connection while all were idle, and the one that got the third
+    /// connection of each trial.
     turns: Vec<usize>,
     trials: Vec<Who>,
-    /// For each connection: times that a worker was woken and found none, and that a thread of one left
-    /// the CPU.
+    /// For each connection: how often a worker was woken and found none, and how often a worker's
+    /// thread left the CPU.
     woken_in_vain: f64,
     switches: f64,
 }
 
-/// Who got a connection: A, who is first when all have been idle; B, who came back to wait last; or C,
-/// who has waited longest.
+/// The worker that got a connection: A, the first in order when all are idle; B, which began to wait
+/// last; or C, which has waited longest.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Who {
@@ -62,9 +63,9 @@ fn watch(policy: &str, trials: usize) -> Result<Seen> {
     Ok(Seen { turns, trials, woken_in_vain, switches })
 }
 
-/// Opens a connection and closes it, and waits until all is quiet again. Gives who accepted it;
-/// `None` if another worker's waiting thread ran meanwhile. The kernel woke one; another that ran
-/// looked by itself, as each does now and then, and so was not idle when the connection came.
+/// Opens a connection and closes it, and waits until all workers are idle again. Returns the worker that
+/// accepted it; `None` if another worker's accept thread ran meanwhile. The kernel wakes one worker; any
+/// other that ran checked the queue by itself, as each does now and then, and so was not idle.
 fn one_connection(server: &mut Server) -> Result<Option<usize>> {
     let (before, threads_before) = (server.accepted(), accept_threads(server)?);
     ask(server.address(), 1)?;
@@ -78,8 +79,8 @@ fn one_connection(server: &mut Server) -> Result<Option<usize>> {
     Ok((!disturbed).then_some(by))
 }
 
-/// Who gets a connection when one worker began to wait last, another is first, and a third has
-/// waited longest.
+/// The worker that gets a connection when one worker began to wait last, another is first in order, and
+/// a third has waited longest.
 fn who_of_three(server: &mut Server) -> Result<Who> {
     undisturbed(|| {
         let pids = server.worker_pids();
@@ -93,7 +94,7 @@ fn who_of_three(server: &mut Server) -> Result<Who> {
         settle(server)?;
         drop(last_stops);
         settle(server)?;
-        // A disturbed one changes who was idle last: then all of this begins anew.
+        // A disturbed connection changes which worker began to wait last: then the trial starts anew.
         Ok(one_connection(server)?.map(|by| match by {
             who if who == first => Who::First,
             who if who == last => Who::Last,
@@ -102,7 +103,7 @@ fn who_of_three(server: &mut Server) -> Result<Who> {
     })
 }
 
-/// Tries until it was not disturbed.
+/// Repeats an attempt until one is not disturbed.
 fn undisturbed<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let found = (0..ATTEMPTS).find_map(|_| attempt().transpose()).transpose()?;
     found.with_context(|| {
@@ -110,14 +111,14 @@ fn undisturbed<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     })
 }
 
-/// The part of all runs of so many connections of which this is so.
+/// The part of all runs of `length` connections for which `is_so` holds.
 fn runs_of(seen: &[Seen], length: usize, is_so: impl Fn(&[usize]) -> bool) -> f64 {
     let runs = || seen.iter().flat_map(|seen| seen.turns.windows(length));
     runs().filter(|run| is_so(run)).count() as f64 / runs().count().max(1) as f64
 }
 
-/// The part of runs of three that went to three different workers, and of connections that went to the
-/// same worker as three before.
+/// The part of runs of three that went to three different workers, and the part of connections that went
+/// to the same worker as the one three before.
 fn differ(seen: &[Seen]) -> f64 {
     runs_of(seen, WORKERS, |run| (0..WORKERS).all(|worker| run.contains(&worker)))
 }
@@ -132,7 +133,7 @@ fn busiest(seen: &Seen) -> f64 {
     (0..WORKERS).map(count).max().unwrap_or(0) as f64 / seen.turns.len().max(1) as f64
 }
 
-/// The part of the third connections that this one got.
+/// The part of the third connections that this worker got.
 fn third(seen: &[Seen], who: Who) -> Estimate {
     let trials = || seen.iter().flat_map(|seen| &seen.trials);
     let (got, all) = (trials().filter(|&&got| got == who).count(), trials().count());

@@ -5,19 +5,19 @@ use crate::environment::cores;
 use crate::kernel::affinity;
 use crate::report::post;
 
-/// Who is compared with the first: the kernel's hash; a Mac on Linux; single servers on one port.
+/// The baseline, and what is compared with it: the kernel's hash; one socket that gets every connection,
+/// as on a Mac; single servers on one port.
 const BASELINE: &str = "shared";
 const KERNELS: &str = "own";
 const FIRST: &str = "own, one gets all";
 const JOINED: &str = "own, joined";
 
-/// What Sanic takes for a request, a handler that is cheaper, and cores that the post's machine had at
-/// least.
+/// Sanic's CPU time for a request, a cheaper handler, and the cores of the confined run: the post's
+/// machine had at least as many.
 pub const SANIC: &str = "70us";
 const CHEAP: &str = "20us";
 const FEW_CORES: usize = 2;
 
-/// What was sampled with a handler of this cost.
 struct Found {
     cost: &'static str,
     words: String,
@@ -80,8 +80,8 @@ impl Found {
 fn findings(found: &[Found]) -> Findings {
     let main = &found[0];
     let of_shared = |name: &str| main.of_shared(name);
-    // With the cheaper handler the ratio is nearer to the post's: a worker that is alone leaves the
-    // other core to wrk, and the more wrk has to do for a request, the less that costs.
+    // With the cheaper handler the ratio is nearer to the post's: a single busy worker leaves the
+    // other core to wrk, and the larger wrk's part of a request's cost, the less is lost by that.
     let cheap = found.iter().find(|found| found.cost == CHEAP);
     let cheap = cheap.map_or(Estimate::exact(f64::NAN), |cheap| cheap.of_shared(FIRST));
     let figures = [
@@ -91,7 +91,7 @@ fn findings(found: &[Found]) -> Findings {
         ("cost", main.cost.into()),
         ("cheap", cheap.into()),
         ("post", post::ratio().into()),
-        // Half the way from the post's ratio to none.
+        // Half-way from the post's ratio to 1.
         ("slow", ((post::ratio() + 1.0) / 2.0).into()),
     ];
     let reference = Some((post::ratio(), "the post"));
@@ -100,7 +100,7 @@ fn findings(found: &[Found]) -> Findings {
     if let Picture::Bars { bars, .. } = &mut picture {
         bars.retain(|bar| bar.name != BASELINE);
     }
-    // wrk opens one connection before its load; whoever answers requests has more than that.
+    // wrk opens one connection before its load; a worker under load answers more than one request.
     let busy = |slice: &Slice| {
         slice.workers.iter().filter(|worker| worker.requests.unwrap_or(0) > 1).count() as f64
     };

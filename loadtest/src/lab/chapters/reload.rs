@@ -4,12 +4,12 @@ use super::*;
 use crate::lab::replacing::{Row, join, reload};
 use crate::report::format::count;
 
-/// HAProxy's rate: of so many connections, one is reset at a reload. So many must be expected for none
-/// to mean anything: by chance there are none in one case of 20.
+/// HAProxy's rate of connections that a reload resets, and the number of losses that must be expected at
+/// this rate before zero losses mean anything: with 3, zero occurs by chance in one case of 20.
 const HAPROXYS: f64 = 2.0 / 1_000_000.0;
 const EXPECTED: f64 = 3.0;
 
-/// How joined servers make place for each other: with the sysctl off and on.
+/// How joined servers replace each other: with the sysctl off and on.
 const DRAINED: [&str; 2] =
     ["joined, drained, tcp_migrate_req 0", "joined, drained, tcp_migrate_req 1"];
 const AT_ONCE: [&str; 2] =
@@ -41,7 +41,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(handed, joined))
 }
 
-/// Lost, asked, and reloads, of all these together.
+/// The sums of requests lost, all requests, and reloads.
 fn sums<'a>(rows: impl IntoIterator<Item = &'a Row>) -> [u64; 3] {
     rows.into_iter().fold([0; 3], |[lost, asked, reloads], row| {
         [lost + row.outcomes.lost(), asked + row.outcomes.total(), reloads + row.reloads]
@@ -60,9 +60,9 @@ fn each(all: &Samples<Row>, name: &str) -> Estimate {
 
 fn findings(handed: Samples<Row>, joined: Samples<Row>) -> Findings {
     let [without, with] = AT_ONCE.map(|name| each(&joined, name));
-    // Four workers that take one connection at a time can have accepted so many.
+    // Four workers that take one connection at a time can have accepted at most this many.
     let drops = without.at_most(4.0).map(|few| !few);
-    // Only where something is lost without it can it help.
+    // The sysctl can help only if something is lost without it.
     let unknown = Estimate { value: f64::NAN, interval: with.interval.map(|_| [f64::NAN; 2]) };
     let helps = if drops == Some(true) { with } else { unknown };
     let [lost, asked, reloads] = sums(joined.of(DRAINED[0]));
@@ -109,7 +109,7 @@ fn findings(handed: Samples<Row>, joined: Samples<Row>) -> Findings {
         .sums("reset", |row| row.outcomes.reset)
         .sums("refused", |row| row.outcomes.refused)
         .sums("other", other);
-    // Whether sockets stayed while processes went, from the scoreboard; and what the kernel migrated.
+    // Whether sockets stayed while processes were replaced, by the scoreboard; and what the kernel migrated.
     let evidence = ways
         .table("Processes and sockets, for each server or row of servers")
         .means("reloads", |row| row.reloads as f64)
@@ -134,7 +134,7 @@ mod tests {
                      is queued, 0.1.";
         let kept = ["and not SO_REUSEPORT", "set tcp_migrate_req (2.5 lost", costs];
         let lost = ["Even where sockets are handed over", "Share one socket"];
-        // What each lost in rows of ten reloads: handed over, at once without and with, drained.
+        // Losses in rows of ten reloads: handed over; at once without the sysctl and with it; drained.
         for (handed, without, with, drained, verdicts, words) in [
             (&[0, 0][..], &[120, 80][..], &[30, 20][..], &[1, 0][..], "++++", &kept[..]),
             (&[0, 1], &[120, 80], &[90, 90], &[1, 0], "+-+-", &lost),

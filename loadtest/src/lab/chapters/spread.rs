@@ -5,26 +5,25 @@ use crate::lab::figure::filled;
 use crate::matrix::workloads::LOAD_AWARE;
 use crate::statistics::significance::{Evenness, evenness};
 
-/// Connections, and between how many workers.
+/// The number of connections, and of workers.
 const CONNECTIONS: usize = 200;
 const WORKERS: usize = 4;
 
-/// A probability below this is taken for more than chance.
+/// A probability below this counts as more than chance.
 const UNLIKELY: f64 = 0.01;
 
-/// The two ways in which connections come, and their place in a round.
+/// The two ways in which connections arrive, and their places in a round.
 const TRICKLE: usize = 0;
 const BURST: usize = 1;
 const WAYS: [&str; 2] = ["trickle", "burst"];
 
-/// A trickle and a burst at one server.
+/// A trickle and a burst on one server.
 type Round = [Counted; 2];
 
-/// What one server's workers accepted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Counted {
     accepted: Vec<u64>,
-    /// Times that a thread of the server slept and was woken, for each connection.
+    /// How often a thread of the server slept and was woken, for each connection.
     switches: f64,
 }
 
@@ -53,7 +52,7 @@ fn round(server: &str) -> Result<Round> {
     Ok([trickle, burst])
 }
 
-/// What each worker accepts while connections are opened and held.
+/// Counts what each worker accepts while connections are opened and held.
 fn counted(
     server: &mut Server,
     open: impl FnOnce(&Server) -> Result<Vec<Client>>,
@@ -67,7 +66,7 @@ fn counted(
     Ok(Counted { accepted, switches: switches as f64 / CONNECTIONS as f64 })
 }
 
-/// A figure of one way, made of the workers' counts, the greatest first.
+/// A figure of one way, made from the workers' counts, the greatest first.
 fn of(way: usize, figure: fn(&[f64]) -> f64) -> impl Fn(&Round) -> f64 {
     move |round| figure(&round[way].sorted())
 }
@@ -80,8 +79,8 @@ impl Counted {
     }
 }
 
-/// The busiest over the one with fewest and over the average, their difference, and the part of the two
-/// busiest.
+/// The most connections of a worker over the fewest, and over the average; the difference of most and
+/// fewest; and the part of the two busiest.
 const TO_LEAST: fn(&[f64]) -> f64 = |counts| counts[0] / counts[counts.len() - 1].max(1.0);
 const TO_AVERAGE: fn(&[f64]) -> f64 = |counts| counts[0] * counts.len() as f64 / total(counts);
 const DIFFERENCE: fn(&[f64]) -> f64 = |counts| counts[0] - counts[counts.len() - 1];
@@ -91,7 +90,7 @@ fn total(counts: &[f64]) -> f64 {
     counts.iter().sum::<f64>().max(1.0)
 }
 
-/// Each place's part of all connections, over all rounds: the busiest of each round first.
+/// The part of all connections by rank, over all rounds: the busiest worker of each round first.
 fn parts(rounds: &[Round], way: usize) -> Vec<f64> {
     let mut sums = vec![0.0; WORKERS];
     for round in rounds {

@@ -4,14 +4,13 @@ use super::*;
 use crate::probe::timeline::BUCKET;
 use crate::statistics::mean;
 
-/// Clients while a worker is stopped, and where each request blocks its worker for 100 ms.
+/// Clients while a worker is stopped, and clients whose requests each block a worker for 100 ms.
 const CLIENTS: u64 = 32;
 const BLOCKED_CLIENTS: u64 = 12;
 const BLOCK: &str = "/block/100000";
 
-/// All that was seen: while a worker was stopped, and where handlers block.
 struct Seen {
-    /// When it is stopped, when it goes on, and when all is over; milliseconds.
+    /// When the worker is stopped, when it goes on, and when the load ends; in milliseconds.
     times: [u64; 3],
     stopped: Samples<Disturbed>,
     blocked: Samples<Served>,
@@ -29,7 +28,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     let stopped = context.in_turns("stopped", rounds, &present, |server| {
         disturbed(&format!("{server} --workers 4"), &asked, &faults, look_for)
     })?;
-    // In the short form, handlers block with two of them.
+    // The short form measures blocking handlers with two policies only.
     let some = context.policies(context.choose(&QUICK_POLICIES, &[EPOLL, HASH]));
     let (connections, seconds) = (BLOCKED_CLIENTS, context.choose(1.5, 1.0));
     let asked = Load { connections, seconds, timeout_ms: 10_000, ..asking(BLOCK) };
@@ -44,12 +43,12 @@ const BEFORE: fn(&Disturbed) -> Option<f64> = |round| round.found.faults[0].rate
 const DURING: fn(&Disturbed) -> Option<f64> = |round| round.found.faults[0].rate_after;
 
 impl Seen {
-    /// Answers/s while a worker was stopped over those before.
+    /// Answers/s while a worker was stopped, over answers/s before.
     fn while_stopped(&self, policy: &str) -> Estimate {
         self.stopped.mean(policy, |round| Some(DURING(round)? / BEFORE(round)?))
     }
 
-    /// p90 over that of a shared socket, round by round.
+    /// p90 over the p90 of a shared socket, round by round.
     fn p90_ratio(&self, policy: &str) -> Estimate {
         self.blocked.ratio(policy, EPOLL, |round| round.latency.p90 as f64)
     }
@@ -83,7 +82,7 @@ fn picture(seen: &Seen) -> Picture {
             let found = seen.stopped.each(name, |r| Some(r.found.timeline.get(place)?.ok as f64));
             Some(((place as f64 + 0.5) * bucket, mean(&found)? / bucket))
         };
-        // Answers that came after the end are of requests that were begun before it.
+        // Answers after the end belong to requests that began before it.
         let points = (0..(end / bucket) as usize).filter_map(point).collect();
         Series { name: name.into(), points }
     };
@@ -101,7 +100,7 @@ fn stopped_table(seen: &Seen) -> Table {
     let each = |figure: fn(&Disturbed) -> Option<f64>| {
         move |name: &str| Estimate::exact(seen.stopped.mean(name, figure).value)
     };
-    // The 100 ms in which it was back began then.
+    // `full_strength_after_ms` is the beginning of the 100 ms in which the rate was back.
     let back = |round: &Disturbed| {
         let back = round.found.faults.last()?.full_strength_after_ms?;
         Some((Duration::from_millis(back) + BUCKET).as_micros() as f64)
@@ -143,7 +142,7 @@ mod tests {
     fn starved_and_serving_and_a_longer_p90_are_told_or_undecided() {
         const SERVES: &str = "own sockets serve 98 %";
         let starves = ["own sockets serve 3 % of what they did", "p90 2.6 times as long", SERVES];
-        // The part that the hash and a shared socket served, how much longer p90 is, and the spread.
+        // The part that the hash and a shared socket served, the ratio of p90, and the spread.
         for (hash, shared, p90, spread, verdicts, words) in [
             (0.03, 1.02, 2.6, 0.02, "++", &starves[..]),
             (0.8, 1.0, 1.1, 0.02, "--", &["less than at PostHog"]),

@@ -3,12 +3,12 @@
 use super::*;
 use crate::environment::cores;
 
-/// Who is compared; the short form takes the first three. EXCLUSIVE is the shared socket that nginx had:
-/// who is woken accepts one connection, and no more.
+/// The policies; the short form has the first three. EXCLUSIVE is the shared socket that nginx had: a
+/// worker that is woken accepts one connection, and no more.
 const POLICIES: [&str; 5] = [EPOLL, HASH, EXCLUSIVE, SHARED_LEAST, OWN_LEAST];
 
-/// What a heavy request burns, clients for each worker, the part of the closed loop's requests/s that is
-/// asked for in the open one, and rounds of everything.
+/// A heavy request (2 ms of CPU time), clients for each worker, the rate of the open loop as a part of
+/// the closed loop's requests/s, and the rounds.
 const HEAVY: &str = "/spin/2000";
 const CLIENTS: u64 = 16;
 const OPEN: f64 = 0.7;
@@ -29,7 +29,6 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(&short, &closed, &open, rate))
 }
 
-/// Heavy requests, in turn to each.
 fn heavy(
     context: &mut Context,
     part: &str,
@@ -63,7 +62,7 @@ fn findings(
         unknown if unknown.is_nan() => String::new(),
         worst => format!("{:.0} ms", worst / 1e3),
     };
-    // Whoever has the least, whoever it is: looking at the load helps only if the figures say so.
+    // The policy with the lowest p99, whichever it is: load-aware policies are not presumed to be best.
     let least = open.names().min_by(|a, b| worst(a).value.total_cmp(&worst(b).value));
     let least = least.map(|name| format!("{name}: {}", milliseconds(name)));
     let figures = [
@@ -95,7 +94,7 @@ fn findings(
     )
 }
 
-/// Requests/s and latencies; the standard deviation with its interval, since verdicts are about it.
+/// Requests/s and latencies; the standard deviation has its interval, since the verdicts are about it.
 fn table(all: &Samples<Served>, title: &str) -> Table {
     all.table(title)
         .middles("requests/s", Unit::PerSecond, |one| one.per_second)

@@ -11,7 +11,6 @@ use super::*;
 use crate::interrupt;
 use crate::server::Strategy;
 
-/// What is tried.
 const SHARED: &str = "shared-fd-server, again";
 const OWN: &str = "reuseport-server, again";
 const JOIN: &str = "reuseport-server --join";
@@ -19,21 +18,19 @@ const USER: &str = "--join, as another user";
 const BARE: &str = "bare sockets, both with the flag";
 const FIRST_WITHOUT: &str = "bare sockets, only the second with it";
 
-/// Connections that are opened, and who has no files: "nobody" on most systems.
+/// The number of connections, and a user without files: "nobody" on most systems.
 const CONNECTIONS: usize = 200;
 const NOBODY: u32 = 65534;
 
-/// What came of a second start.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Tried {
-    /// What the second one said, if it was refused.
+    /// The message of the second server, if it was refused.
     refusal: Option<String>,
-    /// Connections of the first and the second.
+    /// Connections of the first and of the second server.
     got: [u64; 2],
     listeners: Vec<Listener>,
 }
 
-/// Starts one, and another after that.
 type Case = Box<dyn Fn() -> Result<Tried>>;
 
 /// Runs the experiment.
@@ -49,7 +46,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
         (BARE, Box::new(|| bare(true))),
         (FIRST_WITHOUT, Box::new(|| bare(false))),
     ];
-    // Whether this program may become another user.
+    // Tests whether this program may become another user.
     match Command::new("true").uid(NOBODY).gid(NOBODY).status() {
         Ok(_) => cases.push((USER, Box::new(as_another_user))),
         Err(error) => context
@@ -60,7 +57,7 @@ pub fn run(context: &mut Context) -> Result<Findings> {
     Ok(findings(&tried))
 }
 
-/// A server, and a second one on its port.
+/// Starts a server, and a second one on its port.
 fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Tried> {
     let first = start(first)?;
     let address = first.address();
@@ -73,8 +70,7 @@ fn twice(first: &str, second: impl FnOnce(u16) -> Result<Server>) -> Result<Trie
     Ok(Tried { refusal: second.err().map(|error| in_a_line(&error)), got, listeners })
 }
 
-/// What a server said, from after its own exit status on, and without pids: they say nothing to
-/// the reader of a report.
+/// A server's message without its exit status and pids, which are of no use to the reader of a report.
 fn in_a_line(error: &anyhow::Error) -> String {
     let said = format!("{error:#}");
     let said = said.split_once("): ").map_or(said.as_str(), |(_, reason)| reason);
@@ -83,7 +79,7 @@ fn in_a_line(error: &anyhow::Error) -> String {
     parts.fold(first, |kept, part| kept + part.split_once(')').map_or(part, |(_pid, rest)| rest))
 }
 
-/// Two sockets of this program's, without any guard.
+/// Two sockets of this program, without a server's check of the port.
 fn bare(first_has_flag: bool) -> Result<Tried> {
     let listen = |address, flag| -> std::io::Result<TcpListener> {
         let socket = bound(address, flag)?;
@@ -98,7 +94,7 @@ fn bare(first_has_flag: bool) -> Result<Tried> {
     if let Err(error) = &second {
         ensure!(error.kind() == AddrInUse, "cannot bind a second socket: {error}");
     }
-    // Connected is not accepted: nobody needs to serve them to see where they wait.
+    // No server is needed: connected clients wait in the accept queue of their socket.
     let clients: Vec<Client> =
         (0..CONNECTIONS).map(|_| Client::connect(address)).collect::<Result<_>>()?;
     let accepted = |by: &TcpListener| by.incoming().map_while(Result::ok).count() as u64;
@@ -112,7 +108,7 @@ fn as_another_user() -> Result<Tried> {
         let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
         ours::start_as(NOBODY, Strategy::Reuseport, &options)
     };
-    // The control: on a port that nobody has, that user can start it.
+    // The control: on a free port this user can start a server.
     start("--workers 2").context("as another user, even on a port of its own")?.stop()?;
     let second = |port| start(&format!("--workers 2 --join --port {port}"));
     twice("reuseport --workers 2", second)
@@ -129,7 +125,7 @@ fn findings(tried: &Samples<Tried>) -> Findings {
     };
     let got = of(BARE).map_or([f64::NAN; 2], |bare| bare.got.map(|count| count as f64));
     let refused = |name: &str| of(name).map(|tried| tried.refusal.is_some());
-    // What it said in refusing stands below the table.
+    // The message of a refusal stands below the table.
     let brief = |name: &str| match refused(name) {
         Some(true) => "refused".into(),
         _ => outcome(name),
@@ -141,7 +137,7 @@ fn findings(tried: &Samples<Tried>) -> Findings {
     let figures = [
         ("first", got[0].into()),
         ("second", got[1].into()),
-        // One that is refused gets none.
+        // A refused server gets none.
         ("least", got[0].min(got[1]).into()),
         ("bare", outcome(BARE).into()),
         ("join", brief(JOIN).into()),
