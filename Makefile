@@ -95,7 +95,7 @@ servers: wrk python3 build ## what the world's servers do: installed below targe
 	@$(if $(quick)$(NAMES),,$(publish) --servers $(results)/servers.json .)
 
 .PHONY: trust
-trust: wrk build ## can `make bench` be trusted here? 40 verdicts on what is known beforehand (30 minutes)
+trust: wrk build ## can `make bench` be trusted here? 80 verdicts on what is known beforehand (50 minutes)
 	@$(loadtest) self-check --json $(results)/self-check.json
 
 .PHONY: cost

@@ -42,7 +42,7 @@ pub enum Command {
     /// How do widely used servers behave? Installs them, and measures spread, stalls and lost
     /// requests.
     Servers(Servers),
-    /// Can `compare` be trusted here? Tests it on known differences, in about 30 minutes.
+    /// Can `compare` be trusted here? Tests it on known differences, in about 50 minutes.
     #[command(visible_alias = "trust")]
     SelfCheck(SelfCheck),
     /// What does a request cost a server, in instructions or CPU time, compared with nginx?

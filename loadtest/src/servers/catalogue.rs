@@ -29,7 +29,7 @@ pub struct Program {
     pub source: Source,
     /// The executable, if its name differs.
     pub file: &'static str,
-    /// Whether it is a Ruby script: an unpacked one finds its libraries only below the unpacked packages.
+    /// Whether it is a Ruby script: an unpacked one is started with `ruby`, which finds the unpacked libraries.
     pub is_ruby: bool,
     /// The option that prints its version.
     pub version: &'static str,

@@ -1,6 +1,6 @@
 //! Installs programs without changing the system: Debian packages are downloaded and unpacked below a
 //! folder of the build, so that none of their services starts; Python packages go into a virtual
-//! environment there. A program that the system already has is used.
+//! environment there. A program that the system already has is used, unless one was unpacked before.
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
