@@ -42,7 +42,7 @@ pub struct Ready {
     pub connection: bool,
     /// The event loop has something to do.
     pub events: bool,
-    /// Look at the queue in any case: the time is up, or the last look was [`LOOK_AGAIN`] ago.
+    /// Look at the queue in any case: the time is up, or the last look was too long ago.
     pub look: bool,
 }
 
