@@ -131,7 +131,7 @@ pub struct Matrix {
 #[derive(Args)]
 #[command(mut_arg("json", |json| json.help(SAVED_ANYWAY)))]
 pub struct SelfCheck {
-    /// The server, with its options in one quoted string
+    /// The server whose requests/s are compared, with its options in one quoted string
     #[arg(value_name = "SERVER", default_value = "reuseport")]
     pub server: String,
 

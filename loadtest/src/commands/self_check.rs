@@ -79,7 +79,7 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     let measured = measure(plan(asked, asked.rounds * runs), subjects, &slices)?;
     let environment = measured.environment.clone();
     let throughput = Check {
-        planted: format!("the slow form's handler uses {cost:.0} ns more CPU time"),
+        planted: format!("its handler uses {cost:.0} ns more CPU time"),
         wanted: SLOWED,
         accepted: SLOWED_WITHIN,
         trial_rounds: TRIALS * TRIAL_ROUNDS,
@@ -97,7 +97,9 @@ pub fn run(asked: &cli::SelfCheck) -> Result<()> {
     let measured = measure(plan, subjects, &json.with_extension("p99.json"))?;
     let at = measured.fixed_rates.first().context("no rounds were run")?;
     let p99 = Check {
-        planted: format!("the slow form's handler blocks for {SLOW_BLOCKED_US} us"),
+        planted: format!(
+            "{BLOCKING_SERVER}, whose handler blocks for {SLOW_BLOCKED_US} us instead of {BLOCKED_US}"
+        ),
         wanted: HIGHER,
         accepted: HIGHER_WITHIN,
         ..check(&at.pairs, Figure::P99, P99_ROUNDS, &measured.plan)?
