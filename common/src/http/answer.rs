@@ -32,7 +32,7 @@ where
         Err(status) => return refuse(status),
     };
     let request = if request.body().is_end_stream() {
-        request.map(Body::new)
+        request.map(|_| Body::empty()) // hyper's own would be boxed
     } else {
         // Boxed, or every connection would reserve its space, with a body or without.
         match Box::pin(body::read(request.map(Body::new), &notes)).await {
