@@ -24,6 +24,8 @@ slices = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections
          $(if $(filter-out 0 no false,$(CLOSE)),--close) $(if $(filter-out 0 no false,$(PIN)),--pin)
 workers = $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 server = $(if $(PORT),--port $(PORT)) $(workers)
+# A server takes 20 seconds to build: the first `make bench-shared` builds only the one that it measures.
+build = cargo build --release --locked --bin loadtest
 loadtest = cargo run --release --locked --quiet --package loadtest --
 results = target/loadtest
 
@@ -66,11 +68,13 @@ help: ## say what there is
 	@echo "What is missing (wrk, say) is installed with the system's package manager, which is said before."
 
 .PHONY: bench-shared
-bench-shared: wrk build ## the post's load on one listening socket shared by all workers
+bench-shared: wrk ## the post's load on one listening socket shared by all workers
+	@$(build) --bin shared-fd-server
 	@$(loadtest) bench shared $(load) --json $(results)/bench-shared.json -- $(server)
 
 .PHONY: bench-reuseport
-bench-reuseport: wrk build ## the post's load on a listening socket for each worker
+bench-reuseport: wrk ## the post's load on a listening socket for each worker
+	@$(build) --bin reuseport-server
 	@$(loadtest) bench reuseport $(load) --json $(results)/bench-reuseport.json -- $(server)
 
 .PHONY: bench
@@ -114,7 +118,7 @@ diagnose-validation: build ## does `loadtest diagnose` name what is wrong? every
 
 .PHONY: build
 build: ## build the two servers and loadtest, optimized
-	@cargo build --release --locked --bin shared-fd-server --bin reuseport-server --bin loadtest
+	@$(build) --bin shared-fd-server --bin reuseport-server
 
 # Three times as many tests at a time as there are cores: most of a test with processes is waiting.
 at_a_time := RUST_TEST_THREADS=$(shell echo $$((3 * $$(nproc))))
