@@ -23,7 +23,8 @@ slices = $(if $(THREADS),--threads $(THREADS)) $(if $(CONNECTIONS),--connections
          $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SLICE),--slice $(SLICE)) \
          $(if $(filter-out 0 no false,$(CLOSE)),--close) $(if $(filter-out 0 no false,$(PIN)),--pin)
 workers = $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
-server = $(if $(PORT),--port $(PORT)) $(workers)
+options = $(strip $(if $(PORT),--port $(PORT)) $(workers))
+server = $(if $(options),-- $(options))
 # A server takes 20 seconds to build: the first `make bench-shared` builds only the one that it measures.
 build = cargo build --release --locked --bin loadtest
 loadtest = cargo run --release --locked --quiet --package loadtest --
@@ -70,12 +71,12 @@ help: ## say what there is
 .PHONY: bench-shared
 bench-shared: wrk ## the post's load on one listening socket shared by all workers
 	@$(build) --bin shared-fd-server
-	@$(loadtest) bench shared $(load) --json $(results)/bench-shared.json -- $(server)
+	@$(loadtest) bench shared $(load) --json $(results)/bench-shared.json $(server)
 
 .PHONY: bench-reuseport
 bench-reuseport: wrk ## the post's load on a listening socket for each worker
 	@$(build) --bin reuseport-server
-	@$(loadtest) bench reuseport $(load) --json $(results)/bench-reuseport.json -- $(server)
+	@$(loadtest) bench reuseport $(load) --json $(results)/bench-reuseport.json $(server)
 
 .PHONY: bench
 bench: wrk build ## is one faster here? both compared slice by slice, with a report to look at

@@ -18,7 +18,12 @@ pub fn listening_socket() -> Result<Option<TcpListener>> {
     if passed.len() == 0 {
         return Ok(None);
     }
-    ensure!(passed.len() == 1, "{} sockets were passed (LISTEN_FDS), expected one", passed.len());
+    ensure!(
+        passed.len() == 1,
+        "{} sockets were passed (LISTEN_FDS), and one can be served; with systemd, leave one \
+         ListenStream= in the socket unit",
+        passed.len()
+    );
     let what = "the socket that was passed (LISTEN_FDS) is not a listening TCP socket";
     let listener = passed.take_tcp_listener(0).context(what)?.context(what)?;
     ensure!(
@@ -38,8 +43,8 @@ pub fn refuse_sockets() -> Result<()> {
     let passed = ListenFd::from_env().len();
     ensure!(
         passed == 0,
-        "{passed} listening sockets were passed (LISTEN_FDS), and cannot be used: each worker binds one \
-         of its own; start reuseport-server without a socket unit, or use shared-fd-server"
+        "sockets were passed (LISTEN_FDS={passed}), and cannot be used: each worker binds one of its \
+         own; start reuseport-server without a socket unit, or use shared-fd-server"
     );
     Ok(())
 }
