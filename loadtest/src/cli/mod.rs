@@ -205,7 +205,7 @@ pub struct Probe {
 /// `loadtest show`.
 #[derive(Args)]
 pub struct Show {
-    /// Results saved by `bench`, or one saved by `compare`, `cost`, `matrix`, `lab` or `servers`
+    /// Results saved by `bench`, or one that another command has saved
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

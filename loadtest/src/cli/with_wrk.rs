@@ -157,7 +157,7 @@ pub struct SelfCheck {
 pub struct Cost {
     /// A server to measure, with its options in one quoted string; can be repeated.
     ///
-    /// Such as --server "shared --exec".
+    /// Such as --server "shared --exec", or "NAME=cmd:COMMAND", any server's command with {port} and {host} in it.
     #[arg(long = "server", value_name = "SERVER", default_values = ["shared", "reuseport"])]
     pub servers: Vec<String>,
 

@@ -8,12 +8,15 @@ use crate::cli;
 use crate::commands;
 use crate::documents;
 use crate::lab::record::{Lab, LabBody};
-use crate::matrix::record::{Matrix, MatrixBody};
+use crate::matrix::record::MatrixBody;
 use crate::measure::bench::Bench;
 use crate::measure::comparison::{CompareBody, Comparison};
-use crate::record::{Body, schema_of};
+use crate::measure::self_check::SelfCheckBody;
+use crate::probe::record::ProbeBody;
+use crate::record::{Body, Record, schema_of};
+use crate::report::model::Document;
 use crate::report::output::{Output, publish_to};
-use crate::servers::record::{Servers, ServersBody};
+use crate::servers::record::ServersBody;
 
 /// Reads the files, and shows results of `bench` in one table, or one result of another command again.
 pub fn run(asked: &cli::Show) -> Result<()> {
@@ -26,12 +29,12 @@ pub fn run(asked: &cli::Show) -> Result<()> {
                 publish_to(&documents::compare::document(&found), output)
             },
             LabBody::SCHEMA => |path, output| commands::lab::show(&Lab::read(path)?, output),
-            MatrixBody::SCHEMA => |path, output| {
-                publish_to(&documents::matrix::document(&Matrix::read(path)?), output)
-            },
-            ServersBody::SCHEMA => |path, output| {
-                publish_to(&documents::servers::document(&Servers::read(path)?), output)
-            },
+            MatrixBody::SCHEMA => |path, output| again(path, output, documents::matrix::document),
+            ServersBody::SCHEMA => |path, output| again(path, output, documents::servers::document),
+            ProbeBody::SCHEMA => |path, output| again(path, output, documents::probe::document),
+            SelfCheckBody::SCHEMA => {
+                |path, output| again(path, output, documents::self_check::document)
+            }
             _ => continue,
         };
         ensure!(
@@ -44,4 +47,13 @@ pub fn run(asked: &cli::Show) -> Result<()> {
     let records: Vec<Bench> =
         asked.files.iter().map(|path| Bench::read(path)).collect::<Result<_>>()?;
     publish_to(&documents::show::document(&records), asked.report.with(None))
+}
+
+/// Shows one result as its command did.
+fn again<T: Body>(
+    path: &Path,
+    output: Output,
+    document: fn(&Record<T>) -> Document,
+) -> Result<()> {
+    publish_to(&document(&Record::read(path)?), output)
 }

@@ -70,8 +70,7 @@ pub fn run(
     let on_time = load.rate.map(|_| OnTime::begin());
     let ended = tasks.block_on(&runtime, async {
         match load.rate {
-            None => (0..load.connections as usize)
-                .for_each(|number| run.spawn(run.clone().closed_loop(number))),
+            None => (0..load.connections).for_each(|_| run.spawn(run.clone().closed_loop())),
             Some(rate) => run.spawn(run.clone().open_loop(rate)),
         }
         run.oversee(&mut look).await
@@ -172,13 +171,15 @@ impl Run {
     }
 
     /// One client that asks, waits for the answer, and asks again.
-    async fn closed_loop(self: Rc<Self>, number: usize) -> Result<()> {
+    async fn closed_loop(self: Rc<Self>) -> Result<()> {
         let mut kept = None;
         loop {
             let due = self.start.elapsed();
             if !self.goes_on(due) {
                 return Ok(());
             }
+            // Of the request, not of the client: a client of a mix would otherwise ask for one path only.
+            let number = self.counters.borrow().attempted as usize;
             self.counters.borrow_mut().attempted += 1;
             let (outcome, connection) = self.ask(due, kept, number).await?;
             kept = connection;
@@ -271,6 +272,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Share;
     use crate::load::wrk::tests::serve_hello;
     use crate::probe::arrivals::Arrivals;
     use anyhow::anyhow;
@@ -311,6 +313,16 @@ mod tests {
             assert!(counters.took() >= counters.lasted + fastest / 2, "{counters:?}");
             assert_eq!(counts[2].load(Relaxed), expected);
         }
+    }
+
+    #[test]
+    fn each_client_of_a_closed_loop_asks_for_all_paths_of_a_mix() {
+        let share = |path: &str| Share { weight: 1.0, path: path.into() };
+        let (address, counts) = server();
+        let mix = vec![share("/"), share("/rare")];
+        drive(address, Load { requests: Some(200), mix, ..closed(1, true) });
+        let [rare, all, _] = counts.each_ref().map(|count| count.load(Relaxed));
+        assert!(all == 200 && (70..130).contains(&rare), "{rare} of {all}");
     }
 
     #[test]

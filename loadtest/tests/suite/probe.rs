@@ -23,6 +23,8 @@ fn probe(arguments: &[&str]) -> Value {
     let output =
         run("loadtest", &[&["probe", "--json", path.to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = run("loadtest", &["show", path.to_str().unwrap()]);
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&output.stdout));
     let record: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let outcomes: u64 = OUTCOMES.iter().map(|outcome| count(&record, outcome)).sum();
     assert_eq!(record["schema"], "loadtest-probe/2");
