@@ -50,10 +50,6 @@ pub fn run(asked: &cli::Show) -> Result<()> {
 }
 
 /// Shows one result as its command did.
-fn again<T: Body>(
-    path: &Path,
-    output: Output,
-    document: fn(&Record<T>) -> Document,
-) -> Result<()> {
+fn again<T: Body>(path: &Path, output: Output, document: fn(&Record<T>) -> Document) -> Result<()> {
     publish_to(&document(&Record::read(path)?), output)
 }

@@ -12,7 +12,7 @@ use crate::lab::chapters::post::SANIC;
 use crate::lab::record::Lab;
 use crate::matrix::record::{Column, Kind, Matrix};
 use crate::matrix::workloads::STOPPED;
-use crate::report::format::number;
+use crate::report::format::{cell, number};
 use crate::report::model::{Unit, escaped};
 
 /// How many improvements and costs are named; RESULTS.md has all.
@@ -51,7 +51,7 @@ impl Answer {
 pub fn answers(lab: &Lab) -> Vec<Answer> {
     let mut all = vec![post(lab)];
     match lab.body.whole_matrix() {
-        Some(matrix) => all.extend([shared(&matrix), own(lab, &matrix), price(&matrix)]),
+        Some(matrix) => all.extend([shared(&matrix), own(lab, &matrix), price(lab, &matrix)]),
         None => all.push(Answer::of("When each loses.", "That was not measured yet.")),
     }
     all
@@ -67,10 +67,11 @@ fn post(lab: &Lab) -> Answer {
             let words = format!(
                 "The post ran on macOS, where one of the sockets on a port gets every new connection \
                  ([measured by others]({MACOS}); nothing here ran on macOS). So it most likely compared \
-                 four workers with one. Linux can be made to do the same (`--steer first`): with {} of CPU \
+                 four workers with one, which serves more than a quarter, since wrk and the workers \
+                 share the cores. Linux can be made to do the same (`--steer first`): with {} of CPU \
                  time per request, about what Sanic takes, own sockets then serve {} of the requests/s \
-                 of a shared socket (in brackets: 95 % intervals). With the same work and Linux's own hash, which the post suspects, \
-                 they serve {}.{}",
+                 of a shared socket (in brackets: 95 % intervals). With the same work and Linux's own hash, \
+                 in which the post suspects the cause, they serve {}.{}",
                 SANIC.replace("us", " us"),
                 first.ours,
                 hash.ours,
@@ -85,12 +86,12 @@ fn post(lab: &Lab) -> Answer {
     }
 }
 
-/// The ratio of the post's own programs here, if it was measured.
+/// The ratios of the post's own programs here, if they were measured.
 fn own_programs(lab: &Lab) -> Option<String> {
-    let post = lab.body.servers.as_ref()?.post.as_ref()?;
-    let found = post.as_on_a_mac()?;
+    let [by_hash, to_one] = lab.body.servers.as_ref()?.post.as_ref()?.of_shared();
     Some(format!(
-        " The post's own programs, run here with all connections steered to one socket: {found}"
+        " The post's own programs here: {}, and {} with all connections steered to one socket.",
+        by_hash?, to_one?
     ))
 }
 
@@ -138,10 +139,11 @@ fn at_a_fixed_rate(lab: &Lab) -> Option<String> {
 }
 
 /// What mends each, and what that costs.
-fn price(matrix: &Matrix) -> Answer {
-    let socket = |title, option, rights, trade: Trade| {
+fn price(lab: &Lab, matrix: &Matrix) -> Answer {
+    let socket = |title, option, rights, trade: Trade, policies| {
         let (improves, costs) = (trade.improves(FEW), trade.costs(FEW));
-        format!("*{title}* (`{option}`): {improves}. Cost: {rights}{costs}.")
+        let lost = lost(lab, policies).unwrap_or_default();
+        format!("*{title}* (`{option}`): {improves}. Cost: {rights}{costs}{lost}.")
     };
     let words = format!(
         "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
@@ -152,10 +154,20 @@ fn price(matrix: &Matrix) -> Answer {
     );
     let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14; ";
     let parts = vec![
-        socket("Shared", "--accept least-conn", "", Trade::shared(matrix)),
-        socket("Own", "--steer least-conn", own, Trade::own(matrix)),
+        socket("Shared", "--accept least-conn", "", Trade::shared(matrix), [EPOLL, SHARED]),
+        socket("Own", "--steer least-conn", own, Trade::own(matrix), [HASH, OWN]),
     ];
     Answer { parts, ..Answer::of("What improves each, and at what cost.", words) }
+}
+
+/// What the death of a worker costs with one policy and with another, as the experiment *crash* has measured.
+fn lost(lab: &Lab, policies: [&str; 2]) -> Option<String> {
+    let requests_lost = lab.body.chapter("crash")?.findings.tables.first()?;
+    let [from, to] = policies.map(|policy| {
+        let row = requests_lost.rows.iter().find(|row| row.name.starts_with(policy))?;
+        Some(cell(row.cells.first()?, Unit::Mean))
+    });
+    Some(format!("; a killed worker loses {} requests instead of {}", to?, from?))
 }
 
 /// The judged workload in which a policy has the least part of the best policy's requests/s.

@@ -15,52 +15,54 @@ pub const MANY: &str = "close, 256 workers";
 
 /// The table of cases, as Markdown.
 pub fn cases(matrix: &Matrix) -> String {
-    format!("{}\n\n{}\n\n{ABOUT}\n\n{}", in_how_many(matrix), with_many(matrix), table(matrix))
+    format!("{}\n\n{ABOUT}\n\n{}", in_how_many(matrix), table(matrix))
 }
 
 /// How to read the table.
 const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
-    the lowest one or, where all handlers block, over that of one ideal queue.";
+    the lowest one or, where all handlers block, over that of one ideal queue. The best policy is the one with \
+    the highest median, and the lowest p99 is of the one with the lowest median. A figure is the median of the \
+    ratios of all rounds, so another policy may be above 1, or below 1 in p99. A policy is undecided where an \
+    interval contains a limit.";
 
-/// The workloads in which a policy is not good, with its figures.
-pub fn not_good(matrix: &Matrix, policy: &str) -> Vec<String> {
+/// In which workloads a policy is good, undecided and not good, with its figures.
+pub fn verdicts(matrix: &Matrix, policy: &str) -> String {
     let judged = matrix.columns.iter().filter(|column| column.judged);
-    let figures = judged.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?)));
-    let short = figures.filter(|(_, figure)| !matrices::is_good(figure));
-    short.map(|(column, figure)| format!("*{}* ({})", column.name, said(column, figure))).collect()
+    let figures: Vec<_> =
+        judged.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?))).collect();
+    let of = |wanted: Verdict| -> Vec<String> {
+        let those = figures.iter().filter(|(_, figure)| matrices::verdict(figure) == wanted);
+        those
+            .map(|(column, figure)| format!("*{}* ({})", column.name, said(column, figure)))
+            .collect()
+    };
+    let mut text = format!("good in {} of {} workloads", of(Verdict::Good).len(), figures.len());
+    for (verdict, words) in [(Verdict::Undecided, "undecided in"), (Verdict::Bad, "not good in")] {
+        let those = of(verdict);
+        if !those.is_empty() {
+            text += &format!(", {words} {} ({})", those.len(), those.join("; "));
+        }
+    }
+    text
 }
 
 /// A policy's figures in a workload: requests/s over the best policy's, and p99.
 fn said(column: &Column, figure: &Figure) -> String {
     let last = figure.latencies.last();
     let ideal = last.and_then(|at| at.latencies.p99_of_ideal);
-    let undecided = (figure.verdict == Some(Verdict::Undecided)).then(|| "undecided".to_owned());
     let parts = [
         figure.of_best.map(|part| format!("{:.2}", part.value)),
         match ideal {
             Some(times) => Some(format!("p99 {:.1} times the ideal", times.value)),
             None => column.p99(figure).map(|times| format!("p99 {:.2}", times.value)),
         },
-        undecided,
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// In which workloads each load-aware policy is good, and the best of the other policies.
 fn in_how_many(matrix: &Matrix) -> String {
-    let each = LOAD_AWARE.map(|policy| {
-        let judged = matrix.columns.iter().filter(|column| column.judged);
-        let all = judged.filter(|column| matrix.figure(&column.name, policy).is_some()).count();
-        let short = not_good(matrix, policy);
-        match short.is_empty() {
-            true => format!("`{policy}` is good in all {all} workloads that are judged."),
-            false => format!(
-                "`{policy}` is good in {} of the {all} workloads that are judged, and not in {}.",
-                all - short.len(),
-                list(&short)
-            ),
-        }
-    });
+    let each = LOAD_AWARE.map(|policy| format!("`{policy}` is {}.", verdicts(matrix, policy)));
     let others = others_at_their_worst(matrix).max_by(|(.., a), (.., b)| a.total_cmp(b));
     let others = others.map_or_else(String::new, |(policy, workload, worst)| {
         format!(
@@ -69,20 +71,6 @@ fn in_how_many(matrix: &Matrix) -> String {
         )
     });
     each.join(" ") + &others
-}
-
-/// A policy's rate with 256 workers as a part of that with 4.
-fn with_many(matrix: &Matrix) -> String {
-    let part = |policy: &str| {
-        let rate = |column| Some(matrix.figure(column, policy)?.rate());
-        let part = rate(MANY).zip(rate("close")).map_or(f64::NAN, |(many, few)| many / few);
-        format!("`{policy}` {}", number(part, Unit::Times))
-    };
-    let policies = [EPOLL, "shared/exclusive", SHARED, HASH, OWN].map(part);
-    format!(
-        "Requests/s with 256 workers over those with 4, a new connection for each request: {}.",
-        list(&policies)
-    )
 }
 
 /// Cases that consist of one or several workloads.
@@ -170,13 +158,15 @@ pub fn ends(
 
 fn table(matrix: &Matrix) -> String {
     let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
-    let rows = measured.chain(in_words(matrix)).map(|row| format!("| {} |\n", row.join(" | ")));
-    format!("| your case | good | worse |\n|---|---|---|\n{}", rows.collect::<String>())
+    let in_words = in_words(matrix).map(|[case, good, bad]| [case, good, String::new(), bad]);
+    let rows = measured.chain(in_words).map(|row| format!("| {} |\n", row.join(" | ")));
+    let head = "| your case | good | undecided | not good |\n|---|---|---|---|\n";
+    format!("{head}{}", rows.collect::<String>())
 }
 
-/// The row of a case with these workloads, as far as they were run: the policies that are good in all of them, and
-/// the others, the best first.
-fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
+/// The row of a case with these workloads, as far as they were run: the policies that are good in all of them, those
+/// that may be, and the others, each the best first.
+fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 4]> {
     let columns: Vec<&Column> = names.iter().filter_map(|name| matrix.column(name)).collect();
     if columns.is_empty() {
         return None;
@@ -196,15 +186,25 @@ fn served(matrix: &Matrix, case: &str, names: &[&str]) -> Option<[String; 3]> {
     };
     let mut all: Vec<(String, Vec<&Figure>)> = matrix.policies.iter().filter_map(figures).collect();
     all.sort_by(|(_, a), (_, b)| worst(b).total_cmp(&worst(a)));
-    let is_good = |figures: &[&Figure]| figures.iter().all(|f| matrices::is_good(f));
-    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(|(_, figures)| is_good(figures));
-    let row = |policies: Vec<&(String, Vec<&Figure>)>| -> String {
-        let policies = policies.into_iter().map(|(policy, figures)| {
+    let row = |wanted: Verdict| -> String {
+        let those = all.iter().filter(|(_, figures)| together(figures) == wanted);
+        let policies = those.map(|(policy, figures)| {
             let each: Vec<String> =
                 columns.iter().zip(figures).map(|(column, figure)| said(column, figure)).collect();
             format!("`{policy}` {}", list(&each))
         });
         policies.collect::<Vec<_>>().join("; ")
     };
-    Some([case.into(), row(good), row(bad)])
+    let [good, undecided, bad] = [Verdict::Good, Verdict::Undecided, Verdict::Bad].map(row);
+    Some([case.into(), good, undecided, bad])
+}
+
+/// The verdict on several workloads: the worst of theirs.
+fn together(figures: &[&Figure]) -> Verdict {
+    let has = |wanted| figures.iter().any(|figure| matrices::verdict(figure) == wanted);
+    match (has(Verdict::Bad), has(Verdict::Undecided)) {
+        (true, _) => Verdict::Bad,
+        (_, true) => Verdict::Undecided,
+        _ => Verdict::Good,
+    }
 }

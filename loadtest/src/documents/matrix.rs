@@ -80,7 +80,7 @@ fn sentence(matrix: &Matrix) -> String {
     let is_good = |policy: &&String| {
         let judged = matrix.columns.iter().filter(|column| column.judged);
         let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
-        figures.all(|figure| figure.is_some_and(is_good))
+        figures.all(|figure| figure.is_some_and(|it| verdict(it) == Verdict::Good))
     };
     let good: Vec<String> = matrix.policies.iter().filter(is_good).cloned().collect();
     match &good[..] {
@@ -91,8 +91,9 @@ fn sentence(matrix: &Matrix) -> String {
 }
 
 /// Whether a policy is good; in records without verdicts, by requests/s.
-pub fn is_good(figure: &Figure) -> bool {
-    figure.verdict.map_or(figure.part() >= GOOD, |verdict| verdict == Verdict::Good)
+pub fn verdict(figure: &Figure) -> Verdict {
+    let by_rate = if figure.part() >= GOOD { Verdict::Good } else { Verdict::Bad };
+    figure.verdict.unwrap_or(by_rate)
 }
 
 /// The verdict on a cell.

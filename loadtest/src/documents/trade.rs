@@ -1,8 +1,7 @@
 //! What a policy improves compared with another, and what it costs: requests/s and p99, workload by workload.
 //! Improvements are never shown without costs.
 
-use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, not_good};
-use crate::documents::list;
+use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, verdicts};
 use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{Column, Figure, Kind, Matrix};
 use crate::statistics::estimate::Estimate;
@@ -10,7 +9,7 @@ use crate::statistics::estimate::Estimate;
 /// The least ratio of two policies' requests/s that is reported.
 const RATE_DIFFERS: f64 = 1.05;
 
-/// The same for p99, and for lost requests.
+/// The same for p99.
 const P99_DIFFERS: f64 = 1.25;
 
 /// A policy, and the one that it replaces.
@@ -89,7 +88,10 @@ impl<'a> Trade<'a> {
         let changes = both.flat_map(|(column, plain, aware)| {
             let Column { name, kind, .. } = column;
             let rate = plain.of_best.zip(aware.of_best).map(|(from, to)| {
-                let words = format!("*{name}* from {:.2} to {:.2}", from.value, to.value);
+                let words = format!(
+                    "requests/s in *{name}* from {:.2} to {:.2} of the best",
+                    from.value, to.value
+                );
                 let values = [from, to].map(|part| part.value.max(0.01));
                 Change::new(words, values, from.value < GOOD, RATE_DIFFERS, are_apart(from, to))
             });
@@ -104,12 +106,7 @@ impl<'a> Trade<'a> {
                     ([1.0 / from.value, 1.0 / to.value], from.value > P99_DIFFERS);
                 Change::new(words, values, was_bad, P99_DIFFERS, are_apart(from, to))
             });
-            let lost = plain.lost_when_killed.zip(aware.lost_when_killed).map(|(from, to)| {
-                let words = format!("requests lost in *{name}* from {from:.1} to {to:.1}");
-                let values = [from, to].map(|lost| 1.0 / (1.0 + lost));
-                Change::new(words, values, true, P99_DIFFERS, false) // too few stops for an interval
-            });
-            [rate, p99, lost].into_iter().flatten()
+            [rate, p99].into_iter().flatten()
         });
         changes.collect()
     }
@@ -152,15 +149,12 @@ fn said(all: Vec<Change>, most: usize) -> Option<String> {
 /// Both load-aware policies with all improvements and costs, as Markdown.
 pub fn in_short(matrix: &Matrix) -> String {
     let socket = |title, option, needs, trade: Trade| {
-        let short = match &not_good(matrix, trade.aware)[..] {
-            [] => "It is good in every workload".into(),
-            short => format!("It is not good in {}", list(short)),
-        };
         format!(
-            "- **{title}** (`{}`): `{option}` improves {}. Cost: {}. {needs}. {short}.\n",
+            "- **{title}** (`{}`): `{option}` improves {}. Cost: {}. {needs}. It is {}.\n",
             trade.plain,
             trade.improves(usize::MAX),
-            trade.costs(usize::MAX)
+            trade.costs(usize::MAX),
+            verdicts(matrix, trade.aware)
         )
     };
     format!(
@@ -210,10 +204,13 @@ mod tests {
         figure(&mut matrix, "close", SHARED).latencies = at(3.1);
         figure(&mut matrix, "close", SHARED).latencies[1].p99_of_best = Some(Estimate::exact(99.0));
         let trade = Trade::shared(&matrix);
-        assert_eq!(trade.improves(2), "*mixed close* from 0.40 to 0.99");
-        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, *keep* from 1.00 to 0.80";
+        assert_eq!(trade.improves(2), "requests/s in *mixed close* from 0.40 to 0.99 of the best");
+        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, requests/s in *keep* from 1.00 to 0.80 of the best";
         assert_eq!(trade.costs(2), both);
-        assert_eq!(trade.costs(1), both.replace(", *keep* from 1.00 to 0.80", ", and 1 more"));
+        assert_eq!(
+            trade.costs(1),
+            both.replace(", requests/s in *keep* from 1.00 to 0.80 of the best", ", and 1 more")
+        );
         assert!(in_short(&matrix).contains(both), "{}", in_short(&matrix));
     }
 

@@ -166,9 +166,4 @@ impl Figure {
     pub fn part(&self) -> f64 {
         self.of_best.map_or(f64::NAN, |estimate| estimate.value)
     }
-
-    /// Requests/s; NaN if not measured.
-    pub fn rate(&self) -> f64 {
-        self.requests_per_second.map_or(f64::NAN, |estimate| estimate.value)
-    }
 }

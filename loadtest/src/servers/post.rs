@@ -137,10 +137,16 @@ fn by_rank(slices: &[Slice]) -> Vec<f64> {
 }
 
 impl Post {
-    /// Requests/s of the second program, steered as on a Mac, over those of the first, with the interval.
-    pub fn as_on_a_mac(&self) -> Option<&str> {
-        let is_it = |it: &&String| it.contains(STEERED) && it.contains(SHARED);
-        self.sentences.iter().find(is_it)?.rsplit_once(": ").map(|(_, figures)| figures)
+    /// Requests/s of the second program over those of the first, with the interval; and the same with all
+    /// connections steered to one of its sockets, as on a Mac.
+    pub fn of_shared(&self) -> [Option<String>; 2] {
+        [false, true].map(|steered| {
+            let is_it = |it: &&String| it.contains(STEERED) == steered && it.contains(SHARED);
+            let (_, figures) = self.sentences.iter().find(is_it)?.rsplit_once(": ")?;
+            let figures = figures.trim_end_matches('.');
+            let parts = figures.split_once(" times the requests/s, 95 % interval ");
+            Some(parts.map_or(figures.into(), |(ratio, interval)| format!("{ratio} ({interval})")))
+        })
     }
 
     /// The post's own figure for a program, if it has one.
@@ -159,14 +165,16 @@ mod tests {
     use crate::measure::comparison::Worker;
 
     #[test]
-    fn what_it_is_as_on_a_mac_is_told_with_its_interval() {
+    fn what_it_is_by_itself_and_as_on_a_mac_is_told_with_its_interval() {
         let sentences = [
-            "different socket is faster than sharing socket: 1.065 times it",
-            "different socket, as on a Mac is slower than sharing socket: 0.657 times it, to 0.685.",
+            "different socket is faster than sharing socket: 1.065 times the requests/s, 95 % interval 1.01 to 1.1.",
+            "different socket, as on a Mac is slower than sharing socket: 0.657 times it.",
+            "different socket, as on a Mac is slower than different socket: 0.5 times it.",
         ];
         let post = Post { sentences: sentences.map(str::to_owned).into(), ..Post::default() };
-        assert_eq!(post.as_on_a_mac(), Some("0.657 times it, to 0.685."));
-        assert_eq!(Post::default().as_on_a_mac(), None);
+        let of_shared = ["1.065 (1.01 to 1.1)", "0.657 times it"].map(|text| Some(text.to_owned()));
+        assert_eq!(post.of_shared(), of_shared);
+        assert_eq!(Post::default().of_shared(), [None, None]);
     }
 
     #[test]
