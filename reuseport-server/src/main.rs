@@ -72,9 +72,9 @@ fn run(mut cli: Cli) -> Result<()> {
     }
     let steering = cli.steer.steering()?;
     // Kept as long as the server runs; it does not listen.
-    let inherited = inherit()?;
-    let reservation = match &inherited {
-        Some(inherited) => inherited.bound.try_clone()?,
+    let (inherited, bound) = inherit()?.unzip();
+    let reservation = match bound {
+        Some(bound) => bound,
         None => reserve(options.address(), cli.join)?,
     };
     let address = reservation.local_addr()?;

@@ -60,9 +60,9 @@ fn run(mut cli: Cli) -> Result<()> {
 
     // First of all: until then a signal, even one to reload, ends the program.
     signals::reset()?;
-    let inherited = inherit()?;
-    let listener = match &inherited {
-        Some(inherited) => Some(inherited.bound.try_clone()?),
+    let (inherited, bound) = inherit()?.unzip();
+    let listener = match bound {
+        Some(bound) => Some(bound),
         None => systemd::listening_socket()?,
     };
     let listener = match listener {

@@ -161,6 +161,8 @@ impl<'a> Orders<'a> {
                         // That is the next order, and a stopped giver would delay it.
                         said = self.is_told_more() => {
                             said?;
+                            let why = "another order came first".into();
+                            self.channel.send(&Message::NotAdopted(why), &[])?;
                             continue;
                         }
                     };
@@ -176,8 +178,8 @@ impl<'a> Orders<'a> {
         }
     }
 
-    /// Waits until the parent sends another order. While sockets are on their way here, that can only be the end of
-    /// the server: a busy worker is not chosen for anything else.
+    /// Waits until the parent sends another order. While sockets are on their way here, that is the end of the server,
+    /// or the parent needs a socket to attach the steering program again: nothing else is asked of a busy worker.
     async fn is_told_more(&self) -> Result<()> {
         loop {
             let mut ready = self.ready.readable().await?;

@@ -113,8 +113,11 @@ impl State {
             return false;
         };
         if !self.settings.own_sockets {
-            self.drain(leaving, now, actions); // the other workers accept from the same queue
-            return true;
+            let has_others = self.serving().count() > 1;
+            if has_others {
+                self.drain(leaving, now, actions); // they accept from the same queue
+            }
+            return has_others;
         }
         let others = self.free(now).filter(|worker| worker.generation != leaving);
         let heir = others.min_by_key(|worker| worker.sockets.len()).map(|heir| heir.generation);

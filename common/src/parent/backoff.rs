@@ -52,12 +52,19 @@ impl Backoff {
     }
 
     fn note(&mut self, now: Instant) {
+        // After a pause, too, a worker may live for the whole window before it has shown that all is well.
+        let quiet = self.pause.unwrap_or_default() + WINDOW;
+        if self.deaths.back().is_none_or(|&last| now - last >= quiet) {
+            self.pause = None;
+        }
         self.deaths.push_back(now);
         while self.deaths.front().is_some_and(|&death| now - death >= WINDOW) {
             self.deaths.pop_front();
         }
-        self.pause = (self.deaths.len() > DEATHS)
-            .then(|| self.pause.map_or(SHORTEST, |pause| (2 * pause).min(LONGEST)));
+        self.pause = match self.pause {
+            Some(pause) => Some((2 * pause).min(LONGEST)),
+            None => (self.deaths.len() > DEATHS).then_some(SHORTEST),
+        };
         self.not_before = self.pause.map(|pause| now + pause);
     }
 
@@ -108,7 +115,10 @@ mod tests {
             .map(|pause| pause.as_millis())
             .collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
-        assert_eq!(backoff.died(YOUNG, false, now + WINDOW), None);
+        // Pauses alone do not end it, and a quiet time does.
+        let later = now + WINDOW;
+        assert_eq!(backoff.died(YOUNG, false, later), Some(LONGEST));
+        assert_eq!(backoff.died(YOUNG, false, later + LONGEST + WINDOW), None);
     }
 
     #[test]

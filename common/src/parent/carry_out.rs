@@ -92,10 +92,14 @@ impl Driver<'_> {
                 self.start.listener = None;
             }
             Action::Abort(worker, why) => {
-                return Err(match self.processes.get(&worker) {
+                let error = match self.processes.get(&worker) {
                     Some(process) => anyhow!("worker {} cannot serve: {why}", process.index),
                     None => anyhow!(why),
-                });
+                };
+                if !self.state.ending {
+                    return Err(error);
+                }
+                self.failed = Some(error); // it ends in good order
             }
             Action::Note(note) => {
                 self.tell_systemd(&note);

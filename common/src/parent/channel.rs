@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg, socketpair,
 };
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 /// The longest text a message carries, in bytes.
@@ -224,7 +225,10 @@ fn descriptors_in(control: &[u8]) -> Vec<OwnedFd> {
     let (numbers, _) = control.get(numbers).unwrap_or_default().as_chunks();
     // SAFETY: the kernel has just made these descriptors for this process, and no other code knows their numbers, so
     // each of them gets its only owner here.
-    numbers.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(fd)) }).collect()
+    let received =
+        numbers.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(fd)) });
+    // A worker that an attacker has taken over may send a socket with which close(2) would wait for its client.
+    received.inspect(|it| _ = SockRef::from(it).set_linger(None)).collect()
 }
 
 /// A text that another process has sent, safe for a log and a terminal: without control characters, which would

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 use super::channel::{Channel, Message};
 use super::setup::Start;
@@ -63,6 +63,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         hang_timeout: options.hang_timeout,
         own_sockets: start.listener.is_none(),
         steers: start.steering.is_some(),
+        replaces: start.inherited.is_some(),
     };
     let mut driver = Driver {
         parent_only: Some(ParentOnly { signals: Signals::take()?, scoreboard }),
@@ -74,6 +75,8 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         successor: None,
         is_succeeded: false,
         was_told_to_end: false,
+        predecessor: start.inherited.as_ref().map(|_| getppid()),
+        failed: None,
         next_copy: options.scoreboard.as_ref().map(|_| Instant::now()),
         next_sign: systemd::watchdog().map(|_| Instant::now()),
         told: String::new(),
@@ -119,6 +122,10 @@ pub(super) struct Driver<'a> {
     pub(super) is_succeeded: bool,
     /// Whether the last order to end was the first, and came from the server that this one will replace.
     pub(super) was_told_to_end: bool,
+    /// The server that this one replaces, if it was started for that; it may have ended.
+    pub(super) predecessor: Option<Pid>,
+    /// Why this server, which was to replace another, ends.
+    pub(super) failed: Option<anyhow::Error>,
     /// When the scoreboard is next copied into its file, if it has one.
     next_copy: Option<Instant>,
     /// When the next sign of life to systemd is due, if its watchdog is on.
@@ -186,7 +193,7 @@ impl Driver<'_> {
                 self.wait(now)?;
             }
         }
-        Ok(())
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Takes one event, and carries out all that follows from it.

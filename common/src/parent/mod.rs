@@ -44,6 +44,8 @@ pub mod succession;
 mod advance;
 mod carry_out;
 mod due;
+#[cfg(test)]
+mod faults_table;
 mod notes;
 mod port_look;
 mod processes;

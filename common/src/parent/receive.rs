@@ -1,11 +1,13 @@
 //! What the parent learns: signals, messages, deaths. Each becomes an event of the state machine.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::libc;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
 use super::driver::{Driver, Process};
@@ -32,11 +34,12 @@ impl Driver<'_> {
 
     /// Whether this order to end is the same as the last one. During an upgrade, a terminal or systemd stops both
     /// servers, and the old server tells this one, too, before or after. That must not count as the second order,
-    /// which ends all at once. So the first order from another sender after the old server's is taken for the same
+    /// which ends all at once. The old server may do so even after this one has announced itself, until it has read
+    /// that. So the first order from another sender after the old server's is taken for the same
     /// one. The time between them does not tell: it may be long if the cores are busy.
     fn is_the_same_stop(&mut self, sender: Pid) -> bool {
         let ends = self.state.ending;
-        let is_told = self.start.inherited.is_some() && sender == getppid();
+        let is_told = self.predecessor == Some(sender);
         let was_told = std::mem::replace(&mut self.was_told_to_end, is_told && !ends);
         ends && (is_told || was_told)
     }
@@ -106,12 +109,8 @@ impl Driver<'_> {
 
     /// Reaps the processes that have ended.
     fn reap(&mut self) -> Result<()> {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let (pid, how) = match status {
-                WaitStatus::Exited(pid, status) => (pid, format!("exited with status {status}")),
-                WaitStatus::Signaled(pid, signal, _) => (pid, format!("was killed by {signal}")),
-                _ => break,
-            };
+        while let Some((pid, status)) = next_dead() {
+            let how = said(status);
             self.reap_successor(pid, &how)?;
             let found = self.processes.iter_mut().find(|(_, process)| process.pid == pid);
             if let Some((&worker, dead)) = found {
@@ -130,6 +129,29 @@ impl Driver<'_> {
     pub(super) fn silences(&self) -> Vec<(Generation, Option<Duration>)> {
         let slot = |process: &Process| self.scoreboard().board().slot(process.index);
         self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
+    }
+}
+
+/// The next child that has ended, if there is one, and how it ended.
+///
+/// nix's waitpid would lose a child that was killed by a real-time signal: the kernel has forgotten the child when nix
+/// finds that it has no name for this signal, and returns an error without the pid.
+#[allow(unsafe_code)]
+fn next_dead() -> Option<(Pid, ExitStatus)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one integer, for which there is room.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    (pid > 0).then(|| (Pid::from_raw(pid), ExitStatus::from_raw(status)))
+}
+
+/// How a process ended, in words.
+fn said(status: ExitStatus) -> String {
+    match (status.code(), status.signal().unwrap_or_default()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, number) => match Signal::try_from(number) {
+            Ok(signal) => format!("was killed by {signal}"),
+            Err(_) => format!("was killed by signal {number}"),
+        },
     }
 }
 

@@ -57,6 +57,6 @@ pub fn by_exec(theirs: Channel, index: usize, address: SocketAddr) -> Result<Pid
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
-        .context("cannot start a worker")?;
+        .context("cannot start a worker (EACCES: its file must be executable without capabilities)")?;
     Ok(Pid::from_raw(child.id() as i32))
 }

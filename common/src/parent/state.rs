@@ -35,6 +35,8 @@ pub struct Settings {
     pub own_sockets: bool,
     /// Whether a policy steers connections. It knows workers by lanes.
     pub steers: bool,
+    /// Whether this server was started to replace another, whose sockets it has.
+    pub replaces: bool,
 }
 
 /// Everything the parent knows.
@@ -246,7 +248,7 @@ pub enum Action {
     Announce,
     /// Close the parent's copy of the shared listening socket: the server ends.
     StopListening,
-    /// Give up: a worker could not serve at the first start.
+    /// Give up: a worker could not serve at the first start. If the server replaces another, its workers drain then.
     Abort(Generation, String),
     /// Write a line to the log.
     Note(Note),

@@ -12,6 +12,7 @@
 //! | a worker that stays dies | another is started, at once or after a pause |
 //! | a successor dies before it serves | the reload is given up, the old worker stays |
 //! | a worker dies while its successor starts | the successor becomes its replacement |
+//! | a worker dies before all have served once | the server gives up; one that replaces another drains first, as its workers share accept queues with the old one's |
 //! | a start fails | as a death; no worker has been asked for a socket yet |
 //! | the channel of a living worker closes | it is killed, unless it exits within a second |
 //! | SIGTERM to one worker | after 100 ms it is replaced as in a reload, unless the server ends |
@@ -33,6 +34,9 @@ use crate::cli::options::MOST_WORKERS;
 
 /// How long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
+
+/// How a worker ends that was told to.
+const ENDED_WELL: &str = "exited with status 0";
 
 /// Changes the state by an event, and returns what must be done.
 pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
@@ -113,13 +117,22 @@ impl State {
             return;
         }
         if !self.announced {
-            actions.push(Action::Abort(generation, why));
+            self.abort(generation, why, now, actions);
         } else if let Some(old) = failed.replaces {
             self.give_up_reload(old, generation, why, actions);
         } else {
             let nobody = self.count(|worker| worker.state == WorkerState::Serving) == 0;
             let pause = self.backoff.died(None, nobody, now);
             actions.push(Action::Note(Note::NotStarted(why, pause)));
+        }
+    }
+
+    /// Gives up at the first start. If this server was to replace another, its workers have perhaps accepted
+    /// connections already.
+    fn abort(&mut self, worker: Generation, why: String, now: Instant, actions: &mut Vec<Action>) {
+        actions.push(Action::Abort(worker, why));
+        if self.settings.replaces {
+            self.end(now, actions);
         }
     }
 
@@ -205,15 +218,25 @@ impl State {
     ) {
         let Some(dead) = self.remove(generation) else { return };
         self.close_lane(dead.lane, actions);
+        if matches!(dead.state, WorkerState::Draining { .. }) && why != ENDED_WELL {
+            actions.push(Action::Note(Note::DiedLeaving(generation, why)));
+            return;
+        }
         if self.ending || dead.ends() {
             return;
+        }
+        // What it waited for in vain may be a socket of a worker that stands still: the next one opens its own.
+        if let (None, None, Some(transfer)) = (dead.serves_since, dead.replaces, &dead.inherits)
+            && let Some(giver) = self.worker_mut(transfer.giver)
+        {
+            giver.rests_until = Some(now + REST);
         }
         match dead.state {
             WorkerState::GivingAway { .. } => {
                 actions.push(Action::Note(Note::DiedLeaving(generation, why)));
             }
             _ if dead.serves_since.is_none() && !self.announced => {
-                actions.push(Action::Abort(generation, why));
+                self.abort(generation, why, now, actions);
             }
             _ => match dead.replaces {
                 Some(old) => self.give_up_reload(old, generation, why, actions),

@@ -41,19 +41,17 @@ const AT_ONCE: usize = 4;
 pub struct Inherited {
     /// The line to the old server.
     pub(super) channel: Channel,
-    /// The shared socket, or the reservation.
-    pub bound: TcpListener,
     /// How many workers the old server has.
     pub workers: u16,
     /// Lines over which its workers give their sockets away.
     pub(super) lines: VecDeque<OwnedFd>,
 }
 
-/// What this server inherits, if it was started to replace another.
+/// What this server inherits, if it was started to replace another; and the shared socket, or the reservation.
 ///
 /// # Errors
 /// When the old server is gone, or sends something else.
-pub fn inherit() -> Result<Option<Inherited>> {
+pub fn inherit() -> Result<Option<(Inherited, TcpListener)>> {
     if std::env::var_os(MARK).is_none() {
         return Ok(None);
     }
@@ -72,7 +70,7 @@ pub fn inherit() -> Result<Option<Inherited>> {
             (other, _) => bail!("expected to take over from another server, not {other:?}"),
         }
     }
-    Ok(Some(Inherited { channel, bound: bound.into(), workers, lines }))
+    Ok(Some((Inherited { channel, workers, lines }, bound.into())))
 }
 
 /// The new server that will replace this one, while it starts.

@@ -1,7 +1,9 @@
 //! One test for each row of the table in [`step`](super::step) about a new server that replaces this one.
 
-use super::state::{Action, Event, Note};
-use super::table::{Parent, SECOND, W, start};
+use std::time::Instant;
+
+use super::state::{Action, Event, Note, Settings, State};
+use super::table::{Parent, SECOND, W, settings, start};
 use crate::cli::options::MOST_WORKERS;
 
 const SUCCEEDING: Action = Action::Note(Note::Succeeding);
@@ -124,4 +126,19 @@ fn a_worker_that_says_it_has_more_sockets_than_there_can_be_is_not_believed() {
     let mut parent = Parent::starting(2, true);
     parent.take(Event::Holds(W(1), usize::MAX));
     assert_eq!(parent.state.sockets(), MOST_WORKERS + 1);
+}
+
+#[test]
+fn a_server_that_was_to_replace_another_drains_when_it_gives_up() {
+    let settings = Settings { replaces: true, ..settings(2, true) };
+    let mut parent = Parent { state: State::new(settings), now: Instant::now() };
+    parent.take(Event::Begin);
+    parent.starts(1);
+    let expected = [
+        Action::CloseLane(2),
+        Action::Abort(W(2), "died".into()),
+        Action::StopListening,
+        Action::Drain(W(1)),
+    ];
+    assert_eq!(parent.dies(2), expected);
 }

@@ -3,23 +3,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{Action, Event, Generation, Note, Settings, State};
+use super::state::{Action, Event, Generation, Note, Settings, State, WorkerState};
 use super::step::step;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) struct Parent {
     pub(super) state: State,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
-fn settings(workers: usize, own_sockets: bool) -> Settings {
+pub(super) fn settings(workers: usize, own_sockets: bool) -> Settings {
     Settings {
         workers,
         drain_timeout: 10 * SECOND,
         hang_timeout: 30 * SECOND,
         own_sockets,
         steers: own_sockets,
+        replaces: false,
     }
 }
 
@@ -49,7 +50,10 @@ impl Parent {
     }
 
     pub(super) fn dies(&mut self, worker: u64) -> Vec<Action> {
-        self.take(Event::Exited(Generation(worker), "died".into()))
+        let state = self.state.worker(Generation(worker)).map(|worker| worker.state);
+        let drains = matches!(state, Some(WorkerState::Draining { .. }));
+        let why = if drains { "exited with status 0" } else { "died" };
+        self.take(Event::Exited(Generation(worker), why.into()))
     }
 
     pub(super) fn passes(&mut self, time: Duration) -> Vec<Action> {

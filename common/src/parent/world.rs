@@ -60,6 +60,7 @@ impl World {
             hang_timeout: Duration::from_secs([0, 30][rng.usize(0..2)]),
             own_sockets: rng.bool(),
             steers: rng.bool(),
+            replaces: rng.bool(),
         };
         let mut world = Self {
             rng,

@@ -28,6 +28,9 @@ pub struct User {
     gid: Gid,
 }
 
+/// setresuid(2) leaves a user as it is for which it is given this number, -1.
+const UNCHANGED: u32 = u32::MAX;
+
 impl User {
     /// Reads `NAME` or `NAME:GROUP`. Both may be numbers.
     ///
@@ -51,6 +54,11 @@ impl User {
                 format!("user {name} has no entry, and so no group; name one: {name}:GROUP")
             })?,
         };
+        if uid.as_raw() == UNCHANGED || gid.as_raw() == UNCHANGED {
+            return Err(format!(
+                "{UNCHANGED} is no user or group: the kernel takes it for \"as before\""
+            ));
+        }
         Ok(Self { name: found.map(|user| user.name), uid, gid })
     }
 
@@ -179,6 +187,8 @@ mod tests {
             ("root:no-such-group", "no group \"no-such-group\""),
             ("root:", "no group \"\""),
             ("54321", "name one: 54321:GROUP"),
+            ("4294967295:0", "no user or group"),
+            ("root:4294967295", "no user or group"),
         ] {
             let refusal = User::parse(bad).unwrap_err();
             assert!(refusal.contains(word), "{bad:?}: {refusal}");

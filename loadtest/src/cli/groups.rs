@@ -60,7 +60,7 @@ pub struct ExpectArg {
 pub struct TargetArgs {
     /// The server to start; it is stopped at the end.
     ///
-    /// `shared` or `reuseport`; "NAME=cmd:COMMAND", any server's command with {port} and {host} in it,
+    /// `shared`, `reuseport` or `nginx`; "NAME=cmd:COMMAND", any server's command with {port} and {host} in it,
     /// such as "cmd:gunicorn -b {host}:{port} -w 4 app:app"; or http://host:port/path, which runs
     /// already and is neither started nor stopped.
     #[arg(required_unless_present = "url")]

@@ -11,9 +11,8 @@ use crate::lab::chapter::Claim;
 use crate::lab::chapters::post::SANIC;
 use crate::lab::record::Lab;
 use crate::matrix::record::{Column, Kind, Matrix};
-use crate::matrix::workloads::STOPPED;
 use crate::report::format::{cell, number};
-use crate::report::model::{Unit, escaped};
+use crate::report::model::{Cell, Unit, escaped};
 
 /// How many improvements and costs are named; RESULTS.md has all.
 const FEW: usize = 2;
@@ -51,7 +50,7 @@ impl Answer {
 pub fn answers(lab: &Lab) -> Vec<Answer> {
     let mut all = vec![post(lab)];
     match lab.body.whole_matrix() {
-        Some(matrix) => all.extend([shared(&matrix), own(lab, &matrix), price(lab, &matrix)]),
+        Some(matrix) => all.extend([shared(&matrix), own(&matrix), price(lab, &matrix)]),
         None => all.push(Answer::of("When each loses.", "That was not measured yet.")),
     }
     all
@@ -102,40 +101,30 @@ fn shared(matrix: &Matrix) -> Answer {
          best policy's requests/s with 64 workers, {} with 256. Kept connections gather at few workers \
          (the busiest of four had {} times the average under the post's load): where 0.5 % of their \
          requests block, {} of the best; own sockets {}.",
-        rate(matrix, "close, 64 workers", EPOLL),
-        rate(matrix, MANY, EPOLL),
+        judged(matrix, "close, 64 workers", EPOLL),
+        judged(matrix, MANY, EPOLL),
         uneven(matrix, EPOLL),
-        rate(matrix, "mixed keep", EPOLL),
-        rate(matrix, "mixed keep", HASH)
+        judged(matrix, "mixed keep", EPOLL),
+        judged(matrix, "mixed keep", HASH)
     );
     Answer::of("When a shared socket loses.", words)
 }
 
 /// When own sockets lose.
-fn own(lab: &Lab, matrix: &Matrix) -> Answer {
+fn own(matrix: &Matrix) -> Answer {
     let words = format!(
         "By default the kernel picks a queue regardless of the load of its worker, and a connection \
          never changes its queue: it waits while that worker blocks or is stopped, although others are \
          idle. Where 0.5 % of requests on new connections block: {} of the best requests/s; short requests with 64 \
          and 256 workers: {} and {}. With one of four workers stopped, 32 clients that wait for their answers soon all \
-         wait for it: {}{}. Where all handlers block, p99 is {} times that of the *ideal*, one queue \
+         wait for it. Where all handlers block, p99 is {} times that of the *ideal*, one queue \
          for all workers without overhead.",
-        rate(matrix, "mixed close", HASH),
-        rate(matrix, "close, 64 workers", HASH),
-        rate(matrix, MANY, HASH),
-        rate(matrix, STOPPED, HASH),
-        at_a_fixed_rate(lab).unwrap_or_default(),
+        judged(matrix, "mixed close", HASH),
+        judged(matrix, "close, 64 workers", HASH),
+        judged(matrix, MANY, HASH),
         blocking(matrix, &[HASH]).unwrap_or_else(|| "(not measured)".into())
     );
     Answer::of("When own sockets lose.", words)
-}
-
-/// The part that is served with a worker stopped, in an open loop.
-fn at_a_fixed_rate(lab: &Lab) -> Option<String> {
-    let rows = &lab.body.servers.as_ref()?.rows;
-    let faults = rows.iter().find(|row| row.name == HASH)?.faults.as_ref()?;
-    let served = faults.served_while_stopped? * 100.0;
-    Some(format!(" (at a fixed rate {served:.0} % are answered)"))
 }
 
 /// What mends each, and what that costs.
@@ -152,7 +141,7 @@ fn price(lab: &Lab, matrix: &Matrix) -> Answer {
         not_measured(matrix),
         list(&[SHARED, OWN].map(|policy| worst(matrix, policy)))
     );
-    let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14; ";
+    let own = "the capabilities CAP_BPF and CAP_PERFMON, Linux 5.14, no upgrade by SIGUSR2; ";
     let parts = vec![
         socket("Shared", "--accept least-conn", "", Trade::shared(matrix), [EPOLL, SHARED]),
         socket("Own", "--steer least-conn", own, Trade::own(matrix), [HASH, OWN]),
@@ -183,6 +172,12 @@ fn worst(matrix: &Matrix, policy: &str) -> String {
     least.map_or_else(String::new, |(part, name)| {
         format!("{} ({socket}, *{name}*)", number(part, Unit::Times))
     })
+}
+
+/// The same with its interval.
+fn judged(matrix: &Matrix, workload: &str, policy: &str) -> String {
+    let part = matrix.figure(workload, policy).and_then(|figure| figure.of_best);
+    cell(&part.map_or_else(Cell::default, Cell::from), Unit::Times)
 }
 
 /// Requests/s of a policy in a workload, over those of the best policy.

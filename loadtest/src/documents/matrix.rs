@@ -4,7 +4,7 @@ use crate::documents::{self, list};
 use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{AtLoad, Column, Expectation, Figure, Kind, Matrix, Verdict};
 use crate::matrix::workloads::STOPPED;
-use crate::report::format::number;
+use crate::report::format::{number, plural};
 use crate::report::model::{self, Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 use crate::statistics::estimate::Estimate;
 
@@ -235,7 +235,7 @@ fn latencies(
                     // Slices that are not judged are not mentioned.
                     (at.lost > 0 && of(at).is_some())
                         .then(|| format!("{} lost or not sent", at.lost)),
-                    (late > 0).then(|| format!("{late} slices not judged")),
+                    (late > 0).then(|| plural(late as u64, "slice") + " not judged"),
                 ];
                 let notes: Vec<String> = notes.into_iter().flatten().collect();
                 Cell { text: (!notes.is_empty()).then(|| notes.join(", ")), ..Cell::from(of(at)) }

@@ -137,8 +137,8 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
                 rate(matrix, "mixed keep", EPOLL)
             ),
         ),
-        row("64/256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
-        row("short, few workers", "`least-conn`", short_requests(FEW)),
+        row("64, 256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
+        row("4 workers: kept, new", "`least-conn`", short_requests(FEW)),
         row(
             "kept long: busiest/mean",
             "`least-conn`",
@@ -199,7 +199,7 @@ fn elsewhere(lab: &Lab) -> String {
          | gunicorn `sync`, `gthread`: p99/ideal | the default: {} | `--reuse-port`: {} |\n\
          | puma | the default; `wait_for_less_busy_worker` is near `least-conn` | none |\n\
          | granian | none in version 2 | the default |\n\
-         | node cluster | `SCHED_NONE`; by default the parent accepts | `reusePort: true` |\n",
+         | node cluster | `SCHED_NONE`; by default the parent accepts | `reusePort: true` (from 22.12) |\n",
         gunicorn(""),
         gunicorn(" --reuse-port")
     )

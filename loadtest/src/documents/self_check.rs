@@ -64,7 +64,7 @@ pub fn document(record: &SelfCheck) -> Document {
 
 fn verdict(name: &str, check: &Check) -> String {
     format!(
-        "{name}: no difference between equal servers in {} of {} verdicts, the known difference \
+        "{name}: no false difference between equal servers in {} of {} verdicts, the known difference \
          detected in {} of {}{}",
         check.quiet(),
         check.same.len(),

@@ -164,6 +164,13 @@ pub struct Faults {
     pub workers: [usize; 2],
 }
 
+impl Faults {
+    /// Whether the server ended because workers were killed.
+    pub fn ended(&self) -> bool {
+        self.kills > 0 && self.workers[1] == 0
+    }
+}
+
 /// The cost of reloads.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -43,6 +43,22 @@ fn a_worker_that_dies_is_replaced_and_what_it_counted_stays_in_the_totals() {
 }
 
 #[test]
+fn a_worker_that_a_real_time_signal_kills_is_replaced_and_the_server_ends() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &["--workers", "2"]);
+        let before = server.workers();
+        let kill = format!("kill -34 {}", before[0]); // nix has no name for it
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        wait_for("another worker", || {
+            let now = server.workers();
+            (now.len() == 2 && !now.contains(&before[0])).then_some(())
+        });
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.ended().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
 fn a_signal_that_comes_while_the_server_starts_does_not_end_it_but_is_answered_then() {
     for name in SERVERS {
         let log = Log::new();

@@ -9,7 +9,7 @@ use crate::lab::page::items;
 use crate::lab::record::Lab;
 use crate::report::model::{Cell, Mark, Table, Unit};
 use crate::servers::migrating;
-use crate::servers::record::{Row, Second, Servers};
+use crate::servers::record::{Faults, Row, Second, Servers};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{geometric_mean, mean, median};
 
@@ -43,10 +43,17 @@ const CLAIMS: [About; 6] = [
         server: "granian",
         found: |_, row| {
             let own = row.sockets.is_some_and(|sockets| sockets > 1);
-            let lost = row.faults.as_ref().and_then(|faults| faults.lost_with_hung);
-            vec![("without", number(lost.filter(|_| own).map(|lost| lost as f64)))]
+            let faults = row.faults.as_ref().filter(|faults| own && !faults.ended());
+            let lost = faults.and_then(|faults| faults.lost_with_hung);
+            vec![("without", number(lost.map(|lost| lost as f64)))]
         },
-        missing: |_| "its workers share a socket".into(),
+        // What is lost then is not what waits in the queue of one worker.
+        missing: |record| match record.rows.iter().find(|row| row.name == "granian") {
+            Some(row) if row.faults.as_ref().is_some_and(Faults::ended) => {
+                "the server ends if a worker is killed".into()
+            }
+            _ => "its workers share a socket".into(),
+        },
     },
     About {
         chapter: "reload",

@@ -110,7 +110,8 @@ fn headline(record: &Servers) -> String {
     let seconds = rows.iter().filter_map(|row| row.second.as_ref());
     let silent = seconds.filter(|it| matches!(it, Second::Silent(_))).count();
     format!(
-        "Without lost requests: reload in {lossless} of the {} settings that have one, and SIGTERM \
+        "Without lost requests, of 100/s on new and 100/s on kept connections: reload in {lossless} of the {} \
+         settings that have one, and SIGTERM \
          in {gently} of {}; a second server on the same port starts without an error in {silent} \
          of {} (settings of this repository's servers not counted)",
         reloads.len(),
