@@ -84,7 +84,8 @@ impl Driver<'_> {
                 self.next_look = Some(Instant::now());
             }
             Action::StopListening => {
-                if !self.is_succeeded {
+                // Only if the service ends with it: not if another server serves already, or still.
+                if !self.is_succeeded && self.start.inherited.is_none() {
                     systemd::stopping(&self.status());
                 }
                 self.next_look = None;

@@ -57,6 +57,9 @@ impl Driver<'_> {
             format!("worker {} (pid {pid})", index(worker))
         };
         match note {
+            Note::Wanted(now, before) if now == before => {
+                tracing::info!("the number of workers stays {now}, the limit");
+            }
             Note::Wanted(now, before) => {
                 tracing::info!("the number of workers changes from {before} to {now}");
             }

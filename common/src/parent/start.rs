@@ -51,12 +51,14 @@ pub fn by_exec(theirs: Channel, index: usize, address: SocketAddr) -> Result<Pid
     let mut command = Command::new("/proc/self/exe");
     let child = command
         .arg0(name)
-        .args(std::env::args_os().skip(1))
+        .args(std::env::args_os().skip(1).take_while(|argument| argument != "--"))
         // The last one wins: with --port 0, workers get the port that the kernel chose.
         .arg(format!("--port={}", address.port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
-        .context("cannot start a worker (EACCES: its file must be executable without capabilities)")?;
+        .context(
+            "cannot start a worker (EACCES: its file must be executable without capabilities)",
+        )?;
     Ok(Pid::from_raw(child.id() as i32))
 }

@@ -35,8 +35,9 @@ use crate::cli::options::MOST_WORKERS;
 /// How long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
 
-/// How a worker ends that was told to.
+/// How a worker ends that was told to, and how one that the parent killed.
 const ENDED_WELL: &str = "exited with status 0";
+const KILLED: &str = "was killed by SIGKILL";
 
 /// Changes the state by an event, and returns what must be done.
 pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
@@ -218,7 +219,7 @@ impl State {
     ) {
         let Some(dead) = self.remove(generation) else { return };
         self.close_lane(dead.lane, actions);
-        if matches!(dead.state, WorkerState::Draining { .. }) && why != ENDED_WELL {
+        if dead.ends() && why != ENDED_WELL && (why != KILLED || !dead.is_killed()) {
             actions.push(Action::Note(Note::DiedLeaving(generation, why)));
             return;
         }

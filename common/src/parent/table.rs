@@ -51,8 +51,11 @@ impl Parent {
 
     pub(super) fn dies(&mut self, worker: u64) -> Vec<Action> {
         let state = self.state.worker(Generation(worker)).map(|worker| worker.state);
-        let drains = matches!(state, Some(WorkerState::Draining { .. }));
-        let why = if drains { "exited with status 0" } else { "died" };
+        let why = match state {
+            Some(WorkerState::Draining { .. }) => "exited with status 0",
+            Some(WorkerState::Killed) => "was killed by SIGKILL",
+            _ => "died",
+        };
         self.take(Event::Exited(Generation(worker), why.into()))
     }
 

@@ -1,7 +1,7 @@
 //! The copy of a scoreboard in a file with a name, for readers, which servers may share.
 //!
-//! The parent writes it with pwrite(2) and never maps it: if somebody truncates the file, or fills the file
-//! system, the copy is lost, and the server goes on.
+//! The parent maps it only at its start, to read what is there, and writes it with pwrite(2): if somebody
+//! truncates the file, or fills the file system, the copy is lost, and the server goes on.
 //!
 //! Pids do not tell whose slots are whose. A server that was killed leaves its slots behind, and its pid may
 //! belong to another process by now, or mean something else in another container. So each server that uses

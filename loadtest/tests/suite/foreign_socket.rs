@@ -1,6 +1,6 @@
 //! Somebody else on the server's port: the parent says who, and once more when it is over.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
 use socket2::{Domain, Socket, Type};
 
 use crate::steer::quiet;
-use crate::support::{Log, PATIENCE, SERVERS, Server, ask, may_load, skip, wait_for};
+use crate::support::{Log, PATIENCE, SERVERS, Server, ask, may_load, send, skip, wait_for};
 
 /// What a healthy server never says.
 const WORDS: [&str; 4] = ["with its own socket", "go there", "is gone", "has replaced it"];
@@ -128,9 +128,10 @@ fn a_socket_on_all_addresses_does_no_harm_to_a_server_on_one() {
 pub fn replace_program(address: SocketAddr) -> Socket {
     let intruder = intrude(address.ip(), address.port());
     intruder.listen(64).unwrap();
-    // It always gives 0, the first socket of the group: a worker's.
-    let mut program = [sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
-    let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    // It gives the first or the second socket of the group, by chance (SKF_AD_RANDOM): both are workers'.
+    let step = |code, k| sock_filter { code, jt: 0, jf: 0, k };
+    let mut program = [step(0x20, 0xffff_f038), step(0x54, 1), step(0x16, 0)];
+    let program = sock_fprog { len: 3, filter: program.as_mut_ptr() };
     setsockopt(&intruder, AttachReusePortCbpf, &program).unwrap();
     intruder
 }
@@ -163,6 +164,35 @@ fn a_program_that_was_replaced_is_attached_again() {
         ask(address, "GET /");
     }
     wait_for("connections to be steered again", || (steered() >= before + 10).then_some(()));
+}
+
+#[test]
+fn a_socket_that_is_needed_to_attach_the_program_again_is_no_end_for_a_worker_that_leaves() {
+    let _quiet = quiet();
+    if !may_load() {
+        return;
+    }
+    let (server, log) = Server::start_with_log(
+        "reuseport-server",
+        &["--workers", "2", "--steer", "least-conn", "--affinity", "free"],
+    );
+    let address = server.address();
+    ask(address, "GET /");
+    let leaving = server.workers()[1];
+    let intruder = replace_program(address);
+    // It cannot give its socket to the other worker now, of which the parent asks another one meanwhile.
+    send(leaving, Signal::SIGSTOP);
+    server.signal(Signal::SIGTTOU);
+    let mut waiting = Vec::new();
+    wait_for("another socket to be asked for", || {
+        waiting.push(TcpStream::connect(address));
+        is_told(&log, &["attaching it again"]).then_some(())
+    });
+    send(leaving, Signal::SIGCONT);
+    drop(intruder);
+    wait_for("its end", || (server.workers().len() == 1).then_some(()));
+    server.signal(Signal::SIGHUP);
+    wait_until_told(&log, &["reloaded"]);
 }
 
 #[test]

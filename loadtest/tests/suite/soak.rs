@@ -12,8 +12,8 @@ use crate::support::{
     SERVERS, Server, children_of, free_port, listening_sockets, runs, send, soaking, wait_for,
 };
 
-/// Memory of this kind that a process has in use, in bytes. `Rss` is all of it: what of it is a process's own
-/// changes with every fork, which shares it, and every write after it, which does not.
+/// Memory of this kind that a process has in use, in bytes. `Anonymous` is what it has written. The pages of its
+/// program's file are not counted: how many are mapped depends on what ran, and differs by 300 KB between two starts.
 fn memory(pid: u32, kind: &str) -> u64 {
     let rollup = Process::new(pid as i32).unwrap().smaps_rollup().unwrap();
     rollup.memory_map_rollup.0[0].extension.map[kind]
@@ -46,7 +46,7 @@ impl Holdings {
             |it: &Self| it.shared_memory,
         ] {
             let (now, then) = (memory(self), memory(before));
-            assert!(now as f64 <= then as f64 * 1.05 + 32e3, "{name}: {before:?} {self:?}");
+            assert!(now as f64 <= then as f64 * 1.05 + 64e3, "{name}: {before:?} {self:?}");
         }
     }
 }
@@ -65,8 +65,8 @@ fn holdings(server: &Server) -> Holdings {
     let all_pids = workers.iter().copied().chain([server.pid()]);
     Holdings {
         descriptors: all,
-        parent_memory: memory(server.pid(), "Rss"),
-        worker_memory: workers.iter().map(|&pid| memory(pid, "Rss")).max().unwrap(),
+        parent_memory: memory(server.pid(), "Anonymous"),
+        worker_memory: workers.iter().map(|&pid| memory(pid, "Anonymous")).max().unwrap(),
         shared_memory: all_pids.map(|pid| memory(pid, "Pss_Shmem")).sum(),
         children: children_of(server.pid()).len(),
     }
