@@ -1,5 +1,6 @@
 //! Rows of the table in [`step`](super::step) about workers that fail while others wait for them.
 
+use super::exit::Exit;
 use super::state::{Action, Event, Note};
 use super::table::{Parent, W, start};
 
@@ -9,7 +10,7 @@ fn a_worker_that_crashes_while_it_drains_is_in_the_log() {
     parent.take(Event::Stop);
     let why = "was killed by SIGABRT";
     let note = Action::Note(Note::DiedLeaving(W(1), why.into()));
-    assert_eq!(parent.take(Event::Exited(W(1), why.into())), [note]);
+    assert_eq!(parent.take(Event::Exited(W(1), Exit::Failed(why.into()))), [note]);
     assert_eq!(parent.dies(2), []);
     assert!(parent.state.is_over());
 }

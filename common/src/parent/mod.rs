@@ -19,8 +19,8 @@
 //! - `due`: what follows from time alone;
 //! - `advance`: the next step towards the wanted state;
 //! - [`backoff`]: when a worker that died is started again;
-//! - [`driver`]: the only part that makes system calls. `receive` turns signals and messages into events,
-//!   `carry_out` carries out actions, `processes` starts processes, `notes` writes the log;
+//! - [`driver`]: the only part that makes system calls. `receive` turns signals, messages and deaths into events,
+//!   `exit` says how a process ended, `carry_out` carries out actions, `processes` starts processes, `notes` writes the log;
 //! - `port_look`: other servers' sockets on the port, see [`port_watch`](crate::kernel::port_watch);
 //! - [`setup`]: what a program gives the parent to run a server;
 //! - [`start`]: the two ways to start a worker, fork and exec; [`context`]: what every worker has;
@@ -44,6 +44,7 @@ pub mod succession;
 mod advance;
 mod carry_out;
 mod due;
+mod exit;
 #[cfg(test)]
 mod faults_table;
 mod notes;

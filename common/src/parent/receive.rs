@@ -1,16 +1,15 @@
 //! What the parent learns: signals, messages, deaths. Each becomes an event of the state machine.
 
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Result;
-use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
 use super::driver::{Driver, Process};
+use super::exit::{Exit, next_dead};
 use super::state::{Event, Generation};
 
 impl Driver<'_> {
@@ -101,24 +100,24 @@ impl Driver<'_> {
     }
 
     /// Notes that the new server has ended, if this is its pid.
-    fn reap_successor(&mut self, pid: Pid, how: &str) -> Result<()> {
+    fn reap_successor(&mut self, pid: Pid, status: ExitStatus) -> Result<()> {
         let Some(mut dead) = self.successor.take_if(|it| it.pid == pid) else { return Ok(()) };
         dead.last_words = last_words(&dead.channel).or(dead.last_words);
-        self.handle(Event::NotSucceeded(dead.last_words.unwrap_or_else(|| format!("it {how}"))))
+        let how = || format!("it {}", Exit::of(status, None));
+        self.handle(Event::NotSucceeded(dead.last_words.unwrap_or_else(how)))
     }
 
     /// Reaps the processes that have ended.
     fn reap(&mut self) -> Result<()> {
         while let Some((pid, status)) = next_dead() {
-            let how = said(status);
-            self.reap_successor(pid, &how)?;
+            self.reap_successor(pid, status)?;
             let found = self.processes.iter_mut().find(|(_, process)| process.pid == pid);
             if let Some((&worker, dead)) = found {
                 dead.last_words = last_words(&dead.channel).or(dead.last_words.take());
-                let why = dead.last_words.take().unwrap_or(how);
+                let exit = Exit::of(status, dead.last_words.take());
                 let index = dead.index;
                 self.scoreboard_mut().release(index);
-                self.handle(Event::Exited(worker, why))?;
+                self.handle(Event::Exited(worker, exit))?;
                 self.processes.remove(&worker); // only now: the log may name it
             }
         }
@@ -129,29 +128,6 @@ impl Driver<'_> {
     pub(super) fn silences(&self) -> Vec<(Generation, Option<Duration>)> {
         let slot = |process: &Process| self.scoreboard().board().slot(process.index);
         self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
-    }
-}
-
-/// The next child that has ended, if there is one, and how it ended.
-///
-/// nix's waitpid would lose a child that was killed by a real-time signal: the kernel has forgotten the child when nix
-/// finds that it has no name for this signal, and returns an error without the pid.
-#[allow(unsafe_code)]
-fn next_dead() -> Option<(Pid, ExitStatus)> {
-    let mut status = 0;
-    // SAFETY: the kernel writes one integer, for which there is room.
-    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-    (pid > 0).then(|| (Pid::from_raw(pid), ExitStatus::from_raw(status)))
-}
-
-/// How a process ended, in words.
-fn said(status: ExitStatus) -> String {
-    match (status.code(), status.signal().unwrap_or_default()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, number) => match Signal::try_from(number) {
-            Ok(signal) => format!("was killed by {signal}"),
-            Err(_) => format!("was killed by signal {number}"),
-        },
     }
 }
 

@@ -52,7 +52,7 @@ pub fn by_exec(theirs: Channel, index: usize, address: SocketAddr) -> Result<Pid
     let child = command
         .arg0(name)
         .args(std::env::args_os().skip(1).take_while(|argument| argument != "--"))
-        // The last one wins: with --port 0, workers get the port that the kernel chose.
+        // The last one wins: with --port 0, workers get the port that the kernel chose. After `--` it would not count.
         .arg(format!("--port={}", address.port()))
         .arg(format!("--worker={index}"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))

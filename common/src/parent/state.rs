@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::parent::backoff::Backoff;
+use crate::parent::{backoff::Backoff, exit::Exit};
 use crate::platform::affinity;
 
 /// A worker's number. Slots, lanes and pids are reused when a worker has ended; a generation never is. So no
@@ -162,8 +162,8 @@ pub enum Event {
     Terminated(Generation),
     /// A worker's end of the channel is closed.
     Closed(Generation),
-    /// A worker has ended; the reason in its own words, or its exit status.
-    Exited(Generation, String),
+    /// A worker has ended.
+    Exited(Generation, Exit),
     /// SIGTERM or SIGINT: answer open requests, then end; the second time, end at once.
     Stop,
     /// SIGQUIT: end at once.

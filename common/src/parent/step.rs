@@ -29,15 +29,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::exit::Exit;
 use super::state::{Action, Event, Generation, Note, State, Transfer, Worker, WorkerState};
 use crate::cli::options::MOST_WORKERS;
 
 /// How long a worker is not asked again to give or adopt sockets after that failed.
 const REST: Duration = Duration::from_secs(5);
-
-/// How a worker ends that was told to, and how one that the parent killed.
-const ENDED_WELL: &str = "exited with status 0";
-const KILLED: &str = "was killed by SIGKILL";
 
 /// Changes the state by an event, and returns what must be done.
 pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
@@ -62,7 +59,7 @@ pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
                 worker.closed.get_or_insert(now);
             }
         }
-        Event::Exited(worker, why) => state.on_exited(worker, why, now, &mut actions),
+        Event::Exited(worker, exit) => state.on_exited(worker, exit, now, &mut actions),
         Event::Stop if !state.ending => state.end(now, &mut actions),
         Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
         Event::Reload | Event::More | Event::Fewer | Event::Succeed if state.ending => {
@@ -213,13 +210,15 @@ impl State {
     fn on_exited(
         &mut self,
         generation: Generation,
-        why: String,
+        exit: Exit,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
         let Some(dead) = self.remove(generation) else { return };
         self.close_lane(dead.lane, actions);
-        if dead.ends() && why != ENDED_WELL && (why != KILLED || !dead.is_killed()) {
+        let as_told = exit == Exit::Done || exit == Exit::Killed && dead.is_killed();
+        let why = exit.to_string();
+        if dead.ends() && !as_told {
             actions.push(Action::Note(Note::DiedLeaving(generation, why)));
             return;
         }

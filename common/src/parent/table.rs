@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::exit::Exit;
 use super::state::{Action, Event, Generation, Note, Settings, State, WorkerState};
 use super::step::step;
 
@@ -51,12 +52,12 @@ impl Parent {
 
     pub(super) fn dies(&mut self, worker: u64) -> Vec<Action> {
         let state = self.state.worker(Generation(worker)).map(|worker| worker.state);
-        let why = match state {
-            Some(WorkerState::Draining { .. }) => "exited with status 0",
-            Some(WorkerState::Killed) => "was killed by SIGKILL",
-            _ => "died",
+        let exit = match state {
+            Some(WorkerState::Draining { .. }) => Exit::Done,
+            Some(WorkerState::Killed) => Exit::Killed,
+            _ => Exit::Failed("died".into()),
         };
-        self.take(Event::Exited(Generation(worker), why.into()))
+        self.take(Event::Exited(Generation(worker), exit))
     }
 
     pub(super) fn passes(&mut self, time: Duration) -> Vec<Action> {
@@ -89,7 +90,9 @@ fn at_the_beginning_all_are_started_and_when_all_serve_that_is_announced() {
 
 #[test]
 fn a_worker_that_cannot_serve_at_the_first_start_is_given_up_over() {
-    for event in [Event::Exited(W(1), "no".into()), Event::StartFailed(W(1), "no".into())] {
+    for event in
+        [Event::Exited(W(1), Exit::Failed("no".into())), Event::StartFailed(W(1), "no".into())]
+    {
         let mut parent = Parent { state: State::new(settings(1, true)), now: Instant::now() };
         parent.take(Event::Begin);
         let actions = parent.take(event);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::exit::Exit;
 use super::state::{Action, Event, Generation, Settings, Socket, State};
 
 /// How long a drain may take.
@@ -246,7 +247,7 @@ impl World {
             _ if process.is_alive => {}
             _ if gone => {
                 self.processes.remove(&worker);
-                self.take(Event::Exited(worker, "has ended".into()));
+                self.take(Event::Exited(worker, Exit::Done));
             }
             _ => self.take(Event::Closed(worker)),
         }

@@ -37,5 +37,6 @@ const VERDICTS: &str = "A claim is *reproduced* if the figures here meet its cri
     *refuted* if they do not, although the conditions of the claim are met here. It is *not on \
     this machine* if they do not, and the claim was measured under conditions that this machine \
     does not have; these conditions are listed beside its figure. It is *not decidable* if a figure \
-    that the criterion needs was not measured, or if its interval contains a limit. Where a claim about another server is measured on that \
+    that the criterion needs was not measured, or if its interval contains a limit. Where a claim \
+    about another server is measured on that \
     server, *not reproduced* means that its current version does not behave so on this machine.";

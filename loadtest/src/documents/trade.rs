@@ -205,7 +205,8 @@ mod tests {
         figure(&mut matrix, "close", SHARED).latencies[1].p99_of_best = Some(Estimate::exact(99.0));
         let trade = Trade::shared(&matrix);
         assert_eq!(trade.improves(2), "requests/s in *mixed close* from 0.40 to 0.99 of the best");
-        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, requests/s in *keep* from 1.00 to 0.80 of the best";
+        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, \
+                    requests/s in *keep* from 1.00 to 0.80 of the best";
         assert_eq!(trade.costs(2), both);
         assert_eq!(
             trade.costs(1),

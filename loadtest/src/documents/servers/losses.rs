@@ -50,7 +50,8 @@ pub fn losses(record: &Servers) -> Table {
          three are killed; 100/s on new and 100/s on kept connections while the server reloads ({} \
          times) and ends at SIGTERM ({} times). Served: rate over that before. Recovered: at 90 % of \
          it again; at once if it never was below. Hung: requests of 32 clients, lost when a worker \
-         was stopped for 1 s and then killed; more than 32 if the server ended, since clients ask again. With SIGTERM and a hung worker, only requests count \
+         was stopped for 1 s and then killed; more than 32 if the server ended, since clients ask \
+         again. With SIGTERM and a hung worker, only requests count \
          whose connection the kernel had accepted. \"none\": the server has no reload. Second \
          server: one of the same kind is started on the same port.",
         reloads.unwrap_or_else(|| "0".into()),
