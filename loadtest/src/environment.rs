@@ -1,5 +1,6 @@
 //! The machine and the versions with which a result was made. Absolute figures mean nothing without them.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -26,8 +27,11 @@ pub struct Environment {
     pub wrk: Option<String>,
     /// The compiler that built this program.
     pub rustc: String,
-    /// The commit of the sources, with `-dirty` if they differ from it; `None` without git.
+    /// The commit of the sources when the run began, with `-dirty` if they differ from it; `None` without git.
     pub commit: Option<String>,
+    /// Size and time of change of this program and of the servers beside it: sources may change after the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<String>,
     /// When the run began, RFC 3339, UTC.
     pub started_at: String,
 }
@@ -46,6 +50,7 @@ impl Environment {
             wrk: wrk.map(str::to_owned),
             rustc: env!("BUILT_WITH").into(),
             commit: commit(),
+            programs: programs(),
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         })
     }
@@ -64,13 +69,26 @@ impl Environment {
 
     /// Whether figures of both may be compared: the same machine and the same program.
     pub fn is_the_same_as(&self, other: &Self) -> bool {
-        self.machine() == other.machine() && self.commit == other.commit
+        let all = |it: &Self| (it.commit.clone(), it.programs.clone());
+        self.machine() == other.machine() && all(self) == all(other)
     }
 }
 
 /// The number of cores that this program and its children may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn programs() -> Option<String> {
+    let own = std::env::current_exe().ok()?;
+    let of = |path: PathBuf| {
+        let found = path.metadata().ok()?;
+        let changed = found.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{} bytes of {}", found.len(), changed.as_nanos()))
+    };
+    let servers = ["shared-fd-server", "reuseport-server"].map(|name| own.with_file_name(name));
+    let all = [vec![own], servers.to_vec()].concat();
+    Some(all.into_iter().filter_map(of).collect::<Vec<_>>().join(", "))
 }
 
 fn commit() -> Option<String> {

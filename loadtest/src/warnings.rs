@@ -124,6 +124,11 @@ pub enum Warning {
     )]
     KernelView { who: String },
     #[error(
+        "{who} replaced, added or removed workers during the load, so what its workers did, and their CPU time, is \
+         unknown there; let it keep its workers (for example without a limit of requests for each) to see that"
+    )]
+    WorkersChanged { who: String },
+    #[error(
         "with {who} only the parent accepts; it hands connections to its {children} children, so none \
          of them takes new ones from the accept queue"
     )]
@@ -142,7 +147,9 @@ pub enum Warning {
     FaultsNotReached { count: usize },
     #[error("no process to act on for {names}: the worker, or the server, had ended")]
     FaultsWithoutTarget { names: String },
-    #[error("worker {pid} still ran a second after its parent was killed: a bug in the server")]
+    #[error(
+        "worker {pid} still ran a second after its parent was killed: until it ends, it keeps the port and serves"
+    )]
     Orphan { pid: u32 },
 
     // The server's program.

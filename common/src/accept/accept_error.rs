@@ -14,7 +14,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// - The connection ended before it was accepted, or the network reported an error for it: accept(2) lists
 ///   these errors. The next connection is not affected.
 /// - Out of descriptors or memory: the connection stays in the queue, so the socket stays ready, and
-///   a loop that went on at once would spin. It pauses; meanwhile clients wait, and none is lost.
+///   a loop that went on at once would spin. It pauses; meanwhile clients wait, and none is lost. So it does if
+///   accept(2) itself is forbidden (EPERM): by a firewall for one connection, or by a filter of system calls for all.
 /// - Any other error, for example of a socket that was shut down, would occur again for ever.
 pub async fn get_over(error: io::Error) -> io::Result<()> {
     use Errno::*;
@@ -23,14 +24,14 @@ pub async fn get_over(error: io::Error) -> io::Result<()> {
 
     match error.raw_os_error().map(Errno::from_raw) {
         Some(
-            ECONNABORTED | ECONNRESET | EINTR | EPERM | EPROTO | ENETDOWN | ENETUNREACH
-            | ENOPROTOOPT | EHOSTDOWN | EHOSTUNREACH | ENONET | EOPNOTSUPP | ETIMEDOUT,
+            ECONNABORTED | ECONNRESET | EINTR | EPROTO | ENETDOWN | ENETUNREACH | ENOPROTOOPT
+            | EHOSTDOWN | EHOSTUNREACH | ENONET | EOPNOTSUPP | ETIMEDOUT,
         ) => Ok(()),
-        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => {
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EPERM) => {
             if !TOLD.swap(true, Relaxed) {
                 tracing::warn!(
-                    "cannot accept ({error}): new connections wait until others have ended; raise \
-                     the limit of open files (`ulimit -n`); this is logged only once"
+                    "cannot accept ({error}): new connections wait; without descriptors until others \
+                     have ended: raise the limit of open files (`ulimit -n`); this is logged only once"
                 );
             }
             tokio::time::sleep(PAUSE).await;

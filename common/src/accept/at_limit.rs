@@ -2,11 +2,11 @@
 //!
 //! A worker at its limit leaves new connections in the accept queue. If its clients keep connections without
 //! using them, a new client would wait for as long as `--idle-timeout`. So the worker closes connections that
-//! have been idle for over a second, the longest idle first, an eighth of them at a time. nginx does much the
+//! have been idle for over a second, the longest idle first: as many as wait, and at most an eighth of them at a time. nginx does much the
 //! same (`ngx_drain_connections`): it begins when few connections are left, however long they have been idle.
 //!
 //! A full worker looks at the accept queue whenever it has accepted, and at every tick. If the socket is shared,
-//! another worker may take the connection that this one sees there. Then it has closed an idle connection in vain.
+//! other workers may see the same connections there. Then idle ones were closed in vain.
 //!
 //! **The race.** A client may send its next request in the moment in which its connection is closed, and
 //! gets no answer to it. HTTP allows for that: RFC 9112, section 9.3.1, lets clients repeat
@@ -20,7 +20,7 @@
 use std::os::fd::AsFd;
 
 use crate::accept::recipient::Recipient;
-use crate::kernel::sockets::is_readable;
+use crate::kernel::sockets::queued;
 
 /// Waits until a worker may have one more connection. Until then new connections wait in the accept queue, where
 /// they cost nothing, and idle ones are closed to make room.
@@ -47,5 +47,6 @@ pub fn look_who_waits(worker: &dyn Recipient) {
 
 /// Closes idle connections of a full worker if a connection waits. Returns whether it does.
 pub fn make_room(worker: &dyn Recipient, listeners: &[impl AsFd]) -> bool {
-    listeners.iter().any(is_readable) && worker.close_idlest()
+    let waiting: u32 = listeners.iter().map(|listener| queued(listener).unwrap_or(1)).sum();
+    waiting > 0 && worker.close_idlest(waiting as usize)
 }

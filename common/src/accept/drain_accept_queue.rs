@@ -11,9 +11,6 @@ use crate::accept::at_limit::room_while_draining;
 use crate::accept::recipient::{ConnectionGuard, Recipient};
 use crate::kernel::sockets::{accept, queued};
 
-/// How many connections are accepted before those that are open have their turn.
-const AT_ONCE: usize = 16;
-
 /// How long new connections are accepted from a queue that does not become empty.
 const LATER: Duration = Duration::from_millis(100);
 
@@ -34,21 +31,22 @@ impl Allowance {
         Self { queued: queued(listener).unwrap_or(0), until: Instant::now() + LATER }
     }
 
-    /// Whether one more connection may be accepted. To be called once for each.
-    pub fn has_one_more(&mut self) -> bool {
-        match self.queued.checked_sub(1) {
-            Some(left) => self.queued = left,
-            None => return Instant::now() < self.until,
-        }
-        true
+    /// Whether one more connection may be accepted.
+    pub fn has_one_more(&self) -> bool {
+        self.queued > 0 || Instant::now() < self.until
+    }
+
+    /// To be called for each connection that was accepted: without descriptors, none may be for a while.
+    pub fn has_accepted(&mut self) {
+        self.queued = self.queued.saturating_sub(1);
     }
 }
 
 /// Accepts what is queued, as far as an [`Allowance`] goes, then closes the sockets. At the worker's limit of
 /// connections the rest waits until some have ended.
 ///
-/// It calls accept(2) itself: tokio asks the queue only after epoll has reported something. tokio's budget does
-/// not count these calls, so the loop yields by itself.
+/// It calls accept(2) itself: tokio asks the queue only after epoll has reported something. After each connection it
+/// yields, so that its request is served before another is taken, which other workers may share.
 pub async fn drain_accept_queues(listeners: Vec<TcpListener>, worker: &'static dyn Recipient) {
     let begun: Vec<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
     for (allowance, listener) in begun {
@@ -57,22 +55,23 @@ pub async fn drain_accept_queues(listeners: Vec<TcpListener>, worker: &'static d
 }
 
 async fn drain(listener: TcpListener, mut may: Allowance, worker: &'static dyn Recipient) {
-    for accepted in 1.. {
+    loop {
         room_while_draining(worker).await;
         if !may.has_one_more() {
             return;
         }
         match accept(&listener) {
-            Ok(stream) => worker.serve(stream, ConnectionGuard::new(worker)),
+            Ok(stream) => {
+                may.has_accepted();
+                worker.serve(stream, ConnectionGuard::new(worker));
+                yield_now().await;
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(error) => {
                 if accept_error::get_over(error).await.is_err() {
                     return;
                 }
             }
-        }
-        if accepted % AT_ONCE == 0 {
-            yield_now().await;
         }
     }
 }
@@ -92,14 +91,17 @@ mod tests {
         let mut allowance = Allowance::of(&listener);
         let _later = [0; 3].map(|_| connect());
         sleep(LATER);
-        let allowed = (0..6).filter(|_| allowance.has_one_more()).count();
-        assert_eq!(allowed, 3);
+        for _ in 0..3 {
+            assert!(allowance.has_one_more() && allowance.has_one_more(), "not accepted yet");
+            allowance.has_accepted();
+        }
+        assert!(!allowance.has_one_more());
     }
 
     #[test]
     fn what_comes_soon_may_be_accepted_too() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut allowance = Allowance::of(&listener);
+        let allowance = Allowance::of(&listener);
         assert!(allowance.has_one_more());
         sleep(LATER);
         assert!(!allowance.has_one_more());

@@ -26,7 +26,7 @@ pub trait Recipient: Sync {
     fn is_draining(&self) -> bool;
 
     /// Closes connections that have been idle for a while, to make room. Returns false if there are none.
-    fn close_idlest(&self) -> bool;
+    fn close_idlest(&self, wanted: usize) -> bool;
 
     /// Notified when a connection has ended, if something may be waiting for that.
     fn ended(&self) -> &Notify;

@@ -64,7 +64,7 @@ pub fn make_map(kind: Kind, size: usize, entries: usize, name: &CStr) -> io::Res
         Kind::SharedArray => (2, size_of::<u32>(), BPF_F_MMAPABLE), // BPF_MAP_TYPE_ARRAY
         Kind::PerCpuArray => (6, size_of::<u32>(), 0),              // BPF_MAP_TYPE_PERCPU_ARRAY
         Kind::Sockets => (20, size_of::<u32>(), 0), // BPF_MAP_TYPE_REUSEPORT_SOCKARRAY
-        Kind::Counts => (1, size_of::<u64>(), 0),   // BPF_MAP_TYPE_HASH
+        Kind::Counts => (9, size_of::<u64>(), 0),   // BPF_MAP_TYPE_LRU_HASH
     };
     let made = bpf(
         BPF_MAP_CREATE,

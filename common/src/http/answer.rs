@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 
@@ -22,15 +22,15 @@ pub async fn answer<F>(
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
-    let refuse = |status| {
+    let version = request.version();
+    let refuse = |status: StatusCode| {
         count();
-        Ok(refuse(status, &notes))
+        notes.now_at(ConnectionPhase::Linger); // whatever else the client sends
+        Ok(closing(status.into_response(), version))
     };
-    let (version, headers) = (request.version(), request.headers());
-    let must_close = match guard::must_close(version, headers, notes.take_length()) {
-        Ok(must_close) => must_close,
-        Err(status) => return refuse(status),
-    };
+    if let Err(status) = guard::check(version, request.headers(), notes.take_length()) {
+        return refuse(status);
+    }
     let request = if request.body().is_end_stream() {
         request.map(|_| Body::empty()) // hyper's own would be boxed
     } else {
@@ -42,21 +42,20 @@ where
     };
     notes.now_at(ConnectionPhase::Answer);
     let mut response = app(request).await?;
-    if must_close {
-        notes.now_at(ConnectionPhase::Linger); // the client may be sending its next request already
-    }
     // A draining worker ends a connection with an answer, and so does a worker that has too many connections:
     // then the client knows that it must reconnect. Closing the connection while the next request is on its
     // way would lose that request.
-    if must_close || notes.is_to_leave() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if notes.asks_to_leave() {
+        response = closing(response, version);
     }
     count();
     Ok(response)
 }
 
-/// An answer after which the connection is closed, whatever else the client sends.
-fn refuse(status: StatusCode, notes: &Notes) -> Response {
-    notes.now_at(ConnectionPhase::Linger);
-    (status, [(header::CONNECTION, "close")]).into_response()
+/// An answer after which the connection is closed. In an answer of HTTP/1.1 to a request of HTTP/1.0 hyper would add
+/// `keep-alive`.
+fn closing(mut response: Response, version: Version) -> Response {
+    *response.version_mut() = version;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }

@@ -4,7 +4,8 @@
 //! instructions per request, and these limits need not be exact. So a worker has one coarse clock
 //! that ticks four times a second. A connection notes the tick at which its present phase began,
 //! which is one store. At every tick the worker looks through its connections for those that have
-//! exceeded a limit. A limit is never cut short, and exceeded by one tick at most.
+//! exceeded a limit. A limit is never cut short. It is exceeded by up to two ticks, and by a hundredth of itself, as
+//! the clock of a worker with work to do is a little slow.
 //!
 //! hyper has one timer for a request's head and for the idle time before it. Here these are two
 //! phases; the first byte that arrives ends the idle one.
@@ -135,8 +136,13 @@ impl Deadlines {
         if let Some(rebalance) = &self.rebalance
             && now.is_multiple_of(TICKS_PER_SECOND)
         {
-            rebalance.ask(now, connections.iter().map(|(_, watched)| &*watched.progress));
+            rebalance.look();
         }
+    }
+
+    /// Whether a client whose request is answered now is to reconnect, since this worker has too many connections.
+    pub(super) fn asks_one_to_leave(&self) -> bool {
+        self.rebalance.as_ref().is_some_and(Rebalance::asks_one)
     }
 
     /// Counts a connection as kept from now on: it has had an answer, or its client has been [`SILENT`]. As far
@@ -148,9 +154,9 @@ impl Deadlines {
         }
     }
 
-    /// Closes connections that have been idle for over a second, to make room for others: an eighth of them,
-    /// the longest idle first. Returns false if there are none.
-    pub fn close_idlest(&self) -> bool {
+    /// Closes connections that have been idle for over a second, to make room for so many others: at most an eighth of
+    /// them, the longest idle first. Returns false if there are none.
+    pub fn close_idlest(&self, wanted: usize) -> bool {
         let now = self.now();
         if self.looked_in_vain.load(Relaxed) == now {
             return false;
@@ -171,7 +177,7 @@ impl Deadlines {
             self.looked_in_vain.store(now, Relaxed);
             return false;
         }
-        let count = (idle.len() / 8).clamp(1, AT_ONCE);
+        let count = wanted.min(idle.len() / 8).clamp(1, AT_ONCE);
         idle.select_nth_unstable_by_key(count - 1, |&(idle_for, _)| Reverse(idle_for));
         for &(_, key) in &idle[..count] {
             connections[key].end_if_nothing_has_come();

@@ -12,24 +12,19 @@ use std::net::Ipv6Addr;
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use memchr::memchr;
 
-/// Checks the head of a request, and returns whether the connection must end with the answer. `has_length`:
-/// [`Lengths`] has found a Content-Length.
+/// Checks the head of a request. `has_length`: [`Lengths`] has found a Content-Length.
+///
+/// A proxy may have understood a request with two lengths differently. If what this server takes for the next request
+/// is a part of this one for the proxy, that is request smuggling (RFC 9112, 6.3 and 11.2).
 ///
 /// # Errors
 /// The status with which to refuse the request.
-pub fn must_close(
-    version: Version,
-    headers: &HeaderMap,
-    has_length: bool,
-) -> Result<bool, StatusCode> {
-    let is_coded = is_coded(headers);
+pub fn check(version: Version, headers: &HeaderMap, has_length: bool) -> Result<(), StatusCode> {
+    let is_coded = headers.contains_key(header::TRANSFER_ENCODING);
     if is_coded && has_length || has_bad_host(version, headers) {
         return Err(StatusCode::BAD_REQUEST);
     }
-    if is_coded && let Some(status) = refuses_coding(headers) {
-        return Err(status);
-    }
-    Ok(is_coded)
+    if is_coded { refuses_coding(headers).map_or(Ok(()), Err) } else { Ok(()) }
 }
 
 /// Whether RFC 9112, section 3.2, demands a 400: HTTP/1.1 without Host, with several, or with one
@@ -41,15 +36,6 @@ fn has_bad_host(version: Version, headers: &HeaderMap) -> bool {
         (None, _) => version >= Version::HTTP_11,
         (Some(_), Some(_)) => true,
     }
-}
-
-/// Whether the body has a transfer coding. Then the connection must not be used again after the answer: a
-/// proxy may have understood a request with two lengths differently. If what this server takes for the next
-/// request is a part of this one for the proxy, that is request smuggling (RFC 9112, 6.3 and 11.2). hyper hides
-/// the second length, and of several requests that arrive together [`Lengths`] checks the first only. So every
-/// Transfer-Encoding ends the connection.
-fn is_coded(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// The status with which to refuse the request because of its transfer codings (RFC 9112, 6.1 and 7): only
@@ -72,8 +58,8 @@ fn refuses_coding(headers: &HeaderMap) -> Option<StatusCode> {
 /// Looks for a Content-Length in the bytes of a head, as they arrive.
 ///
 /// It begins when the connection was idle, and stops at the end of that head: what follows is a body, which
-/// may look like anything. So of pipelined requests it checks only the first; for the others, the end of the
-/// connection must do.
+/// may look like anything. So of pipelined requests it checks only the first; after any other with both fields hyper
+/// ends the connection.
 #[derive(Debug, Default)]
 pub struct Lengths {
     /// The beginning of the present line.

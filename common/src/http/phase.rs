@@ -53,7 +53,7 @@ pub(super) struct Progress {
     pub(super) has_length: AtomicBool,
     /// Whether to close it, unless a request has arrived.
     pub(super) is_to_end: AtomicBool,
-    /// Whether its next answer is its last, see [`rebalance`](crate::http::rebalance).
+    /// Whether its next answer is its last, or its last one was, see [`rebalance`](crate::http::rebalance).
     pub(super) is_asked_to_leave: AtomicBool,
     /// Whether it counts as kept, see [`Deadlines::keeps`](crate::http::deadlines::Deadlines::keeps).
     pub(super) is_kept: AtomicBool,

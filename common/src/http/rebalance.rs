@@ -13,8 +13,8 @@
 //!   workers that serve. If it holds over one connection more, it asks that many clients, but at most a fifth
 //!   of those it has. If no worker is below the average none is above it, so no client is asked in vain.
 //!
-//! The worker asks the clients that were active last: they will send the next request soonest, and make most
-//! of the load. A client that is silent for the next second is no longer asked: others may have left by then.
+//! The worker asks those whose requests come next, which are the clients that make most of the load. Of those that it
+//! may ask in a second, it forgets the rest when the second is over: others may have left by then.
 //!
 //! When it goes wrong: it counts connections, not their work. And a policy that ignores the load, such as the
 //! hash, gives the new connection to any worker: then the workers come no nearer to the average than chance
@@ -23,7 +23,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::http::phase::Progress;
 use crate::scoreboard::{CAPACITY, OwnSlot, Slot, Slots, State};
 
 /// A connection's age is drawn within this part of `--max-connection-age`.
@@ -48,22 +47,30 @@ pub(super) struct Rebalance {
     slots: Slots,
     /// The fraction of a connection left over from the last second's limit, in parts of [`ONE_IN`].
     rest: AtomicU64,
+    /// How many clients are still to be asked in this second.
+    to_ask: AtomicU64,
 }
 
 impl Rebalance {
     /// By the worker with this slot.
     pub(super) fn new(own: OwnSlot, slots: Slots) -> Self {
-        Self { own, slots, rest: AtomicU64::new(0) }
+        Self { own, slots, rest: AtomicU64::new(0), to_ask: AtomicU64::new(0) }
     }
 
-    /// Asks as many clients of these connections, the worker's own, as should leave now. To be called once a
-    /// second.
-    pub(super) fn ask<'a>(&self, now: u32, connections: impl Iterator<Item = &'a Progress>) {
+    /// Decides how many clients should leave. To be called once a second.
+    pub(super) fn look(&self) {
         let own = self.own.connections_open.load(Relaxed);
         let above = above_share(own, self.others().map(|it| it.connections_open.load(Relaxed)));
         let (count, rest) = how_many(own, above, self.rest.load(Relaxed));
         self.rest.store(rest, Relaxed);
-        choose(now, connections, count);
+        self.to_ask.store(count, Relaxed);
+    }
+
+    /// Whether the client whose request is answered now should leave.
+    pub(super) fn asks_one(&self) -> bool {
+        let left = self.to_ask.load(Relaxed);
+        self.to_ask.store(left.saturating_sub(1), Relaxed); // one thread does this
+        left > 0
     }
 
     /// The others that serve.
@@ -95,30 +102,9 @@ fn how_many(own: u64, above: u64, rest: u64) -> (u64, u64) {
     (count, (may - count * ONE_IN).min(ONE_IN - 1))
 }
 
-/// Asks the clients of `count` of these connections, those that were active last, and no longer asks the
-/// others; connections that are too old are asked in any case.
-fn choose<'a>(now: u32, connections: impl Iterator<Item = &'a Progress>, count: u64) {
-    let mut young: Vec<(u32, &Progress)> = Vec::new();
-    for progress in connections.filter(|progress| !progress.is_too_old(now)) {
-        progress.is_asked_to_leave.store(false, Relaxed);
-        if count > 0 {
-            let (_, since) = progress.get();
-            young.push((now.wrapping_sub(since), progress));
-        }
-    }
-    let count = young.len().min(count as usize);
-    if (1..young.len()).contains(&count) {
-        young.select_nth_unstable_by_key(count, |&(silent_for, _)| silent_for);
-    }
-    for (_, progress) in &young[..count] {
-        progress.is_asked_to_leave.store(true, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::phase::ConnectionPhase;
 
     #[test]
     fn ages_lie_within_a_tenth_and_are_even() {
@@ -166,6 +152,28 @@ mod tests {
     }
 
     #[test]
+    fn those_who_ask_next_are_asked_to_leave_and_no_more_than_may_be() {
+        use crate::scoreboard::ScoreboardOwner;
+        let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
+        let places = [board.claim().unwrap(), board.claim().unwrap()];
+        let slots = board.into_slots();
+        let [own, other] = places.map(|place| slots.own(place));
+        for slot in [own, other] {
+            slot.set_state(State::Serving);
+            slot.beat();
+        }
+        (0..10).for_each(|_| own.opened());
+        let rebalance = Rebalance::new(own, slots);
+        assert!(!rebalance.asks_one());
+        rebalance.look();
+        assert_eq!([(); 4].map(|()| rebalance.asks_one()), [true, true, false, false]);
+        rebalance.look();
+        (0..10).for_each(|_| other.opened());
+        rebalance.look();
+        assert!(!rebalance.asks_one(), "what was not used is forgotten");
+    }
+
+    #[test]
     fn from_any_distribution_all_come_to_the_average_in_a_few_seconds() {
         let spread_after = |seconds: usize, mut open: Vec<u64>| {
             let mut rest = vec![0; open.len()];
@@ -190,33 +198,5 @@ mod tests {
         assert!(spread_after(2, vec![16, 16, 16, 16, 0]) <= 1.2);
         assert!(spread_after(7, vec![64, 0, 0, 0]) <= 1.2);
         assert!(spread_after(8, vec![100, 0, 0, 0]) <= 1.2);
-    }
-
-    #[test]
-    fn those_that_were_active_last_are_asked_and_the_old_in_any_case() {
-        let now = 1_000;
-        let at = |since, age| {
-            let progress = Progress::new(ConnectionPhase::Silent, 0, age);
-            progress.set(ConnectionPhase::Idle, since);
-            progress
-        };
-        let asked = |of: &[Progress]| -> Vec<bool> {
-            of.iter().map(|progress| progress.is_asked_to_leave.load(Relaxed)).collect()
-        };
-        let never = u32::MAX;
-        let all = [at(900, never), at(1_000, never), at(999, now + 1), at(1_000, now)];
-        all[3].is_asked_to_leave.store(true, Relaxed);
-        for (count, wanted) in [
-            (0, [false, false, false, true]),
-            (1, [false, true, false, true]),
-            (2, [false, true, true, true]),
-            (3, [true, true, true, true]),
-            (9, [true, true, true, true]),
-            (0, [false, false, false, true]),
-        ] {
-            choose(now, all.iter(), count);
-            assert_eq!(asked(&all), wanted, "{count}");
-        }
-        choose(now, [].iter(), 1);
     }
 }

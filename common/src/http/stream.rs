@@ -1,7 +1,7 @@
 //! A connection's stream that the event loop watches only when it must wait.
 //!
 //! tokio's epoll instance watches a stream from accept to close, which takes two calls of epoll_ctl(2),
-//! and tokio reads only after epoll_wait(2) has reported bytes. But usually the request is there when the
+//! and tokio reads from a stream that it did not accept itself only after epoll_wait(2) has reported bytes. But usually the request is there when the
 //! connection's task first runs, and the answer fits into the send buffer. If the connection ends with
 //! that answer, it never waits, and three of its eight system calls are useless.
 //!
@@ -22,6 +22,7 @@ use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use nix::libc::MSG_NOSIGNAL;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -125,7 +126,8 @@ impl AsyncWrite for Stream {
         let polled = stream.as_mut().poll_write(context, bytes);
         // If it is watched only since the last read, the event loop does not know yet that there is room.
         if polled.is_pending()
-            && let Some(written) = at_once(SockRef::from(&*stream).send(bytes))
+            && let Some(written) =
+                at_once(SockRef::from(&*stream).send_with_flags(bytes, MSG_NOSIGNAL))
         {
             return Poll::Ready(written);
         }

@@ -116,9 +116,14 @@ impl Notes {
         self.progress.has_length.swap(false, Relaxed)
     }
 
-    /// Whether the next answer is the connection's last: the worker drains, or has asked the client to reconnect.
-    pub fn is_to_leave(&self) -> bool {
-        self.clock.is_draining() || self.progress.is_asked_to_leave.load(Relaxed)
+    /// Whether this answer is the connection's last: the worker drains, or asks the client to reconnect. To be called
+    /// once for each answer.
+    pub fn asks_to_leave(&self) -> bool {
+        let is_asked = &self.progress.is_asked_to_leave;
+        if !is_asked.load(Relaxed) && self.clock.asks_one_to_leave() {
+            is_asked.store(true, Relaxed);
+        }
+        self.clock.is_draining() || is_asked.load(Relaxed)
     }
 
     /// Whether hyper has sent what it had and shut the stream down, or tried to.
@@ -192,6 +197,8 @@ impl AsyncWrite for Timed {
             (ConnectionPhase::Answer, Poll::Pending) => self.now_at(ConnectionPhase::Write),
             (ConnectionPhase::Answer | ConnectionPhase::Write, Poll::Ready(Ok(written))) => {
                 let is_whole = *written == bytes.len();
+                // An order to end that came meanwhile was for a connection that was idle.
+                self.progress.is_to_end.store(false, Relaxed);
                 self.now_at(if !is_whole {
                     ConnectionPhase::Write
                 } else if self.progress.in_head.load(Relaxed) {

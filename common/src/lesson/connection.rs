@@ -36,7 +36,7 @@ pub async fn serve(stream: Timed, _open: ConnectionGuard, app: &'static App, slo
     let mut ended = (&mut connection).await;
     // Where a client asked for an upgrade, even in vain, hyper calls the connection done before it has sent
     // and shut down what it holds. Asked again, it does that.
-    if ended.is_ok() && !notes.is_shut_down() {
+    if !notes.is_shut_down() {
         ended = connection.await;
     }
     if let Err(error) = ended {

@@ -62,8 +62,8 @@ impl Recipient for Worker {
         self.deadlines.is_draining()
     }
 
-    fn close_idlest(&self) -> bool {
-        self.deadlines.close_idlest()
+    fn close_idlest(&self, wanted: usize) -> bool {
+        self.deadlines.close_idlest(wanted)
     }
 
     fn ended(&self) -> &Notify {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use sd_notify::NotifyState;
+use socket2::SockRef;
 
 /// The listening socket that systemd passed, if it did (sd_listen_fds(3), socket activation). It is
 /// bound and listens already, with the backlog of the socket unit.
@@ -32,6 +33,7 @@ pub fn listening_socket() -> Result<Option<TcpListener>> {
          ListenStream= in the socket unit"
     );
     listener.set_nonblocking(true)?;
+    SockRef::from(&listener).set_tcp_nodelay(true)?; // as on a socket of the server's own
     Ok(Some(listener))
 }
 

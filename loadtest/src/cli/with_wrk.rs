@@ -111,7 +111,7 @@ pub struct Matrix {
     pub rounds: u32,
 
     /// How often a worker of each policy is stopped and killed
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = number::<u32, 1, 1000>)]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = number::<u32, 1, 1000>)]
     pub stops: u32,
 
     /// Run the short form: four workloads, both load-aware policies and one other policy for each

@@ -13,7 +13,7 @@ use common::bpf::assembler::{Assembler, Instruction, R0, R1, R2, R3, R4, R6, R7,
 use common::bpf::calls::{self, Kind, Program};
 use nix::libc;
 
-/// The most pairs of process and listening socket for which accepts are counted.
+/// The most pairs of process and listening socket for which accepts are counted; of more, those that accepted last.
 const MOST: usize = 10_240;
 
 /// The offsets of a system call's number and first argument in the registers that the kernel saves (pt_regs), and

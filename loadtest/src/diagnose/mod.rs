@@ -21,6 +21,7 @@ pub mod findings;
 pub mod lose_now;
 pub mod model;
 mod observer;
+mod seen;
 mod target;
 mod unseen;
 pub mod words;

@@ -110,6 +110,10 @@ pub struct Worker {
     pub held: u64,
     /// Connections that it accepted during the observation.
     pub accepted: u64,
+    /// Whether that is the kernel's count over the whole observation. Chance says nothing about connections that were
+    /// seen in looks, which miss the short ones, nor about a worker that was there for a part of the time.
+    #[serde(default)]
+    pub is_counted: bool,
     /// CPU time over the length of the observation: 1 is one core.
     pub cpu: f64,
     /// Time that it was ready to run and waited for a core, likewise; `None` if the kernel does not count it.
@@ -217,6 +221,12 @@ impl Readings {
     /// Connections that wait for this worker only.
     pub fn queued_for(&self, worker: &Worker) -> u32 {
         self.sockets_of_its_own(worker).map(|socket| socket.queued).sum()
+    }
+
+    /// Whether SO_REUSEPORT was read from some socket, and is set on none.
+    pub fn is_never_set(&self) -> bool {
+        let set: Vec<bool> = self.own_sockets().filter_map(|socket| socket.reuse_port).collect();
+        !set.is_empty() && !set.contains(&true)
     }
 
     /// Whether workers have their own sockets: more than one on some address.

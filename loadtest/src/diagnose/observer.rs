@@ -5,13 +5,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use common::kernel::port_owner::name_of;
 use common::kernel::sock_diag::{self, Details};
-use procfs::process::Process;
+use procfs::Current;
 
 use crate::diagnose::accepts_bpf::Accepts;
-use crate::diagnose::census::{Census, Families, Found, program_of};
+use crate::diagnose::census::{Census, Families, Found};
 use crate::diagnose::model::{Counted, How, Readings, Role, Socket, Waiter, Worker};
+use crate::diagnose::seen::Seen;
 use crate::diagnose::unseen::{hidepid, unseen};
 use crate::environment;
 use crate::interrupt;
@@ -44,6 +44,16 @@ pub struct Observer {
     /// The kernel's count of accepts, or why there is none; and its value when counting began.
     accepts: Result<Accepts, String>,
     accepts_before: BTreeMap<(u32, i32), u64>,
+    /// What the kernel had counted, and when, at the last readings: the next observation begins there.
+    last: Option<Counts>,
+}
+
+/// What the kernel has counted.
+#[derive(Clone, Debug)]
+struct Counts {
+    at: Instant,
+    tcp: Option<TcpCounters>,
+    accepts: BTreeMap<(u32, i32), u64>,
 }
 
 /// What was seen of an accept queue.
@@ -51,20 +61,6 @@ pub struct Observer {
 struct Queue {
     range: [u32; 2],
     dropped_before: u32,
-}
-
-/// What was seen of a process.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Identifies the process: its number may be reused.
-    running: Option<Running>,
-    before: Usage,
-    /// Its sockets, with the greatest number of its waiters on each, for each way.
-    waits: BTreeMap<(u64, How), usize>,
-    last: Found,
-    /// Whether it had connections that no waiting process had.
-    had_connections: bool,
-    appeared: u64,
 }
 
 impl Observer {
@@ -85,6 +81,7 @@ impl Observer {
             next_census: now,
             accepts: Accepts::start().map_err(|error| format!("{error:#}")),
             accepts_before: BTreeMap::new(),
+            last: None,
         };
         observer.census()?;
         observer.restart();
@@ -92,12 +89,16 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Restarts all counts.
+    fn count(&self) -> Counts {
+        let accepts = self.accepts.as_ref().map(Accepts::counts).unwrap_or_default();
+        Counts { at: Instant::now(), tcp: TcpCounters::now().ok(), accepts }
+    }
+
+    /// Restarts all counts, where the last readings ended.
     pub fn restart(&mut self) {
-        self.began = Instant::now();
-        self.counters = TcpCounters::now().ok();
+        let counts = self.last.take().unwrap_or_else(|| self.count());
+        (self.began, self.counters, self.accepts_before) = (counts.at, counts.tcp, counts.accepts);
         self.queues.clear();
-        self.accepts_before = self.accepts.as_ref().map(Accepts::counts).unwrap_or_default();
         for (&pid, seen) in &mut self.seen {
             seen.before = Usage::of(pid).unwrap_or_default();
             seen.appeared = 0;
@@ -171,11 +172,22 @@ impl Observer {
         Ok(())
     }
 
+    /// Whether it waits for a listening socket.
+    fn waits(&self, pid: u32) -> bool {
+        self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty())
+    }
+
+    /// The nearest of a process's ancestors that waits for a listening socket: a server may have a process between the one
+    /// that accepts and the one that serves, as sshd does.
+    fn accepts_for(&self, pid: u32) -> Option<u32> {
+        let parent = |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
+        std::iter::successors(Some(pid), parent).skip(1).find(|&it| self.waits(it))
+    }
+
     /// Whether a process without sockets and connections of the port is a child to which a parent gives connections: it
     /// had some, and has not got the next one yet.
     fn is_idle_child(&self, pid: u32) -> bool {
-        let waits = |pid| self.seen.get(&pid).is_some_and(|it| !it.waits.is_empty());
-        let is_child = |it: &Running| it.runs() && waits(it.parent);
+        let is_child = |it: &Running| it.runs() && self.accepts_for(it.pid).is_some();
         let seen = self.seen.get(&pid);
         seen.is_some_and(|it| it.had_connections && it.running.as_ref().is_some_and(is_child))
     }
@@ -195,22 +207,24 @@ impl Observer {
         let details = self.look_at_queues()?;
         let port = self.port;
         ensure!(!details.is_empty(), "the server on port {port} ended while it was observed");
-        let seconds = self.began.elapsed().as_secs_f64();
+        let counts = self.count();
+        let seconds = (counts.at - self.began).as_secs_f64();
         let holders = |inode: u64| -> Vec<u32> {
             let has = |seen: &Seen| seen.last.listening.iter().any(|socket| socket.1 == inode);
             self.seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
         };
         let groups: Vec<Vec<u32>> = details.iter().map(|it| holders(it.listener.inode)).collect();
-        let waits = |pid: u32| self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty());
+        let waits = |pid: u32| self.waits(pid);
         let families = Families::of(self.seen.keys().copied(), &groups, waits);
         let sockets: Vec<Socket> = details
             .into_iter()
             .zip(groups)
             .map(|(found, holders)| self.socket(found, holders, &families))
             .collect();
-        let workers = self.workers(&families, seconds);
+        let workers = self.workers(&families, seconds, &counts);
         let server = self.server(&workers, &families)?;
-        let overflows = TcpCounters::now().ok().zip(self.counters);
+        let overflows = counts.tcp.zip(self.counters);
+        self.last = Some(counts);
         let sysctl = |path: &str| std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok();
         let number = |path: &str| sysctl(path)?.trim().parse::<u32>().ok();
         let mut readings = Readings {
@@ -261,8 +275,8 @@ impl Observer {
     }
 
     /// All processes that listen, or have connections.
-    fn workers(&self, families: &Families, seconds: f64) -> Vec<Worker> {
-        let waits = |pid: u32| self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty());
+    fn workers(&self, families: &Families, seconds: f64, counts: &Counts) -> Vec<Worker> {
+        let waits = |pid: u32| self.waits(pid);
         let mut workers = Vec::new();
         for (&pid, seen) in &self.seen {
             let Some(running) = Running::of(pid) else { continue };
@@ -270,17 +284,17 @@ impl Observer {
             let role = match () {
                 () if waits(pid) => Role::Worker,
                 () if seen.had_connections && opens => Role::Worker,
-                () if seen.had_connections && waits(running.parent) => Role::Child,
+                () if seen.had_connections && self.accepts_for(pid).is_some() => Role::Child,
                 () if seen.had_connections => Role::Old,
                 () if opens => Role::Holder,
                 () => continue,
             };
             workers.push(seen.worker(running, role, families.server(pid), seconds));
         }
-        self.take_counts(&mut workers);
+        self.take_counts(&mut workers, counts);
         let of_children: BTreeSet<u32> = (workers.iter())
             .filter(|worker| worker.role == Role::Child)
-            .filter_map(|worker| Some(Running::of(worker.pid)?.parent))
+            .filter_map(|worker| self.accepts_for(worker.pid))
             .collect();
         for worker in workers.iter_mut().filter(|worker| of_children.contains(&worker.pid)) {
             worker.role = Role::Acceptor;
@@ -289,9 +303,12 @@ impl Observer {
     }
 
     /// Replaces the counts from looks by the kernel's, for processes that accept themselves.
-    fn take_counts(&self, workers: &mut [Worker]) {
-        let Ok(accepts) = &self.accepts else { return };
-        let counts = accepts.counts();
+    fn take_counts(&self, workers: &mut [Worker], counts: &Counts) {
+        if self.accepts.is_err() {
+            return;
+        }
+        let uptime = procfs::Uptime::current().map_or(0.0, |found| found.uptime);
+        let began = uptime - self.began.elapsed().as_secs_f64();
         for worker in workers.iter_mut().filter(|worker| worker.role == Role::Worker) {
             let Seen { last: Found { listening, .. }, waits, .. } = &self.seen[&worker.pid];
             if waits.keys().any(|(_, how)| *how == How::IoUring) {
@@ -300,10 +317,11 @@ impl Observer {
             let of = |&(descriptor, _): &(i32, u64)| {
                 let key = (worker.pid, descriptor);
                 let [now, before] =
-                    [&counts, &self.accepts_before].map(|it| *it.get(&key).unwrap_or(&0));
+                    [&counts.accepts, &self.accepts_before].map(|it| *it.get(&key).unwrap_or(&0));
                 now.saturating_sub(before)
             };
             worker.accepted = listening.iter().map(of).sum();
+            worker.is_counted = worker.started <= began;
         }
     }
 
@@ -344,54 +362,4 @@ fn children(workers: &[Worker], server: u32) -> Result<usize> {
     });
     let found = descendants(&accepts.map(|worker| worker.pid).collect())?;
     Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
-}
-
-impl Seen {
-    fn take(&mut self, found: Found, of_waiting: &BTreeSet<u64>) {
-        let mut counts: BTreeMap<(u64, How), usize> = BTreeMap::new();
-        found.waits.iter().for_each(|wait| *counts.entry(*wait).or_default() += 1);
-        for (wait, count) in counts {
-            let most = self.waits.entry(wait).or_default();
-            *most = count.max(*most);
-        }
-        // No process waits for a closed socket.
-        self.waits.retain(|(inode, _), _| found.listening.iter().any(|socket| socket.1 == *inode));
-        self.had_connections |= found.held.difference(of_waiting).next().is_some();
-        self.last = found;
-    }
-
-    fn worker(&self, running: Running, role: Role, server: u32, seconds: f64) -> Worker {
-        let pid = running.pid;
-        let used = Usage::of(pid).unwrap_or(self.before).since(&self.before);
-        let wait = used.wait_nanoseconds as f64 / 1e9 / seconds;
-        let waited: BTreeSet<u64> = self.waits.keys().map(|wait| wait.0).collect();
-        let opened = self.last.listening.iter().map(|socket| socket.1).collect();
-        Worker {
-            pid,
-            name: name_of(pid).unwrap_or_default(),
-            program: program_of(pid).map(|path| path.to_string_lossy().into_owned()),
-            server,
-            role,
-            started: running.started as f64 / procfs::ticks_per_second() as f64,
-            sockets: Vec::from_iter(if waited.is_empty() { opened } else { waited }),
-            held: self.last.held.len() as u64,
-            accepted: self.appeared,
-            cpu: used.cpu_seconds() / seconds,
-            waited: (used.cpu_nanoseconds > 0 || used.wait_nanoseconds > 0).then_some(wait),
-            switches: used.switches.voluntary,
-            state: state_of(pid).unwrap_or('X'),
-            sits_in: place_of(pid),
-        }
-    }
-}
-
-fn state_of(pid: u32) -> Option<char> {
-    Some(Process::new(pid as i32).ok()?.stat().ok()?.state)
-}
-
-/// The kernel function in which a process waits, without suffixes of the compiler.
-fn place_of(pid: u32) -> Option<String> {
-    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
-    let name = place.split('.').next().unwrap_or_default();
-    (!matches!(name, "" | "0")).then(|| name.to_owned())
 }

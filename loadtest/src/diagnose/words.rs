@@ -52,6 +52,10 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
             format!("1 shared socket, {many} processes{}{herd}", waits(&how))
         }
         (many, 0) => format!("{many} sockets, no process was seen to wait for them"),
+        (many, _) if readings.is_never_set() => format!(
+            "{many} sockets without SO_REUSEPORT: the network interface, or another rule, tells them apart{}",
+            waits(&how)
+        ),
         (many, 1) => format!("{many} own sockets (SO_REUSEPORT){}", waits(&how)),
         (many, more) => format!(
             "{many} sockets (SO_REUSEPORT), up to {more} processes on each: between shared and own{}",
@@ -64,6 +68,7 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
 pub fn reuse_port(readings: &Readings) -> &'static str {
     let set: Vec<_> = readings.own_sockets().map(|socket| socket.reuse_port).collect();
     match readings.has_own_sockets() {
+        true if readings.is_never_set() => "not set",
         true => "set, with effect: the kernel picks a socket for each connection",
         false if set.contains(&Some(true)) => "set, without effect: there is one socket",
         false if set.contains(&None) => "unknown, and without effect: there is one socket",
@@ -76,6 +81,7 @@ pub fn spread(readings: &Readings) -> Option<String> {
     let all: u64 = readings.serving().map(|worker| worker.accepted).sum();
     let competing_groups = readings.competing_groups();
     let of = |workers: &Vec<&Worker>| match chance_of(workers) {
+        None if is_uncounted(workers) => format!("{all} connections, {UNCOUNTED}"),
         None => format!("too few connections to tell ({all})"),
         Some(found) => format!(
             "{all} connections, which chance {} (chi-square = {:.1}, df = {}, p = {})",
@@ -87,6 +93,13 @@ pub fn spread(readings: &Readings) -> Option<String> {
     };
     (!competing_groups.is_empty())
         .then(|| competing_groups.iter().map(of).collect::<Vec<_>>().join("; "))
+}
+
+const UNCOUNTED: &str = "seen in looks only, which tells nothing about chance: run as root to have the kernel count them";
+
+#[allow(clippy::ptr_arg)] // an element of `competing_groups`
+fn is_uncounted(workers: &Vec<&Worker>) -> bool {
+    !workers.iter().any(|worker| worker.is_counted)
 }
 
 /// What picks a socket of a group, as far as it can be inferred; `None` without a group.
@@ -115,6 +128,11 @@ pub fn steering(readings: &Readings) -> Option<String> {
              program cannot be seen",
             found.as_uneven
         ),
+        None if groups.iter().all(is_uncounted) => {
+            format!(
+                "unknown: connections were {UNCOUNTED}, and a classic BPF program cannot be seen"
+            )
+        }
         None => "unknown: there were too few connections, and a classic BPF program cannot be seen"
             .into(),
     })

@@ -20,10 +20,10 @@ pub fn cases(matrix: &Matrix) -> String {
 
 /// How to read the table.
 const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
-    the lowest one or, where all handlers block, over that of one ideal queue. The best policy is the one with \
-    the highest median, and the lowest p99 is of the one with the lowest median. A figure is the median of the \
-    ratios of all rounds, so another policy may be above 1, or below 1 in p99. A policy is undecided where an \
-    interval contains a limit.";
+    the lowest one or, where all handlers block, over that of one ideal queue. The best of \
+    many policies is partly the luckiest, so it is chosen by half of the rounds, and compared with the others in the \
+    other half; a figure is the geometric mean of the rounds' ratios, and may be above 1, or below 1 in p99. A policy \
+    is undecided where an interval contains a limit, or rests on fewer than 6 rounds.";
 
 /// In which workloads a policy is good, undecided and not good, with its figures.
 pub fn verdicts(matrix: &Matrix, policy: &str) -> String {

@@ -46,7 +46,12 @@ pub struct Usage {
     pub wait_nanoseconds: u64,
     /// The context switches of all its threads.
     pub switches: ContextSwitches,
+    /// How many threads it has now.
+    pub threads: u64,
 }
+
+/// Clock ticks by which `stat` may differ from `schedstat` for the same threads.
+const TICKS_INEXACT: f64 = 3.0;
 
 impl Usage {
     /// Reads the counters.
@@ -61,10 +66,11 @@ impl Usage {
         let tick = procfs::ticks_per_second() as f64;
         let mut usage = Self {
             cpu: CpuSeconds { user: stat.utime as f64 / tick, system: stat.stime as f64 / tick },
+            threads: stat.num_threads.max(1) as u64,
             ..Self::default()
         };
         for task in process.tasks()?.flatten() {
-            let status = task.status()?;
+            let Ok(status) = task.status() else { continue }; // this thread has just ended
             usage.switches.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
             usage.switches.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
             // It does not exist without CONFIG_SCHEDSTATS or CONFIG_SCHED_INFO.
@@ -76,12 +82,12 @@ impl Usage {
         Ok(usage)
     }
 
-    /// CPU time in seconds, as exactly as this kernel counts it.
+    /// CPU time in seconds, as exactly as this kernel counts it. Only `stat` counts threads that have ended: a server
+    /// may have one for each connection.
     pub fn cpu_seconds(&self) -> f64 {
-        match self.cpu_nanoseconds {
-            0 => self.cpu.total(),
-            exact => exact as f64 / 1e9,
-        }
+        let (exact, all) = (self.cpu_nanoseconds as f64 / 1e9, self.cpu.total());
+        let may_differ = TICKS_INEXACT / procfs::ticks_per_second() as f64;
+        if exact > 0.0 && all <= exact + may_differ { exact } else { all }
     }
 
     /// The difference to an earlier reading of the same process.
@@ -96,6 +102,7 @@ impl Usage {
                 voluntary: count(|u| u.switches.voluntary),
                 involuntary: count(|u| u.switches.involuntary),
             },
+            threads: self.threads,
         }
     }
 }
@@ -196,6 +203,15 @@ mod tests {
         child.wait().unwrap();
         let refusal = Usage::of(u32::MAX / 2).unwrap_err().to_string();
         assert!(refusal.contains(&(u32::MAX / 2).to_string()));
+    }
+
+    #[test]
+    fn threads_that_have_ended_count_as_far_as_the_kernel_tells() {
+        let cpu = CpuSeconds { user: 0.20, system: 0.10 };
+        for (nanoseconds, seconds) in [(0, 0.3), (295_000_000, 0.295), (10_000_000, 0.3)] {
+            let usage = Usage { cpu, cpu_nanoseconds: nanoseconds, ..Usage::default() };
+            assert!((usage.cpu_seconds() - seconds).abs() < 1e-9, "{nanoseconds}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// The figures of a slice of wrk, with the latencies as wrk corrects them.
+    /// The figures of a slice of wrk, with the latencies as they were, without wrk's correction.
     pub fn of_slice(slice: &Slice) -> Self {
         let latency = merged([&slice.latencies]).ok().flatten().unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }

@@ -10,7 +10,8 @@ use crate::load::{Load, Share};
 use crate::matrix::record::{AtLoad, Figure, Kind};
 use crate::matrix::workloads::{BLOCKING_PATH, MIX, Run, THROUGHPUT_ONLY, Workload};
 use crate::measure::compare::Experiment;
-use crate::measure::comparison::{AtRate, Comparison, FixedRate, Plan, RateSlice, Slice, Subject};
+use crate::measure::comparison::{Comparison, FixedRate, Plan, RateSlice, Slice, Subject};
+use crate::statistics::best::{Best, Rounds};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::median;
 
@@ -77,22 +78,19 @@ fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
 /// Every policy's figure from the comparison.
 fn of_comparison(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
     let (plan, subjects) = (&comparison.plan, &comparison.subjects);
-    let rate = |subject: &Subject| Some(subject.summary.as_ref()?.requests_per_second.value);
-    let best =
-        subjects.iter().max_by(|a, b| rate(a).partial_cmp(&rate(b)).unwrap_or(a.name.cmp(&b.name)));
-    let best = best.filter(|best| rate(best).is_some());
-    let rates = |subject: &Subject| -> Vec<(u32, f64)> {
+    let rates = |subject: &Subject| -> Rounds {
         subject.slices.iter().map(|slice| (slice.round, slice.requests_per_second)).collect()
     };
-    let figure = |subject: &Subject| {
+    let all: Vec<Rounds> = subjects.iter().map(rates).collect();
+    let of_best = Best::Highest.ratios(&all, plan.seed);
+    let figure = |(subject, of_best): (&Subject, Option<Estimate>)| {
         let summary = subject.summary.as_ref();
         let uneven: Vec<f64> =
             subject.slices.iter().filter_map(|slice| slice.unevenness(|w| w.connections)).collect();
-        let of_best = |best| Estimate::ratio(&rates(subject), &rates(best), plan.seed);
         Figure {
             policy: subject.name.clone(),
             requests_per_second: summary.map(|summary| summary.requests_per_second),
-            of_best: best.and_then(of_best),
+            of_best,
             cpu_us_per_request: summary.and_then(|summary| summary.cpu_us_per_request),
             switches_per_request: summary.and_then(|summary| summary.switches_per_request),
             connections_max_over_mean: median(&uneven),
@@ -104,7 +102,8 @@ fn of_comparison(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
             ..Figure::default()
         }
     };
-    subjects.iter().filter(|s| s.summary.is_some() || plan.rounds == 0).map(figure).collect()
+    let has_slices = |(s, _): &(&Subject, _)| s.summary.is_some() || plan.rounds == 0;
+    subjects.iter().zip(of_best).filter(has_slices).map(figure).collect()
 }
 
 fn max_less_min(slice: &Slice) -> Option<u64> {
@@ -113,9 +112,9 @@ fn max_less_min(slice: &Slice) -> Option<u64> {
 }
 
 fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Option<AtLoad> {
-    let found = at.results.iter().find(|result| result.subject == policy)?;
-    let p99 = |result: &AtRate| result.latencies.p99.map_or(f64::INFINITY, |p99| p99.value);
-    let best = at.results.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)))?;
+    let place = at.results.iter().position(|result| result.subject == policy)?;
+    let found = &at.results[place];
+    let all: Vec<Rounds> = at.results.iter().map(|result| result.by_round(0.99)).collect();
     let of_workers = |rate: u64| rate as f64 / workload.blocking_rate(1.0) as f64;
     // Requests that a late client did not send were not lost by a server.
     let sum = |of: fn(&RateSlice) -> u64| found.judged().map(of).sum::<u64>();
@@ -123,7 +122,7 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
         share: at.share.unwrap_or_else(|| of_workers(at.rate)),
         rate: at.rate,
         latencies: found.latencies,
-        p99_of_best: Estimate::ratio(&found.by_round(0.99), &best.by_round(0.99), seed),
+        p99_of_best: Best::Lowest.ratios(&all, seed)[place],
         answered: sum(|slice| slice.ok) as f64 / sum(|slice| slice.due).max(1) as f64,
         lost: sum(|slice| slice.lost + slice.not_sent),
         late_slices: found.late_slices,

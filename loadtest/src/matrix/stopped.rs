@@ -19,6 +19,7 @@ use crate::probe::load::Load;
 use crate::record::Body;
 use crate::report::progress;
 use crate::server::{Server, Spec};
+use crate::statistics::best::{Best, Rounds};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{mean, median};
 use crate::warnings::Warning;
@@ -73,14 +74,13 @@ fn of_stops(names: &[&str], found: &[Vec<Stopped>], seed: u64) -> Vec<Figure> {
         found[place].iter().map(of).collect()
     };
     let served = |place: usize| each(place, |stopped| stopped.during);
-    let by_round = |place: usize| -> Vec<(u32, f64)> { (0..).zip(served(place)).collect() };
-    let middle = |place: usize| median(&served(place)).unwrap_or(0.0);
+    let by_round = |place: usize| -> Rounds { (0..).zip(served(place)).collect() };
     // As in every other workload, requests/s are compared round by round with the best policy's.
-    let best = (0..names.len()).max_by(|&a, &b| middle(a).total_cmp(&middle(b))).unwrap_or(0);
+    let of_best = Best::Highest.ratios(&(0..names.len()).map(by_round).collect::<Vec<_>>(), seed);
     let figure = |place: usize| Figure {
         policy: names[place].into(),
         requests_per_second: Estimate::median(&served(place), seed),
-        of_best: Estimate::ratio(&by_round(place), &by_round(best), seed),
+        of_best: of_best[place],
         while_stopped: median(&each(place, |stopped| stopped.during / stopped.before)),
         lost_when_killed: mean(&each(place, |stopped| stopped.lost as f64)),
         ..Figure::default()

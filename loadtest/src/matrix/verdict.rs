@@ -1,6 +1,7 @@
 //! Whether a policy is good in a workload. The limits are fixed here, before any run.
 
 use crate::matrix::record::{Figure, Kind, Verdict};
+use crate::statistics::estimate::Estimate;
 
 /// A good policy reaches this part of the best policy's requests/s.
 pub const GOOD: f64 = 0.95;
@@ -13,14 +14,13 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
     let mut criteria: Vec<(Option<bool>, String)> = Vec::new();
     if let Some(part) = figure.of_best {
         let text = format!("{:.2} of the best requests/s", part.value);
-        criteria.push((part.at_least(GOOD), text));
+        criteria.push((decided(part, |part| part.at_least(GOOD)), text));
     }
     for at in &figure.latencies {
         let load = format!("at {:.0} %", at.share * 100.0);
         if let Some(times) = at.p99_of_best {
             let text = format!("{:.2} times the best p99 {load}", times.value);
-            // A single slice has no interval, and decides nothing.
-            criteria.push((times.interval.and_then(|_| times.at_most(MOST_P99)), text));
+            criteria.push((decided(times, |times| times.at_most(MOST_P99)), text));
         }
         // Without a judged slice, missing answers decide nothing, either.
         if at.lost > 0 && at.latencies.p99.is_some() {
@@ -45,12 +45,16 @@ pub fn judge(kind: Kind, figure: &Figure) -> (Verdict, String) {
     (verdict, reasons.collect::<Vec<_>>().join(", "))
 }
 
+/// Whether a limit is kept, if that is known: too few slices have no interval, and decide nothing.
+fn decided(figure: Estimate, is_kept: impl Fn(&Estimate) -> Option<bool>) -> Option<bool> {
+    figure.interval.and_then(|_| is_kept(&figure))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::matrix::record::AtLoad;
     use crate::measure::comparison::Latencies;
-    use crate::statistics::estimate::Estimate;
 
     fn around(value: f64) -> Option<Estimate> {
         Some(Estimate { value, interval: Some([value - 0.02, value + 0.02]) })

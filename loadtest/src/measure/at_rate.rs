@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::measure::comparison::{AtRate, FixedRate, Latencies, Plan, RateSlice, Subject};
+use crate::measure::slice::ANSWER_WITHIN;
 use crate::measure::summary::{Compared, pairs};
 use crate::probe::counters::Counters;
 use crate::probe::ideal::Service;
@@ -28,6 +29,7 @@ impl FixedRate {
                         .any(|subject| subject.name == result.subject && subject.keep_alive),
                     is_baseline: result.subject == plan.baseline,
                     values: result.by_round(part),
+                    refused: None, // they are in the latencies
                 })
                 .collect();
             self.pairs.extend(pairs(&compared, figure, plan));
@@ -71,7 +73,7 @@ impl AtRate {
         self.slices.iter().filter(|slice| !slice.client_late)
     }
 
-    /// A percentile (`part` of 1) of the good answers, in each judged round.
+    /// A percentile (`part` of 1) in each judged round.
     pub fn by_round(&self, part: f64) -> Vec<(u32, f64)> {
         self.judged().filter_map(|slice| Some((slice.round, slice.latency(part)?))).collect()
     }
@@ -103,11 +105,18 @@ impl RateSlice {
         })
     }
 
-    /// A percentile (`part` of 1) of the good answers, in microseconds. `None` if there are too few answers for it: it
-    /// would be the greatest one, which grows with the number of answers.
+    /// A percentile (`part` of 1) of all requests that were due, in microseconds. One without a good answer counts as one
+    /// that took as long as the prober waits: a server that loses its slow requests is not faster. `None` if there are too
+    /// few requests for it: it would be the greatest one, which grows with their number.
     pub fn latency(&self, part: f64) -> Option<f64> {
-        let are_enough = self.latencies.count() as f64 * (1.0 - part) >= 1.0;
-        self.latencies.quantile(part).filter(|_| are_enough).map(|value| value as f64)
+        let answered = self.latencies.count() as f64;
+        let all = answered + (self.lost + self.not_sent) as f64;
+        let of_answered = part * all / answered;
+        let found = match of_answered <= 1.0 {
+            true => self.latencies.quantile(of_answered).map(|value| value as f64),
+            false => Some(ANSWER_WITHIN.as_micros() as f64),
+        };
+        found.filter(|_| all * (1.0 - part) >= 1.0)
     }
 }
 
@@ -132,6 +141,20 @@ mod tests {
         assert_eq!((at.results[0].late_slices, at.results[0].slices.len()), (1, 6));
         assert_eq!(at.pairs[1].result, None);
         assert!(at.pairs[1].sentence.contains("p99 of reuseport and shared"), "{:?}", at.pairs[1]);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_not_faster_than_one_with() {
+        let mut comparison = comparison(6, 1.0);
+        let slice = &mut comparison.fixed_rates[0].results[0].slices[0];
+        (slice.lost, slice.not_sent) = (0, 0);
+        let [p50, p99] = [0.5, 0.99].map(|part| slice.latency(part).unwrap());
+        let all = slice.latencies.count();
+        slice.lost = all / 50; // 2 %
+        assert_eq!(slice.latency(0.99), Some(2e6));
+        assert!((p50..p99).contains(&slice.latency(0.5).unwrap()));
+        (slice.lost, slice.not_sent) = (0, 2 * all);
+        assert_eq!(slice.latency(0.5), Some(2e6));
     }
 
     #[test]

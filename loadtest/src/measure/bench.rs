@@ -137,6 +137,7 @@ pub mod tests {
             memory_bytes: Some(8 << 30),
             wrk: Some("wrk 4.1.0".into()),
             rustc: "rustc 1.95.0".into(),
+            programs: None,
             commit: None,
             started_at: "2026-01-01T00:00:00Z".into(),
         };

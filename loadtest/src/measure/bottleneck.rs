@@ -16,8 +16,8 @@ const ALL: f64 = 0.9;
 const IN_VAIN: f64 = 0.75;
 
 impl Limit {
-    /// Judges by the slices. `workers` and `threads` are the numbers of each, `cores` is that of the machine. `None`
-    /// without slices, and if the server's CPU time is not known.
+    /// Judges by the slices. `workers` and `threads` are the numbers of workers and of wrk's threads, `cores` is that of
+    /// the machine. A worker may have several threads. `None` without slices, and if the server's CPU time is not known.
     pub fn of(
         slices: &[Slice],
         workers: usize,
@@ -42,15 +42,17 @@ impl Limit {
             cores_for_server: for_server,
             cores_for_wrk: for_wrk,
         };
-        limit.who = limit.judge(workers, threads, pinned.is_some());
+        let of_server = slices.iter().filter_map(|slice| slice.server_threads).max();
+        let of_server = of_server.unwrap_or(workers as u64);
+        limit.who = limit.judge(of_server, threads, pinned.is_some());
         (seconds > 0.0).then_some(limit)
     }
 
-    fn judge(&self, workers: usize, threads: u64, pinned: bool) -> Who {
+    fn judge(&self, of_server: u64, threads: u64, pinned: bool) -> Who {
         let most = |cores: usize, threads: f64| ALL * (cores as f64).min(threads);
         // Each side can use no more cores than it has threads.
         let wrk_is_full = self.wrk_cores >= most(self.cores_for_wrk, threads as f64);
-        let server_is_full = self.server_cores >= most(self.cores_for_server, workers as f64);
+        let server_is_full = self.server_cores >= most(self.cores_for_server, of_server as f64);
         let together = self.server_cores + self.wrk_cores;
         if !pinned && together >= ALL * self.cores_for_server as f64 {
             Who::Cores

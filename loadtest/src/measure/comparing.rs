@@ -107,7 +107,22 @@ impl Comparing {
         std::mem::take(&mut self.warnings)
     }
 
+    /// Takes all turns whose samples are not in the store. A subject that fails takes no more, also when the run is
+    /// resumed: its later rounds would be compared with rounds of others that were long before.
     pub fn measure(&mut self, store: &mut Store) -> Result<()> {
+        for subject in &mut self.body.subjects {
+            subject.failed = store.get(&failure_of(&subject.name))?;
+        }
+        let measured = self.take_turns(store);
+        for subject in &self.body.subjects {
+            if let Some(reason) = &subject.failed {
+                store.save(&failure_of(&subject.name), reason)?;
+            }
+        }
+        measured
+    }
+
+    fn take_turns(&mut self, store: &mut Store) -> Result<()> {
         let plan = self.body.plan.clone();
         let names = self.names(|_| true);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -127,7 +142,12 @@ impl Comparing {
 
         for (place, name) in names.iter().enumerate().filter(|_| warm_up) {
             bar.name(format!("warm-up of {name}"));
-            store.sample(&warm_up_of(name), || {
+            let key = warm_up_of(name);
+            if store.has(&key) {
+                // A resumed run has started its servers anew.
+                self.turn(place, |c| c.slice(place, 0, &bar))?;
+            }
+            store.sample(&key, || {
                 let slice = self.turn(place, |c| c.slice(place, 0, &bar))?;
                 Ok(slice.map(|slice| slice.requests_per_second))
             })?;
@@ -243,7 +263,7 @@ impl Comparing {
             "it gave the prober no correct answer{}",
             counters.first_wrong.map_or_else(String::new, |reason| format!(": {reason}"))
         );
-        Ok(counters.outcomes.ok as f64 / counters.lasted.as_secs_f64())
+        Ok(counters.ok_per_second())
     }
 
     fn rate_slice(
@@ -324,6 +344,10 @@ const SLICE: &str = "slice";
 
 fn warm_up_of(subject: &str) -> String {
     format!("warm-up/{subject}")
+}
+
+fn failure_of(subject: &str) -> String {
+    format!("failed/{subject}")
 }
 
 fn at(rate: u64) -> String {

@@ -162,6 +162,9 @@ pub struct Slice {
     pub server_wait_seconds: Option<f64>,
     /// How often the workers left the CPU, of their own accord or not.
     pub server_switches: Option<u64>,
+    /// How many threads they had at the end; unknown in older records.
+    #[serde(default)]
+    pub server_threads: Option<u64>,
     /// The cost of a request, in the plan's unit, if it is measured.
     pub cost: Option<Cost>,
     pub wrk_cpu_seconds: f64,
@@ -180,7 +183,7 @@ pub struct Slice {
 pub struct Worker {
     /// Its slot of the scoreboard, or its place among the workers.
     pub index: usize,
-    /// Connections that it accepted; of a foreign server, the most that it was seen to hold.
+    /// Connections that it accepted; of a foreign server, the average that it was seen to hold.
     pub connections: Option<u64>,
     pub requests: Option<u64>,
 }
@@ -278,7 +281,8 @@ pub struct AtRate {
     pub latency_us: Option<Latency>,
 }
 
-/// Latencies at a fixed rate: medians over the judged slices.
+/// Latencies at a fixed rate: medians over the judged slices. Requests without a good answer are in them, see
+/// [`RateSlice::latency`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Latencies {
     pub p50: Option<Estimate>,

@@ -1,8 +1,10 @@
 //! Warnings that follow from the figures of `bench` and of a comparison.
 
+use std::slice;
+
 use crate::load::Load;
 use crate::measure::bench::{Worker, acceptors};
-use crate::measure::comparison::{Comparison, Slice};
+use crate::measure::comparison::{Comparison, Limit, Slice, Who};
 use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
 use crate::warnings::Warning;
@@ -55,13 +57,13 @@ pub fn of_bench(
     if idle > 0 {
         found.push(Warning::IdleWorkers { idle, workers: workers.len(), keep_alive });
     }
-    // wrk could use what the server left over, but no more than a core for each thread.
-    let server_cores = slice.server_cpu_seconds.unwrap_or(0.0) / slice.seconds;
+    let limit = Limit::of(slice::from_ref(slice), workers.len(), threads, cores, None);
     let used_cores = slice.wrk_cpu_seconds / slice.seconds;
-    let had_cores = (cores as f64 - server_cores).min(threads as f64);
-    if used_cores >= ALL * had_cores {
+    let most = (cores as f64).min(threads as f64);
+    // If the server's part is not known, wrk may have what it can use.
+    if limit.map_or(used_cores >= ALL * most, |limit| limit.who == Who::Wrk) {
         // CPU time is read a moment before and after the load, so it can exceed the available time.
-        let had_cores = had_cores.max(used_cores);
+        let had_cores = most.max(used_cores);
         found.push(Warning::ClientIsBottleneck { used_cores, had_cores });
     }
     if workers.is_empty() {
@@ -150,8 +152,16 @@ mod tests {
         assert!(has(|w| matches!(w, Warning::Errors(_))));
         assert!(has(|w| matches!(w, Warning::Timeouts { count: 2, .. })));
         assert!(has(|w| matches!(w, Warning::IdleWorkers { idle: 1, workers: 2, .. })));
-        assert!(has(|w| matches!(w, Warning::ClientIsBottleneck { .. })));
         assert!(has(|w| matches!(w, Warning::SharedCores { cores: 2, .. })));
+    }
+
+    #[test]
+    fn a_client_without_a_core_left_is_a_bottleneck_unless_the_server_uses_the_same_cores() {
+        for (threads, wrk_cores, cores, is_one) in [(1, 0.97, 16, true), (12, 1.7, 2, false)] {
+            let found = found(&load(threads, 96, 10), wrk_cores, 0, 10, cores);
+            let is_there = found.iter().any(|w| matches!(w, Warning::ClientIsBottleneck { .. }));
+            assert_eq!(is_there, is_one, "{found:?}");
+        }
     }
 
     #[test]

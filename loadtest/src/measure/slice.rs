@@ -1,11 +1,12 @@
 //! A running server, and one slice of load on it from wrk or the prober.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use crate::interrupt;
-use crate::kernel::procfs::{own_cpu, waited};
+use crate::kernel::procfs::{descendants, own_cpu, waited};
 use crate::load::Load;
 use crate::load::perf::Unit;
 use crate::load::wrk::{Moment, Wrk};
@@ -27,7 +28,7 @@ const IDLE_WITHIN: Duration = Duration::from_secs(1);
 const NEAR_THE_END: f64 = 0.9;
 
 /// How long an answer to the prober may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The result of one run of wrk.
 pub struct WrkRun {
@@ -101,7 +102,11 @@ impl Running {
         let look = |Moment { elapsed, pid }| {
             show(at + elapsed);
             if wrk_waited.is_none() && elapsed >= load.duration.mul_f64(NEAR_THE_END) {
-                wrk_waited = waited(pid).map(|time| time.as_secs_f64() / elapsed.as_secs_f64());
+                // perf starts wrk.
+                let below = cost.and_then(|_| descendants(&BTreeSet::from([pid])).ok());
+                let pids = below.into_iter().flatten().map(|it| it.pid).chain([pid]);
+                let time: Duration = pids.filter_map(waited).sum();
+                wrk_waited = Some(time.as_secs_f64() / elapsed.as_secs_f64());
             }
             check_alive(servers, &before)
         };
@@ -120,20 +125,24 @@ impl Running {
         let served = requests(servers).zip(requests_before);
         check_count(load, &measured, served.map(|(now, then)| now.saturating_sub(then)))?;
 
-        let (mut cpu_seconds, mut wait_seconds, mut workers) = (0.0, 0.0, Vec::new());
-        for (after, before) in after.iter().zip(&before) {
-            let (cpu, wait) = after.spent_since(before);
+        let (mut cpu_seconds, mut wait_seconds, mut threads) = (0.0, 0.0, 0);
+        let mut used = Some(Vec::new());
+        for ((server, after), before) in servers.iter_mut().zip(&after).zip(&before) {
+            let (cpu, wait, of_server) = after.spent_since(before);
             cpu_seconds += cpu;
             wait_seconds += wait;
-            workers.extend(after.since(before)?);
+            threads += of_server;
+            let workers = server.used(before, after)?;
+            used = used.zip(workers).map(|(all, workers)| [all, workers].concat());
         }
+        let is_visible = used.is_some() && !pids.is_empty();
+        let mut workers = used.unwrap_or_default();
         if servers.len() > 1 {
             // Each server numbers its workers from 0.
             workers.iter_mut().enumerate().for_each(|(place, worker)| worker.index = place);
         }
         let switches = workers.iter().map(|worker| worker.context_switches);
         let switches = switches.map(|switches| switches.voluntary + switches.involuntary).sum();
-        let is_visible = !pids.is_empty();
         let slice = Slice {
             round,
             at_seconds: at.as_secs_f64(),
@@ -144,6 +153,7 @@ impl Running {
             server_cpu_seconds: is_visible.then_some(cpu_seconds),
             server_wait_seconds: is_visible.then_some(wait_seconds),
             server_switches: is_visible.then_some(switches),
+            server_threads: is_visible.then_some(threads),
             cost,
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,

@@ -69,8 +69,11 @@ impl Store {
                 .with_context(|| format!("{show} cannot be resumed"))?;
         }
         let to = || format!("cannot write {show}");
-        std::fs::write(&path, &text).with_context(to)?;
+        if !resume {
+            std::fs::write(&path, &text).with_context(to)?;
+        }
         let file = OpenOptions::new().append(true).open(&path).with_context(to)?;
+        file.set_len(text.len() as u64).with_context(to)?; // without a line that was cut off
         Ok(Self { path, file, samples, has_failed: false })
     }
 
@@ -113,8 +116,20 @@ impl Store {
         interrupt::check()?;
         let made = make()?;
         interrupt::check()?;
-        let Some(made) = made else { return Ok(None) };
-        let value = serde_json::to_value(&made).context("cannot convert a sample to JSON")?;
+        made.as_ref().map(|made| self.save(key, made)).transpose()?;
+        Ok(made)
+    }
+
+    /// Saves a sample, if it is not in the store.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save<T: Serialize>(&mut self, key: &str, made: &T) -> Result<()> {
+        if self.has(key) {
+            return Ok(());
+        }
+        let show = self.path.display();
+        let value = serde_json::to_value(made).context("cannot convert a sample to JSON")?;
         let line = Line { key: key.into(), value };
         let text = serde_json::to_string(&line).context("cannot convert a sample to JSON")? + "\n";
         let written = self.file.write_all(text.as_bytes());
@@ -123,7 +138,7 @@ impl Store {
             format!("the run ends here; all samples before this one are in {show}")
         })?;
         self.samples.insert(line.key, line.value);
-        Ok(Some(made))
+        Ok(())
     }
 }
 

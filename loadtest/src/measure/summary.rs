@@ -117,7 +117,12 @@ pub(super) struct Compared<'a> {
     pub keep_alive: bool,
     pub is_baseline: bool,
     pub values: Vec<(u32, f64)>,
+    /// Percent of its answers that were errors, if they are more than [`REFUSED`]: an error is soon answered.
+    pub refused: Option<f64>,
 }
+
+/// Percent of the answers.
+const REFUSED: f64 = 0.1;
 
 /// All pairs with the same kind of connections, in the order of the subjects. The baseline is the first of its
 /// pairs, and these pairs come first.
@@ -131,7 +136,20 @@ pub(super) fn pairs(all: &[Compared], figure: Figure, plan: &Plan) -> Vec<Pair> 
     both.sort_by_key(|(baseline, _)| !baseline.is_baseline);
     let pair = |(baseline, other): (&Compared, &Compared)| {
         let ratios = ratios(&other.values, &baseline.values);
-        pair(baseline.name, other.name, figure, ratios, plan)
+        let pair = pair(baseline.name, other.name, figure, ratios, plan);
+        match [baseline, other].iter().find_map(|one| Some((one.name, one.refused?))) {
+            Some((name, refused)) => Pair {
+                result: None,
+                sentence: format!(
+                    "No verdict on the {} of {} and {}: {refused:.1} % of {name}'s answers were errors.",
+                    figure.name(),
+                    other.name,
+                    baseline.name
+                ),
+                ..pair
+            },
+            None => pair,
+        }
     };
     both.into_iter().map(pair).collect()
 }
@@ -173,6 +191,10 @@ fn compared<'a>(subjects: &'a [Subject], plan: &Plan) -> Vec<Compared<'a>> {
         keep_alive: subject.keep_alive,
         is_baseline: subject.name == baseline(subjects, plan, subject.keep_alive),
         values: subject.slices.iter().filter_map(value).collect(),
+        refused: subject.summary.as_ref().and_then(|summary| {
+            let refused = summary.errors.status as f64 * 100.0 / summary.requests as f64;
+            Some(refused).filter(|&refused| refused > REFUSED)
+        }),
     };
     subjects.iter().filter(|_| plan.rounds > 0).map(one).collect()
 }

@@ -25,6 +25,10 @@ pub struct Counters {
     pub attempted: u64,
     /// How they ended.
     pub outcomes: Outcomes,
+    /// When clients of a closed loop stop asking, if they do. What they still wait for is answered later.
+    pub end: Option<Duration>,
+    /// Good answers by then.
+    pub ok_by_end: u64,
     /// Requests of an open loop that were due and not sent, because too many were under way or, see
     /// [`fell_behind`](Self::fell_behind), time was over.
     pub not_sent: u64,
@@ -62,6 +66,8 @@ impl Counters {
         Ok(Self {
             attempted: 0,
             outcomes: Outcomes::default(),
+            end: None,
+            ok_by_end: 0,
             not_sent: 0,
             fell_behind: false,
             cut_off: 0,
@@ -110,9 +116,11 @@ impl Counters {
         if self.ends_by_number { self.lasted.max(self.last_ok) } else { self.lasted }
     }
 
-    /// Good answers per second of that time.
+    /// Good answers per second of that time. Those that a closed loop's clients got after its end do not count: with
+    /// many clients and a slow server they are more than those within it.
     pub fn ok_per_second(&self) -> f64 {
-        per_second(self.outcomes.ok, self.took())
+        let ok = if self.end.is_some() { self.ok_by_end } else { self.outcomes.ok };
+        per_second(ok, self.took())
     }
 
     /// Whether the client itself was late: then its latencies say little about the server.
@@ -125,6 +133,7 @@ impl Counters {
         self.outcomes.add(outcome);
         self.timeline.add(known, outcome == Outcome::Ok);
         if outcome == Outcome::Ok {
+            self.ok_by_end += u64::from(self.end.is_none_or(|end| known <= end));
             self.last_ok = self.last_ok.max(known);
             // Cannot fail: it resizes itself as far as any number goes.
             let _ = self.latency.record(known.saturating_sub(intended).as_micros() as u64);
@@ -187,6 +196,18 @@ mod tests {
         assert_eq!(counters.ok_per_second(), 4.0);
         counters.ends_by_number = true;
         assert_eq!((counters.ok_per_second(), counters.sent_per_second()), (2.0, 4.0));
+    }
+
+    #[test]
+    fn answers_after_the_end_of_a_closed_loop_are_not_in_its_rate() {
+        let mut counters = Counters { end: Some(ms(1000)), ..counters(0, &[]) };
+        for known in [500, 1000, 1001, 3000] {
+            counters.count(Outcome::Ok, ms(0), ms(known));
+        }
+        counters.lasted = ms(1000);
+        assert_eq!((counters.ok_per_second(), counters.outcomes.ok), (2.0, 4));
+        counters.end = None; // an open loop: each request was due before
+        assert_eq!(counters.ok_per_second(), 4.0);
     }
 
     #[test]

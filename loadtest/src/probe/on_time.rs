@@ -13,7 +13,8 @@
 //!   and then: only a CPU with nothing to run takes over processes that wait for another CPU (newidle balance in
 //!   kernel/sched/fair.c). Without these naps, workers waited up to 8 ms for a busy core, beside an idle one.
 //!
-//! What it costs: power. And all latencies are those of a machine whose CPUs do not halt, for every server. A
+//! What it costs: power. And all latencies are those of a machine whose CPUs do not halt, for every server; with cores
+//! of its own the client keeps only these awake, and latencies contain the time in which the server's wake up. A
 //! client that spins until the next request is due would take the core away from the server. Closed loops do
 //! not need this: in them no request has a due time.
 

@@ -60,6 +60,7 @@ pub fn run(
         start,
         counters: RefCell::new(Counters {
             ends_by_number: load.requests.is_some(),
+            end: load.end().filter(|_| load.rate.is_none()),
             ..Counters::new()?
         }),
         stopped: Cell::new(false),

@@ -15,9 +15,11 @@ pub mod process;
 pub mod signals;
 pub mod spec;
 pub mod telemetry;
+mod url;
 mod workers;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::iter;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use crate::server::process::Child;
 use crate::server::signals::Signals;
 pub use crate::server::spec::{Kind, Spec, Strategy};
 pub use crate::server::telemetry::Readings;
+use crate::server::telemetry::WorkerUsage;
 use crate::server::workers::Workers;
 use crate::warnings::Warning;
 use common::kernel::sock_diag;
@@ -48,6 +51,8 @@ pub struct Server {
     written: Option<(String, String)>,
     /// The signals that its parent understands.
     pub signals: Signals,
+    /// Whether its workers changed during a load.
+    replaced_workers: bool,
     /// The folder with its files; removed after its end.
     _folder: Option<TempDir>,
 }
@@ -110,25 +115,9 @@ impl Server {
             address,
             written: None,
             signals: Signals::default(),
+            replaced_workers: false,
             _folder: None,
         }
-    }
-
-    /// Parses `http://host:port/path` and resolves the host.
-    fn running(url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("http://").unwrap_or(url);
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // The colons in `[::1]` do not precede a port.
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-        let full = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let remedy = || format!("cannot find {host} of {url}; expected http://host:port/path");
-        let all: Vec<_> = full.to_socket_addrs().with_context(remedy)?.collect();
-        // Of several addresses, as localhost often has, the first one that serves.
-        let serves = |it: &&SocketAddr| TcpStream::connect_timeout(it, CONNECT_WITHIN).is_ok();
-        let first = if all.len() > 1 { all.iter().find(serves) } else { None };
-        let address = *first.or(all.first()).with_context(remedy)?;
-        let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { written: Some((host.into(), path.into())), ..Self::at(address) })
     }
 
     /// Checks that a server that runs already accepts connections.
@@ -297,28 +286,44 @@ impl Server {
         readings.with_context(|| format!("cannot look at a worker of {}", self.name()))
     }
 
-    /// To be called every few milliseconds while a load runs: fails when the server, or one of the workers
-    /// that were there before, has ended. Samples a foreign server's connections.
+    /// To be called every few milliseconds while a load runs: fails when the server, or one of our servers' workers
+    /// that were there before, has ended. Other servers may replace their workers at any time. Samples a foreign
+    /// server's connections.
     pub fn check_alive(&mut self, before: &Readings) -> Result<()> {
         if let Some(end) = self.end()? {
             bail!(end);
         }
         self.sample()?;
+        let View::Scoreboard(board) = &self.view else { return Ok(()) };
         for (index, pid) in before.workers() {
-            let there = match &self.view {
-                // The parent clears the slot of a dead worker. Reading it costs a load from memory;
-                // reading /proc for hundreds of workers would disturb the run.
-                View::Scoreboard(board) => board.slot(index).pid() == Some(pid),
-                View::Kernel(workers) => workers.has(pid),
-            };
             let name = self.name();
+            // The parent clears the slot of a dead worker. Reading it costs a load from memory; reading /proc for
+            // hundreds of workers would disturb the run.
             ensure!(
-                there,
+                board.slot(index).pid() == Some(pid),
                 "worker {index} (pid {pid}) of {name} died during the run: {}",
                 self.reason()
             );
         }
         Ok(())
+    }
+
+    /// What each worker did between two readings. `None` if a foreign server has replaced, added or removed some.
+    ///
+    /// # Errors
+    /// When workers of one of our servers changed.
+    pub fn used(
+        &mut self,
+        before: &Readings,
+        after: &Readings,
+    ) -> Result<Option<Vec<WorkerUsage>>> {
+        match after.since(before) {
+            Err(_) if self.is_foreign() => {
+                self.replaced_workers = true;
+                Ok(None)
+            }
+            used => used.map(Some),
+        }
     }
 
     /// To be called every few milliseconds while a load runs in which workers may die: samples a foreign server's
@@ -344,14 +349,16 @@ impl Server {
             let warning = |text: String| Warning::Server { program: who(), text };
             return ours::warnings(child).into_iter().map(warning).collect();
         };
-        vec![match workers.children_of_an_acceptor() {
+        let changed = self.replaced_workers.then(|| Warning::WorkersChanged { who: who() });
+        let seen = match workers.children_of_an_acceptor() {
             0 if workers.pids().is_empty() => {
                 let reason = workers.hidden().unwrap_or("none waits for the listening socket");
                 Warning::CannotSeeWorkers { who: who(), reason: reason.into() }
             }
             0 => Warning::KernelView { who: who() },
             children => Warning::OnlyParentAccepts { who: who(), children },
-        }]
+        };
+        iter::once(seen).chain(changed).collect()
     }
 
     /// Stops it; only now its counters are final. Returns what was wrong if it did not end as it should. The exit
@@ -361,25 +368,5 @@ impl Server {
         let Some(child) = &mut self.child else { return Ok(None) };
         let status = child.stop()?;
         Ok((!foreign && !status.success()).then(|| format!("{status}: {}", self.reason())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_taken_apart_with_the_port_and_the_path_that_are_implied() {
-        for (url, address, at_root) in [
-            ("http://127.0.0.1:8080/a/b?c", "127.0.0.1:8080", "http://127.0.0.1:8080/a/b?c"),
-            ("http://127.0.0.1", "127.0.0.1:80", "http://127.0.0.1/"),
-            ("http://[::1]:81/", "[::1]:81", "http://[::1]:81/"),
-            ("http://[::1]", "[::1]:80", "http://[::1]/"),
-        ] {
-            let running = Server::running(url).unwrap();
-            assert_eq!((running.address, &*running.url("/")), (address.parse().unwrap(), at_root));
-            assert!(running.url("/x").ends_with("/x"));
-        }
-        assert!(Server::running("http://127.0.0.1:port/").is_err());
     }
 }

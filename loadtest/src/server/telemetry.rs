@@ -86,11 +86,13 @@ impl Readings {
         Ok(self.pairs(earlier).map(|(now, then)| now.since(then)).collect())
     }
 
-    /// CPU time, and time spent waiting for a CPU, of all workers since an earlier reading; seconds.
-    pub fn spent_since(&self, earlier: &Self) -> (f64, f64) {
+    /// CPU time, and time spent waiting for a CPU, of all workers since an earlier reading, in seconds; and how many
+    /// threads they have.
+    pub fn spent_since(&self, earlier: &Self) -> (f64, f64, u64) {
         let both = self.pairs(earlier);
-        both.map(|(now, then)| now.usage.since(&then.usage)).fold((0.0, 0.0), |sum, usage| {
-            (sum.0 + usage.cpu_seconds(), sum.1 + usage.wait_nanoseconds as f64 / 1e9)
+        both.map(|(now, then)| now.usage.since(&then.usage)).fold((0.0, 0.0, 0), |sum, usage| {
+            let wait = usage.wait_nanoseconds as f64 / 1e9;
+            (sum.0 + usage.cpu_seconds(), sum.1 + wait, sum.2 + usage.threads)
         })
     }
 

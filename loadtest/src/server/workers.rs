@@ -236,29 +236,20 @@ impl Workers {
         self.hidden.as_deref().filter(|_| self.serving().next().is_none())
     }
 
-    /// Whether this process is still the one that was seen, and runs.
-    pub fn has(&self, pid: u32) -> bool {
-        self.known.get(&pid).is_some_and(|known| known.process.runs())
-    }
-
     fn serving(&self) -> impl Iterator<Item = (&u32, &Known)> {
         self.known.iter().filter(|(_, known)| known.role.is_some())
     }
 
     /// Reads the counters of all processes, including those that do not serve yet: if one serves later, its work
-    /// since this moment is known.
-    /// Fails when a worker has just died.
+    /// since this moment is known. A worker that has just ended is missing.
+    /// Fails when the kernel does not tell which sockets there are.
     pub fn read(&mut self) -> Result<Readings> {
         // A load begins or ends here: the next sample must be within it.
         (self.sampled, self.empty) = (Instant::now(), None);
         self.look()?;
         let mut readings = Vec::new();
         for (&pid, known) in &self.known {
-            let usage = match Usage::of(pid) {
-                Ok(usage) => usage,
-                Err(error) if known.role.is_some() => return Err(error),
-                Err(_) => continue,
-            };
+            let Ok(usage) = Usage::of(pid) else { continue };
             let totals = WorkerUsage {
                 index: readings.iter().filter(|reading: &&Reading| reading.serves).count(),
                 pid,

@@ -40,7 +40,8 @@ pub fn measure(
 ) -> Result<Row> {
     let mut row =
         Row { name: subject.name.clone(), version: subject.version.clone(), ..Row::default() };
-    let mut columns = Columns { store, name: &subject.name, failed: Vec::new(), begin: &mut begin };
+    let (name, failed) = (&subject.identity(), Vec::new());
+    let mut columns = Columns { store, name, failed, begin: &mut begin };
     let mut start = None;
     let model = columns.column(COLUMNS[0], || match subject.start() {
         Ok(server) => self::model(server),

@@ -39,6 +39,7 @@ pub struct Subject {
     start: Start,
 }
 
+#[derive(Debug)]
 enum Start {
     /// A server as on the command line; our servers also get these options.
     Spec(Spec, Vec<String>),
@@ -47,6 +48,11 @@ enum Start {
 }
 
 impl Subject {
+    /// What is measured: samples of the same name may be of another command, signals or version.
+    pub fn identity(&self) -> String {
+        format!("{} {:?} {:?} {:?}", self.name, self.version, self.signals, self.start)
+    }
+
     /// A server from the command line: `NAME=cmd:COMMAND`.
     pub fn given(spec: Spec, signals: &[String]) -> Self {
         Self {

@@ -7,9 +7,10 @@
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use crate::statistics::verdict::FEWEST_ROUNDS;
-use crate::statistics::{geometric_mean, median, quantile, ratios};
+use crate::statistics::{geometric_mean, median, quantile};
 
 /// The number of draws. With so many the ends of the interval vary by a few percent of its width.
 const DRAWS: usize = 10_000;
@@ -33,8 +34,20 @@ pub fn interval(
             average(&drawn)
         })
         .collect();
-    let outside = (1.0 - CONFIDENCE) / 2.0;
+    let outside = outside(values.len());
     Some([quantile(&averages, outside)?, quantile(&averages, 1.0 - outside)?])
+}
+
+/// The part of the draws on either side of the interval. Few values tell little about how far they scatter, so their
+/// interval must be wider, as it is with Student's t distribution (the expanded percentile interval, Hesterberg, 2015).
+/// Without this, the intervals of 6 values contained the true mean in 87 of 100 cases. Of fewer than 6 values, the
+/// interval is from the least to the greatest average that can be drawn, and contains it more rarely than it says.
+fn outside(values: usize) -> f64 {
+    let (count, plain) = (values as f64, (1.0 - CONFIDENCE) / 2.0);
+    let expanded = StudentsT::new(0.0, 1.0, count - 1.0).ok().zip(Normal::new(0.0, 1.0).ok());
+    expanded.map_or(plain, |(student, normal)| {
+        normal.cdf(student.inverse_cdf(plain) * (count / (count - 1.0)).sqrt())
+    })
 }
 
 /// A figure with its 95 % interval.
@@ -65,14 +78,17 @@ impl Estimate {
 
     /// The median of rounds, without an interval if there are fewer than [`FEWEST_ROUNDS`].
     pub fn of_rounds(values: &[f64], seed: u64) -> Option<Self> {
-        let found = Self::median(values, seed)?;
-        let enough = values.len() >= FEWEST_ROUNDS as usize;
-        Some(Self { interval: found.interval.filter(|_| enough), ..found })
+        Some(Self::median(values, seed)?.of_enough(values))
     }
 
-    /// The geometric mean of `of / to` in the rounds that both have: effects on a whole round cancel out.
-    pub fn ratio(of: &[(u32, f64)], to: &[(u32, f64)], seed: u64) -> Option<Self> {
-        Self::of(&ratios(of, to), geometric_mean, seed)
+    /// The geometric mean of the rounds' ratios, without an interval if there are fewer than [`FEWEST_ROUNDS`].
+    pub fn of_ratios(ratios: &[f64], seed: u64) -> Option<Self> {
+        Some(Self::of(ratios, geometric_mean, seed)?.of_enough(ratios))
+    }
+
+    fn of_enough(self, rounds: &[f64]) -> Self {
+        let enough = rounds.len() >= FEWEST_ROUNDS as usize;
+        Self { interval: self.interval.filter(|_| enough), ..self }
     }
 
     /// The ends of the interval; without one, the figure itself as both ends.
@@ -114,14 +130,6 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_of_rounds_so_what_a_round_does_to_both_is_gone() {
-        let [of, to] =
-            [[2.0, 20.0, 8.0], [1.0, 10.0, 4.0]].map(|all| [0, 1, 2].map(|i| (i as u32, all[i])));
-        let found = Estimate::ratio(&of, &to, 1).unwrap();
-        assert!((found.value - 2.0).abs() < 1e-12 && found.at_most(2.001) == Some(true));
-    }
-
-    #[test]
     fn a_limit_is_kept_exceeded_or_crossed() {
         let found = Estimate { value: 1.0, interval: Some([0.9, 1.1]) };
         for (limit, at_most, at_least) in [
@@ -149,21 +157,23 @@ mod tests {
         assert_eq!(interval(&[], median, 1), None);
     }
 
-    /// For about 95 % of many samples from a known distribution the interval must contain the true mean; the bootstrap
-    /// of 40 values is known to stay a little below that.
+    /// For about 95 % of many samples from a known distribution the interval must contain the true mean, whether there
+    /// are few values or many.
     #[test]
     fn the_interval_holds_the_truth_as_often_as_it_says() {
         let mut random = Rng::with_seed(1);
-        let trials = 120;
-        let held = (0..trials)
-            .filter(|trial| {
-                // A sum of twelve evenly spread numbers is close to normal, with variance 1.
-                let noise = |random: &mut Rng| (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
-                let values: Vec<f64> = (0..40).map(|_| (0.05 * noise(&mut random)).exp()).collect();
-                let [low, high] = interval(&values, geometric_mean, *trial).unwrap();
-                (low..=high).contains(&1.0)
-            })
-            .count();
-        assert!((106..=119).contains(&held), "{held} of {trials}");
+        let trials = 150;
+        for count in [6, 8, 40] {
+            let held = (0..trials)
+                .filter(|trial| {
+                    // A sum of twelve evenly spread numbers is close to normal, with variance 1.
+                    let mut noise = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+                    let values: Vec<f64> = (0..count).map(|_| (0.05 * noise()).exp()).collect();
+                    let [low, high] = interval(&values, geometric_mean, *trial).unwrap();
+                    (low..=high).contains(&1.0)
+                })
+                .count();
+            assert!((136..=149).contains(&held), "{held} of {trials} with {count} values");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`anomalies`]: outliers, and changes of the machine's speed.
 
 pub mod anomalies;
+pub mod best;
 pub mod estimate;
 pub mod latency;
 pub mod significance;

@@ -64,9 +64,9 @@ pub enum Verdict {
     Higher,
     /// Latency or cost: the whole interval lies below 1 and the noise threshold.
     Lower,
-    /// None of these, and the interval is narrow.
+    /// The difference is within the noise threshold, and its interval is narrow.
     NoDifference,
-    /// None of these, and the interval is wide.
+    /// None of these: the interval is wide, or it reaches from beyond the threshold into the noise.
     TooNoisy,
 }
 
@@ -113,22 +113,27 @@ impl Ratio {
         let interval = interval(ratios, geometric_mean, seed)?;
         let [low, high] = interval;
         let half_width = (high - low) / 2.0;
+        let ratio = geometric_mean(ratios)?;
         let threshold = figure.threshold(threshold);
+        let beyond = (ratio - 1.0).abs() - threshold;
         let rate = figure == Figure::RequestsPerSecond;
         let verdict = if low > 1.0 + threshold {
             if rate { Verdict::Faster } else { Verdict::Higher }
         } else if high < 1.0 - threshold {
             if rate { Verdict::Slower } else { Verdict::Lower }
-        } else if half_width <= figure.half_width() {
+        } else if half_width <= figure.half_width() && beyond <= 0.0 {
             Verdict::NoDifference
         } else {
             Verdict::TooNoisy
         };
-        // The width shrinks with the square root of the rounds.
-        let needed = ratios.len() as f64 * (half_width / figure.half_width()).powi(2);
+        // The width shrinks with the square root of the rounds. A narrow interval that contains the threshold must shrink
+        // until it does not; to look for more than half of the width is to look for what nobody would notice.
+        let most = figure.half_width();
+        let wanted = if half_width > most { most } else { beyond.max(half_width / 2.0) };
+        let needed = ratios.len() as f64 * (half_width / wanted).powi(2).max(1.0);
         Some(Self {
             figure,
-            ratio: geometric_mean(ratios)?,
+            ratio,
             interval,
             deviation: standard_deviation(ratios)?,
             threshold: Some(threshold),
@@ -201,9 +206,10 @@ mod tests {
             // Certainly 1 % faster, which is within the noise threshold.
             (Rate, around(1.01, 0.001, 40), NoDifference),
             // Faster on average, but the interval reaches below the threshold.
-            (Rate, around(1.03, 0.05, 20), NoDifference),
+            (Rate, around(1.03, 0.05, 20), TooNoisy),
+            (P99, around(1.14, 0.3, 40), TooNoisy),
             (Rate, around(1.0, 0.2, 40), TooNoisy),
-            (Rate, around(1.0, 0.2, 220), NoDifference),
+            (Rate, around(1.02, 0.2, 220), NoDifference),
             // A latency is higher or lower, and needs a greater difference.
             (P99, around(1.3, 0.05, 40), Higher),
             (P99, around(0.7, 0.05, 40), Lower),

@@ -220,6 +220,7 @@ mod tests {
             server: 1,
             role: Role::Worker,
             accepted,
+            is_counted: true,
             state: if pid == 10 { state } else { 'S' },
             ..Worker::default()
         });

@@ -105,7 +105,7 @@ fn every_slice_is_in_the_record_and_every_report_is_made_of_it() {
     assert_eq!(
         fields(&record["subjects"][0]["slices"][0]),
         "at_seconds cost errors latencies own_cpu_seconds requests requests_per_second round seconds \
-         server_cpu_seconds server_switches server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
+         server_cpu_seconds server_switches server_threads server_wait_seconds workers wrk_cpu_seconds wrk_wait_seconds"
     );
     assert_eq!(
         fields(&record["subjects"][0]["summary"]),

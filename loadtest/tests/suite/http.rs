@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{RawClient, SERVERS, Server};
 use table::Then::{AsAnswered, Closed, Open};
-use table::{BAD, GOOD, NO_POST, NOTHING, Row, chunked, post, table};
+use table::{BAD, GOOD, NOTHING, Row, chunked, post, table};
 
 /// What is wrong with how a server treats this row, if anything.
 fn judge(row: &Row, client: &mut RawClient) -> Result<(), String> {
@@ -148,6 +148,9 @@ fn who_expects_100_continue_gets_it_or_the_refusal_at_once() {
     }
 }
 
+/// Nobody offers it.
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+
 /// Closing a socket with unread data resets the connection, and after a reset a client's kernel may
 /// forget the answer that it has already. So what follows the answer has to be an orderly end.
 #[test]
@@ -162,8 +165,9 @@ fn a_refusal_reaches_a_client_that_goes_on_sending() {
             ("chunks", chunked("FFFFFFFF\r\n"), &[&[413]]),
             ("no HTTP", "b\r\n\r\n".to_owned(), BAD),
             ("rubbish after a request", format!("{GOOD}b\r\n\r\n"), &[&[200], &[400]]),
+            ("rubbish after a refused upgrade", format!("{UPGRADE}b\r\n\r\n"), &[&[200], &[400]]),
             ("rubbish without Host", "GET / HTTP/1.1\r\n\r\n".to_owned(), BAD),
-            ("rubbish after chunks", chunked("0\r\n\r\n"), NO_POST),
+            ("rubbish after chunks", chunked("0\r\n\r\n"), &[&[405], &[431, 400]]),
             ("a body for h2c", post("Upgrade: h2c\r\nContent-Length: 10000000000", ""), &[&[413]]),
         ] {
             let mut client = RawClient::connect(server.address());

@@ -124,11 +124,25 @@ fn nobody_is_asked_to_leave_who_has_no_more_than_the_average() {
 }
 
 #[test]
+fn clients_that_seldom_ask_come_to_a_new_worker_too() {
+    let _quiet = quiet();
+    for server in servers(&["--rebalance"]).take(1) {
+        let load = Load::over(server.address(), CONNECTIONS, true);
+        load.slow_down_to(CONNECTIONS as u64 / 2); // each every two seconds
+        server.signal(Signal::SIGTTIN);
+        wait_for_workers(&server, 5, &[]);
+        wait_for_even(&server, 5, "a request every two seconds");
+        assert_eq!(load.end(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_connection_ends_with_an_answer_once_it_is_as_old_as_it_may_be() {
     for name in SERVERS {
         let server = Server::start(name, &["--max-connection-age", "1s"]);
         let start = Instant::now();
         let mut client = RawClient::connect(server.address());
+        let mut old_client = RawClient::connect(server.address());
         let mut answers = 0;
         let last = wait_up_to(PATIENCE, "an answer that says so", || {
             client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -144,6 +158,10 @@ fn a_connection_ends_with_an_answer_once_it_is_as_old_as_it_may_be() {
             "{name}: within two ticks, on a busy machine: {age:?}"
         );
         assert!(client.answer().unwrap().is_none(), "the end, in good order");
+
+        old_client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
+        let head = old_client.answer().unwrap().unwrap().head.to_ascii_lowercase();
+        assert!(head.contains("connection: close") && !head.contains("keep-alive"), "{head}");
 
         // Who is asked for nothing has nothing to say it with, and is left alone.
         let mut silent = RawClient::connect(server.address());

@@ -134,13 +134,15 @@ impl AcceptThread {
         // socket, wait until they are interrupted.
         let mut may = Allowance::of(&self.listener);
         while is_readable(&self.listener) && may.has_one_more() {
-            self.accept_one(room_while_draining(self.worker))?;
+            if self.accept_one(room_while_draining(self.worker))? {
+                may.has_accepted();
+            }
         }
         Ok(())
     }
 
-    /// Waits until a connection can be served, then for a connection.
-    fn accept_one(&self, room: impl Future<Output = ()>) -> io::Result<()> {
+    /// Waits until a connection can be served, then for a connection. Returns whether there was one.
+    fn accept_one(&self, room: impl Future<Output = ()>) -> io::Result<bool> {
         let room = async {
             room.await;
             self.hand_over.reserve().await
@@ -148,10 +150,13 @@ impl AcceptThread {
         // Before accept(2), not after it: an accepted connection must be served by this worker.
         let place = self.runtime.block_on(room).map_err(io::Error::other)?;
         match accept(&self.listener) {
-            Ok(stream) => place.send((stream, ConnectionGuard::new(self.worker))),
+            Ok(stream) => {
+                place.send((stream, ConnectionGuard::new(self.worker)));
+                return Ok(true);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock && self.worker.is_draining() => {}
             Err(error) => self.runtime.block_on(accept_error::get_over(error))?,
         }
-        Ok(())
+        Ok(false)
     }
 }

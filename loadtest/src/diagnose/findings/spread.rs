@@ -17,9 +17,11 @@ const ENOUGH: u64 = 20;
 /// A worker that gets everything and uses less than this part of a core has time for it.
 const BUSY: f64 = 0.5;
 
-/// The chi-square test of what these workers accepted; `None` with fewer than 5 for each, which the test needs.
+/// The chi-square test of what those of these workers accepted whose [count](Worker::is_counted) is exact; `None` with
+/// fewer than 5 for each, which the test needs.
 pub fn chance_of(workers: &[&Worker]) -> Option<Evenness> {
-    let accepted: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
+    let counted = workers.iter().filter(|worker| worker.is_counted);
+    let accepted: Vec<u64> = counted.map(|worker| worker.accepted).collect();
     let all: u64 = accepted.iter().sum();
     let is_enough = all >= ENOUGH && all >= 5 * accepted.len() as u64;
     is_enough.then(|| evenness([&accepted[..]])).flatten()
@@ -39,15 +41,10 @@ pub fn uneven(readings: &Readings) -> Vec<Finding> {
 fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
     let counts: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
     let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.accepted)?);
-    let chance = evenness([&counts[..]]).filter(|_| all >= ENOUGH)?;
-    if chance.as_uneven >= UNLIKELY {
-        return None;
-    }
-    // With few for each the test is not valid, but a worker that has nearly all is uneven in any case.
+    // A worker that has nearly all is uneven in any case, also where the test is not valid.
     let takes_all = most.accepted as f64 >= NEARLY_ALL * all as f64;
-    if !takes_all && all < 5 * counts.len() as u64 {
-        return None;
-    }
+    let chance = if takes_all { evenness([&counts[..]]) } else { chance_of(workers) };
+    let chance = chance.filter(|found| all >= ENOUGH && found.as_uneven < UNLIKELY)?;
     let own = readings.has_own_sockets();
     let busy = most.cpu >= BUSY || most.held >= ENOUGH;
     let severity = if own || busy { Severity::Warning } else { Severity::Info };

@@ -38,6 +38,7 @@ fn worker(pid: u32, sockets: &[u64]) -> Worker {
         role: Role::Worker,
         started: 10.0,
         sockets: sockets.to_vec(),
+        is_counted: true,
         state: 'S',
         ..Worker::default()
     }

@@ -84,7 +84,8 @@ fn request(bytes: &[u8]) -> Result<(usize, bool), Option<&'static str>> {
         if codings.len() > 1 || codings[0].contains(&b',') {
             return Err(None);
         }
-        return Ok((length + chunks(body)?, true));
+        // With a length as well the server may answer, and has to end the connection.
+        return Ok((length + chunks(body)?, last || !named("content-length").is_empty()));
     }
 
     let mut body_length = None;
@@ -216,7 +217,9 @@ fn the_fuzzers_own_parser_knows_broken_from_fine() {
     assert_eq!(shown(&format!("{get}\r\n{get}Connection: close\r\n\r\nb")), "([Any, Last], false)");
     assert_eq!(shown(&format!("{get}Content-Length: 2\r\n\r\nbc")), "([Any], false)");
     let chunked = format!("{get}Transfer-Encoding: chunked\r\n\r\n");
-    assert_eq!(shown(&format!("{chunked}1;b\r\nc\r\n0\r\n\r\n{get}")), "([Last], false)");
+    assert_eq!(shown(&format!("{chunked}1;b\r\nc\r\n0\r\n\r\n{get}\r\n")), "([Any, Any], false)");
+    let both = format!("{get}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(shown(&format!("{both}{get}\r\n")), "([Last], false)");
     for broken in [
         get.to_owned(),
         format!("{get}Host: a\r\n\r\n"),
