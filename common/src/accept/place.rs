@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
 
 use crate::kernel::sockets::accept;
@@ -53,12 +53,6 @@ impl Place {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             accepted => accepted.map(Some),
         }
-    }
-
-    /// Whether there is a connection to accept.
-    pub fn has_connection(&self) -> bool {
-        let connection = PollFd::new(self.listener.as_fd(), PollFlags::POLLIN);
-        poll(&mut [connection], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits only for the event loop's own events. Returns whether there are any.

@@ -44,7 +44,14 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     }
     let mean_us = latency_us.mean;
     warnings.extend(doubts::of_bench(&load, &slice, &workers, mean_us, environment.cores));
-    warnings.extend(running.stop());
+    let of_server = running.stop();
+    let tells_why = |it: &Warning| {
+        matches!(it, Warning::WorkersChanged { .. } | Warning::CannotSeeWorkers { .. })
+    };
+    if of_server.iter().any(tells_why) {
+        warnings.retain(|warning| *warning != Warning::NoWorkers);
+    }
+    warnings.extend(of_server);
     let body = BenchBody {
         server: spec.display_name(),
         spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),

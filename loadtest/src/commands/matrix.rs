@@ -1,5 +1,6 @@
 //! `loadtest matrix`: every policy in every workload.
 
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::load::wrk::Wrk;
 use crate::matrix::plan;
 use crate::matrix::record::{Matrix, MatrixBody};
 use crate::matrix::workloads::{POLICIES, Run, Workload};
+use crate::record::samples_of;
 use crate::report::format::plural;
 use crate::report::output::publish_to;
 
@@ -47,6 +49,12 @@ pub fn run(asked: &cli::Matrix) -> Result<()> {
         if run.resume { ", minus what is saved already" } else { "" }
     );
 
+    if !run.resume {
+        // Of an earlier run; --resume would take them for samples of this one.
+        for workload in &workloads {
+            let _ = fs::remove_file(samples_of(&workload.file(&json)));
+        }
+    }
     let names = run.policies.iter().map(|(name, _)| (*name).into()).collect();
     let body = MatrixBody { quick, policies: names, missing, ..MatrixBody::default() };
     let mut matrix = record(Environment::now(Some(wrk.version()))?, body, &[]);

@@ -79,7 +79,9 @@ pub fn document(record: &Bench) -> Document {
         facts([("errors", errors(&result.errors))]),
         Block::Heading("Workers".into()),
         match record.workers.is_empty() {
-            true => Block::Text("The workers cannot be seen from here.".into()),
+            true => {
+                Block::Text("What each worker did is not known; a warning below says why.".into())
+            }
             false => Block::Table(workers(&record.workers)),
         },
         Block::Table(Table { note: even, ..spread }),

@@ -21,7 +21,7 @@ const WIDTH: usize = 100;
 const TITLE: &str = "Every policy in every workload: requests/s and p99 over those of the best";
 
 /// How to read it.
-const ABOUT_PICTURE: &str = "Requests/s over those of the policy with the highest median in the row. p99 at the \
+const ABOUT_PICTURE: &str = "Requests/s over those of the best policy in the row. p99 at the \
     rate named over the lowest p99 or, where handlers block, over that of one ideal queue: 1 \
     is best. A frame: not good; a dashed one: undecided, since the 95 % interval crosses a limit.";
 

@@ -112,10 +112,11 @@ impl<'a> Trade<'a> {
     }
 }
 
-/// Whether the intervals of two figures do not overlap.
+/// Whether the intervals of two figures are known, and do not overlap.
 fn are_apart(one: Estimate, other: Estimate) -> bool {
-    let ([low, high], [other_low, other_high]) = (one.ends(), other.ends());
-    high < other_low || other_high < low
+    one.interval
+        .zip(other.interval)
+        .is_some_and(|([low, high], [other_low, other_high])| high < other_low || other_high < low)
 }
 
 /// A sentence about costs that were not measured; empty if all were.
@@ -199,7 +200,8 @@ mod tests {
     #[test]
     fn a_gain_is_never_said_without_what_it_costs_in_requests_and_in_latency() {
         let mut matrix = matrix();
-        figure(&mut matrix, "keep", SHARED).of_best = Some(Estimate::exact(0.80));
+        figure(&mut matrix, "keep", SHARED).of_best =
+            Some(Estimate { value: 0.80, interval: Some([0.79, 0.81]) });
         figure(&mut matrix, "close", EPOLL).latencies = at(1.0);
         figure(&mut matrix, "close", SHARED).latencies = at(3.1);
         figure(&mut matrix, "close", SHARED).latencies[1].p99_of_best = Some(Estimate::exact(99.0));

@@ -31,6 +31,9 @@ pub struct Interleaved<'a> {
     pub rounds: u32,
     /// Whether each subject has one more slice before the first round, which is not counted.
     pub warm_up: bool,
+    /// Whether each subject is started for each of its slices, and warmed up for it: hundreds of idle processes would
+    /// disturb the others.
+    pub one_at_a_time: bool,
     /// The cores that servers and wrk share; `None`: all.
     pub cores: Option<Vec<usize>>,
 }
@@ -59,6 +62,7 @@ pub const WRK: Interleaved = Interleaved {
     keep_alive: true,
     rounds: 0,
     warm_up: false,
+    one_at_a_time: false,
     cores: None,
 };
 
@@ -83,8 +87,13 @@ impl Interleaved<'_> {
         let mut up: Vec<Running> = Vec::new();
         let places = subjects.iter().enumerate().map(|(place, (name, _))| (*name, place));
         context.in_turns(self.part, self.rounds, &places.collect::<Vec<_>>(), |&place| {
+            let start = |subject| affinity::on(cores, || start_all(subject));
+            if self.one_at_a_time {
+                let mut running = start(&subjects[place])?;
+                slice(&mut running)?;
+                return slice(&mut running);
+            }
             if up.is_empty() {
-                let start = |subject| affinity::on(cores, || start_all(subject));
                 up = subjects.iter().map(start).collect::<Result<_>>()?;
                 if self.warm_up {
                     up.iter_mut().try_for_each(|running| slice(running).map(drop))?;

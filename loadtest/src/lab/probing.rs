@@ -91,7 +91,7 @@ pub fn probe(
     let parsed = faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
     let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
     let Load { url, expect, .. } = Load::of(server, &asked.url);
-    let arrivals = asked.rate.map(|_| Arrivals::Even);
+    let arrivals = asked.rate.map(|_| asked.arrivals.unwrap_or(Arrivals::Even));
     let load = Load { url, expect, arrivals, ..asked.clone() };
     let FaultRun { counters, faults: impact, warnings, .. } =
         run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;

@@ -19,10 +19,10 @@ use crate::statistics::median;
 pub const SLICE: Duration = Duration::from_secs(1);
 
 /// Slices of each policy at each rate.
-pub const RATE_ROUNDS: u32 = 6;
+pub const RATE_ROUNDS: u32 = 8;
 
-/// How long each policy is measured at each rate: in slices of a second or, with blocking handlers, of two seconds: the
-/// ideal still differs between shorter ones.
+/// How long each policy is measured at each rate; longer with blocking handlers, where the ideal still differs between
+/// slices of a second.
 pub fn at_rate(workload: &Workload) -> Duration {
     Duration::from_secs(if workload.kind == Kind::Blocking { 12 } else { 6 })
 }

@@ -5,6 +5,7 @@ use crate::matrix::record::{Expectation, Figure, MatrixBody, Verdict};
 use crate::matrix::verdict;
 pub use crate::matrix::verdict::GOOD;
 use crate::matrix::workloads::{LOAD_AWARE, STOPPED};
+use crate::statistics::estimate::Estimate;
 
 /// With a worker stopped, the others serve at least this part of what all served.
 const WHILE_STOPPED: f64 = 0.90;
@@ -102,8 +103,15 @@ fn good_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
 
 fn fast_everywhere(matrix: &MatrixBody, policy: &str) -> Expectation {
     let text = format!("{policy} is at least {GOOD} of the best policy in every workload");
-    let found = worst(matrix, policy)
-        .map(|(name, part)| (Some(part >= GOOD), format!("its worst is {part:.2} ({name})")));
+    let parts: Vec<Estimate> = figures(matrix, policy).filter_map(|(_, f)| f.of_best).collect();
+    let reached = |part: &Estimate| part.interval.and_then(|_| part.at_least(GOOD));
+    let met = match () {
+        () if parts.iter().any(|part| reached(part) == Some(false)) => Some(false),
+        () if parts.iter().all(|part| reached(part) == Some(true)) => Some(true),
+        () => None,
+    };
+    let found =
+        worst(matrix, policy).map(|(name, part)| (met, format!("its worst is {part:.2} ({name})")));
     expectation(text, found)
 }
 
@@ -233,7 +241,7 @@ pub mod tests {
         let wide = Some(Estimate { value: 0.96, interval: Some([0.93, 0.99]) });
         matrix.columns[1].cells[3].of_best = wide;
         let met = met(&matrix);
-        assert_eq!((met[0], met[5]), (Some(true), None));
+        assert_eq!((met[0], met[5]), (None, None));
     }
 
     #[test]

@@ -112,7 +112,7 @@ mod tests {
 
     fn minutes(quick: bool) -> f64 {
         let policies = policies(&POLICIES, quick);
-        let (rounds, stops, seed, json, resume) = (8, 5, 1, Path::new(""), false);
+        let (rounds, stops, seed, json, resume) = (7, 6, 1, Path::new(""), false);
         let run = Run { policies, rounds, stops, seed, json, resume };
         let workloads = workloads(&[], quick).unwrap();
         workloads.iter().map(|each| expected(&run, each)).sum::<Duration>().as_secs_f64() / 60.0

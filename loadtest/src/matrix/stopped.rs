@@ -105,7 +105,12 @@ fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -
     let faults = [fault("stop-worker", STOP_AT)?, fault("kill-worker", KILL_AT)?];
     let run = run_with_faults(&mut server, &load, &faults, |_, elapsed| show(elapsed))?;
     interrupt::check()?;
-    if let Some(failed @ Warning::ProberFailed { .. }) = run.warnings.first() {
+    // A fault that was not injected would leave a perfect result.
+    let is_fatal = |it: &&Warning| {
+        use Warning::{FaultsNotReached, FaultsWithoutTarget, ProberFailed};
+        matches!(it, ProberFailed { .. } | FaultsNotReached { .. } | FaultsWithoutTarget { .. })
+    };
+    if let Some(failed) = run.warnings.iter().find(is_fatal) {
         bail!("{failed}");
     }
     let counters = run.counters;

@@ -28,6 +28,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// How often the injector checks whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long before a fault it is looked at who serves. If that takes longer, the fault is late.
+const READY: Duration = Duration::from_millis(100);
+
 /// The result.
 pub struct FaultRun {
     /// The prober's counters.
@@ -123,17 +126,17 @@ impl Injector<'_> {
     ) -> Vec<FaultRecord> {
         let mut done = Vec::new();
         for due in plan {
-            while let Some(left) = due.at().checked_sub(start.elapsed()).filter(|t| !t.is_zero()) {
-                sleep(left.min(LOOK_EVERY));
-                // Notes the workers' connections, in case they are stopped.
-                let _ = self.server.sample();
-                if over.load(Relaxed) {
-                    return done;
-                }
-            }
             let to_worker = matches!(due.what, Action::StopWorker | Action::KillWorker);
+            // To see who serves takes a while, and the fault would be late by that.
+            let ready = due.at().saturating_sub(if to_worker { READY } else { Duration::ZERO });
+            if !self.wait_until(ready, start, over) {
+                return done;
+            }
             if to_worker {
                 self.server.settle();
+            }
+            if !self.wait_until(due.at(), start, over) {
+                return done;
             }
             // The time is read before the fault, or its losses could seem to be earlier.
             let at_ms = start.elapsed().as_millis() as u64;
@@ -142,6 +145,19 @@ impl Injector<'_> {
             done.push(FaultRecord { at_ms, pid, only_process, ..due });
         }
         done
+    }
+
+    /// Waits until so long after the start. Returns false if the run is over before.
+    fn wait_until(&mut self, time: Duration, start: Instant, over: &AtomicBool) -> bool {
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            sleep(left.min(LOOK_EVERY));
+            // Notes the workers' connections, in case they are stopped.
+            let _ = self.server.sample();
+            if over.load(Relaxed) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Cleans up, and returns the warnings.

@@ -54,7 +54,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// - Workers are forked, by a process that has one thread and has not used tokio; a worker started by exec does
 ///   not have the mapping. A worker that replaces another takes its number.
 /// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
-///   connection and no task but the one that serves. So a worker that has one wakes 100 times a second.
+///   connection and no task. So a worker that has one wakes 100 times a second.
 /// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all
 ///   workers block, some clients try again after a second. socket2 makes listeners with a longer backlog.
 /// - SIGURG wakes workers; the program must not use it for anything else.
@@ -90,15 +90,14 @@ impl Shared {
     /// worker's listener. The workers' numbers begin at 0, and no two workers have the same.
     ///
     /// # Errors
-    /// When there is no such number, the kernel has no descriptor to give, or `serve` panics.
-    pub fn run<F>(self, number: usize, serve: impl FnOnce(LeastConn) -> F) -> io::Result<F::Output>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
+    /// When there is no such number, or the kernel has no descriptor to give.
+    pub fn run<F: Future>(
+        self,
+        number: usize,
+        serve: impl FnOnce(LeastConn) -> F,
+    ) -> io::Result<F::Output> {
         let (runtime, listener) = self.worker(number)?;
-        // Spawned, since waking a task costs an entry in a list, and waking what `block_on` runs itself a system call.
-        let task = runtime.spawn(serve(listener));
-        runtime.block_on(task).map_err(io::Error::other)
+        Ok(runtime.block_on(serve(listener)))
     }
 
     fn worker(self, number: usize) -> io::Result<(Runtime, LeastConn)> {
@@ -207,7 +206,7 @@ impl EventLoop {
     fn rest(&mut self) {
         self.has_rested = true;
         // A wait that ends wakes the task that accepts, so that tokio looks at its timers and does not sleep.
-        let is_alone = Handle::current().metrics().num_alive_tasks() <= 1;
+        let is_alone = Handle::current().metrics().num_alive_tasks() == 0;
         let until = Instant::now() + if is_alone { TICK } else { LATE };
         while let (Some(waker), None) = (&self.waker, &self.accepted) {
             let left = until.saturating_duration_since(Instant::now());

@@ -41,6 +41,7 @@ use super::peers::{Peer, Peers, Turn};
 use super::workers::Workers;
 use crate::accept::line::Line;
 use crate::accept::place::{Place, WaitPolicy, Woken};
+use crate::kernel::sockets::is_readable;
 
 /// Idle workers in line for each core: one that takes the next connection, and one for the moment until
 /// another comes back or is called.
@@ -150,7 +151,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
         self.peers.looks_up();
         let fewer = self.peers.with_fewer(LEAVE);
         // A worker with short requests comes to rest soon, and then waits and calls as the others do.
-        if !self.peers.is_quick() && place.has_connection() {
+        if !self.peers.is_quick() && is_readable(&place.listener) {
             match &fewer {
                 Some(other) if other.is_asleep() => other.wake(),
                 Some(_) => {}

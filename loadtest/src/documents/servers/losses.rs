@@ -75,7 +75,8 @@ fn killed(found: &Faults) -> Cell {
 fn back(found: &Faults) -> Cell {
     match found.back_after_ms {
         None => "not recovered".into(),
-        Some(0) => "at once".into(),
+        // The rate is known for each tenth of a second.
+        Some(..100) => "at once".into(),
         Some(ms) => Cell::from(ms * 1000),
     }
 }

@@ -22,6 +22,9 @@ const FEW_WORKERS: [u32; 2] = [4, 256];
 const FEW_POLICIES: [&str; 3] = [EPOLL, HASH, OWN_LEAST];
 const SLICES: u32 = 3;
 
+/// Servers with up to this many workers are all up at once.
+const FEW_AT_ONCE: u32 = 32;
+
 /// The slices with this number of workers.
 type Field = (u32, Samples<Slice>);
 
@@ -39,7 +42,9 @@ pub fn run(context: &mut Context) -> Result<Findings> {
             |&(name, server): &Policy| (name, vec![format!("{server} --workers {workers}")]);
         let subjects: Vec<Subject> = policies.iter().map(subject).collect();
         let (part, wrk) = (&plural(workers, "worker"), [2, 64]);
-        let course = Interleaved { part, wrk, keep_alive: false, rounds: SLICES, ..WRK };
+        let one_at_a_time = workers > FEW_AT_ONCE;
+        let course =
+            Interleaved { part, wrk, keep_alive: false, rounds: SLICES, one_at_a_time, ..WRK };
         fields.push((workers, course.run(context, &subjects)?));
     }
     Ok(findings(&choices, &fields))

@@ -1,7 +1,10 @@
 #![doc = include_str!("tail.md")]
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::environment::cores;
+use crate::probe::arrivals::Arrivals;
 
 /// The policies; the short form has the first three. EXCLUSIVE is the shared socket that nginx had: a
 /// worker that is woken accepts one connection, and no more.
@@ -39,11 +42,17 @@ fn heavy(
     let asked = Load {
         connections: if rate.is_some() { 10_000 } else { CLIENTS * workers },
         rate,
+        arrivals: rate.map(|_| Arrivals::Poisson),
         seconds: context.choose(1.5, 0.3),
         timeout_ms: 10_000,
         ..asking(HEAVY)
     };
+    // The same arrivals for all policies of a round.
+    let mut seeds: BTreeMap<String, u64> = BTreeMap::new();
     context.in_turns(part, ROUNDS, policies, |server| {
+        let seed = seeds.entry((*server).to_string()).or_default();
+        *seed += 1;
+        let asked = Load { seed: *seed, ..asked.clone() };
         served(&format!("{server} --lab --workers {workers}"), &asked)
     })
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use procfs::process::{FDTarget, Process};
 
-use super::{SECOND, both};
-use crate::support::{RawClient, SERVERS, Server, ask, listening_sockets, program, wait_for};
+use super::{GOOD, SECOND, both};
+use crate::support::{Log, RawClient, SERVERS, Server, ask, listening_sockets, program, wait_for};
 
 /// CPU time that a process has used, in clock ticks.
 fn cpu_ticks(pid: u32) -> u64 {
@@ -46,6 +47,31 @@ fn out_of_descriptors_workers_neither_die_nor_spin_and_serve_again_afterwards() 
         }
         assert!(start.elapsed() < 10 * SECOND, "{name}: {:?}", start.elapsed());
         assert_eq!(server.workers(), workers, "{name}: a worker died");
+    });
+}
+
+#[test]
+fn a_worker_that_drains_without_descriptors_answers_all_that_is_queued() {
+    both(|name| {
+        let log = Log::new();
+        let mut command = Command::new("sh");
+        let script = "ulimit -n 48; exec \"$0\" --port 0 --workers 1";
+        command.args(["-c", script, program(name).to_str().unwrap()]).stderr(log.file());
+        let mut server = Server::from(command);
+        let mut clients: Vec<RawClient> = (0..60)
+            .map(|_| {
+                let client = RawClient::connect(server.address());
+                client.send(GOOD).unwrap();
+                client
+            })
+            .collect();
+        wait_for("the limit", || log.text().contains("cannot accept").then_some(()));
+        // Those that were answered are idle, and are closed in the course of the drain.
+        server.signal(Signal::SIGTERM);
+        for client in &mut clients {
+            assert_eq!(client.answer().unwrap().unwrap().status, 200, "{name}");
+        }
+        assert!(server.ended().success(), "{name}");
     });
 }
 
