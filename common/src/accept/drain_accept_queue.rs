@@ -48,31 +48,38 @@ impl Allowance {
 /// It calls accept(2) itself: tokio asks the queue only after epoll has reported something. After each connection it
 /// yields, so that its request is served before another is taken, which other workers may share.
 pub async fn drain_accept_queues(listeners: Vec<TcpListener>, worker: &'static dyn Recipient) {
-    let begun: Vec<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
-    for (allowance, listener) in begun {
-        drain(listener, allowance, worker).await;
+    let mut left: Vec<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
+    // In turns, or the time of one queue would be over when that of another has been drained.
+    while !left.is_empty() {
+        let mut next = Vec::new();
+        for (mut may, listener) in left {
+            if drain_one(&listener, &mut may, worker).await {
+                next.push((may, listener));
+            }
+        }
+        left = next;
     }
 }
 
-async fn drain(listener: TcpListener, mut may: Allowance, worker: &'static dyn Recipient) {
-    loop {
-        room_while_draining(worker).await;
-        if !may.has_one_more() {
-            return;
+/// Accepts one connection. Returns whether there may be another.
+async fn drain_one(
+    listener: &TcpListener,
+    may: &mut Allowance,
+    worker: &'static dyn Recipient,
+) -> bool {
+    room_while_draining(worker).await;
+    if !may.has_one_more() {
+        return false;
+    }
+    match accept(listener) {
+        Ok(stream) => {
+            may.has_accepted();
+            worker.serve(stream, ConnectionGuard::new(worker));
+            yield_now().await;
+            true
         }
-        match accept(&listener) {
-            Ok(stream) => {
-                may.has_accepted();
-                worker.serve(stream, ConnectionGuard::new(worker));
-                yield_now().await;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => {
-                if accept_error::get_over(error).await.is_err() {
-                    return;
-                }
-            }
-        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => accept_error::get_over(error).await.is_ok(),
     }
 }
 

@@ -111,7 +111,10 @@ const SILENT: &str = "the other worker does not hand over its socket";
 fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result<bool> {
     match received {
         Some((Message::Socket, descriptors)) => {
-            sockets.extend(descriptors.into_iter().map(TcpListener::from));
+            for listener in descriptors.into_iter().map(TcpListener::from) {
+                listener.set_nonblocking(true)?; // whatever the giver has done to it
+                sockets.push(listener);
+            }
             Ok(false)
         }
         Some((Message::Done, _)) => Ok(true),

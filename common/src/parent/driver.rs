@@ -181,7 +181,7 @@ impl Driver<'_> {
                 self.next_copy = self.scoreboard().has_copy().then(|| now + COPY_EVERY);
             }
             if self.next_look.is_some_and(|time| time <= now) {
-                self.next_look = self.look_at_port().map(|after| now + after);
+                self.next_look = Some(now + self.look_at_port());
             }
             if self.next_sign.is_some_and(|time| time <= now) {
                 systemd::alive();

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use super::state::{Action, Generation, Note, Settings, State, Succession, Worker, WorkerState};
 use super::upgrade::SUCCEEDS_WITHIN;
 
+/// How long a worker may take until its event loop turns for the first time: it may wait 5 s for another's sockets.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often the parent looks whether a worker hangs, at least.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -78,10 +81,13 @@ impl State {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let limit = self.settings.hang_timeout;
+        let mut limit = self.settings.hang_timeout;
         let Some(worker) = self.worker_mut(generation) else { return };
         if worker.ends() || worker.state == WorkerState::Failing {
             return;
+        }
+        if silence.is_none() {
+            limit = limit.max(STARTS_WITHIN);
         }
         if silence.unwrap_or_else(|| now - worker.started) <= limit {
             worker.suspected = None;

@@ -5,6 +5,7 @@
 //! port. Only for a foreign socket it searches /proc for the process that has it open.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,18 +23,28 @@ use crate::steering::{Steering, ensure_listens_on};
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// The same if the kernel does not answer.
+const LATER: Duration = Duration::from_secs(60);
+
 /// The same while a finding must be confirmed.
 const SOON: Duration = Duration::from_millis(200);
 
 impl Driver<'_> {
-    /// Looks, and logs what is new. Returns when to look again; `None` if the kernel does not answer.
-    pub(super) fn look_at_port(&mut self) -> Option<Duration> {
+    /// Looks, and logs what is new. Returns when to look again.
+    pub(super) fn look_at_port(&mut self) -> Duration {
         self.take_socket();
         let look = match self.look() {
             Ok(look) => look,
+            // It may be for want of a descriptor, for a moment.
             Err(error) => {
-                info!("cannot look for other servers on the port: {error:#}");
-                return None;
+                static TOLD: AtomicBool = AtomicBool::new(false);
+                if !TOLD.swap(true, Relaxed) {
+                    info!(
+                        "cannot look for other servers on the port: {error:#}; tried again every minute, this is \
+                         logged only once"
+                    );
+                }
+                return LATER;
             }
         };
         for finding in self.port_watch.take(&look) {
@@ -47,7 +58,7 @@ impl Driver<'_> {
             }
         }
         let is_soon = self.port_watch.suspects() || self.asked.is_some();
-        Some(if is_soon { SOON } else { EVERY })
+        if is_soon { SOON } else { EVERY }
     }
 
     fn look(&self) -> Result<Look> {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
-use super::driver::{Driver, Process};
+use super::driver::{Driver, Process, UNASKED};
 use super::exit::{Exit, next_dead};
 use super::state::{Event, Generation};
 
@@ -132,10 +132,11 @@ impl Driver<'_> {
 }
 
 /// The reason that a process gave before it ended, if there is one in its channel. The other messages there do not
-/// matter any more.
+/// matter any more. They are not read without end: a process that it has left behind may go on sending.
 fn last_words(channel: &Channel) -> Option<String> {
     let mut why = None;
-    while let Ok(Some(Some((message, _)))) = channel.try_receive() {
+    for _ in 0..UNASKED {
+        let Ok(Some(Some((message, _)))) = channel.try_receive() else { break };
         if let Message::Failed(reason) = message {
             why = Some(reason);
         }

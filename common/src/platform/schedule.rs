@@ -27,14 +27,19 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Applies the setting to this process, which has one thread.
+    /// Applies the setting to this process, which has one thread. A process that was not started with the default, for
+    /// example with real-time priority, keeps what it has.
     ///
     /// # Errors
     /// When a filter of system calls refuses; the kernel itself does not.
     #[allow(unsafe_code)]
     pub fn set(self) -> Result<()> {
         if self == Self::Normal {
-            return Ok(()); // the process keeps the setting that it was started with
+            return Ok(());
+        }
+        // SAFETY: it takes and returns only numbers.
+        if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+            return Ok(()); // started by chrt(1), for example: whoever did that wants it
         }
         let no_priority = libc::sched_param { sched_priority: 0 };
         // SAFETY: the kernel reads the parameter, which outlives the call.

@@ -248,7 +248,10 @@ impl NamedCopy {
                 // Unless another server has put its own file there meanwhile.
                 let there = std::fs::metadata(&copy.path).ok().map(|it| it.ino());
                 if there == Some(copy.file.metadata()?.ino()) {
-                    let _ = std::fs::remove_file(&copy.path);
+                    if let Err(error) = std::fs::remove_file(&copy.path) {
+                        // As root it may have made the file in a folder that it cannot write without its capabilities.
+                        tracing::warn!("cannot remove {}: {error}", copy.path.display());
+                    }
                 }
             }
             Ok(())

@@ -44,7 +44,7 @@ mod program;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use caps::Capability;
 use common::platform::rights;
 use common::steering::Steering;
@@ -81,6 +81,12 @@ impl LeastConn {
                  the program); {NO_RIGHT}"
             );
         }
+        let offset = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        ensure!(
+            !has_other_clock(&offset),
+            "--steer least-conn cannot run in a time namespace whose monotonic clock has an offset: the program in the \
+             kernel reads the clock without it; start the server outside of it, or use another policy"
+        );
         Self::make().map_err(explain)
     }
 
@@ -141,7 +147,15 @@ impl Steering for LeastConn {
 
     fn close_lane(&self, lane: usize) {
         self.lanes.close(lane);
+        // Its socket may live on in the worker that has taken it, and the kernel lets no socket into the map twice.
+        self.leave(lane);
     }
+}
+
+/// Whether the monotonic clock has an offset, according to `/proc/PID/timens_offsets`.
+fn has_other_clock(offsets: &str) -> bool {
+    let clock = offsets.lines().find_map(|line| line.trim().strip_prefix("monotonic"));
+    clock.is_some_and(|offset| offset.split_whitespace().any(|part| part != "0"))
 }
 
 /// The capabilities that are needed, each with its bit in a set (linux/capability.h).
@@ -184,5 +198,15 @@ mod tests {
         assert_eq!(missing(1 << 39), ["CAP_PERFMON"]);
         assert_eq!(missing(1 << 39 | 1 << 38), [""; 0]);
         assert_eq!(missing(1 << 21), [""; 0]);
+    }
+    #[test]
+    fn a_clock_with_an_offset_is_another() {
+        for (offsets, is_other) in [
+            ("monotonic           0         0\nboottime            0         0\n", false),
+            ("monotonic      100000         0\nboottime            0         0\n", true),
+            ("", false),
+        ] {
+            assert_eq!(has_other_clock(offsets), is_other, "{offsets}");
+        }
     }
 }

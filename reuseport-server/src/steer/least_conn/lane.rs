@@ -136,7 +136,9 @@ impl Lanes {
     /// Gives a lane to this worker, which has no connections yet, and opens the lane for new ones.
     pub fn give(&self, lane: usize, worker: u32) {
         let line = self.line(lane);
-        line.keeper.store(worker, Relaxed); // from now on the previous keeper does not write
+        // From now on the previous keeper does not write. A store of it that is under way is corrected at the new
+        // keeper's next tick.
+        line.keeper.store(worker, Relaxed);
         line.ended.store(line.given(), Relaxed);
         line.beat.store(monotonic_nanoseconds(), Relaxed);
         line.turn.store(ASLEEP, Relaxed);
