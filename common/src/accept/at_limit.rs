@@ -2,8 +2,9 @@
 //!
 //! A worker at its limit leaves new connections in the accept queue. If its clients keep connections without
 //! using them, a new client would wait for as long as `--idle-timeout`. So the worker closes connections that
-//! have been idle for over a second, the longest idle first: as many as wait, and at most an eighth of them at a time. nginx does much the
-//! same (`ngx_drain_connections`): it begins when few connections are left, however long they have been idle.
+//! have been idle for over a second, the longest idle first: as many as wait, and at most an eighth of them at a
+//! time. nginx does much the same (`ngx_drain_connections`): it begins when few connections are left, however long
+//! they have been idle.
 //!
 //! A full worker looks at the accept queue whenever it has accepted, and at every tick. If the socket is shared,
 //! other workers may see the same connections there. Then idle ones were closed in vain.

@@ -1,9 +1,9 @@
 //! A connection's stream that the event loop watches only when it must wait.
 //!
 //! tokio's epoll instance watches a stream from accept to close, which takes two calls of epoll_ctl(2),
-//! and tokio reads from a stream that it did not accept itself only after epoll_wait(2) has reported bytes. But usually the request is there when the
-//! connection's task first runs, and the answer fits into the send buffer. If the connection ends with
-//! that answer, it never waits, and three of its eight system calls are useless.
+//! and tokio reads from a stream that it did not accept itself only after epoll_wait(2) has reported bytes. But
+//! usually the request is there when the connection's task first runs, and the answer fits into the send buffer.
+//! If the connection ends with that answer, it never waits, and three of its eight system calls are useless.
 //!
 //! ```text
 //!   accept4 -> recvfrom -> sendto -> close                          the request is there

@@ -39,7 +39,7 @@ impl Schedule {
         }
         // SAFETY: it takes and returns only numbers.
         if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
-            return Ok(()); // started by chrt(1), for example: whoever did that wants it
+            return Ok(()); // it was started like this on purpose, for example by chrt(1)
         }
         let no_priority = libc::sched_param { sched_priority: 0 };
         // SAFETY: the kernel reads the parameter, which outlives the call.

@@ -20,9 +20,9 @@ pub fn cases(matrix: &Matrix) -> String {
 
 /// How to read the table.
 const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
-    the lowest one or, where all handlers block, over that of one ideal queue. The best of \
-    many policies is partly the luckiest, so it is chosen by half of the rounds, and compared with the others in the \
-    other half; a figure is the geometric mean of the rounds' ratios, and may be above 1, or below 1 in p99. A policy \
+    the lowest one or, where all handlers block, over that of one ideal queue. A figure is the geometric \
+    mean of the ratios of all rounds, and the best is the policy with the best geometric mean; as that is partly luck, the \
+    others look a little worse than they are. A policy \
     is undecided where an interval contains a limit, or rests on fewer than 6 rounds.";
 
 /// In which workloads a policy is good, undecided and not good, with its figures.
