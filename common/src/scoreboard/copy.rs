@@ -247,11 +247,11 @@ impl NamedCopy {
             if !copy.is_locked(LOCKS, CAPACITY as i64 * 2)? {
                 // Unless another server has put its own file there meanwhile.
                 let there = std::fs::metadata(&copy.path).ok().map(|it| it.ino());
-                if there == Some(copy.file.metadata()?.ino()) {
-                    if let Err(error) = std::fs::remove_file(&copy.path) {
-                        // As root it may have made the file in a folder that it cannot write without its capabilities.
-                        tracing::warn!("cannot remove {}: {error}", copy.path.display());
-                    }
+                if there == Some(copy.file.metadata()?.ino())
+                    && let Err(error) = std::fs::remove_file(&copy.path)
+                {
+                    // As root it may have made the file in a folder that it cannot write without its capabilities.
+                    tracing::warn!("cannot remove {}: {error}", copy.path.display());
                 }
             }
             Ok(())
