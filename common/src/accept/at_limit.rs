@@ -48,6 +48,6 @@ pub fn look_who_waits(worker: &dyn Recipient) {
 
 /// Closes idle connections of a full worker if a connection waits. Returns whether it does.
 pub fn make_room(worker: &dyn Recipient, listeners: &[impl AsFd]) -> bool {
-    let waiting: u32 = listeners.iter().map(|listener| queued(listener).unwrap_or(1)).sum();
+    let waiting: u32 = listeners.iter().map(|listener| queued(listener).unwrap_or(0)).sum();
     waiting > 0 && worker.close_idlest(waiting as usize)
 }

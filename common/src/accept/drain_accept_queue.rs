@@ -36,7 +36,7 @@ impl Allowance {
         self.queued > 0 || Instant::now() < self.until
     }
 
-    /// To be called for each connection that was accepted: without descriptors, none may be for a while.
+    /// To be called for each connection that was accepted. An attempt that failed, for want of a descriptor, does not count.
     pub fn has_accepted(&mut self) {
         self.queued = self.queued.saturating_sub(1);
     }

@@ -25,7 +25,7 @@ pub trait Recipient: Sync {
     /// Whether it drains: it accepts what is queued, and nothing more.
     fn is_draining(&self) -> bool;
 
-    /// Closes connections that have been idle for a while, to make room. Returns false if there are none.
+    /// Closes connections that have been idle for a while, to make room for so many. Returns false if there are none.
     fn close_idlest(&self, wanted: usize) -> bool;
 
     /// Notified when a connection has ended, if something may be waiting for that.

@@ -120,7 +120,9 @@ impl Notes {
     /// once for each answer.
     pub fn asks_to_leave(&self) -> bool {
         let is_asked = &self.progress.is_asked_to_leave;
-        if !is_asked.load(Relaxed) && self.clock.asks_one_to_leave() {
+        // Not with its first answer: it may end with that in any case.
+        let is_kept = self.progress.is_kept.load(Relaxed);
+        if is_kept && !is_asked.load(Relaxed) && self.clock.asks_one_to_leave() {
             is_asked.store(true, Relaxed);
         }
         self.clock.is_draining() || is_asked.load(Relaxed)

@@ -214,8 +214,8 @@ impl Observer {
             self.seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
         };
         let groups: Vec<Vec<u32>> = details.iter().map(|it| holders(it.listener.inode)).collect();
-        let waits = |pid: u32| self.waits(pid);
-        let families = Families::of(self.seen.keys().copied(), &groups, waits);
+        let pids = self.seen.keys().copied();
+        let families = Families::of(pids, &groups, |pid| self.waits(pid));
         let sockets: Vec<Socket> = details
             .into_iter()
             .zip(groups)
@@ -276,13 +276,12 @@ impl Observer {
 
     /// All processes that listen, or have connections.
     fn workers(&self, families: &Families, seconds: f64, counts: &Counts) -> Vec<Worker> {
-        let waits = |pid: u32| self.waits(pid);
         let mut workers = Vec::new();
         for (&pid, seen) in &self.seen {
             let Some(running) = Running::of(pid) else { continue };
             let opens = !seen.last.listening.is_empty();
             let role = match () {
-                () if waits(pid) => Role::Worker,
+                () if self.waits(pid) => Role::Worker,
                 () if seen.had_connections && opens => Role::Worker,
                 () if seen.had_connections && self.accepts_for(pid).is_some() => Role::Child,
                 () if seen.had_connections => Role::Old,

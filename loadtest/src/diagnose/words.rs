@@ -97,8 +97,7 @@ pub fn spread(readings: &Readings) -> Option<String> {
 
 const UNCOUNTED: &str = "seen in looks only, which tells nothing about chance: run as root to have the kernel count them";
 
-#[allow(clippy::ptr_arg)] // an element of `competing_groups`
-fn is_uncounted(workers: &Vec<&Worker>) -> bool {
+fn is_uncounted(workers: &[&Worker]) -> bool {
     !workers.iter().any(|worker| worker.is_counted)
 }
 
@@ -128,7 +127,7 @@ pub fn steering(readings: &Readings) -> Option<String> {
              program cannot be seen",
             found.as_uneven
         ),
-        None if groups.iter().all(is_uncounted) => {
+        None if groups.iter().all(|workers| is_uncounted(workers)) => {
             format!(
                 "unknown: connections were {UNCOUNTED}, and a classic BPF program cannot be seen"
             )

@@ -199,6 +199,7 @@ mod tests {
         assert_eq!(missing(1 << 39 | 1 << 38), [""; 0]);
         assert_eq!(missing(1 << 21), [""; 0]);
     }
+
     #[test]
     fn a_clock_with_an_offset_is_another() {
         for (offsets, is_other) in [
