@@ -39,6 +39,8 @@ RESUME ?=
 # For how many hours `make soak` goes on with faults by chance.
 SOAK_HOURS ?= 0.02
 quick = $(if $(filter-out 0 no false,$(QUICK)),--quick)
+# A run of a part does not replace the result of a whole run.
+part = $(if $(quick)$(NAMES),-part)
 resume = $(if $(filter-out 0 no false,$(RESUME)),--resume)
 publish = cargo run --release --locked --quiet --package loadtest --bin publish --
 
@@ -85,19 +87,21 @@ bench: wrk build ## is one faster here? both compared slice by slice, with a rep
 
 .PHONY: matrix
 matrix: wrk build ## every policy in every workload, with a report (60 minutes, 10 with QUICK=1; root for one)
-	@$(loadtest) matrix $(quick) $(resume) --json $(results)/matrix.json --html $(results)/matrix.html
+	@$(loadtest) matrix $(quick) $(resume) \
+	    --json $(results)/matrix$(part).json --html $(results)/matrix$(part).html
 
 .PHONY: lab
 lab: wrk build ## what others claim, re-run here: a book, and the README's answer (15 minutes; root for parts)
-	@$(loadtest) lab $(NAMES) $(quick) $(resume) --json $(results)/lab.json --html $(results)/lab.html
-	@$(if $(quick)$(NAMES)$(if $(wildcard $(results)/matrix.json),,none),,\
+	@$(loadtest) lab $(NAMES) $(quick) $(resume) \
+	    --json $(results)/lab$(part).json --html $(results)/lab$(part).html
+	@$(if $(part)$(if $(wildcard $(results)/matrix.json),,none),,\
 	    $(publish) --lab $(results)/lab.json .)
 
 .PHONY: servers
 servers: wrk python3 build ## what the world's servers do: installed below target/, and measured (40 minutes, 8 with QUICK=1)
 	@$(loadtest) servers $(foreach name,$(NAMES),$(call quoted,$(name))) $(quick) $(resume) \
-	    --json $(results)/servers.json --html $(results)/servers.html
-	@$(if $(quick)$(NAMES),,$(publish) --servers $(results)/servers.json .)
+	    --json $(results)/servers$(part).json --html $(results)/servers$(part).html
+	@$(if $(part),,$(publish) --servers $(results)/servers.json .)
 
 .PHONY: trust
 trust: wrk build ## can `make bench` be trusted here? 80 verdicts on what is known beforehand (50 minutes)

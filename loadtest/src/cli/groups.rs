@@ -84,7 +84,7 @@ pub struct TargetArgs {
 }
 
 /// Forms of a report besides that on the terminal.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct ReportArgs {
     /// Also write the report to this file, as HTML
     #[arg(long, value_name = "PATH")]
@@ -103,7 +103,7 @@ impl ReportArgs {
 }
 
 /// Where results go besides the terminal.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct OutputArgs {
     /// Also save the result in this file, as JSON
     #[arg(long, value_name = "PATH")]
@@ -138,4 +138,5 @@ pub struct RunArgs {
 
 /// The help of `--json` where a result is saved in any case.
 pub const SAVED_ANYWAY: &str = "Save the result in this file, as JSON, and its samples beside it; \
-    by default COMMAND.json in the folder `loadtest`, next to the folder of this program";
+    by default COMMAND.json, or COMMAND-part.json for a run of a part, in the folder `loadtest`, next \
+    to the folder of this program";

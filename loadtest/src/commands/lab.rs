@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::{default_place, place, reserve};
+use crate::commands::{default_place, place_of, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
@@ -33,7 +33,7 @@ pub fn run(asked: &cli::Lab) -> Result<()> {
     }
     let named = |name: &str| asked.names.is_empty() || asked.names.iter().any(|n| n == name);
     let wanted: Vec<&Experiment> = BOOK.iter().filter(|one| named(one.name)).collect();
-    let json = place(&asked.run.output, "lab.json")?;
+    let json = place_of(&asked.run.output, "lab", asked.quick || !asked.names.is_empty())?;
     reserve(None, &asked.run.output)?;
     let mut lab = begin(asked, &json)?;
     load::raise_open_files();

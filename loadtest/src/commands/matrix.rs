@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::{place, record, reserve};
+use crate::commands::{place_of, record, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
@@ -26,7 +26,7 @@ use crate::report::output::publish_to;
 pub fn run(asked: &cli::Matrix) -> Result<()> {
     let (output, quick) = (&asked.run.output, asked.quick);
     let workloads = plan::workloads(&asked.only, quick)?;
-    let json = place(output, "matrix.json")?;
+    let json = place_of(output, "matrix", quick || !asked.only.is_empty())?;
     if asked.run.resume {
         plan::check_resumable(&json, &workloads)?;
     }

@@ -28,6 +28,11 @@ fn place(output: &OutputArgs, name: &str) -> Result<PathBuf> {
     output.json.clone().map_or_else(|| default_place(name), Ok)
 }
 
+/// The same; a run of a part must not replace the result of a whole run, which takes up to an hour.
+fn place_of(output: &OutputArgs, name: &str, is_part: bool) -> Result<PathBuf> {
+    place(output, &format!("{name}{}.json", if is_part { "-part" } else { "" }))
+}
+
 /// The default file for a result: next to the folder of this program.
 fn default_place(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the folder of this program")?;
@@ -64,4 +69,19 @@ fn conclude<T: Body>(
         AtomicFile::reserve("--json", path)?.save(record)?;
     }
     publish_to(&document(record), output.report.with(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_a_part_does_not_replace_the_result_of_a_whole_run() {
+        let asked = OutputArgs::default();
+        let name = |is_part| place_of(&asked, "lab", is_part).unwrap();
+        assert!(name(false).ends_with("loadtest/lab.json"));
+        assert!(name(true).ends_with("loadtest/lab-part.json"));
+        let asked = OutputArgs { json: Some("here.json".into()), ..asked };
+        assert_eq!(place_of(&asked, "lab", true).unwrap(), Path::new("here.json"));
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::atomic_file::AtomicFile;
 use crate::cli;
-use crate::commands::{conclude, default_place, place, reserve};
+use crate::commands::{conclude, default_place, place_of, reserve};
 use crate::documents;
 use crate::environment::Environment;
 use crate::interrupt;
@@ -45,7 +45,8 @@ pub fn run(asked: &cli::Servers) -> Result<()> {
         return terminal::print(&terminal::render(&list, wrap::columns()));
     }
     let chosen = choose(asked)?;
-    let json = place(&asked.run.output, "servers.json")?;
+    let is_part = asked.quick || asked.brief || !asked.names.is_empty();
+    let json = place_of(&asked.run.output, "servers", is_part)?;
     reserve(None, &asked.run.output)?;
     let mut record = begin(asked, &json)?;
     let header = Header {

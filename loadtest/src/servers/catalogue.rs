@@ -35,8 +35,6 @@ pub struct Program {
     pub version: &'static str,
     /// Whether its workers are threads of one process: then the connections of each are not visible.
     pub has_threads: bool,
-    /// Time from one reload to the next, in milliseconds: enough to replace all workers.
-    pub reload_every_ms: u64,
     /// Whether the short form includes it.
     pub quick: bool,
     pub settings: &'static [Setting],
@@ -64,7 +62,6 @@ const PROGRAM: Program = Program {
     is_ruby: false,
     version: "--version",
     has_threads: false,
-    reload_every_ms: 1000,
     quick: false,
     settings: &[],
 };
@@ -186,7 +183,6 @@ pub const CATALOGUE: &[Program] = &[
     Program {
         name: "gunicorn",
         source: Source::Python("gunicorn"),
-        reload_every_ms: 1500,
         quick: true,
         settings: &[
             runs("gunicorn sync", gunicorn!("")),
@@ -202,7 +198,6 @@ pub const CATALOGUE: &[Program] = &[
     Program {
         name: "uvicorn",
         source: Source::Python("uvicorn"),
-        reload_every_ms: 3000,
         settings: &[runs(
             "uvicorn",
             "{program} --host {host} --port {port} --workers {workers} --log-level warning app:app",
@@ -217,12 +212,12 @@ pub const CATALOGUE: &[Program] = &[
     },
     Program {
         name: "granian",
+        // Without --respawn-failed-workers it ends when a worker dies.
         source: Source::Python("granian"),
-        reload_every_ms: 3000,
         settings: &[runs(
             "granian",
             "{program} --interface asgi --host {host} --port {port} --workers {workers} \
-             --respawn-interval 0.2 app:app",
+             --respawn-failed-workers --respawn-interval 0.2 app:app",
         )],
         ..PROGRAM
     },
@@ -230,7 +225,6 @@ pub const CATALOGUE: &[Program] = &[
         name: "uwsgi",
         source: Source::Debian("uwsgi-plugin-python3"),
         file: "uwsgi-core",
-        reload_every_ms: 1500,
         settings: &[runs("uwsgi", uwsgi!("")), runs("uwsgi --reuse-port", uwsgi!("--reuse-port"))],
         ..PROGRAM
     },
@@ -238,7 +232,6 @@ pub const CATALOGUE: &[Program] = &[
         name: "puma",
         source: Source::Debian("puma"),
         is_ruby: true,
-        reload_every_ms: 4000,
         settings: &[Setting {
             at_once: Some(5),
             ..runs(

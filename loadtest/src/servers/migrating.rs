@@ -1,13 +1,14 @@
 //! Requests that reloads lose with `tcp_migrate_req` off and on, the subject of granian#897. The load is
 //! the same as that on the lab's own servers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::kernel::migrate_req::Namespace;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
 use crate::servers::faults::parsed;
 use crate::servers::record::Form;
+use crate::servers::replacing::time_between_reloads;
 use crate::servers::subject::Subject;
 
 /// Its name, during the measurement and among what was skipped.
@@ -27,21 +28,21 @@ const BEGIN_MS: u64 = 500;
 pub fn measure(subject: &Subject, form: Form) -> Result<[Vec<f64>; 2]> {
     let (namespaces, only_one) = Namespace::both();
     ensure!(only_one.is_none(), "{}", only_one.unwrap_or_default());
+    let every = time_between_reloads(subject)?.context("it has no reload")?;
     let mut lost = [Vec::new(), Vec::new()];
     // In turns, so that a change of the machine's speed affects both.
     for _ in 0..form.choose(4, 2, 1) {
         for namespace in &namespaces {
-            let found = namespace.within(|| reload(subject, form.choose(3, 2, 1)))?;
+            let found = namespace.within(|| reload(subject, form.choose(3, 2, 1), every))?;
             lost[usize::from(namespace.migrates)].push(found);
         }
     }
     Ok(lost)
 }
 
-/// Requests lost for each reload, in this number of reloads.
-fn reload(subject: &Subject, times: u64) -> Result<f64> {
+/// Requests lost for each reload, in this number of reloads, one every so many milliseconds.
+fn reload(subject: &Subject, times: u64, every: u64) -> Result<f64> {
     let mut server = subject.start()?;
-    let every = subject.reload_every_ms;
     let load = Load {
         connections: CLIENTS,
         seconds: (BEGIN_MS + times * every) as f64 / 1e3,

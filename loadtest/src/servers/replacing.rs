@@ -29,27 +29,24 @@ const TIMEOUT_MS: u64 = 2000;
 /// The time of the first reload, or of TERM; in milliseconds.
 const BEGIN_MS: u64 = 500;
 
-/// How long a server may take to end, and to replace all workers after the last reload; and how often it
-/// is checked.
+/// The least time from one reload to the next, in milliseconds.
+const RELOAD_EVERY_MS: u64 = 1000;
+
+/// How long a server may take to end, and to replace all workers after a reload; and how often it is
+/// checked.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 const REPLACED_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Reloads a server again and again.
 pub fn reload(subject: &Subject, form: Form) -> Result<Reload> {
+    let Some(every) = time_between_reloads(subject)? else { return Ok(Reload::None) };
     let mut server = subject.start()?;
-    if server.signals.signal(Action::Reload).is_err() {
-        server.stop()?;
-        return Ok(Reload::None);
-    }
     let before = server.worker_pids();
     let times = form.choose(20, 5, 1);
-    let every = subject.reload_every_ms;
     let fault = format!("reload@{BEGIN_MS}ms*{times}/{every}ms");
     let (new, kept) = ask(subject, &mut server, &fault, BEGIN_MS + times * every)?;
-    let all_gone = within(REPLACED_WITHIN, || {
-        server.has_ended() || server.worker_pids().iter().all(|pid| !before.contains(pid))
-    });
+    let all_gone = are_replaced(&mut server, &before);
     let after = match (server.has_ended(), all_gone) {
         (true, _) => After::Nobody,
         (_, true) => After::Others,
@@ -57,6 +54,29 @@ pub fn reload(subject: &Subject, form: Form) -> Result<Reload> {
     };
     server.stop()?;
     Ok(Reload::Done(Replaced { times, new, kept, after }))
+}
+
+/// A time from one reload to the next in which the server replaces all its workers, in milliseconds: one
+/// and a half times what it took without load. Reloads that overlap would be another question. If not all
+/// were replaced, it is the least time; if the server has no reload, there is none.
+pub fn time_between_reloads(subject: &Subject) -> Result<Option<u64>> {
+    let mut server = subject.start()?;
+    let signal = server.signals.signal(Action::Reload).ok();
+    let every = signal.map(|signal| {
+        let (before, begin) = (server.worker_pids(), Instant::now());
+        server.signal(signal);
+        let took = are_replaced(&mut server, &before).then(|| begin.elapsed().as_millis() as u64);
+        took.map_or(RELOAD_EVERY_MS, |took| RELOAD_EVERY_MS.max(took + took / 2))
+    });
+    server.stop()?;
+    Ok(every)
+}
+
+/// Waits until none of these workers is there, or the server has ended.
+fn are_replaced(server: &mut Server, before: &[u32]) -> bool {
+    within(REPLACED_WITHIN, || {
+        server.has_ended() || server.worker_pids().iter().all(|pid| !before.contains(pid))
+    })
 }
 
 /// Sends TERM to a server, whatever TERM means to it; several times, each to a new server.

@@ -15,9 +15,6 @@ use crate::servers::catalogue::{Program, Setting, WORKERS};
 use crate::servers::client::Asked;
 use crate::servers::install::{Installed, Place};
 
-/// Time from one reload to the next, in milliseconds, for a server that is not in the catalogue.
-const RELOAD_EVERY_MS: u64 = 1000;
-
 /// The number of first connections, and how long the server may take to notice that they were closed.
 const FIRST: usize = 4 * WORKERS;
 const IDLE_WITHIN: Duration = Duration::from_secs(2);
@@ -32,8 +29,6 @@ pub struct Subject {
     pub at_once: Option<usize>,
     /// Whether its workers are threads of one process.
     pub has_threads: bool,
-    /// Time from one reload to the next, in milliseconds.
-    pub reload_every_ms: u64,
     /// Signals given by the user, such as `reload=USR2`.
     pub signals: Vec<String>,
     start: Start,
@@ -60,7 +55,6 @@ impl Subject {
             version: None,
             at_once: None,
             has_threads: false,
-            reload_every_ms: RELOAD_EVERY_MS,
             signals: signals.to_vec(),
             start: Start::Spec(spec, Vec::new()),
         }
@@ -104,7 +98,6 @@ impl Subject {
             version,
             at_once: setting.at_once,
             has_threads: program.has_threads,
-            reload_every_ms: program.reload_every_ms,
             signals: Vec::new(),
             start,
         }

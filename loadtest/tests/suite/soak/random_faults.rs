@@ -7,7 +7,7 @@ use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::measured;
+use super::{measured, start};
 use crate::load::Load;
 use crate::support::{RawClient, SERVERS, Server, wait_for};
 
@@ -85,7 +85,7 @@ fn after_faults_by_chance_a_server_holds_what_it_held_before() {
     let (lasts, seed) = (lasts(), fastrand::u64(..));
     let mut random = Rng::with_seed(seed);
     println!("for {lasts:?}, seed {seed}");
-    let servers = SERVERS.map(|name| Server::start(name, &["--drain-timeout", "5s"]));
+    let servers = SERVERS.map(|name| start(name, &["--drain-timeout", "5s"]));
     let measure = |server: &Server| measured(server, WARM_UP);
     servers.iter().for_each(|server| _ = measure(server)); // the parents' own first time
     let before = servers.each_ref().map(measure);
