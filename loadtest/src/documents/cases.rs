@@ -94,8 +94,7 @@ const MEASURED: [(&str, &[&str]); 10] = [
 fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
     let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
     let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
-    let uneven =
-        |whose| ends(matrix, whose, "post", Unit::Times, |of| of.connections_max_over_mean);
+    let uneven = |policy| uneven(matrix, policy);
     let case = |name: &str, good, bad| [name.into(), good, bad];
     [
         case(
@@ -139,8 +138,13 @@ fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
     ]
 }
 
+/// The busiest worker's kept connections over the average, under the post's load.
+pub fn uneven(matrix: &Matrix, policy: &str) -> String {
+    ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
+}
+
 /// A figure of a policy or, from the least to the greatest, of all policies with this prefix.
-pub fn ends(
+fn ends(
     matrix: &Matrix,
     whose: &str,
     column: &str,

@@ -9,6 +9,7 @@ use crate::documents::{command, document, duration, machine, matrix, runs};
 use crate::lab::book::{self, Experiment};
 use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
+use crate::report::format::plural;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 
 /// A note about every figure of a short run.
@@ -64,9 +65,8 @@ pub fn contents(book: &[Experiment]) -> Result<Document> {
 pub fn header(lab: &Lab, experiments: usize, expected: Duration) -> Document {
     let mut facts = vec![("machine".into(), machine(&lab.environment))];
     if experiments > 0 {
-        let noun = if experiments == 1 { "experiment" } else { "experiments" };
-        let words = format!("{experiments} {noun}, about {}", duration(expected));
-        facts.push(("to do".into(), words));
+        let experiments = plural(experiments as u64, "experiment");
+        facts.push(("to do".into(), format!("{experiments}, about {}", duration(expected))));
     }
     let mut blocks = vec![Block::Facts(facts)];
     if lab.body.quick {

@@ -120,8 +120,7 @@ fn table(matrix: &Matrix, title: &str, of: impl Fn(&Column) -> Vec<Of>) -> Table
             table.column(model::Column { name, unit, group, heat }, cells);
         }
     }
-    table.keep_known_columns();
-    table
+    table.known_columns()
 }
 
 /// The rates of a workload, with their places among the latencies of a policy.
