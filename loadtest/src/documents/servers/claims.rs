@@ -7,6 +7,7 @@ use crate::lab::criterion::judge;
 use crate::lab::figure::Figure;
 use crate::lab::page::items;
 use crate::lab::record::Lab;
+use crate::report::format::plural;
 use crate::report::model::{Cell, Mark, Table, Unit};
 use crate::servers::migrating;
 use crate::servers::record::{Faults, Row, Second, Servers};
@@ -45,7 +46,7 @@ const CLAIMS: [About; 6] = [
             let own = row.sockets.is_some_and(|sockets| sockets > 1);
             let faults = row.faults.as_ref().filter(|faults| own && !faults.ended());
             let lost = faults.and_then(|faults| faults.lost_with_hung);
-            vec![("without", number(lost.map(|lost| lost as f64)))]
+            vec![("without", figure(lost.map(|lost| lost as f64)))]
         },
         // What is lost then is not what waits in the queue of one worker.
         missing: |record| match record.rows.iter().find(|row| row.name == "granian") {
@@ -63,7 +64,7 @@ const CLAIMS: [About; 6] = [
             let [_, with] = lost_for_each(record);
             // It can help only if something is lost without it.
             let helps = with.filter(|_| loses_without(record) == Some(true));
-            let [with, helps] = [with, helps].map(|it| it.map_or(number(None), Figure::from));
+            let [with, helps] = [with, helps].map(figure);
             vec![("with", with), ("helps", helps)]
         },
         missing: |record| {
@@ -83,10 +84,7 @@ const CLAIMS: [About; 6] = [
         source: "gunicorn#2938",
         server: "gunicorn sync --reuse-port",
         found: |_, row| {
-            let words = row.sockets.map(|sockets| match sockets {
-                1 => "1 socket".to_owned(),
-                sockets => format!("{sockets} sockets"),
-            });
+            let words = row.sockets.map(|sockets| plural(sockets as u64, "socket"));
             vec![
                 ("sockets", Figure::from(words)),
                 ("is_one", Figure::from(row.sockets.map(|sockets| sockets == 1))),
@@ -107,7 +105,7 @@ const CLAIMS: [About; 6] = [
                 Some(Second::Tries) => ("the second retries forever", Some(0.0)),
                 None => ("", None),
             };
-            vec![("bare", Figure::from(bare)), ("least", number(least))]
+            vec![("bare", Figure::from(bare)), ("least", figure(least))]
         },
         missing: |_| "the number of its connections is unknown".into(),
     },
@@ -117,7 +115,7 @@ const CLAIMS: [About; 6] = [
         server: "nginx reuseport",
         found: |record, _| {
             let found = Estimate::of(&record.nginx_deviations, geometric_mean, 1);
-            vec![("short", found.map_or(number(None), Figure::from))]
+            vec![("short", figure(found))]
         },
         missing: |_| "it was not compared".into(),
     },
@@ -133,8 +131,9 @@ fn loses_without(record: &Servers) -> Option<bool> {
     lost_for_each(record)[0]?.at_most(ACCEPTED).map(|few| !few)
 }
 
-fn number(found: Option<f64>) -> Figure {
-    found.unwrap_or(f64::NAN).into()
+/// A figure that may be missing.
+fn figure<T: Into<Figure>>(found: Option<T>) -> Figure {
+    found.map_or_else(|| f64::NAN.into(), T::into)
 }
 
 /// The part of the two busiest workers.
@@ -147,11 +146,11 @@ fn two_busiest(row: &Row) -> Found {
     };
     let of = |rounds: &Vec<Vec<u64>>| {
         let parts: Vec<f64> = rounds.iter().filter_map(part).collect();
-        Estimate::of(&parts, median, 1).map_or(number(None), Figure::from)
+        figure(Estimate::of(&parts, median, 1))
     };
     let [burst, trickle] = match &row.spread {
         Some(spread) => [of(&spread.burst), of(&spread.trickle)],
-        None => [number(None), number(None)],
+        None => [f64::NAN, f64::NAN].map(Figure::from),
     };
     vec![("two_burst", burst), ("two_trickle", trickle)]
 }

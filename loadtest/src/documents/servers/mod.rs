@@ -14,7 +14,7 @@ use crate::lab::record::Lab;
 use crate::report::model::{Block, Cell, Document, Picture, Table, Unit, escaped};
 use crate::report::post as quoted;
 use crate::servers::catalogue::{CATALOGUE, Source};
-use crate::servers::record::{Form, Post, PostProgram, Reload, Replaced, Row, Second, Servers};
+use crate::servers::record::{Form, Post, PostProgram, Replaced, Row, Second, Servers};
 
 /// The title of the picture.
 const TITLE: &str = "Who gets 200 connections that come at once: the busiest worker first";
@@ -97,13 +97,7 @@ fn headline(record: &Servers) -> String {
     let is_ours =
         |row: &&Row| row.name.starts_with("shared/") || row.name.starts_with("reuseport/");
     let rows: Vec<&Row> = record.rows.iter().filter(|row| !is_ours(row)).collect();
-    let reloads: Vec<&Replaced> = rows
-        .iter()
-        .filter_map(|row| match &row.reload {
-            Some(Reload::Done(found)) => Some(found),
-            _ => None,
-        })
-        .collect();
+    let reloads: Vec<&Replaced> = rows.iter().filter_map(|row| cells::reloads(row)).collect();
     let lossless = reloads.iter().filter(|it| it.new.lost() + it.kept.lost() == 0).count();
     let ends: Vec<&Replaced> = rows.iter().filter_map(|row| row.term.as_ref()).collect();
     let gently = ends.iter().filter(|it| it.lost_accepted() == [0, 0]).count();
@@ -147,7 +141,7 @@ fn programs(post: &Post) -> Table {
     let rate = |it: &PostProgram| Cell::from(it.requests_per_second);
     let theirs = |it: &PostProgram| Cell::from(Post::quoted(&it.name));
     let busiest = |it: &PostProgram| Cell::from(it.connections.first().copied());
-    let mut table = Table::of("", post.programs.iter().map(|it| it.name.clone())).with(
+    let mut table = Table::of("", post.programs.iter().map(|it| &it.name)).with(
         "",
         &[
             ("requests/s", Unit::PerSecond, rate),
@@ -176,10 +170,11 @@ fn programs(post: &Post) -> Table {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::documents::tests::Text as _;
     use crate::measure::store::tests::header;
     use crate::probe::outcome::Outcomes;
     use crate::report::{markdown, terminal};
-    use crate::servers::record::{After, Blocking, Faults, ServersBody, Skipped, Spread};
+    use crate::servers::record::{After, Blocking, Faults, Reload, ServersBody, Skipped, Spread};
 
     /// A run of two servers: one with all figures, and one that failed.
     pub fn record() -> Servers {
@@ -244,7 +239,7 @@ pub mod tests {
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Servers>(&json).unwrap(), record);
         let text = markdown::render(&document(&record));
-        for words in [
+        text.must_have(&[
             "one socket for all",
             "2.00 by answer",
             "< 0.0001**",
@@ -259,9 +254,7 @@ pub mod tests {
             "reload in 0 of the 1",
             "34 492",
             "the second is slower",
-        ] {
-            assert!(text.contains(words), "{words} is not in {text}");
-        }
+        ]);
         assert!(terminal::render(&document(&record), 300).contains("one socket for all"));
     }
 
@@ -276,8 +269,6 @@ pub mod tests {
     #[test]
     fn the_list_has_every_program_and_where_it_is_from() {
         let text = terminal::render(&list(), 200);
-        for words in ["gunicorn gthread --reuse-port", "Debian's haproxy", "Python's granian"] {
-            assert!(text.contains(words), "{text}");
-        }
+        text.must_have(&["gunicorn gthread --reuse-port", "Debian's haproxy", "Python's granian"]);
     }
 }
