@@ -91,11 +91,11 @@ const MEASURED: [(&str, &[&str]); 10] = [
 ];
 
 /// Cases with a description instead of figures of workloads.
-fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
+fn in_words(matrix: &Matrix) -> [[String; 4]; 4] {
     let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
     let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
     let uneven = |policy| uneven(matrix, policy);
-    let case = |name: &str, good, bad| [name.into(), good, bad];
+    let case = |name: &str, good, bad| [name.into(), good, String::new(), bad];
     [
         case(
             "a worker may hang or stop",
@@ -162,8 +162,7 @@ fn ends(
 
 fn table(matrix: &Matrix) -> String {
     let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
-    let in_words = in_words(matrix).map(|[case, good, bad]| [case, good, String::new(), bad]);
-    let rows = measured.chain(in_words).map(|row| format!("| {} |\n", row.join(" | ")));
+    let rows = measured.chain(in_words(matrix)).map(|row| format!("| {} |\n", row.join(" | ")));
     let head = "| your case | good | undecided | not good |\n|---|---|---|---|\n";
     format!("{head}{}", rows.collect::<String>())
 }
