@@ -129,6 +129,21 @@ fn list(words: &[String]) -> String {
     }
 }
 
+/// Groups of items with the same key, in the order of their first ones.
+fn groups<T, K: PartialEq>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    for item in items {
+        match groups.iter_mut().find(|group| key(&group[0]) == key(&item)) {
+            Some(group) => group.push(item),
+            None => groups.push(vec![item]),
+        }
+    }
+    groups
+}
+
 /// The least and the greatest of some ratios; `None` with fewer than two.
 fn range(ratios: impl IntoIterator<Item = f64>) -> Option<String> {
     let mut ratios: Vec<f64> = ratios.into_iter().collect();
