@@ -11,7 +11,7 @@ use self::connections::connections;
 use self::losses::losses;
 use crate::documents::{circumstances, document as around};
 use crate::lab::record::Lab;
-use crate::report::model::{Block, Cell, Document, Picture, Table, Unit, escaped};
+use crate::report::model::{Block, Cell, Document, Field, Picture, Table, Unit, escaped};
 use crate::report::post as quoted;
 use crate::servers::catalogue::{CATALOGUE, Source};
 use crate::servers::record::{Form, Post, PostProgram, Replaced, Row, Second, Servers};
@@ -46,18 +46,13 @@ fn body(record: &Servers, lab: Option<&Lab>) -> Vec<Block> {
         blocks.extend(post.sentences.iter().cloned().map(Block::Verdict));
         blocks.push(Block::Table(programs(post)));
     }
-    let skipped = record.skipped.iter().map(|it| (it.name.clone(), it.reason.clone()));
+    let line = |who: &str, why: &str| format!("- {}: {}\n", escaped(who), escaped(why));
+    let skipped = record.skipped.iter().map(|it| line(&it.name, &it.reason)).collect();
     let failed = record.rows.iter().flat_map(|row| {
-        row.failed.iter().map(|(what, why)| (format!("{}: {what}", row.name), why.clone()))
+        row.failed.iter().map(|(what, why)| line(&format!("{}: {what}", row.name), why))
     });
-    for (title, found) in
-        [("Not measured", skipped.collect::<Vec<_>>()), ("Columns that failed", failed.collect())]
-    {
-        let lines = found.iter().map(|(who, why)| format!("- {}: {}", escaped(who), escaped(why)));
-        let text = lines.collect::<Vec<_>>().join("\n");
-        if !text.is_empty() {
-            blocks.push(Block::Details(title.into(), vec![Block::Text(text)]));
-        }
+    for (title, text) in [("Not measured", skipped), ("Columns that failed", failed.collect())] {
+        blocks.push(Block::Details(title.into(), vec![Block::Text(text)]));
     }
     blocks
 }
@@ -137,20 +132,16 @@ pub fn picture(record: &Servers) -> String {
     crate::report::svg::shares(&shares(record), TITLE)
 }
 
+const PROGRAM: [Field<PostProgram>; 4] = [
+    ("requests/s", Unit::PerSecond, |it| it.requests_per_second.into()),
+    ("the post's", Unit::PerSecond, |it| Post::quoted(&it.name).into()),
+    ("p99", Unit::Microseconds, |it| it.p99_us.into()),
+    ("connections of the busiest worker", Unit::Part, |it| it.connections.first().copied().into()),
+];
+
 fn programs(post: &Post) -> Table {
-    let rate = |it: &PostProgram| Cell::from(it.requests_per_second);
-    let theirs = |it: &PostProgram| Cell::from(Post::quoted(&it.name));
-    let busiest = |it: &PostProgram| Cell::from(it.connections.first().copied());
-    let mut table = Table::of("", post.programs.iter().map(|it| &it.name)).with(
-        "",
-        &[
-            ("requests/s", Unit::PerSecond, rate),
-            ("the post's", Unit::PerSecond, theirs),
-            ("p99", Unit::Microseconds, |it| it.p99_us.into()),
-            ("connections of the busiest worker", Unit::Part, busiest),
-        ],
-        &post.programs,
-    );
+    let names = post.programs.iter().map(|it| &it.name);
+    let mut table = Table::of("", names).with("", &PROGRAM, &post.programs);
     table.note = format!(
         "{} slices of a second each, `wrk -t12 -c100`. As on a Mac: a program of classic BPF, \
          attached from outside to the group of the second program's sockets, gives every \
