@@ -1,18 +1,16 @@
 //! The answers with which the README and the lab's book begin: why the post saw 0.648, when each way to listen
 //! loses, what mends that, and what it costs. Markdown, with the figures of the record.
 
-use std::collections::BTreeSet;
-
-use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, ends};
+use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, uneven};
 use crate::documents::lab::answer as posts_answer;
-use crate::documents::list;
 use crate::documents::trade::{Trade, not_measured};
+use crate::documents::{list, range};
 use crate::lab::chapter::Claim;
 use crate::lab::chapters::post::SANIC;
 use crate::lab::record::Lab;
-use crate::matrix::record::{Column, Kind, Matrix};
+use crate::matrix::record::{AtLoad, Column, Kind, Matrix};
 use crate::report::format::{cell, number};
-use crate::report::model::{Cell, Unit, escaped};
+use crate::report::model::{Unit, escaped};
 
 /// How many improvements and costs are named; RESULTS.md has all.
 const FEW: usize = 2;
@@ -122,7 +120,7 @@ fn own(matrix: &Matrix) -> Answer {
         judged(matrix, "mixed close", HASH),
         judged(matrix, "close, 64 workers", HASH),
         judged(matrix, MANY, HASH),
-        blocking(matrix, &[HASH]).unwrap_or_else(|| "(not measured)".into())
+        blocking(matrix, HASH).unwrap_or_else(|| "(not measured)".into())
     );
     Answer::of("When own sockets lose.", words)
 }
@@ -167,8 +165,7 @@ fn worst(matrix: &Matrix, policy: &str) -> String {
         Some((part, &column.name))
     });
     let least = parts.min_by(|(one, _), (other, _)| one.total_cmp(other));
-    let (socket, _) = policy.split_once('/').unwrap_or((policy, ""));
-    let socket = if socket == "reuseport" { "own" } else { socket };
+    let socket = if policy == OWN { "own" } else { "shared" };
     least.map_or_else(String::new, |(part, name)| {
         format!("{} ({socket}, *{name}*)", number(part, Unit::Times))
     })
@@ -177,7 +174,7 @@ fn worst(matrix: &Matrix, policy: &str) -> String {
 /// The same with its interval.
 fn judged(matrix: &Matrix, workload: &str, policy: &str) -> String {
     let part = matrix.figure(workload, policy).and_then(|figure| figure.of_best);
-    cell(&part.map_or_else(Cell::default, Cell::from), Unit::Times)
+    cell(&part.into(), Unit::Times)
 }
 
 /// Requests/s of a policy in a workload, over those of the best policy.
@@ -186,40 +183,27 @@ pub fn rate(matrix: &Matrix, workload: &str, policy: &str) -> String {
     number(part, Unit::Times)
 }
 
-/// The busiest worker's kept connections over the average, under the post's load.
-pub fn uneven(matrix: &Matrix, policy: &str) -> String {
-    ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
-}
-
 /// If all handlers block: p99 over the ideal, from the least to the greatest, at the rates at which all [`COMPARED`]
 /// policies have one; with other rates, different loads would be compared.
-pub fn blocking(matrix: &Matrix, policies: &[&str]) -> Option<String> {
+pub fn blocking(matrix: &Matrix, policy: &str) -> Option<String> {
     let columns = matrix.columns.iter().filter(|column| column.kind == Kind::Blocking);
-    of_ideal(columns, policies)
+    of_ideal(columns, policy)
 }
 
 /// The same in some of these workloads.
-pub fn of_ideal<'a>(
-    columns: impl IntoIterator<Item = &'a Column>,
-    policies: &[&str],
-) -> Option<String> {
-    let mut times: Vec<f64> = Vec::new();
+pub fn of_ideal<'a>(columns: impl IntoIterator<Item = &'a Column>, policy: &str) -> Option<String> {
+    let mut all = Vec::new();
     for column in columns {
-        let at = |policy: &str, rate| {
-            let figure = column.cells.iter().find(|figure| figure.policy == policy)?;
-            let at = figure.latencies.iter().find(|at| at.rate == rate)?;
-            Some(at.latencies.p99_of_ideal?.value)
+        let at = |policy: &str| -> Vec<(u64, f64)> {
+            let figures = column.cells.iter().filter(|figure| figure.policy == policy);
+            let loads = figures.flat_map(|figure| &figure.latencies);
+            let times = |at: &AtLoad| Some((at.rate, at.latencies.p99_of_ideal?.value));
+            loads.filter_map(times).collect()
         };
-        let rates: BTreeSet<u64> =
-            column.cells.iter().flat_map(|one| &one.latencies).map(|at| at.rate).collect();
-        for rate in rates {
-            if COMPARED.iter().all(|policy| at(policy, rate).is_some()) {
-                times.extend(policies.iter().filter_map(|policy| at(policy, rate)));
-            }
-        }
+        let compared = COMPARED.map(at);
+        let is_compared =
+            |rate| compared.iter().all(|others| others.iter().any(|(other, _)| *other == rate));
+        all.extend(at(policy).into_iter().filter(|(rate, _)| is_compared(*rate)));
     }
-    times.sort_by(f64::total_cmp);
-    let [least, .., most] = times[..] else { return None };
-    let [least, most] = [least, most].map(|times| number(times, Unit::Times));
-    Some(format!("{least} to {most}"))
+    range(all.into_iter().map(|(_, times)| times))
 }

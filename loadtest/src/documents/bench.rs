@@ -117,10 +117,9 @@ fn workers(all: &[Worker]) -> Table {
     let has_counts = counts.flatten().any(|count| count > 0);
     let columns = of_worker().len() - if has_counts { 0 } else { OF_POLICIES };
     let names = shown.iter().map(|(worker, _)| worker.index.to_string());
-    let mut table = Table::of("", names).with("", &of_worker()[..columns], &shown);
-    table.keep_known_columns();
+    let table = Table::of("", names).with("", &of_worker()[..columns], &shown);
     if all.iter().any(|worker| worker.run_queue_wait_seconds.is_some()) {
         note = format!("{note} {ABOUT_WAITING}");
     }
-    Table { note, ..table }
+    Table { note, ..table.known_columns() }
 }

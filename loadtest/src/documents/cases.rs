@@ -91,12 +91,11 @@ const MEASURED: [(&str, &[&str]); 10] = [
 ];
 
 /// Cases with a description instead of figures of workloads.
-fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
+fn in_words(matrix: &Matrix) -> [[String; 4]; 4] {
     let served = |whose| ends(matrix, whose, STOPPED, Unit::Times, |of| of.while_stopped);
     let lost = |whose| ends(matrix, whose, STOPPED, Unit::Mean, |of| of.lost_when_killed);
-    let uneven =
-        |whose| ends(matrix, whose, "post", Unit::Times, |of| of.connections_max_over_mean);
-    let case = |name: &str, good, bad| [name.into(), good, bad];
+    let uneven = |policy| uneven(matrix, policy);
+    let case = |name: &str, good, bad| [name.into(), good, String::new(), bad];
     [
         case(
             "a worker may hang or stop",
@@ -139,8 +138,13 @@ fn in_words(matrix: &Matrix) -> [[String; 3]; 4] {
     ]
 }
 
+/// The busiest worker's kept connections over the average, under the post's load.
+pub fn uneven(matrix: &Matrix, policy: &str) -> String {
+    ends(matrix, policy, "post", Unit::Times, |figure| figure.connections_max_over_mean)
+}
+
 /// A figure of a policy or, from the least to the greatest, of all policies with this prefix.
-pub fn ends(
+fn ends(
     matrix: &Matrix,
     whose: &str,
     column: &str,
@@ -158,8 +162,7 @@ pub fn ends(
 
 fn table(matrix: &Matrix) -> String {
     let measured = MEASURED.iter().filter_map(|(case, names)| served(matrix, case, names));
-    let in_words = in_words(matrix).map(|[case, good, bad]| [case, good, String::new(), bad]);
-    let rows = measured.chain(in_words).map(|row| format!("| {} |\n", row.join(" | ")));
+    let rows = measured.chain(in_words(matrix)).map(|row| format!("| {} |\n", row.join(" | ")));
     let head = "| your case | good | undecided | not good |\n|---|---|---|---|\n";
     format!("{head}{}", rows.collect::<String>())
 }

@@ -77,9 +77,9 @@ fn other_figures<'a>() -> [Field<Shown<'a>>; 6] {
 }
 
 const PAIR: [Field<Pair>; 3] = [
-    ("ratio", Unit::Ratio, |pair| pair.result.as_ref().map_or_else(Cell::default, ratio)),
+    ("ratio", Unit::Ratio, |pair| pair.result.as_ref().into()),
     ("deviation of a round", Unit::Part, |pair| {
-        Cell::from(pair.result.as_ref().map(|result| result.deviation))
+        pair.result.as_ref().map(|result| result.deviation).into()
     }),
     ("verdict", Unit::Text, |pair| {
         let Some(result) = &pair.result else { return Cell::from("too few rounds or requests") };
@@ -112,11 +112,6 @@ const AT_RATE: [Field<AtRate>; 10] = [
     ("p50, times the ideal", Unit::Times, |at| at.latencies.p50_of_ideal.into()),
     ("p99, times the ideal", Unit::Times, |at| at.latencies.p99_of_ideal.into()),
 ];
-
-/// A ratio with its interval.
-pub fn ratio(found: &Ratio) -> Cell {
-    Estimate { value: found.ratio, interval: Some(found.interval) }.into()
-}
 
 /// The document.
 pub fn document(comparison: &Comparison) -> Document {
@@ -230,19 +225,17 @@ pub fn shown(comparison: &Comparison) -> Vec<Shown<'_>> {
 /// All figures.
 fn figures(comparison: &Comparison) -> Table {
     let subjects = shown(comparison);
-    let mut table = Table::of("", subjects.iter().map(|(subject, _)| &subject.name))
+    let table = Table::of("", subjects.iter().map(|(subject, _)| &subject.name))
         .with("", &main_figures(), &subjects)
         .with("latency", &LATENCY, subjects.iter().map(|(_, summary)| &summary.latency_us))
         .with("", &SPREAD, subjects.iter().map(|(_, summary)| summary.spread.as_ref()))
         .with("", &LIMIT, subjects.iter().map(|(_, summary)| summary.limit.as_ref()))
-        .with("", &other_figures(), &subjects);
-    table.keep_known_columns();
-    let cells = || table.rows.iter().flat_map(|row| &row.cells);
-    let has_intervals = cells().any(|cell| cell.interval.is_some());
+        .with("", &other_figures(), &subjects)
+        .known_columns();
+    let mut cells = table.rows.iter().flat_map(|row| &row.cells);
+    let has_intervals = cells.any(|cell| cell.interval.is_some());
     let about_intervals = if has_intervals { "In brackets: 95 % intervals. " } else { "" };
-    let mut table = table.turned();
-    table.note = format!("{about_intervals}{ABOUT_LATENCIES}");
-    table
+    Table { note: format!("{about_intervals}{ABOUT_LATENCIES}"), ..table.turned() }
 }
 
 /// Requests/s of every slice.
@@ -289,9 +282,7 @@ fn ratios(comparison: &Comparison, judged: &str) -> Picture {
 /// Pairs with their ratios and verdicts.
 fn table_of_pairs(pairs: &[Pair]) -> Table {
     let names = pairs.iter().map(|pair| format!("{} / {}", pair.other, pair.baseline));
-    let mut table = Table::of("All pairs", names).with("", &PAIR, pairs);
-    table.keep_known_columns();
-    table
+    Table::of("All pairs", names).with("", &PAIR, pairs).known_columns()
 }
 
 /// The same for each latency that is judged at a rate; if the client was late too often, that is the reason for
@@ -309,8 +300,7 @@ fn table_of_latencies(at: &FixedRate) -> Table {
             *verdict = Cell::from(format!("{CLIENT_LATE}; try a lower rate"));
         }
     }
-    table.keep_known_columns();
-    table
+    table.known_columns()
 }
 
 /// Latencies under full load, by percentile.
@@ -337,8 +327,7 @@ fn at_rate(at: &FixedRate) -> [Block; 2] {
     });
     let title = format!("{} requests/s{share}", count(at.rate));
     let names = at.results.iter().map(|result| &result.subject);
-    let mut table = Table::of(&title, names).with("", &AT_RATE, &at.results);
-    table.keep_known_columns();
+    let table = Table::of(&title, names).with("", &AT_RATE, &at.results).known_columns();
     let is_late = at.results.iter().any(|result| result.late_slices > 0);
     let verdicts = match at.pairs.iter().all(|pair| pair.result.is_none()) && is_late {
         true => Block::Text(format!(

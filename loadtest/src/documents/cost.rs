@@ -1,6 +1,6 @@
 //! The tables of `cost`: what a request costs each server.
 
-use crate::documents::compare::{ratio, shown};
+use crate::documents::compare::shown;
 use crate::load::perf::Unit as CostUnit;
 use crate::measure::comparison::{Comparison, Subject, Summary};
 use crate::report::model::{Block, Cell, Field, Mark, Table, Unit, escaped};
@@ -24,9 +24,7 @@ fn of_cost<'a>() -> [Field<Costly<'a>>; 6] {
         ("user", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.user))),
         ("system", Unit::Count, |(_, s, ..)| Cell::from(s.cost.map(|cost| cost.system))),
         ("total", Unit::Count, |(_, s, ..)| s.cost_per_request.into()),
-        ("of the cheaper nginx", Unit::Times, |(_, _, found, _)| {
-            found.map_or_else(Cell::default, ratio)
-        }),
+        ("of the cheaper nginx", Unit::Times, |(_, _, found, _)| (*found).into()),
         ("limit", Unit::Times, |(subject, ..)| subject.cost_limit.into()),
         ("", Unit::Text, |(subject, _, found, is_verdict)| {
             // Compared with two digits, as it is shown.
@@ -63,9 +61,8 @@ pub fn costs(comparison: &Comparison) -> Vec<Block> {
         });
         let subjects: Vec<Costly> = subjects.collect();
         let names = subjects.iter().map(|(subject, ..)| &subject.name);
-        let mut table = Table::of(mode, names).with("", &of_cost(), &subjects);
-        table.keep_known_columns();
-        blocks.push(Block::Table(table));
+        let table = Table::of(mode, names).with("", &of_cost(), &subjects);
+        blocks.push(Block::Table(table.known_columns()));
     }
     blocks.push(Block::Text(ABOUT_NGINX.into()));
     blocks.push(Block::Text(if instructions { String::new() } else { ABOUT_CPU_TIME.into() }));

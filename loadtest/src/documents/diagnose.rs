@@ -79,7 +79,6 @@ fn finding(found: &Finding) -> Block {
 }
 
 fn sockets(readings: &Readings) -> Table {
-    let most = |sockets: &Socket| sockets.queued_range[1];
     let cap = readings.somaxconn.map_or_else(String::new, |cap| {
         format!("net.core.somaxconn limits every backlog to {cap}.")
     });
@@ -98,9 +97,11 @@ fn sockets(readings: &Readings) -> Table {
         }),
     ];
     let mut all: Vec<&Socket> = readings.sockets.iter().collect();
-    all.sort_by_key(|socket| (std::cmp::Reverse(most(socket)), socket.address, socket.inode));
-    let (left, rows) = shown(all.len());
-    let rows: Vec<_> = all[..rows].iter().map(|&socket| (readings, socket)).collect();
+    all.sort_by_key(|socket| {
+        (std::cmp::Reverse(socket.queued_range[1]), socket.address, socket.inode)
+    });
+    let left = left_out(&mut all);
+    let rows: Vec<_> = all.into_iter().map(|socket| (readings, socket)).collect();
     let names = rows.iter().map(|(_, socket)| socket.inode.to_string());
     let table = Table::of("Listening sockets", names).with("", &columns, &rows);
     Table { note: format!("{left}{cap}"), ..table }
@@ -133,11 +134,10 @@ fn workers(readings: &Readings) -> Table {
         (is_other, worker.role == Role::Holder, std::cmp::Reverse(worker.held), worker.pid)
     };
     all.sort_by_key(order);
-    let (left, rows) = shown(all.len());
-    let rows: Vec<Row> = all[..rows].iter().map(|&worker| (readings, worker)).collect();
+    let left = left_out(&mut all);
+    let rows: Vec<Row> = all.into_iter().map(|worker| (readings, worker)).collect();
     let names = rows.iter().map(|(_, worker)| worker.pid.to_string());
-    let mut table = Table::of("", names).with("", &of_workers(), &rows);
-    table.keep_known_columns();
+    let table = Table::of("", names).with("", &of_workers(), &rows).known_columns();
     let counted = match readings.counted {
         Counted::ByKernel => "`new` was counted by the kernel.",
         Counted::BySockets => "`new` counts the connections that were seen to appear.",
@@ -155,19 +155,16 @@ fn losses(report: &Report) -> Table {
     let has_some = |loss: &&Loss| loss.held > 0 || loss.queued > 0;
     let mut losses: Vec<&Loss> = report.lose_now.iter().filter(has_some).collect();
     losses.sort_by_key(|loss| std::cmp::Reverse(loss.held + u64::from(loss.queue_lost)));
-    let (left, rows) = shown(losses.len());
-    let names = losses[..rows].iter().map(|loss| loss.worker.to_string());
-    let table =
-        Table::of("Connections", names).with("", &OF_LOSSES, losses[..rows].iter().copied());
-    Table { note: left, ..table }
+    let note = left_out(&mut losses);
+    let names = losses.iter().map(|loss| loss.worker.to_string());
+    let table = Table::of("Connections", names).with("", &OF_LOSSES, losses.iter().copied());
+    Table { note, ..table }
 }
 
-/// The note about hidden rows, and the number of shown ones.
-fn shown(all: usize) -> (String, usize) {
-    match all.checked_sub(MOST_ROWS).filter(|&left| left > 0) {
-        Some(left) => (format!("{left} more are in --json. "), MOST_ROWS),
-        None => (String::new(), all),
-    }
+/// Leaves out all but the first rows, and returns the note about that.
+fn left_out<T>(rows: &mut Vec<T>) -> String {
+    let left = rows.drain(rows.len().min(MOST_ROWS)..).count();
+    if left > 0 { format!("{left} more are in --json. ") } else { String::new() }
 }
 
 fn role(worker: &Worker) -> &'static str {

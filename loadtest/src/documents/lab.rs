@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::documents::answers::answers;
-use crate::documents::{command, document, duration, machine, matrix, runs};
+use crate::documents::{command, document, duration, facts, machine, matrix, runs};
 use crate::lab::book::{self, Experiment};
 use crate::lab::chapter::{Chapter, Claim, Verdict};
 use crate::lab::record::Lab;
+use crate::report::format::plural;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped};
 
 /// A note about every figure of a short run.
@@ -17,9 +18,6 @@ pub const ABOUT_QUICK: &str = "This is the short form (--quick): fewer rounds, w
 
 /// A note about every interval.
 pub const ABOUT_INTERVALS: &str = "In brackets: 95 % intervals.";
-
-/// The heading of the kernel's view.
-const THE_KERNEL: &str = "What the kernel saw";
 
 const CLAIM: [Field<Claim>; 6] = [
     ("claim", Unit::Text, |claim| Cell::from(&claim.claim)),
@@ -62,17 +60,11 @@ pub fn contents(book: &[Experiment]) -> Result<Document> {
 
 /// The announcement of a run, with the machine.
 pub fn header(lab: &Lab, experiments: usize, expected: Duration) -> Document {
-    let mut facts = vec![("machine".into(), machine(&lab.environment))];
-    if experiments > 0 {
-        let noun = if experiments == 1 { "experiment" } else { "experiments" };
-        let words = format!("{experiments} {noun}, about {}", duration(expected));
-        facts.push(("to do".into(), words));
-    }
-    let mut blocks = vec![Block::Facts(facts)];
-    if lab.body.quick {
-        blocks.push(Block::Text(ABOUT_QUICK.into()));
-    }
-    Document { title: "The lab".into(), blocks }
+    let all = plural(experiments as u64, "experiment");
+    let to_do = (experiments > 0).then(|| format!("{all}, about {}", duration(expected)));
+    let quick = if lab.body.quick { ABOUT_QUICK } else { "" };
+    let facts = facts([("machine", Some(machine(&lab.environment))), ("to do", to_do)]);
+    Document { title: "The lab".into(), blocks: vec![facts, Block::Text(quick.into())] }
 }
 
 /// One experiment, for a terminal, without its page.
@@ -167,7 +159,7 @@ fn of_chapter(chapter: &Chapter, quick: bool, page: Page) -> Vec<Block> {
     ]);
     blocks.extend(tables(&findings.tables));
     blocks.extend([
-        Block::Details(THE_KERNEL.into(), tables(&findings.evidence)),
+        Block::Details("What the kernel saw".into(), tables(&findings.evidence)),
         Block::Text(advice),
         Block::Text(missing.collect()),
     ]);

@@ -41,6 +41,12 @@ struct Of {
     cell: Box<dyn Fn(&Figure) -> Cell>,
 }
 
+impl Of {
+    fn new(name: &str, unit: Unit, cell: impl Fn(&Figure) -> Cell + 'static) -> Self {
+        Self { name: name.into(), unit, heat: None, cell: Box::new(cell) }
+    }
+}
+
 /// The document.
 pub fn document(matrix: &Matrix) -> Document {
     let mut blocks = vec![Block::Verdict(sentence(matrix))];
@@ -120,8 +126,7 @@ fn table(matrix: &Matrix, title: &str, of: impl Fn(&Column) -> Vec<Of>) -> Table
             table.column(model::Column { name, unit, group, heat }, cells);
         }
     }
-    table.keep_known_columns();
-    table
+    table.known_columns()
 }
 
 /// The rates of a workload, with their places among the latencies of a policy.
@@ -133,20 +138,16 @@ fn loads(column: &Column) -> impl DoubleEndedIterator<Item = (usize, &AtLoad)> {
 /// The matrix: requests/s and p99 side by side or, with blocking handlers, p99 at each rate.
 pub fn overview(matrix: &Matrix) -> Table {
     let part = |figure: &Figure, part: Option<Estimate>, whole: Option<Estimate>, unit| {
-        let cell = Cell::from(part).mark(part.and(mark(figure)));
-        match whole.filter(|_| part.is_some()) {
-            Some(whole) => cell.note(number(whole.value, unit)),
-            None => cell,
-        }
+        let whole = whole.filter(|_| part.is_some()).map(|whole| number(whole.value, unit));
+        Cell::from(part).mark(part.and(mark(figure))).note(whole)
     };
-    let p99 = move |(load, at): (usize, &AtLoad), heat, of: fn(&AtLoad) -> Option<Estimate>| Of {
-        name: format!("p99 at {:.0} %", at.share * 100.0),
-        unit: Unit::Times,
-        heat: Some(heat),
-        cell: Box::new(move |figure| {
+    let p99 = move |(load, at): (usize, &AtLoad), heat, of: fn(&AtLoad) -> Option<Estimate>| {
+        let name = format!("p99 at {:.0} %", at.share * 100.0);
+        let column = Of::new(&name, Unit::Times, move |figure| {
             let at = figure.latencies.get(load);
             part(figure, at.and_then(of), at.and_then(|at| at.latencies.p99), Unit::Microseconds)
-        }),
+        });
+        Of { heat: Some(heat), ..column }
     };
     let mut table = table(matrix, "", |column| {
         if column.kind == Kind::Blocking {
@@ -154,16 +155,11 @@ pub fn overview(matrix: &Matrix) -> Table {
                 .map(|load| p99(load, IDEAL_HEAT, |at| at.latencies.p99_of_ideal))
                 .collect();
         }
-        let rate = Of {
-            name: "requests/s".into(),
-            unit: Unit::Times,
-            heat: Some(RATE_HEAT),
-            cell: Box::new(move |figure| {
-                let cell =
-                    part(figure, figure.of_best, figure.requests_per_second, Unit::PerSecond);
-                Cell { text: cell.text.map(|rate| format!("{rate}/s")), ..cell }
-            }),
-        };
+        let rate = Of::new("requests/s", Unit::Times, move |figure| {
+            let cell = part(figure, figure.of_best, figure.requests_per_second, Unit::PerSecond);
+            Cell { text: cell.text.map(|rate| format!("{rate}/s")), ..cell }
+        });
+        let rate = Of { heat: Some(RATE_HEAT), ..rate };
         let compared = column.compared().and_then(|rate| loads(column).nth(rate));
         let p99 = compared.map(|load| p99(load, P99_HEAT, |at| at.p99_of_best));
         std::iter::once(rate).chain(p99).collect()
@@ -179,36 +175,33 @@ pub fn overview(matrix: &Matrix) -> Table {
 
 /// All figures in absolute numbers.
 fn figures(matrix: &Matrix) -> [Table; 6] {
-    let one = |name: &str, unit, cell: fn(&Figure) -> Cell| {
-        vec![Of { name: name.into(), unit, heat: None, cell: Box::new(cell) }]
+    let each = |title, unit, cell: fn(&Figure) -> Cell| {
+        table(matrix, title, |_| vec![Of::new("", unit, cell)])
     };
-    let each = |title, unit, cell| table(matrix, title, |_| one("", unit, cell));
     [
-        each("Requests/s, median", Unit::PerSecond, |at| Cell::from(at.requests_per_second)),
-        each("Server CPU per request", Unit::Microseconds, |at| Cell::from(at.cpu_us_per_request)),
+        each("Requests/s, median", Unit::PerSecond, |at| at.requests_per_second.into()),
+        each("Server CPU per request", Unit::Microseconds, |at| at.cpu_us_per_request.into()),
         each("Context switches of the workers per request", Unit::Times, |at| {
-            Cell::from(at.switches_per_request)
+            at.switches_per_request.into()
         }),
         latencies(matrix, "p50", |at| at.latencies.p50, |at| at.latencies.p50_of_ideal),
         latencies(matrix, "p99", |at| at.latencies.p99, |at| at.latencies.p99_of_ideal),
         table(matrix, "Connections per worker, and loss of a worker", |column| {
             match &*column.name {
-                "post" => [
-                    one("busiest / average", Unit::Times, |at| at.connections_max_over_mean.into()),
-                    one("busiest - idlest", Unit::Count, |at| at.connections_max_less_min.into()),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
-                STOPPED => [
-                    one("rate while stopped / before", Unit::Times, |at| {
-                        Cell::from(at.while_stopped)
+                "post" => vec![
+                    Of::new("busiest / average", Unit::Times, |at| {
+                        at.connections_max_over_mean.into()
                     }),
-                    one("lost when it is killed", Unit::Mean, |at| Cell::from(at.lost_when_killed)),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
+                    Of::new("busiest - idlest", Unit::Count, |at| {
+                        at.connections_max_less_min.into()
+                    }),
+                ],
+                STOPPED => vec![
+                    Of::new("rate while stopped / before", Unit::Times, |at| {
+                        at.while_stopped.into()
+                    }),
+                    Of::new("lost when it is killed", Unit::Mean, |at| at.lost_when_killed.into()),
+                ],
                 _ => Vec::new(),
             }
         }),
@@ -223,11 +216,9 @@ fn latencies(
     of_ideal: fn(&AtLoad) -> Option<Estimate>,
 ) -> Table {
     table(matrix, &format!("Latency at fixed rates: {name}"), |column| {
-        let of_load = |(load, at): (usize, &AtLoad)| Of {
-            name: format!("{:.0} %, {}/s", at.share * 100.0, at.rate),
-            unit: Unit::Microseconds,
-            heat: None,
-            cell: Box::new(move |figure| {
+        let of_load = |(load, at): (usize, &AtLoad)| {
+            let name = format!("{:.0} %, {}/s", at.share * 100.0, at.rate);
+            Of::new(&name, Unit::Microseconds, move |figure| {
                 let Some(at) = figure.latencies.get(load) else { return Cell::default() };
                 let late = at.late_slices;
                 let notes = [
@@ -238,8 +229,8 @@ fn latencies(
                     (late > 0).then(|| plural(late as u64, "slice") + " not judged"),
                 ];
                 let notes: Vec<String> = notes.into_iter().flatten().collect();
-                Cell { text: (!notes.is_empty()).then(|| notes.join(", ")), ..Cell::from(of(at)) }
-            }),
+                Cell::from(of(at)).note((!notes.is_empty()).then(|| notes.join(", ")))
+            })
         };
         loads(column).map(of_load).collect()
     })

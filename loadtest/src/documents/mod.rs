@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::environment::Environment;
 use crate::record::Record;
-use crate::report::format::plural;
+use crate::report::format::{number, plural};
 use crate::report::model::{Block, Document, Field, Unit};
 use crate::statistics::latency::Latency;
 use crate::types::Errors;
@@ -70,11 +70,11 @@ fn facts<T: Into<Option<String>>, const N: usize>(facts: [(&str, T); N]) -> Bloc
 /// The machine, in a line.
 pub fn machine(environment: &Environment) -> String {
     let cpu = environment.cpu.as_deref().unwrap_or("unnamed CPU");
-    let cores = if environment.cores == 1 { "core" } else { "cores" };
+    let cores = plural(environment.cores as u64, "core");
     let memory = environment.memory_bytes.map_or_else(String::new, |bytes| {
         format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
     });
-    format!("{}, {cpu}, {} {cores}{memory}", environment.kernel, environment.cores)
+    format!("{}, {cpu}, {cores}{memory}", environment.kernel)
 }
 
 /// The machine, the time and the versions.
@@ -127,6 +127,30 @@ fn list(words: &[String]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+/// Groups of items with the same key, in the order of their first ones.
+fn groups<T, K: PartialEq>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    for item in items {
+        match groups.iter_mut().find(|group| key(&group[0]) == key(&item)) {
+            Some(group) => group.push(item),
+            None => groups.push(vec![item]),
+        }
+    }
+    groups
+}
+
+/// The least and the greatest of some ratios; `None` with fewer than two.
+fn range(ratios: impl IntoIterator<Item = f64>) -> Option<String> {
+    let mut ratios: Vec<f64> = ratios.into_iter().collect();
+    ratios.sort_by(f64::total_cmp);
+    let [least, .., most] = ratios[..] else { return None };
+    let [least, most] = [least, most].map(|ratio| number(ratio, Unit::Times));
+    Some(format!("{least} to {most}"))
 }
 
 #[cfg(test)]

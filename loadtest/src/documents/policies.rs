@@ -2,7 +2,7 @@
 
 use crate::documents::{machine, matrix as matrices};
 use crate::lab::record::Lab;
-use crate::matrix::record::{Column, Kind};
+use crate::matrix::record::{Column, Kind, MatrixBody};
 use crate::report::markdown;
 use crate::report::model::Block;
 
@@ -21,15 +21,14 @@ pub fn many_workers(lab: &Lab) -> String {
 
 /// These workloads of the last run that has them, for the policies with measured latencies.
 fn part(lab: &Lab, is_meant: fn(&Column) -> bool) -> String {
-    let has = |column: &Column, policy: &str| {
-        let mut figures = column.cells.iter().filter(|figure| figure.policy == policy);
-        figures.any(|figure| !figure.latencies.is_empty())
-    };
     let last = lab.body.matrices().filter(|run| run.columns.iter().any(is_meant)).last();
     let Some(mut run) = last.cloned() else { return "Not measured yet.\n".into() };
     run.body.columns.retain(is_meant);
-    let columns = run.body.columns.clone();
-    run.body.policies.retain(|policy| columns.iter().any(|column| has(column, policy)));
+    let MatrixBody { columns, policies, .. } = &mut run.body;
+    let figures = || columns.iter().flat_map(|column| &column.cells);
+    policies.retain(|policy| {
+        figures().any(|figure| figure.policy == *policy && !figure.latencies.is_empty())
+    });
     let made = format!("Measured {}: {}.", run.environment.when(), machine(&run.environment));
     let table = Block::Table(matrices::overview(&run));
     markdown::blocks(&[table, Block::Facts(matrices::workloads(&run)), Block::Text(made)], 3)

@@ -1,6 +1,6 @@
 //! One result of `probe`: the outcome of every request, second by second, and the cost of faults.
 
-use crate::documents::{self, LATENCY, connections, facts};
+use crate::documents::{self, LATENCY, connections, facts, groups};
 use crate::probe::fault::FaultRecord;
 use crate::probe::record::ProbeRecord as Probe;
 use crate::probe::run::AFTER_REFUSAL;
@@ -69,7 +69,7 @@ pub fn document(record: &Probe) -> Document {
              lost on the way."
         ));
     }
-    let mut blocks = vec![
+    let blocks = vec![
         about(record),
         Block::Heading("Requests".into()),
         Block::Table(outcomes(record)),
@@ -79,13 +79,11 @@ pub fn document(record: &Probe) -> Document {
         Block::Picture(picture(record)),
         Block::Caption("A drop of the line at a mark shows the cost of that fault.".into()),
         Block::Table(timeline(&record.timeline, &record.faults)),
+        Block::Heading("Connections of each worker".into()),
+        Block::Table(held(&record.held)),
+        Block::Heading("Faults".into()),
+        Block::Table(faults(&record.faults)),
     ];
-    if !record.held.is_empty() {
-        blocks.push(Block::Heading("Connections of each worker".into()));
-        blocks.push(Block::Table(held(&record.held)));
-    }
-    blocks.push(Block::Heading("Faults".into()));
-    blocks.push(Block::Table(faults(&record.faults)));
     documents::document(&record.server, record, blocks)
 }
 
@@ -216,12 +214,10 @@ fn timeline(buckets: &[Bucket], faults: &[FaultRecord]) -> Table {
 /// A row for each second, with a bar for each worker.
 fn held(held: &[Held]) -> Table {
     let most = held.iter().flat_map(|held| &held.connections).max().copied().unwrap_or(0);
-    let number = Unit::Count;
-    let mut table = Table::new(
-        "",
-        &[("", Unit::Text), ("least", number), ("most", number), ("most / average", Unit::Times)],
-    );
-    for held in held.iter().step_by(held.len().div_ceil(MOST_LINES)) {
+    let (text, number, times) = (Unit::Text, Unit::Count, Unit::Times);
+    let columns = [("", text), ("least", number), ("most", number), ("most / average", times)];
+    let mut table = Table::new("", &columns);
+    for held in held.iter().step_by(held.len().div_ceil(MOST_LINES).max(1)) {
         let all = &held.connections;
         let row = [
             all.iter().take(MOST_BARS).map(|&it| height(it, most)).collect::<String>().into(),
@@ -254,21 +250,6 @@ fn digit(lost: u64) -> char {
         1..=9 => char::from(b'0' + lost as u8),
         _ => '*',
     }
-}
-
-/// Groups of faults with the same key, in the order of time.
-fn groups<'a, K: PartialEq>(
-    faults: impl IntoIterator<Item = &'a FaultRecord>,
-    of: fn(&'a FaultRecord) -> K,
-) -> Vec<Vec<&'a FaultRecord>> {
-    let mut groups: Vec<Vec<&FaultRecord>> = Vec::new();
-    for fault in faults {
-        match groups.iter_mut().find(|group| of(group[0]) == of(fault)) {
-            Some(group) => group.push(fault),
-            None => groups.push(vec![fault]),
-        }
-    }
-    groups
 }
 
 /// The time of the first fault, and the number of faults.

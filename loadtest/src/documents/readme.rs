@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::documents::answers::{self, MACOS, answers, blocking, rate, uneven};
-use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED};
+use crate::documents::answers::{self, MACOS, answers, blocking, rate};
+use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, uneven};
 use crate::documents::matrix as matrices;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
@@ -75,7 +75,7 @@ pub fn advice(lab: &Lab) -> String {
     let mut table = String::from("| your situation | use | measured here |\n|---|---|---|\n");
     match lab.body.whole_matrix() {
         Some(matrix) => {
-            for [situation, choice, figures] in situations(lab, &matrix) {
+            for (situation, choice, figures) in situations(lab, &matrix) {
                 table += &format!("| {situation} | {choice} | {figures} |\n");
             }
         }
@@ -84,40 +84,33 @@ pub fn advice(lab: &Lab) -> String {
     table + "\n" + &elsewhere(lab)
 }
 
-fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
-    let of_ideal =
-        |policies: &[&str]| blocking(matrix, policies).unwrap_or_else(|| "not measured".into());
-    let times = |name: &str, policy| {
-        answers::of_ideal(matrix.column(name), &[policy]).unwrap_or_else(|| "not measured".into())
-    };
-    let row = |situation: &str, choice: &str, figures: String| {
-        [situation.to_owned(), choice.to_owned(), figures]
-    };
-    let rates = |names: [&str; 2], policy| names.map(|name| rate(matrix, name, policy)).join(", ");
-    let short_requests = |names| {
-        let [shared, own] = [SHARED, OWN]
-            .map(|policy| format!("{}, p99 {}", rates(names, policy), p99s(matrix, names, policy)));
+/// Each situation with its choice and its figures.
+fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, String); 8] {
+    let known = |figure: Option<String>| figure.unwrap_or_else(|| "not measured".into());
+    let of_ideal = |policy| known(blocking(matrix, policy));
+    let times = |name, policy| known(answers::of_ideal(matrix.column(name), policy));
+    let rate = |name: &str, policy| rate(matrix, name, policy);
+    let uneven = |policy| uneven(matrix, policy);
+    let short_requests = |names: [&str; 2]| {
+        let [shared, own] = [SHARED, OWN].map(|policy| {
+            let rates = names.map(|name| rate(name, policy)).join(", ");
+            format!("{rates}, p99 {}", p99s(matrix, names, policy))
+        });
         format!("{shared}; own {own}")
     };
     let claim = |place: usize| {
         let claims = lab.body.chapter("reload").map_or(&[][..], |reload| &reload.findings.claims);
         let ours = claims.get(place).map(|claim| claim.ours.trim()).filter(|ours| !ours.is_empty());
         // Only numbers: the text beside them says what they count.
-        let number = ours.map(|ours| ours.split([' ', '(']).next().unwrap_or_default());
-        number.unwrap_or("not measured").to_owned()
+        known(ours.map(|ours| ours.split([' ', '(']).next().unwrap_or_default().to_owned()))
     };
     [
-        row(
+        (
             "handlers block: p99/ideal",
             "`least-conn`",
-            format!(
-                "{}, own {}; `hash` {}",
-                of_ideal(&[SHARED]),
-                of_ideal(&[OWN]),
-                of_ideal(&[HASH])
-            ),
+            format!("{}, own {}; `hash` {}", of_ideal(SHARED), of_ideal(OWN), of_ideal(HASH)),
         ),
-        row(
+        (
             "the same, other policies",
             "`exclusive`, kept: `blocking`",
             format!(
@@ -126,42 +119,42 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 3]; 8] {
                 times("blocking, kept", "shared/blocking")
             ),
         ),
-        row(
+        (
             "a few requests block",
             "shared `least-conn`",
             format!(
                 "new: {}, `hash` {}; kept: {}, `epoll` {}",
-                rate(matrix, "mixed close", SHARED),
-                rate(matrix, "mixed close", HASH),
-                rate(matrix, "mixed keep", SHARED),
-                rate(matrix, "mixed keep", EPOLL)
+                rate("mixed close", SHARED),
+                rate("mixed close", HASH),
+                rate("mixed keep", SHARED),
+                rate("mixed keep", EPOLL)
             ),
         ),
-        row("64, 256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
-        row("4 workers: kept, new", "`least-conn`", short_requests(FEW)),
-        row(
+        ("64, 256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
+        ("4 workers: kept, new", "`least-conn`", short_requests(FEW)),
+        (
             "kept long: busiest/mean",
             "`least-conn`",
             format!(
                 "{}, own {}, `epoll` {}; requests/s {}, {}",
-                uneven(matrix, SHARED),
-                uneven(matrix, OWN),
-                uneven(matrix, EPOLL),
-                rate(matrix, "post", SHARED),
-                rate(matrix, "post", OWN)
+                uneven(SHARED),
+                uneven(OWN),
+                uneven(EPOLL),
+                rate("post", SHARED),
+                rate("post", OWN)
             ),
         ),
-        row(
+        (
             "a worker may hang",
             "shared, or own `least-conn`",
             format!(
                 "`epoll` {}, own {}; `hash` {}",
-                rate(matrix, STOPPED, EPOLL),
-                rate(matrix, STOPPED, OWN),
-                rate(matrix, STOPPED, HASH)
+                rate(STOPPED, EPOLL),
+                rate(STOPPED, OWN),
+                rate(STOPPED, HASH)
             ),
         ),
-        row(
+        (
             "a reload must lose nothing",
             "either, sockets handed over",
             format!("{} lost; if closed, {} (32 clients)", claim(3), claim(0)),

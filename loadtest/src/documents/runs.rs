@@ -1,11 +1,10 @@
 //! Several runs of the matrix, and the ranges of their figures, which show how much a figure of one run varies.
 
-use crate::documents::machine;
+use crate::documents::{machine, range};
 use crate::lab::record::Lab;
 use crate::matrix::record::{self as matrix, Figure, Kind, Matrix};
-use crate::report::format::number;
 use crate::report::format::plural;
-use crate::report::model::{Block, Cell, Column, Table, Unit};
+use crate::report::model::{Block, Cell, Column, Table};
 use crate::statistics::estimate::Estimate;
 
 /// A figure of a policy in a workload.
@@ -45,32 +44,22 @@ fn ranges(runs: &[&Matrix]) -> Table {
     let mut table = Table::of("Range over the runs", &first.policies);
     for workload in first.columns.iter().filter(|column| column.kind != Kind::Stopped) {
         for (name, of) in COMPARED {
-            let values = |policy: &String| -> Vec<f64> {
+            let cell = |policy: &String| {
                 let figures = runs.iter().filter_map(|run| {
                     of(run.column(&workload.name)?, run.figure(&workload.name, policy)?)
                 });
-                figures.map(|figure| figure.value).collect()
+                Cell::from(range(figures.map(|figure| figure.value)))
             };
-            let cells: Vec<Cell> =
-                first.policies.iter().map(|policy| Cell::from(range(values(policy)))).collect();
             let (name, group) = (name.into(), workload.name.clone());
-            table.column(Column { name, unit: Unit::Text, group, heat: None }, cells);
+            let column = Column { name, group, ..Column::default() };
+            table.column(column, first.policies.iter().map(cell));
         }
     }
-    table.keep_known_columns();
     table.note =
         "Requests/s over those of the best policy; p99 over the lowest one, at the rate at which \
          most could be measured in each run, or, where handlers block, over that of one ideal queue."
             .into();
-    table
-}
-
-/// `None` with fewer than two values.
-fn range(mut values: Vec<f64>) -> Option<String> {
-    values.sort_by(f64::total_cmp);
-    let [least, .., most] = values[..] else { return None };
-    let [least, most] = [least, most].map(|value| number(value, Unit::Times));
-    Some(format!("{least} to {most}"))
+    table.known_columns()
 }
 
 #[cfg(test)]

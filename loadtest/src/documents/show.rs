@@ -1,6 +1,6 @@
 //! Several results of `bench` in one table, a column each.
 
-use crate::documents::{ABOUT_LATENCIES, LATENCY, connections, errors, machine};
+use crate::documents::{ABOUT_LATENCIES, LATENCY, connections, errors, groups, machine};
 use crate::measure::bench::{Bench, Worker};
 use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
@@ -70,18 +70,13 @@ pub fn document(records: &[Bench]) -> Document {
 
 /// Most warnings apply to all results; each is shown once, with the results that it is about.
 fn warnings(records: &[Bench]) -> Vec<String> {
-    let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
-    for record in records {
-        for warning in &record.warnings {
-            match said.iter_mut().find(|(text, _)| text == warning) {
-                Some((_, servers)) => servers.push(&record.server),
-                None => said.push((warning, vec![&record.server])),
-            }
+    let all = records.iter().flat_map(|one| one.warnings.iter().map(|it| (it, &*one.server)));
+    let said = groups(all, |(warning, _)| *warning).into_iter().map(|group| {
+        let (warnings, servers): (Vec<&String>, Vec<&str>) = group.into_iter().unzip();
+        match servers.len() == records.len() {
+            true => warnings[0].clone(),
+            false => format!("{}: {}", servers.join(", "), warnings[0]),
         }
-    }
-    let said = said.iter().map(|(text, servers)| match servers.len() == records.len() {
-        true => (*text).to_owned(),
-        false => format!("{}: {text}", servers.join(", ")),
     });
     said.collect()
 }

@@ -3,7 +3,7 @@
 
 use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, verdicts};
 use crate::matrix::expectations::GOOD;
-use crate::matrix::record::{Column, Figure, Kind, Matrix};
+use crate::matrix::record::{Kind, Matrix};
 use crate::statistics::estimate::Estimate;
 
 /// The least ratio of two policies' requests/s that is reported.
@@ -26,24 +26,14 @@ struct Change {
     better: f64,
     /// Whether there was something to improve.
     was_bad: bool,
-    /// Whether the difference is reported.
-    differs: bool,
     /// Whether the two intervals do not overlap, so that the difference is not chance.
     is_certain: bool,
 }
 
 impl Change {
-    /// The change from one figure to another; greater is better. It is reported from this ratio on.
-    fn new(
-        words: String,
-        [from, to]: [f64; 2],
-        was_bad: bool,
-        ratio: f64,
-        is_certain: bool,
-    ) -> Self {
-        let better = to / from;
-        let differs = better.max(1.0 / better) >= ratio;
-        Self { words, better, was_bad, differs, is_certain }
+    /// Whether the figure becomes better or worse by at least this ratio.
+    fn is_at_least(&self, ratio: f64) -> bool {
+        self.better.max(1.0 / self.better) >= ratio
     }
 }
 
@@ -61,7 +51,7 @@ impl<'a> Trade<'a> {
     /// Certain improvements, the greatest first, at most this many.
     pub fn improves(&self, most: usize) -> String {
         let mut all = self.changes();
-        all.retain(|it| it.was_bad && it.differs && it.is_certain && it.better > 1.0);
+        all.retain(|change| change.was_bad && change.is_certain && change.better > 1.0);
         all.sort_by(|a, b| b.better.total_cmp(&a.better));
         said(all, most).unwrap_or_else(|| "nothing that was measured".into())
     }
@@ -69,7 +59,7 @@ impl<'a> Trade<'a> {
     /// Costs, the greatest first, at most this many. Those that may be chance are included, and marked.
     pub fn costs(&self, most: usize) -> String {
         let mut all = self.changes();
-        all.retain(|change| change.differs && change.better < 1.0);
+        all.retain(|change| change.better < 1.0);
         all.sort_by(|a, b| b.is_certain.cmp(&a.is_certain).then(a.better.total_cmp(&b.better)));
         for change in all.iter_mut().filter(|change| !change.is_certain) {
             change.words += " (undecided)";
@@ -78,37 +68,36 @@ impl<'a> Trade<'a> {
             .unwrap_or_else(|| "no requests/s fell by 5 %, no measured p99 rose by 25 %".into())
     }
 
-    /// The changes in all workloads, including those that are not judged.
+    /// The reported changes in all workloads, including those that are not judged.
     fn changes(&self) -> Vec<Change> {
-        let both = self.matrix.columns.iter().filter_map(|column| {
-            let [plain, aware] =
-                [self.plain, self.aware].map(|policy| self.matrix.figure(&column.name, policy));
-            Some((column, plain?, aware?))
-        });
-        let changes = both.flat_map(|(column, plain, aware)| {
-            let Column { name, kind, .. } = column;
+        let changes = self.matrix.columns.iter().filter_map(|column| {
+            let figure = |policy| self.matrix.figure(&column.name, policy);
+            let (plain, aware) = (figure(self.plain)?, figure(self.aware)?);
+            let change = |what, [from, to]: [Estimate; 2], of, better, was_bad| Change {
+                words: format!(
+                    "{what} in *{}* from {:.2} to {:.2} {of}",
+                    column.name, from.value, to.value
+                ),
+                better,
+                was_bad,
+                is_certain: are_apart(from, to),
+            };
             let rate = plain.of_best.zip(aware.of_best).map(|(from, to)| {
-                let words = format!(
-                    "requests/s in *{name}* from {:.2} to {:.2} of the best",
-                    from.value, to.value
-                );
-                let values = [from, to].map(|part| part.value.max(0.01));
-                Change::new(words, values, from.value < GOOD, RATE_DIFFERS, are_apart(from, to))
+                let better = to.value.max(0.01) / from.value.max(0.01);
+                change("requests/s", [from, to], "of the best", better, from.value < GOOD)
             });
-            let p99 = p99(column, plain, aware).map(|[from, to]| {
-                let words = format!(
-                    "p99 in *{name}* from {:.2} to {:.2} times {}",
-                    from.value,
-                    to.value,
-                    of(*kind)
-                );
-                let (values, was_bad) =
-                    ([1.0 / from.value, 1.0 / to.value], from.value > P99_DIFFERS);
-                Change::new(words, values, was_bad, P99_DIFFERS, are_apart(from, to))
+            let of = match column.kind {
+                Kind::Blocking => "times the ideal",
+                _ => "times the lowest",
+            };
+            let p99 = column.p99(plain).zip(column.p99(aware)).map(|(from, to)| {
+                let better = from.value / to.value;
+                change("p99", [from, to], of, better, from.value > P99_DIFFERS)
             });
-            [rate, p99].into_iter().flatten()
+            let rate = rate.filter(|change| change.is_at_least(RATE_DIFFERS));
+            Some([rate, p99.filter(|change| change.is_at_least(P99_DIFFERS))])
         });
-        changes.collect()
+        changes.flatten().flatten().collect()
     }
 }
 
@@ -123,20 +112,10 @@ fn are_apart(one: Estimate, other: Estimate) -> bool {
 pub fn not_measured(matrix: &Matrix) -> &'static str {
     let columns = matrix.columns.iter().filter(|one| one.kind == Kind::Throughput);
     let mut cells = columns.flat_map(|column| column.cells.iter().map(move |cell| (column, cell)));
-    match cells.any(|(column, figure)| p99(column, figure, figure).is_some()) {
+    match cells.any(|(column, figure)| column.p99(figure).is_some()) {
         true => "",
         false => " What it costs short requests in p99 was not measured in these runs.",
     }
-}
-
-/// The reference of a multiple of p99.
-fn of(kind: Kind) -> &'static str {
-    if kind == Kind::Blocking { "the ideal" } else { "the lowest" }
-}
-
-/// The p99 of both policies.
-fn p99(column: &Column, plain: &Figure, aware: &Figure) -> Option<[Estimate; 2]> {
-    Some([column.p99(plain)?, column.p99(aware)?])
 }
 
 /// The first changes, and the number of further ones.
@@ -182,7 +161,7 @@ pub fn in_short(matrix: &Matrix) -> String {
 mod tests {
     use super::*;
     use crate::matrix::expectations::tests::matrix;
-    use crate::matrix::record::AtLoad;
+    use crate::matrix::record::{AtLoad, Figure};
 
     fn figure<'a>(matrix: &'a mut Matrix, column: &str, policy: &str) -> &'a mut Figure {
         let column = matrix.columns.iter_mut().find(|found| found.name == column).unwrap();

@@ -18,6 +18,15 @@ fn checkout() -> tempfile::TempDir {
     folder
 }
 
+/// This command line, with the record in the place of FILE, and the folder in that of ROOT.
+fn asked(folder: &tempfile::TempDir, line: &str, record: &impl serde::Serialize) -> Publish {
+    let file = folder.path().join("record.json");
+    fs::write(&file, serde_json::to_string(record).unwrap()).unwrap();
+    let [file, root] = [&*file, folder.path()].map(|it| it.to_str().unwrap());
+    let line = format!("publish {line}").replace("FILE", file).replace("ROOT", root);
+    Publish::try_parse_from(line.split(' ')).unwrap()
+}
+
 fn whole() -> Lab {
     let mut lab = lab();
     lab.body.quick = false;
@@ -65,12 +74,7 @@ fn servers_are_published_beside_the_lab_and_nothing_else_changes() {
     let folder = checkout();
     let at = Checkout::at(folder.path()).unwrap();
     at.publish(&whole()).unwrap();
-    let path = folder.path().join("servers.json");
-    let published = |servers: &Servers| {
-        fs::write(&path, serde_json::to_string(servers).unwrap()).unwrap();
-        let [path, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
-        result(&Publish::try_parse_from(["publish", "--servers", path, root]).unwrap())
-    };
+    let published = |servers: &Servers| result(&asked(&folder, "--servers FILE ROOT", servers));
     let mut servers = documents::servers::tests::whole();
     servers.body.form = Form::Quick;
     assert!(published(&servers).unwrap_err().to_string().contains("only a complete run"));
@@ -80,9 +84,7 @@ fn servers_are_published_beside_the_lab_and_nothing_else_changes() {
     assert!(text(RESULTS).contains("](servers.svg)") && text(SERVERS).starts_with("<svg"));
     // A lab without a matrix keeps the one that is published.
     let lab = Lab { body: LabBody { matrix: None, ..whole().body }, ..whole() };
-    fs::write(&path, serde_json::to_string(&lab).unwrap()).unwrap();
-    let [lab, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
-    let refusal = result(&Publish::parse_from(["publish", "--lab", lab, root])).unwrap_err();
+    let refusal = result(&asked(&folder, "--lab FILE ROOT", &lab)).unwrap_err();
     assert!(!refusal.to_string().contains("matrix"), "it lacks chapters alone: {refusal}");
     let kept = Lab::read(&folder.path().join(RECORD)).unwrap();
     assert_eq!((kept.body.servers, kept.body.chapters), (Some(servers), whole().body.chapters));
@@ -96,17 +98,11 @@ fn a_new_matrix_replaces_the_runs_that_are_published_and_more_of_them_are_added(
     let body = LabBody { matrix: Some(old.clone()), more_matrices: vec![old], ..whole().body };
     let warnings = vec![Warning::NoMatrix.to_string(), "another".into()];
     Checkout::at(folder.path()).unwrap().publish(&Lab { body, warnings, ..whole() }).unwrap();
-    let path = folder.path().join("matrix.json");
-    fs::write(&path, serde_json::to_string(&matrix).unwrap()).unwrap();
-    let [path, root] = [&*path, folder.path()].map(|it| it.to_str().unwrap());
-    let merged = |line: &str| {
-        let line = line.replace("FILE", path).replace("ROOT", root);
-        merged(&Publish::try_parse_from(line.split(' ')).unwrap()).unwrap()
-    };
-    let (lab, keeps_matrix) = merged("publish --from-results --matrix FILE ROOT");
+    let merged = |line: &str| merged(&asked(&folder, line, &matrix)).unwrap();
+    let (lab, keeps_matrix) = merged("--from-results --matrix FILE ROOT");
     assert!(!keeps_matrix && lab.body.matrices().eq([&matrix]));
     assert_eq!(lab.warnings, ["another"]);
-    let (lab, keeps_matrix) = merged("publish --from-results --more-matrix FILE ROOT");
+    let (lab, keeps_matrix) = merged("--from-results --more-matrix FILE ROOT");
     assert!(keeps_matrix && lab.body.more_matrices[1] == matrix);
     assert_eq!(lab.body.matrices().count(), 3);
 }

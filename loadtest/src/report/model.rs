@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::report::picture::{Axis, Bar, Picture, Series};
 pub use crate::report::unit::Unit;
 use crate::statistics::estimate::Estimate;
+use crate::statistics::verdict::Ratio;
 
 /// A command's report, the same for all renderers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -244,8 +245,8 @@ impl Table {
             .collect()
     }
 
-    /// Removes columns without any value: what cannot be known is not shown.
-    pub fn keep_known_columns(&mut self) {
+    /// The table without columns that have no value: what cannot be known is not shown.
+    pub fn known_columns(mut self) -> Self {
         let is_empty =
             |cell: &Cell| cell.value.is_none() && cell.text.as_deref().unwrap_or("").is_empty();
         for place in (0..self.columns.len()).rev() {
@@ -254,6 +255,7 @@ impl Table {
                 self.rows.iter_mut().for_each(|row| drop(row.cells.remove(place)));
             }
         }
+        self
     }
 
     /// Adds a row.
@@ -281,6 +283,7 @@ cells! {
     u32: value => f64::from(value).into(),
     usize: value => (value as f64).into(),
     Estimate: found => Self { interval: found.interval, ..found.value.into() },
+    &Ratio: found => Self { interval: Some(found.interval), ..found.ratio.into() },
     String: text => Self { text: Some(text), ..Self::default() },
     &String: text => text.clone().into(),
     &str: text => text.to_owned().into(),

@@ -7,6 +7,7 @@ use crate::lab::criterion::judge;
 use crate::lab::figure::Figure;
 use crate::lab::page::items;
 use crate::lab::record::Lab;
+use crate::report::format::plural;
 use crate::report::model::{Cell, Mark, Table, Unit};
 use crate::servers::migrating;
 use crate::servers::record::{Faults, Row, Second, Servers};
@@ -45,7 +46,7 @@ const CLAIMS: [About; 6] = [
             let own = row.sockets.is_some_and(|sockets| sockets > 1);
             let faults = row.faults.as_ref().filter(|faults| own && !faults.ended());
             let lost = faults.and_then(|faults| faults.lost_with_hung);
-            vec![("without", number(lost.map(|lost| lost as f64)))]
+            vec![("without", figure(lost.map(|lost| lost as f64)))]
         },
         // What is lost then is not what waits in the queue of one worker.
         missing: |record| match record.rows.iter().find(|row| row.name == "granian") {
@@ -63,7 +64,7 @@ const CLAIMS: [About; 6] = [
             let [_, with] = lost_for_each(record);
             // It can help only if something is lost without it.
             let helps = with.filter(|_| loses_without(record) == Some(true));
-            let [with, helps] = [with, helps].map(|it| it.map_or(number(None), Figure::from));
+            let [with, helps] = [with, helps].map(figure);
             vec![("with", with), ("helps", helps)]
         },
         missing: |record| {
@@ -83,10 +84,7 @@ const CLAIMS: [About; 6] = [
         source: "gunicorn#2938",
         server: "gunicorn sync --reuse-port",
         found: |_, row| {
-            let words = row.sockets.map(|sockets| match sockets {
-                1 => "1 socket".to_owned(),
-                sockets => format!("{sockets} sockets"),
-            });
+            let words = row.sockets.map(|sockets| plural(sockets as u64, "socket"));
             vec![
                 ("sockets", Figure::from(words)),
                 ("is_one", Figure::from(row.sockets.map(|sockets| sockets == 1))),
@@ -107,7 +105,7 @@ const CLAIMS: [About; 6] = [
                 Some(Second::Tries) => ("the second retries forever", Some(0.0)),
                 None => ("", None),
             };
-            vec![("bare", Figure::from(bare)), ("least", number(least))]
+            vec![("bare", Figure::from(bare)), ("least", figure(least))]
         },
         missing: |_| "the number of its connections is unknown".into(),
     },
@@ -117,7 +115,7 @@ const CLAIMS: [About; 6] = [
         server: "nginx reuseport",
         found: |record, _| {
             let found = Estimate::of(&record.nginx_deviations, geometric_mean, 1);
-            vec![("short", found.map_or(number(None), Figure::from))]
+            vec![("short", figure(found))]
         },
         missing: |_| "it was not compared".into(),
     },
@@ -133,8 +131,9 @@ fn loses_without(record: &Servers) -> Option<bool> {
     lost_for_each(record)[0]?.at_most(ACCEPTED).map(|few| !few)
 }
 
-fn number(found: Option<f64>) -> Figure {
-    found.unwrap_or(f64::NAN).into()
+/// A figure that may be missing.
+fn figure<T: Into<Figure>>(found: Option<T>) -> Figure {
+    found.map_or_else(|| f64::NAN.into(), T::into)
 }
 
 /// The part of the two busiest workers.
@@ -147,11 +146,11 @@ fn two_busiest(row: &Row) -> Found {
     };
     let of = |rounds: &Vec<Vec<u64>>| {
         let parts: Vec<f64> = rounds.iter().filter_map(part).collect();
-        Estimate::of(&parts, median, 1).map_or(number(None), Figure::from)
+        figure(Estimate::of(&parts, median, 1))
     };
     let [burst, trickle] = match &row.spread {
         Some(spread) => [of(&spread.burst), of(&spread.trickle)],
-        None => [number(None), number(None)],
+        None => [f64::NAN, f64::NAN].map(Figure::from),
     };
     vec![("two_burst", burst), ("two_trickle", trickle)]
 }
@@ -229,18 +228,21 @@ mod tests {
     use crate::documents::servers::tests::whole;
     use crate::servers::record::Skipped;
 
+    fn verdicts(record: &Servers) -> Vec<String> {
+        let rows = claims(record, None).rows.into_iter();
+        rows.map(|row| row.cells[4].text.clone().unwrap()).collect()
+    }
+
     #[test]
     fn every_claim_is_on_its_page_and_its_figures_are_those_of_the_criterion() {
-        let record = whole();
-        let table = claims(&record, None);
-        assert_eq!(table.rows.len(), CLAIMS.len());
-        let verdict = |place: usize| table.rows[place].cells[4].text.clone().unwrap();
-        assert_eq!(verdict(0), "reproduced", "80 % of a burst: {table:#?}");
-        assert!(verdict(1).starts_with("not decidable: its workers share"), "{}", verdict(1));
-        assert!(verdict(2).ends_with("tcp_migrate_req off and on"), "{}", verdict(2));
-        assert_eq!(verdict(3), "reproduced", "one socket");
-        assert_eq!(verdict(4), "reproduced", "90 of 200");
-        assert!(verdict(5).starts_with("not decidable"), "{}", verdict(5));
+        let found = verdicts(&whole());
+        assert_eq!(found.len(), CLAIMS.len());
+        assert_eq!(found[0], "reproduced", "80 % of a burst");
+        assert!(found[1].starts_with("not decidable: its workers share"), "{}", found[1]);
+        assert!(found[2].ends_with("tcp_migrate_req off and on"), "{}", found[2]);
+        assert_eq!(found[3], "reproduced", "one socket");
+        assert_eq!(found[4], "reproduced", "90 of 200");
+        assert!(found[5].starts_with("not decidable"), "{}", found[5]);
     }
 
     #[test]
@@ -251,11 +253,9 @@ mod tests {
             row.second = Some(Second::Refused("in use".into()));
         }
         record.body.nginx_deviations = vec![0.2, 0.3, 0.25];
-        let table = claims(&record, None);
-        let verdicts: Vec<_> =
-            table.rows.iter().map(|row| row.cells[4].text.clone().unwrap()).collect();
-        assert_eq!(verdicts[1], "reproduced");
-        assert_eq!(verdicts[3..], ["not reproduced", "not reproduced", "reproduced"]);
+        let found = verdicts(&record);
+        assert_eq!(found[1], "reproduced");
+        assert_eq!(found[3..], ["not reproduced", "not reproduced", "reproduced"]);
     }
 
     #[test]
@@ -269,17 +269,15 @@ mod tests {
         ] {
             let mut record = whole();
             record.body.granian_lost = [without.to_vec(), with.to_vec()];
-            let table = claims(&record, None);
-            let row = &table.rows[2];
+            assert_eq!(verdicts(&record)[2], verdict);
+            let row = &claims(&record, None).rows[2];
             assert_eq!(row.name, "tcp_migrate_req mends that");
-            assert_eq!(row.cells[4].text.as_deref(), Some(verdict), "{table:#?}");
             let found = row.cells[2].text.clone().unwrap();
             assert!(found.ends_with("lost for each reload"), "{found}");
         }
         let mut record = whole();
         let (name, reason) = (migrating::WHAT.into(), "no namespace".into());
         record.body.skipped.push(Skipped { name, reason });
-        let verdict = claims(&record, None).rows[2].cells[4].text.clone();
-        assert_eq!(verdict.as_deref(), Some("not decidable: no namespace"));
+        assert_eq!(verdicts(&record)[2], "not decidable: no namespace");
     }
 }

@@ -11,10 +11,10 @@ use self::connections::connections;
 use self::losses::losses;
 use crate::documents::{circumstances, document as around};
 use crate::lab::record::Lab;
-use crate::report::model::{Block, Cell, Document, Picture, Table, Unit, escaped};
+use crate::report::model::{Block, Cell, Document, Field, Picture, Table, Unit, escaped};
 use crate::report::post as quoted;
 use crate::servers::catalogue::{CATALOGUE, Source};
-use crate::servers::record::{Form, Post, PostProgram, Reload, Replaced, Row, Second, Servers};
+use crate::servers::record::{Form, Post, PostProgram, Replaced, Row, Second, Servers};
 
 /// The title of the picture.
 const TITLE: &str = "Who gets 200 connections that come at once: the busiest worker first";
@@ -46,18 +46,13 @@ fn body(record: &Servers, lab: Option<&Lab>) -> Vec<Block> {
         blocks.extend(post.sentences.iter().cloned().map(Block::Verdict));
         blocks.push(Block::Table(programs(post)));
     }
-    let skipped = record.skipped.iter().map(|it| (it.name.clone(), it.reason.clone()));
+    let line = |who: &str, why: &str| format!("- {}: {}\n", escaped(who), escaped(why));
+    let skipped = record.skipped.iter().map(|it| line(&it.name, &it.reason)).collect();
     let failed = record.rows.iter().flat_map(|row| {
-        row.failed.iter().map(|(what, why)| (format!("{}: {what}", row.name), why.clone()))
+        row.failed.iter().map(|(what, why)| line(&format!("{}: {what}", row.name), why))
     });
-    for (title, found) in
-        [("Not measured", skipped.collect::<Vec<_>>()), ("Columns that failed", failed.collect())]
-    {
-        let lines = found.iter().map(|(who, why)| format!("- {}: {}", escaped(who), escaped(why)));
-        let text = lines.collect::<Vec<_>>().join("\n");
-        if !text.is_empty() {
-            blocks.push(Block::Details(title.into(), vec![Block::Text(text)]));
-        }
+    for (title, text) in [("Not measured", skipped), ("Columns that failed", failed.collect())] {
+        blocks.push(Block::Details(title.into(), vec![Block::Text(text)]));
     }
     blocks
 }
@@ -97,13 +92,7 @@ fn headline(record: &Servers) -> String {
     let is_ours =
         |row: &&Row| row.name.starts_with("shared/") || row.name.starts_with("reuseport/");
     let rows: Vec<&Row> = record.rows.iter().filter(|row| !is_ours(row)).collect();
-    let reloads: Vec<&Replaced> = rows
-        .iter()
-        .filter_map(|row| match &row.reload {
-            Some(Reload::Done(found)) => Some(found),
-            _ => None,
-        })
-        .collect();
+    let reloads: Vec<&Replaced> = rows.iter().filter_map(|row| cells::reloads(row)).collect();
     let lossless = reloads.iter().filter(|it| it.new.lost() + it.kept.lost() == 0).count();
     let ends: Vec<&Replaced> = rows.iter().filter_map(|row| row.term.as_ref()).collect();
     let gently = ends.iter().filter(|it| it.lost_accepted() == [0, 0]).count();
@@ -143,20 +132,16 @@ pub fn picture(record: &Servers) -> String {
     crate::report::svg::shares(&shares(record), TITLE)
 }
 
+const PROGRAM: [Field<PostProgram>; 4] = [
+    ("requests/s", Unit::PerSecond, |it| it.requests_per_second.into()),
+    ("the post's", Unit::PerSecond, |it| Post::quoted(&it.name).into()),
+    ("p99", Unit::Microseconds, |it| it.p99_us.into()),
+    ("connections of the busiest worker", Unit::Part, |it| it.connections.first().copied().into()),
+];
+
 fn programs(post: &Post) -> Table {
-    let rate = |it: &PostProgram| Cell::from(it.requests_per_second);
-    let theirs = |it: &PostProgram| Cell::from(Post::quoted(&it.name));
-    let busiest = |it: &PostProgram| Cell::from(it.connections.first().copied());
-    let mut table = Table::of("", post.programs.iter().map(|it| it.name.clone())).with(
-        "",
-        &[
-            ("requests/s", Unit::PerSecond, rate),
-            ("the post's", Unit::PerSecond, theirs),
-            ("p99", Unit::Microseconds, |it| it.p99_us.into()),
-            ("connections of the busiest worker", Unit::Part, busiest),
-        ],
-        &post.programs,
-    );
+    let names = post.programs.iter().map(|it| &it.name);
+    let mut table = Table::of("", names).with("", &PROGRAM, &post.programs);
     table.note = format!(
         "{} slices of a second each, `wrk -t12 -c100`. As on a Mac: a program of classic BPF, \
          attached from outside to the group of the second program's sockets, gives every \
@@ -176,10 +161,11 @@ fn programs(post: &Post) -> Table {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::documents::tests::Text as _;
     use crate::measure::store::tests::header;
     use crate::probe::outcome::Outcomes;
     use crate::report::{markdown, terminal};
-    use crate::servers::record::{After, Blocking, Faults, ServersBody, Skipped, Spread};
+    use crate::servers::record::{After, Blocking, Faults, Reload, ServersBody, Skipped, Spread};
 
     /// A run of two servers: one with all figures, and one that failed.
     pub fn record() -> Servers {
@@ -244,7 +230,7 @@ pub mod tests {
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Servers>(&json).unwrap(), record);
         let text = markdown::render(&document(&record));
-        for words in [
+        text.must_have(&[
             "one socket for all",
             "2.00 by answer",
             "< 0.0001**",
@@ -259,9 +245,7 @@ pub mod tests {
             "reload in 0 of the 1",
             "34 492",
             "the second is slower",
-        ] {
-            assert!(text.contains(words), "{words} is not in {text}");
-        }
+        ]);
         assert!(terminal::render(&document(&record), 300).contains("one socket for all"));
     }
 
@@ -276,8 +260,6 @@ pub mod tests {
     #[test]
     fn the_list_has_every_program_and_where_it_is_from() {
         let text = terminal::render(&list(), 200);
-        for words in ["gunicorn gthread --reuse-port", "Debian's haproxy", "Python's granian"] {
-            assert!(text.contains(words), "{text}");
-        }
+        text.must_have(&["gunicorn gthread --reuse-port", "Debian's haproxy", "Python's granian"]);
     }
 }

@@ -178,8 +178,6 @@ fn figures(blocks: &[Block]) -> Vec<String> {
 
 #[test]
 fn all_three_forms_show_every_figure_as_often_as_the_document_has_it() {
-    let words =
-        |text: &str| text.replace('\\', "").split_whitespace().collect::<Vec<_>>().join(" ");
     for (what, document) in every_kind() {
         let page = parsed(&document);
         let forms = [
@@ -188,7 +186,7 @@ fn all_three_forms_show_every_figure_as_often_as_the_document_has_it() {
             markdown::render(&document),
             text(&all(&page, "body")[0]),
         ];
-        let forms = forms.map(|form| words(&form));
+        let forms = forms.map(|form| squeezed(&form.replace('\\', "")));
         let figures = figures(&document.blocks);
         for figure in &figures {
             let wanted = figures.iter().filter(|other| *other == figure).count();

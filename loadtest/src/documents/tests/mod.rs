@@ -27,8 +27,24 @@ fn plain(document: &Document) -> String {
 /// The row of a report with this beginning, without repeated blanks.
 fn row(report: &str, begin: &str) -> String {
     let line = report.lines().find(|line| line.trim_start().starts_with(begin));
-    let line = line.unwrap_or_else(|| panic!("no {begin} in {report}"));
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    squeezed(line.unwrap_or_else(|| panic!("no {begin} in {report}")))
+}
+
+/// A text without repeated blanks and line breaks.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Texts that are checked.
+pub trait Text {
+    /// Fails unless the text has all these words.
+    fn must_have(&self, words: &[&str]);
+}
+
+impl Text for str {
+    fn must_have(&self, words: &[&str]) {
+        words.iter().for_each(|words| assert!(self.contains(words), "{words} is not in\n{self}"));
+    }
 }
 
 fn fault(at_ms: u64, what: &str, asked: &str, lost: u64) -> FaultRecord {
@@ -193,12 +209,10 @@ fn a_comparison_says_its_verdict_first_and_what_is_missing_and_why() {
     lacking.subjects[1].failed = Some("ended by signal 11".into());
     lacking.summarize().unwrap();
     let report = plain(&compare::document(&lacking));
-    for words in [
+    report.must_have(&[
         "This run is not complete. Slices done, of 40 for each server: shared 40, reuseport none.",
         "reuseport failed: ended by signal 11. Slices kept: none.",
-    ] {
-        assert!(report.contains(words), "{words} is not in {report}");
-    }
+    ]);
     assert_eq!(row(&report, "slices"), "slices 40", "one without slices has no column");
 }
 
@@ -230,14 +244,11 @@ fn a_probe_shows_every_outcome_and_faults_at_their_second_and_in_a_row_each() {
         fault(2900, "kill-worker", "kill-worker@2900ms", 32),
     ];
     let report = plain(&probe::document(&probe_record(50, faults)));
-    for part in ["12 345 600", "timed out in connect", "due and not sent", "p99.9", "12 345 610"] {
-        assert!(report.contains(part), "{part} in {report}");
-    }
+    let of_all = ["12 345 600", "timed out in connect", "due and not sent", "p99.9", "12 345 610"];
+    report.must_have(&of_all);
     assert!(report.contains("2.0 stop-worker, 2.9 kill-worker"), "{report}");
     let row = row(&report, "2.9 s kill-worker");
-    for part in ["4194303", "32", "12.0 ms", "123 457", "400", "not reached"] {
-        assert!(row.contains(part), "{part} in {row}");
-    }
+    row.must_have(&["4194303", "32", "12.0 ms", "123 457", "400", "not reached"]);
     let mut at_once = fault(1000, "drain", "term@1s", 0);
     at_once.full_strength_after_ms = Some(0);
     let mut record = probe_record(50, vec![at_once]);
@@ -250,11 +261,12 @@ fn a_probe_shows_every_outcome_and_faults_at_their_second_and_in_a_row_each() {
 #[test]
 fn a_repeated_fault_takes_one_row_and_a_long_run_gets_longer_cells() {
     let faults = (1..=3).map(|n| fault(n * 100, "reload", "reload@100ms*3/100ms", n)).collect();
-    let report = plain(&probe::document(&probe_record(6000, faults)));
-    assert!(report.contains("s reload x3 "), "{report}");
-    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(report.contains("reload x3: lost 2.00 each on average (1 to 3)"), "{report}");
-    assert!(report.contains("10.0 s in each line; a cell is 1000 ms"), "{report}");
+    let report = squeezed(&plain(&probe::document(&probe_record(6000, faults))));
+    report.must_have(&[
+        "s reload x3 ",
+        "reload x3: lost 2.00 each on average (1 to 3)",
+        "10.0 s in each line; a cell is 1000 ms",
+    ]);
 }
 
 #[test]
@@ -270,9 +282,8 @@ fn the_matrix_names_workloads_marks_what_is_not_good_and_who_took_no_part() {
 
 #[test]
 fn a_chapter_says_what_is_claimed_what_was_found_and_how_to_repeat_it() {
-    let report = plain(&lab::chapter(&lab().body.chapters[0], true));
-    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in [
+    let report = squeezed(&plain(&lab::chapter(&lab().body.chapters[0], true)));
+    report.must_have(&[
         "post What is post? It is not the hash: 0.95 of a shared socket.",
         "not decidable",
         "0.950 (0.930 to 0.970)",
@@ -280,18 +291,14 @@ fn a_chapter_says_what_is_claimed_what_was_found_and_how_to_repeat_it() {
         "What to do: Use least-conn.",
         "Missing: reuseport/least-conn took no part: CAP_BPF",
         "target/release/loadtest lab post --quick # took 4s",
-    ] {
-        assert!(report.contains(words), "{words} is not in\n{report}");
-    }
+    ]);
     assert!(!report.contains("The criterion"), "its page is in the book");
 }
 
 #[test]
 fn what_was_not_done_says_why_in_its_chapter_and_at_the_end() {
-    let summary = plain(&lab::summary(&lab()));
-    for words in ["failed: no such worker", "failed: needs root"] {
-        assert!(summary.contains(words), "{summary}");
-        assert!(markdown::render(&results::results(&lab())).contains(words), "{words}");
+    for text in [plain(&lab::summary(&lab())), markdown::render(&results::results(&lab()))] {
+        text.must_have(&["failed: no such worker", "failed: needs root"]);
     }
     let mut nothing = lab();
     nothing.chapters.clear();
@@ -306,9 +313,8 @@ fn the_book_has_the_pages_and_the_results_link_to_them() {
     assert!(!results.contains("### The criterion"));
     assert!(results.contains("[stall.md](src/lab/chapters/stall.md)"), "{results}");
     for text in [book, results] {
-        for words in ["a debug build", "## post\n\n**What is post?**", "(--quick)", "took 4s"] {
-            assert!(text.contains(words), "{words} is not in\n{text}");
-        }
+        let words = ["a debug build", "## post\n\n**What is post?**", "(--quick)", "took 4s"];
+        text.must_have(&words);
     }
 }
 
@@ -316,9 +322,7 @@ fn the_book_has_the_pages_and_the_results_link_to_them() {
 fn the_readmes_answer_fits_and_says_what_was_not_measured() {
     let text = readme::answer(&lab());
     assert!(text.starts_with("- **What is post?** It is not the hash"), "{text}");
-    for words in ["**When a shared socket loses.**", "Cost: ", "CAP_BPF", "short form"] {
-        assert!(text.contains(words), "{words} is not in\n{text}");
-    }
+    text.must_have(&["**When a shared socket loses.**", "Cost: ", "CAP_BPF", "short form"]);
     let too_long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 100).collect();
     assert!(too_long.is_empty(), "{too_long:?}");
     let mut nothing = lab();
@@ -361,13 +365,11 @@ fn the_advice_has_a_row_for_each_of_eight_situations_with_its_figures() {
 #[test]
 fn the_results_have_the_cases_with_the_figures_of_the_matrix() {
     let text = cases::cases(&example_matrix());
-    for words in [
+    text.must_have(&[
         "whose worst result is 0.40 (*mixed close*)",
         "a shared socket: 0.02 to 1.02 of the rate before, one of four stopped; own `least-conn` 1.02",
         "loses 3.0 to 32.0 requests",
-    ] {
-        assert!(text.contains(words), "{words} is not in\n{text}");
-    }
+    ]);
     let table = text.lines().filter(|line| line.starts_with('|'));
     assert!(table.map(|row| row.matches(" | ").count()).skip(2).all(|cells| cells == 3));
     let svg = readme::picture(&example_matrix());
@@ -375,13 +377,11 @@ fn the_results_have_the_cases_with_the_figures_of_the_matrix() {
         assert!(svg.contains(policy.split_once('/').unwrap().1), "{policy}");
     }
     let results = markdown::render(&results::results(&lab()));
-    for words in [
+    results.must_have(&[
         "run 1 of the matrix: ",
         "## Which policy in which case\n\n`shared/least-conn` is good in ",
         "**refuted**",
-    ] {
-        assert!(results.contains(words), "{words} is not in\n{results}");
-    }
+    ]);
 }
 
 #[test]
