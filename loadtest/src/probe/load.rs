@@ -11,7 +11,7 @@ use crate::probe::arrivals::Arrivals;
 use crate::server::Server;
 
 /// The body of both our servers at `/`.
-const FRONT_PAGE: &str = "hello";
+pub const FRONT_PAGE: &str = "hello";
 
 /// The load on a server, as results contain it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

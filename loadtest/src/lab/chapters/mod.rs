@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::migrate_req::Namespace;
 use crate::lab::chapter::Findings;
-use crate::lab::client::{Client, ask, bound};
+use crate::lab::client::{ask, bound};
 use crate::lab::context::{Context, Policy, start};
 use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence, switches_each};
 use crate::lab::probing::{Disturbed, Served, asking, disturbed, served};
@@ -22,6 +22,7 @@ use crate::lab::samples::Samples;
 use crate::lab::samples::tests::samples_of;
 use crate::matrix::workloads::{POLICIES, QUICK_POLICIES};
 use crate::measure::comparison::Slice;
+use crate::probe::connection::Connection;
 use crate::probe::load::Load;
 use crate::report::model::{Axis, Cell, Picture, Series, Table, Unit};
 use crate::server::{Server, ours};

@@ -1,6 +1,7 @@
 #![doc = include_str!("spread.md")]
 
 use super::*;
+use crate::lab::client::{answered, served};
 use crate::lab::figure::filled;
 use crate::matrix::workloads::LOAD_AWARE;
 use crate::statistics::significance::{Evenness, evenness};
@@ -38,14 +39,14 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 fn round(server: &str) -> Result<Round> {
     let mut server = start(&format!("{server} --workers {WORKERS}"))?;
     let trickle = counted(&mut server, |server| {
-        (0..CONNECTIONS).map(|_| Client::served(server.address())).collect()
+        (0..CONNECTIONS).map(|_| served(server.address())).collect()
     })?;
     server.wait_until_idle(Duration::from_secs(5));
     let burst = counted(&mut server, |server| {
-        let clients = (0..CONNECTIONS).map(|_| Client::connect(server.address()));
-        let mut clients = clients.collect::<Result<Vec<Client>>>()?;
-        clients.iter_mut().try_for_each(Client::send)?;
-        clients.iter_mut().try_for_each(Client::answered)?;
+        let clients = (0..CONNECTIONS).map(|_| Connection::open(server.address()));
+        let mut clients = clients.collect::<Result<Vec<Connection>>>()?;
+        clients.iter_mut().try_for_each(|client| client.ask("/"))?;
+        clients.iter_mut().try_for_each(answered)?;
         Ok(clients)
     })?;
     server.stop()?;
@@ -55,7 +56,7 @@ fn round(server: &str) -> Result<Round> {
 /// Counts what each worker accepts while connections are opened and held.
 fn counted(
     server: &mut Server,
-    open: impl FnOnce(&Server) -> Result<Vec<Client>>,
+    open: impl FnOnce(&Server) -> Result<Vec<Connection>>,
 ) -> Result<Counted> {
     let before = server.read()?;
     let clients = open(server)?;
