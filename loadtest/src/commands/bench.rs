@@ -37,7 +37,7 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     bar.finish();
     let WrkRun { slice, workers, interrupted } = run?;
 
-    let latency_us = merged([&slice.latencies])?.context("wrk gave no latencies")?;
+    let latency_us = merged([&slice.latencies]).context("wrk gave no latencies")?;
     let mut warnings = doubts::of_load(&load, true, files, spec.strategy().is_some());
     if interrupted {
         warnings.push(Warning::Interrupted { seconds: slice.seconds });

@@ -36,7 +36,7 @@ pub struct Served {
 impl Served {
     /// The figures of a slice of wrk, with the latencies as they were, without wrk's correction.
     pub fn of_slice(slice: &Slice) -> Self {
-        let latency = merged([&slice.latencies]).ok().flatten().unwrap_or_default();
+        let latency = merged([&slice.latencies]).unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }
     }
 }
@@ -100,7 +100,7 @@ pub fn probe(
         anyhow::bail!("{warning}");
     }
     ensure!(counters.attempted > 0, "nothing was asked");
-    let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None)?;
+    let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None);
     Ok(ProbeBody { faults: impact, ..probed })
 }
 

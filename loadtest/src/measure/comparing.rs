@@ -288,7 +288,7 @@ impl Comparing {
         let Subject { path, workers, .. } = &subjects[place];
         let service = Service::of(&servers[place], extra, path, workers.unwrap_or(0), cpus);
         // The service times of a mix differ, so there is no ideal.
-        RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round)
+        Ok(RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round))
     }
 
     /// Fills the record from the store.

@@ -27,8 +27,7 @@ pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
         wrk_cpu_seconds: 0.75,
         wrk_wait_seconds: 4.0,
         own_cpu_seconds: 0.003,
-        latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)])
-            .unwrap(),
+        latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)]),
         workers: workers.collect(),
         ..Slice::default()
     }
@@ -60,8 +59,7 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             latencies: Distribution::of(&[
                 ((800.0 / ratio) as u64 + u64::from(round), 90),
                 ((4000.0 / ratio) as u64, 10),
-            ])
-            .unwrap(),
+            ]),
             ideal_us: None,
         };
         AtRate::new(name, (0..6).map(slice).collect())
@@ -95,6 +93,6 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
     let arguments = ["compare", "shared", "reuseport"].map(String::from).to_vec();
     let mut comparison = Comparison::new(arguments, environment, body);
     comparison.warnings = vec!["client and server share 2 cores".into()];
-    comparison.summarize().unwrap();
+    comparison.summarize();
     comparison
 }

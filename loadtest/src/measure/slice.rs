@@ -158,7 +158,7 @@ impl Running {
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),
-            latencies: Distribution::of(&measured.distribution)?,
+            latencies: Distribution::of(&measured.distribution),
             workers: workers.iter().map(Worker::of).collect(),
         };
         Ok(WrkRun { slice, workers, interrupted: measured.interrupted })

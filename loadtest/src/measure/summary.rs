@@ -1,8 +1,6 @@
 //! The summary of the slices. It is computed from them whenever they are shown, so the same raw data
 //! gives the same report.
 
-use anyhow::Result;
-
 use crate::load::perf::Cost;
 use crate::measure::bench::best_attainable;
 use crate::measure::comparison::{
@@ -17,30 +15,27 @@ use crate::types::Errors;
 
 impl Comparison {
     /// Computes everything that is not measured.
-    pub fn summarize(&mut self) -> Result<()> {
+    pub fn summarize(&mut self) {
         let cores = self.environment.cores;
         let body = &mut self.body;
         for subject in &mut body.subjects {
-            subject.summary = summarize(subject, &body.plan, cores)?;
+            subject.summary = summarize(subject, &body.plan, cores);
         }
         for at in &mut body.fixed_rates {
-            at.summarize(&body.plan, &body.subjects)?;
+            at.summarize(&body.plan, &body.subjects);
         }
         body.pairs = pairs(&compared(&body.subjects, &body.plan), body.plan.judged, &body.plan);
         body.anomalies = odd(&body.subjects, body.plan.seed);
-        Ok(())
     }
 }
 
-fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summary>> {
+fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary> {
     let slices = &subject.slices;
     let median_of = |of: &dyn Fn(&Slice) -> Option<f64>| {
         let values: Vec<f64> = slices.iter().filter_map(of).collect();
         Estimate::of_rounds(&values, plan.seed)
     };
-    let Some(latency_us) = merged(slices.iter().map(|slice| &slice.latencies))? else {
-        return Ok(None);
-    };
+    let latency_us = merged(slices.iter().map(|slice| &slice.latencies))?;
     let requests: u64 = slices.iter().map(|slice| slice.requests).sum();
     let switches: Option<u64> = slices.iter().map(|slice| slice.server_switches).sum();
     let mut errors = Errors::default();
@@ -48,10 +43,10 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
     let cost = |of: fn(&Cost) -> f64| median_of(&|slice| slice.cost.as_ref().map(of));
     let cost_per_request = cost(|cost| cost.total);
     let kept = subject.keep_alive.then_some(plan.load.connections_opened);
-    Ok(median_of(&|slice| Some(slice.requests_per_second)).map(|requests_per_second| Summary {
+    Some(Summary {
         slices: slices.len(),
         requests,
-        requests_per_second,
+        requests_per_second: median_of(&|slice| Some(slice.requests_per_second))?,
         cpu_us_per_request: median_of(&|slice| {
             Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
         }),
@@ -67,7 +62,7 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
         limit: subject.workers.and_then(|workers| {
             Limit::of(slices, workers, plan.load.threads, cores, plan.pinned.as_ref())
         }),
-    }))
+    })
 }
 
 fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
@@ -265,7 +260,7 @@ pub mod tests {
     fn the_same_slices_give_the_same_summary() {
         let mut comparison = comparison(12, 0.9);
         let before = comparison.clone();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison, before);
     }
 
@@ -283,14 +278,14 @@ pub mod tests {
     fn one_that_died_keeps_its_slices_and_too_few_give_no_verdict() {
         let mut comparison = comparison(40, 1.1);
         comparison.subjects[1].slices.truncate(3);
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison.subjects[1].summary.as_ref().unwrap().slices, 3);
         assert_eq!(comparison.pairs[0].result, None);
         assert!(
             comparison.pairs[0].sentence.contains("needs 6 rounds that both have, and there are 3")
         );
         comparison.subjects[1].slices.clear();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison.subjects[1].summary, None);
     }
 
@@ -298,7 +293,7 @@ pub mod tests {
     fn the_baseline_is_what_others_are_compared_with_wherever_it_stands() {
         let mut comparison = comparison(10, 0.5);
         comparison.plan.baseline = "reuseport".into();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let pair = &comparison.pairs[0];
         assert_eq!((&*pair.baseline, &*pair.other), ("reuseport", "shared"));
         assert!(pair.result.as_ref().unwrap().ratio > 1.9);
@@ -309,13 +304,13 @@ pub mod tests {
         let mut comparison = comparison(40, 1.0);
         assert_eq!(comparison.anomalies, Vec::<String>::new());
         comparison.subjects[0].slices[11].requests_per_second = 1000.0;
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert!(comparison.anomalies[0].contains("round 12 of shared is an outlier: 1 000"));
         assert_eq!(comparison.pairs[0].ratios.len(), 40);
         for subject in &mut comparison.subjects {
             subject.slices[20..].iter_mut().for_each(|slice| slice.requests_per_second *= 0.5);
         }
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let odd = comparison.anomalies.join("\n");
         assert!(odd.contains("from round 21 on, all subjects together served 0.5"), "{odd}");
     }
@@ -339,7 +334,7 @@ pub mod tests {
             subject("nginx reuseport, kept", true, true, 10.0),
             subject("nginx, new", false, true, 20.0),
         ];
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let found: Vec<(&str, &str, f64)> = (comparison.pairs.iter())
             .map(|pair| (&*pair.baseline, &*pair.other, pair.result.as_ref().unwrap().ratio))
             .collect();

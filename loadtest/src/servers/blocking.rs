@@ -37,7 +37,7 @@ pub fn measure(subject: &Subject, at_once: usize, form: Form, seed: u64) -> Resu
     let counters = run(server.address(), &load, Instant::now(), |_, _| {})?.unbroken()?;
     server.stop()?;
     let service = Service { servers, time: BLOCKED };
-    let found = ProbeBody::of(subject.name.clone(), load, &counters, Some(service))?;
+    let found = ProbeBody::of(subject.name.clone(), load, &counters, Some(service));
     let latency = found.latency_us.context("no request had a good answer")?;
     let of_ideal = found.of_ideal.context("no request was sent")?.p99;
     ensure!(of_ideal.is_finite(), "no ideal to compare with");

@@ -71,8 +71,7 @@ pub fn nginx_deviations(form: Form, seed: u64, json: &Path, resume: bool) -> Res
     experiment.plan.baseline = both[0].0.into();
     let (comparison, _) = experiment.run(crate::cli::arguments())?;
     let deviations = |subject: &Subject| -> Vec<(u32, f64)> {
-        let of =
-            |slice: &Slice| Some((slice.round, merged([&slice.latencies]).ok().flatten()?.stdev));
+        let of = |slice: &Slice| Some((slice.round, merged([&slice.latencies])?.stdev));
         subject.slices.iter().filter_map(of).collect()
     };
     let [shared, own] = &comparison.subjects[..] else { return Ok(Vec::new()) };
