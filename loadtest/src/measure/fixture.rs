@@ -1,11 +1,71 @@
-//! Comparisons for tests.
+//! Results for tests.
 
+use crate::environment::Environment;
+use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 use crate::load::Share;
 use crate::load::tests::load;
+use crate::measure::bench::{Bench, BenchBody};
 use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
+use crate::server::telemetry::WorkerUsage;
 use crate::statistics::latency::Distribution;
+
+/// A machine.
+pub fn environment() -> Environment {
+    Environment {
+        kernel: "Linux 6.18".into(),
+        cpu: Some("A CPU".into()),
+        cores: 2,
+        memory_bytes: Some(8 << 30),
+        wrk: Some("wrk 4.1.0".into()),
+        rustc: "rustc 1.95.0".into(),
+        programs: None,
+        commit: None,
+        started_at: "2026-01-01T00:00:00Z".into(),
+    }
+}
+
+/// A worker that answered this many requests.
+pub fn worker(index: usize, requests: u64) -> WorkerUsage {
+    WorkerUsage {
+        index,
+        pid: 1000 + index as u32,
+        socket_inode: Some(4242),
+        connections: Some(25),
+        requests: Some(requests),
+        cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
+        run_queue_wait_seconds: Some(0.25),
+        context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
+        wakeups_without_connection: Some(7),
+        steered: Some(0),
+        migrated: Some(0),
+        gated: Some(0),
+        ..WorkerUsage::default()
+    }
+}
+
+/// A record of `bench` with workers that answered these requests in 10 s.
+pub fn bench(requests: &[u64]) -> Bench {
+    let workers = requests.iter().enumerate().map(|(index, &count)| worker(index, count));
+    let workers: Vec<WorkerUsage> = workers.collect();
+    let total: u64 = requests.iter().sum();
+    let is_seen = !workers.is_empty();
+    let slice = Slice {
+        seconds: 10.0,
+        requests: total,
+        requests_per_second: total as f64 / 10.0,
+        server_cpu_seconds: is_seen.then_some(1.5 * workers.len() as f64),
+        latencies: Distribution::of(&[(870, 700), (1500, 200), (12_000, 99), (1_230_000, 1)]),
+        workers: workers.iter().map(Worker::of).collect(),
+        ..Slice::default()
+    };
+    let (server, url) = ("shared".into(), "http://127.0.0.1:8080/".into());
+    let body = BenchBody::of(server, url, load(12, 100, 10), slice, workers, 2).unwrap();
+    let mut record = Bench::new(vec!["bench".into(), "shared".into()], environment(), body);
+    record.warnings = vec!["a warning".into()];
+    record
+}
 
 /// A slice with these requests/s of one second, shared out among workers like this.
 pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
@@ -89,9 +149,8 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             .to_vec(),
         ..CompareBody::default()
     };
-    let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
     let arguments = ["compare", "shared", "reuseport"].map(String::from).to_vec();
-    let mut comparison = Comparison::new(arguments, environment, body);
+    let mut comparison = Comparison::new(arguments, environment(), body);
     comparison.warnings = vec!["client and server share 2 cores".into()];
     comparison.summarize();
     comparison

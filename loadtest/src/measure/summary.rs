@@ -2,7 +2,6 @@
 //! gives the same report.
 
 use crate::load::perf::Cost;
-use crate::measure::bench::best_attainable;
 use crate::measure::comparison::{
     Comparison, Limit, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
@@ -29,7 +28,8 @@ impl Comparison {
     }
 }
 
-fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary> {
+/// The summary of a subject; `None` without slices.
+pub fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary> {
     let slices = &subject.slices;
     let median_of = |of: &dyn Fn(&Slice) -> Option<f64>| {
         let values: Vec<f64> = slices.iter().filter_map(of).collect();
@@ -88,6 +88,18 @@ fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
         connections_by_rank: ranked(|worker| worker.connections).unwrap_or_default(),
         idle_workers: idle.count() as f64 / slices.len() as f64,
     })
+}
+
+/// The busiest worker over the average one if kept connections are spread as evenly as possible: 49 on 8 workers
+/// give 7 over 6.125. `None` means a connection for each request, which gives 1.
+fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
+    let workers = workers as u64;
+    match kept {
+        Some(kept) if kept > 0 && workers > 0 => {
+            kept.div_ceil(workers) as f64 / (kept as f64 / workers as f64)
+        }
+        _ => 1.0,
+    }
 }
 
 /// Each one's part of the sum, the greatest first.
@@ -272,6 +284,14 @@ pub mod tests {
         assert_eq!(spread.requests_by_rank, [1.0, 0.0, 0.0, 0.0]);
         assert_eq!(spread.connections_by_rank, [1.0, 0.0, 0.0, 0.0]);
         assert_eq!(spread.best_attainable, 2.0);
+    }
+
+    #[test]
+    fn kept_connections_that_do_not_divide_evenly_cannot_be_spread_evenly() {
+        assert_eq!(best_attainable(Some(49), 8), 7.0 / 6.125);
+        assert_eq!(best_attainable(Some(2), 4), 2.0);
+        assert_eq!(best_attainable(Some(96), 4), 1.0);
+        assert_eq!(best_attainable(None, 8), 1.0);
     }
 
     #[test]

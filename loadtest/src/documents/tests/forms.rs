@@ -76,8 +76,7 @@ fn diagnosed() -> Report {
         }
         intruder(readings, "127.0.0.1:80");
     });
-    let environment = bench_record(&[1]).environment.clone();
-    Report::new(vec!["diagnose".into()], environment, Diagnosis::of(readings))
+    Report::new(vec!["diagnose".into()], environment(), Diagnosis::of(readings))
 }
 
 /// All commands that save a record have a document.

@@ -6,7 +6,7 @@ use crate::lab::record::Lab;
 use crate::lab::record::tests::lab;
 use crate::matrix::expectations::tests::matrix as example_matrix;
 use crate::matrix::record::Missing;
-use crate::measure::bench::tests::record as bench_record;
+use crate::measure::fixture::{bench as bench_record, environment};
 use crate::measure::summary::tests::comparison;
 use crate::probe::fault::FaultRecord;
 use crate::probe::load::Load;
@@ -16,6 +16,7 @@ use crate::probe::timeline::Bucket;
 use crate::report::model::Document;
 use crate::report::{html, markdown, terminal};
 use crate::server::telemetry::Role;
+use crate::statistics::estimate::Estimate;
 
 mod forms;
 
@@ -68,7 +69,7 @@ fn probe_record(buckets: usize, faults: Vec<FaultRecord>) -> ProbeRecord {
         faults,
         ..ProbeBody::default()
     };
-    ProbeRecord::new(vec!["probe".into()], bench_record(&[1]).environment.clone(), body)
+    ProbeRecord::new(vec!["probe".into()], environment(), body)
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn what_bench_says_of_each_worker_stands_side_by_side_in_100_columns() {
 fn bench_tells_a_process_that_accepts_from_the_workers() {
     let mut record = bench_record(&[10; 5]);
     record.workers[0].role = Role::Acceptor;
-    (record.load.wrk.threads, record.load.wrk.connections_opened) = (1, 1);
+    (record.load.threads, record.load.connections_opened) = (1, 1);
     let report = plain(&bench::document(&record));
     assert!(report.contains("1 thread, 1 connection (100 asked for), "), "{report}");
     assert!(report.contains("4 workers and a process that accepts, http://"), "{report}");
@@ -141,7 +142,7 @@ fn bench_quotes_the_posts_figure_for_its_two_strategies_only_and_a_policys_own_c
 fn results_side_by_side_have_their_ratio_and_what_is_not_known_stays_empty() {
     let (first, mut second) = (bench_record(&[100, 100]), bench_record(&[]));
     second.server = "http://10.0.0.1/".into();
-    second.result.requests_per_second = 10.0;
+    second.result.requests_per_second = Estimate::exact(10.0);
     let report = plain(&show::document(&[first, second]));
     assert_eq!(row(&report, "requests/s"), "requests/s 20 10");
     assert_eq!(row(&report, "of the first"), "of the first 1.000 0.500");
