@@ -12,7 +12,7 @@ use crate::load;
 use crate::probe::counters::Counters;
 use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
-use crate::probe::load::Load;
+use crate::probe::load::{Load, UNDER_WAY};
 use crate::probe::record::ProbeBody;
 use crate::probe::spread::Spread;
 use crate::report::progress;
@@ -25,9 +25,6 @@ const DURATION: Duration = Duration::from_secs(5);
 
 /// The default number of clients of a closed loop.
 const CLIENTS: u64 = 32;
-
-/// The default limit of requests under way in an open loop.
-const UNDER_WAY: u64 = 10_000;
 
 /// Files that this program has open besides its connections.
 const OTHER_FILES: u64 = 32;

@@ -11,7 +11,7 @@ use crate::lab::context::start;
 use crate::lab::queues::Queues;
 use crate::measure::comparison::Slice;
 use crate::probe::arrivals::Arrivals;
-use crate::probe::fault::Fault;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
 use crate::probe::load::Load;
 use crate::probe::record::ProbeBody;
@@ -88,20 +88,16 @@ pub fn probe(
     faults: &[String],
     mut look: impl FnMut(Duration),
 ) -> Result<ProbeBody> {
-    let parsed = faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
-    let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
+    let faults = parsed(faults).context("a fault of the lab's own")?;
     let Load { url, expect, .. } = Load::of(server, &asked.url);
     let arrivals = asked.rate.map(|_| asked.arrivals.unwrap_or(Arrivals::Even));
     let load = Load { url, expect, arrivals, ..asked.clone() };
-    let FaultRun { counters, faults: impact, warnings, .. } =
-        run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
+    let run = run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
-    if let Some(warning) = warnings.first() {
-        anyhow::bail!("{warning}");
-    }
+    let FaultRun { counters, faults, .. } = run.whole()?;
     ensure!(counters.attempted > 0, "nothing was asked");
     let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None);
-    Ok(ProbeBody { faults: impact, ..probed })
+    Ok(ProbeBody { faults, ..probed })
 }
 
 #[cfg(test)]

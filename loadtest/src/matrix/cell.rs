@@ -107,7 +107,7 @@ fn of_comparison(workload: &Workload, comparison: &Comparison) -> Vec<Figure> {
 }
 
 fn max_less_min(slice: &Slice) -> Option<u64> {
-    let connections = slice.workers.iter().map(|w| w.connections).collect::<Option<Vec<u64>>>()?;
+    let connections = slice.counts(|worker| worker.connections)?;
     Some(connections.iter().max()? - connections.iter().min()?)
 }
 

@@ -10,7 +10,8 @@ use crate::kernel::affinity;
 use crate::load::Load;
 use crate::load::wrk::Wrk;
 use crate::measure::comparison::{
-    AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject, WARM_UP,
+    AtRate, BETWEEN_SLICES, CLOSED_LOOP, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject,
+    WARM_UP,
 };
 use crate::measure::runner::{Series, Turn};
 use crate::measure::slice::Running;
@@ -22,15 +23,6 @@ use crate::probe::load as probe;
 use crate::report::progress;
 use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
-
-/// Requests of an open loop that may be under way at most.
-const MOST_UNDER_WAY: u64 = 10_000;
-
-/// How long the closed loop of each subject lasts that finds the rates.
-const CLOSED_LOOP: Duration = Duration::from_secs(2);
-
-/// The overhead of a slice: wrk starts, and prints its latencies at the end.
-const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 
 /// A comparison under way.
 pub(super) struct Comparing {
@@ -274,13 +266,10 @@ impl Comparing {
         time: Duration,
     ) -> Result<RateSlice> {
         let load = probe::Load {
-            connections: MOST_UNDER_WAY,
-            rate: Some(rate),
-            arrivals: Some(Arrivals::Poisson),
             // The same arrivals for all subjects of a round.
             seed: self.body.plan.seed.wrapping_add(round.into()),
             seconds: time.as_secs_f64(),
-            ..probe::Load::default()
+            ..probe::Load::default().at_rate(rate, Arrivals::Poisson)
         };
         let counters = self.probe(place, load)?;
         let Self { body: CompareBody { plan, subjects, .. }, servers, extra, .. } = self;

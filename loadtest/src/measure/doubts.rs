@@ -2,13 +2,11 @@
 
 use crate::load::Load;
 use crate::measure::bench::{BenchBody, acceptors};
+use crate::measure::bottleneck::ALL;
 use crate::measure::comparison::{Comparison, Summary, Who};
 use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
 use crate::warnings::Warning;
-
-/// The part of the available CPU time that counts as all of it: a little is always lost to waiting.
-const ALL: f64 = 0.9;
 
 /// The part of the CPU that this program may use during the slices.
 const MOST_FOR_ITSELF: f64 = 0.02;

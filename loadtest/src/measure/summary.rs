@@ -9,7 +9,9 @@ use crate::report::format::rounded;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::merged;
 use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
-use crate::statistics::{anomalies, geometric_mean, max_over_mean, median, quantile, ratios};
+use crate::statistics::{
+    anomalies, by_rank, geometric_mean, max_over_mean, median, quantile, ratios,
+};
 use crate::types::Errors;
 
 impl Comparison {
@@ -47,9 +49,7 @@ pub fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary
         slices: slices.len(),
         requests,
         requests_per_second: median_of(&|slice| Some(slice.requests_per_second))?,
-        cpu_us_per_request: median_of(&|slice| {
-            Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
-        }),
+        cpu_us_per_request: median_of(&Slice::cpu_us),
         switches_per_request: switches.map(|switches| switches as f64 / requests as f64),
         cost: cost_per_request.and_then(|total| {
             let (user, system) = (cost(|cost| cost.user)?, cost(|cost| cost.system)?);
@@ -66,14 +66,8 @@ pub fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary
 }
 
 fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
-    let ranked = |of: fn(&Worker) -> Option<u64>| -> Option<Vec<f64>> {
-        let ranks = slices.iter().map(|slice| slice.workers.len()).max()?;
-        let mut sums = vec![0.0; ranks];
-        for slice in slices {
-            let shares = shares(&slice.workers.iter().map(of).collect::<Option<Vec<_>>>()?);
-            shares.iter().zip(&mut sums).for_each(|(share, sum)| *sum += share);
-        }
-        Some(sums.into_iter().map(|sum| sum / slices.len() as f64).collect())
+    let ranked = |of: fn(&Worker) -> Option<u64>| {
+        by_rank(slices.iter().map(|slice| slice.counts(of)).collect::<Option<Vec<_>>>()?)
     };
     let requests_by_rank = ranked(|worker| worker.requests)?;
     let uneven: Vec<f64> =
@@ -102,18 +96,20 @@ fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
     }
 }
 
-/// Each one's part of the sum, the greatest first.
-fn shares(counts: &[u64]) -> Vec<f64> {
-    let sum = counts.iter().sum::<u64>().max(1) as f64;
-    let mut shares: Vec<f64> = counts.iter().map(|&count| count as f64 / sum).collect();
-    shares.sort_by(|one, other| other.total_cmp(one));
-    shares
-}
-
 impl Slice {
     /// The busiest worker's count over the average worker's; `None` if counts are not known, or all are 0.
     pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
-        max_over_mean(&self.workers.iter().map(of).collect::<Option<Vec<_>>>()?)
+        max_over_mean(&self.counts(of)?)
+    }
+
+    /// A count of each worker; `None` if one is not known.
+    pub fn counts(&self, of: fn(&Worker) -> Option<u64>) -> Option<Vec<u64>> {
+        self.workers.iter().map(of).collect()
+    }
+
+    /// CPU time of the server for each request, in microseconds.
+    pub fn cpu_us(&self) -> Option<f64> {
+        Some(self.server_cpu_seconds? * 1e6 / self.requests as f64)
     }
 }
 

@@ -26,13 +26,10 @@ pub fn measure(subject: &Subject, at_once: usize, form: Form, seed: u64) -> Resu
     let rate = (servers as f64 * PART / BLOCKED.as_secs_f64()) as u64;
     let path = subject.path_that_blocks(BLOCKED.as_micros() as u64);
     let load = Load {
-        connections: 10_000,
-        rate: Some(rate),
-        arrivals: Some(Arrivals::Poisson),
         seed,
         seconds: form.choose(12.0, 6.0, 1.0),
         timeout_ms: 5000,
-        ..Load::of(&server, &path)
+        ..Load::of(&server, &path).at_rate(rate, Arrivals::Poisson)
     };
     let counters = run(server.address(), &load, Instant::now(), |_, _| {})?.unbroken()?;
     server.stop()?;

@@ -4,9 +4,9 @@
 use anyhow::{Result, ensure};
 
 use crate::kernel::migrate_req::Namespace;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
-use crate::servers::faults::parsed;
 use crate::servers::record::Form;
 use crate::servers::subject::Subject;
 

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::probe::arrivals::Arrivals;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
 use crate::probe::run::run;
 use crate::server::Server;
 use crate::server::signals::Action;
-use crate::servers::faults::{lost_accepted, parsed, steady};
+use crate::servers::faults::{lost_accepted, steady};
 use crate::servers::record::{After, Form, Reload, Replaced};
 use crate::servers::subject::Subject;
 

@@ -67,14 +67,8 @@ impl Distribution {
 
     /// The value that this part of all samples does not exceed; `None` without samples.
     pub fn quantile(&self, part: f64) -> Option<u64> {
-        let all = self.count();
-        let wanted = (all as f64 * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let at = self.0.iter().find(|(_, count)| {
-            seen += count;
-            seen >= wanted
-        });
-        at.map(|&(value, _)| value)
+        let all = recorded(&self.0);
+        (!all.is_empty()).then(|| all.value_at_quantile(part).min(all.max()))
     }
 
     /// The distribution of a histogram.

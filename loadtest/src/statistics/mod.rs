@@ -66,6 +66,22 @@ pub fn max_over_mean(counts: &[u64]) -> Option<f64> {
     Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
 }
 
+/// The mean part of each series' sum by rank, the greatest first; together they are 1. A series without counts does not
+/// count. `None` if there is no other.
+pub fn by_rank(series: impl IntoIterator<Item = Vec<u64>>) -> Option<Vec<f64>> {
+    let (mut sums, mut number) = (Vec::new(), 0.0);
+    for mut counts in series {
+        let all: u64 = counts.iter().sum();
+        if all > 0 {
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            sums.resize(sums.len().max(counts.len()), 0.0);
+            sums.iter_mut().zip(counts).for_each(|(sum, it)| *sum += it as f64 / all as f64);
+            number += 1.0;
+        }
+    }
+    (number > 0.0).then(|| sums.into_iter().map(|sum| sum / number).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +108,14 @@ mod tests {
         ] {
             assert_eq!(found.map(|it| (it * 1e12).round()), expected.map(|it| (it * 1e12).round()));
         }
+    }
+
+    #[test]
+    fn parts_are_ranked_series_by_series() {
+        let series = |all: &[[u64; 2]]| by_rank(all.iter().map(|counts| counts.to_vec()));
+        assert_eq!(series(&[[25, 75], [75, 25], [0, 0]]), Some(vec![0.75, 0.25]));
+        assert_eq!(series(&[[0, 0]]), None);
+        assert_eq!(by_rank([vec![2], vec![1, 1]]), Some(vec![0.75, 0.25]));
     }
 
     #[test]

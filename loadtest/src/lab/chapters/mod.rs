@@ -14,7 +14,7 @@ use crate::kernel::migrate_req::Namespace;
 use crate::lab::chapter::Findings;
 use crate::lab::client::{ask, bound};
 use crate::lab::context::{Context, Policy, start};
-use crate::lab::interleaved::{Interleaved, Subject, WRK, cpu_us, evidence, switches_each};
+use crate::lab::interleaved::{Interleaved, Subject, WRK, evidence, switches_each};
 use crate::lab::probing::{Disturbed, Served, asking, disturbed, served};
 use crate::lab::queues::who_listens;
 use crate::lab::samples::Samples;

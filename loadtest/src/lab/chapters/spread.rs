@@ -4,6 +4,7 @@ use super::*;
 use crate::lab::client::{answered, served};
 use crate::lab::figure::filled;
 use crate::matrix::workloads::LOAD_AWARE;
+use crate::statistics::by_rank;
 use crate::statistics::significance::{Evenness, evenness};
 
 /// The number of connections, and of workers.
@@ -93,12 +94,7 @@ fn total(counts: &[f64]) -> f64 {
 
 /// The part of all connections by rank, over all rounds: the busiest worker of each round first.
 fn parts(rounds: &[Round], way: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; WORKERS];
-    for round in rounds {
-        sums.iter_mut().zip(round[way].sorted()).for_each(|(sum, count)| *sum += count);
-    }
-    let all = total(&sums);
-    sums.into_iter().map(|sum| sum / all).collect()
+    by_rank(rounds.iter().map(|round| round[way].accepted.clone())).unwrap_or_default()
 }
 
 fn chance(rounds: &[Round], ways: &[usize]) -> Option<Evenness> {
