@@ -1,10 +1,10 @@
 //! The summary of slices at a fixed rate.
 
 use crate::measure::comparison::{AtRate, FixedRate, Latencies, Plan, RateSlice, Subject};
-use crate::measure::slice::ANSWER_WITHIN;
 use crate::measure::summary::{Compared, pairs};
 use crate::probe::counters::Counters;
 use crate::probe::ideal::Service;
+use crate::probe::load::ANSWER_WITHIN;
 use crate::probe::record::Ideal;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, merged, percentile_of};

@@ -117,7 +117,6 @@ impl Comparing {
     fn take_turns(&mut self, store: &mut Store) -> Result<()> {
         let plan = self.body.plan.clone();
         let names = self.names(|_| true);
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let slices = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
         let due = slices.missing(store);
         // A server that is started for each slice is warmed up for each.
@@ -151,7 +150,7 @@ impl Comparing {
 
         let place_of: Vec<usize> =
             (0..names.len()).filter(|&place| self.body.subjects[place].at_rates).collect();
-        let asked: Vec<&str> = place_of.iter().map(|&place| names[place]).collect();
+        let asked = self.names(|subject| subject.at_rates);
         if !plan.fixed_rate_shares.is_empty() {
             closed_loops(&asked).run(store, plan.seed, |turn| {
                 bar.name(format!("what {} serves to the prober", asked[turn.subject]));
@@ -282,9 +281,7 @@ impl Comparing {
 
     /// Fills the record from the store.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
-        let [all, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
-        let [names, asked] =
-            [&all, &asked].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        let [names, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
         let CompareBody { plan, subjects, fixed_rates, .. } = &mut self.body;
         let series = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
         let (mut all, mut left) = (series.turns(), series.missing(store));
@@ -344,12 +341,12 @@ fn at(rate: u64) -> String {
 }
 
 /// The closed loops of these subjects.
-fn closed_loops<'a>(subjects: &'a [&'a str]) -> Series<'a> {
+fn closed_loops(subjects: &[String]) -> Series<'_, String> {
     Series { name: "closed-loop", subjects, rounds: 1 }
 }
 
 /// The rates, each with its part of what the best subject serves to the prober, the lowest first.
-fn rates_of(plan: &Plan, store: &Store, names: &[&str]) -> Result<Vec<(Option<f64>, u64)>> {
+fn rates_of(plan: &Plan, store: &Store, names: &[String]) -> Result<Vec<(Option<f64>, u64)>> {
     let closed = closed_loops(names).samples::<f64>(store)?;
     let best = closed.into_iter().flatten().fold(0.0, f64::max);
     let shares = plan.fixed_rate_shares.iter().filter(|_| best > 0.0);

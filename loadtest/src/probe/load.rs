@@ -13,6 +13,9 @@ use crate::server::Server;
 /// The body of both our servers at `/`.
 pub const FRONT_PAGE: &str = "hello";
 
+/// How long an answer may take, unless the user or an experiment says otherwise.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// Requests of an open loop that may be under way at most, unless the user says otherwise.
 pub const UNDER_WAY: u64 = 10_000;
 
@@ -52,7 +55,12 @@ impl Load {
     /// others is good.
     pub fn of(server: &Server, path: &str) -> Self {
         let expect = (path == "/" && !server.is_foreign()).then(|| FRONT_PAGE.to_owned());
-        Self { url: server.url(path), expect, timeout_ms: 2000, ..Self::default() }
+        Self {
+            url: server.url(path),
+            expect,
+            timeout_ms: ANSWER_WITHIN.as_millis() as u64,
+            ..Self::default()
+        }
     }
 
     /// The same as an open loop: requests are due at this rate.

@@ -24,9 +24,6 @@ const RATE: u64 = 100;
 /// How long a handler blocks, in microseconds, if the server has one: so requests are often in flight.
 const BLOCKED_US: u64 = 5000;
 
-/// How long an answer may take.
-const TIMEOUT_MS: u64 = 2000;
-
 /// The time of the first reload, or of TERM; in milliseconds.
 const BEGIN_MS: u64 = 500;
 
@@ -97,7 +94,7 @@ fn ask(
     milliseconds: u64,
 ) -> Result<(Outcomes, Outcomes)> {
     let path = subject.path_that_blocks(BLOCKED_US);
-    let new = Load { timeout_ms: TIMEOUT_MS, ..steady(server, &path, RATE, milliseconds) };
+    let new = steady(server, &path, RATE, milliseconds);
     let kept = Load { keep_alive: true, arrivals: Some(Arrivals::Poisson), ..new.clone() };
     let (address, faults) = (server.address(), parsed(&[fault.to_owned()])?);
     let (new, kept) = thread::scope(|scope| {

@@ -15,14 +15,7 @@ pub mod verdict;
 
 /// The middle value, or the mean of the two in the middle; `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        even if even % 2 == 0 => Some((sorted[half - 1] + sorted[half]) / 2.0),
-        _ => Some(sorted[half]),
-    }
+    quantile(values, 0.5)
 }
 
 /// A quantile, interpolated linearly between two values.
@@ -54,7 +47,7 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
 /// The standard deviation of a sample; `None` with fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
+    let mean = mean(values)?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
 }
