@@ -26,7 +26,7 @@ pub struct BenchBody {
     pub load: Load,
     /// How long the load lasted, as wrk measured it.
     pub seconds: f64,
-    /// The summary of the one slice that it was.
+    /// What a comparison would say of this run, as of a subject with one slice.
     pub result: Summary,
     /// What each worker did; empty for a server that was not started here.
     pub workers: Vec<Worker>,
