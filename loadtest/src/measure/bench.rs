@@ -66,12 +66,38 @@ pub fn acceptors(workers: &[Worker]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::measure::fixture::bench;
+pub mod tests {
+    use super::*;
+    use crate::load::tests::load;
+    use crate::measure::comparison;
+    use crate::measure::fixture::{environment, worker};
+    use crate::statistics::latency::Distribution;
+
+    /// A record of `bench` with workers that answered these requests in 10 s.
+    pub fn record(requests: &[u64]) -> Bench {
+        let workers = requests.iter().enumerate().map(|(index, &count)| worker(index, count));
+        let workers: Vec<Worker> = workers.collect();
+        let total: u64 = requests.iter().sum();
+        let is_seen = !workers.is_empty();
+        let slice = Slice {
+            seconds: 10.0,
+            requests: total,
+            requests_per_second: total as f64 / 10.0,
+            server_cpu_seconds: is_seen.then_some(1.5 * workers.len() as f64),
+            latencies: Distribution::of(&[(870, 700), (1500, 200), (12_000, 99), (1_230_000, 1)]),
+            workers: workers.iter().map(comparison::Worker::of).collect(),
+            ..Slice::default()
+        };
+        let (server, url) = ("shared".into(), "http://127.0.0.1:8080/".into());
+        let body = BenchBody::of(server, url, load(12, 100, 10), slice, workers, 2).unwrap();
+        let mut record = Bench::new(vec!["bench".into(), "shared".into()], environment(), body);
+        record.warnings = vec!["a warning".into()];
+        record
+    }
 
     #[test]
     fn the_fields_are_those_that_were_promised() {
-        let value = serde_json::to_value(bench(&[10, 30])).unwrap();
+        let value = serde_json::to_value(record(&[10, 30])).unwrap();
         for (pointer, promised) in [
             ("", "arguments environment load result schema seconds server url warnings workers"),
             ("/environment", "commit cores cpu kernel memory_bytes rustc started_at wrk"),
@@ -101,7 +127,7 @@ mod tests {
             (&[0, 0, 5, 0], Some((4.0, 3.0, 1.0))),
             (&[], None),
         ] {
-            let spread = bench(requests).body.result.spread;
+            let spread = record(requests).body.result.spread;
             let found = spread.map(|it| (it.max_over_mean, it.idle_workers, it.best_attainable));
             assert_eq!(found, expected);
         }

@@ -4,7 +4,6 @@ use crate::environment::Environment;
 use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 use crate::load::Share;
 use crate::load::tests::load;
-use crate::measure::bench::{Bench, BenchBody};
 use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
@@ -43,28 +42,6 @@ pub fn worker(index: usize, requests: u64) -> WorkerUsage {
         gated: Some(0),
         ..WorkerUsage::default()
     }
-}
-
-/// A record of `bench` with workers that answered these requests in 10 s.
-pub fn bench(requests: &[u64]) -> Bench {
-    let workers = requests.iter().enumerate().map(|(index, &count)| worker(index, count));
-    let workers: Vec<WorkerUsage> = workers.collect();
-    let total: u64 = requests.iter().sum();
-    let is_seen = !workers.is_empty();
-    let slice = Slice {
-        seconds: 10.0,
-        requests: total,
-        requests_per_second: total as f64 / 10.0,
-        server_cpu_seconds: is_seen.then_some(1.5 * workers.len() as f64),
-        latencies: Distribution::of(&[(870, 700), (1500, 200), (12_000, 99), (1_230_000, 1)]),
-        workers: workers.iter().map(Worker::of).collect(),
-        ..Slice::default()
-    };
-    let (server, url) = ("shared".into(), "http://127.0.0.1:8080/".into());
-    let body = BenchBody::of(server, url, load(12, 100, 10), slice, workers, 2).unwrap();
-    let mut record = Bench::new(vec!["bench".into(), "shared".into()], environment(), body);
-    record.warnings = vec!["a warning".into()];
-    record
 }
 
 /// A slice with these requests/s of one second, shared out among workers like this.
