@@ -10,12 +10,11 @@ use crate::documents;
 use crate::environment::Environment;
 use crate::load;
 use crate::load::wrk::Wrk;
-use crate::measure::bench::{BenchBody, LoadRecord, Spread, Totals};
+use crate::measure::bench::BenchBody;
 use crate::measure::doubts;
 use crate::measure::slice::{Running, WrkRun};
 use crate::report::progress;
 use crate::server::{Server, Spec};
-use crate::statistics::latency::merged;
 use crate::warnings::Warning;
 
 /// Checks, runs, reports.
@@ -37,13 +36,13 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
     bar.finish();
     let WrkRun { slice, workers, interrupted } = run?;
 
-    let latency_us = merged([&slice.latencies])?.context("wrk gave no latencies")?;
     let mut warnings = doubts::of_load(&load, true, files, spec.strategy().is_some());
     if interrupted {
         warnings.push(Warning::Interrupted { seconds: slice.seconds });
     }
-    let mean_us = latency_us.mean;
-    warnings.extend(doubts::of_bench(&load, &slice, &workers, mean_us, environment.cores));
+    let (server, cores, wrk_cpu) = (spec.display_name(), environment.cores, slice.wrk_cpu_seconds);
+    let body = BenchBody::of(server, url, load, slice, workers, cores)?;
+    warnings.extend(doubts::of_bench(&body, wrk_cpu, cores));
     let of_server = running.stop();
     let tells_why = |it: &Warning| {
         matches!(it, Warning::WorkersChanged { .. } | Warning::CannotSeeWorkers { .. })
@@ -52,18 +51,6 @@ pub fn run(asked: &cli::Bench) -> Result<()> {
         warnings.retain(|warning| *warning != Warning::NoWorkers);
     }
     warnings.extend(of_server);
-    let body = BenchBody {
-        server: spec.display_name(),
-        spread: Spread::of(workers.iter().map(|one| one.requests), load.connections_kept()),
-        load: LoadRecord { wrk: load, seconds: slice.seconds, url },
-        result: Totals {
-            requests: slice.requests,
-            requests_per_second: slice.requests_per_second,
-            latency_us,
-            errors: slice.errors,
-        },
-        workers,
-    };
     let record = record(environment, body, &warnings);
     conclude(&record, json, &asked.output, documents::bench::document)
 }

@@ -12,7 +12,7 @@ use crate::load;
 use crate::probe::counters::Counters;
 use crate::probe::fault_run::{FaultRun, run_with_faults, signals_for};
 use crate::probe::ideal::Service;
-use crate::probe::load::Load;
+use crate::probe::load::{Load, UNDER_WAY};
 use crate::probe::record::ProbeBody;
 use crate::probe::spread::Spread;
 use crate::report::progress;
@@ -25,9 +25,6 @@ const DURATION: Duration = Duration::from_secs(5);
 
 /// The default number of clients of a closed loop.
 const CLIENTS: u64 = 32;
-
-/// The default limit of requests under way in an open loop.
-const UNDER_WAY: u64 = 10_000;
 
 /// Files that this program has open besides its connections.
 const OTHER_FILES: u64 = 32;
@@ -150,7 +147,7 @@ fn probe(
         answered_by_server: answered,
         faults,
         held: spread.map(Spread::into_held).unwrap_or_default(),
-        ..ProbeBody::of(name, load, &counters, service)?
+        ..ProbeBody::of(name, load, &counters, service)
     };
     Ok((body, found))
 }
@@ -227,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_servers_count_may_exceed_the_good_answers_by_those_that_were_lost() {
-        let mut counters = Counters::new().unwrap();
+        let mut counters = Counters::new();
         let load = Load::default();
         for outcome in [Outcome::Ok, Outcome::Ok, Outcome::Ok, Outcome::Reset] {
             counters.count(outcome, Duration::ZERO, Duration::ZERO);

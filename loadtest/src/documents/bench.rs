@@ -1,7 +1,8 @@
 //! One result of `bench`: the speed, and which worker did the work.
 
 use crate::documents::{self, ABOUT_LATENCIES, LATENCY, connections, errors, facts, opened};
-use crate::measure::bench::{Bench, Spread, Worker, acceptors};
+use crate::measure::bench::{Bench, Worker, acceptors};
+use crate::measure::comparison::Spread;
 use crate::report::format::{self, bar};
 use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
@@ -60,19 +61,22 @@ const SPREAD: [Field<Spread>; 3] = [
 pub fn document(record: &Bench) -> Document {
     let (load, result) = (&record.load, &record.result);
     let server = match record.workers.len() {
-        0 => format!("{}, ", load.url),
-        all => format!("{}, {}, ", format::workers(all, acceptors(&record.workers)), load.url),
+        0 => format!("{}, ", record.url),
+        all => format!("{}, {}, ", format::workers(all, acceptors(&record.workers)), record.url),
     };
-    let opened = opened(load.wrk.connections_opened, load.wrk.connections);
-    let threads = format::plural(load.wrk.threads, "thread");
-    let wrk = format!("{threads}, {opened}, {:.1} s", load.seconds);
+    let opened = opened(load.connections_opened, load.connections);
+    let threads = format::plural(load.threads, "thread");
+    let wrk = format!("{threads}, {opened}, {:.1} s", record.seconds);
     let latency = Table::of("Latency", [&record.server]).with("", &LATENCY, [&result.latency_us]);
-    let spread =
-        Table::of("Spread", record.spread.map(|_| "requests")).with("", &SPREAD, &record.spread);
+    let spread = Table::of("Spread", result.spread.as_ref().map(|_| "requests")).with(
+        "",
+        &SPREAD,
+        &result.spread,
+    );
     let even =
         format!("1 is even; {} means that one worker did all the work.", record.workers.len());
     let blocks = vec![
-        facts([("server", format!("{server}{}", connections(load.wrk.keep_alive))), ("load", wrk)]),
+        facts([("server", format!("{server}{}", connections(load.keep_alive))), ("load", wrk)]),
         Block::Heading("Requests and latency".into()),
         Block::Table(requests(record)),
         Block::Table(Table { note: ABOUT_LATENCIES.into(), ..latency }),

@@ -77,7 +77,7 @@ fn verdict(name: &str, check: &Check) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::measure::bench::tests::record as bench_record;
+    use crate::measure::fixture::environment;
     use crate::measure::self_check::SelfCheckBody;
     use crate::statistics::verdict::Figure;
 
@@ -111,7 +111,6 @@ pub mod tests {
         let p99 = Check { wanted: 1.1, accepted: [1.05, 1.15], measured: 1.3, ..p99 };
         let (server, rounds) = ("shared --workers 4".into(), 40);
         let body = SelfCheckBody { server, rounds, throughput, p99 };
-        let environment = bench_record(&[1]).environment.clone();
-        SelfCheck::new(vec!["self-check".into()], environment, body)
+        SelfCheck::new(vec!["self-check".into()], environment(), body)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::documents::{ABOUT_LATENCIES, LATENCY, connections, errors, groups, machine};
 use crate::measure::bench::{Bench, Worker};
+use crate::measure::comparison::Spread;
 use crate::report::model::{Block, Cell, Document, Field, Table, Unit};
 use crate::report::post;
 
@@ -14,20 +15,19 @@ const LOAD: [Field<Bench>; 2] = [
 
 const WORKERS: [Field<Bench>; 6] = [
     ("workers", Unit::Count, |r| known(r, |workers| Some(workers.len() as f64))),
-    ("busiest / average", Unit::Times, |r| r.spread.map(|all| all.max_over_mean).into()),
-    ("idle workers", Unit::Count, |r| r.spread.map(|all| all.idle_workers).into()),
+    ("busiest / average", Unit::Times, |r| spread(r).map(|all| all.max_over_mean).into()),
+    ("idle workers", Unit::Count, |r| spread(r).map(|all| all.idle_workers).into()),
     ("empty wake-ups", Unit::Count, |r| {
         let empty = |worker: &Worker| Some(worker.wakeups_without_connection? as f64);
         known(r, |workers| workers.iter().map(empty).sum())
     }),
-    ("server CPU per request", Unit::Microseconds, |r| {
-        known(r, |workers| {
-            let seconds: f64 = workers.iter().map(|one| one.cpu_seconds.total()).sum();
-            Some(seconds * 1e6 / r.result.requests as f64)
-        })
-    }),
+    ("server CPU per request", Unit::Microseconds, |r| r.result.cpu_us_per_request.into()),
     ("errors", Unit::Text, |r| errors(&r.result.errors).into()),
 ];
+
+fn spread(record: &Bench) -> Option<&Spread> {
+    record.result.spread.as_ref()
+}
 
 /// A figure that needs a server whose workers can be seen.
 fn known(record: &Bench, figure: impl Fn(&[Worker]) -> Option<f64>) -> Cell {
@@ -42,7 +42,8 @@ pub fn document(records: &[Bench]) -> Document {
         .with("", &WORKERS, records)
         .turned();
     if let Some(first) = records.first() {
-        let part = |r: &Bench| r.result.requests_per_second / first.result.requests_per_second;
+        let rate = |r: &Bench| r.result.requests_per_second.value;
+        let part = |r: &Bench| rate(r) / rate(first);
         table.row("of the first", records.iter().map(|r| Cell::from(part(r)).of(Unit::Ratio)));
         let last = table.rows.len() - 1;
         table.rows[1..=last].rotate_right(1);
@@ -52,9 +53,9 @@ pub fn document(records: &[Bench]) -> Document {
         let load = &record.load;
         let words = format!(
             "{}, {} connections, {:.1} s, {}, {}",
-            connections(load.wrk.keep_alive),
-            load.wrk.connections_opened,
-            load.seconds,
+            connections(load.keep_alive),
+            load.connections_opened,
+            record.seconds,
             record.environment.started_at,
             machine(&record.environment)
         );

@@ -126,18 +126,11 @@ pub mod tests {
     use super::*;
     use anyhow::Context as _;
 
-    use crate::environment::Environment;
-    use crate::measure::store::Header;
+    use crate::measure::store::tests::header;
 
     /// A context with a store in this folder, and without policies.
     pub fn context(folder: &tempfile::TempDir, resume: bool) -> Context {
-        let header = Header {
-            schema: "loadtest-test/1".into(),
-            arguments: Vec::new(),
-            plan: 1.into(),
-            environment: Environment::now(None).unwrap(),
-        };
-        let store = Store::open(&folder.path().join("lab.json"), &header, resume).unwrap();
+        let store = Store::open(&folder.path().join("lab.json"), &header(1), resume).unwrap();
         Context::new(store, true, 1, (vec![], vec![]))
     }
 

@@ -38,11 +38,6 @@ pub struct Interleaved<'a> {
     pub cores: Option<Vec<usize>>,
 }
 
-/// CPU time of the server for each request, in microseconds.
-pub fn cpu_us(slice: &Slice) -> Option<f64> {
-    Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
-}
-
 /// Context switches of the server for each request.
 pub fn switches_each(slice: &Slice) -> Option<f64> {
     Some(slice.server_switches? as f64 / slice.requests as f64)

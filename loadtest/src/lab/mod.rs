@@ -4,7 +4,7 @@
 //! - [`page`]: an experiment's page of the book, and its words about the measured figures;
 //! - [`context`]: what all experiments use: policies and the store of samples;
 //! - [`interleaved`]: wrk loads several servers in turn; [`probing`]: the prober loads one server;
-//! - [`client`]: a single connection, opened by hand;
+//! - [`client`]: single connections to our servers, and sockets, opened by hand;
 //! - [`idle`]: waits until workers are idle;
 //! - [`queues`]: listening sockets and the connections in their accept queues;
 //! - [`replacing`]: servers that are reloaded, or replaced on their port;

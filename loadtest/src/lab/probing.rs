@@ -10,18 +10,17 @@ use crate::kernel::netstat::TcpCounters;
 use crate::lab::context::start;
 use crate::lab::queues::Queues;
 use crate::measure::comparison::Slice;
-use crate::probe::arrivals::Arrivals;
-use crate::probe::fault::Fault;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::{FaultRun, run_with_faults};
-use crate::probe::load::Load;
+use crate::probe::load::{ANSWER_WITHIN, Load};
 use crate::probe::record::ProbeBody;
 use crate::server::Server;
 use crate::statistics::latency::{Latency, merged};
 
 /// A load of 32 clients on this path for a second, with a new connection for each request.
 pub fn asking(path: &str) -> Load {
-    let (url, connections, seconds) = (path.into(), 32, 1.0);
-    Load { url, connections, seconds, timeout_ms: 2000, ..Load::default() }
+    let timeout_ms = ANSWER_WITHIN.as_millis() as u64;
+    Load { url: path.into(), connections: 32, seconds: 1.0, timeout_ms, ..Load::default() }
 }
 
 /// The rate and latencies of good answers, from the prober or from wrk.
@@ -36,7 +35,7 @@ pub struct Served {
 impl Served {
     /// The figures of a slice of wrk, with the latencies as they were, without wrk's correction.
     pub fn of_slice(slice: &Slice) -> Self {
-        let latency = merged([&slice.latencies]).ok().flatten().unwrap_or_default();
+        let latency = merged([&slice.latencies]).unwrap_or_default();
         Self { per_second: slice.requests_per_second, latency }
     }
 }
@@ -88,20 +87,15 @@ pub fn probe(
     faults: &[String],
     mut look: impl FnMut(Duration),
 ) -> Result<ProbeBody> {
-    let parsed = faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg));
-    let faults: Vec<Fault> = parsed.collect::<Result<_>>().context("a fault of the lab's own")?;
+    let faults = parsed(faults).context("a fault of the lab's own")?;
     let Load { url, expect, .. } = Load::of(server, &asked.url);
-    let arrivals = asked.rate.map(|_| asked.arrivals.unwrap_or(Arrivals::Even));
-    let load = Load { url, expect, arrivals, ..asked.clone() };
-    let FaultRun { counters, faults: impact, warnings, .. } =
-        run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
+    let load = Load { url, expect, ..asked.clone() };
+    let run = run_with_faults(server, &load, &faults, |_, elapsed| look(elapsed))?;
     interrupt::check()?;
-    if let Some(warning) = warnings.first() {
-        anyhow::bail!("{warning}");
-    }
+    let FaultRun { counters, faults, .. } = run.whole()?;
     ensure!(counters.attempted > 0, "nothing was asked");
-    let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None)?;
-    Ok(ProbeBody { faults: impact, ..probed })
+    let probed = ProbeBody::of(server.name().into(), Load::default(), &counters, None);
+    Ok(ProbeBody { faults, ..probed })
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub mod tests {
     pub fn lab() -> Lab {
         let chapters = serde_json::from_str(include_str!("fixture.json")).unwrap();
         let matrix = Some(crate::matrix::expectations::tests::matrix());
-        let environment = crate::measure::bench::tests::record(&[1]).environment;
+        let environment = crate::measure::fixture::environment();
         let body = LabBody {
             quick: true,
             seed: 1,

@@ -73,11 +73,6 @@ impl Load {
         Ok(())
     }
 
-    /// The number of kept connections; `None` if each serves one request.
-    pub fn connections_kept(&self) -> Option<u64> {
-        self.keep_alive.then_some(self.connections_opened)
-    }
-
     /// The time after which wrk gives up on an answer, in seconds.
     ///
     /// wrk omits an answer that took longer from its latencies, so that a stall of 3 s would be missing with

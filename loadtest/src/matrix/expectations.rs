@@ -188,7 +188,7 @@ pub mod tests {
             missing: vec![],
             expectations: vec![],
         };
-        let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
+        let environment = crate::measure::fixture::environment();
         let mut matrix = Matrix::new(vec!["matrix".into()], environment, body);
         matrix.judge();
         matrix

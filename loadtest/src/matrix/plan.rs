@@ -8,11 +8,10 @@ use anyhow::{Context, Result, ensure};
 use crate::matrix::record::{Column, Kind};
 use crate::matrix::workloads::{QUICK_POLICIES, Run, THROUGHPUT_ONLY, WORKLOADS, Workload};
 use crate::matrix::{cell, stopped};
-use crate::measure::comparison::WARM_UP;
+use crate::measure::comparison::{BETWEEN_SLICES, CLOSED_LOOP, WARM_UP};
 use crate::record::samples_of;
 
-/// The overhead of a slice; and the overhead if the server is started for it, for each worker.
-const BETWEEN_SLICES: Duration = Duration::from_millis(150);
+/// The overhead of a slice if the server is started for it; and for each worker.
 const START: Duration = Duration::from_millis(200);
 const START_OF_A_WORKER: Duration = Duration::from_millis(3);
 
@@ -54,7 +53,7 @@ pub fn expected(run: &Run, workload: &Workload) -> Duration {
     start * all
         + match workload.kind {
             Kind::Throughput => {
-                let closed_loop = (Duration::from_secs(2) + each) * prompt * rates.min(1);
+                let closed_loop = (CLOSED_LOOP + each) * prompt * rates.min(1);
                 (cell::SLICE + each) * (run.rounds + 1) * all + closed_loop + at_rates
             }
             Kind::Blocking => at_rates,

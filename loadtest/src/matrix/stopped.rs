@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::matrix::record::{Figure, MatrixBody};
 use crate::matrix::workloads::{Run, Workload};
 use crate::measure::runner::interleave;
 use crate::measure::store::{Header, Store};
-use crate::probe::fault::Fault;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
 use crate::record::Body;
@@ -22,7 +22,6 @@ use crate::server::{Server, Spec};
 use crate::statistics::best::{Best, Rounds};
 use crate::statistics::estimate::Estimate;
 use crate::statistics::{mean, median};
-use crate::warnings::Warning;
 
 /// When a worker is stopped and killed, and when the load ends.
 const STOP_AT: Duration = Duration::from_millis(1500);
@@ -99,21 +98,11 @@ fn stop_one(workload: &Workload, server: &str, mut show: impl FnMut(Duration)) -
         timeout_ms: ANSWER_WITHIN.as_millis() as u64,
         ..Load::of(&server, "/")
     };
-    let fault = |name: &str, at: Duration| -> Result<Fault> {
-        format!("{name}@{}ms", at.as_millis()).parse().map_err(anyhow::Error::msg)
-    };
-    let faults = [fault("stop-worker", STOP_AT)?, fault("kill-worker", KILL_AT)?];
+    let faults = [("stop-worker", STOP_AT), ("kill-worker", KILL_AT)];
+    let faults = parsed(&faults.map(|(name, at)| format!("{name}@{}ms", at.as_millis())))?;
     let run = run_with_faults(&mut server, &load, &faults, |_, elapsed| show(elapsed))?;
     interrupt::check()?;
-    // A fault that was not injected would leave a perfect result.
-    let is_fatal = |it: &&Warning| {
-        use Warning::{FaultsNotReached, FaultsWithoutTarget, ProberFailed};
-        matches!(it, ProberFailed { .. } | FaultsNotReached { .. } | FaultsWithoutTarget { .. })
-    };
-    if let Some(failed) = run.warnings.iter().find(is_fatal) {
-        bail!("{failed}");
-    }
-    let counters = run.counters;
+    let counters = run.whole()?.counters;
     let rate = |from, to| counters.timeline.rate(from, to).context("nothing was answered");
     let stopped = Stopped {
         before: rate(SETTLED, STOP_AT)?,

@@ -1,24 +1,20 @@
 //! The summary of slices at a fixed rate.
 
-use anyhow::Result;
-
 use crate::measure::comparison::{AtRate, FixedRate, Latencies, Plan, RateSlice, Subject};
-use crate::measure::slice::ANSWER_WITHIN;
 use crate::measure::summary::{Compared, pairs};
 use crate::probe::counters::Counters;
 use crate::probe::ideal::Service;
+use crate::probe::load::ANSWER_WITHIN;
+use crate::probe::record::Ideal;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::{Distribution, merged, percentile_of};
 use crate::statistics::verdict::Figure;
 
 impl FixedRate {
     /// Computes everything that is not measured.
-    ///
-    /// # Errors
-    /// When a distribution is damaged.
-    pub fn summarize(&mut self, plan: &Plan, subjects: &[Subject]) -> Result<()> {
+    pub fn summarize(&mut self, plan: &Plan, subjects: &[Subject]) {
         for result in &mut self.results {
-            result.summarize(plan.seed)?;
+            result.summarize(plan.seed);
         }
         self.pairs.clear();
         for (figure, part) in Figure::LATENCIES.into_iter().zip([0.5, 0.99, 0.999]) {
@@ -34,7 +30,6 @@ impl FixedRate {
                 .collect();
             self.pairs.extend(pairs(&compared, figure, plan));
         }
-        Ok(())
     }
 }
 
@@ -44,13 +39,13 @@ impl AtRate {
         Self { subject: subject.into(), slices, ..Self::default() }
     }
 
-    fn summarize(&mut self, seed: u64) -> Result<()> {
+    fn summarize(&mut self, seed: u64) {
         let slices = &self.slices;
         let sum = |of: fn(&RateSlice) -> u64| slices.iter().map(of).sum();
         (self.due, self.ok) = (sum(|slice| slice.due), sum(|slice| slice.ok));
         (self.not_sent, self.lost) = (sum(|slice| slice.not_sent), sum(|slice| slice.lost));
         self.late_slices = slices.iter().filter(|slice| slice.client_late).count();
-        self.latency_us = merged(self.judged().map(|slice| &slice.latencies))?;
+        self.latency_us = merged(self.judged().map(|slice| &slice.latencies));
         let medians = |of: &dyn Fn(&RateSlice) -> Option<f64>| {
             Estimate::of_rounds(&self.judged().filter_map(of).collect::<Vec<_>>(), seed)
         };
@@ -65,7 +60,6 @@ impl AtRate {
             p50_of_ideal: of_ideal(0.5, 0),
             p99_of_ideal: of_ideal(0.99, 1),
         };
-        Ok(())
     }
 
     /// The slices in which the client was not late.
@@ -86,13 +80,9 @@ impl AtRate {
 
 impl RateSlice {
     /// A round from the prober's counters, with the ideal if the service time is known.
-    ///
-    /// # Errors
-    /// When there is no memory for a histogram.
-    pub fn of(counters: &Counters, service: Option<Service>, round: u32) -> Result<Self> {
-        let ideal = service.map(|service| service.ideal(&counters.arrivals)).transpose()?;
-        let ideal = ideal.filter(|ideal| !ideal.is_empty());
-        Ok(Self {
+    pub fn of(counters: &Counters, service: Option<Service>, round: u32) -> Self {
+        let ideal = Ideal::of(service, &counters.arrivals);
+        Self {
             round,
             due: counters.attempted + counters.not_sent,
             ok: counters.outcomes.ok,
@@ -101,8 +91,8 @@ impl RateSlice {
             lateness_p99_us: percentile_of(&counters.lateness, 99.0),
             client_late: counters.client_was_late(),
             latencies: Distribution::from_histogram(&counters.latency),
-            ideal_us: ideal.map(|ideal| [50.0, 99.0].map(|part| percentile_of(&ideal, part))),
-        })
+            ideal_us: ideal.map(|ideal| [ideal.p50, ideal.p99]),
+        }
     }
 
     /// A percentile (`part` of 1) of all requests that were due, in microseconds. One without a good answer counts as one
@@ -136,7 +126,7 @@ mod tests {
         assert_eq!((at.results[0].due, at.results[0].lost), (90_000, 6));
 
         comparison.fixed_rates[1].results[0].slices[0].client_late = true;
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let at = &comparison.fixed_rates[1];
         assert_eq!((at.results[0].late_slices, at.results[0].slices.len()), (1, 6));
         assert_eq!(at.pairs[1].result, None);
@@ -163,7 +153,7 @@ mod tests {
         for slice in &mut comparison.fixed_rates[0].results[0].slices {
             slice.ideal_us = Some([400, 1000]);
         }
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let [first, other] = &comparison.fixed_rates[0].results[..] else { panic!("two") };
         assert!((first.latencies.p50_of_ideal.unwrap().value - 2.0).abs() < 0.02, "{first:?}");
         assert!((first.latencies.p99_of_ideal.unwrap().value - 4.0).abs() < 0.02, "{first:?}");

@@ -8,8 +8,8 @@
 use crate::kernel::affinity::Cores;
 use crate::measure::comparison::{Limit, Slice, Who};
 
-/// The part of the available CPU time that counts as all of it: a little is always lost.
-const ALL: f64 = 0.9;
+/// The part of the available CPU time that counts as all of it: a little is always lost to waiting.
+pub const ALL: f64 = 0.9;
 
 /// If this many threads wait for a core, on average, while server and wrk leave cores unused, another process uses
 /// these. Otherwise the waits between wake-up and running sum up to less.

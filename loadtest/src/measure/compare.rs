@@ -99,7 +99,7 @@ impl Experiment {
         let mut warnings = comparing.stop();
 
         let mut comparison = Comparison::new(arguments, environment, comparing.body);
-        comparison.summarize()?;
+        comparison.summarize();
         warnings.extend(doubts::of_comparison(&comparison));
         comparison.warnings = warnings.iter().map(Warning::to_string).collect();
         // After Ctrl-C the samples so far are the result.

@@ -10,7 +10,8 @@ use crate::kernel::affinity;
 use crate::load::Load;
 use crate::load::wrk::Wrk;
 use crate::measure::comparison::{
-    AtRate, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject, WARM_UP,
+    AtRate, BETWEEN_SLICES, CLOSED_LOOP, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject,
+    WARM_UP,
 };
 use crate::measure::runner::{Series, Turn};
 use crate::measure::slice::Running;
@@ -22,15 +23,6 @@ use crate::probe::load as probe;
 use crate::report::progress;
 use crate::server::{Kind, Server, Spec};
 use crate::warnings::Warning;
-
-/// Requests of an open loop that may be under way at most.
-const MOST_UNDER_WAY: u64 = 10_000;
-
-/// How long the closed loop of each subject lasts that finds the rates.
-const CLOSED_LOOP: Duration = Duration::from_secs(2);
-
-/// The overhead of a slice: wrk starts, and prints its latencies at the end.
-const BETWEEN_SLICES: Duration = Duration::from_millis(150);
 
 /// A comparison under way.
 pub(super) struct Comparing {
@@ -125,7 +117,6 @@ impl Comparing {
     fn take_turns(&mut self, store: &mut Store) -> Result<()> {
         let plan = self.body.plan.clone();
         let names = self.names(|_| true);
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let slices = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
         let due = slices.missing(store);
         // A server that is started for each slice is warmed up for each.
@@ -159,7 +150,7 @@ impl Comparing {
 
         let place_of: Vec<usize> =
             (0..names.len()).filter(|&place| self.body.subjects[place].at_rates).collect();
-        let asked: Vec<&str> = place_of.iter().map(|&place| names[place]).collect();
+        let asked = self.names(|subject| subject.at_rates);
         if !plan.fixed_rate_shares.is_empty() {
             closed_loops(&asked).run(store, plan.seed, |turn| {
                 bar.name(format!("what {} serves to the prober", asked[turn.subject]));
@@ -274,13 +265,10 @@ impl Comparing {
         time: Duration,
     ) -> Result<RateSlice> {
         let load = probe::Load {
-            connections: MOST_UNDER_WAY,
-            rate: Some(rate),
-            arrivals: Some(Arrivals::Poisson),
             // The same arrivals for all subjects of a round.
             seed: self.body.plan.seed.wrapping_add(round.into()),
             seconds: time.as_secs_f64(),
-            ..probe::Load::default()
+            ..probe::Load::default().at_rate(rate, Arrivals::Poisson)
         };
         let counters = self.probe(place, load)?;
         let Self { body: CompareBody { plan, subjects, .. }, servers, extra, .. } = self;
@@ -288,14 +276,12 @@ impl Comparing {
         let Subject { path, workers, .. } = &subjects[place];
         let service = Service::of(&servers[place], extra, path, workers.unwrap_or(0), cpus);
         // The service times of a mix differ, so there is no ideal.
-        RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round)
+        Ok(RateSlice::of(&counters, service.filter(|_| plan.paths.len() == 1), round))
     }
 
     /// Fills the record from the store.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
-        let [all, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
-        let [names, asked] =
-            [&all, &asked].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        let [names, asked] = [self.names(|_| true), self.names(|subject| subject.at_rates)];
         let CompareBody { plan, subjects, fixed_rates, .. } = &mut self.body;
         let series = Series { name: SLICE, subjects: &names, rounds: plan.rounds };
         let (mut all, mut left) = (series.turns(), series.missing(store));
@@ -355,12 +341,12 @@ fn at(rate: u64) -> String {
 }
 
 /// The closed loops of these subjects.
-fn closed_loops<'a>(subjects: &'a [&'a str]) -> Series<'a> {
+fn closed_loops(subjects: &[String]) -> Series<'_, String> {
     Series { name: "closed-loop", subjects, rounds: 1 }
 }
 
 /// The rates, each with its part of what the best subject serves to the prober, the lowest first.
-fn rates_of(plan: &Plan, store: &Store, names: &[&str]) -> Result<Vec<(Option<f64>, u64)>> {
+fn rates_of(plan: &Plan, store: &Store, names: &[String]) -> Result<Vec<(Option<f64>, u64)>> {
     let closed = closed_loops(names).samples::<f64>(store)?;
     let best = closed.into_iter().flatten().fold(0.0, f64::max);
     let shares = plan.fixed_rate_shares.iter().filter(|_| best > 0.0);

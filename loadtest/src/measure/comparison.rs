@@ -47,6 +47,12 @@ impl Body for CompareBody {
 /// and a policy does not know the requests yet: with own sockets and 256 workers p99 was up to three times as high.
 pub const WARM_UP: Duration = Duration::from_secs(1);
 
+/// How long the closed loop of each subject lasts that finds the rates.
+pub const CLOSED_LOOP: Duration = Duration::from_secs(2);
+
+/// The overhead of a slice: wrk starts, and prints its latencies at the end.
+pub const BETWEEN_SLICES: Duration = Duration::from_millis(150);
+
 /// The plan of the run.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Plan {

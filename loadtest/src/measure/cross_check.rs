@@ -41,17 +41,15 @@ pub fn check_count(load: &Load, measured: &Measured, served: Option<u64>) -> Res
     Ok(())
 }
 
-/// Little's law: requests/s times mean latency is the number of requests under way. In a closed loop that is
+/// Little's law: requests/s times mean latency is the number of requests under way, `in_flight`. In a closed loop that is
 /// one for each connection, less the time until wrk sends its next request; with a new connection for each
 /// request it is even less, since the latency does not include the time to connect.
 pub fn littles_law(
     who: &str,
-    requests_per_second: f64,
-    mean_us: f64,
+    in_flight: f64,
     connections: u64,
     keep_alive: bool,
 ) -> Option<Warning> {
-    let in_flight = requests_per_second * mean_us / 1e6;
     let of_connections = in_flight / connections as f64;
     let least = if keep_alive { LEAST } else { 0.0 };
     let holds = (least..=1.0 + TOLERANCE).contains(&of_connections);
@@ -91,10 +89,10 @@ mod tests {
             (900.0, false, true),
             (2500.0, false, false),
         ] {
-            let found = littles_law("shared", 50_000.0, mean_us, 96, keep_alive);
+            let found = littles_law("shared", 0.05 * mean_us, 96, keep_alive);
             assert_eq!(found.is_none(), holds, "{mean_us} {keep_alive}");
         }
-        let text = littles_law("shared", 1000.0, 1000.0, 96, true).unwrap().to_string();
+        let text = littles_law("shared", 1.0, 96, true).unwrap().to_string();
         assert!(text.contains("shared") && text.contains("Little's law"), "{text}");
     }
 }

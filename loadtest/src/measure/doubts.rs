@@ -1,16 +1,12 @@
 //! Warnings that follow from the figures of `bench` and of a comparison.
 
-use std::slice;
-
 use crate::load::Load;
-use crate::measure::bench::{Worker, acceptors};
-use crate::measure::comparison::{Comparison, Limit, Slice, Who};
+use crate::measure::bench::{BenchBody, acceptors};
+use crate::measure::bottleneck::ALL;
+use crate::measure::comparison::{Comparison, Summary, Who};
 use crate::measure::cross_check::littles_law;
 use crate::types::Errors;
 use crate::warnings::Warning;
-
-/// The part of the available CPU time that counts as all of it: a little is always lost to waiting.
-const ALL: f64 = 0.9;
 
 /// The part of the CPU that this program may use during the slices.
 const MOST_FOR_ITSELF: f64 = 0.02;
@@ -43,25 +39,25 @@ fn of_errors(errors: Errors, load: &Load) -> Vec<Warning> {
     found
 }
 
-/// Warnings about one run of wrk; `mean_us` is its mean latency.
-pub fn of_bench(
-    load: &Load,
-    slice: &Slice,
-    workers: &[Worker],
-    mean_us: f64,
-    cores: usize,
-) -> Vec<Warning> {
-    let mut found = of_errors(slice.errors, load);
+/// Requests under way on average, in slices that took so many seconds together. Their mean rate counts, not the median:
+/// the mean latency is of all requests, too.
+fn under_way(summary: &Summary, seconds: f64) -> f64 {
+    summary.requests as f64 / seconds * summary.latency_us.mean / 1e6
+}
+
+/// Warnings about one run of wrk, which used this CPU time.
+pub fn of_bench(bench: &BenchBody, wrk_cpu_seconds: f64, cores: usize) -> Vec<Warning> {
+    let BenchBody { load, workers, seconds, result, .. } = bench;
+    let mut found = of_errors(result.errors, load);
     let (threads, keep_alive) = (load.threads, load.keep_alive);
     let idle = workers.iter().filter(|worker| worker.requests == Some(0)).count();
     if idle > 0 {
         found.push(Warning::IdleWorkers { idle, workers: workers.len(), keep_alive });
     }
-    let limit = Limit::of(slice::from_ref(slice), workers.len(), threads, cores, None);
-    let used_cores = slice.wrk_cpu_seconds / slice.seconds;
+    let used_cores = wrk_cpu_seconds / seconds;
     let most = (cores as f64).min(threads as f64);
     // If the server's part is not known, wrk may have what it can use.
-    if limit.map_or(used_cores >= ALL * most, |limit| limit.who == Who::Wrk) {
+    if result.limit.map_or(used_cores >= ALL * most, |limit| limit.who == Who::Wrk) {
         // CPU time is read a moment before and after the load, so it can exceed the available time.
         let had_cores = most.max(used_cores);
         found.push(Warning::ClientIsBottleneck { used_cores, had_cores });
@@ -73,8 +69,12 @@ pub fn of_bench(
         let workers = workers.len() - acceptors;
         found.push(Warning::SharedCores { cores, threads, workers, accepts: acceptors > 0 });
     }
-    let (rate, connections) = (slice.requests_per_second, load.connections_opened);
-    found.extend(littles_law("wrk", rate, mean_us, connections, keep_alive));
+    found.extend(littles_law(
+        "wrk",
+        under_way(result, *seconds),
+        load.connections_opened,
+        keep_alive,
+    ));
     found
 }
 
@@ -86,17 +86,11 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
         let Some(summary) = &subject.summary else { continue };
         errors += summary.errors;
         own += subject.slices.iter().map(|slice| slice.own_cpu_seconds).sum::<f64>();
-        all += subject.slices.iter().map(|slice| slice.seconds).sum::<f64>();
         let seconds: f64 = subject.slices.iter().map(|slice| slice.seconds).sum();
-        let requests: f64 =
-            subject.slices.iter().map(|slice| slice.requests_per_second * slice.seconds).sum();
-        found.extend(littles_law(
-            &subject.name,
-            requests / seconds, // not their median: the mean latency is of all requests, too
-            summary.latency_us.mean,
-            comparison.plan.load.connections_opened,
-            subject.keep_alive,
-        ));
+        all += seconds;
+        let (in_flight, connections) =
+            (under_way(summary, seconds), comparison.plan.load.connections_opened);
+        found.extend(littles_law(&subject.name, in_flight, connections, subject.keep_alive));
     }
     found.extend(of_errors(errors, &comparison.plan.load));
     let share = own / all / comparison.environment.cores as f64;
@@ -124,16 +118,18 @@ pub fn of_comparison(comparison: &Comparison) -> Vec<Warning> {
 mod tests {
     use super::*;
     use crate::load::tests::load;
-    use crate::measure::bench::tests::worker;
-    use crate::measure::fixture::slice;
+    use crate::measure::fixture::{slice, worker};
 
     /// The warnings of a run with these answers of two workers, and these cores used by wrk.
     fn found(load: &Load, wrk_cores: f64, timeout: u64, last: u64, cores: usize) -> Vec<Warning> {
         let mut slice = slice(0, 1000, &[1, 1]);
         slice.wrk_cpu_seconds = wrk_cores * slice.seconds;
         slice.errors.timeout = timeout;
-        let mean_us = load.connections_opened as f64 * 1e3;
-        of_bench(load, &slice, &[worker(0, 10), worker(1, last)], mean_us, cores)
+        let workers = vec![worker(0, 10), worker(1, last)];
+        let (name, url, wrk_cpu) = (String::new(), String::new(), slice.wrk_cpu_seconds);
+        let mut bench = BenchBody::of(name, url, load.clone(), slice, workers, cores).unwrap();
+        bench.result.latency_us.mean = load.connections_opened as f64 * 1e3;
+        of_bench(&bench, wrk_cpu, cores)
     }
 
     #[test]

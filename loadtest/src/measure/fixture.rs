@@ -1,11 +1,48 @@
-//! Comparisons for tests.
+//! Results for tests.
 
+use crate::environment::Environment;
+use crate::kernel::procfs::{ContextSwitches, CpuSeconds};
 use crate::load::Share;
 use crate::load::tests::load;
 use crate::measure::comparison::{
     AtRate, CompareBody, Comparison, FixedRate, Plan, RateSlice, Slice, Subject, Worker,
 };
+use crate::server::telemetry::WorkerUsage;
 use crate::statistics::latency::Distribution;
+
+/// A machine.
+pub fn environment() -> Environment {
+    Environment {
+        kernel: "Linux 6.18".into(),
+        cpu: Some("A CPU".into()),
+        cores: 2,
+        memory_bytes: Some(8 << 30),
+        wrk: Some("wrk 4.1.0".into()),
+        rustc: "rustc 1.95.0".into(),
+        programs: None,
+        commit: None,
+        started_at: "2026-01-01T00:00:00Z".into(),
+    }
+}
+
+/// A worker that answered this many requests.
+pub fn worker(index: usize, requests: u64) -> WorkerUsage {
+    WorkerUsage {
+        index,
+        pid: 1000 + index as u32,
+        socket_inode: Some(4242),
+        connections: Some(25),
+        requests: Some(requests),
+        cpu_seconds: CpuSeconds { user: 0.5, system: 1.0 },
+        run_queue_wait_seconds: Some(0.25),
+        context_switches: ContextSwitches { voluntary: 3, involuntary: 4 },
+        wakeups_without_connection: Some(7),
+        steered: Some(0),
+        migrated: Some(0),
+        gated: Some(0),
+        ..WorkerUsage::default()
+    }
+}
 
 /// A slice with these requests/s of one second, shared out among workers like this.
 pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
@@ -27,8 +64,7 @@ pub fn slice(round: u32, rate: u64, parts: &[u64]) -> Slice {
         wrk_cpu_seconds: 0.75,
         wrk_wait_seconds: 4.0,
         own_cpu_seconds: 0.003,
-        latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)])
-            .unwrap(),
+        latencies: Distribution::of(&[(900, rate * 6 / 10), (1500, rate * 3 / 10), (9000, 40)]),
         workers: workers.collect(),
         ..Slice::default()
     }
@@ -60,8 +96,7 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             latencies: Distribution::of(&[
                 ((800.0 / ratio) as u64 + u64::from(round), 90),
                 ((4000.0 / ratio) as u64, 10),
-            ])
-            .unwrap(),
+            ]),
             ideal_us: None,
         };
         AtRate::new(name, (0..6).map(slice).collect())
@@ -91,10 +126,9 @@ pub fn comparison(rounds: u32, ratio: f64) -> Comparison {
             .to_vec(),
         ..CompareBody::default()
     };
-    let environment = crate::measure::bench::tests::record(&[1]).environment.clone();
     let arguments = ["compare", "shared", "reuseport"].map(String::from).to_vec();
-    let mut comparison = Comparison::new(arguments, environment, body);
+    let mut comparison = Comparison::new(arguments, environment(), body);
     comparison.warnings = vec!["client and server share 2 cores".into()];
-    comparison.summarize().unwrap();
+    comparison.summarize();
     comparison
 }

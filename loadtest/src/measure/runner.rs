@@ -35,13 +35,13 @@ pub fn turns(subjects: usize, rounds: u32, seed: u64) -> Vec<Turn> {
 }
 
 /// An experiment of several rounds, in which subjects take turns. Its samples are named `name/subject/round`.
-pub struct Series<'a> {
+pub struct Series<'a, S> {
     pub name: &'a str,
-    pub subjects: &'a [&'a str],
+    pub subjects: &'a [S],
     pub rounds: u32,
 }
 
-impl Series<'_> {
+impl<S: AsRef<str>> Series<'_, S> {
     fn key(&self, subject: &str, round: u32) -> String {
         format!("{}/{subject}/{round}", self.name)
     }
@@ -58,7 +58,7 @@ impl Series<'_> {
         mut measure: impl FnMut(Turn) -> Result<Option<T>>,
     ) -> Result<()> {
         for turn in turns(self.subjects.len(), self.rounds, seed) {
-            let key = self.key(self.subjects[turn.subject], turn.round);
+            let key = self.key(self.subjects[turn.subject].as_ref(), turn.round);
             store.sample(&key, || measure(turn))?;
         }
         Ok(())
@@ -66,9 +66,9 @@ impl Series<'_> {
 
     /// The samples in the store, by subject, each in the order of rounds.
     pub fn samples<T: DeserializeOwned>(&self, store: &Store) -> Result<Vec<Vec<T>>> {
-        let of = |subject: &&str| {
-            let each =
-                (0..self.rounds).map(|round| store.get(&self.key(subject, round)).transpose());
+        let of = |subject: &S| {
+            let each = (0..self.rounds)
+                .map(|round| store.get(&self.key(subject.as_ref(), round)).transpose());
             each.flatten().collect()
         };
         self.subjects.iter().map(of).collect()
@@ -76,8 +76,9 @@ impl Series<'_> {
 
     /// How many turns have no sample yet.
     pub fn missing(&self, store: &Store) -> usize {
-        let there = |subject: &&str| {
-            (0..self.rounds).filter(|&round| store.has(&self.key(subject, round))).count()
+        let there = |subject: &S| {
+            let is_there = |&round: &u32| store.has(&self.key(subject.as_ref(), round));
+            (0..self.rounds).filter(is_there).count()
         };
         self.turns() - self.subjects.iter().map(there).sum::<usize>()
     }

@@ -27,9 +27,6 @@ const IDLE_WITHIN: Duration = Duration::from_secs(1);
 /// When wrk's time on the run queue is read: as late as wrk certainly still runs.
 const NEAR_THE_END: f64 = 0.9;
 
-/// How long an answer to the prober may take.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
 /// The result of one run of wrk.
 pub struct WrkRun {
     /// The slice, for comparisons.
@@ -158,7 +155,7 @@ impl Running {
             wrk_cpu_seconds: measured.cpu_seconds,
             wrk_wait_seconds: wrk_waited.unwrap_or(0.0) * seconds,
             own_cpu_seconds: own.as_secs_f64(),
-            latencies: Distribution::of(&measured.distribution)?,
+            latencies: Distribution::of(&measured.distribution),
             workers: workers.iter().map(Worker::of).collect(),
         };
         Ok(WrkRun { slice, workers, interrupted: measured.interrupted })
@@ -181,7 +178,7 @@ impl Running {
             url: of_server.url,
             // The paths of a mix have different answers.
             expect: expect.map(str::to_owned).or(of_server.expect.filter(|_| load.mix.is_empty())),
-            timeout_ms: ANSWER_WITHIN.as_millis() as u64,
+            timeout_ms: of_server.timeout_ms,
             ..load
         };
         let counters = run(servers[0].address(), &load, Instant::now(), |_, _| {});

@@ -1,10 +1,7 @@
 //! The summary of the slices. It is computed from them whenever they are shown, so the same raw data
 //! gives the same report.
 
-use anyhow::Result;
-
 use crate::load::perf::Cost;
-use crate::measure::bench::best_attainable;
 use crate::measure::comparison::{
     Comparison, Limit, Pair, Plan, Slice, Spread, Subject, Summary, Worker,
 };
@@ -12,35 +9,35 @@ use crate::report::format::rounded;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::latency::merged;
 use crate::statistics::verdict::{FEWEST_ROUNDS, Figure, Ratio};
-use crate::statistics::{anomalies, geometric_mean, max_over_mean, median, quantile, ratios};
+use crate::statistics::{
+    anomalies, by_rank, geometric_mean, max_over_mean, median, quantile, ratios,
+};
 use crate::types::Errors;
 
 impl Comparison {
     /// Computes everything that is not measured.
-    pub fn summarize(&mut self) -> Result<()> {
+    pub fn summarize(&mut self) {
         let cores = self.environment.cores;
         let body = &mut self.body;
         for subject in &mut body.subjects {
-            subject.summary = summarize(subject, &body.plan, cores)?;
+            subject.summary = summarize(subject, &body.plan, cores);
         }
         for at in &mut body.fixed_rates {
-            at.summarize(&body.plan, &body.subjects)?;
+            at.summarize(&body.plan, &body.subjects);
         }
         body.pairs = pairs(&compared(&body.subjects, &body.plan), body.plan.judged, &body.plan);
         body.anomalies = odd(&body.subjects, body.plan.seed);
-        Ok(())
     }
 }
 
-fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summary>> {
+/// The summary of a subject; `None` without slices.
+pub fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Option<Summary> {
     let slices = &subject.slices;
     let median_of = |of: &dyn Fn(&Slice) -> Option<f64>| {
         let values: Vec<f64> = slices.iter().filter_map(of).collect();
         Estimate::of_rounds(&values, plan.seed)
     };
-    let Some(latency_us) = merged(slices.iter().map(|slice| &slice.latencies))? else {
-        return Ok(None);
-    };
+    let latency_us = merged(slices.iter().map(|slice| &slice.latencies))?;
     let requests: u64 = slices.iter().map(|slice| slice.requests).sum();
     let switches: Option<u64> = slices.iter().map(|slice| slice.server_switches).sum();
     let mut errors = Errors::default();
@@ -48,13 +45,11 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
     let cost = |of: fn(&Cost) -> f64| median_of(&|slice| slice.cost.as_ref().map(of));
     let cost_per_request = cost(|cost| cost.total);
     let kept = subject.keep_alive.then_some(plan.load.connections_opened);
-    Ok(median_of(&|slice| Some(slice.requests_per_second)).map(|requests_per_second| Summary {
+    Some(Summary {
         slices: slices.len(),
         requests,
-        requests_per_second,
-        cpu_us_per_request: median_of(&|slice| {
-            Some(slice.server_cpu_seconds? * 1e6 / slice.requests as f64)
-        }),
+        requests_per_second: median_of(&|slice| Some(slice.requests_per_second))?,
+        cpu_us_per_request: median_of(&Slice::cpu_us),
         switches_per_request: switches.map(|switches| switches as f64 / requests as f64),
         cost: cost_per_request.and_then(|total| {
             let (user, system) = (cost(|cost| cost.user)?, cost(|cost| cost.system)?);
@@ -67,18 +62,12 @@ fn summarize(subject: &Subject, plan: &Plan, cores: usize) -> Result<Option<Summ
         limit: subject.workers.and_then(|workers| {
             Limit::of(slices, workers, plan.load.threads, cores, plan.pinned.as_ref())
         }),
-    }))
+    })
 }
 
 fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
-    let ranked = |of: fn(&Worker) -> Option<u64>| -> Option<Vec<f64>> {
-        let ranks = slices.iter().map(|slice| slice.workers.len()).max()?;
-        let mut sums = vec![0.0; ranks];
-        for slice in slices {
-            let shares = shares(&slice.workers.iter().map(of).collect::<Option<Vec<_>>>()?);
-            shares.iter().zip(&mut sums).for_each(|(share, sum)| *sum += share);
-        }
-        Some(sums.into_iter().map(|sum| sum / slices.len() as f64).collect())
+    let ranked = |of: fn(&Worker) -> Option<u64>| {
+        by_rank(slices.iter().map(|slice| slice.counts(of)).collect::<Option<Vec<_>>>()?)
     };
     let requests_by_rank = ranked(|worker| worker.requests)?;
     let uneven: Vec<f64> =
@@ -95,18 +84,32 @@ fn spread(slices: &[Slice], kept: Option<u64>) -> Option<Spread> {
     })
 }
 
-/// Each one's part of the sum, the greatest first.
-fn shares(counts: &[u64]) -> Vec<f64> {
-    let sum = counts.iter().sum::<u64>().max(1) as f64;
-    let mut shares: Vec<f64> = counts.iter().map(|&count| count as f64 / sum).collect();
-    shares.sort_by(|one, other| other.total_cmp(one));
-    shares
+/// The busiest worker over the average one if kept connections are spread as evenly as possible: 49 on 8 workers
+/// give 7 over 6.125. `None` means a connection for each request, which gives 1.
+fn best_attainable(kept: Option<u64>, workers: usize) -> f64 {
+    let workers = workers as u64;
+    match kept {
+        Some(kept) if kept > 0 && workers > 0 => {
+            kept.div_ceil(workers) as f64 / (kept as f64 / workers as f64)
+        }
+        _ => 1.0,
+    }
 }
 
 impl Slice {
     /// The busiest worker's count over the average worker's; `None` if counts are not known, or all are 0.
     pub fn unevenness(&self, of: fn(&Worker) -> Option<u64>) -> Option<f64> {
-        max_over_mean(&self.workers.iter().map(of).collect::<Option<Vec<_>>>()?)
+        max_over_mean(&self.counts(of)?)
+    }
+
+    /// A count of each worker; `None` if one is not known.
+    pub fn counts(&self, of: fn(&Worker) -> Option<u64>) -> Option<Vec<u64>> {
+        self.workers.iter().map(of).collect()
+    }
+
+    /// CPU time of the server for each request, in microseconds.
+    pub fn cpu_us(&self) -> Option<f64> {
+        Some(self.server_cpu_seconds? * 1e6 / self.requests as f64)
     }
 }
 
@@ -265,7 +268,7 @@ pub mod tests {
     fn the_same_slices_give_the_same_summary() {
         let mut comparison = comparison(12, 0.9);
         let before = comparison.clone();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison, before);
     }
 
@@ -280,17 +283,25 @@ pub mod tests {
     }
 
     #[test]
+    fn kept_connections_that_do_not_divide_evenly_cannot_be_spread_evenly() {
+        assert_eq!(best_attainable(Some(49), 8), 7.0 / 6.125);
+        assert_eq!(best_attainable(Some(2), 4), 2.0);
+        assert_eq!(best_attainable(Some(96), 4), 1.0);
+        assert_eq!(best_attainable(None, 8), 1.0);
+    }
+
+    #[test]
     fn one_that_died_keeps_its_slices_and_too_few_give_no_verdict() {
         let mut comparison = comparison(40, 1.1);
         comparison.subjects[1].slices.truncate(3);
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison.subjects[1].summary.as_ref().unwrap().slices, 3);
         assert_eq!(comparison.pairs[0].result, None);
         assert!(
             comparison.pairs[0].sentence.contains("needs 6 rounds that both have, and there are 3")
         );
         comparison.subjects[1].slices.clear();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert_eq!(comparison.subjects[1].summary, None);
     }
 
@@ -298,7 +309,7 @@ pub mod tests {
     fn the_baseline_is_what_others_are_compared_with_wherever_it_stands() {
         let mut comparison = comparison(10, 0.5);
         comparison.plan.baseline = "reuseport".into();
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let pair = &comparison.pairs[0];
         assert_eq!((&*pair.baseline, &*pair.other), ("reuseport", "shared"));
         assert!(pair.result.as_ref().unwrap().ratio > 1.9);
@@ -309,13 +320,13 @@ pub mod tests {
         let mut comparison = comparison(40, 1.0);
         assert_eq!(comparison.anomalies, Vec::<String>::new());
         comparison.subjects[0].slices[11].requests_per_second = 1000.0;
-        comparison.summarize().unwrap();
+        comparison.summarize();
         assert!(comparison.anomalies[0].contains("round 12 of shared is an outlier: 1 000"));
         assert_eq!(comparison.pairs[0].ratios.len(), 40);
         for subject in &mut comparison.subjects {
             subject.slices[20..].iter_mut().for_each(|slice| slice.requests_per_second *= 0.5);
         }
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let odd = comparison.anomalies.join("\n");
         assert!(odd.contains("from round 21 on, all subjects together served 0.5"), "{odd}");
     }
@@ -339,7 +350,7 @@ pub mod tests {
             subject("nginx reuseport, kept", true, true, 10.0),
             subject("nginx, new", false, true, 20.0),
         ];
-        comparison.summarize().unwrap();
+        comparison.summarize();
         let found: Vec<(&str, &str, f64)> = (comparison.pairs.iter())
             .map(|pair| (&*pair.baseline, &*pair.other, pair.result.as_ref().unwrap().ratio))
             .collect();

@@ -17,10 +17,11 @@ const MOST_HEADERS: usize = 64;
 const QUOTED: usize = 60;
 
 /// What the head says of the rest.
-struct Head {
+pub struct Head {
     /// The length of the body; `None`: it comes in chunks.
-    length: Option<u64>,
-    close: bool,
+    pub length: Option<u64>,
+    /// Whether the server will close the connection.
+    pub close: bool,
 }
 
 /// Reads an answer whose body should be `expected`, or may be anything. Gives whether the server will
@@ -96,7 +97,11 @@ async fn come(stream: &mut BufReader<impl AsyncRead + Unpin>) -> io::Result<&[u8
     if bytes.is_empty() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
 }
 
-fn head(bytes: &[u8]) -> io::Result<Option<(usize, Head)>> {
+/// The head of an answer, and where the rest begins; `None` if more must come.
+///
+/// # Errors
+/// As for [`read`].
+pub fn head(bytes: &[u8]) -> io::Result<Option<(usize, Head)>> {
     let mut headers = [EMPTY_HEADER; MOST_HEADERS];
     let mut head = Response::new(&mut headers);
     let used = match head.parse(bytes) {

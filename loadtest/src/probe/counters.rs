@@ -62,8 +62,8 @@ pub struct Counters {
 
 impl Counters {
     /// Empty counters.
-    pub fn new() -> Result<Self> {
-        Ok(Self {
+    pub fn new() -> Self {
+        Self {
             attempted: 0,
             outcomes: Outcomes::default(),
             end: None,
@@ -71,8 +71,8 @@ impl Counters {
             not_sent: 0,
             fell_behind: false,
             cut_off: 0,
-            latency: latency::empty()?,
-            lateness: latency::empty()?,
+            latency: latency::empty(),
+            lateness: latency::empty(),
             arrivals: Vec::new(),
             timeline: Timeline::default(),
             losses: Vec::new(),
@@ -82,13 +82,12 @@ impl Counters {
             last_ok: Duration::ZERO,
             interrupted: false,
             failure: None,
-        })
+        }
     }
 
     /// Counts a request of an open loop that is sent `now`, and was `due` earlier.
     pub fn sent(&mut self, due: Duration, now: Duration) {
-        // Cannot fail: it resizes itself as far as any number goes.
-        let _ = self.lateness.record(now.saturating_sub(due).as_micros() as u64);
+        latency::record(&mut self.lateness, now.saturating_sub(due));
         self.arrivals.push(due);
     }
 
@@ -135,8 +134,7 @@ impl Counters {
         if outcome == Outcome::Ok {
             self.ok_by_end += u64::from(self.end.is_none_or(|end| known <= end));
             self.last_ok = self.last_ok.max(known);
-            // Cannot fail: it resizes itself as far as any number goes.
-            let _ = self.latency.record(known.saturating_sub(intended).as_micros() as u64);
+            latency::record(&mut self.latency, known.saturating_sub(intended));
         } else {
             self.losses.push(known);
         }
@@ -174,7 +172,7 @@ mod tests {
     }
 
     fn counters(attempted: u64, outcomes: &[(Outcome, u64)]) -> Counters {
-        let mut counters = Counters::new().unwrap();
+        let mut counters = Counters::new();
         counters.attempted = attempted;
         for (outcome, at) in outcomes {
             counters.count(*outcome, ms(at - 10), ms(*at));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,11 @@ impl FromStr for Fault {
         }
         Ok(Self { kind, text: text.into(), at, times, every })
     }
+}
+
+/// Parses faults that this program wrote itself.
+pub fn parsed(faults: &[String]) -> Result<Vec<Fault>> {
+    faults.iter().map(|text| text.parse().map_err(anyhow::Error::msg)).collect()
 }
 
 /// All faults, in the order of time.

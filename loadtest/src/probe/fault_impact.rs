@@ -64,7 +64,7 @@ mod tests {
 
     /// Counters with these answers in each 100 ms.
     fn counters(counts: &[u64]) -> Counters {
-        let mut counters = Counters::new().unwrap();
+        let mut counters = Counters::new();
         for (place, count) in counts.iter().enumerate() {
             let at = ms(place as u64 * 100);
             (0..*count).for_each(|_| counters.count(Outcome::Ok, at, at + ms(1)));

@@ -44,6 +44,20 @@ pub struct FaultRun {
     pub warnings: Vec<Warning>,
 }
 
+impl FaultRun {
+    /// The run, unless the prober failed, or a fault was not injected: that would leave a perfect result.
+    pub fn whole(self) -> Result<Self> {
+        use Warning::{FaultsNotReached, FaultsWithoutTarget, ProberFailed};
+        let is_fatal = |it: &&Warning| {
+            matches!(it, ProberFailed { .. } | FaultsNotReached { .. } | FaultsWithoutTarget { .. })
+        };
+        match self.warnings.iter().find(is_fatal) {
+            Some(failed) => bail!("{failed}"),
+            None => Ok(self),
+        }
+    }
+}
+
 /// The signals that a server's parent understands, including those of the user.
 ///
 /// # Errors

@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use anyhow::Result;
 use hdrhistogram::Histogram;
 
 use crate::server::{Kind, Spec};
@@ -47,17 +46,17 @@ impl Service {
 
     /// The latencies, in microseconds, of one queue with these arrivals, which are in rising order. Assumes at least
     /// one server.
-    pub fn ideal(&self, arrivals: &[Duration]) -> Result<Histogram<u64>> {
-        let mut latencies = latency::empty()?;
+    pub fn ideal(&self, arrivals: &[Duration]) -> Histogram<u64> {
+        let mut latencies = latency::empty();
         let mut free_at: BinaryHeap<_> = vec![Reverse(Duration::ZERO); self.servers.max(1)].into();
         for &arrival in arrivals {
             // The heap is never empty: as many are pushed as popped.
             let Some(Reverse(free)) = free_at.pop() else { break };
             let done = free.max(arrival) + self.time;
             free_at.push(Reverse(done));
-            latencies.record((done - arrival).as_micros() as u64)?;
+            latency::record(&mut latencies, done - arrival);
         }
-        Ok(latencies)
+        latencies
     }
 }
 
@@ -80,7 +79,7 @@ mod tests {
     /// The latencies in rising order, for arrivals in milliseconds and a service time of 10 ms.
     fn latencies(arrivals_ms: &[u64], servers: usize) -> Vec<u64> {
         let arrivals: Vec<_> = arrivals_ms.iter().map(|&ms| Duration::from_millis(ms)).collect();
-        let all = Service { servers, time: Duration::from_millis(10) }.ideal(&arrivals).unwrap();
+        let all = Service { servers, time: Duration::from_millis(10) }.ideal(&arrivals);
         all.iter_recorded()
             .flat_map(|step| {
                 // The histogram keeps three digits.

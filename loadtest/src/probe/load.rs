@@ -11,7 +11,13 @@ use crate::probe::arrivals::Arrivals;
 use crate::server::Server;
 
 /// The body of both our servers at `/`.
-const FRONT_PAGE: &str = "hello";
+pub const FRONT_PAGE: &str = "hello";
+
+/// How long an answer may take, unless the user or an experiment says otherwise.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Requests of an open loop that may be under way at most, unless the user says otherwise.
+pub const UNDER_WAY: u64 = 10_000;
 
 /// The load on a server, as results contain it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -49,7 +55,17 @@ impl Load {
     /// others is good.
     pub fn of(server: &Server, path: &str) -> Self {
         let expect = (path == "/" && !server.is_foreign()).then(|| FRONT_PAGE.to_owned());
-        Self { url: server.url(path), expect, timeout_ms: 2000, ..Self::default() }
+        Self {
+            url: server.url(path),
+            expect,
+            timeout_ms: ANSWER_WITHIN.as_millis() as u64,
+            ..Self::default()
+        }
+    }
+
+    /// The same as an open loop: requests are due at this rate.
+    pub fn at_rate(self, rate: u64, arrivals: Arrivals) -> Self {
+        Self { connections: UNDER_WAY, rate: Some(rate), arrivals: Some(arrivals), ..self }
     }
 
     /// When no more requests are sent, unless their number ends the run.

@@ -8,7 +8,7 @@
 //! - [`load`]: who is asked, for what, how often, and what the answer should be; [`arrivals`]: when
 //!   requests are due;
 //! - [`answer`]: reads an answer; [`outcome`]: the ways a request can end;
-//! - [`client`]: one request's life;
+//! - [`client`]: one request's life; [`connection`]: a single connection, opened by hand;
 //! - [`run`]: many requests, in a closed or an open loop, which [`ticker`] wakes and [`on_time`]
 //!   lets send when it should;
 //! - [`fault`]: what is to be done to the server and when; [`fault_run`] does it while requests are
@@ -21,6 +21,7 @@
 pub mod answer;
 pub mod arrivals;
 pub mod client;
+pub mod connection;
 pub mod counters;
 pub mod fault;
 pub mod fault_impact;

@@ -1,6 +1,7 @@
 //! The record of one `probe`: the content of `--json` and of every report.
 
-use anyhow::Result;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::probe::counters::Counters;
@@ -60,16 +61,10 @@ impl Body for ProbeBody {
 
 impl ProbeBody {
     /// The record of these counters, without the server's own count and without faults.
-    pub fn of(
-        server: String,
-        load: Load,
-        counters: &Counters,
-        service: Option<Service>,
-    ) -> Result<Self> {
+    pub fn of(server: String, load: Load, counters: &Counters, service: Option<Service>) -> Self {
         let latency_us = Latency::of(&counters.latency);
-        let service = service.filter(|_| !counters.arrivals.is_empty());
-        let ideal = service.map(|service| Ideal::of(service, counters)).transpose()?;
-        Ok(Self {
+        let ideal = Ideal::of(service, &counters.arrivals);
+        Self {
             server,
             load: Load { seconds: counters.took().as_secs_f64(), ..load },
             attempted: counters.attempted,
@@ -86,14 +81,16 @@ impl ProbeBody {
             ideal,
             timeline: counters.timeline.buckets().to_vec(),
             ..Self::default()
-        })
+        }
     }
 }
 
 impl Ideal {
-    fn of(service: Service, counters: &Counters) -> Result<Self> {
-        let all = service.ideal(&counters.arrivals)?;
-        Ok(Self {
+    /// The ideal for these arrivals; `None` if there are none, or the service is not known.
+    pub fn of(service: Option<Service>, arrivals: &[Duration]) -> Option<Self> {
+        let service = service.filter(|_| !arrivals.is_empty())?;
+        let all = service.ideal(arrivals);
+        Some(Self {
             service_us: service.time.as_micros() as u64,
             servers: service.servers,
             p50: percentile_of(&all, 50.0),

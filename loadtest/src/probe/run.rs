@@ -61,7 +61,7 @@ pub fn run(
         counters: RefCell::new(Counters {
             ends_by_number: load.requests.is_some(),
             end: load.end().filter(|_| load.rate.is_none()),
-            ..Counters::new()?
+            ..Counters::new()
         }),
         stopped: Cell::new(false),
         tasks: RefCell::default(),
@@ -79,7 +79,7 @@ pub fn run(
     drop(on_time);
     // Ends what was cut off, and closes all connections.
     drop(tasks);
-    finish(run.counters.replace(Counters::new()?), ended)
+    finish(run.counters.replace(Counters::new()), ended)
 }
 
 /// Closes the count. `ended` says whether requests were cut off.
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn what_was_counted_before_the_prober_failed_is_kept() {
         let failed = |answered| {
-            let mut counters = Counters::new().unwrap();
+            let mut counters = Counters::new();
             counters.attempted = 3;
             (0..answered).for_each(|_| counters.count(Outcome::Ok, GRACE, GRACE));
             finish(counters, Err(anyhow!("no port left")))

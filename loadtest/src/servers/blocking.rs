@@ -26,18 +26,15 @@ pub fn measure(subject: &Subject, at_once: usize, form: Form, seed: u64) -> Resu
     let rate = (servers as f64 * PART / BLOCKED.as_secs_f64()) as u64;
     let path = subject.path_that_blocks(BLOCKED.as_micros() as u64);
     let load = Load {
-        connections: 10_000,
-        rate: Some(rate),
-        arrivals: Some(Arrivals::Poisson),
         seed,
         seconds: form.choose(12.0, 6.0, 1.0),
         timeout_ms: 5000,
-        ..Load::of(&server, &path)
+        ..Load::of(&server, &path).at_rate(rate, Arrivals::Poisson)
     };
     let counters = run(server.address(), &load, Instant::now(), |_, _| {})?.unbroken()?;
     server.stop()?;
     let service = Service { servers, time: BLOCKED };
-    let found = ProbeBody::of(subject.name.clone(), load, &counters, Some(service))?;
+    let found = ProbeBody::of(subject.name.clone(), load, &counters, Some(service));
     let latency = found.latency_us.context("no request had a good answer")?;
     let of_ideal = found.of_ideal.context("no request was sent")?.p99;
     ensure!(of_ideal.is_finite(), "no ideal to compare with");

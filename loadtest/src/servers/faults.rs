@@ -3,10 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::probe::arrivals::Arrivals;
-use crate::probe::fault::{Fault, FaultRecord};
+use crate::probe::fault::{FaultRecord, parsed};
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
@@ -80,23 +80,13 @@ fn strike(server: &mut Server, faults: &[String], milliseconds: u64) -> Result<V
 
 /// A load of `rate` requests/s, each on a new connection, at even intervals.
 pub fn steady(server: &Server, path: &str, rate: u64, milliseconds: u64) -> Load {
-    Load {
-        connections: 10_000,
-        rate: Some(rate),
-        arrivals: Some(Arrivals::Even),
-        seconds: milliseconds as f64 / 1e3,
-        ..Load::of(server, path)
-    }
+    let seconds = milliseconds as f64 / 1e3;
+    Load { seconds, ..Load::of(server, path).at_rate(rate, Arrivals::Even) }
 }
 
 /// Requests that were lost after the kernel had accepted their connection.
 pub fn lost_accepted(outcomes: &Outcomes) -> u64 {
     outcomes.lost() - outcomes.refused - outcomes.timed_out_connecting
-}
-
-/// Parses faults that this program wrote itself.
-pub fn parsed(faults: &[String]) -> Result<Vec<Fault>> {
-    faults.iter().map(|text| text.parse().map_err(|error: String| anyhow!(error))).collect()
 }
 
 /// The number of workers when as many as before are back, or when time is over.

@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::kernel::migrate_req::Namespace;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
-use crate::servers::faults::parsed;
 use crate::servers::record::Form;
 use crate::servers::replacing::time_between_reloads;
 use crate::servers::subject::Subject;
@@ -17,8 +17,7 @@ pub const WHAT: &str = "granian's reloads, with tcp_migrate_req off and on";
 /// Clients in a closed loop, with a new connection for each request, as in the lab.
 const CLIENTS: u64 = 32;
 
-/// How long an answer may take, and the time of the first reload; in milliseconds.
-const TIMEOUT_MS: u64 = 2000;
+/// The time of the first reload, in milliseconds.
 const BEGIN_MS: u64 = 500;
 
 /// Requests lost for each reload, with the sysctl off and on, for each start of the server.
@@ -46,7 +45,6 @@ fn reload(subject: &Subject, times: u64, every: u64) -> Result<f64> {
     let load = Load {
         connections: CLIENTS,
         seconds: (BEGIN_MS + times * every) as f64 / 1e3,
-        timeout_ms: TIMEOUT_MS,
         ..Load::of(&server, "/")
     };
     let faults = parsed(&[format!("reload@{BEGIN_MS}ms*{times}/{every}ms")])?;

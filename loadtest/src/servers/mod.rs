@@ -2,7 +2,6 @@
 //!
 //! - [`catalogue`]: the servers; [`install`]: installs them; [`subject`]: starts one;
 //! - a file for each group of columns: [`spread`], [`blocking`], [`faults`], [`replacing`], [`second`];
-//!   [`client`] sends requests over single connections;
 //! - [`columns`]: all columns, one after the other; if one fails the others are still measured;
 //! - [`migrating`]: granian's reloads, with a sysctl off and on;
 //! - [`post`]: the post's two programs, compared slice by slice;
@@ -10,7 +9,6 @@
 
 pub mod blocking;
 pub mod catalogue;
-pub mod client;
 pub mod columns;
 pub mod faults;
 pub mod install;

@@ -17,8 +17,8 @@ use crate::servers::catalogue::{SANIC_OWN, SANIC_SHARED, WORKERS};
 use crate::servers::install::Place;
 use crate::servers::record::{Form, Post, PostProgram};
 use crate::statistics::latency::merged;
-use crate::statistics::ratios;
 use crate::statistics::verdict::FEWEST_ROUNDS;
+use crate::statistics::{by_rank, ratios};
 
 /// The names of the programs: the post's words for the two, and the second one as it is steered.
 const SHARED: &str = "sharing socket";
@@ -71,8 +71,7 @@ pub fn nginx_deviations(form: Form, seed: u64, json: &Path, resume: bool) -> Res
     experiment.plan.baseline = both[0].0.into();
     let (comparison, _) = experiment.run(crate::cli::arguments())?;
     let deviations = |subject: &Subject| -> Vec<(u32, f64)> {
-        let of =
-            |slice: &Slice| Some((slice.round, merged([&slice.latencies]).ok().flatten()?.stdev));
+        let of = |slice: &Slice| Some((slice.round, merged([&slice.latencies])?.stdev));
         subject.slices.iter().filter_map(of).collect()
     };
     let [shared, own] = &comparison.subjects[..] else { return Ok(Vec::new()) };
@@ -113,7 +112,7 @@ fn of(comparison: &Comparison, missing: &str) -> Post {
         name: subject.name.clone(),
         requests_per_second: subject.summary.as_ref().map(|found| found.requests_per_second),
         p99_us: subject.summary.as_ref().map(|found| found.latency_us.p99),
-        connections: by_rank(&subject.slices),
+        connections: connections_by_rank(&subject.slices),
     };
     Post {
         programs: comparison.subjects.iter().map(program).collect(),
@@ -123,17 +122,15 @@ fn of(comparison: &Comparison, missing: &str) -> Post {
     }
 }
 
-/// The mean part of a slice's connections by rank: the busiest worker first.
-fn by_rank(slices: &[Slice]) -> Vec<f64> {
-    let mut sums = vec![0.0; WORKERS];
-    for slice in slices {
-        let mut counts: Vec<u64> = slice.workers.iter().filter_map(|it| it.connections).collect();
-        counts.sort_unstable_by(|a, b| b.cmp(a));
-        let all = counts.iter().sum::<u64>().max(1) as f64;
-        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count as f64 / all);
+/// The mean part of a slice's connections by rank: the busiest worker first. A worker without connections may not have
+/// been seen.
+fn connections_by_rank(slices: &[Slice]) -> Vec<f64> {
+    let counts = |slice: &Slice| slice.workers.iter().filter_map(|it| it.connections).collect();
+    let mut parts = by_rank(slices.iter().map(counts)).unwrap_or_default();
+    if !parts.is_empty() {
+        parts.resize(WORKERS, 0.0);
     }
-    let all: f64 = sums.iter().sum();
-    if all == 0.0 { Vec::new() } else { sums.into_iter().map(|sum| sum / all).collect() }
+    parts
 }
 
 impl Post {
@@ -187,8 +184,11 @@ mod tests {
             };
             Slice { workers: counts.iter().enumerate().map(worker).collect(), ..Slice::default() }
         };
-        assert_eq!(by_rank(&[slice([25, 75]), slice([75, 25])]), [0.75, 0.25, 0.0, 0.0]);
-        assert!(by_rank(&[slice([0, 0])]).is_empty());
+        assert_eq!(
+            connections_by_rank(&[slice([25, 75]), slice([75, 25])]),
+            [0.75, 0.25, 0.0, 0.0]
+        );
+        assert!(connections_by_rank(&[slice([0, 0])]).is_empty());
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::probe::arrivals::Arrivals;
+use crate::probe::fault::parsed;
 use crate::probe::fault_run::run_with_faults;
 use crate::probe::load::Load;
 use crate::probe::outcome::Outcomes;
 use crate::probe::run::run;
 use crate::server::Server;
 use crate::server::signals::Action;
-use crate::servers::faults::{lost_accepted, parsed, steady};
+use crate::servers::faults::{lost_accepted, steady};
 use crate::servers::record::{After, Form, Reload, Replaced};
 use crate::servers::subject::Subject;
 
@@ -22,9 +23,6 @@ const RATE: u64 = 100;
 
 /// How long a handler blocks, in microseconds, if the server has one: so requests are often in flight.
 const BLOCKED_US: u64 = 5000;
-
-/// How long an answer may take.
-const TIMEOUT_MS: u64 = 2000;
 
 /// The time of the first reload, or of TERM; in milliseconds.
 const BEGIN_MS: u64 = 500;
@@ -116,7 +114,7 @@ fn ask(
     milliseconds: u64,
 ) -> Result<(Outcomes, Outcomes)> {
     let path = subject.path_that_blocks(BLOCKED_US);
-    let new = Load { timeout_ms: TIMEOUT_MS, ..steady(server, &path, RATE, milliseconds) };
+    let new = steady(server, &path, RATE, milliseconds);
     let kept = Load { keep_alive: true, arrivals: Some(Arrivals::Poisson), ..new.clone() };
     let (address, faults) = (server.address(), parsed(&[fault.to_owned()])?);
     let (new, kept) = thread::scope(|scope| {

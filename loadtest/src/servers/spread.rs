@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::interrupt;
+use crate::probe::connection::Connection;
 use crate::server::Server;
 use crate::servers::catalogue::WORKERS;
-use crate::servers::client::Asked;
 use crate::servers::record::{Form, Spread};
 use crate::servers::subject::Subject;
 
@@ -57,7 +57,7 @@ fn count(subject: &Subject, server: &mut Server, is_burst: bool) -> Result<(bool
 }
 
 /// Opens connections, each with an answer. Returns them and the answers.
-pub fn open(server: &Server, path: &str, is_burst: bool) -> Result<(Vec<Asked>, Vec<String>)> {
+pub fn open(server: &Server, path: &str, is_burst: bool) -> Result<(Vec<Connection>, Vec<String>)> {
     let (mut clients, mut answers) = (Vec::new(), Vec::new());
     let begin = Instant::now();
     let check = |answered: usize| {
@@ -71,7 +71,8 @@ pub fn open(server: &Server, path: &str, is_burst: bool) -> Result<(Vec<Asked>, 
     };
     for _ in 0..CONNECTIONS {
         check(answers.len())?;
-        let mut client = Asked::new(server.address(), path)?;
+        let mut client = Connection::open(server.address())?;
+        client.ask(path)?;
         if !is_burst {
             answers.push(client.body()?);
         }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::probe::connection::Connection;
 use crate::server::foreign::free_address;
 use crate::server::{Kind, Server, Spec};
 use crate::servers::catalogue::{Program, Setting, WORKERS};
-use crate::servers::client::Asked;
 use crate::servers::install::{Installed, Place};
 
 /// The number of first connections, and how long the server may take to notice that they were closed.
@@ -154,9 +154,9 @@ impl Subject {
 
 /// Opens some connections to a server, and looks which workers have them. If the server does not answer,
 /// the next request finds that.
-pub fn meet(server: &mut Server) -> Vec<Asked> {
-    let ask = || Asked::new(server.address(), "/").and_then(|mut one| one.body().map(|_| one));
-    let opened = (0..FIRST).map_while(|_| ask().ok()).collect();
+pub fn meet(server: &mut Server) -> Vec<Connection> {
+    let ask = |_| Some(Connection::served(server.address(), "/").ok()?.0);
+    let opened = (0..FIRST).map_while(ask).collect();
     server.held();
     opened
 }

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::statistics::{median, quantile};
+use crate::statistics::{mean, median, quantile};
 
 /// An outlier is farther than this many interquartile ranges from the middle half: Tukey's "far out", which applies
 /// to one in half a million of normally distributed values.
@@ -63,14 +63,14 @@ pub fn shift(values: &[f64], seed: u64) -> Option<Shift> {
 
 /// The place where the sum of distances from the mean is greatest, and that sum.
 fn greatest_sum(values: &[f64]) -> Option<(usize, f64)> {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let mean = mean(values)?;
     let mut sum = 0.0;
     let sums = values.iter().map(|value| {
         sum += value - mean;
         sum.abs()
     });
     // After the last value the sum is zero, by the definition of a mean.
-    let sums = sums.take(values.len().checked_sub(1)?).enumerate();
+    let sums = sums.take(values.len() - 1).enumerate();
     sums.max_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(place, sum)| (place + 1, sum))
 }
 

@@ -1,6 +1,7 @@
 //! Distributions of latencies. Percentiles cannot be averaged, distributions can be merged.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,8 @@ pub struct Distribution(Vec<(u64, u64)>);
 
 impl Distribution {
     /// Rounds each latency to three digits.
-    pub fn of(samples: &[(u64, u64)]) -> Result<Self> {
-        Ok(Self::from_histogram(&recorded(samples)?))
+    pub fn of(samples: &[(u64, u64)]) -> Self {
+        Self::from_histogram(&recorded(samples))
     }
 
     /// The number of samples.
@@ -66,14 +67,8 @@ impl Distribution {
 
     /// The value that this part of all samples does not exceed; `None` without samples.
     pub fn quantile(&self, part: f64) -> Option<u64> {
-        let all = self.count();
-        let wanted = (all as f64 * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let at = self.0.iter().find(|(_, count)| {
-            seen += count;
-            seen >= wanted
-        });
-        at.map(|&(value, _)| value)
+        let all = recorded(&self.0);
+        (!all.is_empty()).then(|| all.value_at_quantile(part).min(all.max()))
     }
 
     /// The distribution of a histogram.
@@ -84,16 +79,23 @@ impl Distribution {
 }
 
 /// The percentiles of all these together; `None` without samples.
-pub fn merged<'a>(all: impl IntoIterator<Item = &'a Distribution>) -> Result<Option<Latency>> {
-    Ok(Latency::of(&recorded(all.into_iter().flat_map(|Distribution(samples)| samples))?))
+pub fn merged<'a>(all: impl IntoIterator<Item = &'a Distribution>) -> Option<Latency> {
+    Latency::of(&recorded(all.into_iter().flat_map(|Distribution(samples)| samples)))
 }
 
-fn recorded<'a>(samples: impl IntoIterator<Item = &'a (u64, u64)>) -> Result<Histogram<u64>> {
-    let mut all = empty()?;
+fn recorded<'a>(samples: impl IntoIterator<Item = &'a (u64, u64)>) -> Histogram<u64> {
+    let mut all = empty();
     for &(value, count) in samples {
-        all.record_n(value, count)?;
+        // Cannot fail: it resizes itself as far as any number goes.
+        let _ = all.record_n(value, count);
     }
-    Ok(all)
+    all
+}
+
+/// Records a latency in microseconds.
+pub fn record(all: &mut Histogram<u64>, latency: Duration) {
+    // Cannot fail: it resizes itself as far as any number goes.
+    let _ = all.record(latency.as_micros() as u64);
 }
 
 /// A percentile of a histogram, at most its maximum, which is less rounded.
@@ -102,8 +104,8 @@ pub fn percentile_of(all: &Histogram<u64>, percentile: f64) -> u64 {
 }
 
 /// An empty histogram. Its memory grows with the longest latency, not with their number.
-pub fn empty() -> Result<Histogram<u64>> {
-    Histogram::new(DIGITS).context("cannot make a histogram")
+pub fn empty() -> Histogram<u64> {
+    Histogram::new(DIGITS).expect("a histogram may have up to five digits")
 }
 
 #[cfg(test)]
@@ -113,24 +115,24 @@ mod tests {
     #[test]
     fn percentiles_are_of_all_samples_and_not_averages_of_percentiles() {
         // 99 fast ones in one slice, 100 slow ones in another: the median is at the border.
-        let fast = Distribution::of(&[(10, 99)]).unwrap();
-        let slow = Distribution::of(&[(1000, 100)]).unwrap();
-        let both = merged([&fast, &slow]).unwrap().unwrap();
+        let fast = Distribution::of(&[(10, 99)]);
+        let slow = Distribution::of(&[(1000, 100)]);
+        let both = merged([&fast, &slow]).unwrap();
         assert_eq!((both.p50, both.p99, both.max), (1000, 1000, 1000));
         assert_eq!(both.curve[1], (10.0, 10));
-        assert!(merged([]).unwrap().is_none());
+        assert!(merged([]).is_none());
     }
 
     #[test]
     fn three_digits_of_a_latency_are_kept() {
-        let distribution = Distribution::of(&[(123, 1), (123_456, 2)]).unwrap();
-        let latency = merged([&distribution]).unwrap().unwrap();
+        let distribution = Distribution::of(&[(123, 1), (123_456, 2)]);
+        let latency = merged([&distribution]).unwrap();
         assert!((123_350..=123_600).contains(&latency.max), "{}", latency.max);
     }
 
     #[test]
     fn a_quantile_is_the_value_that_so_many_samples_do_not_exceed() {
-        let distribution = Distribution::of(&[(10, 98), (20, 1), (30, 1)]).unwrap();
+        let distribution = Distribution::of(&[(10, 98), (20, 1), (30, 1)]);
         let found = [0.5, 0.98, 0.99, 1.0].map(|part| distribution.quantile(part).unwrap());
         assert_eq!(found, [10, 10, 20, 30]);
         assert_eq!(Distribution::default().quantile(0.5), None);
@@ -138,8 +140,8 @@ mod tests {
 
     #[test]
     fn the_curve_rises() {
-        let distribution = Distribution::of(&[(5, 1000), (50, 100), (500, 1)]).unwrap();
-        let curve = merged([&distribution]).unwrap().unwrap().curve;
+        let distribution = Distribution::of(&[(5, 1000), (50, 100), (500, 1)]);
+        let curve = merged([&distribution]).unwrap().curve;
         assert!(curve.is_sorted_by_key(|&(percentile, _)| percentile));
         assert!(curve.is_sorted_by_key(|&(_, value)| value));
     }

@@ -15,14 +15,7 @@ pub mod verdict;
 
 /// The middle value, or the mean of the two in the middle; `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        even if even % 2 == 0 => Some((sorted[half - 1] + sorted[half]) / 2.0),
-        _ => Some(sorted[half]),
-    }
+    quantile(values, 0.5)
 }
 
 /// A quantile, interpolated linearly between two values.
@@ -54,7 +47,7 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
 /// The standard deviation of a sample; `None` with fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
+    let mean = mean(values)?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())
 }
@@ -64,6 +57,22 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
 pub fn max_over_mean(counts: &[u64]) -> Option<f64> {
     let most = counts.iter().copied().max().filter(|&most| most > 0)?;
     Some(most as f64 * counts.len() as f64 / counts.iter().sum::<u64>() as f64)
+}
+
+/// The mean part of each series' sum by rank, the greatest first; together they are 1. A series without counts does not
+/// count. `None` if there is no other.
+pub fn by_rank(series: impl IntoIterator<Item = Vec<u64>>) -> Option<Vec<f64>> {
+    let (mut sums, mut number) = (Vec::new(), 0.0);
+    for mut counts in series {
+        let all: u64 = counts.iter().sum();
+        if all > 0 {
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            sums.resize(sums.len().max(counts.len()), 0.0);
+            sums.iter_mut().zip(counts).for_each(|(sum, it)| *sum += it as f64 / all as f64);
+            number += 1.0;
+        }
+    }
+    (number > 0.0).then(|| sums.into_iter().map(|sum| sum / number).collect())
 }
 
 #[cfg(test)]
@@ -92,6 +101,14 @@ mod tests {
         ] {
             assert_eq!(found.map(|it| (it * 1e12).round()), expected.map(|it| (it * 1e12).round()));
         }
+    }
+
+    #[test]
+    fn parts_are_ranked_series_by_series() {
+        let series = |all: &[[u64; 2]]| by_rank(all.iter().map(|counts| counts.to_vec()));
+        assert_eq!(series(&[[25, 75], [75, 25], [0, 0]]), Some(vec![0.75, 0.25]));
+        assert_eq!(series(&[[0, 0]]), None);
+        assert_eq!(by_rank([vec![2], vec![1, 1]]), Some(vec![0.75, 0.25]));
     }
 
     #[test]

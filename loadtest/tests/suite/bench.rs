@@ -70,8 +70,8 @@ fn wrks_count_and_the_scoreboards_agree_and_the_record_is_whole() {
         let steps =
             ["p50", "p75", "p90", "p99", "p99_9", "max"].map(|p| latency[p].as_f64().unwrap());
         assert!(steps.is_sorted() && steps[0] > 0.0, "{steps:?}");
-        let rate = number(&record, "/result/requests_per_second");
-        let seconds = number(&record, "/load/seconds");
+        let rate = number(&record, "/result/requests_per_second/value");
+        let seconds = number(&record, "/seconds");
         assert!((rate * seconds / requests - 1.0).abs() < 0.01);
 
         let shown = String::from_utf8(output.stdout).unwrap();

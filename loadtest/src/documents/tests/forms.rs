@@ -34,11 +34,11 @@ fn every_kind() -> Vec<(&'static str, Document)> {
         crowded.subjects.push(more);
     }
     crowded.subjects[0].slices[3].requests_per_second = 1.0;
-    crowded.summarize().unwrap();
+    crowded.summarize();
     let mut empty = comparison(40, 1.1);
     empty.subjects.iter_mut().for_each(|subject| subject.slices.clear());
     empty.fixed_rates.clear();
-    empty.summarize().unwrap();
+    empty.summarize();
     let kills = (0..100).map(|n| fault(2100 + n * 100, "remove-worker", "remove-worker@1s", 9999));
     vec![
         ("bench", bench::document(&large)),
@@ -76,8 +76,7 @@ fn diagnosed() -> Report {
         }
         intruder(readings, "127.0.0.1:80");
     });
-    let environment = bench_record(&[1]).environment.clone();
-    Report::new(vec!["diagnose".into()], environment, Diagnosis::of(readings))
+    Report::new(vec!["diagnose".into()], environment(), Diagnosis::of(readings))
 }
 
 /// All commands that save a record have a document.

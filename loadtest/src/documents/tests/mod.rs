@@ -7,6 +7,7 @@ use crate::lab::record::tests::lab;
 use crate::matrix::expectations::tests::matrix as example_matrix;
 use crate::matrix::record::Missing;
 use crate::measure::bench::tests::record as bench_record;
+use crate::measure::fixture::environment;
 use crate::measure::summary::tests::comparison;
 use crate::probe::fault::FaultRecord;
 use crate::probe::load::Load;
@@ -16,6 +17,7 @@ use crate::probe::timeline::Bucket;
 use crate::report::model::Document;
 use crate::report::{html, markdown, terminal};
 use crate::server::telemetry::Role;
+use crate::statistics::estimate::Estimate;
 
 mod forms;
 
@@ -84,7 +86,7 @@ fn probe_record(buckets: usize, faults: Vec<FaultRecord>) -> ProbeRecord {
         faults,
         ..ProbeBody::default()
     };
-    ProbeRecord::new(vec!["probe".into()], bench_record(&[1]).environment.clone(), body)
+    ProbeRecord::new(vec!["probe".into()], environment(), body)
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn what_bench_says_of_each_worker_stands_side_by_side_in_100_columns() {
 fn bench_tells_a_process_that_accepts_from_the_workers() {
     let mut record = bench_record(&[10; 5]);
     record.workers[0].role = Role::Acceptor;
-    (record.load.wrk.threads, record.load.wrk.connections_opened) = (1, 1);
+    (record.load.threads, record.load.connections_opened) = (1, 1);
     let report = plain(&bench::document(&record));
     assert!(report.contains("1 thread, 1 connection (100 asked for), "), "{report}");
     assert!(report.contains("4 workers and a process that accepts, http://"), "{report}");
@@ -157,7 +159,7 @@ fn bench_quotes_the_posts_figure_for_its_two_strategies_only_and_a_policys_own_c
 fn results_side_by_side_have_their_ratio_and_what_is_not_known_stays_empty() {
     let (first, mut second) = (bench_record(&[100, 100]), bench_record(&[]));
     second.server = "http://10.0.0.1/".into();
-    second.result.requests_per_second = 10.0;
+    second.result.requests_per_second = Estimate::exact(10.0);
     let report = plain(&show::document(&[first, second]));
     assert_eq!(row(&report, "requests/s"), "requests/s 20 10");
     assert_eq!(row(&report, "of the first"), "of the first 1.000 0.500");
@@ -180,7 +182,7 @@ fn where_the_client_was_late_a_sentence_or_each_latency_without_a_verdict_says_s
                 result.slices.iter_mut().for_each(|slice| slice.client_late = true);
             }
         }
-        late.summarize().unwrap();
+        late.summarize();
         plain(&compare::document(&late))
     };
     let all = late_report(|_| true);
@@ -207,7 +209,7 @@ fn a_comparison_says_its_verdict_first_and_what_is_missing_and_why() {
     lacking.complete = false;
     lacking.subjects[1].slices.clear();
     lacking.subjects[1].failed = Some("ended by signal 11".into());
-    lacking.summarize().unwrap();
+    lacking.summarize();
     let report = plain(&compare::document(&lacking));
     report.must_have(&[
         "This run is not complete. Slices done, of 40 for each server: shared 40, reuseport none.",
@@ -231,7 +233,7 @@ fn a_late_client_is_marked_and_multiples_of_the_ideal_stand_beside_latencies() {
     for slice in &mut comparison.fixed_rates[1].results[0].slices {
         slice.ideal_us = Some([400, 1000]);
     }
-    comparison.summarize().unwrap();
+    comparison.summarize();
     let report = markdown::render(&compare::document(&comparison));
     assert!(report.contains("p99, times the ideal"), "{report}");
     assert!(report.contains("| 1? | "), "{report}");

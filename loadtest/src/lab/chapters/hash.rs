@@ -117,7 +117,7 @@ fn findings(choices: &Samples<f64>, fields: &[Field]) -> Findings {
         .table;
     let by_workers = |title, unit, figure| by_workers(fields, title, unit, figure);
     let rates = by_workers("Connections/s", Unit::PerSecond, |s| Some(s.requests_per_second));
-    let cpu = by_workers("CPU per connection, all workers", Unit::Microseconds, cpu_us);
+    let cpu = by_workers("CPU per connection, all workers", Unit::Microseconds, Slice::cpu_us);
     let switches = by_workers("Context switches per connection", Unit::Mean, switches_each);
     let page = include_str!("hash.md");
     Findings::of(page, &figures, &[], picture(fields), [choice, rates, cpu], [switches])

@@ -118,7 +118,7 @@ fn table(found: &Found) -> Table {
         .table(&format!("Requests/s, {}", found.words))
         .medians("requests/s", Unit::PerSecond, |slice| slice.requests_per_second)
         .estimates("of shared", Unit::Ratio, |name| found.of_shared(name))
-        .middles("CPU per request", Unit::Microseconds, cpu_us)
+        .middles("CPU per request", Unit::Microseconds, Slice::cpu_us)
         .table
 }
 

@@ -1,8 +1,10 @@
 #![doc = include_str!("spread.md")]
 
 use super::*;
+use crate::lab::client::{answered, served};
 use crate::lab::figure::filled;
 use crate::matrix::workloads::LOAD_AWARE;
+use crate::statistics::by_rank;
 use crate::statistics::significance::{Evenness, evenness};
 
 /// The number of connections, and of workers.
@@ -38,14 +40,14 @@ pub fn run(context: &mut Context) -> Result<Findings> {
 fn round(server: &str) -> Result<Round> {
     let mut server = start(&format!("{server} --workers {WORKERS}"))?;
     let trickle = counted(&mut server, |server| {
-        (0..CONNECTIONS).map(|_| Client::served(server.address())).collect()
+        (0..CONNECTIONS).map(|_| served(server.address())).collect()
     })?;
     server.wait_until_idle(Duration::from_secs(5));
     let burst = counted(&mut server, |server| {
-        let clients = (0..CONNECTIONS).map(|_| Client::connect(server.address()));
-        let mut clients = clients.collect::<Result<Vec<Client>>>()?;
-        clients.iter_mut().try_for_each(Client::send)?;
-        clients.iter_mut().try_for_each(Client::answered)?;
+        let clients = (0..CONNECTIONS).map(|_| Connection::open(server.address()));
+        let mut clients = clients.collect::<Result<Vec<Connection>>>()?;
+        clients.iter_mut().try_for_each(|client| client.ask("/"))?;
+        clients.iter_mut().try_for_each(answered)?;
         Ok(clients)
     })?;
     server.stop()?;
@@ -55,7 +57,7 @@ fn round(server: &str) -> Result<Round> {
 /// Counts what each worker accepts while connections are opened and held.
 fn counted(
     server: &mut Server,
-    open: impl FnOnce(&Server) -> Result<Vec<Client>>,
+    open: impl FnOnce(&Server) -> Result<Vec<Connection>>,
 ) -> Result<Counted> {
     let before = server.read()?;
     let clients = open(server)?;
@@ -92,12 +94,7 @@ fn total(counts: &[f64]) -> f64 {
 
 /// The part of all connections by rank, over all rounds: the busiest worker of each round first.
 fn parts(rounds: &[Round], way: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; WORKERS];
-    for round in rounds {
-        sums.iter_mut().zip(round[way].sorted()).for_each(|(sum, count)| *sum += count);
-    }
-    let all = total(&sums);
-    sums.into_iter().map(|sum| sum / all).collect()
+    by_rank(rounds.iter().map(|round| round[way].accepted.clone())).unwrap_or_default()
 }
 
 fn chance(rounds: &[Round], ways: &[usize]) -> Option<Evenness> {

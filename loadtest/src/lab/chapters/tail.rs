@@ -131,7 +131,7 @@ mod tests {
         {
             let slices = |stdev: f64| {
                 let both = [(1000, 50), (1000 + (stdev * 2.0) as u64, 50)];
-                let latencies = Distribution::of(&both).unwrap();
+                let latencies = Distribution::of(&both);
                 vec![Slice { latencies, ..slice(0, 50_000, &[100; 4]) }; 8]
             };
             let rounds = |times: f64| {

@@ -95,8 +95,8 @@ fn bare(first_has_flag: bool) -> Result<Tried> {
         ensure!(error.kind() == AddrInUse, "cannot bind a second socket: {error}");
     }
     // No server is needed: connected clients wait in the accept queue of their socket.
-    let clients: Vec<Client> =
-        (0..CONNECTIONS).map(|_| Client::connect(address)).collect::<Result<_>>()?;
+    let clients: Vec<Connection> =
+        (0..CONNECTIONS).map(|_| Connection::open(address)).collect::<Result<_>>()?;
     let accepted = |by: &TcpListener| by.incoming().map_while(Result::ok).count() as u64;
     let got = [accepted(&first), second.as_ref().map_or(0, accepted)];
     drop(clients);
