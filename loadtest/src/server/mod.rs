@@ -205,12 +205,10 @@ impl Server {
     ///
     /// Without the workers of other servers that share its scoreboard (--join).
     pub fn busiest(&mut self) -> Vec<u32> {
-        let pids = match &mut self.view {
+        self.look();
+        let pids = match &self.view {
             View::Scoreboard(board) => ours::busiest(board),
-            View::Kernel(workers) => {
-                let _ = workers.look();
-                workers.busiest()
-            }
+            View::Kernel(workers) => workers.busiest(),
         };
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }

@@ -136,10 +136,14 @@ impl Workers {
     pub fn totals(&self) -> impl Iterator<Item = WorkerUsage> {
         self.roles.iter().enumerate().map(|(index, (&pid, &role))| {
             let seen = &self.finder.seen[&pid];
-            let (held, socket_inode) =
-                (seen.last.held.len() as f64, seen.sockets().first().copied());
-            let held = Some(held);
-            WorkerUsage { index, pid, role, socket_inode, held, ..WorkerUsage::default() }
+            WorkerUsage {
+                index,
+                pid,
+                role,
+                socket_inode: seen.sockets().first().copied(),
+                held: Some(seen.last.held.len() as f64),
+                ..WorkerUsage::default()
+            }
         })
     }
 
