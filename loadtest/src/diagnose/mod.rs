@@ -2,7 +2,7 @@
 //! lose.
 //!
 //! - [`target`]: which server, and in which network namespace;
-//! - [`census`]: one look at all processes; [`observer`]: many looks, and their readings;
+//! - [`families`]: which processes belong to the same server; [`observer`]: many looks, and their readings;
 //! - [`accepts_bpf`]: accepts, counted by the kernel, for root;
 //! - [`unseen`]: what could not be seen;
 //! - [`model`]: the readings, in figures; [`words`]: the model that follows from them;
@@ -16,12 +16,11 @@
 //! returns the conclusions.
 
 mod accepts_bpf;
-mod census;
+mod families;
 pub mod findings;
 pub mod lose_now;
 pub mod model;
 mod observer;
-mod seen;
 mod target;
 mod unseen;
 pub mod words;
@@ -70,11 +69,6 @@ impl Diagnosis {
             lose_now: lose_now(&readings),
             readings,
         }
-    }
-
-    /// How the server listens, in a line.
-    pub fn model_in_words(&self) -> &str {
-        &self.model
     }
 
     /// Whether there are warnings.

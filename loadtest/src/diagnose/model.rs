@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use crate::kernel::open_sockets::How;
+pub use crate::kernel::workers::Role;
 
 /// All readings of one observation.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -124,23 +125,6 @@ pub struct Worker {
     pub state: char,
     /// The kernel function in which its first thread waited at the end, if that may be read.
     pub sits_in: Option<String>,
-}
-
-/// How a process takes part.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// It accepts connections.
-    Worker,
-    /// It accepts all connections, and passes them to its children.
-    Acceptor,
-    /// A child of such an acceptor.
-    Child,
-    /// It has connections and no longer listens: an old worker after a reload.
-    Old,
-    /// It has a listening socket open, and was never seen to wait for it.
-    #[default]
-    Holder,
 }
 
 impl Worker {

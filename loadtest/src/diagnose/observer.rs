@@ -5,19 +5,21 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use common::kernel::port_owner::name_of;
 use common::kernel::sock_diag::{self, Details};
 use procfs::Current;
 
 use crate::diagnose::accepts_bpf::Accepts;
-use crate::diagnose::census::{Census, Families, Found};
+use crate::diagnose::families::{Families, program_of};
 use crate::diagnose::model::{Counted, How, Readings, Role, Socket, Waiter, Worker};
-use crate::diagnose::seen::Seen;
 use crate::diagnose::unseen::{hidepid, unseen};
 use crate::environment;
 use crate::interrupt;
 use crate::kernel::borrow;
+use crate::kernel::netns;
 use crate::kernel::netstat::TcpCounters;
-use crate::kernel::procfs::{Running, Usage, descendants};
+use crate::kernel::procfs::{Running, Usage, ancestors, descendants, stat};
+use crate::kernel::workers::{Finder, Seen};
 
 /// How often accept queues are read: one question to the kernel.
 const QUEUES_EVERY: Duration = Duration::from_millis(20);
@@ -32,19 +34,18 @@ pub struct Observer {
     port: u16,
     /// A process of the wanted server, if one was given.
     wanted: Option<u32>,
-    began: Instant,
-    counters: Option<TcpCounters>,
+    /// What the kernel had counted when the observation began.
+    began: Counts,
     queues: BTreeMap<u64, Queue>,
-    seen: BTreeMap<u32, Seen>,
-    /// Connections that were seen in a process; others are new.
-    known: BTreeSet<u64>,
+    finder: Finder,
+    /// The counters of each process when the observation began, or when the process was found.
+    before: BTreeMap<u32, Usage>,
     flags: BTreeMap<u64, Option<bool>>,
     steering: BTreeSet<u32>,
     next_census: Instant,
-    /// The kernel's count of accepts, or why there is none; and its value when counting began.
+    /// The kernel's count of accepts, or why there is none.
     accepts: Result<Accepts, String>,
-    accepts_before: BTreeMap<(u32, i32), u64>,
-    /// What the kernel had counted, and when, at the last readings: the next observation begins there.
+    /// The counts at the last readings: the next observation begins there.
     last: Option<Counts>,
 }
 
@@ -54,6 +55,13 @@ struct Counts {
     at: Instant,
     tcp: Option<TcpCounters>,
     accepts: BTreeMap<(u32, i32), u64>,
+}
+
+impl Counts {
+    fn now(accepts: &Result<Accepts, String>) -> Self {
+        let accepts = accepts.as_ref().map(Accepts::counts).unwrap_or_default();
+        Self { at: Instant::now(), tcp: TcpCounters::now().ok(), accepts }
+    }
 }
 
 /// What was seen of an accept queue.
@@ -67,20 +75,18 @@ impl Observer {
     /// Begins to observe.
     /// Fails when no socket listens on the port, or the kernel does not answer.
     pub fn start(port: u16, wanted: Option<u32>) -> Result<Self> {
-        let now = Instant::now();
+        let accepts = Accepts::start().map_err(|error| format!("{error:#}"));
         let mut observer = Self {
             port,
             wanted,
-            began: now,
-            counters: None,
+            began: Counts::now(&accepts),
             queues: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            known: BTreeSet::new(),
+            finder: Finder::new(port, None),
+            before: BTreeMap::new(),
             flags: BTreeMap::new(),
             steering: BTreeSet::new(),
-            next_census: now,
-            accepts: Accepts::start().map_err(|error| format!("{error:#}")),
-            accepts_before: BTreeMap::new(),
+            next_census: Instant::now(),
+            accepts,
             last: None,
         };
         observer.census()?;
@@ -89,18 +95,12 @@ impl Observer {
         Ok(observer)
     }
 
-    fn count(&self) -> Counts {
-        let accepts = self.accepts.as_ref().map(Accepts::counts).unwrap_or_default();
-        Counts { at: Instant::now(), tcp: TcpCounters::now().ok(), accepts }
-    }
-
     /// Restarts all counts, where the last readings ended.
     pub fn restart(&mut self) {
-        let counts = self.last.take().unwrap_or_else(|| self.count());
-        (self.began, self.counters, self.accepts_before) = (counts.at, counts.tcp, counts.accepts);
+        self.began = self.last.take().unwrap_or_else(|| Counts::now(&self.accepts));
         self.queues.clear();
-        for (&pid, seen) in &mut self.seen {
-            seen.before = Usage::of(pid).unwrap_or_default();
+        for (&pid, seen) in &mut self.finder.seen {
+            self.before.insert(pid, Usage::of(pid).unwrap_or_default());
             seen.appeared = 0;
         }
     }
@@ -135,69 +135,21 @@ impl Observer {
 
     fn census(&mut self) -> Result<()> {
         let begin = Instant::now();
-        let listening = sock_diag::listeners(self.port)?;
-        let listening: BTreeSet<u64> = listening.iter().map(|listener| listener.inode).collect();
-        let accepted = sock_diag::connections(self.port)?;
-        let census = Census::take(&listening, &accepted)?;
-        let waiting = |found: &&Found| !found.waits.is_empty();
-        let of_waiting: BTreeSet<u64> =
-            census.found.values().filter(waiting).flat_map(|found| found.held.clone()).collect();
-        let is_first = self.seen.is_empty();
-        // Waiting processes come first: what a helper process inherits is not its own.
-        let mut all: Vec<(u32, Found)> = census.found.into_iter().collect();
-        all.sort_by_key(|(_, found)| found.waits.is_empty());
-        let idle: BTreeSet<u32> =
-            self.seen.keys().copied().filter(|&pid| self.is_idle_child(pid)).collect();
-        self.seen.retain(|pid, seen| {
-            seen.last = Found::default();
-            idle.contains(pid) || all.iter().any(|(found, _)| found == pid)
-        });
-        for (pid, found) in all {
-            if found.steers {
-                self.steering.insert(pid);
+        self.finder.look()?;
+        let seen = &self.finder.seen;
+        self.before.retain(|pid, _| seen.contains_key(pid));
+        for (&pid, Seen { last, .. }) in seen {
+            self.before.entry(pid).or_insert_with(|| Usage::of(pid).unwrap_or_default());
+            self.steering.extend(last.steers.then_some(pid));
+            // SO_REUSEPORT is read once for each socket, from any process that allows it.
+            for &(descriptor, inode) in &last.listening {
+                let flag = self.flags.entry(inode).or_default();
+                *flag = flag.or_else(|| borrow::has_reuse_port(pid, descriptor).ok());
             }
-            self.ask_for_flags(pid, &found);
-            let seen = self.seen.entry(pid).or_insert_with(|| Seen {
-                running: Running::of(pid),
-                before: Usage::of(pid).unwrap_or_default(),
-                ..Seen::default()
-            });
-            let new = found.held.iter().filter(|&&inode| self.known.insert(inode)).count() as u64;
-            seen.appeared += if is_first { 0 } else { new };
-            seen.take(found, &of_waiting);
         }
-        self.known.retain(|inode| accepted.contains(inode));
         let rest = PROCESSES_EVERY.max(begin.elapsed() * PART_OF_THE_TIME);
         self.next_census = Instant::now() + rest;
         Ok(())
-    }
-
-    /// Whether it waits for a listening socket.
-    fn waits(&self, pid: u32) -> bool {
-        self.seen.get(&pid).is_some_and(|seen| !seen.waits.is_empty())
-    }
-
-    /// The nearest of a process's ancestors that waits for a listening socket: a server may have a process between the one
-    /// that accepts and the one that serves, as sshd does.
-    fn accepts_for(&self, pid: u32) -> Option<u32> {
-        let parent = |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
-        std::iter::successors(Some(pid), parent).skip(1).find(|&it| self.waits(it))
-    }
-
-    /// Whether a process without sockets and connections of the port is a child to which a parent gives connections: it
-    /// had some, and has not got the next one yet.
-    fn is_idle_child(&self, pid: u32) -> bool {
-        let is_child = |it: &Running| it.runs() && self.accepts_for(it.pid).is_some();
-        let seen = self.seen.get(&pid);
-        seen.is_some_and(|it| it.had_connections && it.running.as_ref().is_some_and(is_child))
-    }
-
-    /// Reads SO_REUSEPORT once for each socket, from any process that allows it.
-    fn ask_for_flags(&mut self, pid: u32, found: &Found) {
-        for &(descriptor, inode) in &found.listening {
-            let flag = self.flags.entry(inode).or_default();
-            *flag = flag.or_else(|| borrow::has_reuse_port(pid, descriptor).ok());
-        }
     }
 
     /// The readings since the start or the last restart.
@@ -207,15 +159,15 @@ impl Observer {
         let details = self.look_at_queues()?;
         let port = self.port;
         ensure!(!details.is_empty(), "the server on port {port} ended while it was observed");
-        let counts = self.count();
-        let seconds = (counts.at - self.began).as_secs_f64();
+        let counts = Counts::now(&self.accepts);
+        let seconds = (counts.at - self.began.at).as_secs_f64();
+        let seen = &self.finder.seen;
         let holders = |inode: u64| -> Vec<u32> {
             let has = |seen: &Seen| seen.last.listening.iter().any(|socket| socket.1 == inode);
-            self.seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
+            seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
         };
         let groups: Vec<Vec<u32>> = details.iter().map(|it| holders(it.listener.inode)).collect();
-        let pids = self.seen.keys().copied();
-        let families = Families::of(pids, &groups, |pid| self.waits(pid));
+        let families = Families::of(seen.keys().copied(), &groups, |pid| self.finder.waits(pid));
         let sockets: Vec<Socket> = details
             .into_iter()
             .zip(groups)
@@ -223,16 +175,14 @@ impl Observer {
             .collect();
         let workers = self.workers(&families, seconds, &counts);
         let server = self.server(&workers, &families)?;
-        let overflows = counts.tcp.zip(self.counters);
+        let overflows = counts.tcp.zip(self.began.tcp);
         self.last = Some(counts);
-        let sysctl = |path: &str| std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok();
-        let number = |path: &str| sysctl(path)?.trim().parse::<u32>().ok();
         let mut readings = Readings {
             port,
             seconds,
             cores: environment::cores(),
-            somaxconn: number("core/somaxconn"),
-            migrates: number("ipv4/tcp_migrate_req") == Some(1),
+            somaxconn: netns::sysctl("net/core/somaxconn"),
+            migrates: netns::sysctl("net/ipv4/tcp_migrate_req") == Some(1),
             counted: if self.accepts.is_ok() { Counted::ByKernel } else { Counted::BySockets },
             overflows: overflows.map_or(0, |(now, then)| now.since(&then).listen_overflows),
             server,
@@ -242,8 +192,7 @@ impl Observer {
             workers,
             unseen: Vec::new(),
         };
-        let hidden =
-            self.seen.iter().filter_map(|(&pid, seen)| Some((pid, seen.last.hidden.as_deref()?)));
+        let hidden = seen.iter().filter_map(|(&pid, it)| Some((pid, it.last.hidden.as_deref()?)));
         let uncounted = self.accepts.as_ref().err().map(String::as_str);
         readings.unseen = unseen(&readings, hidden, uncounted, PROCESSES_EVERY);
         Ok(readings)
@@ -252,7 +201,7 @@ impl Observer {
     fn socket(&self, found: Details, holders: Vec<u32>, families: &Families) -> Socket {
         let Details { listener, dropped, only_v6 } = found;
         let queue = &self.queues[&listener.inode];
-        let waits = self.seen.iter().flat_map(|(&pid, seen)| {
+        let waits = self.finder.seen.iter().flat_map(|(&pid, seen)| {
             seen.waits
                 .iter()
                 .map(move |(&(inode, how), &count)| (inode, count, Waiter { pid, how }))
@@ -276,29 +225,39 @@ impl Observer {
 
     /// All processes that listen, or have connections.
     fn workers(&self, families: &Families, seconds: f64, counts: &Counts) -> Vec<Worker> {
-        let mut workers = Vec::new();
-        for (&pid, seen) in &self.seen {
-            let Some(running) = Running::of(pid) else { continue };
-            let opens = !seen.last.listening.is_empty();
-            let role = match () {
-                () if self.waits(pid) => Role::Worker,
-                () if seen.had_connections && opens => Role::Worker,
-                () if seen.had_connections && self.accepts_for(pid).is_some() => Role::Child,
-                () if seen.had_connections => Role::Old,
-                () if opens => Role::Holder,
-                () => continue,
-            };
-            workers.push(seen.worker(running, role, families.server(pid), seconds));
-        }
+        let roles = self.finder.roles().into_iter();
+        let worker = |(pid, role)| {
+            let running = Running::of(pid)?;
+            Some(self.worker(running, role, families.server(pid), seconds))
+        };
+        let mut workers: Vec<Worker> = roles.filter_map(worker).collect();
         self.take_counts(&mut workers, counts);
-        let of_children: BTreeSet<u32> = (workers.iter())
-            .filter(|worker| worker.role == Role::Child)
-            .filter_map(|worker| self.accepts_for(worker.pid))
-            .collect();
-        for worker in workers.iter_mut().filter(|worker| of_children.contains(&worker.pid)) {
-            worker.role = Role::Acceptor;
-        }
         workers
+    }
+
+    /// A process, with what it has used during the observation.
+    fn worker(&self, running: Running, role: Role, server: u32, seconds: f64) -> Worker {
+        let (pid, before) = (running.pid, self.before[&running.pid]);
+        let seen = &self.finder.seen[&pid];
+        let used = Usage::of(pid).unwrap_or(before).since(&before);
+        let wait = used.wait_nanoseconds as f64 / 1e9 / seconds;
+        Worker {
+            pid,
+            name: name_of(pid).unwrap_or_default(),
+            program: program_of(pid).map(|path| path.to_string_lossy().into_owned()),
+            server,
+            role,
+            started: running.started as f64 / procfs::ticks_per_second() as f64,
+            sockets: seen.sockets(),
+            held: seen.last.held.len() as u64,
+            accepted: seen.appeared,
+            is_counted: false, // seen in looks
+            cpu: used.cpu_seconds() / seconds,
+            waited: (used.cpu_nanoseconds > 0 || used.wait_nanoseconds > 0).then_some(wait),
+            switches: used.switches.voluntary,
+            state: stat(pid).map_or('X', |stat| stat.state),
+            sits_in: place_of(pid),
+        }
     }
 
     /// Replaces the counts from looks by the kernel's, for processes that accept themselves.
@@ -307,19 +266,19 @@ impl Observer {
             return;
         }
         let uptime = procfs::Uptime::current().map_or(0.0, |found| found.uptime);
-        let began = uptime - self.began.elapsed().as_secs_f64();
-        for worker in workers.iter_mut().filter(|worker| worker.role == Role::Worker) {
-            let Seen { last: Found { listening, .. }, waits, .. } = &self.seen[&worker.pid];
+        let began = uptime - self.began.at.elapsed().as_secs_f64();
+        for worker in workers.iter_mut().filter(|worker| accepts(worker)) {
+            let Seen { last, waits, .. } = &self.finder.seen[&worker.pid];
             if waits.keys().any(|(_, how)| *how == How::IoUring) {
                 continue; // this does not call accept(2)
             }
             let of = |&(descriptor, _): &(i32, u64)| {
                 let key = (worker.pid, descriptor);
                 let [now, before] =
-                    [&counts.accepts, &self.accepts_before].map(|it| *it.get(&key).unwrap_or(&0));
+                    [&counts.accepts, &self.began.accepts].map(|it| *it.get(&key).unwrap_or(&0));
                 now.saturating_sub(before)
             };
-            worker.accepted = listening.iter().map(of).sum();
+            worker.accepted = last.listening.iter().map(of).sum();
             worker.is_counted = worker.started <= began;
         }
     }
@@ -328,11 +287,7 @@ impl Observer {
     fn server(&self, workers: &[Worker], families: &Families) -> Result<u32> {
         if let Some(wanted) = self.wanted {
             // The given process may be the one that started the server.
-            let descends = |worker: &&Worker| {
-                let ancestor =
-                    |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
-                std::iter::successors(Some(worker.pid), ancestor).any(|pid| pid == wanted)
-            };
+            let descends = |worker: &&Worker| ancestors(worker.pid).any(|pid| pid == wanted);
             let meant = workers.iter().find(descends).map_or(wanted, |worker| worker.pid);
             return Ok(families.server(meant));
         }
@@ -356,9 +311,19 @@ impl Observer {
 
 /// How many descendants of the server's accepting processes have nothing to do with the port.
 fn children(workers: &[Worker], server: u32) -> Result<usize> {
-    let accepts = workers.iter().filter(|worker| {
-        worker.server == server && matches!(worker.role, Role::Worker | Role::Acceptor)
-    });
-    let found = descendants(&accepts.map(|worker| worker.pid).collect())?;
+    let roots = workers.iter().filter(|worker| worker.server == server && accepts(worker));
+    let found = descendants(&roots.map(|worker| worker.pid).collect())?;
     Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
+}
+
+/// Whether it accepts connections itself.
+fn accepts(worker: &Worker) -> bool {
+    matches!(worker.role, Role::Worker | Role::Acceptor)
+}
+
+/// The kernel function in which a process waits, without suffixes of the compiler.
+fn place_of(pid: u32) -> Option<String> {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+    let name = place.split('.').next().unwrap_or_default();
+    (!matches!(name, "" | "0")).then(|| name.to_owned())
 }

@@ -7,7 +7,7 @@ use common::kernel::port_owner::{holder, name_of};
 use common::kernel::sock_diag;
 use procfs::ProcError;
 
-use crate::diagnose::census::ancestor;
+use crate::diagnose::families::ancestor;
 use crate::diagnose::observer::Observer;
 use crate::kernel::netns;
 use crate::kernel::open_sockets::OpenSockets;

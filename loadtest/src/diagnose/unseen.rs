@@ -67,30 +67,19 @@ pub fn hidepid() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::model::Socket;
+    use crate::diagnose::findings::tests::{own, with};
 
     #[test]
     fn what_was_refused_is_said_with_what_the_model_comes_from_then() {
-        let socket = |inode, server| Socket {
-            inode,
-            address: "127.0.0.1:80".parse().unwrap(),
-            only_v6: false,
-            uid: 33,
-            backlog: 128,
-            queued: 0,
-            queued_range: [0, 0],
-            dropped: 0,
-            reuse_port: None,
-            server,
-            waiters: vec![],
-            holders: vec![],
-        };
-        let sockets = vec![socket(1, Some(5)), socket(2, Some(5)), socket(3, None)];
-        let readings = Readings { server: 5, sockets, children: 4, ..Readings::default() };
+        let readings = with(own([0; 4]), |it| {
+            it.children = 4;
+            it.sockets.iter_mut().for_each(|socket| socket.reuse_port = None);
+            it.sockets[3].server = None;
+        });
         let hidden = [(7, "its system calls may not be read")].into_iter();
         let said = unseen(&readings, hidden, Some("it takes root"), Duration::from_millis(200));
         let words =
-            ["socket 3", "process 7", "ptrace_scope", "steers", "4 of them", "it takes root"];
+            ["socket 4", "process 7", "ptrace_scope", "steers", "4 of them", "it takes root"];
         assert_eq!(said.len(), words.len(), "{said:?}");
         for (said, words) in said.iter().zip(words) {
             assert!(said.contains(words), "{said}");

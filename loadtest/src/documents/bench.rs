@@ -24,9 +24,9 @@ type Ranked<'a> = (&'a Worker, u64);
 fn of_worker<'a>() -> [Field<Ranked<'a>>; 16] {
     [
         ("", Unit::Text, |(worker, _)| match worker.role {
-            Role::Worker => "".into(),
             Role::Acceptor => "accepts".into(),
             Role::Child => "child".into(),
+            _ => "".into(),
         }),
         ("pid", Unit::Id, |(worker, _)| worker.pid.into()),
         ("inode", Unit::Id, |(worker, _)| worker.socket_inode.into()),

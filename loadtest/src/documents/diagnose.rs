@@ -39,7 +39,7 @@ pub fn document(report: &Report) -> Document {
     };
     let mut blocks = vec![
         Block::Warnings(report.warnings.clone()),
-        Block::Verdict(format!("Model in use: {}", report.model_in_words())),
+        Block::Verdict(format!("Model in use: {}", report.model)),
         facts([
             ("SO_REUSEPORT", Some(words::reuse_port(readings).to_owned())),
             ("steering", words::steering(readings)),
@@ -72,7 +72,7 @@ fn finding(found: &Finding) -> Block {
     };
     Block::Text(format!(
         "**{severity}: {}**\n\n{}.\n\nRemedy: {}.",
-        found.id.name(),
+        found.id,
         escaped(&found.evidence),
         with_code(&found.remedy)
     ))

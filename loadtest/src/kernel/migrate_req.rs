@@ -23,9 +23,8 @@ impl Namespace {
         let Err(error) = netns::within(&[(MIGRATE, "1")], || Ok(())) else {
             return ([false, true].map(|migrates| Self { migrates, apart: true }).into(), None);
         };
-        let setting = std::fs::read_to_string(format!("/proc/sys/{MIGRATE}"));
         // Linux before 5.14 has no such sysctl, and does not migrate.
-        let migrates = setting.is_ok_and(|setting| setting.trim() == "1");
+        let migrates = netns::sysctl(MIGRATE) == Some(1);
         let number = u8::from(migrates);
         let why = format!("tcp_migrate_req stays {number} here, as this machine has it: {error:#}");
         (vec![Self { migrates, apart: false }], Some(why))
@@ -50,9 +49,8 @@ mod tests {
         match missing {
             None => {
                 for namespace in namespaces {
-                    let setting = namespace
-                        .within(|| Ok(std::fs::read_to_string("/proc/sys/".to_owned() + MIGRATE)?));
-                    assert_eq!(setting.unwrap().trim() == "1", namespace.migrates);
+                    let setting = namespace.within(|| Ok(netns::sysctl(MIGRATE)));
+                    assert_eq!(setting.unwrap() == Some(1), namespace.migrates);
                 }
             }
             Some(reason) => {

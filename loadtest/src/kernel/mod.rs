@@ -2,6 +2,7 @@
 //!
 //! - [`open_sockets`]: which sockets a process has open, and which it waits for;
 //! - [`borrow`]: facts about another process's descriptors that /proc does not show;
+//! - [`workers`]: which processes serve a port, and how each takes part;
 //! - [`procfs`]: a process and its descendants, their CPU time and context switches;
 //! - [`affinity`]: which cores they may use;
 //! - [`netstat`]: connections the kernel dropped or migrated, counted per network namespace;
@@ -17,3 +18,4 @@ pub mod netns;
 pub mod netstat;
 pub mod open_sockets;
 pub mod procfs;
+pub mod workers;

@@ -4,22 +4,17 @@
 //! that in the machine's namespace. A namespace belongs to a thread; the threads and programs that it
 //! starts inherit it, and the kernel removes it with the last of them.
 
-use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::thread;
 
 use anyhow::{Context, Error, Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::libc::{IFF_UP, RTM_SETLINK};
+use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
-
-use common::kernel::netlink;
-
-/// The loopback is the first interface of every namespace.
-const LOOPBACK: u32 = 1;
 
 /// Runs `action` in a new network namespace, where the loopback is up and these sysctls are set, each
 /// given by its path below `/proc/sys` and its value: `("net/ipv4/tcp_migrate_req", "1")`.
@@ -99,39 +94,22 @@ pub fn available() -> std::result::Result<(), String> {
 }
 
 /// Does the same as `ip link set lo up`.
+#[allow(unsafe_code)]
 fn raise_loopback() -> Result<()> {
-    netlink::ask(NETLINK_ROUTE, NLM_F_ACK, RaiseLoopback).map(drop)
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?; // any will do
+    // SAFETY: it is numbers only, and zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&b"lo".map(|letter| letter as libc::c_char));
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
+    // SAFETY: the kernel reads the request, which is there until the call returns.
+    let set = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    Errno::result(set)?;
+    Ok(())
 }
 
-/// The request to the kernel: a `struct ifinfomsg`, see rtnetlink(7). The crate for these messages,
-/// netlink-packet-route, takes as long to build as tokio, nix and hyper together.
-#[derive(Debug)]
-struct RaiseLoopback;
-
-impl NetlinkSerializable for RaiseLoopback {
-    fn message_type(&self) -> u16 {
-        RTM_SETLINK
-    }
-
-    fn buffer_len(&self) -> usize {
-        16
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer[..4].fill(0); // address family and type of device: not used
-        buffer[4..8].copy_from_slice(&LOOPBACK.to_ne_bytes());
-        buffer[8..12].copy_from_slice(&(IFF_UP as u32).to_ne_bytes());
-        buffer[12..16].copy_from_slice(&(IFF_UP as u32).to_ne_bytes()); // the only flag to change
-    }
-}
-
-/// The kernel acknowledges the request, and sends no other answer.
-impl NetlinkDeserializable for RaiseLoopback {
-    type Error = Infallible;
-
-    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
-        Ok(Self)
-    }
+/// A sysctl that is a number, as the calling thread's namespace has it; `None` if the kernel has no such one.
+pub fn sysctl(path: &str) -> Option<u32> {
+    std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
 }
 
 /// Sets a sysctl of the calling thread's namespace, which `/proc/sys/net` shows.
@@ -143,7 +121,6 @@ fn set(path: &str, value: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::read_to_string;
     use std::net::{TcpListener, TcpStream};
     use std::process::Command;
 
@@ -151,10 +128,6 @@ mod tests {
     use common::kernel::sock_diag::listeners;
 
     const SYSCTL: &str = "net/ipv4/tcp_fin_timeout";
-
-    fn sysctl() -> String {
-        read_to_string(format!("/proc/sys/{SYSCTL}")).unwrap().trim().to_owned()
-    }
 
     /// The standard output of `cat`.
     fn cat(path: &str) -> Result<String> {
@@ -167,14 +140,15 @@ mod tests {
             return crate::skip_test(&reason);
         }
         let outside = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, before) = (outside.local_addr().unwrap(), sysctl());
-        assert_ne!(before, "7", "this test would show nothing");
+        let value = || sysctl(SYSCTL);
+        let (address, before) = (outside.local_addr().unwrap(), value());
+        assert_ne!(before, Some(7), "this test would show nothing");
         let inside = within(&[(SYSCTL, "7")], || {
             assert!(TcpStream::connect(address).is_err(), "nobody listens in here");
             let inside = TcpListener::bind(address)?;
             let _client = TcpStream::connect(address)?;
             inside.accept()?;
-            assert_eq!([sysctl(), thread::spawn(sysctl).join().unwrap()], ["7", "7"]);
+            assert_eq!([value(), thread::spawn(value).join().unwrap()], [Some(7); 2]);
             assert_eq!(cat(&format!("/proc/sys/{SYSCTL}"))?, "7\n");
             let devices = cat("/proc/net/dev")?;
             let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
@@ -184,7 +158,7 @@ mod tests {
         });
         let seen = listeners(address.port()).unwrap();
         assert!(seen.len() == 1 && inside.unwrap() != [seen[0].inode], "{seen:?}");
-        assert_eq!(sysctl(), before);
+        assert_eq!(value(), before);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The sockets that a process has open, and those that it waits for: in an epoll instance, or with a thread in
 //! accept(2), select(2) or poll(2).
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
@@ -91,13 +90,8 @@ impl OpenSockets {
         self.sockets.iter().filter(move |socket| socket.1 == inode).map(|socket| socket.0)
     }
 
-    /// The inodes of the sockets that the process waits for at this moment, or has registered in an epoll instance.
-    /// None, if that may not be read.
-    pub fn waits_for(&self) -> BTreeSet<u64> {
-        self.waits().found.into_iter().map(|(inode, _)| inode).collect()
-    }
-
-    /// The same with the way of waiting: once for each thread and each epoll instance.
+    /// What the process waits for at this moment, or has registered in an epoll instance: once for each thread and
+    /// each epoll instance.
     pub fn waits(&self) -> Waits {
         let mut waits = Waits::default();
         let mut told: Vec<(i32, String)> = Vec::new();
@@ -252,6 +246,12 @@ mod tests {
 
     use super::*;
 
+    /// How many waiters this process has for a socket.
+    fn waiters(inode: u64) -> usize {
+        let waits = OpenSockets::of(std::process::id()).unwrap().waits();
+        waits.found.iter().filter(|wait| wait.0 == inode).count()
+    }
+
     #[test]
     fn a_socket_in_an_epoll_is_waited_for_and_one_that_is_only_open_is_not() {
         let (watched, open) =
@@ -261,19 +261,14 @@ mod tests {
         let inodes = [&watched, &open].map(|socket| fstat(socket).unwrap().st_ino);
         let own = OpenSockets::of(std::process::id()).unwrap();
         assert!(inodes.iter().all(|inode| own.inodes().any(|found| found == *inode)));
-        let waits = own.waits_for();
-        assert_eq!(inodes.map(|inode| waits.contains(&inode)), [true, false]);
+        assert_eq!(inodes.map(waiters), [1, 0]);
 
         // A copy of its descriptor is no other epoll; an epoll that watches the same is one.
-        let count = || {
-            let waits = OpenSockets::of(std::process::id()).unwrap().waits();
-            waits.found.iter().filter(|wait| wait.0 == inodes[0]).count()
-        };
         let _copy = epoll.0.try_clone().unwrap();
-        assert_eq!(count(), 1);
+        assert_eq!(waiters(inodes[0]), 1);
         let other = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
         other.add(&watched, EpollEvent::new(EpollFlags::EPOLLIN, 7)).unwrap();
-        assert_eq!(count(), 2);
+        assert_eq!(waiters(inodes[0]), 2);
     }
 
     #[test]
@@ -292,8 +287,7 @@ mod tests {
         let (inode, address) = (fstat(&listener).unwrap().st_ino, listener.local_addr().unwrap());
         let thread = std::thread::spawn(move || listener.accept().map(drop));
         let begin = Instant::now();
-        let own = std::process::id();
-        while !OpenSockets::of(own).unwrap().waits_for().contains(&inode) {
+        while waiters(inode) == 0 {
             assert!(begin.elapsed() < Duration::from_secs(20));
         }
         std::net::TcpStream::connect(address).unwrap();

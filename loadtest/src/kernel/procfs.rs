@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
+use procfs::FromRead;
 use procfs::process::{Process, Stat, all_processes};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,12 @@ pub struct CpuSeconds {
 }
 
 impl CpuSeconds {
+    /// What a process has used, exact to a clock tick (10 ms).
+    pub fn of(stat: &Stat) -> Self {
+        let tick = procfs::ticks_per_second() as f64;
+        Self { user: stat.utime as f64 / tick, system: stat.stime as f64 / tick }
+    }
+
     /// User and system together.
     pub fn total(&self) -> f64 {
         self.user + self.system
@@ -63,9 +70,8 @@ impl Usage {
     fn read(pid: u32) -> procfs::ProcResult<Self> {
         let process = Process::new(pid as i32)?;
         let stat = process.stat()?;
-        let tick = procfs::ticks_per_second() as f64;
         let mut usage = Self {
-            cpu: CpuSeconds { user: stat.utime as f64 / tick, system: stat.stime as f64 / tick },
+            cpu: CpuSeconds::of(&stat),
             threads: stat.num_threads.max(1) as u64,
             ..Self::default()
         };
@@ -136,7 +142,7 @@ pub struct Running {
 impl Running {
     /// The process of this id.
     pub fn of(pid: u32) -> Option<Self> {
-        Self::from_stat(&Process::new(pid as i32).ok()?.stat().ok()?)
+        Self::from_stat(&stat(pid)?)
     }
 
     fn from_stat(stat: &Stat) -> Option<Self> {
@@ -148,6 +154,17 @@ impl Running {
     pub fn runs(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
+}
+
+/// What `/proc/PID/stat` tells of a process.
+pub fn stat(pid: u32) -> Option<Stat> {
+    Stat::from_file(format!("/proc/{pid}/stat")).ok()
+}
+
+/// A process, its parent, and so on.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    let parent = |pid: &u32| Running::of(*pid).map(|it| it.parent).filter(|&it| it > 0);
+    std::iter::successors(Some(pid), parent)
 }
 
 /// A process, its descendants, and the other members of its process group, by process id.

@@ -42,7 +42,8 @@ pub fn start(name: &str, words: &[String], address: SocketAddr) -> Result<Server
     let (mut pids, mut since) = (Vec::new(), Instant::now());
     let (mut asked, mut answered) = (None, false);
     let serves = child.wait_until_it_serves(START_WITHIN, why_it_ended, || {
-        let now = workers.look()?.pids();
+        workers.look()?;
+        let now: Vec<u32> = workers.totals().map(|worker| worker.pid).collect();
         if now != pids {
             (pids, since) = (now, Instant::now());
         }

@@ -4,7 +4,7 @@
 //! - [`process`]: a child process that must not outlive this program;
 //! - [`ours`]: this repository's servers, which have a scoreboard;
 //! - [`foreign`]: any other command, seen through the kernel; [`nginx`]: a configuration for nginx;
-//! - [`workers`]: which of a foreign server's processes are workers;
+//! - [`workers`]: the workers of a foreign server, and what each does;
 //! - [`telemetry`]: what workers did, from either source;
 //! - [`signals`]: actions on a server, and the signals for them.
 
@@ -33,7 +33,7 @@ use crate::server::process::Child;
 use crate::server::signals::Signals;
 pub use crate::server::spec::{Kind, Spec, Strategy};
 pub use crate::server::telemetry::Readings;
-use crate::server::telemetry::WorkerUsage;
+use crate::server::telemetry::{Role, WorkerUsage};
 use crate::server::workers::Workers;
 use crate::warnings::Warning;
 use common::kernel::sock_diag;
@@ -157,40 +157,47 @@ impl Server {
         }
     }
 
+    /// What is known of its processes that take part in an answer; of a foreign server, by the last look.
+    fn totals(&self) -> Vec<WorkerUsage> {
+        match &self.view {
+            View::Scoreboard(board) => ours::totals(board),
+            View::Kernel(workers) => workers.totals().collect(),
+        }
+    }
+
+    /// Looks at a foreign server again, or keeps the last look if the kernel does not answer. Returns the workers: all
+    /// that take part, except a parent that only accepts.
+    fn workers(&mut self) -> impl Iterator<Item = WorkerUsage> {
+        self.look();
+        self.totals().into_iter().filter(|worker| worker.role != Role::Acceptor)
+    }
+
+    fn look(&mut self) {
+        if let View::Kernel(workers) = &mut self.view {
+            let _ = workers.look();
+        }
+    }
+
     /// Its workers' process ids. Of a foreign server: the processes that were seen to serve.
     pub fn worker_pids(&mut self) -> Vec<u32> {
-        match &mut self.view {
-            View::Scoreboard(board) => board.workers().filter_map(|(_, slot)| slot.pid()).collect(),
-            View::Kernel(workers) => workers.seen_now().pids(),
-        }
+        self.workers().map(|worker| worker.pid).collect()
     }
 
     /// The process ids of all processes that take part in an answer, including a parent that accepts for its workers.
     pub fn serving_pids(&mut self) -> Vec<u32> {
-        match &mut self.view {
-            View::Scoreboard(_) => self.worker_pids(),
-            View::Kernel(workers) => workers.seen_now().all_pids(),
-        }
+        self.look();
+        self.totals().into_iter().map(|worker| worker.pid).collect()
     }
 
     /// Its workers' process ids, each with the inode of the socket that it accepts from.
     pub fn sockets(&self) -> Vec<(u32, u64)> {
-        match &self.view {
-            View::Scoreboard(board) => (board.workers())
-                .filter_map(|(_, slot)| Some((slot.pid()?, slot.socket_inode.load(Relaxed))))
-                .collect(),
-            View::Kernel(workers) => workers.sockets(),
-        }
+        let workers = self.totals().into_iter();
+        workers.filter_map(|worker| Some((worker.pid, worker.socket_inode?))).collect()
     }
 
     /// How many connections each of its workers has open now.
     pub fn held(&mut self) -> Vec<u64> {
-        match &mut self.view {
-            View::Scoreboard(board) => {
-                board.workers().map(|(_, slot)| slot.connections_open.load(Relaxed)).collect()
-            }
-            View::Kernel(workers) => workers.seen_now().held(),
-        }
+        self.workers().map(|worker| worker.held.unwrap_or(0.0) as u64).collect()
     }
 
     /// Its workers that serve, the busiest first, by requests or connections: a fault of a worker without requests,
@@ -198,9 +205,10 @@ impl Server {
     ///
     /// Without the workers of other servers that share its scoreboard (--join).
     pub fn busiest(&mut self) -> Vec<u32> {
-        let pids = match &mut self.view {
+        self.look();
+        let pids = match &self.view {
             View::Scoreboard(board) => ours::busiest(board),
-            View::Kernel(workers) => workers.seen_now().busiest(),
+            View::Kernel(workers) => workers.busiest(),
         };
         pids.into_iter().filter(|&pid| self.is_parent_of(pid)).collect()
     }
@@ -256,8 +264,7 @@ impl Server {
     /// How many connections each worker has accepted since its start, in the workers' order; empty if that is not
     /// counted.
     pub fn accepted(&self) -> Vec<u64> {
-        let View::Scoreboard(board) = &self.view else { return Vec::new() };
-        board.workers().map(|(_, slot)| slot.connections_accepted.load(Relaxed)).collect()
+        self.totals().into_iter().filter_map(|worker| worker.connections).collect()
     }
 
     /// Waits until none of its workers has a connection open, at most this long.
@@ -350,10 +357,12 @@ impl Server {
             return ours::warnings(child).into_iter().map(warning).collect();
         };
         let changed = self.replaced_workers.then(|| Warning::WorkersChanged { who: who() });
-        let seen = match workers.children_of_an_acceptor() {
-            0 if workers.pids().is_empty() => {
-                let reason = workers.hidden().unwrap_or("none waits for the listening socket");
-                Warning::CannotSeeWorkers { who: who(), reason: reason.into() }
+        let roles: Vec<Role> = workers.totals().map(|worker| worker.role).collect();
+        let seen = match roles.iter().filter(|role| **role == Role::Child).count() {
+            0 if roles.iter().all(|role| *role == Role::Acceptor) => {
+                let reason = workers.hidden();
+                let reason = reason.unwrap_or("none waits for the listening socket".into());
+                Warning::CannotSeeWorkers { who: who(), reason }
             }
             0 => Warning::KernelView { who: who() },
             children => Warning::OnlyParentAccepts { who: who(), children },

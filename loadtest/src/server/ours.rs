@@ -76,25 +76,32 @@ fn start_with(program: &'static str, mut command: Command, input: Stdio) -> Resu
     Ok(Server::started(child, View::Scoreboard(scoreboard), address))
 }
 
-/// Reads every worker's counters.
-pub(super) fn read(scoreboard: &Scoreboard) -> Result<Readings> {
-    let readings = scoreboard.workers().filter_map(|(index, slot)| {
-        let pid = slot.pid()?;
-        let totals = WorkerUsage {
+/// What every worker has done since its start, by its own count; and how many connections it has open.
+pub(super) fn totals(scoreboard: &Scoreboard) -> Vec<WorkerUsage> {
+    let totals = scoreboard.workers().filter_map(|(index, slot)| {
+        Some(WorkerUsage {
             index,
-            pid,
+            pid: slot.pid()?,
             role: Role::Worker,
             socket_inode: Some(slot.socket_inode.load(Relaxed)),
             connections: Some(slot.connections_accepted.load(Relaxed)),
+            held: Some(slot.connections_open.load(Relaxed) as f64),
             requests: Some(slot.requests.load(Relaxed)),
             wakeups_without_connection: Some(slot.wakeups_without_connection.load(Relaxed)),
             steered: Some(slot.steered.load(Relaxed)),
             migrated: Some(slot.migrated.load(Relaxed)),
             gated: Some(slot.gated.load(Relaxed)),
             ..WorkerUsage::default()
-        };
-        let reading = |usage| Reading { totals, usage, serves: true, ..Reading::default() };
-        Some(Usage::of(pid).map(reading))
+        })
+    });
+    totals.collect()
+}
+
+/// Reads every worker's counters.
+pub(super) fn read(scoreboard: &Scoreboard) -> Result<Readings> {
+    let readings = totals(scoreboard).into_iter().map(|totals| {
+        let usage = Usage::of(totals.pid)?;
+        Ok(Reading { totals, usage, serves: true, ..Reading::default() })
     });
     readings.collect::<Result<_>>().map(Readings)
 }

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::procfs::{ContextSwitches, CpuSeconds, Usage};
+pub use crate::kernel::workers::Role;
 
 /// What one worker did during a load. What cannot be known of a server is `None`, never 0.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -42,23 +43,10 @@ pub struct WorkerUsage {
     pub gated: Option<u64>,
 }
 
-/// How a process takes part in serving.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// It accepts connections and answers.
-    #[default]
-    Worker,
-    /// It accepts all connections, and passes them or their bytes to its children.
-    Acceptor,
-    /// A child of such an acceptor: it accepts nothing itself.
-    Child,
-}
-
 /// A worker's counters at some moment, since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Totals since the start; its times are in `usage`, and `held` is not used.
+    /// Totals since the start; its times are in `usage`, and `held` is what it has open now.
     pub(super) totals: WorkerUsage,
     pub(super) usage: Usage,
     /// Whether it was seen to serve. Other processes are read as well: they may serve later.

@@ -106,5 +106,5 @@ fn model(mut server: Server) -> Result<(String, usize)> {
     drop(opened);
     let sockets = listeners(port)?.len();
     server.stop()?;
-    Ok((found.model_in_words().to_owned(), sockets))
+    Ok((found.model, sockets))
 }

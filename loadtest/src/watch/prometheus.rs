@@ -11,7 +11,6 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 
-use crate::diagnose::findings::Severity;
 use crate::watch::reading::{Condition, Reading, Worker};
 
 /// The media type of the format.
@@ -160,11 +159,7 @@ fn add_diagnosis(text: &mut Text, reading: &Reading) {
     text.add("accept_queue_overflows_total", help, whole(diagnosis.overflows));
     let mut findings: BTreeMap<String, f64> = BTreeMap::new();
     for found in &diagnosis.findings {
-        let severity = match found.severity {
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        let labels = format!("{{id=\"{}\",severity=\"{severity}\"}}", found.id.name());
+        let labels = format!("{{id=\"{}\",severity=\"{}\"}}", found.id, found.severity);
         *findings.entry(labels).or_default() += 1.0;
     }
     text.add("findings", "Findings of loadtest diagnose.", findings);

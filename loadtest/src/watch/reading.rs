@@ -7,13 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::scoreboard::{Scoreboard, Slot, State};
-use procfs::FromRead;
-use procfs::process::Stat;
 
-use crate::diagnose::findings::Finding;
-use crate::diagnose::model::Counted;
-use crate::diagnose::words;
-use crate::kernel::procfs::Running;
+use crate::kernel::procfs::{CpuSeconds, Running, stat};
 use crate::watch::outside::Snapshot;
 use common::kernel::port_watch::Look;
 use common::kernel::sock_diag::{Listener, listeners};
@@ -40,23 +35,10 @@ pub struct Reading {
     pub connections: u64,
     /// Requests answered, likewise; `None` without a scoreboard.
     pub requests: Option<u64>,
-    /// The diagnosis; `None` before the first one, or if it is not possible.
-    pub diagnosis: Option<Diagnosis>,
+    /// The diagnosis of the last seconds; `None` before the first one, or if it is not possible.
+    pub diagnosis: Option<Snapshot>,
     /// Why it is not possible.
     pub undiagnosed: Option<String>,
-}
-
-/// The diagnosis of the last seconds.
-#[derive(Clone, Debug)]
-pub struct Diagnosis {
-    /// How the server listens.
-    pub model: String,
-    /// What is wrong.
-    pub findings: Vec<Finding>,
-    /// How often an accept queue of its network namespace was full since the watch began.
-    pub overflows: u64,
-    /// How accepted connections were counted.
-    pub counted: Counted,
 }
 
 /// A server, that is, the parent of workers.
@@ -130,14 +112,9 @@ impl Reading {
         let (shown, held) = board.sockets();
         let owners: BTreeSet<u32> = board.workers().map(|(_, slot)| slot.owner()).collect();
         let owners = owners.into_iter().filter(|&owner| owner != 0); // 0: it has just become free
-        let servers = owners.map(|pid| Server {
-            pid,
-            command: command_of(pid),
-            is_there: Running::of(pid).is_some(),
-        });
         Self {
             address,
-            servers: servers.collect(),
+            servers: owners.map(Server::of).collect(),
             workers: (board.workers())
                 .map(|(index, slot)| Worker::read(index, slot, &queues))
                 .collect(),
@@ -162,19 +139,12 @@ impl Reading {
     }
 }
 
-impl Diagnosis {
-    /// The diagnosis of a snapshot.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        Self {
-            model: words::model(&snapshot.readings),
-            findings: snapshot.findings.clone(),
-            overflows: snapshot.overflows,
-            counted: snapshot.readings.counted,
-        }
-    }
-}
-
 impl Server {
+    /// The parent with this process id.
+    pub fn of(pid: u32) -> Self {
+        Self { pid, command: command_of(pid), is_there: Running::of(pid).is_some() }
+    }
+
     /// Its command line, if that can be read, and its pid.
     pub fn name(&self) -> String {
         let pid = format!("pid {}{}", self.pid, if self.is_there { "" } else { ", gone" });
@@ -208,7 +178,7 @@ impl Worker {
         let pid = slot.pid();
         // One file for each process. The threads' files are exact to the nanosecond, but that would double the
         // number of files, every second, for up to a thousand workers.
-        let stat = pid.and_then(stat_of);
+        let stat = pid.and_then(stat);
         let socket = slot.socket_inode.load(Relaxed);
         let condition = match (pid, &stat, slot.state(), slot.silence()) {
             (None, ..) => Condition::Starting,
@@ -229,7 +199,7 @@ impl Worker {
             open: slot.connections_open.load(Relaxed),
             accepted: slot.connections_accepted.load(Relaxed),
             requests: slot.requests.load(Relaxed),
-            cpu: seconds(stat),
+            cpu: stat.map_or(0.0, |stat| CpuSeconds::of(&stat).total()),
             empty: slot.wakeups_without_connection.load(Relaxed),
             gated: slot.gated.load(Relaxed),
             steered: slot.steered.load(Relaxed),
@@ -240,16 +210,7 @@ impl Worker {
 
 /// Seconds of CPU time that a process has used; 0 if it has ended.
 pub fn cpu_of(pid: u32) -> f64 {
-    seconds(stat_of(pid))
-}
-
-fn stat_of(pid: u32) -> Option<Stat> {
-    Stat::from_file(format!("/proc/{pid}/stat")).ok()
-}
-
-fn seconds(stat: Option<Stat>) -> f64 {
-    let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
-    ticks as f64 / procfs::ticks_per_second() as f64
+    stat(pid).map_or(0.0, |stat| CpuSeconds::of(&stat).total())
 }
 
 /// A process's command line, without control characters, for a terminal.

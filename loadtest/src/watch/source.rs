@@ -11,7 +11,7 @@ use crate::diagnose::Target;
 use crate::diagnose::model::{self, Role};
 use crate::kernel::procfs::Running;
 use crate::watch::outside::{Outside, Snapshot};
-use crate::watch::reading::{Condition, Diagnosis, Reading, Server, Worker, command_of, cpu_of};
+use crate::watch::reading::{Condition, Reading, Server, Worker, cpu_of};
 use crate::watch::target;
 
 /// A server that is watched.
@@ -68,18 +68,16 @@ impl Source {
             Some(board) => {
                 let mut reading = Reading::take(board);
                 if self.trouble.is_none() {
-                    let lately = self.outside.lately();
-                    let lately = lately.unwrap_or_else(|error| {
-                        self.trouble = Some(error);
-                        None
-                    });
-                    reading.diagnosis = lately.map(|snapshot| Diagnosis::of(&snapshot));
+                    match self.outside.lately() {
+                        Ok(lately) => reading.diagnosis = lately,
+                        Err(error) => self.trouble = Some(error),
+                    }
                 }
                 reading.undiagnosed = self.trouble.as_ref().map(|error| format!("{error:#}"));
                 reading
             }
             None => match self.outside.now() {
-                Ok(snapshot) => seen(&snapshot, &mut self.places),
+                Ok(snapshot) => seen(snapshot, &mut self.places),
                 Err(error) => {
                     self.trouble = Some(error);
                     return None;
@@ -94,40 +92,30 @@ impl Source {
 
     /// Why there is no reading any more, if the server has not ended.
     pub fn trouble(self) -> Option<Error> {
-        let runs = Running::of(self.server).is_some_and(|running| running.runs());
+        let runs = Running::of(self.server).is_some();
         self.trouble.filter(|_| self.board.is_none() && runs)
     }
 }
 
 /// A reading from the kernel's view only.
-fn seen(snapshot: &Snapshot, places: &mut Places) -> Reading {
+fn seen(snapshot: Snapshot, places: &mut Places) -> Reading {
     let readings = &snapshot.readings;
-    let rows: Vec<&model::Worker> =
-        readings.own().filter(|worker| worker.role != Role::Holder).collect();
-    let pids: Vec<u32> = rows.iter().map(|worker| worker.pid).collect();
-    let indexes = places.of(&pids);
-    let mut workers: Vec<Worker> = rows
-        .into_iter()
-        .zip(indexes)
-        .map(|(worker, index)| seen_worker(worker, index, snapshot))
-        .collect();
+    let rows = || readings.own().filter(|worker| worker.role != Role::Holder);
+    let indexes = places.of(&rows().map(|worker| worker.pid).collect::<Vec<_>>());
+    let workers = rows().zip(indexes).map(|(worker, index)| seen_worker(worker, index, &snapshot));
+    let mut workers: Vec<Worker> = workers.collect();
     workers.sort_by_key(|worker| worker.index);
     let address = readings.own_sockets().next().map(|socket| socket.address);
-    let server = Server {
-        pid: readings.server,
-        command: command_of(readings.server),
-        is_there: Running::of(readings.server).is_some_and(|running| running.runs()),
-    };
     Reading {
         at: snapshot.at,
         address: address.unwrap_or_else(|| ([0, 0, 0, 0], readings.port).into()),
-        servers: vec![server],
+        servers: vec![Server::of(readings.server)],
         look: Default::default(), // foreign sockets are among the findings
         workers,
         connections: snapshot.accepted.values().sum(),
         requests: None,
-        diagnosis: Some(Diagnosis::of(snapshot)),
         undiagnosed: None,
+        diagnosis: Some(snapshot),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::diagnose::findings::Severity;
 use crate::diagnose::model::Counted;
+use crate::diagnose::words;
 use crate::report::format::{count, plural, rounded, workers};
-use crate::watch::reading::{Condition, Diagnosis, Reading, Worker};
+use crate::watch::outside::Snapshot;
+use crate::watch::reading::{Condition, Reading, Worker};
 use crate::watch::steering::Steering;
 use common::kernel::port_owner::holder;
 use common::kernel::port_watch::{How, PortWatch};
@@ -139,7 +140,7 @@ impl History {
         let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
         let how = match &reading.diagnosis {
             _ if requests.is_some() => "accepted",
-            Some(Diagnosis { counted: Counted::ByKernel, .. }) => "accepted while watched",
+            Some(it) if it.readings.counted == Counted::ByKernel => "accepted while watched",
             _ => "seen to appear",
         };
         let mut facts = vec![
@@ -184,7 +185,7 @@ fn added(now: u64, before: Option<u64>, passed: Option<Duration>) -> String {
 
 /// The findings, and how a foreign server listens.
 fn sentences(reading: &Reading) -> Vec<String> {
-    let Some(Diagnosis { model, findings, .. }) = &reading.diagnosis else {
+    let Some(Snapshot { readings, findings, .. }) = &reading.diagnosis else {
         let looks = "findings: looking".to_owned();
         let reason = reading.undiagnosed.as_ref();
         return vec![
@@ -193,15 +194,14 @@ fn sentences(reading: &Reading) -> Vec<String> {
     };
     let mut sentences = Vec::new();
     if reading.requests.is_none() {
-        sentences.push(format!("model: {model}"));
+        sentences.push(format!("model: {}", words::model(readings)));
     }
-    sentences.extend(findings.iter().take(MOST_FINDINGS).map(|found| {
-        let severity = match found.severity {
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        format!("{severity}: {}: {}", found.id.name(), found.evidence)
-    }));
+    sentences.extend(
+        findings
+            .iter()
+            .take(MOST_FINDINGS)
+            .map(|found| format!("{}: {}: {}", found.severity, found.id, found.evidence)),
+    );
     let port = reading.address.port();
     sentences.push(match findings.len() {
         0 => "findings: none".into(),

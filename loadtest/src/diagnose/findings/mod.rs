@@ -6,6 +6,8 @@ pub mod spread;
 mod waiting;
 mod workers;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::diagnose::model::Readings;
@@ -65,25 +67,21 @@ pub struct Finding {
     pub remedy: String,
 }
 
-impl Id {
-    /// Its name in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OneTakesAll => "one-takes-all",
-            Self::Uneven => "uneven",
-            Self::Herd => "herd",
-            Self::StalledWorker => "stalled-worker",
-            Self::QueueFull => "queue-full",
-            Self::QueueOverflow => "queue-overflow",
-            Self::BacklogCapped => "backlog-capped",
-            Self::ForeignSocket => "foreign-socket",
-            Self::Shadowed => "shadowed",
-            Self::OtherFamily => "other-family",
-            Self::FlagWithoutEffect => "flag-without-effect",
-            Self::OldWorkersKeep => "old-workers-keep",
-        }
+/// Its name in JSON.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
+}
 
+/// Its name in JSON.
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl Id {
     /// Whether it follows from a statistical test, which may be wrong by chance. The others are seen, not inferred.
     pub fn may_be_chance(self) -> bool {
         matches!(self, Self::OneTakesAll | Self::Uneven)

@@ -8,14 +8,16 @@ use super::queues::named;
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Socket};
 
+/// The sockets of other servers.
+fn others(readings: &Readings) -> impl Iterator<Item = &Socket> {
+    let is_other = |socket: &&Socket| socket.server.is_some_and(|it| it != readings.server);
+    readings.sockets.iter().filter(is_other)
+}
+
 /// Foreign sockets on an address of the server: the kernel gives them a share.
 pub fn foreign(readings: &Readings) -> Vec<Finding> {
     let own: BTreeSet<_> = readings.own_sockets().map(|socket| socket.address).collect();
-    let others = readings
-        .sockets
-        .iter()
-        .filter(|socket| socket.server.is_some_and(|it| it != readings.server));
-    let foreign = others.filter(|socket| own.contains(&socket.address));
+    let foreign = others(readings).filter(|socket| own.contains(&socket.address));
     foreign.map(|socket| in_the_group(readings, socket)).collect()
 }
 
@@ -49,13 +51,9 @@ fn in_the_group(readings: &Readings, socket: &Socket) -> Finding {
 /// Sockets on another address of the port that take connections from the server: a more specific one, or the
 /// wildcard of the other family.
 pub fn on_another_address(readings: &Readings) -> Vec<Finding> {
-    let others = readings
-        .sockets
-        .iter()
-        .filter(|socket| socket.server.is_some_and(|it| it != readings.server));
     let mut told = BTreeSet::new();
     let mut found = Vec::new();
-    for other in others {
+    for other in others(readings) {
         let mut ours = readings.own_sockets();
         let finding = ours.find_map(|socket| between(readings, socket, other));
         // One finding for all sockets of the same server on the same address.

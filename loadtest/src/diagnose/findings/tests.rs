@@ -343,10 +343,9 @@ fn old_workers_that_keep_connections_are_found_after_a_reload_and_after_scaling_
 fn ids_are_named_as_json_has_them() {
     let found = findings(&own([0, 60, 0, 0]));
     let json = serde_json::to_value(&found[0]).unwrap();
-    assert_eq!(
-        (&json["id"], &json["severity"]),
-        (&Id::OneTakesAll.name().into(), &"warning".into())
-    );
+    let names = (Id::OneTakesAll.to_string(), Warning.to_string());
+    assert_eq!((&json["id"], &json["severity"]), (&names.0.into(), &names.1.into()));
+    assert_eq!((&json["id"], &json["severity"]), (&"one-takes-all".into(), &"warning".into()));
     assert_eq!(json["worker"], 2);
 }
 
