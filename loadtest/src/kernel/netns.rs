@@ -4,17 +4,22 @@
 //! that in the machine's namespace. A namespace belongs to a thread; the threads and programs that it
 //! starts inherit it, and the kernel removes it with the last of them.
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::thread;
 
 use anyhow::{Context, Error, Result, bail};
-use nix::errno::Errno;
-use nix::libc;
+use netlink_packet_core::{NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::libc::{IFF_UP, RTM_SETLINK};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
+
+use common::kernel::netlink;
+
+/// The loopback is the first interface of every namespace.
+const LOOPBACK: u32 = 1;
 
 /// Runs `action` in a new network namespace, where the loopback is up and these sysctls are set, each
 /// given by its path below `/proc/sys` and its value: `("net/ipv4/tcp_migrate_req", "1")`.
@@ -94,17 +99,39 @@ pub fn available() -> std::result::Result<(), String> {
 }
 
 /// Does the same as `ip link set lo up`.
-#[allow(unsafe_code)]
 fn raise_loopback() -> Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?; // any will do
-    // SAFETY: it is numbers only, and zeros are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[..2].copy_from_slice(&b"lo".map(|letter| letter as libc::c_char));
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
-    // SAFETY: the kernel reads the request, which is there until the call returns.
-    let set = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    Errno::result(set)?;
-    Ok(())
+    netlink::ask(NETLINK_ROUTE, NLM_F_ACK, RaiseLoopback).map(drop)
+}
+
+/// The request to the kernel: a `struct ifinfomsg`, see rtnetlink(7). The crate for these messages,
+/// netlink-packet-route, takes as long to build as tokio, nix and hyper together.
+#[derive(Debug)]
+struct RaiseLoopback;
+
+impl NetlinkSerializable for RaiseLoopback {
+    fn message_type(&self) -> u16 {
+        RTM_SETLINK
+    }
+
+    fn buffer_len(&self) -> usize {
+        16
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer[..4].fill(0); // address family and type of device: not used
+        buffer[4..8].copy_from_slice(&LOOPBACK.to_ne_bytes());
+        buffer[8..12].copy_from_slice(&(IFF_UP as u32).to_ne_bytes());
+        buffer[12..16].copy_from_slice(&(IFF_UP as u32).to_ne_bytes()); // the only flag to change
+    }
+}
+
+/// The kernel acknowledges the request, and sends no other answer.
+impl NetlinkDeserializable for RaiseLoopback {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Infallible> {
+        Ok(Self)
+    }
 }
 
 /// A sysctl that is a number, as the calling thread's namespace has it; `None` if the kernel has no such one.
