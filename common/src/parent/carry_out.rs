@@ -93,10 +93,7 @@ impl Driver<'_> {
                 self.start.listener = None;
             }
             Action::Abort(worker, why) => {
-                let error = match self.processes.get(&worker) {
-                    Some(process) => anyhow!("worker {} cannot serve: {why}", process.index),
-                    None => anyhow!(why),
-                };
+                let error = anyhow!(self.cannot_serve(worker, why));
                 if !self.state.ending {
                     return Err(error);
                 }
