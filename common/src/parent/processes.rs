@@ -125,7 +125,7 @@ impl Driver<'_> {
         self.successor = Some(Successor::start(bound, workers, theirs)?);
         // Only now: otherwise the sockets could be in a line that no process reads.
         for (&giver, line) in givers.iter().zip(ours) {
-            self.tell(giver, &Message::GiveAll, Some(&line.into()));
+            self.tell(giver, &Message::Give { all: true }, Some(&line.into()));
         }
         Ok(())
     }
