@@ -86,11 +86,6 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Whether both slots belong to the same server.
-    pub fn is_of_one_server_with(&self, other: &Self) -> bool {
-        self.owner() == other.owner()
-    }
-
     /// Pid of the server (the parent) this slot belongs to; 0 = free.
     pub fn owner(&self) -> u32 {
         self.owner.load(Relaxed)

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::accept::interrupt::INTERRUPT;
 use crate::http::deadlines::TICK;
 use crate::platform::clock::monotonic_nanoseconds;
-use crate::scoreboard::{CAPACITY, Lifetimes, OwnSlot, Pace, QUICK, Slot, Slots, State};
+use crate::scoreboard::{Lifetimes, OwnSlot, Pace, QUICK, Slot, Slots, State};
 
 /// Milliseconds: a worker is silent if its heartbeat is older, that is, if one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
@@ -210,8 +210,7 @@ impl Peers {
         if heartbeat != self.last_look {
             self.last_look = heartbeat;
             self.lifetimes.look(&own);
-            let all = (0..CAPACITY).map(|index| self.slots.at(index));
-            self.all = all.filter(|slot| slot.is_of_one_server_with(&own)).collect();
+            self.all = self.slots.of_one_server_with(own).collect();
             // Workers that are in line or awake are usually those with most requests, so searches end sooner. Each
             // number is read once: they change meanwhile, and a sort without a total order panics.
             self.all.sort_by_cached_key(|slot| Reverse(slot.requests.load(Relaxed)));
@@ -222,7 +221,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoreboard::{SLICE, ScoreboardOwner};
+    use crate::scoreboard::{CAPACITY, SLICE, ScoreboardOwner};
 
     const LEAVE: Duration = Duration::from_millis(2);
 
