@@ -90,13 +90,10 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
     };
     let served = driver.serve();
     // Leave no process behind, after an error either. (A new server that serves is no longer in `successor`.)
-    if let Some(successor) = &driver.successor {
-        let _ = kill(successor.pid, Signal::SIGKILL);
-        let _ = waitpid(successor.pid, None);
-    }
-    for process in driver.processes.values() {
-        let _ = kill(process.pid, Signal::SIGKILL);
-        let _ = waitpid(process.pid, None);
+    let successor = driver.successor.iter().map(|it| it.pid);
+    for pid in successor.chain(driver.processes.values().map(|it| it.pid)) {
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
     }
     if let Err(error) = &served {
         driver.tell_predecessor(&Message::Failed(format!("{error:#}")));

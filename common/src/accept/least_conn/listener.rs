@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use axum::serve::Listener;
 use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,7 +28,7 @@ use tokio::time::sleep;
 
 use super::rules::Rules;
 use crate::accept::place::{Place, WaitPolicy, Woken};
-use crate::accept::{accept_error, epoll_instance, interrupt};
+use crate::accept::{accept_error, epoll_instance};
 use crate::http::deadlines::TICK;
 use crate::http::stream::Stream;
 use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, State};
@@ -120,11 +120,8 @@ impl Shared {
             hook.get().inspect(|event_loop| lock(event_loop).rest());
         });
         let (runtime, events) = epoll_instance::build(&mut builder)?;
-        let events =
-            events.context("cannot find the event loop's epoll instance in /proc/self/fd")?;
         let address = listener.local_addr()?;
-        let mask = interrupt::interrupt_only_waits()?;
-        let place = Place { listener, events: epoll_instance::duplicate(events)?, mask };
+        let place = Place::of(listener, events)?;
         let cores = available_parallelism().map_or(1, usize::from);
         own.occupy();
         own.beat();
@@ -151,11 +148,12 @@ impl Listener for LeastConn {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             let accepted = {
-                let waiting = Waiting(&self.event_loop);
+                let _waiting = Waiting(&self.event_loop);
+                let accepted = poll_fn(|context| lock(&self.event_loop).poll_accept(context));
                 tokio::select! {
-                    accepted = poll_fn(|context| waiting.event_loop().poll_accept(context)) => accepted,
+                    accepted = accepted => accepted,
                     () = sleep(LOOK) => {
-                        waiting.event_loop().look();
+                        lock(&self.event_loop).look();
                         continue;
                     }
                 }
@@ -184,15 +182,9 @@ fn lock(event_loop: &Mutex<EventLoop>) -> MutexGuard<'_, EventLoop> {
 /// As long as it lives, `accept` waits for a connection.
 struct Waiting<'a>(&'a Mutex<EventLoop>);
 
-impl Waiting<'_> {
-    fn event_loop(&self) -> MutexGuard<'_, EventLoop> {
-        lock(self.0)
-    }
-}
-
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.event_loop().waker = None;
+        lock(self.0).waker = None;
     }
 }
 
