@@ -1,5 +1,6 @@
 //! The connections in the accept queues of sockets that are about to be closed.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -48,16 +49,12 @@ impl Allowance {
 /// It calls accept(2) itself: tokio asks the queue only after epoll has reported something. After each connection it
 /// yields, so that its request is served before another is taken, which other workers may share.
 pub async fn drain_accept_queues(listeners: Vec<TcpListener>, worker: &'static dyn Recipient) {
-    let mut left: Vec<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
+    let mut left: VecDeque<_> = listeners.into_iter().map(|it| (Allowance::of(&it), it)).collect();
     // In turns, or the time of one queue would be over when that of another has been drained.
-    while !left.is_empty() {
-        let mut next = Vec::new();
-        for (mut may, listener) in left {
-            if drain_one(&listener, &mut may, worker).await {
-                next.push((may, listener));
-            }
+    while let Some((mut may, listener)) = left.pop_front() {
+        if drain_one(&listener, &mut may, worker).await {
+            left.push_back((may, listener));
         }
-        left = next;
     }
 }
 

@@ -5,9 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
 
+use crate::accept::epoll_instance;
+use crate::accept::interrupt::interrupt_only_waits;
 use crate::kernel::sockets::accept;
 
 /// A way to wait.
@@ -38,12 +41,22 @@ pub struct Place {
     pub listener: TcpListener,
     /// The event loop's own events: its epoll instance is readable.
     pub events: OwnedFd,
-    /// The signals that are blocked in a wait, see
-    /// [`interrupt_only_waits`](crate::accept::interrupt::interrupt_only_waits).
+    /// The signals that are blocked in a wait, see [`interrupt_only_waits`].
     pub mask: SigSet,
 }
 
 impl Place {
+    /// For this socket and the event loop with this epoll instance, in that event loop's thread.
+    ///
+    /// # Errors
+    /// When the epoll instance was not found, or the kernel refuses.
+    pub fn of(listener: TcpListener, events: Option<i32>) -> Result<Self> {
+        let events =
+            events.context("cannot find the event loop's epoll instance in /proc/self/fd")?;
+        let (events, mask) = (epoll_instance::duplicate(events)?, interrupt_only_waits()?);
+        Ok(Self { listener, events, mask })
+    }
+
     /// Accepts a connection, if there is one.
     ///
     /// # Errors

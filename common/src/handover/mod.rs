@@ -18,14 +18,13 @@ pub mod orders;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
-use crate::parent::channel::{Channel, Message, Received};
+use crate::parent::channel::{Channel, Message};
 
 /// How long to wait for the giver. A worker whose event loop does not turn never gives.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -45,33 +44,22 @@ pub fn give(line: OwnedFd, sockets: &[impl AsFd]) -> Result<()> {
 /// # Errors
 /// When the giver dies, or lets 5 s pass, or the server ends meanwhile.
 pub fn take(line: OwnedFd, parent: &Channel) -> Result<Vec<TcpListener>> {
-    let line = Channel::from(line);
-    let until = Instant::now() + WITHIN;
-    let mut sockets = Vec::new();
-    loop {
-        wait(&line, parent, until)?;
-        if collect(line.receive()?, &mut sockets)? {
-            break;
+    let mut runtime = Builder::new_current_thread(); // for this wait only: the worker's own comes later
+    let runtime = runtime.enable_io().enable_time().build().context("cannot wait for a socket")?;
+    let sockets = runtime.block_on(async {
+        let told = parent.watch()?;
+        tokio::select! {
+            biased;
+            taken = take_while_serving(line) => taken,
+            // The only message to a worker that does not serve yet is that the server ends, and a stopped giver would
+            // delay that. The giver keeps its sockets.
+            _ = told.readable() => {
+                bail!("the server ends before the other worker has handed over its socket")
+            }
         }
-    }
+    })?;
     parent.send(&Message::Holds(u16::try_from(sockets.len())?), &[])?;
     Ok(sockets)
-}
-
-/// Waits until there is something in the line.
-///
-/// The wait also ends when the parent sends something or is gone. The only message to a worker that does not serve
-/// yet is that the server ends, and a stopped giver would delay that. The giver keeps its sockets.
-fn wait(line: &Channel, parent: &Channel, until: Instant) -> Result<()> {
-    let mut both = [line, parent].map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
-    let left = until.saturating_duration_since(Instant::now());
-    match poll(&mut both, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-        Err(Errno::EINTR) => wait(line, parent, until),
-        Err(error) => Err(error).context("cannot wait for a socket"),
-        Ok(0) => bail!(SILENT),
-        Ok(_) if both[0].any().unwrap_or(true) => Ok(()),
-        Ok(_) => bail!("the server ends before the other worker has handed over its socket"),
-    }
 }
 
 /// The same in a worker that serves meanwhile, and gets the order to end itself.
@@ -79,47 +67,40 @@ fn wait(line: &Channel, parent: &Channel, until: Instant) -> Result<()> {
 /// # Errors
 /// When the giver dies, or lets 5 s pass.
 pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
-    let line = Channel::from(line);
-    let watch = line.watch()?;
-    let mut sockets = Vec::new();
-    let all = async {
-        loop {
-            let mut ready = watch.readable().await?;
-            match line.try_receive() {
-                Ok(None) => ready.clear_ready(),
-                Ok(Some(received)) => {
-                    if collect(received, &mut sockets)? {
-                        return anyhow::Ok(());
-                    }
-                }
-                // Connections will end, and free descriptors.
-                Err(error) if Channel::is_for_want_of_room(&error) => sleep(ROOM_WITHIN).await,
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    timeout(WITHIN, all).await.context(SILENT)??;
-    Ok(sockets)
+    let taken = timeout(WITHIN, take_all(Channel::from(line))).await;
+    taken.ok().context("the other worker does not hand over its socket")?
 }
 
 /// How long to wait before trying again whether a descriptor is free.
-const ROOM_WITHIN: Duration = Duration::from_millis(20);
+pub(crate) const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
-const SILENT: &str = "the other worker does not hand over its socket";
-
-/// Adds a received socket; true if there are no more.
-fn collect(received: Option<Received>, sockets: &mut Vec<TcpListener>) -> Result<bool> {
-    match received {
-        Some((Message::Socket, descriptors)) => {
-            for listener in descriptors.into_iter().map(TcpListener::from) {
-                listener.set_nonblocking(true)?; // whatever the giver has done to it
-                sockets.push(listener);
+async fn take_all(line: Channel) -> Result<Vec<TcpListener>> {
+    let watch = line.watch()?;
+    let mut sockets = Vec::new();
+    loop {
+        let mut ready = watch.readable().await?;
+        let received = match line.try_receive() {
+            Ok(Some(received)) => received,
+            Ok(None) => {
+                ready.clear_ready();
+                continue;
             }
-            Ok(false)
+            Err(error) if Channel::is_for_want_of_room(&error) => {
+                sleep(ROOM_WITHIN).await; // connections will end, and free descriptors
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match received.context("the other worker ended before it handed over its socket")? {
+            (Message::Socket, descriptors) => {
+                for listener in descriptors.into_iter().map(TcpListener::from) {
+                    listener.set_nonblocking(true)?; // whatever the giver has done to it
+                    sockets.push(listener);
+                }
+            }
+            (Message::Done, _) => return Ok(sockets),
+            (other, _) => bail!("expected a socket, not {other:?}"),
         }
-        Some((Message::Done, _)) => Ok(true),
-        Some((other, _)) => bail!("expected a socket, not {other:?}"),
-        None => bail!("the other worker ended before it handed over its socket"),
     }
 }
 

@@ -3,23 +3,29 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signalfd::SignalFd;
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::time::sleep;
 
 use crate::handover;
 use crate::kernel::sockets::is_readable;
 use crate::parent::channel::{Channel, Message};
-use crate::parent::signals::Signals;
+use crate::parent::signals;
 
 /// An order.
 pub enum Order {
     /// Answer open requests, then end.
     Drain,
-    /// Send listening sockets over this line to another worker.
-    Give(HowMany, OwnedFd),
+    /// Send listening sockets to another worker, and go on using them: if it dies before it serves them, nothing is
+    /// lost.
+    Give {
+        /// All, as this worker will drain when the other serves; or the last, which it had adopted and will release.
+        all: bool,
+        /// The line to the other worker.
+        line: OwnedFd,
+    },
     /// Close the last listening socket: the worker that got it serves it now.
     Release,
     /// Accept from these sockets too.
@@ -38,7 +44,12 @@ impl Order {
     ) -> Result<()> {
         match self {
             Self::Drain => {} // the worker carries it out
-            Self::Give(how_many, line) => how_many.give(line, listeners),
+            Self::Give { all, line } => {
+                let first = if all { 0 } else { listeners.len().saturating_sub(1) };
+                if let Err(error) = handover::give(line, &listeners[first..]) {
+                    tracing::warn!("could not hand over a socket: {error:#}");
+                }
+            }
             Self::Release if listeners.len() > 1 => drop(listeners.pop()),
             Self::Release => {}
             Self::Adopt(sockets) => {
@@ -69,47 +80,21 @@ pub fn watch(listeners: Vec<TcpListener>) -> Result<Vec<AsyncFd<TcpListener>>> {
     watched.context("cannot watch a listening socket")
 }
 
-/// Which of its listening sockets a worker gives to another. The giver goes on using them: if the other dies before
-/// it serves them, nothing is lost.
-#[derive(Clone, Copy)]
-pub enum HowMany {
-    /// All; this worker will drain when the other serves.
-    All,
-    /// The last, which it had adopted; this worker closes it when the other serves.
-    One,
-}
-
-impl HowMany {
-    /// Sends them over this line.
-    pub fn give(self, line: OwnedFd, listeners: &[AsyncFd<TcpListener>]) {
-        let given = match self {
-            Self::All => listeners,
-            Self::One => &listeners[listeners.len().saturating_sub(1)..],
-        };
-        if let Err(error) = handover::give(line, given) {
-            tracing::warn!("could not hand over a socket: {error:#}");
-        }
-    }
-}
-
 /// The stream of orders.
 pub struct Orders<'a> {
     channel: &'a Channel,
     ready: AsyncFd<BorrowedFd<'a>>,
     /// SIGTERM to this worker. The parent decides: it may be for the whole server.
-    signals: AsyncFd<Signals>,
+    signals: AsyncFd<SignalFd>,
     /// Reserves a descriptor for the one that an order may bring, when connections use up all others.
     reserve: Option<OwnedFd>,
 }
-
-/// How long to wait for a free descriptor, if the reserve has been used up, too.
-const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
 impl<'a> Orders<'a> {
     /// The orders that come over this channel.
     pub fn of(channel: &'a Channel) -> Result<Self> {
         let ready = channel.watch().context("cannot watch the channel to the parent")?;
-        let signals = Signals::of_worker()?.watch().context("cannot watch signals")?;
+        let signals = signals::watch_in_worker()?;
         Ok(Self { channel, ready, signals, reserve: None })
     }
 
@@ -124,7 +109,7 @@ impl<'a> Orders<'a> {
                 ready = self.ready.readable() => ready?,
                 signalled = self.signals.readable() => {
                     signalled?.clear_ready();
-                    while self.signals.get_ref().next()?.is_some() {
+                    while signals::next(self.signals.get_ref())?.is_some() {
                         self.channel.send(&Message::Terminated, &[])?;
                     }
                     continue;
@@ -139,7 +124,7 @@ impl<'a> Orders<'a> {
                 Err(error) if Channel::is_for_want_of_room(&error) => {
                     wants_room = true;
                     if self.reserve.take().is_none() {
-                        sleep(ROOM_WITHIN).await; // the accept thread took it
+                        sleep(handover::ROOM_WITHIN).await; // the accept thread took it
                     }
                     continue;
                 }
@@ -152,18 +137,14 @@ impl<'a> Orders<'a> {
             match (message, descriptors.into_iter().next()) {
                 (Message::Drain, _) => return Ok(Order::Drain),
                 (Message::Release, _) => return Ok(Order::Release),
-                (Message::GiveAll, Some(line)) => return Ok(Order::Give(HowMany::All, line)),
-                (Message::GiveOne, Some(line)) => return Ok(Order::Give(HowMany::One, line)),
+                (Message::Give { all }, Some(line)) => return Ok(Order::Give { all, line }),
                 (Message::Adopt, Some(line)) => {
                     let taken = tokio::select! {
                         biased;
                         taken = handover::take_while_serving(line) => taken,
                         // That is the next order, and a stopped giver would delay it.
                         said = self.is_told_more() => {
-                            said?;
-                            let why = "another order came first".into();
-                            self.channel.send(&Message::NotAdopted(why), &[])?;
-                            continue;
+                            said.and(Err(anyhow!("another order came first")))
                         }
                     };
                     match taken {

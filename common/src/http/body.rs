@@ -1,8 +1,11 @@
 //! A request's body. Nobody here wants one; it is read so that the connection can be used again.
 
+use std::error::Error;
+
 use axum::body::{HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
+use http_body_util::LengthLimitError;
 
 use crate::http::phase::ConnectionPhase;
 use crate::http::timed::Notes;
@@ -23,19 +26,9 @@ pub async fn read(request: Request, notes: &Notes) -> Result<Request, StatusCode
     notes.now_at(ConnectionPhase::Body);
     match to_bytes(body, MAX_BODY).await {
         Ok(body) => Ok(Request::from_parts(head, body.into())),
-        // Malformed, or gone: then nobody will see the answer.
-        Err(error) if is_too_large(&error) => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(_) => Err(StatusCode::BAD_REQUEST),
-    }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
+        Err(error) if error.source().is_some_and(|why| why.is::<LengthLimitError>()) => {
+            Err(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        source = error.source();
+        Err(_) => Err(StatusCode::BAD_REQUEST), // malformed, or gone: then nobody will see the answer
     }
-    false
 }

@@ -11,7 +11,7 @@
 //! phases; the first byte that arrives ends the idle one.
 
 use std::cmp::Reverse;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -27,6 +27,9 @@ use crate::scoreboard::{OwnSlot, Slots};
 /// Between two ticks.
 pub const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_SECOND: u32 = 1_000 / TICK.as_millis() as u32;
+
+/// No tick: a worker comes to it after 34 years.
+const NEVER: u32 = u32::MAX;
 
 /// How long a draining worker leaves an idle connection open. If it closed the connection at once, a
 /// request that is on its way would be lost. A client that has been silent for this long is not likely to
@@ -50,8 +53,7 @@ pub struct Deadlines {
     /// How many ticks each phase may take, by the phase's number.
     limits: [u32; PHASES.len()],
     now: AtomicU32,
-    draining: AtomicBool,
-    /// The tick at which draining began.
+    /// The tick at which draining began, or [`NEVER`].
     draining_since: AtomicU32,
     /// The tick at which no connection was found that could be closed to make room. Before the next tick
     /// there is none either.
@@ -96,9 +98,8 @@ impl Deadlines {
         Self {
             limits,
             now: AtomicU32::new(0),
-            draining: AtomicBool::new(false),
-            draining_since: AtomicU32::new(0),
-            looked_in_vain: AtomicU32::new(u32::MAX),
+            draining_since: AtomicU32::new(NEVER),
+            looked_in_vain: AtomicU32::new(NEVER),
             age: options.max_connection_age,
             rebalance: options.rebalance.then(|| Rebalance::new(own, slots)),
             own,
@@ -188,12 +189,11 @@ impl Deadlines {
     /// From now on idle connections are closed soon.
     pub fn drain(&self) {
         self.draining_since.store(self.now(), Relaxed);
-        self.draining.store(true, Relaxed);
     }
 
     /// Whether the worker drains.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining_since.load(Relaxed) != NEVER
     }
 
     /// Adds a new connection to the list, and returns its place there.

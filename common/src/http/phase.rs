@@ -43,6 +43,7 @@ pub(super) const PHASES: [ConnectionPhase; 7] = [
 ];
 
 /// How far a connection has come.
+#[derive(Default)]
 pub(super) struct Progress {
     /// Its phase and the tick at which that began, in one word.
     phase: AtomicU64,
@@ -66,18 +67,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(phase: ConnectionPhase, now: u32, age: u32) -> Self {
-        let no = AtomicBool::new;
-        let progress = Self {
-            phase: AtomicU64::new(0),
-            in_head: no(false),
-            has_length: no(false),
-            is_to_end: no(false),
-            is_asked_to_leave: no(false),
-            is_kept: no(false),
-            is_shut_down: no(false),
-            born: now,
-            age,
-        };
+        let progress = Self { born: now, age, ..Self::default() };
         progress.set(phase, now);
         progress
     }

@@ -23,7 +23,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::scoreboard::{CAPACITY, OwnSlot, Slot, Slots, State};
+use crate::scoreboard::{OwnSlot, Slot, Slots, State};
 
 /// A connection's age is drawn within this part of `--max-connection-age`.
 const WITHIN: f64 = 0.1;
@@ -77,9 +77,8 @@ impl Rebalance {
     fn others(&self) -> impl Iterator<Item = &'static Slot> {
         let own = self.own;
         let heartbeat = |slot: &Slot| slot.heartbeat.load(Relaxed);
-        (0..CAPACITY).map(|index| self.slots.at(index)).filter(move |slot| {
-            slot.is_of_one_server_with(&own)
-                && !std::ptr::eq(*slot, &raw const *own)
+        self.slots.of_one_server_with(own).filter(move |slot| {
+            !std::ptr::eq(*slot, own.get())
                 && slot.state() == State::Serving
                 && heartbeat(&own).saturating_sub(heartbeat(slot)) <= SILENT
         })

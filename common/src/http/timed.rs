@@ -157,14 +157,12 @@ impl AsyncRead for Timed {
         if buffer.filled().len() > before {
             self.may_have_more = buffer.remaining() == 0;
             let (phase, since) = self.progress.get();
-            if phase != ConnectionPhase::Body {
-                self.note_end(&buffer.filled()[before..]);
-            }
             if phase.is_before_a_request() {
                 self.lengths = Lengths::default();
                 self.progress.is_to_end.store(false, Relaxed);
             }
             if phase != ConnectionPhase::Body {
+                self.note_end(&buffer.filled()[before..]);
                 self.lengths.look(&buffer.filled()[before..]);
                 if std::mem::take(&mut self.lengths.found) {
                     self.progress.has_length.store(true, Relaxed);

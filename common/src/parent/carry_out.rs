@@ -24,8 +24,7 @@ impl Driver<'_> {
             }
             Action::Give { giver, taker, all } => {
                 let line = self.processes.get_mut(&taker).and_then(|process| process.line.take());
-                let message = if all { Message::GiveAll } else { Message::GiveOne };
-                line.inspect(|line| self.tell(giver, &message, Some(line)));
+                line.inspect(|line| self.tell(giver, &Message::Give { all }, Some(line)));
             }
             Action::Release(giver) => self.tell(giver, &Message::Release, None),
             Action::Adopt { giver, heir } => {
@@ -35,7 +34,7 @@ impl Driver<'_> {
                     Err(error) => return Ok(Some(Event::NotAdopted(heir, format!("{error:#}")))),
                 };
                 self.tell(heir, &Message::Adopt, Some(&to.into()));
-                self.tell(giver, &Message::GiveAll, Some(&from.into()));
+                self.tell(giver, &Message::Give { all: true }, Some(&from.into()));
             }
             Action::Drain(worker) => self.tell(worker, &Message::Drain, None),
             Action::Kill(worker) => {
@@ -93,10 +92,7 @@ impl Driver<'_> {
                 self.start.listener = None;
             }
             Action::Abort(worker, why) => {
-                let error = match self.processes.get(&worker) {
-                    Some(process) => anyhow!("worker {} cannot serve: {why}", process.index),
-                    None => anyhow!(why),
-                };
+                let error = anyhow!(self.cannot_serve(worker, why));
                 if !self.state.ending {
                     return Err(error);
                 }

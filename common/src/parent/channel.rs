@@ -36,11 +36,12 @@ pub enum Message {
     Succeed(u16),
     /// Parent to worker: answer open requests, then end.
     Drain,
-    /// Parent to worker: send all your listening sockets over the line that the message carries. The worker goes
-    /// on using them until it drains.
-    GiveAll,
-    /// Parent to worker: send the last of your listening sockets over that line.
-    GiveOne,
+    /// Parent to worker: send listening sockets over the line that the message carries. The worker goes on using
+    /// them until it drains or releases them.
+    Give {
+        /// All of them, or only the last.
+        all: bool,
+    },
     /// Parent to worker: close the last of your listening sockets, another worker serves it now.
     Release,
     /// Parent to worker: take listening sockets from that line, and accept from them too.
@@ -96,32 +97,25 @@ impl Channel {
         descriptors: &[BorrowedFd],
         flags: MsgFlags,
     ) -> Result<()> {
-        let numbers;
+        let none = String::new();
         let (kind, text) = match message {
             Message::Start { lane, cpu } => {
-                numbers = [lane, cpu].map(|it| it.map_or("-".into(), |n| n.to_string())).join(" ");
-                (b'S', numbers.as_str())
+                (b'S', [lane, cpu].map(|it| it.map_or("-".into(), |n| n.to_string())).join(" "))
             }
-            Message::Succeed(workers) => {
-                numbers = workers.to_string();
-                (b'U', numbers.as_str())
-            }
-            Message::Holds(sockets) => {
-                numbers = sockets.to_string();
-                (b'h', numbers.as_str())
-            }
-            Message::Drain => (b'D', ""),
-            Message::GiveAll => (b'G', ""),
-            Message::GiveOne => (b'1', ""),
-            Message::Release => (b'r', ""),
-            Message::Adopt => (b'A', ""),
-            Message::Ready => (b'R', ""),
-            Message::Adopted => (b'a', ""),
-            Message::NotAdopted(reason) => (b'n', reason.as_str()),
-            Message::Terminated => (b't', ""),
-            Message::Socket => (b's', ""),
-            Message::Done => (b'.', ""),
-            Message::Failed(reason) => (b'F', reason.as_str()),
+            Message::Succeed(workers) => (b'U', workers.to_string()),
+            Message::Holds(sockets) => (b'h', sockets.to_string()),
+            Message::Drain => (b'D', none),
+            Message::Give { all: true } => (b'G', none),
+            Message::Give { all: false } => (b'1', none),
+            Message::Release => (b'r', none),
+            Message::Adopt => (b'A', none),
+            Message::Ready => (b'R', none),
+            Message::Adopted => (b'a', none),
+            Message::NotAdopted(reason) => (b'n', reason.clone()),
+            Message::Terminated => (b't', none),
+            Message::Socket => (b's', none),
+            Message::Done => (b'.', none),
+            Message::Failed(reason) => (b'F', reason.clone()),
         };
         let text = &text.as_bytes()[..text.len().min(LONGEST)];
         let kind = [kind];
@@ -196,8 +190,8 @@ impl Channel {
             Some((b'U', number)) => Message::Succeed(str::from_utf8(number)?.parse()?),
             Some((b'h', number)) => Message::Holds(str::from_utf8(number)?.parse()?),
             Some((b'D', _)) => Message::Drain,
-            Some((b'G', _)) => Message::GiveAll,
-            Some((b'1', _)) => Message::GiveOne,
+            Some((b'G', _)) => Message::Give { all: true },
+            Some((b'1', _)) => Message::Give { all: false },
             Some((b'r', _)) => Message::Release,
             Some((b'A', _)) => Message::Adopt,
             Some((b'R', _)) => Message::Ready,

@@ -12,12 +12,13 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getppid};
 
 use super::channel::{Channel, Message};
 use super::setup::Start;
-use super::signals::Signals;
+use super::signals;
 use super::state::{Event, Generation, Settings, State};
 use super::step::step;
 use super::succession::Successor;
@@ -66,7 +67,7 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
         replaces: start.inherited.is_some(),
     };
     let mut driver = Driver {
-        parent_only: Some(ParentOnly { signals: Signals::take()?, scoreboard }),
+        parent_only: Some(ParentOnly { signals: signals::take()?, scoreboard }),
         state: State::new(settings),
         processes: BTreeMap::new(),
         claimed: VecDeque::new(),
@@ -89,13 +90,10 @@ pub fn run(options: &Options, address: SocketAddr, join: bool, start: Start) -> 
     };
     let served = driver.serve();
     // Leave no process behind, after an error either. (A new server that serves is no longer in `successor`.)
-    if let Some(successor) = &driver.successor {
-        let _ = kill(successor.pid, Signal::SIGKILL);
-        let _ = waitpid(successor.pid, None);
-    }
-    for process in driver.processes.values() {
-        let _ = kill(process.pid, Signal::SIGKILL);
-        let _ = waitpid(process.pid, None);
+    let successor = driver.successor.iter().map(|it| it.pid);
+    for pid in successor.chain(driver.processes.values().map(|it| it.pid)) {
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
     }
     if let Err(error) = &served {
         driver.tell_predecessor(&Message::Failed(format!("{error:#}")));
@@ -145,7 +143,7 @@ pub(super) struct Driver<'a> {
 
 /// What belongs to the parent only. A forked worker must close it.
 pub(super) struct ParentOnly {
-    pub(super) signals: Signals,
+    pub(super) signals: SignalFd,
     pub(super) scoreboard: ScoreboardOwner,
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::driver::{Driver, Process};
-use super::state::Note;
+use super::state::{Generation, Note, State, WorkerState};
 use crate::cli::announce::{Announced, announce};
 use crate::platform::systemd;
 
@@ -49,6 +49,14 @@ impl Driver<'_> {
         self.told = status;
     }
 
+    /// Why a worker cannot serve. It has a name if it was started.
+    pub(super) fn cannot_serve(&self, worker: Generation, why: String) -> String {
+        match self.processes.get(&worker) {
+            Some(process) => format!("worker {} cannot serve: {why}", process.index),
+            None => why,
+        }
+    }
+
     pub(super) fn log(&self, note: Note) {
         let known = |worker| self.processes.get(&worker);
         let index = |worker| known(worker).map_or("?".into(), |it| it.index.to_string());
@@ -70,10 +78,7 @@ impl Driver<'_> {
                 tracing::info!("reloaded; pids of the workers: {pids:?}");
             }
             Note::ReloadGivenUp(old, failed, why) => {
-                let why = match known(failed) {
-                    Some(process) => format!("worker {} cannot serve: {why}", process.index),
-                    None => why, // it was not started
-                };
+                let why = self.cannot_serve(failed, why);
                 tracing::error!("reload aborted, worker {} stays: {why}", index(old));
             }
             Note::Succeeding => tracing::info!("starting a new server to take over (upgrade)"),
@@ -95,21 +100,18 @@ impl Driver<'_> {
                 tracing::info!("{} received SIGTERM and is replaced", name(worker));
             }
             Note::NotReplaced(old, failed, why) => {
-                let why = match known(failed) {
-                    Some(process) => format!("worker {} cannot serve: {why}", process.index),
-                    None => why,
-                };
+                let why = self.cannot_serve(failed, why);
                 tracing::error!(
                     "{} received SIGTERM and stays, as its replacement failed: {why}",
                     name(old)
                 );
             }
-            Note::Died(worker, why, pause) => put_off(&format!("{} {why}", name(worker)), pause),
+            Note::Died(worker, why, pause) => match known(worker) {
+                Some(_) => put_off(&format!("{} {why}", name(worker)), pause),
+                None => put_off(&format!("a worker cannot be started: {why}"), pause),
+            },
             Note::DiedLeaving(worker, why) => {
                 tracing::error!("{} {why}; it was about to end", name(worker));
-            }
-            Note::NotStarted(why, pause) => {
-                put_off(&format!("a worker cannot be started: {why}"), pause);
             }
             Note::Hangs(worker) => {
                 let limit = self.options.hang_timeout;
@@ -131,6 +133,24 @@ impl Driver<'_> {
                 let (giver, heir) = (name(giver), name(heir));
                 tracing::warn!("{giver} stays, as {heir} cannot take over its sockets: {why}");
             }
+        }
+    }
+}
+
+impl State {
+    /// What is going on, for a person.
+    pub fn status(&self) -> String {
+        let serving = self.count(|worker| worker.state == WorkerState::Serving);
+        if self.ending {
+            "ending: open requests are answered".into()
+        } else if self.reloading {
+            let before = self.to_replace.iter().filter(|&&old| self.worker(old).is_some()).count();
+            let now = self.count(|worker| worker.replaces.is_some());
+            format!("reloading: {} of {} workers to be replaced", before + now, self.wanted)
+        } else if serving < self.wanted {
+            format!("{serving} of {} workers serve", self.wanted)
+        } else {
+            format!("{serving} worker{}", if serving == 1 { " serves" } else { "s serve" })
         }
     }
 }

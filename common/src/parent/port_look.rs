@@ -119,7 +119,7 @@ impl Driver<'_> {
         let silence = |index| self.scoreboard().board().slot(index).silence();
         let serving = self.processes.values().filter(|it| it.is_polled && serves(it.index));
         let worker = serving.min_by_key(|it| silence(it.index)).context("no worker serves")?;
-        worker.channel.try_send(&Message::GiveAll, &[theirs.as_fd()])?;
+        worker.channel.try_send(&Message::Give { all: true }, &[theirs.as_fd()])?;
         Ok(ours)
     }
 

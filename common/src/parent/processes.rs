@@ -6,8 +6,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::Pid;
 
 use super::channel::{Channel, Message};
+use super::context::{WorkerContext, serve_and_exit};
 use super::driver::{Driver, Process, UNASKED};
-use super::setup::How;
+use super::setup::{How, Serve};
 use super::start::{by_exec, by_fork};
 use super::state::{Event, Generation};
 use super::succession::Successor;
@@ -66,29 +67,39 @@ impl Driver<'_> {
         cpu: Option<usize>,
     ) -> Result<(Pid, Channel)> {
         let (ours, theirs) = Channel::pair()?;
-        let mut ours = Some(ours);
         let pid = match self.start.how {
-            How::Fork(serve) => {
-                let take_over = || {
-                    // In the child: closes or takes its copies of what belongs to the parent.
-                    ours = None;
-                    self.processes.clear();
-                    self.start.inherited = None;
-                    self.successor = None;
-                    let parent_only = self.parent_only.take().expect("every child takes it once");
-                    let listener = self.start.listener.take().expect("so it does this");
-                    (parent_only.scoreboard.into_slots(), listener)
-                };
-                by_fork(theirs, index, cpu, take_over, serve)?
-            }
+            How::Fork(serve) => match by_fork()? {
+                Some(pid) => pid,
+                None => {
+                    drop(ours);
+                    self.serve_in_child(theirs, index, cpu, serve)
+                }
+            },
             How::Exec => {
                 let pid = by_exec(theirs, index, self.address)?;
-                let ours = ours.as_ref().expect("it is taken in forked children alone");
-                self.equip(ours, line, lane, cpu).context("cannot talk to a worker")?;
+                self.equip(&ours, line, lane, cpu).context("cannot talk to a worker")?;
                 pid
             }
         };
-        Ok((pid, ours.expect("a forked child does not come back")))
+        Ok((pid, ours))
+    }
+
+    /// In a forked worker: closes or takes its copies of what belongs to the parent, and serves.
+    fn serve_in_child(
+        &mut self,
+        channel: Channel,
+        index: usize,
+        cpu: Option<usize>,
+        serve: &Serve,
+    ) -> ! {
+        self.processes.clear();
+        self.start.inherited = None;
+        self.successor = None;
+        let parent_only = self.parent_only.take().expect("every child takes it once");
+        let listener = self.start.listener.take().expect("so it does this");
+        let slots = parent_only.scoreboard.into_slots();
+        let context = WorkerContext { channel, slot: slots.own(index), slots, cpu };
+        serve_and_exit(&context, |context| serve(context, listener))
     }
 
     /// Sends a worker that was started by exec what it needs: the scoreboard, its lane, if it has one, and what it
@@ -125,7 +136,7 @@ impl Driver<'_> {
         self.successor = Some(Successor::start(bound, workers, theirs)?);
         // Only now: otherwise the sockets could be in a line that no process reads.
         for (&giver, line) in givers.iter().zip(ours) {
-            self.tell(giver, &Message::GiveAll, Some(&line.into()));
+            self.tell(giver, &Message::Give { all: true }, Some(&line.into()));
         }
         Ok(())
     }

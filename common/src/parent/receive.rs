@@ -10,11 +10,14 @@ use nix::unistd::Pid;
 use super::channel::{Channel, Message};
 use super::driver::{Driver, Process, UNASKED};
 use super::exit::{Exit, next_dead};
+use super::signals;
 use super::state::{Event, Generation};
 
 impl Driver<'_> {
     pub(super) fn on_signal(&mut self) -> Result<()> {
-        let Some((signal, sender)) = self.parent_only().signals.next()? else { return Ok(()) };
+        let Some((signal, sender)) = signals::next(&self.parent_only().signals)? else {
+            return Ok(());
+        };
         if matches!(signal, Signal::SIGINT | Signal::SIGTERM) && self.is_the_same_stop(sender) {
             return Ok(());
         }

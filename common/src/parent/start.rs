@@ -6,7 +6,7 @@
 //! `reuseport-server` execs because its workers are independent. That is a second difference between
 //! the two programs; `shared-fd-server --exec` is the control that shows what it does to the figures.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -15,29 +15,16 @@ use anyhow::{Context, Result};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::channel::Channel;
-use super::context::{WorkerContext, serve_and_exit};
-use super::setup::Serve;
-use crate::scoreboard::Slots;
 
-/// Forks a worker. In the child `take_over` closes what belongs to the parent only, and returns the slots
-/// and the socket.
-pub fn by_fork(
-    channel: Channel,
-    index: usize,
-    cpu: Option<usize>,
-    take_over: impl FnOnce() -> (Slots, TcpListener),
-    serve: &Serve,
-) -> Result<Pid> {
+/// Forks a worker. Returns its pid, and `None` in the worker, which is a copy of this process: it must close what
+/// belongs to the parent only, and serve.
+pub fn by_fork() -> Result<Option<Pid>> {
     #[allow(unsafe_code)]
     // SAFETY: the parent has one thread and has never used tokio, so the child's copy is whole: no
     // lock is held by a thread that the child does not have, and no runtime state is shared.
     match unsafe { fork() }.context("cannot fork a worker")? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let (slots, listener) = take_over();
-            let context = WorkerContext { channel, slot: slots.own(index), slots, cpu };
-            serve_and_exit(&context, |context| serve(context, listener))
-        }
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The types of the state machine: what the parent knows, what it learns, and what it can order.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::parent::{backoff::Backoff, exit::Exit};
@@ -11,12 +10,6 @@ use crate::platform::affinity;
 /// order or message is taken for another worker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub(super) u64);
-
-impl fmt::Display for Generation {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
 
 /// A per-worker listening socket. A number, as the parent never holds the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -281,12 +274,10 @@ pub enum Note {
     RefusedAtEnd,
     /// The new server has not ended within the drain timeout.
     SuccessorsDrainIsOver,
-    /// A worker has died; the pause before the next start, if there is one.
+    /// A worker has died, or could not be started; the pause before the next start, if there is one.
     Died(Generation, String, Option<Duration>),
     /// A worker that was about to end has died.
     DiedLeaving(Generation, String),
-    /// A worker could not be started; the pause before the next start, if there is one.
-    NotStarted(String, Option<Duration>),
     /// A worker's event loop stands still.
     Hangs(Generation),
     /// A worker has not ended within the drain timeout.
@@ -320,22 +311,6 @@ impl State {
         self.ending && self.workers.is_empty() && !has_successor
     }
 
-    /// What is going on, for a person.
-    pub fn status(&self) -> String {
-        let serving = self.count(|worker| worker.state == WorkerState::Serving);
-        if self.ending {
-            "ending: open requests are answered".into()
-        } else if self.reloading {
-            let before = self.to_replace.iter().filter(|&&old| self.worker(old).is_some()).count();
-            let now = self.count(|worker| worker.replaces.is_some());
-            format!("reloading: {} of {} workers to be replaced", before + now, self.wanted)
-        } else if serving < self.wanted {
-            format!("{serving} of {} workers serve", self.wanted)
-        } else {
-            format!("{serving} worker{}", if serving == 1 { " serves" } else { "s serve" })
-        }
-    }
-
     /// The workers that serve.
     pub fn serving(&self) -> impl Iterator<Item = Generation> {
         let serving = self.workers.iter().filter(|worker| worker.state == WorkerState::Serving);
@@ -367,12 +342,28 @@ impl State {
         all.collect::<BTreeSet<_>>().len()
     }
 
+    /// Whether a worker that stays has this lane.
+    pub(super) fn is_in_use(&self, lane: usize) -> bool {
+        self.workers.iter().any(|worker| worker.lane == Some(lane) && !worker.ends())
+    }
+
+    /// Whether a new server is starting.
+    pub(super) fn is_succeeded(&self) -> bool {
+        matches!(self.succession, Succession::Starting { .. })
+    }
+
     pub(super) fn worker(&self, generation: Generation) -> Option<&Worker> {
         self.workers.iter().find(|worker| worker.generation == generation)
     }
 
     pub(super) fn worker_mut(&mut self, generation: Generation) -> Option<&mut Worker> {
         self.workers.iter_mut().find(|worker| worker.generation == generation)
+    }
+
+    /// The workers for which this is true.
+    pub(super) fn those(&self, which: impl Fn(&Worker) -> bool) -> Vec<Generation> {
+        let those = self.workers.iter().filter(|worker| which(worker));
+        those.map(|worker| worker.generation).collect()
     }
 
     pub(super) fn count(&self, which: impl Fn(&Worker) -> bool) -> usize {

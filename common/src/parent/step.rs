@@ -38,223 +38,207 @@ const REST: Duration = Duration::from_secs(5);
 
 /// Changes the state by an event, and returns what must be done.
 pub fn step(state: &mut State, event: Event, now: Instant) -> Vec<Action> {
-    let mut actions = Vec::new();
-    match event {
-        Event::Begin => state.next_look = state.settings.look_interval().map(|time| now + time),
-        Event::Started(worker, cpu) => state.on_started(worker, cpu, &mut actions),
-        Event::StartFailed(worker, why) => state.on_start_failed(worker, why, now, &mut actions),
-        Event::Holds(worker, sockets) => state.on_holds(worker, sockets),
-        Event::Socket(worker) => state.on_socket(worker, &mut actions),
-        Event::Ready(worker) => state.on_ready(worker, now, &mut actions),
-        Event::Adopted(heir) => state.on_adopted(heir, now, &mut actions),
-        Event::NotAdopted(heir, why) => state.on_not_adopted(heir, why, now, &mut actions),
-        Event::Unusable(worker) => state.fail(worker, &mut actions),
-        Event::Terminated(worker) => {
-            if let Some(worker) = state.worker_mut(worker) {
-                worker.terminated.get_or_insert(now);
-            }
-        }
-        Event::Closed(worker) => {
-            if let Some(worker) = state.worker_mut(worker) {
-                worker.closed.get_or_insert(now);
-            }
-        }
-        Event::Exited(worker, exit) => state.on_exited(worker, exit, now, &mut actions),
-        Event::Stop if !state.ending => state.end(now, &mut actions),
-        Event::Stop | Event::StopNow => state.end_at_once(&mut actions),
-        Event::Reload | Event::More | Event::Fewer | Event::Succeed if state.ending => {
-            actions.push(Action::Note(Note::RefusedAtEnd));
-        }
-        Event::Succeed => state.on_succeed(&mut actions),
-        Event::Succeeded => state.on_succeeded(now, &mut actions),
-        Event::NotSucceeded(why) => state.on_not_succeeded(why, &mut actions),
-        Event::Reload if state.is_succeeded() => actions.push(Action::Note(Note::ReloadRefused)),
-        Event::More | Event::Fewer if state.is_succeeded() => {
-            actions.push(Action::Note(Note::RefusedMeanwhile));
-        }
-        Event::Reload => {
-            actions.push(Action::Note(Note::Reloading));
-            state.reloading = true;
-            state.to_replace = state.workers.iter().map(|worker| worker.generation).collect();
-        }
-        Event::More => state.want((state.wanted + 1).min(MOST_WORKERS), &mut actions),
-        Event::Fewer => state.want((state.wanted - 1).max(1), &mut actions),
-        Event::Time(silences) => state.on_time(&silences, now, &mut actions),
+    let mut step = Step { state, now, actions: Vec::new() };
+    step.take(event);
+    if !step.state.ending {
+        step.advance();
     }
-    if !state.ending {
-        state.advance(now, &mut actions);
-    }
-    actions
+    step.actions
 }
 
-impl State {
-    fn on_started(
-        &mut self,
-        generation: Generation,
-        cpu: Option<usize>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(worker) = self.worker_mut(generation) else { return };
+/// One step, as far as it has come.
+pub(super) struct Step<'a> {
+    pub state: &'a mut State,
+    pub now: Instant,
+    pub actions: Vec<Action>,
+}
+
+impl Step<'_> {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Begin => self.look_again(),
+            Event::Started(worker, cpu) => self.on_started(worker, cpu),
+            Event::StartFailed(worker, why) => self.on_start_failed(worker, why),
+            Event::Holds(worker, sockets) => self.on_holds(worker, sockets),
+            Event::Socket(worker) => self.on_socket(worker),
+            Event::Ready(worker) => self.on_ready(worker),
+            Event::Adopted(heir) => self.on_adopted(heir),
+            Event::NotAdopted(heir, why) => self.on_not_adopted(heir, why),
+            Event::Unusable(worker) => self.fail(worker),
+            Event::Terminated(worker) => {
+                if let Some(worker) = self.state.worker_mut(worker) {
+                    worker.terminated.get_or_insert(self.now);
+                }
+            }
+            Event::Closed(worker) => {
+                if let Some(worker) = self.state.worker_mut(worker) {
+                    worker.closed.get_or_insert(self.now);
+                }
+            }
+            Event::Exited(worker, exit) => self.on_exited(worker, exit),
+            Event::Stop if !self.state.ending => self.end(),
+            Event::Stop | Event::StopNow => self.end_at_once(),
+            Event::Reload | Event::More | Event::Fewer | Event::Succeed if self.state.ending => {
+                self.note(Note::RefusedAtEnd);
+            }
+            Event::Succeed => self.on_succeed(),
+            Event::Succeeded => self.on_succeeded(),
+            Event::NotSucceeded(why) => self.on_not_succeeded(why),
+            Event::Reload if self.state.is_succeeded() => self.note(Note::ReloadRefused),
+            Event::More | Event::Fewer if self.state.is_succeeded() => {
+                self.note(Note::RefusedMeanwhile);
+            }
+            Event::Reload => {
+                self.note(Note::Reloading);
+                self.state.reloading = true;
+                self.state.to_replace = self.state.those(|_| true).into();
+            }
+            Event::More => self.want((self.state.wanted + 1).min(MOST_WORKERS)),
+            Event::Fewer => self.want((self.state.wanted - 1).max(1)),
+            Event::Time(silences) => self.on_time(&silences),
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.actions.push(Action::Note(note));
+    }
+
+    fn on_started(&mut self, generation: Generation, cpu: Option<usize>) {
+        let Some(worker) = self.state.worker_mut(generation) else { return };
         worker.cpu = cpu;
         // Only now: if the start had failed, the sockets would be in a line that no process reads.
         if let Some(Transfer { giver, .. }) = worker.inherits {
             let all = worker.replaces.is_some();
-            actions.push(Action::Give { giver, taker: generation, all });
+            self.actions.push(Action::Give { giver, taker: generation, all });
         }
     }
 
-    fn on_start_failed(
-        &mut self,
-        generation: Generation,
-        why: String,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
+    fn on_start_failed(&mut self, generation: Generation, why: String) {
         let Some(failed) = self.remove(generation) else { return };
-        if self.ending {
-            return;
+        if !self.state.ending {
+            self.on_lost(failed, why);
         }
-        if !self.announced {
-            self.abort(generation, why, now, actions);
-        } else if let Some(old) = failed.replaces {
-            self.give_up_reload(old, generation, why, actions);
+    }
+
+    /// A worker that was to stay is gone: another is started for it, or it is given up.
+    fn on_lost(&mut self, lost: Worker, why: String) {
+        if lost.serves_since.is_none() && !self.state.announced {
+            self.abort(lost.generation, why);
+        } else if let Some(old) = lost.replaces {
+            self.give_up_reload(old, lost.generation, why);
         } else {
-            let nobody = self.count(|worker| worker.state == WorkerState::Serving) == 0;
-            let pause = self.backoff.died(None, nobody, now);
-            actions.push(Action::Note(Note::NotStarted(why, pause)));
+            let served = lost.serves_since.map(|since| self.now - since);
+            let nobody = self.state.serving().next().is_none();
+            let pause = self.state.backoff.died(served, nobody, self.now);
+            self.note(Note::Died(lost.generation, why, pause));
         }
     }
 
     /// Gives up at the first start. If this server was to replace another, its workers have perhaps accepted
     /// connections already.
-    fn abort(&mut self, worker: Generation, why: String, now: Instant, actions: &mut Vec<Action>) {
-        actions.push(Action::Abort(worker, why));
-        if self.settings.replaces {
-            self.end(now, actions);
+    fn abort(&mut self, worker: Generation, why: String) {
+        self.actions.push(Action::Abort(worker, why));
+        if self.state.settings.replaces {
+            self.end();
         }
     }
 
-    fn on_socket(&self, generation: Generation, actions: &mut Vec<Action>) {
-        let Some(worker) = self.worker(generation) else { return };
+    fn on_socket(&mut self, generation: Generation) {
+        let Some(worker) = self.state.worker(generation) else { return };
         // A successor has its predecessor's socket, to which connections are steered already.
         if worker.state == WorkerState::Starting && worker.lane.is_some() && !worker.takes_lane {
-            actions.push(Action::Steer { worker: generation, sockets: self.sockets() });
-            actions.push(Action::OpenLane(generation));
+            self.actions.push(Action::Steer { worker: generation, sockets: self.state.sockets() });
+            self.actions.push(Action::OpenLane(generation));
         }
     }
 
-    fn on_ready(&mut self, generation: Generation, now: Instant, actions: &mut Vec<Action>) {
-        let Some(worker) = self.worker_mut(generation) else { return };
+    fn on_ready(&mut self, generation: Generation) {
+        let Some(worker) = self.state.worker_mut(generation) else { return };
         if worker.state != WorkerState::Starting {
             return; // it was told to end meanwhile
         }
         worker.state = WorkerState::Serving;
-        worker.serves_since = Some(now);
+        worker.serves_since = Some(self.now);
         let (replaced, inherited) = (worker.replaces.take(), worker.inherits.take());
         if worker.takes_lane {
-            actions.push(Action::OpenLane(generation));
+            self.actions.push(Action::OpenLane(generation));
         }
         if let Some(Transfer { giver, sockets }) = inherited {
             worker.sockets = sockets.clone();
-            if let Some(giver) = self.worker_mut(giver) {
+            if let Some(giver) = self.state.worker_mut(giver) {
                 giver.sockets.retain(|socket| !sockets.contains(socket));
                 if replaced.is_none() && !giver.ends() {
-                    actions.push(Action::Release(giver.generation));
+                    self.actions.push(Action::Release(giver.generation));
                 }
             }
         }
         if let Some(old) = replaced {
-            match self.worker_mut(old) {
+            match self.state.worker_mut(old) {
                 Some(old) if old.is_killed() => old.state = WorkerState::Killed, // and not replaced again
-                _ => self.drain(old, now, actions),
+                _ => self.drain(old),
             }
         }
     }
 
-    fn on_adopted(&mut self, heir: Generation, now: Instant, actions: &mut Vec<Action>) {
-        let Some(worker) = self.worker_mut(heir) else { return };
+    fn on_adopted(&mut self, heir: Generation) {
+        let Some(worker) = self.state.worker_mut(heir) else { return };
         if worker.is_killed() {
             return; // the giver still has the sockets, and serves on when this worker has ended
         }
         let Some(Transfer { giver, sockets }) = worker.adopting.take() else { return };
         worker.sockets.extend(&sockets);
-        if let Some(worker) = self.worker_mut(giver) {
+        if let Some(worker) = self.state.worker_mut(giver) {
             worker.sockets.retain(|socket| !sockets.contains(socket));
             if let Some(lane) = worker.lane.take() {
-                actions.push(Action::LeaveLane(lane));
-                self.close_lane(Some(lane), actions);
+                self.actions.push(Action::LeaveLane(lane));
+                self.close_lane(Some(lane));
             }
-            self.drain(giver, now, actions);
+            self.drain(giver);
         }
     }
 
-    fn on_not_adopted(
-        &mut self,
-        heir: Generation,
-        why: String,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(worker) = self.worker_mut(heir) else { return };
+    fn on_not_adopted(&mut self, heir: Generation, why: String) {
+        let Some(worker) = self.state.worker_mut(heir) else { return };
         let Some(Transfer { giver, .. }) = worker.adopting.take() else { return };
-        worker.rests_until = Some(now + REST);
-        if let Some(worker) = self.worker_mut(giver)
+        worker.rests_until = Some(self.now + REST);
+        if let Some(worker) = self.state.worker_mut(giver)
             && worker.state == (WorkerState::GivingAway { heir })
         {
             worker.state = WorkerState::Serving;
-            worker.rests_until = Some(now + REST);
-            actions.push(Action::Note(Note::NotAdopted(giver, heir, why)));
+            worker.rests_until = Some(self.now + REST);
+            self.note(Note::NotAdopted(giver, heir, why));
         }
     }
 
-    fn on_exited(
-        &mut self,
-        generation: Generation,
-        exit: Exit,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
+    fn on_exited(&mut self, generation: Generation, exit: Exit) {
         let Some(dead) = self.remove(generation) else { return };
-        self.close_lane(dead.lane, actions);
+        self.close_lane(dead.lane);
         let as_told = exit == Exit::Done || exit == Exit::Killed && dead.is_killed();
         let why = exit.to_string();
         if dead.ends() && !as_told {
-            actions.push(Action::Note(Note::DiedLeaving(generation, why)));
+            self.note(Note::DiedLeaving(generation, why));
             return;
         }
-        if self.ending || dead.ends() {
+        if self.state.ending || dead.ends() {
             return;
         }
         // What it waited for in vain may be a socket of a worker that stands still: the next one opens its own.
         if let (None, None, Some(transfer)) = (dead.serves_since, dead.replaces, &dead.inherits)
-            && let Some(giver) = self.worker_mut(transfer.giver)
+            && let Some(giver) = self.state.worker_mut(transfer.giver)
         {
-            giver.rests_until = Some(now + REST);
+            giver.rests_until = Some(self.now + REST);
         }
         match dead.state {
-            WorkerState::GivingAway { .. } => {
-                actions.push(Action::Note(Note::DiedLeaving(generation, why)));
-            }
-            _ if dead.serves_since.is_none() && !self.announced => {
-                self.abort(generation, why, now, actions);
-            }
-            _ => match dead.replaces {
-                Some(old) => self.give_up_reload(old, generation, why, actions),
-                None => {
-                    let served = dead.serves_since.map(|since| now - since);
-                    let nobody = self.count(|worker| worker.state == WorkerState::Serving) == 0;
-                    let pause = self.backoff.died(served, nobody, now);
-                    actions.push(Action::Note(Note::Died(generation, why, pause)));
-                }
-            },
+            WorkerState::GivingAway { .. } => self.note(Note::DiedLeaving(generation, why)),
+            _ => self.on_lost(dead, why),
         }
     }
 
     /// Forgets a worker, and undoes what other workers now wait for in vain.
     fn remove(&mut self, generation: Generation) -> Option<Worker> {
-        let place = self.workers.iter().position(|worker| worker.generation == generation)?;
-        let gone = self.workers.remove(place);
-        for worker in &mut self.workers {
+        let place = self.state.workers.iter().position(|worker| worker.generation == generation)?;
+        let gone = self.state.workers.remove(place);
+        for worker in &mut self.state.workers {
             // It still has its sockets, and will get another heir.
             if worker.state == (WorkerState::GivingAway { heir: generation }) {
                 worker.state = WorkerState::Serving;
@@ -268,81 +252,64 @@ impl State {
         Some(gone)
     }
 
-    fn give_up_reload(
-        &mut self,
-        old: Generation,
-        failed: Generation,
-        why: String,
-        actions: &mut Vec<Action>,
-    ) {
-        if std::mem::take(&mut self.reloading) {
-            self.to_replace.clear();
-            actions.push(Action::Note(Note::ReloadGivenUp(old, failed, why)));
+    fn give_up_reload(&mut self, old: Generation, failed: Generation, why: String) {
+        if std::mem::take(&mut self.state.reloading) {
+            self.state.to_replace.clear();
+            self.note(Note::ReloadGivenUp(old, failed, why));
         } else {
-            actions.push(Action::Note(Note::NotReplaced(old, failed, why))); // the other workers are still replaced
+            self.note(Note::NotReplaced(old, failed, why)); // the other workers are still replaced
         }
     }
 
-    fn want(&mut self, workers: usize, actions: &mut Vec<Action>) {
-        actions.push(Action::Note(Note::Wanted(workers, self.wanted)));
-        self.wanted = workers;
+    fn want(&mut self, workers: usize) {
+        self.note(Note::Wanted(workers, self.state.wanted));
+        self.state.wanted = workers;
     }
 
-    pub(super) fn end(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.ending = true;
-        self.end_successor(now, actions);
-        actions.push(Action::StopListening);
-        let all: Vec<Generation> = self.workers.iter().map(|worker| worker.generation).collect();
-        all.into_iter().for_each(|worker| self.drain(worker, now, actions));
+    pub(super) fn end(&mut self) {
+        self.state.ending = true;
+        self.end_successor();
+        self.actions.push(Action::StopListening);
+        self.state.those(|_| true).into_iter().for_each(|worker| self.drain(worker));
     }
 
-    fn end_at_once(&mut self, actions: &mut Vec<Action>) {
-        self.kill_successor(actions);
-        if !std::mem::replace(&mut self.ending, true) {
-            actions.push(Action::StopListening);
+    fn end_at_once(&mut self) {
+        self.kill_successor();
+        if !std::mem::replace(&mut self.state.ending, true) {
+            self.actions.push(Action::StopListening);
         }
-        for worker in &mut self.workers {
+        for worker in &mut self.state.workers {
             worker.state = WorkerState::Killed;
-            actions.push(Action::Kill(worker.generation));
+            self.actions.push(Action::Kill(worker.generation));
         }
     }
 
-    pub(super) fn drain(
-        &mut self,
-        generation: Generation,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let until = now.checked_add(self.settings.drain_timeout); // too far to be a time: never
-        if let Some(worker) = self.worker_mut(generation)
+    pub(super) fn drain(&mut self, generation: Generation) {
+        let until = self.now.checked_add(self.state.settings.drain_timeout); // too far to be a time: never
+        if let Some(worker) = self.state.worker_mut(generation)
             && !worker.ends()
             && worker.state != WorkerState::Failing
         {
             worker.state = WorkerState::Draining { until };
-            actions.push(Action::Drain(generation));
+            self.actions.push(Action::Drain(generation));
         }
     }
 
     /// Kills a worker that has failed. It will be replaced, unless it was about to end.
-    pub(super) fn fail(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        let Some(worker) = self.worker_mut(generation) else { return };
+    pub(super) fn fail(&mut self, generation: Generation) {
+        let Some(worker) = self.state.worker_mut(generation) else { return };
         worker.state = match worker.state {
             WorkerState::Starting | WorkerState::Serving => WorkerState::Failing,
             WorkerState::GivingAway { .. } | WorkerState::Draining { .. } => WorkerState::Killed,
             WorkerState::Failing | WorkerState::Killed => return,
         };
-        actions.push(Action::Kill(generation));
+        self.actions.push(Action::Kill(generation));
     }
 
     /// Closes a lane, unless another worker has it.
-    fn close_lane(&self, lane: Option<usize>, actions: &mut Vec<Action>) {
-        if let Some(lane) = lane.filter(|&lane| !self.is_in_use(lane)) {
-            actions.push(Action::CloseLane(lane));
+    fn close_lane(&mut self, lane: Option<usize>) {
+        if let Some(lane) = lane.filter(|&lane| !self.state.is_in_use(lane)) {
+            self.actions.push(Action::CloseLane(lane));
         }
-    }
-
-    /// Whether a worker that stays has this lane.
-    pub(super) fn is_in_use(&self, lane: usize) -> bool {
-        self.workers.iter().any(|worker| worker.lane == Some(lane) && !worker.ends())
     }
 }

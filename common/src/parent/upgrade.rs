@@ -1,8 +1,9 @@
 //! The part of [`step`](super::step) about a new server that replaces this one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::state::{Action, Generation, Note, Socket, State, Succession, Worker, WorkerState};
+use super::state::{Action, Generation, Note, Socket, Succession, Worker, WorkerState};
+use super::step::Step;
 use crate::cli::options::MOST_WORKERS;
 
 /// How long the new server may take until it serves.
@@ -12,95 +13,90 @@ pub(super) const SUCCEEDS_WITHIN: Duration = Duration::from_secs(60);
 /// and exits.
 const SUCCESSOR_EXITS_WITHIN: Duration = Duration::from_secs(1);
 
-impl State {
+impl Step<'_> {
     /// In the new server: counts the sockets that a worker got from a worker of the old server, which may have
     /// adopted some. If they were not counted, another worker would open a new socket instead of getting one of
     /// them, and a steering program, which is made for a number of sockets, would leave one out. In a reload they
     /// are counted already.
     pub(super) fn on_holds(&mut self, generation: Generation, sockets: usize) {
-        let next = self.next_socket;
-        let Some(worker) = self.worker_mut(generation) else { return };
+        let next = self.state.next_socket;
+        let Some(worker) = self.state.worker_mut(generation) else { return };
         if worker.state == WorkerState::Starting && worker.inherits.is_none() {
             // A bound for what a worker may claim: no server has more sockets than it may have workers.
             let more = sockets.min(MOST_WORKERS).saturating_sub(worker.sockets.len()) as u64;
             worker.sockets.extend((next..next + more).map(Socket));
-            self.next_socket += more;
+            self.state.next_socket += more;
         }
     }
 
-    pub(super) fn on_succeed(&mut self, actions: &mut Vec<Action>) {
-        match self.succession {
-            Succession::None => self.succession = Succession::Wanted,
-            Succession::Ending { .. } => actions.push(Action::Note(Note::RefusedMeanwhile)),
+    pub(super) fn on_succeed(&mut self) {
+        match self.state.succession {
+            Succession::None => self.state.succession = Succession::Wanted,
+            Succession::Ending { .. } => self.note(Note::RefusedMeanwhile),
             _ => {}
         }
     }
 
     /// Starts the new server, if one is wanted and no worker starts, ends or is busy.
-    pub(super) fn begin_succession(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn begin_succession(&mut self) {
         let serves = |worker: &Worker| {
             worker.state == WorkerState::Serving
                 && worker.closed.is_none()
                 && worker.adopting.is_none()
                 && worker.terminated.is_none()
         };
-        let is_calm = self.announced
-            && !self.reloading
-            && self.to_replace.is_empty()
-            && self.serving().count() == self.wanted
-            && self.workers.iter().all(|worker| worker.ends() || serves(worker));
-        if self.succession == Succession::Wanted && is_calm {
-            self.succession = Succession::Starting { until: now + SUCCEEDS_WITHIN };
-            actions.push(Action::Note(Note::Succeeding));
-            actions.push(Action::StartSuccessor(self.serving().collect()));
+        let is_calm = self.state.announced
+            && !self.state.reloading
+            && self.state.to_replace.is_empty()
+            && self.state.serving().count() == self.state.wanted
+            && self.state.workers.iter().all(|worker| worker.ends() || serves(worker));
+        if self.state.succession == Succession::Wanted && is_calm {
+            self.state.succession = Succession::Starting { until: self.now + SUCCEEDS_WITHIN };
+            self.note(Note::Succeeding);
+            self.actions.push(Action::StartSuccessor(self.state.serving().collect()));
         }
     }
 
     /// Ends this server, as the new one serves.
-    pub(super) fn on_succeeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.ending || !self.is_succeeded() {
+    pub(super) fn on_succeeded(&mut self) {
+        if self.state.ending || !self.state.is_succeeded() {
             return;
         }
-        self.succession = Succession::None;
-        actions.push(Action::NameSuccessor);
-        self.end(now, actions);
+        self.state.succession = Succession::None;
+        self.actions.push(Action::NameSuccessor);
+        self.end();
     }
 
-    pub(super) fn on_not_succeeded(&mut self, why: String, actions: &mut Vec<Action>) {
-        match self.succession {
+    pub(super) fn on_not_succeeded(&mut self, why: String) {
+        match self.state.succession {
             Succession::Starting { .. } => {
-                self.succession = Succession::None;
-                actions.push(Action::Note(Note::NotSucceeded(why)));
+                self.state.succession = Succession::None;
+                self.note(Note::NotSucceeded(why));
             }
-            Succession::Ending { .. } => self.succession = Succession::None,
+            Succession::Ending { .. } => self.state.succession = Succession::None,
             Succession::None | Succession::Wanted => {}
         }
     }
 
-    /// Whether a new server is starting.
-    pub(super) fn is_succeeded(&self) -> bool {
-        matches!(self.succession, Succession::Starting { .. })
-    }
-
-    pub(super) fn end_successor(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        match self.succession {
+    pub(super) fn end_successor(&mut self) {
+        match self.state.succession {
             Succession::None | Succession::Ending { .. } => {}
-            Succession::Wanted => self.succession = Succession::None,
+            Succession::Wanted => self.state.succession = Succession::None,
             Succession::Starting { .. } => {
-                let time = self.settings.drain_timeout.checked_add(SUCCESSOR_EXITS_WITHIN);
-                let until = time.and_then(|time| now.checked_add(time));
-                self.succession = Succession::Ending { until };
-                actions.push(Action::EndSuccessor);
+                let time = self.state.settings.drain_timeout.checked_add(SUCCESSOR_EXITS_WITHIN);
+                let until = time.and_then(|time| self.now.checked_add(time));
+                self.state.succession = Succession::Ending { until };
+                self.actions.push(Action::EndSuccessor);
             }
         }
     }
 
     /// Kills the new server, if there is one. This server still waits for its end.
-    pub(super) fn kill_successor(&mut self, actions: &mut Vec<Action>) {
-        self.succession = match self.succession {
+    pub(super) fn kill_successor(&mut self) {
+        self.state.succession = match self.state.succession {
             Succession::None | Succession::Wanted => Succession::None,
             Succession::Starting { .. } | Succession::Ending { .. } => {
-                actions.push(Action::KillSuccessor);
+                self.actions.push(Action::KillSuccessor);
                 Succession::Ending { until: None }
             }
         };

@@ -133,7 +133,7 @@ impl World {
             }
             // It ends when it has answered its requests.
             Action::EndSuccessor | Action::KillSuccessor => assert!(self.has_successor),
-            Action::Abort(worker, why) => panic!("given up over {worker}: {why}"),
+            Action::Abort(worker, why) => panic!("given up over {worker:?}: {why}"),
             _ => {}
         }
         None
@@ -147,7 +147,11 @@ impl World {
                 let stays = self.state.worker(other).is_some_and(|it| !it.is_killed());
                 other != worker && stays && process.holds.contains(socket)
             };
-            assert!(self.processes.iter().any(has), "{worker} closes {socket:?}: {:?}", self.state);
+            assert!(
+                self.processes.iter().any(has),
+                "{worker:?} closes {socket:?}: {:?}",
+                self.state
+            );
         }
     }
 
@@ -162,7 +166,7 @@ impl World {
                 // A worker that waits for sockets takes any order for the end of the server.
                 let waits = process.orders.iter().any(|it| matches!(it, Order::Adopt { .. }));
                 let is_end = matches!(order, Order::Drain);
-                assert!(is_end || process.serves && !waits, "{worker} waits for sockets");
+                assert!(is_end || process.serves && !waits, "{worker:?} waits for sockets");
                 process.orders.push_back(order);
             }
             None => self.close(order),

@@ -112,36 +112,31 @@ impl NamedCopy {
     fn enter(&mut self, address: SocketAddr, join: bool, memory: &File) -> Result<()> {
         let show = self.path.display();
         let is_new = self.file.metadata()?.len() == 0;
-        if !is_new {
-            let board = Scoreboard::from_file(self.file.try_clone()?).with_context(|| {
-                format!(
-                    "--scoreboard {show} exists and is not a usable scoreboard; name another path"
-                )
-            })?;
-            self.mend_mode()?;
-            let is_in_use = self.is_locked(LOCKS, CAPACITY as i64 * 2)?;
+        let board = (!is_new).then(|| Scoreboard::from_file(self.file.try_clone()?));
+        let board = board.transpose().with_context(|| {
+            format!("--scoreboard {show} exists and is not a usable scoreboard; name another path")
+        })?;
+        self.mend_mode()?;
+        if let Some(board) = board
+            && self.is_locked(LOCKS, CAPACITY as i64 * 2)?
+        {
             let mut used = self.slots()?.into_iter();
             let user = used.find(|it| it.server != 0 && self.is_alive(it.server));
             let user = user.map_or("?".into(), |it| it.owner.to_string());
-            let there = board.address();
-            let is_same = there.port() == address.port()
-                && there.ip().to_canonical() == address.ip().to_canonical();
             ensure!(
-                !is_in_use || join,
+                join,
                 "--scoreboard {show} is in use by the server with pid {user}; name another path"
             );
+            let there = board.address();
             ensure!(
-                !is_in_use || is_same,
+                there.port() == address.port()
+                    && there.ip().to_canonical() == address.ip().to_canonical(),
                 "--scoreboard {show} belongs to servers on {there}, not {address}; name another path"
             );
             self.server = self.take_number()?;
-            if is_in_use {
-                return Ok(());
-            }
-        } else {
-            self.mend_mode()?; // an empty file may have been there
-            self.server = self.take_number()?;
+            return Ok(());
         }
+        self.server = self.take_number()?;
         // Writes all of it now, to reserve the space.
         let mut all = vec![0; SIZE];
         memory.read_exact_at(&mut all, 0)?;
@@ -201,10 +196,8 @@ impl NamedCopy {
                 it.owner == 0 || it.server != copy.server && !alive.contains(&it.server)
             };
             let Some(index) = slots.iter().position(is_free) else { return Ok(None) };
-            let dead = slots[index].counted;
-            copy.retire(index, dead)?;
-            copy.write_u32(index, offset_of!(Slot, server), copy.server)?;
-            copy.write_u32(index, offset_of!(Slot, owner), std::process::id())?;
+            copy.retire(index, slots[index].counted)?;
+            copy.write_slot(index, [0; size_of::<Slot>()])?;
             Ok(Some(index))
         })
     }
@@ -227,13 +220,7 @@ impl NamedCopy {
         let mut slot = [0; size_of::<Slot>()];
         for &index in used {
             memory.read_exact_at(&mut slot, place(index))?;
-            for (offset, value) in [
-                (offset_of!(Slot, owner), std::process::id()),
-                (offset_of!(Slot, server), self.server),
-            ] {
-                slot[offset..offset + size_of::<u32>()].copy_from_slice(&value.to_ne_bytes());
-            }
-            self.file.write_all_at(&slot, place(index))?;
+            self.write_slot(index, slot)?;
         }
         Ok(())
     }
@@ -288,8 +275,14 @@ impl NamedCopy {
         Ok(self.file.write_all_at(&[0; size_of::<Slot>()], place(index))?)
     }
 
-    fn write_u32(&self, index: usize, offset: usize, value: u32) -> Result<()> {
-        Ok(self.file.write_all_at(&value.to_ne_bytes(), place(index) + offset as u64)?)
+    /// Writes a slot of this server.
+    fn write_slot(&self, index: usize, mut slot: [u8; size_of::<Slot>()]) -> Result<()> {
+        for (offset, value) in
+            [(offset_of!(Slot, owner), std::process::id()), (offset_of!(Slot, server), self.server)]
+        {
+            slot[offset..offset + size_of::<u32>()].copy_from_slice(&value.to_ne_bytes());
+        }
+        Ok(self.file.write_all_at(&slot, place(index))?)
     }
 
     fn slots(&self) -> Result<Vec<Used>> {

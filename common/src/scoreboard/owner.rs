@@ -176,6 +176,12 @@ impl Slots {
         slot_of(self.0, index)
     }
 
+    /// All slots of the server to which this one belongs.
+    pub fn of_one_server_with(self, own: OwnSlot) -> impl Iterator<Item = &'static Slot> {
+        let all = (0..CAPACITY).map(move |index| self.at(index));
+        all.filter(move |slot| slot.owner() == own.owner())
+    }
+
     /// The slot with this index, which is this worker's own.
     ///
     /// # Panics

@@ -86,11 +86,6 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Whether both slots belong to the same server.
-    pub fn is_of_one_server_with(&self, other: &Self) -> bool {
-        self.owner() == other.owner()
-    }
-
     /// Pid of the server (the parent) this slot belongs to; 0 = free.
     pub fn owner(&self) -> u32 {
         self.owner.load(Relaxed)
@@ -120,6 +115,10 @@ impl Slot {
         for word in [&self.owner, &self.pid, &self.state, &self.server] {
             word.store(0, Relaxed);
         }
+        self.clear_counters();
+    }
+
+    fn clear_counters(&self) {
         for counter in [
             &self.sockets,
             &self.socket_inode,
@@ -174,18 +173,24 @@ impl OwnSlot {
         counter(self.0).store(value);
     }
 
+    /// Adds to a counter that several threads of this process write.
+    pub fn add_shared(self, counter: impl FnOnce(&'static Slot) -> &'static Counter, amount: u64) {
+        counter(self.0).0.fetch_add(amount, Relaxed);
+    }
+
     /// Counts a new open connection.
     pub fn opened(self) {
-        self.0.connections_open.0.fetch_add(1, Relaxed);
+        self.add_shared(|slot| &slot.connections_open, 1);
     }
 
     /// Counts the end of an open connection.
     pub fn closed(self) {
-        self.0.connections_open.0.fetch_sub(1, Relaxed);
+        self.add_shared(|slot| &slot.connections_open, 1_u64.wrapping_neg());
     }
 
-    /// Writes the calling process into the slot as its worker.
+    /// Writes the calling process into the slot as its worker. Another process may have had it before.
     pub fn occupy(self) {
+        self.0.clear_counters();
         self.0.pid.store(std::process::id(), Relaxed);
     }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::slot::Slot;
 use crate::platform::clock::monotonic_nanoseconds;
 
 /// A turn of an event loop is quick if it takes no longer: such a worker is back before another has been woken and
@@ -110,9 +111,10 @@ pub struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// Looks at what has ended since the last look. The arguments: connections accepted in all, open connections, and
-    /// requests answered in all. To be called once per tick.
-    pub fn look(&self, accepted: u64, open: u64, requests: u64) {
+    /// Looks at what has ended since the last look, by the worker's counters. To be called once per tick.
+    pub fn look(&self, slot: &Slot) {
+        let counters = [&slot.connections_accepted, &slot.connections_open, &slot.requests];
+        let [accepted, open, requests] = counters.map(|counter| counter.load(Relaxed));
         let ended = accepted.saturating_sub(open);
         let ended = ended.saturating_sub(self.ended.swap(ended, Relaxed));
         let requests = requests.saturating_sub(self.requests.swap(requests, Relaxed));
@@ -176,8 +178,7 @@ mod tests {
 
     #[test]
     fn connections_are_short_while_each_ends_after_one_request() {
-        let lifetimes = Lifetimes::default();
-        let (mut accepted, mut open, mut answered) = (0, 0, 0);
+        let (lifetimes, slot) = (Lifetimes::default(), Slot::default());
         // Connections that came, requests, connections that ended between two looks.
         for (came, requests, ended, are_short) in [
             (0, 0, 0, false),
@@ -189,10 +190,11 @@ mod tests {
             (9, 9, 0, false), // none has ended
             (0, 0, 9, false),
         ] {
-            accepted += came;
-            open = open + came - ended;
-            answered += requests;
-            lifetimes.look(accepted, open, answered);
+            slot.connections_accepted.add(came);
+            slot.connections_open.add(came);
+            slot.connections_open.add(u64::wrapping_neg(ended));
+            slot.requests.add(requests);
+            lifetimes.look(&slot);
             assert_eq!(lifetimes.are_short(), are_short, "{came} {requests} {ended}");
         }
     }

@@ -30,8 +30,6 @@ use anyhow::Context;
 use common::accept::accept_error;
 use common::accept::acceptor::{Acceptor, Doing, Way};
 use common::accept::at_limit::make_room;
-use common::accept::epoll_instance;
-use common::accept::interrupt::interrupt_only_waits;
 use common::accept::place::{Place, WaitPolicy, Woken};
 use common::accept::recipient::{ConnectionGuard, Recipient};
 use common::http::deadlines::TICK;
@@ -50,10 +48,7 @@ const LATE: Duration = Duration::from_millis(2);
 /// The way in which the event loop itself waits, by a policy that is made once there is an event loop.
 pub fn by(policy: impl FnOnce(&Place) -> io::Result<Box<dyn WaitPolicy>> + 'static) -> Way {
     let start = |listener, events: Option<i32>, worker| {
-        let events =
-            events.context("cannot find the event loop's epoll instance in /proc/self/fd")?;
-        let (events, mask) = (epoll_instance::duplicate(events)?, interrupt_only_waits()?);
-        let place = Place { listener, events, mask };
+        let place = Place::of(listener, events)?;
         let policy = policy(&place).context("cannot watch a listening socket")?;
         Ok(Waiting::start(place, policy, worker))
     };

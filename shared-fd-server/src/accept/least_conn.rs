@@ -7,14 +7,13 @@
 //! 3. **Fewer first.** If connections are kept, a worker leaves the next one to another that has fewer.
 //!
 //! The [rules](common::accept::least_conn::rules) are in `common`, since other servers can use them, too:
-//! [`LeastConn`](common::accept::least_conn::LeastConn) is a listener for these. In this server workers read
-//! each other's state in the scoreboard.
+//! [`LeastConn`](common::accept::least_conn::LeastConn) is a listener for these. Workers read each other's
+//! state on the scoreboard.
 //!
 //! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is woken while a core
 //! is busy lets others finish.
 
 use common::accept::acceptor::Way;
-use common::accept::least_conn::on_scoreboard::OnScoreboard;
 use common::accept::least_conn::rules::Rules;
 use common::parent::context::WorkerContext;
 
@@ -22,8 +21,8 @@ use super::event_loop;
 
 /// The way in which the event loop of the worker with this context waits.
 pub fn wait(context: &WorkerContext) -> Way {
-    let workers = OnScoreboard { own: context.slot, slots: context.slots };
+    let (own, slots) = (context.slot, context.slots);
     // Before the worker is pinned, when it still sees all cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    event_loop::by(move |place| Ok(Box::new(Rules::new(place, workers, cores)?)))
+    event_loop::by(move |place| Ok(Box::new(Rules::new(place, own, slots, cores)?)))
 }

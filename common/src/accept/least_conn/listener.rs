@@ -19,18 +19,19 @@ use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use axum::serve::Listener;
 use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::sleep;
 
-use super::mapping::{self, Entry, OnMapping};
-use super::peers::TICK;
 use super::rules::Rules;
 use crate::accept::place::{Place, WaitPolicy, Woken};
-use crate::accept::{accept_error, epoll_instance, interrupt};
+use crate::accept::{accept_error, epoll_instance};
+use crate::http::deadlines::TICK;
 use crate::http::stream::Stream;
+use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, State};
 
 /// tokio's timers may be late by this much while there is a task: the wait does not know of them.
 const LATE: Duration = Duration::from_millis(10);
@@ -39,6 +40,9 @@ const LATE: Duration = Duration::from_millis(10);
 /// then takes at most.
 const LOOK: Duration = Duration::from_millis(5);
 const AT_ONCE: u32 = 64;
+
+/// How often a worker's heart beats at most, since some work is done whenever it does.
+const BEAT: Duration = Duration::from_millis(128);
 
 /// The pause after an error that will occur again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -52,7 +56,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// - Linux, axum 0.8, and tokio 1.54 or later, with the runtime of one thread that [`Shared::run`] builds. On
 ///   another runtime it would look at the socket only every 5 ms.
 /// - Workers are forked, by a process that has one thread and has not used tokio; a worker started by exec does
-///   not have the mapping. A worker that replaces another takes its number.
+///   not have the scoreboard. A worker that replaces another takes its number. There are at most 2048 numbers.
 /// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
 ///   connection and no task. So a worker that has one wakes 100 times a second.
 /// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all
@@ -68,20 +72,24 @@ pub struct LeastConn {
     address: SocketAddr,
 }
 
-/// The socket and the memory that workers share, see [`LeastConn::shared`].
+/// The socket and the scoreboard that workers share, see [`LeastConn::shared`].
 pub struct Shared {
     listener: TcpListener,
-    entries: &'static [Entry],
+    board: ScoreboardOwner,
+    workers: usize,
 }
 
 impl LeastConn {
-    /// Maps the memory that this many workers share. To be called before the first fork.
+    /// Makes the scoreboard that this many workers share. To be called before the first fork.
     ///
     /// # Errors
-    /// For 0 workers, and when the kernel has no memory to give.
-    pub fn shared(listener: TcpListener, workers: usize) -> io::Result<Shared> {
+    /// For 0 workers or too many, and when the kernel has no memory to give.
+    pub fn shared(listener: TcpListener, workers: usize) -> Result<Shared> {
+        ensure!((1..=CAPACITY).contains(&workers), "it needs 1 worker or more, {CAPACITY} at most");
         listener.set_nonblocking(true)?;
-        Ok(Shared { listener, entries: mapping::map(workers)? })
+        let mut board = ScoreboardOwner::anonymous(listener.local_addr()?)?;
+        (0..workers).try_for_each(|_| board.claim().map(drop))?;
+        Ok(Shared { listener, board, workers })
     }
 }
 
@@ -95,17 +103,16 @@ impl Shared {
         self,
         number: usize,
         serve: impl FnOnce(LeastConn) -> F,
-    ) -> io::Result<F::Output> {
+    ) -> Result<F::Output> {
         let (runtime, listener) = self.worker(number)?;
         Ok(runtime.block_on(serve(listener)))
     }
 
-    fn worker(self, number: usize) -> io::Result<(Runtime, LeastConn)> {
-        let Self { listener, entries } = self;
-        let own = entries.get(number).ok_or_else(|| {
-            let reason = format!("no worker {number}: they are 0 to {}", entries.len() - 1);
-            io::Error::new(ErrorKind::InvalidInput, reason)
-        })?;
+    fn worker(self, number: usize) -> Result<(Runtime, LeastConn)> {
+        let Self { listener, board, workers } = self;
+        ensure!(number < workers, "no worker {number}: they are 0 to {}", workers - 1);
+        let slots = board.into_slots();
+        let own = slots.own(number);
         let waits: Arc<OnceLock<Arc<Mutex<EventLoop>>>> = Arc::default();
         let hook = waits.clone();
         let mut builder = Builder::new_current_thread();
@@ -113,15 +120,13 @@ impl Shared {
             hook.get().inspect(|event_loop| lock(event_loop).rest());
         });
         let (runtime, events) = epoll_instance::build(&mut builder)?;
-        let events = events.ok_or_else(|| {
-            io::Error::other("cannot find the event loop's epoll instance in /proc/self/fd")
-        })?;
         let address = listener.local_addr()?;
-        let mask = interrupt::interrupt_only_waits().map_err(io::Error::other)?;
-        let place = Place { listener, events: epoll_instance::duplicate(events)?, mask };
+        let place = Place::of(listener, events)?;
         let cores = available_parallelism().map_or(1, usize::from);
         own.occupy();
-        let rules = Rules::new(&place, OnMapping { own, all: entries }, cores)?;
+        own.beat();
+        own.set_state(State::Serving);
+        let rules = Rules::new(&place, own, slots, cores)?;
         let event_loop = EventLoop {
             place,
             rules,
@@ -143,11 +148,12 @@ impl Listener for LeastConn {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             let accepted = {
-                let waiting = Waiting(&self.event_loop);
+                let _waiting = Waiting(&self.event_loop);
+                let accepted = poll_fn(|context| lock(&self.event_loop).poll_accept(context));
                 tokio::select! {
-                    accepted = poll_fn(|context| waiting.event_loop().poll_accept(context)) => accepted,
+                    accepted = accepted => accepted,
                     () = sleep(LOOK) => {
-                        waiting.event_loop().look();
+                        lock(&self.event_loop).look();
                         continue;
                     }
                 }
@@ -176,23 +182,17 @@ fn lock(event_loop: &Mutex<EventLoop>) -> MutexGuard<'_, EventLoop> {
 /// As long as it lives, `accept` waits for a connection.
 struct Waiting<'a>(&'a Mutex<EventLoop>);
 
-impl Waiting<'_> {
-    fn event_loop(&self) -> MutexGuard<'_, EventLoop> {
-        lock(self.0)
-    }
-}
-
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.event_loop().waker = None;
+        lock(self.0).waker = None;
     }
 }
 
 /// What the event loop does when it has nothing to do. It is locked meanwhile, and there is only one thread.
 struct EventLoop {
     place: Place,
-    rules: Rules<OnMapping>,
-    own: &'static Entry,
+    rules: Rules,
+    own: OwnSlot,
     /// The task that waits for a connection. Without one, no connection is accepted.
     waker: Option<Waker>,
     accepted: Option<io::Result<(Connection, SocketAddr)>>,
@@ -210,7 +210,7 @@ impl EventLoop {
         let until = Instant::now() + if is_alone { TICK } else { LATE };
         while let (Some(waker), None) = (&self.waker, &self.accepted) {
             let left = until.saturating_duration_since(Instant::now());
-            self.own.beat();
+            self.beat();
             match self.rules.wait(&self.place, left) {
                 Ok(Woken::Connection(stream)) => self.accepted = Some(self.open(stream)),
                 Ok(Woken::Nothing) if !left.is_zero() => continue,
@@ -218,7 +218,7 @@ impl EventLoop {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => self.accepted = Some(Err(error)),
             }
-            self.own.beat();
+            self.beat();
             return waker.wake_by_ref();
         }
     }
@@ -243,9 +243,16 @@ impl EventLoop {
         accepted
     }
 
+    /// Shows that the event loop turns.
+    fn beat(&self) {
+        if self.own.silence().is_none_or(|silence| silence >= BEAT) {
+            self.own.beat();
+        }
+    }
+
     /// A loop that never rests must accept all the same.
     fn look(&mut self) {
-        self.own.beat();
+        self.beat();
         if !std::mem::take(&mut self.has_rested) {
             self.may_take = AT_ONCE;
         }
@@ -258,10 +265,10 @@ impl EventLoop {
     }
 }
 
-/// A connection, which counts as open until it is dropped.
+/// A connection, which counts as open until it is dropped, perhaps in another thread.
 pub struct Connection {
     stream: Stream,
-    own: &'static Entry,
+    own: OwnSlot,
     /// Whether bytes were read since the last write.
     has_read: bool,
     /// Whether it has had an answer.
@@ -269,7 +276,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, own: &'static Entry) -> Self {
+    fn new(stream: TcpStream, own: OwnSlot) -> Self {
+        own.add(|slot| &slot.connections_accepted, 1);
         own.opened();
         Self { stream: Stream::new(stream), own, has_read: false, is_kept: false }
     }
@@ -277,7 +285,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.own.closed(self.is_kept);
+        self.own.closed();
+        if self.is_kept {
+            self.own.add_shared(|slot| &slot.connections_kept, 1_u64.wrapping_neg());
+        }
     }
 }
 
@@ -302,8 +313,10 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if written.is_ready() && std::mem::take(&mut self.has_read) {
-            self.own.answered(self.is_kept);
-            self.is_kept = true;
+            self.own.add_shared(|slot| &slot.requests, 1);
+            if !std::mem::replace(&mut self.is_kept, true) {
+                self.own.add_shared(|slot| &slot.connections_kept, 1);
+            }
         }
         written
     }

@@ -1,18 +1,16 @@
-//! The workers of a server, as one of them sees them in the memory that they share, and what it shows them.
+//! The workers of a server, as one of them sees them on the scoreboard that they share, and what it shows them.
 
 use std::cmp::Reverse;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::workers::{Shown, Workers};
 use crate::accept::interrupt::INTERRUPT;
+use crate::http::deadlines::TICK;
 use crate::platform::clock::monotonic_nanoseconds;
-use crate::scoreboard::{Lifetimes, Pace, QUICK};
-
-/// Between two heartbeats of a worker whose event loop turns.
-pub const TICK: Duration = Duration::from_millis(250);
+use crate::scoreboard::{Lifetimes, OwnSlot, Pace, QUICK, Slot, Slots, State};
 
 /// Milliseconds: a worker is silent if its heartbeat is older, that is, if one is missing.
 const SILENT: u64 = 2 * TICK.as_millis() as u64;
@@ -37,18 +35,18 @@ pub enum Turn {
 const TURNS: [Turn; 4] = [Turn::Awake, Turn::Quick, Turn::InLine, Turn::Reserve];
 
 /// Another worker.
-pub struct Peer<S: 'static> {
-    slot: &'static S,
+pub struct Peer {
+    slot: &'static Slot,
     /// What its event loop does.
     turn: Turn,
     /// Since when, in nanoseconds of the monotonic clock.
     since: u64,
 }
 
-impl<S: Shown> Peer<S> {
+impl Peer {
     /// How many connections it has open.
     pub fn open(&self) -> u64 {
-        self.slot.open()
+        self.slot.connections_open.load(Relaxed)
     }
 
     /// Whether it sleeps.
@@ -66,12 +64,14 @@ impl<S: Shown> Peer<S> {
 }
 
 /// The other workers, and this one.
-pub struct Peers<W: Workers> {
-    workers: W,
+pub struct Peers {
+    /// This worker's slot.
+    own: OwnSlot,
+    slots: Slots,
     /// Whether this worker's connections end after one request.
     lifetimes: Lifetimes,
     /// All workers, this one included.
-    all: Vec<&'static W::Shown>,
+    all: Vec<&'static Slot>,
     /// When this worker last woke or looked up, in nanoseconds.
     since: u64,
     pace: Pace,
@@ -79,30 +79,25 @@ pub struct Peers<W: Workers> {
     last_look: u64,
 }
 
-impl<W: Workers> Peers<W> {
-    /// The peers of one of these workers.
-    pub fn of(workers: W) -> Self {
+impl Peers {
+    /// The peers of the worker with the slot `own`.
+    pub fn of(own: OwnSlot, slots: Slots) -> Self {
         let (all, lifetimes) = (Vec::new(), Lifetimes::default());
-        Self { workers, lifetimes, all, since: 0, pace: Pace::default(), last_look: 0 }
-    }
-
-    /// The memory that the workers share.
-    pub fn workers(&self) -> &W {
-        &self.workers
+        Self { own, slots, lifetimes, all, since: 0, pace: Pace::default(), last_look: 0 }
     }
 
     /// The other workers that serve and are not silent.
-    fn others(&self) -> impl Iterator<Item = Peer<W::Shown>> {
-        let own = self.workers.own();
-        let now = own.heartbeat();
+    fn others(&self) -> impl Iterator<Item = Peer> {
+        let own = self.own.get();
+        let now = own.heartbeat.load(Relaxed);
         let others = self.all.iter().copied().filter(move |slot| {
             !std::ptr::eq(*slot, own)
-                && slot.is_serving()
+                && slot.state() == State::Serving
                 // Compared with this worker's heartbeat: reading the clock takes longer.
-                && now.saturating_sub(slot.heartbeat()) <= SILENT
+                && now.saturating_sub(slot.heartbeat.load(Relaxed)) <= SILENT
         });
         others.map(|slot| {
-            let word = slot.turn();
+            let word = slot.turn.load(Relaxed);
             Peer {
                 slot,
                 turn: TURNS[word as usize % TURNS.len()],
@@ -119,19 +114,21 @@ impl<W: Workers> Peers<W> {
 
     /// Another worker that has fewer connections than this one, and is not blocked for all that is known: it is
     /// asleep, or awake for less than this time.
-    pub fn with_fewer(&self, awake: Duration) -> Option<Peer<W::Shown>> {
-        let own = self.workers.own();
+    pub fn with_fewer(&self, awake: Duration) -> Option<Peer> {
+        let [open, kept] =
+            [&self.own.connections_open, &self.own.connections_kept].map(|it| it.load(Relaxed));
         // Leaving a connection may delay it by this time, and saves it the time of a request before it.
         let is_over_soon = self.lifetimes.are_short() && self.pace.mean() < awake;
         let (uneven, slack) =
             if is_over_soon { (UNEVEN, self.pace.in_a_slice().max(UNEVEN)) } else { (0, 0) };
-        if own.open() <= slack && own.kept() <= uneven {
+        if open <= slack && kept <= uneven {
             return None; // the usual case, without a look at the others
         }
         let fewer = self.others().filter(|peer| {
-            match is_over_soon && peer.slot.kept().abs_diff(own.kept()) > uneven {
-                true => peer.slot.kept() < own.kept(),
-                false => peer.open() + slack < own.open(),
+            let its_kept = peer.slot.connections_kept.load(Relaxed);
+            match is_over_soon && its_kept.abs_diff(kept) > uneven {
+                true => its_kept < kept,
+                false => peer.open() + slack < open,
             }
         });
         let able = fewer.filter(|peer| peer.is_asleep() || self.has_just_begun(peer, awake));
@@ -139,13 +136,13 @@ impl<W: Workers> Peers<W> {
     }
 
     /// Another worker that sleeps; of several, the one with the fewest connections.
-    pub fn asleep(&self) -> Option<Peer<W::Shown>> {
+    pub fn asleep(&self) -> Option<Peer> {
         self.others().filter(Peer::is_asleep).min_by_key(Peer::open)
     }
 
     /// A worker of the reserve, if no worker is there to take the next connection: none is in line, and fewer than
     /// there are cores turn quickly.
-    pub fn whom_to_call(&self, cores: usize) -> Option<Peer<W::Shown>> {
+    pub fn whom_to_call(&self, cores: usize) -> Option<Peer> {
         let (mut quick, mut reserve) = (0, None);
         for peer in self.others() {
             match peer.turn {
@@ -162,7 +159,7 @@ impl<W: Workers> Peers<W> {
     }
 
     /// Whether another worker, which is awake, has begun its present turn within this time.
-    fn has_just_begun(&self, peer: &Peer<W::Shown>, ago: Duration) -> bool {
+    fn has_just_begun(&self, peer: &Peer, ago: Duration) -> bool {
         peer.since + ago.as_nanos() as u64 >= self.since
     }
 
@@ -171,9 +168,19 @@ impl<W: Workers> Peers<W> {
         self.pace.is_quick()
     }
 
+    /// Counts a connection that this worker leaves to another.
+    pub fn leaves_one(&self) {
+        self.own.add(|slot| &slot.gated, 1);
+    }
+
+    /// Counts a wake-up for a connection that another worker has taken.
+    pub fn was_woken_in_vain(&self) {
+        self.own.add(|slot| &slot.wakeups_without_connection, 1);
+    }
+
     /// Shows the others that this worker's event loop sleeps.
     pub fn sleeps(&self, turn: Turn) {
-        self.workers.show(turn as u64);
+        self.own.set(|slot| &slot.turn, turn as u64);
     }
 
     /// Shows the others that it is awake.
@@ -181,7 +188,7 @@ impl<W: Workers> Peers<W> {
         let now = self.pace.wakes();
         self.since = now;
         let turn = if self.pace.is_quick() { Turn::Quick } else { Turn::Awake };
-        self.workers.show(now * TURNS.len() as u64 + turn as u64);
+        self.own.set(|slot| &slot.turn, now * TURNS.len() as u64 + turn as u64);
     }
 
     /// Notes the time, in an event loop that has been busy since it woke: the turns of others are compared with
@@ -192,21 +199,21 @@ impl<W: Workers> Peers<W> {
 
     /// Notes that this worker has nothing left to do.
     pub fn comes_by(&mut self) {
-        self.pace.sleeps(self.workers.own().requests());
+        self.pace.sleeps(self.own.requests.load(Relaxed));
         self.look();
     }
 
     /// Lists the workers, once per heartbeat: a look at all slots costs more than an accept.
     fn look(&mut self) {
-        let own = self.workers.own();
-        let heartbeat = own.heartbeat();
+        let own = self.own;
+        let heartbeat = own.heartbeat.load(Relaxed);
         if heartbeat != self.last_look {
             self.last_look = heartbeat;
-            self.lifetimes.look(own.accepted(), own.open(), own.requests());
-            self.all = self.workers.all();
+            self.lifetimes.look(&own);
+            self.all = self.slots.of_one_server_with(own).collect();
             // Workers that are in line or awake are usually those with most requests, so searches end sooner. Each
             // number is read once: they change meanwhile, and a sort without a total order panics.
-            self.all.sort_by_cached_key(|slot| Reverse(slot.requests()));
+            self.all.sort_by_cached_key(|slot| Reverse(slot.requests.load(Relaxed)));
         }
     }
 }
@@ -214,13 +221,12 @@ impl<W: Workers> Peers<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accept::least_conn::on_scoreboard::OnScoreboard;
-    use crate::scoreboard::{CAPACITY, OwnSlot, SLICE, ScoreboardOwner, Slot, Slots, State};
+    use crate::scoreboard::{CAPACITY, SLICE, ScoreboardOwner};
 
     const LEAVE: Duration = Duration::from_millis(2);
 
     /// A server of this many workers as the first one sees it: all serve and sleep in reserve.
-    fn server(workers: usize) -> (Peers<OnScoreboard>, Slots) {
+    fn server(workers: usize) -> (Peers, Slots) {
         let mut board = ScoreboardOwner::anonymous(([127, 0, 0, 1], 1).into()).unwrap();
         (0..workers).for_each(|place| assert_eq!(board.claim().unwrap(), place));
         let slots = board.into_slots();
@@ -229,7 +235,7 @@ mod tests {
             slot.beat();
             show(slot, Turn::Reserve, 0);
         }
-        let mut peers = Peers::of(OnScoreboard { own: slots.own(0), slots });
+        let mut peers = Peers::of(slots.own(0), slots);
         peers.wakes();
         peers.comes_by();
         (peers, slots)
@@ -245,7 +251,7 @@ mod tests {
         (0..connections).for_each(|_| slot.opened());
     }
 
-    fn place(peer: Option<Peer<Slot>>, slots: Slots) -> Option<usize> {
+    fn place(peer: Option<Peer>, slots: Slots) -> Option<usize> {
         let peer = peer?;
         (0..CAPACITY).find(|&place| std::ptr::eq(peer.slot, slots.at(place)))
     }
@@ -271,7 +277,7 @@ mod tests {
     #[test]
     fn one_is_called_if_nobody_is_in_line_and_too_few_turn_quickly() {
         let (mut peers, slots) = server(6);
-        let called = |peers: &Peers<OnScoreboard>| place(peers.whom_to_call(2), slots);
+        let called = |peers: &Peers| place(peers.whom_to_call(2), slots);
         assert_eq!(called(&peers), Some(1), "the first of the reserve");
         show(slots.own(5), Turn::InLine, 0);
         assert_eq!(called(&peers), None);
@@ -308,7 +314,7 @@ mod tests {
     #[test]
     fn a_connection_is_left_to_another_that_has_fewer_and_is_not_blocked() {
         let (mut peers, slots) = server(4);
-        let left_to = |peers: &Peers<OnScoreboard>| place(peers.with_fewer(LEAVE), slots);
+        let left_to = |peers: &Peers| place(peers.with_fewer(LEAVE), slots);
         assert_eq!(left_to(&peers), None, "nobody has fewer than none");
         for (place, connections) in [(0, 2), (1, 2), (2, 1), (3, 0)] {
             open(slots.own(place), connections);
@@ -330,7 +336,7 @@ mod tests {
         let own = slots.own(0);
         own.add(|slot| &slot.connections_accepted, 10);
         own.add(|slot| &slot.requests, 9);
-        peers.lifetimes.look(own.accepted(), own.open(), own.requests());
+        peers.lifetimes.look(&own);
         assert_eq!(left_to(&peers), None);
         open(own, 6);
         assert_eq!(left_to(&peers), None, "eight more are a passing difference");

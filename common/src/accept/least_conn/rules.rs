@@ -1,8 +1,8 @@
 //! Which workers wait for the shared socket, which are called, and when a worker leaves a connection to another.
 //!
 //! Workers wait with EPOLLEXCLUSIVE ([`line`](crate::accept::line)), a few of them for all. If connections are
-//! kept, the worker with fewer gets the next. There are three rules. A worker reads the state of the others in
-//! [memory](super::workers) that they share.
+//! kept, the worker with fewer gets the next. There are three rules. A worker reads the state of the others on
+//! [scoreboard](crate::scoreboard) that they share.
 //!
 //! 1. **A short line.** At most two idle workers for each core wait in line. The others are in reserve: they
 //!    sleep, and do not watch the socket. Waking a worker costs a context switch, and a connection wakes the
@@ -38,10 +38,10 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::peers::{Peer, Peers, Turn};
-use super::workers::Workers;
 use crate::accept::line::Line;
 use crate::accept::place::{Place, WaitPolicy, Woken};
 use crate::kernel::sockets::is_readable;
+use crate::scoreboard::{OwnSlot, Slots};
 
 /// Idle workers in line for each core: one that takes the next connection, and one for the moment until
 /// another comes back or is called.
@@ -52,33 +52,28 @@ const IN_LINE_PER_CORE: usize = 2;
 const LEAVE: Duration = Duration::from_millis(2);
 
 /// Waits in line, or in reserve.
-pub struct Rules<W: Workers> {
+pub struct Rules {
     line: Line,
-    peers: Peers<W>,
+    peers: Peers,
     cores: usize,
     /// Whether it was called. Then it joins the line, however long the line is.
     is_called: bool,
 }
 
-impl<W: Workers> Rules<W> {
-    /// For one of these workers, which run on this many cores.
+impl Rules {
+    /// For the worker with the slot `own`, of several that run on this many cores.
     ///
     /// # Errors
     /// When the kernel has no descriptor to give.
-    pub fn new(place: &Place, workers: W, cores: usize) -> io::Result<Self> {
+    pub fn new(place: &Place, own: OwnSlot, slots: Slots, cores: usize) -> io::Result<Self> {
         let line = Line::watching_the_loop(place)?;
-        Ok(Self { line, peers: Peers::of(workers), cores, is_called: false })
-    }
-
-    /// What the workers know of each other.
-    pub fn workers(&self) -> &W {
-        self.peers.workers()
+        Ok(Self { line, peers: Peers::of(own, slots), cores, is_called: false })
     }
 
     /// Accepts a connection, or leaves it to another worker. `None`: the queue was empty.
     fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
         if let Some(other) = self.peers.with_fewer(LEAVE) {
-            self.workers().leaves_one();
+            self.peers.leaves_one();
             if other.is_asleep() {
                 other.wake();
             }
@@ -104,7 +99,7 @@ impl<W: Workers> Rules<W> {
     }
 }
 
-impl<W: Workers> WaitPolicy for Rules<W> {
+impl WaitPolicy for Rules {
     fn wait(&mut self, place: &Place, at_most: Duration) -> io::Result<Woken> {
         self.peers.comes_by();
         if !std::mem::take(&mut self.is_called)
@@ -142,7 +137,7 @@ impl<W: Workers> WaitPolicy for Rules<W> {
             return Ok(woken);
         }
         if ready.connection {
-            self.workers().was_woken_in_vain(); // a worker that was awake was faster
+            self.peers.was_woken_in_vain(); // a worker that was awake was faster
         }
         Ok(if ready.events || ready.look { Woken::Loop } else { Woken::Nothing })
     }

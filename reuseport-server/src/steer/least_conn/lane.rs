@@ -341,10 +341,7 @@ impl Lane for OwnLane {
     /// Not whenever the accept queue is empty: under a flood of half-open connections the workers that accept
     /// most often would forget soonest, seem the least loaded, and get everything.
     fn tick(&self, slot: OwnSlot) {
-        let [accepted, open, requests] =
-            [&slot.connections_accepted, &slot.connections_open, &slot.requests]
-                .map(|counter| counter.load(Relaxed));
-        self.lifetimes.look(accepted, open, requests);
+        self.lifetimes.look(&slot);
         // Reading hundreds of lanes takes microseconds, so only if it matters.
         let matters = self.lifetimes.are_short() && slot.connections_kept.load(Relaxed) > UNEVEN;
         let by_others = if matters { self.lanes.kept_by_others(self.line) } else { 0 };
