@@ -69,7 +69,7 @@ fn workers_of_a_foreign_server_are_told_and_what_cannot_be_known_is_null() {
         assert!((3.0..=12.5).contains(&held), "{arguments}: {held} of 12 connections");
         let cpu =
             |worker: &Value| worker["system"].as_f64().unwrap() + worker["user"].as_f64().unwrap();
-        assert!(each(&record, "cpu_seconds").iter().map(cpu).sum::<f64>() > 0.1);
+        assert!(each(&record, "cpu_seconds").iter().map(cpu).sum::<f64>() > 0.0);
         assert!(stderr.contains("requests of each worker are unknown"), "{stderr}");
     }
 }

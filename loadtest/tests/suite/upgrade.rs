@@ -246,20 +246,28 @@ fn whoever_ends_both_in_an_upgrade_one_after_the_other_does_not_tell_the_other_t
     });
 }
 
+/// Whether an epoll instance of a process watches this socket.
+fn watches(pid: u32, socket: u64) -> bool {
+    let watched = format!("ino:{socket:x} ");
+    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let mut texts = infos.filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    texts.any(|text| text.contains(&watched))
+}
+
 fn ended_in_an_upgrade(end: impl Fn(&Server)) {
     let installed = Replaceable::new("reuseport-server");
     let mut server = Server::from(installed.command(&["--workers", "2"]));
     let old = server.workers();
+    let socket = listening_sockets(old[0]).into_iter().next().unwrap();
     // It gives its socket to nobody: so one worker of the other server serves, and the server does not yet.
     send(old[1], Signal::SIGSTOP);
     server.signal(Signal::SIGUSR2);
     let new = wait_for("the other server", || {
         children_of(server.pid()).into_iter().find(|pid| !old.contains(pid))
     });
+    // To have the socket is not enough: it serves only when the old worker has told it that there is no other.
     let worker = wait_for("its first worker", || {
-        children_of(new)
-            .into_iter()
-            .find(|&pid| listening_sockets(pid) == listening_sockets(old[0]))
+        children_of(new).into_iter().find(|&pid| watches(pid, socket))
     });
     send(old[0], Signal::SIGSTOP); // the connections to its socket are the other worker's now
     let mut client = wait_for("a request there", || {
