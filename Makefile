@@ -40,7 +40,8 @@ RESUME ?=
 SOAK_HOURS ?= 0.02
 quick = $(if $(filter-out 0 no false,$(QUICK)),--quick)
 # A run of a part does not replace the result of a whole run.
-part = $(if $(quick)$(NAMES),-part)
+short = $(if $(quick),-part)
+part = $(if $(NAMES),-part,$(short))
 resume = $(if $(filter-out 0 no false,$(RESUME)),--resume)
 publish = cargo run --release --locked --quiet --package loadtest --bin publish --
 
@@ -88,7 +89,7 @@ bench: wrk build ## is one faster here? both compared slice by slice, with a rep
 .PHONY: matrix
 matrix: wrk build ## every policy in every workload, with a report (60 minutes, 10 with QUICK=1; root for one)
 	@$(loadtest) matrix $(quick) $(resume) \
-	    --json $(results)/matrix$(part).json --html $(results)/matrix$(part).html
+	    --json $(results)/matrix$(short).json --html $(results)/matrix$(short).html
 
 .PHONY: lab
 lab: wrk build ## what others claim, re-run here: a book, and the README's answer (15 minutes; root for parts)

@@ -20,7 +20,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
@@ -67,14 +67,20 @@ pub fn take(line: OwnedFd, parent: &Channel) -> Result<Vec<TcpListener>> {
 /// # Errors
 /// When the giver dies, or lets 5 s pass.
 pub async fn take_while_serving(line: OwnedFd) -> Result<Vec<TcpListener>> {
-    let taken = timeout(WITHIN, take_all(Channel::from(line))).await;
-    taken.ok().context("the other worker does not hand over its socket")?
+    let mut no_room = None;
+    let taken = timeout(WITHIN, take_all(Channel::from(line), &mut no_room)).await;
+    match (taken, no_room) {
+        (Ok(taken), _) => taken,
+        (Err(_), Some(error)) => Err(error).context("no descriptor for the other worker's socket"),
+        (Err(_), None) => bail!("the other worker does not hand over its socket"),
+    }
 }
 
 /// How long to wait before trying again whether a descriptor is free.
 pub(crate) const ROOM_WITHIN: Duration = Duration::from_millis(20);
 
-async fn take_all(line: Channel) -> Result<Vec<TcpListener>> {
+/// Also stores the last error for want of a descriptor.
+async fn take_all(line: Channel, no_room: &mut Option<Error>) -> Result<Vec<TcpListener>> {
     let watch = line.watch()?;
     let mut sockets = Vec::new();
     loop {
@@ -86,6 +92,7 @@ async fn take_all(line: Channel) -> Result<Vec<TcpListener>> {
                 continue;
             }
             Err(error) if Channel::is_for_want_of_room(&error) => {
+                *no_room = Some(error);
                 sleep(ROOM_WITHIN).await; // connections will end, and free descriptors
                 continue;
             }

@@ -144,7 +144,8 @@ impl<'a> Orders<'a> {
                         taken = handover::take_while_serving(line) => taken,
                         // That is the next order, and a stopped giver would delay it.
                         said = self.is_told_more() => {
-                            said.and(Err(anyhow!("another order came first")))
+                            said?;
+                            Err(anyhow!("another order came first"))
                         }
                     };
                     match taken {

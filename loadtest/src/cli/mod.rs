@@ -85,7 +85,8 @@ pub struct Lab {
     pub list: bool,
 
     /// Include this result of `matrix`; by default matrix.json in the folder `loadtest`, next to
-    /// the folder of this program, if it was measured on this machine
+    /// the folder of this program, or with `--quick` matrix-part.json if there is one, if it was
+    /// measured on this machine
     #[arg(long, value_name = "PATH")]
     pub matrix: Option<PathBuf>,
 

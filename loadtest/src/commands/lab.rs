@@ -134,7 +134,12 @@ fn begin(asked: &cli::Lab, json: &Path) -> Result<Lab> {
 fn matrix(asked: &cli::Lab, lab: &mut Lab) -> Result<Option<Matrix>> {
     let (path, must) = match &asked.matrix {
         Some(path) => (path.clone(), true),
-        None => (default_place("matrix.json")?, false),
+        // The short form may have that of the short form.
+        None => {
+            let short = default_place("matrix-part.json")?;
+            let is_short = asked.quick && short.is_file();
+            (if is_short { short } else { default_place("matrix.json")? }, false)
+        }
     };
     if !must && !path.is_file() {
         lab.warnings.push(Warning::NoMatrix.to_string());

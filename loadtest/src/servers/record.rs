@@ -186,6 +186,9 @@ pub enum Reload {
 pub struct Replaced {
     /// How often they were replaced.
     pub times: u64,
+    /// Time from one reload to the next, in milliseconds; results of older versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<u64>,
     /// Requests on new connections.
     pub new: Outcomes,
     /// Requests on kept ones.

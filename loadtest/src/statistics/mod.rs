@@ -24,7 +24,8 @@ pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let place = part * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    Some(low + (high - low) * place.fract())
+    // Also because the difference of two infinities is none.
+    Some(if low == high { low } else { low + (high - low) * place.fract() })
 }
 
 /// The mean; `None` without values.
@@ -85,6 +86,7 @@ mod tests {
             (median(&[3.0, 1.0, 100.0]), Some(3.0)),
             (median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0)),
             (median(&[]), None),
+            (median(&[f64::INFINITY, 1.0, f64::INFINITY]), Some(f64::INFINITY)),
             // Between two values, by their distance.
             (quantile(&[3.0, 1.0, 2.0], 0.5), Some(2.0)),
             (quantile(&[0.0, 10.0], 0.25), Some(2.5)),

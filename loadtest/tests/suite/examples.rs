@@ -30,6 +30,21 @@ fn the_listener_to_take_along_answers_every_request_of_a_load() {
     example.wait_until_idle();
 }
 
+#[test]
+fn watch_shows_the_workers_of_the_listener_to_take_along_and_takes_its_socket_for_theirs() {
+    let example = Example::start("least_conn", 3);
+    ask(example.address, "GET /");
+    let port = example.address.port().to_string();
+    let words = ["watch", "--interval", "200ms", "--count", "3", "--port", &port];
+    let output = run("loadtest", &words);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for pid in example.workers() {
+        assert!(text.contains(&pid.to_string()), "{pid}: {text}");
+    }
+    assert!(!text.contains("also listens"), "{text}");
+}
+
 /// More clients than seconds that the others may wait.
 const RESETS: usize = 5;
 

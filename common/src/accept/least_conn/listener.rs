@@ -31,6 +31,7 @@ use crate::accept::place::{Place, WaitPolicy, Woken};
 use crate::accept::{accept_error, epoll_instance};
 use crate::http::deadlines::TICK;
 use crate::http::stream::Stream;
+use crate::kernel::sockets::inode;
 use crate::scoreboard::{CAPACITY, OwnSlot, ScoreboardOwner, State};
 
 /// tokio's timers may be late by this much while there is a task: the wait does not know of them.
@@ -57,6 +58,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 ///   another runtime it would look at the socket only every 5 ms.
 /// - Workers are forked, by a process that has one thread and has not used tokio; a worker started by exec does
 ///   not have the scoreboard. A worker that replaces another takes its number. There are at most 2048 numbers.
+///   What the other worker had counted is then no longer in the totals that `loadtest watch` shows.
 /// - A timer goes off up to 10 ms late in a worker that has nothing else to do; up to 250 ms if it has no
 ///   connection and no task. So a worker that has one wakes 100 times a second.
 /// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all
@@ -124,6 +126,8 @@ impl Shared {
         let place = Place::of(listener, events)?;
         let cores = available_parallelism().map_or(1, usize::from);
         own.occupy();
+        own.set(|slot| &slot.socket_inode, inode(&place.listener));
+        own.set(|slot| &slot.sockets, 1);
         own.beat();
         own.set_state(State::Serving);
         let rules = Rules::new(&place, own, slots, cores)?;

@@ -1,7 +1,7 @@
 //! Which workers wait for the shared socket, which are called, and when a worker leaves a connection to another.
 //!
 //! Workers wait with EPOLLEXCLUSIVE ([`line`](crate::accept::line)), a few of them for all. If connections are
-//! kept, the worker with fewer gets the next. There are three rules. A worker reads the state of the others on
+//! kept, the worker with fewer gets the next. There are three rules. A worker reads the state of the others on the
 //! [scoreboard](crate::scoreboard) that they share.
 //!
 //! 1. **A short line.** At most two idle workers for each core wait in line. The others are in reserve: they

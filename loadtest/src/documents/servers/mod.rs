@@ -172,6 +172,7 @@ pub mod tests {
         let outcomes = |ok, reset| Outcomes { ok, reset, ..Outcomes::default() };
         let replaced = Replaced {
             times: 20,
+            every_ms: Some(1000),
             new: outcomes(90, 3),
             kept: outcomes(99, 0),
             after: After::Others,
