@@ -64,10 +64,10 @@ fn post(lab: &Lab) -> Answer {
             let words = format!(
                 "The post ran on macOS, where one of the sockets on a port gets every new connection \
                  ([measured by others]({MACOS}); nothing here ran on macOS). So it most likely compared \
-                 four workers with one, which serves more than a quarter, since wrk and the workers \
-                 share the cores. Linux can be made to do the same (`--steer first`): with {} of CPU \
-                 time per request, about what Sanic takes, own sockets then serve {} of the requests/s \
-                 of a shared socket (in brackets: 95 % intervals). With the same work and Linux's own hash, \
+                 four busy workers with one. One serves more than a quarter of what four do, since wrk takes \
+                 part of the cores. If Linux does the same (`--steer first`), with {} of CPU \
+                 time per request, as Sanic takes, own sockets serve {} of the requests/s \
+                 of a shared socket (95 % interval). With the same work and Linux's own hash, \
                  in which the post suspects the cause, they serve {}.{}",
                 SANIC.replace("us", " us"),
                 first.ours,
@@ -87,7 +87,8 @@ fn post(lab: &Lab) -> Answer {
 fn own_programs(lab: &Lab) -> Option<String> {
     let [by_hash, to_one] = lab.body.servers.as_ref()?.post.as_ref()?.of_shared();
     Some(format!(
-        " The post's own programs here: {}, and {} with all connections steered to one socket.",
+        " The post's own programs here: own sockets serve {} of the shared one's requests/s, and {} if \
+         all are steered to one.",
         by_hash?, to_one?
     ))
 }
@@ -157,10 +158,9 @@ fn lost(lab: &Lab, policies: [&str; 2]) -> Option<String> {
     Some(format!("; a killed worker loses {} requests instead of {}", to?, from?))
 }
 
-/// The judged workload in which a policy has the least part of the best policy's requests/s.
+/// The workload, judged or not, in which a policy has the least part of the best policy's requests/s.
 fn worst(matrix: &Matrix, policy: &str) -> String {
-    let judged = matrix.columns.iter().filter(|column| column.judged);
-    let parts = judged.filter_map(|column| {
+    let parts = matrix.columns.iter().filter_map(|column| {
         let part = matrix.figure(&column.name, policy)?.of_best?.value;
         Some((part, &column.name))
     });

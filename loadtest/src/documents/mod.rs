@@ -150,7 +150,7 @@ fn range(ratios: impl IntoIterator<Item = f64>) -> Option<String> {
     ratios.sort_by(f64::total_cmp);
     let [least, .., most] = ratios[..] else { return None };
     let [least, most] = [least, most].map(|ratio| number(ratio, Unit::Times));
-    Some(format!("{least} to {most}"))
+    Some(if least == most { least } else { format!("{least} to {most}") })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::documents::answers::{self, MACOS, answers, blocking, rate};
+use crate::documents::answers::{self, MACOS, answers, rate};
 use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, uneven};
 use crate::documents::matrix as matrices;
 use crate::lab::record::Lab;
@@ -87,8 +87,8 @@ pub fn advice(lab: &Lab) -> String {
 /// Each situation with its choice and its figures.
 fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, String); 8] {
     let known = |figure: Option<String>| figure.unwrap_or_else(|| "not measured".into());
-    let of_ideal = |policy| known(blocking(matrix, policy));
-    let times = |name, policy| known(answers::of_ideal(matrix.column(name), policy));
+    let new = |policy| known(answers::of_ideal(matrix.column("blocking, new connections"), policy));
+    let kept = |policy| known(answers::of_ideal(matrix.column("blocking, kept"), policy));
     let rate = |name: &str, policy| rate(matrix, name, policy);
     let uneven = |policy| uneven(matrix, policy);
     let short_requests = |names: [&str; 2]| {
@@ -106,18 +106,14 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
     };
     [
         (
-            "handlers block: p99/ideal",
+            "blocking: p99/ideal",
             "`least-conn`",
-            format!("{}, own {}; `hash` {}", of_ideal(SHARED), of_ideal(OWN), of_ideal(HASH)),
+            format!("{}, own {}; `exclusive` {}", new(SHARED), new(OWN), new("shared/exclusive")),
         ),
         (
-            "the same, other policies",
-            "`exclusive`, kept: `blocking`",
-            format!(
-                "{}, kept {}",
-                times("blocking, new connections", "shared/exclusive"),
-                times("blocking, kept", "shared/blocking")
-            ),
+            "the same, kept",
+            "own `least-conn`",
+            format!("{}, own {}; `blocking` {}", kept(SHARED), kept(OWN), kept("shared/blocking")),
         ),
         (
             "a few requests block",
@@ -133,15 +129,16 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
         ("64, 256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
         ("4 workers: kept, new", "`least-conn`", short_requests(FEW)),
         (
-            "kept long: busiest/mean",
+            "kept long: max/mean",
             "`least-conn`",
             format!(
-                "{}, own {}, `epoll` {}; requests/s {}, {}",
+                "{}, own {}, `epoll` {}; requests/s {}, {}, {}",
                 uneven(SHARED),
                 uneven(OWN),
                 uneven(EPOLL),
                 rate("post", SHARED),
-                rate("post", OWN)
+                rate("post", OWN),
+                rate("post", EPOLL)
             ),
         ),
         (
