@@ -96,8 +96,9 @@ pub enum Warning {
     CountsDisagree { ok: u64, lost: u64, served: u64 },
     #[error(
         "{who}: requests/s times mean latency gives {in_flight:.1} requests under way, and \
-         {connections} connections were open (Little's law), so one of the figures is wrong; look \
-         for errors and timeouts, and repeat the run with a longer --duration or --slice"
+         {connections} connections were open (Little's law): some waited to be accepted, which wrk's \
+         latency leaves out, or a figure is wrong; look at the backlog, for errors and timeouts, and \
+         repeat a longer run"
     )]
     LittlesLaw { who: String, in_flight: f64, connections: u64 },
 
@@ -119,8 +120,8 @@ pub enum Warning {
     )]
     NoWorkers,
     #[error(
-        "{who} has no scoreboard: the requests of each worker are unknown, and its connections are \
-         averages over a few observations per second"
+        "{who} is seen through the kernel alone: the requests of each worker are unknown, and its \
+         connections are averages over a few observations per second"
     )]
     KernelView { who: String },
     #[error(

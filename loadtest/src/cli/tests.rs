@@ -66,7 +66,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("bench shared --duration soon", "--duration"),
         ("bench shared --duration 25h", "from 1s to 24h"),
         ("bench shared --duration 99999999999h", "from 1s to 24h"),
-        ("bench shared --duration=-1s", "such as 10s"),
+        ("bench shared --duration=-1s", "such as 1"),
         ("compare --fixed-rate=-1s", "such as 10s"),
         ("bench shared --connections=-4", "a whole number from 1 to 1000000"),
         ("watch --port 80 --count 0", "a whole number of at least 1"),

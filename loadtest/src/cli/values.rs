@@ -10,7 +10,7 @@ use crate::statistics::verdict::FEWEST_ROUNDS;
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = parse_time(text)?;
     if duration.subsec_nanos() != 0 || duration.is_zero() {
-        return Err("wrk takes whole seconds, at least one, such as 10s".into());
+        return Err("wrk takes whole seconds, at least one, such as 1s".into());
     }
     time(text, "1s", "24h")
 }
