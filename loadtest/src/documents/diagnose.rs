@@ -20,7 +20,7 @@ fn of_workers<'a>() -> [Field<Row<'a>>; 8] {
         ("connections", Unit::Count, |(_, worker)| worker.held.into()),
         ("new", Unit::Count, |(_, worker)| worker.accepted.into()),
         ("share", Unit::Part, |(readings, worker)| share(readings, worker).into()),
-        ("accept queue", Unit::Count, |(readings, worker)| readings.queued_for(worker).into()),
+        ("queued", Unit::Count, |(readings, worker)| readings.queued_for(worker).into()),
         ("CPU", Unit::Part, |(_, worker)| worker.cpu.into()),
         ("run-queue wait", Unit::Part, |(_, worker)| worker.waited.into()),
         ("state", Unit::Text, |(_, worker)| state(worker)),
@@ -198,10 +198,12 @@ fn share(readings: &Readings, worker: &Worker) -> Option<f64> {
     (all > 0 && is_one).then(|| worker.accepted as f64 / all as f64)
 }
 
-/// Its state, and the kernel function in which it is.
+/// Its state and, unless it is stopped, the kernel function in which it is.
 fn state(worker: &Worker) -> Cell {
     let state = worker.state_in_words();
-    let text = worker.sits_in.as_ref().map(|place| format!("{state} in {place}"));
-    Cell::from(text.unwrap_or_else(|| state.to_owned()))
-        .mark(worker.is_stopped().then_some(Mark::Bad))
+    match &worker.sits_in {
+        _ if worker.is_stopped() => Cell::from(state).mark(Some(Mark::Bad)),
+        Some(place) => format!("{state} in {place}").into(),
+        None => state.into(),
+    }
 }

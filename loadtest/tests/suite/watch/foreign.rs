@@ -119,7 +119,8 @@ fn workers_that_are_too_busy_to_be_seen_waiting_have_rows() {
             let mut found = last_pids(&watcher.log.text());
             let serving = if count == 2 { server.workers() } else { vec![server.pid()] };
             let mut expected: Vec<String> = serving.iter().map(u32::to_string).collect();
-            (found.sort(), expected.sort());
+            found.sort();
+            expected.sort();
             (found == expected).then_some(())
         });
         let text = watcher.log.text();
