@@ -99,6 +99,15 @@ pub fn connections(port: u16) -> Result<BTreeSet<u64>> {
     Ok(inodes.filter(|&inode| inode != 0).collect())
 }
 
+/// The connections in the accept queues of this port, by the kernel's cookies, which are never used again. A queue is
+/// first in, first out: while one waits there, nothing was accepted that came later.
+pub fn waiting(port: u16) -> Result<BTreeSet<[u8; 8]>> {
+    let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+    let found = sockets(port, states, &ExtensionFlags::empty())?;
+    let waiting = found.iter().filter(|response| response.header.inode == 0);
+    Ok(waiting.map(|response| response.header.socket_id.cookie).collect())
+}
+
 /// The TCP sockets of both families on a local port, or on all (0), in any of these states.
 fn sockets(
     port: u16,
@@ -166,7 +175,10 @@ mod tests {
         assert_eq!(listeners(address.port()).unwrap(), with(3));
         assert!(connections(address.port()).unwrap().is_empty());
 
+        let before = waiting(address.port()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
+        let after = waiting(address.port()).unwrap();
+        assert!(before.len() == 3 && after.len() == 2 && after.is_subset(&before), "{before:?}");
         assert_eq!(listeners(address.port()).unwrap(), with(2));
         assert_eq!(connections(address.port()).unwrap(), [inode(&accepted)].into());
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnose::model::{Readings, Socket, Worker};
+use crate::report::format::plural;
 
 /// What one worker has, and what would be lost.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -50,6 +51,9 @@ pub fn in_words(readings: &Readings) -> String {
         all.iter().map(|loss| loss.held).sum::<u64>(),
         readings.own_sockets().map(|socket| socket.queued).sum::<u32>(),
     );
+    if held == 0 && queued == 0 {
+        return "nothing would be lost now: no connection is open, and none waits".into();
+    }
     let lost: u32 = all.iter().map(|loss| loss.queue_lost).sum();
     let is_any = |is: &dyn Fn(&Socket) -> bool| readings.own_sockets().any(is);
     let model = match (is_any(&|socket| has_heirs(readings, socket)), readings.migrates) {
@@ -75,8 +79,18 @@ pub fn in_words(readings: &Readings) -> String {
              end that have its socket open"
         }
     };
-    format!(
-        "{held} connections are open and would be lost with their worker; {queued} wait, and \
-         {lost} of these would be reset if their workers died: {model}"
-    )
+    let open = match held {
+        0 => "no connection is open".to_owned(),
+        1 => "1 connection is open and would be lost with its worker".to_owned(),
+        _ => {
+            format!("{} are open and would be lost with their workers", plural(held, "connection"))
+        }
+    };
+    let waiting = match (queued, lost) {
+        (0, _) => "none waits".to_owned(),
+        (1, 0) => "1 waits, and would not be lost".to_owned(),
+        (1, _) => "1 waits, and would be reset if its worker died".to_owned(),
+        _ => format!("{queued} wait, and {lost} of these would be reset if their workers died"),
+    };
+    format!("{open}; {waiting}: {model}")
 }

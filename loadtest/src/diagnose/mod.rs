@@ -3,6 +3,7 @@
 //!
 //! - [`target`]: which server, and in which network namespace;
 //! - [`families`]: which processes belong to the same server; [`observer`]: many looks, and their readings;
+//! - [`busy`]: which processes serve that are never seen to wait;
 //! - [`accepts_bpf`]: accepts, counted by the kernel, for root;
 //! - [`unseen`]: what could not be seen;
 //! - [`model`]: the readings, in figures; [`words`]: the model that follows from them;
@@ -16,6 +17,7 @@
 //! returns the conclusions.
 
 mod accepts_bpf;
+mod busy;
 mod families;
 pub mod findings;
 pub mod lose_now;

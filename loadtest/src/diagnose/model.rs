@@ -26,6 +26,10 @@ pub struct Readings {
     pub counted: Counted,
     /// How often an accept queue of the network namespace was full when a connection arrived.
     pub overflows: u64,
+    /// How many connections waited in an accept queue of the port during all of the observation. A queue is first in,
+    /// first out: from one whose least length is greater, something was accepted.
+    #[serde(default)]
+    pub waited_throughout: u32,
     /// The topmost process of the observed server. Other programs may be on the port, too.
     pub server: u32,
     /// All sockets that listen on the port.
@@ -105,13 +109,13 @@ pub struct Worker {
     pub role: Role,
     /// When it was started, in seconds since the boot.
     pub started: f64,
-    /// The listening sockets that it waits for; if it was never seen waiting, those that it has open.
+    /// The listening sockets that it waits for, or accepted from; if there are none, those that it has open.
     pub sockets: Vec<u64>,
     /// Connections that it has at the end of the observation.
     pub held: u64,
     /// Connections that it accepted during the observation.
     pub accepted: u64,
-    /// Whether that is the kernel's count over the whole observation. Chance says nothing about connections that were
+    /// Whether that is the kernel's count over the whole observation, also where it is 0. Chance says nothing about connections that were
     /// seen in looks, which miss the short ones, nor about a worker that was there for a part of the time.
     #[serde(default)]
     pub is_counted: bool,
@@ -131,6 +135,11 @@ impl Worker {
     /// Whether it is stopped (SIGSTOP, a debugger).
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
+    }
+
+    /// Whether it accepts connections itself.
+    pub fn accepts(&self) -> bool {
+        matches!(self.role, Role::Worker | Role::Acceptor)
     }
 
     /// Its state in words.
@@ -181,6 +190,15 @@ impl Readings {
         self.own().filter(|worker| matches!(worker.role, Role::Worker | Role::Child))
     }
 
+    /// The processes that accept from a socket: those that wait for it, and those that are too busy to be seen waiting.
+    pub fn accepting(&self, socket: &Socket) -> BTreeSet<u32> {
+        let busy = self
+            .workers
+            .iter()
+            .filter(|worker| worker.accepts() && worker.sockets.contains(&socket.inode));
+        busy.map(|worker| worker.pid).chain(socket.waiting()).collect()
+    }
+
     /// A process by its id.
     pub fn worker(&self, pid: u32) -> Option<&Worker> {
         self.workers.iter().find(|worker| worker.pid == pid)
@@ -195,11 +213,11 @@ impl Readings {
         found
     }
 
-    /// The sockets for which only this worker waits, or which only it has open.
+    /// The sockets from which only this worker accepts, or which only it has open.
     pub fn sockets_of_its_own<'a>(&'a self, worker: &Worker) -> impl Iterator<Item = &'a Socket> {
         let pid = worker.pid;
         self.own_sockets()
-            .filter(move |socket| socket.holders == [pid] || socket.waiting().into_iter().eq([pid]))
+            .filter(move |it| it.holders == [pid] || self.accepting(it).into_iter().eq([pid]))
     }
 
     /// Connections that wait for this worker only.

@@ -10,6 +10,7 @@ use common::kernel::sock_diag::{self, Details};
 use procfs::Current;
 
 use crate::diagnose::accepts_bpf::Accepts;
+use crate::diagnose::busy::{Busy, working};
 use crate::diagnose::families::{Families, program_of};
 use crate::diagnose::model::{Counted, How, Readings, Role, Socket, Waiter, Worker};
 use crate::diagnose::unseen::{hidepid, unseen};
@@ -43,6 +44,8 @@ pub struct Observer {
     flags: BTreeMap<u64, Option<bool>>,
     steering: BTreeSet<u32>,
     next_census: Instant,
+    /// The connections that have waited in an accept queue since the observation began.
+    waiting: BTreeSet<[u8; 8]>,
     /// The kernel's count of accepts, or why there is none.
     accepts: Result<Accepts, String>,
     /// The counts at the last readings: the next observation begins there.
@@ -61,6 +64,13 @@ impl Counts {
     fn now(accepts: &Result<Accepts, String>) -> Self {
         let accepts = accepts.as_ref().map(Accepts::counts).unwrap_or_default();
         Self { at: Instant::now(), tcp: TcpCounters::now().ok(), accepts }
+    }
+
+    /// What a process has accepted from this descriptor since these counts.
+    fn since(&self, began: &BTreeMap<(u32, i32), u64>, pid: u32, descriptor: i32) -> u64 {
+        let [now, before] =
+            [&self.accepts, began].map(|it| *it.get(&(pid, descriptor)).unwrap_or(&0));
+        now.saturating_sub(before)
     }
 }
 
@@ -86,23 +96,27 @@ impl Observer {
             flags: BTreeMap::new(),
             steering: BTreeSet::new(),
             next_census: Instant::now(),
+            waiting: BTreeSet::new(),
             accepts,
             last: None,
         };
         observer.census()?;
-        observer.restart();
+        observer.restart()?;
         observer.look_at_queues()?;
         Ok(observer)
     }
 
     /// Restarts all counts, where the last readings ended.
-    pub fn restart(&mut self) {
+    /// Fails when the kernel does not answer.
+    pub fn restart(&mut self) -> Result<()> {
         self.began = self.last.take().unwrap_or_else(|| Counts::now(&self.accepts));
         self.queues.clear();
         for (&pid, seen) in &mut self.finder.seen {
             self.before.insert(pid, Usage::of(pid).unwrap_or_default());
             seen.appeared = 0;
         }
+        self.waiting = sock_diag::waiting(self.port)?;
+        Ok(())
     }
 
     /// Observes for this long, or until Ctrl-C.
@@ -161,13 +175,16 @@ impl Observer {
         ensure!(!details.is_empty(), "the server on port {port} ended while it was observed");
         let counts = Counts::now(&self.accepts);
         let seconds = (counts.at - self.began.at).as_secs_f64();
+        let still_waiting = sock_diag::waiting(port)?;
+        self.waiting.retain(|it| still_waiting.contains(it));
+        self.find_busy(&counts, seconds);
         let seen = &self.finder.seen;
         let holders = |inode: u64| -> Vec<u32> {
             let has = |seen: &Seen| seen.last.listening.iter().any(|socket| socket.1 == inode);
             seen.iter().filter(|(_, seen)| has(seen)).map(|(&pid, _)| pid).collect()
         };
         let groups: Vec<Vec<u32>> = details.iter().map(|it| holders(it.listener.inode)).collect();
-        let families = Families::of(seen.keys().copied(), &groups, |pid| self.finder.waits(pid));
+        let families = Families::of(seen.keys().copied(), &groups, |pid| self.finder.accepts(pid));
         let sockets: Vec<Socket> = details
             .into_iter()
             .zip(groups)
@@ -184,6 +201,7 @@ impl Observer {
             somaxconn: netns::sysctl("net/core/somaxconn"),
             migrates: netns::sysctl("net/ipv4/tcp_migrate_req") == Some(1),
             counted: if self.accepts.is_ok() { Counted::ByKernel } else { Counted::BySockets },
+            waited_throughout: self.waiting.len() as u32,
             overflows: overflows.map_or(0, |(now, then)| now.since(&then).listen_overflows),
             server,
             steering_program: self.steering.iter().any(|&pid| families.server(pid) == server),
@@ -260,26 +278,49 @@ impl Observer {
         }
     }
 
-    /// Replaces the counts from looks by the kernel's, for processes that accept themselves.
+    /// Finds those that accept and were never seen to wait, by the kernel's counts or, without these, by CPU time.
+    fn find_busy(&mut self, counts: &Counts, seconds: f64) {
+        if self.accepts.is_ok() {
+            let began = &self.began.accepts;
+            for (&pid, seen) in self.finder.seen.iter_mut().filter(|(_, seen)| is_countable(seen)) {
+                let from = seen.accepted_from.get_or_insert_default();
+                let sockets = seen.last.listening.iter();
+                from.extend(
+                    sockets.filter(|it| counts.since(began, pid, it.0) > 0).map(|socket| socket.1),
+                );
+            }
+        }
+        let holds = |seen: &Seen| !seen.last.listening.is_empty();
+        let busy = |(&pid, seen): (&u32, &Seen)| Busy {
+            pid,
+            sockets: seen.last.listening.iter().map(|socket| socket.1).collect(),
+            program: program_of(pid),
+            accepts: self.finder.accepts(pid),
+            is_counted: seen.accepted_from.is_some(),
+            cpu: Usage::of(pid).map_or(0.0, |now| now.since(&self.before[&pid]).cpu_seconds()),
+        };
+        let all: Vec<Busy> =
+            self.finder.seen.iter().filter(|(_, seen)| holds(seen)).map(busy).collect();
+        for pid in working(&all, seconds) {
+            self.finder.seen.entry(pid).and_modify(|seen| seen.works = true);
+        }
+    }
+
+    /// Replaces the counts from looks by the kernel's, for processes that could accept themselves.
     fn take_counts(&self, workers: &mut [Worker], counts: &Counts) {
         if self.accepts.is_err() {
             return;
         }
         let uptime = procfs::Uptime::current().map_or(0.0, |found| found.uptime);
         let began = uptime - self.began.at.elapsed().as_secs_f64();
-        for worker in workers.iter_mut().filter(|worker| accepts(worker)) {
-            let Seen { last, waits, .. } = &self.finder.seen[&worker.pid];
-            if waits.keys().any(|(_, how)| *how == How::IoUring) {
-                continue; // this does not call accept(2)
+        for worker in workers.iter_mut().filter(|it| it.accepts() || it.role == Role::Holder) {
+            let seen = &self.finder.seen[&worker.pid];
+            if is_countable(seen) {
+                let of =
+                    |socket: &(i32, u64)| counts.since(&self.began.accepts, worker.pid, socket.0);
+                worker.accepted = seen.last.listening.iter().map(of).sum();
+                worker.is_counted = worker.started <= began;
             }
-            let of = |&(descriptor, _): &(i32, u64)| {
-                let key = (worker.pid, descriptor);
-                let [now, before] =
-                    [&counts.accepts, &self.began.accepts].map(|it| *it.get(&key).unwrap_or(&0));
-                now.saturating_sub(before)
-            };
-            worker.accepted = last.listening.iter().map(of).sum();
-            worker.is_counted = worker.started <= began;
         }
     }
 
@@ -309,16 +350,17 @@ impl Observer {
     }
 }
 
-/// How many descendants of the server's accepting processes have nothing to do with the port.
-fn children(workers: &[Worker], server: u32) -> Result<usize> {
-    let roots = workers.iter().filter(|worker| worker.server == server && accepts(worker));
-    let found = descendants(&roots.map(|worker| worker.pid).collect())?;
-    Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
+/// Whether it accepts by accept(2), if at all. An io_uring does not call that.
+fn is_countable(seen: &Seen) -> bool {
+    let by_ring = seen.waits.keys().any(|(_, how)| *how == How::IoUring);
+    !seen.last.listening.is_empty() && !by_ring
 }
 
-/// Whether it accepts connections itself.
-fn accepts(worker: &Worker) -> bool {
-    matches!(worker.role, Role::Worker | Role::Acceptor)
+/// How many descendants of the server's accepting processes have nothing to do with the port.
+fn children(workers: &[Worker], server: u32) -> Result<usize> {
+    let roots = workers.iter().filter(|worker| worker.server == server && worker.accepts());
+    let found = descendants(&roots.map(|worker| worker.pid).collect())?;
+    Ok(found.iter().filter(|child| workers.iter().all(|it| it.pid != child.pid)).count())
 }
 
 /// The kernel function in which a process waits, without suffixes of the compiler.

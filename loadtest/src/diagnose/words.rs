@@ -31,10 +31,13 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
         sockets.iter().flat_map(|socket| &socket.waiters).map(|waiter| waiter.how).collect();
     let how = ways(&waiters);
     let children = readings.own().filter(|worker| worker.role == Role::Child).count();
-    let most = sockets.iter().map(|socket| socket.waiting().len()).max().unwrap_or(0);
-    let waits = |how: &str| if how.is_empty() { String::new() } else { format!(", {how}") };
+    let most = sockets.iter().map(|socket| readings.accepting(socket).len()).max().unwrap_or(0);
+    let waits = |how: &str| match how {
+        "" => ", not seen to wait".to_owned(),
+        how => format!(", {how}"),
+    };
     match (sockets.len(), most) {
-        (1, 0) => "1 socket, no process was seen to wait for it".into(),
+        (1, 0) => "1 socket, no process was seen to accept from it".into(),
         (1, 1) if children > 0 => {
             format!("1 socket, one process accepts for {children} children{}", waits(&how))
         }
@@ -51,7 +54,7 @@ fn shape(readings: &Readings, sockets: &[&Socket]) -> String {
             let herd = if sockets[0].woken_at_once() > 1 { ": thundering herd" } else { "" };
             format!("1 shared socket, {many} processes{}{herd}", waits(&how))
         }
-        (many, 0) => format!("{many} sockets, no process was seen to wait for them"),
+        (many, 0) => format!("{many} sockets, no process was seen to accept from them"),
         (many, _) if readings.is_never_set() => format!(
             "{many} sockets without SO_REUSEPORT: the network interface, or another rule, tells them apart{}",
             waits(&how)

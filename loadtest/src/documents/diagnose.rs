@@ -5,6 +5,7 @@ use crate::diagnose::lose_now::{self, Loss};
 use crate::diagnose::model::{Counted, Readings, Role, Socket, Worker, ways};
 use crate::diagnose::{Report, words};
 use crate::documents::facts;
+use crate::report::format::plural;
 use crate::report::model::{Block, Cell, Document, Field, Mark, Table, Unit, escaped, with_code};
 
 /// The most rows: of more workers or sockets, only those with most connections are shown.
@@ -13,17 +14,16 @@ const MOST_ROWS: usize = 32;
 /// A worker, with the readings.
 type Row<'a> = (&'a Readings, &'a Worker);
 
-fn of_workers<'a>() -> [Field<Row<'a>>; 9] {
+fn of_workers<'a>() -> [Field<Row<'a>>; 8] {
     [
         ("", Unit::Text, |(_, worker)| role(worker).into()),
         ("connections", Unit::Count, |(_, worker)| worker.held.into()),
         ("new", Unit::Count, |(_, worker)| worker.accepted.into()),
         ("share", Unit::Part, |(readings, worker)| share(readings, worker).into()),
-        ("accept queue", Unit::Count, |(readings, worker)| readings.queued_for(worker).into()),
+        ("queued", Unit::Count, |(readings, worker)| readings.queued_for(worker).into()),
         ("CPU", Unit::Part, |(_, worker)| worker.cpu.into()),
         ("run-queue wait", Unit::Part, |(_, worker)| worker.waited.into()),
         ("state", Unit::Text, |(_, worker)| state(worker)),
-        ("in", Unit::Text, |(_, worker)| worker.sits_in.as_deref().unwrap_or("").into()),
     ]
 }
 
@@ -85,10 +85,10 @@ fn sockets(readings: &Readings) -> Table {
     let columns: [Field<(&Readings, &Socket)>; 7] = [
         ("address", Unit::Text, |(_, socket)| socket.address.to_string().into()),
         ("of", Unit::Text, |(readings, socket)| owner(readings, socket).into()),
-        ("waiters", Unit::Text, |(_, socket)| waiters(socket).into()),
-        ("only have it open", Unit::Count, |(_, socket)| {
-            let waiting = socket.waiting();
-            socket.holders.iter().filter(|pid| !waiting.contains(pid)).count().into()
+        ("waiters", Unit::Text, |(readings, socket)| waiters(readings, socket).into()),
+        ("holders", Unit::Count, |(readings, socket)| {
+            let accepting = readings.accepting(socket);
+            socket.holders.iter().filter(|pid| !accepting.contains(pid)).count().into()
         }),
         ("queued", Unit::Count, |(_, socket)| socket.queued.into()),
         ("at most", Unit::Count, |(_, socket)| socket.queued_range[1].into()),
@@ -118,10 +118,13 @@ fn owner(readings: &Readings, socket: &Socket) -> String {
     }
 }
 
-fn waiters(socket: &Socket) -> String {
+fn waiters(readings: &Readings, socket: &Socket) -> String {
     let how: Vec<_> = socket.waiters.iter().map(|waiter| waiter.how).collect();
     match *socket.waiting().iter().collect::<Vec<_>>() {
-        [] => "none seen".into(),
+        [] => match readings.accepting(socket).len() {
+            0 => "none seen".into(),
+            busy => format!("none seen: {} always busy", plural(busy as u64, "process")),
+        },
         [pid] => format!("{pid}: {}", ways(&how)),
         ref many => format!("{} processes: {}", many.len(), ways(&how)),
     }
@@ -140,9 +143,13 @@ fn workers(readings: &Readings) -> Table {
     let table = Table::of("", names).with("", &of_workers(), &rows).known_columns();
     let counted = match readings.counted {
         Counted::ByKernel => "`new` was counted by the kernel.",
-        Counted::BySockets => "`new` counts the connections that were seen to appear.",
+        Counted::BySockets => {
+            "`new` counts the connections that were seen to appear; short ones may be missed."
+        }
     };
-    Table { note: format!("{left}{counted}"), ..table }
+    let labels = LABELS.iter().filter(|(role, _)| rows.iter().any(|row| row.1.role == *role));
+    let labels: String = labels.map(|(_, meaning)| format!(" {meaning}")).collect();
+    Table { note: format!("{left}{counted}{labels}"), ..table }
 }
 
 /// What each worker would lose, without those that would lose nothing.
@@ -167,13 +174,20 @@ fn left_out<T>(rows: &mut Vec<T>) -> String {
     if left > 0 { format!("{left} more are in --json. ") } else { String::new() }
 }
 
+/// What the shorter labels mean.
+const LABELS: [(Role, &str); 3] = [
+    (Role::Acceptor, "An acceptor accepts for its children."),
+    (Role::Old, "An old worker no longer listens."),
+    (Role::Holder, "A holder only has the socket open."),
+];
+
 fn role(worker: &Worker) -> &'static str {
     match worker.role {
         Role::Worker => "worker",
-        Role::Acceptor => "accepts for its children",
+        Role::Acceptor => "acceptor",
         Role::Child => "child",
-        Role::Old => "no longer listens",
-        Role::Holder => "only has it open",
+        Role::Old => "old",
+        Role::Holder => "holder",
     }
 }
 
@@ -184,6 +198,12 @@ fn share(readings: &Readings, worker: &Worker) -> Option<f64> {
     (all > 0 && is_one).then(|| worker.accepted as f64 / all as f64)
 }
 
+/// Its state and, unless it is stopped, the kernel function in which it is.
 fn state(worker: &Worker) -> Cell {
-    Cell::from(worker.state_in_words()).mark(worker.is_stopped().then_some(Mark::Bad))
+    let state = worker.state_in_words();
+    match &worker.sits_in {
+        _ if worker.is_stopped() => Cell::from(state).mark(Some(Mark::Bad)),
+        Some(place) => format!("{state} in {place}").into(),
+        None => state.into(),
+    }
 }

@@ -4,11 +4,13 @@
 //!
 //! - has registered it in an epoll (`/proc/PID/fdinfo`), or
 //! - has a thread in accept(2), select(2) or poll(2) on it (`/proc/PID/task/TID/syscall`), or
-//! - was seen holding accepted connections.
+//! - was seen holding accepted connections, or
+//! - accepted some by the kernel's count or, where there is none, used CPU time as one that serves: a busy worker may
+//!   never wait, and its connections may be too short for a look.
 //!
-//! A process that waited for its socket once stays a worker while it has that socket open: it may be blocked. A
-//! process that only inherited the descriptor is no worker. If a process without the socket holds connections that no
-//! worker has, it got them from an ancestor, which accepts all of them.
+//! A process that did so once stays a worker while it has that socket open: it may be blocked. A process that only
+//! inherited the descriptor is no worker. If a process without the socket holds connections that no worker has, it got
+//! them from an ancestor, which accepts all of them; so did one that has the socket and is known to accept nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +36,7 @@ pub enum Role {
     Child,
     /// It has connections and no longer listens: an old worker after a reload.
     Old,
-    /// It has a listening socket open, and was never seen to wait for it.
+    /// It has a listening socket open, and was never seen to wait for it, accept from it, or work.
     Holder,
 }
 
@@ -62,6 +64,10 @@ pub struct Seen {
     pub waits: BTreeMap<(u64, How), usize>,
     /// The last look.
     pub last: Found,
+    /// The sockets from which it accepted, where the kernel counts that.
+    pub accepted_from: Option<BTreeSet<u64>>,
+    /// Whether it used CPU time as only a process does that serves.
+    pub works: bool,
     /// Whether it had connections that no waiting process had.
     pub had_connections: bool,
     /// Connections that were first seen in it, since that was last set to 0.
@@ -130,12 +136,12 @@ impl Finder {
         for (running, found) in all {
             self.seen.entry(running.pid).or_default().take(running, found);
         }
-        let waiting = self.seen.values().filter(|seen| seen.waits());
+        let waiting = self.seen.values().filter(|seen| seen.accepts());
         let of_waiting: BTreeSet<u64> =
             waiting.flat_map(|seen| seen.last.held.iter().copied()).collect();
         // Waiting processes come first: what a helper process inherits is not its own.
         let mut all: Vec<&mut Seen> = self.seen.values_mut().collect();
-        all.sort_by_key(|seen| !seen.waits());
+        all.sort_by_key(|seen| !seen.accepts());
         for seen in all {
             let held = &seen.last.held;
             let new = held.iter().filter(|&&inode| self.known.insert(inode)).count() as u64;
@@ -144,15 +150,27 @@ impl Finder {
         }
     }
 
-    /// Whether a process waits for a listening socket.
-    pub fn waits(&self, pid: u32) -> bool {
-        self.seen.get(&pid).is_some_and(Seen::waits)
+    /// Whether a process accepts from a listening socket, or waits for it.
+    pub fn accepts(&self, pid: u32) -> bool {
+        self.seen.get(&pid).is_some_and(Seen::accepts)
     }
 
-    /// The nearest of a process's ancestors that waits for a listening socket: a server may have a process between the one
-    /// that accepts and the one that serves, as sshd does.
+    /// The acceptor of a process that serves as a child.
+    pub fn acceptor_of(&self, pid: u32) -> Option<u32> {
+        self.accepts_for(self.seen.get(&pid)?)
+    }
+
+    /// The nearest of a process's ancestors that accepts from a listening socket: a server may have a process between the
+    /// one that accepts and the one that serves, as sshd does.
     fn accepts_for(&self, seen: &Seen) -> Option<u32> {
-        ancestors(seen.running.parent).find(|&it| self.waits(it))
+        ancestors(seen.running.parent).find(|&it| self.accepts(it))
+    }
+
+    /// The same for a process that has the socket, too: only counts can tell that it accepts nothing itself.
+    fn is_counted_child(&self, seen: &Seen) -> bool {
+        let accepted = |seen: &Seen| seen.accepted_from.as_ref().map(|from| !from.is_empty());
+        let parent = self.accepts_for(seen).and_then(|it| accepted(&self.seen[&it]));
+        (accepted(seen), parent) == (Some(false), Some(true))
     }
 
     /// Whether a process without sockets and connections of the port is a child to which a parent gives connections: it
@@ -166,7 +184,8 @@ impl Finder {
         let role = |seen: &Seen| {
             let opens = !seen.last.listening.is_empty();
             match seen.had_connections {
-                _ if seen.waits() => Some(Role::Worker),
+                _ if seen.accepts() => Some(Role::Worker),
+                true if opens && self.is_counted_child(seen) => Some(Role::Child),
                 true if opens => Some(Role::Worker),
                 true if self.accepts_for(seen).is_some() => Some(Role::Child),
                 true => Some(Role::Old),
@@ -216,7 +235,10 @@ impl Seen {
             *most = count.max(*most);
         }
         // No process waits for a closed socket.
-        self.waits.retain(|(inode, _), _| found.listening.iter().any(|socket| socket.1 == *inode));
+        let opens = |inode: u64| found.listening.iter().any(|socket| socket.1 == inode);
+        self.waits.retain(|(inode, _), _| opens(*inode));
+        self.accepted_from.iter_mut().for_each(|from| from.retain(|&inode| opens(inode)));
+        self.works &= !found.listening.is_empty();
         (self.running, self.last) = (running, found);
     }
 
@@ -229,10 +251,69 @@ impl Seen {
         !self.waits.is_empty()
     }
 
-    /// The listening sockets that it waits for; if it was never seen waiting, those that it has open.
+    /// Whether it also is a worker if it was not seen to wait.
+    fn accepts(&self) -> bool {
+        let has_accepted = self.accepted_from.as_ref().is_some_and(|from| !from.is_empty());
+        self.waits() || has_accepted || self.works
+    }
+
+    /// The listening sockets that it waits for, or accepted from; if there are none, those that it has open.
     pub fn sockets(&self) -> Vec<u64> {
-        let waited: BTreeSet<u64> = self.waits.keys().map(|wait| wait.0).collect();
+        let accepted = self.accepted_from.iter().flatten().copied();
+        let waited: BTreeSet<u64> = self.waits.keys().map(|wait| wait.0).chain(accepted).collect();
         let opened = || self.last.listening.iter().map(|socket| socket.1).collect();
         if waited.is_empty() { opened() } else { waited.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A parent 1 and its child 2, which have the socket open and wait for nothing; the child has these connections.
+    fn family(held: &[u64]) -> Finder {
+        let mut finder = Finder::new(80, Some(1));
+        let found = |held: &[u64]| Found {
+            listening: vec![(3, 7)],
+            held: held.iter().copied().collect(),
+            ..Found::default()
+        };
+        let running = |pid, parent| Running { pid, parent, started: 0 };
+        finder.take(vec![(running(1, 0), found(&[])), (running(2, 1), found(held))]);
+        finder
+    }
+
+    fn roles(finder: &Finder) -> [Option<Role>; 2] {
+        [1, 2].map(|pid| finder.roles().get(&pid).copied())
+    }
+
+    fn accepted(finder: &mut Finder, from: [&[u64]; 2]) {
+        for (pid, from) in [1, 2].into_iter().zip(from) {
+            finder.seen.get_mut(&pid).unwrap().accepted_from = Some(from.iter().copied().collect());
+        }
+    }
+
+    #[test]
+    fn a_busy_process_that_no_look_finds_waiting_is_a_worker_by_its_accepts_or_by_its_cpu_time() {
+        let mut finder = family(&[]);
+        assert_eq!(roles(&finder), [Some(Role::Holder); 2]);
+        accepted(&mut finder, [&[], &[7]]);
+        assert_eq!(roles(&finder), [Some(Role::Holder), Some(Role::Worker)]);
+        assert_eq!((finder.accepts(1), finder.accepts(2)), (false, true));
+        finder.seen.get_mut(&1).unwrap().works = true;
+        assert_eq!(roles(&finder), [Some(Role::Worker); 2]);
+    }
+
+    #[test]
+    fn who_has_connections_and_the_socket_is_a_child_only_if_counts_tell_that_another_accepted_them()
+     {
+        let mut finder = family(&[50]);
+        assert_eq!(roles(&finder), [Some(Role::Holder), Some(Role::Worker)]);
+        accepted(&mut finder, [&[], &[]]); // they were there before
+        assert_eq!(roles(&finder), [Some(Role::Holder), Some(Role::Worker)]);
+        accepted(&mut finder, [&[7], &[]]);
+        assert_eq!(roles(&finder), [Some(Role::Acceptor), Some(Role::Child)]);
+        accepted(&mut finder, [&[7], &[7]]);
+        assert_eq!(roles(&finder), [Some(Role::Worker); 2]);
     }
 }

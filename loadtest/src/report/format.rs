@@ -26,7 +26,17 @@ pub fn number(value: f64, unit: Unit) -> String {
 
 /// A number with a noun, in the plural if needed.
 pub fn plural(number: u64, what: &str) -> String {
-    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+    let end = match what.ends_with('s') {
+        _ if number == 1 => "",
+        true => "es",
+        false => "s",
+    };
+    format!("{} {what}{end}", count(number))
+}
+
+/// The verb after such a number.
+pub fn are(number: u64) -> &'static str {
+    if number == 1 { "is" } else { "are" }
 }
 
 /// The number of workers among these processes, of which some only accept for the others.

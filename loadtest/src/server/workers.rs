@@ -96,11 +96,14 @@ impl Workers {
     /// from its parent; a helper process uses next to none.
     fn judge_by_cpu(&mut self, used: &BTreeMap<u32, u64>) {
         let all: u64 = used.values().sum();
-        for (pid, seen) in &mut self.finder.seen {
-            let is_busy = used.get(pid).is_some_and(|used| used * 10 > all);
-            seen.had_connections |= is_busy && !self.roles.contains_key(pid);
+        let is_busy = |pid: &u32| used.get(pid).is_some_and(|used| used * 10 > all);
+        let busy = self.finder.seen.keys().filter(|pid| is_busy(pid));
+        let children: Vec<u32> =
+            busy.copied().filter(|pid| !self.roles.contains_key(pid)).collect();
+        if !children.is_empty() {
+            self.roles.extend(self.root.map(|root| (root, Role::Acceptor)));
+            self.roles.extend(children.into_iter().map(|child| (child, Role::Child)));
         }
-        self.judge();
     }
 
     /// Whether only the started process was seen to serve, and it has children.
@@ -123,11 +126,16 @@ impl Workers {
         let seen = &self.finder.seen;
         self.roles.retain(|pid, _| seen.contains_key(pid));
         for (pid, role) in self.finder.roles() {
-            if matches!(role, Role::Acceptor | Role::Child) {
-                self.roles.insert(pid, role);
-            } else if role != Role::Holder {
-                // One that is known has closed its socket, or the children for which it accepted have just ended.
-                self.roles.entry(pid).or_insert(Role::Worker);
+            let role = match role {
+                Role::Holder => continue,
+                Role::Child => Role::Child,
+                Role::Worker | Role::Old | Role::Acceptor => Role::Worker,
+            };
+            // A worker that is known has closed its socket to drain. An acceptor stays one when its children end.
+            let known = *self.roles.entry(pid).or_insert(role);
+            if (known, role) == (Role::Child, Role::Child) {
+                let acceptor = self.finder.acceptor_of(pid);
+                self.roles.extend(acceptor.map(|pid| (pid, Role::Acceptor)));
             }
         }
     }
@@ -241,6 +249,16 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_closes_its_socket_to_drain_is_no_child_and_its_parent_that_serves_no_acceptor()
+    {
+        let (mut workers, idle) = (family(), || look(None, &[]));
+        for draining in [look(Some(7), &[50]), look(None, &[50]), look(None, &[])] {
+            judge(&mut workers, [look(Some(7), &[]), draining, idle()]);
+            assert_eq!(roles(&workers), [Some(Role::Worker), Some(Role::Worker), None]);
+        }
+    }
+
+    #[test]
     fn children_that_get_connections_from_their_parent_are_told_from_workers() {
         let (mut workers, idle) = (family(), || look(None, &[]));
         judge(&mut workers, [look(Some(7), &[]), idle(), idle()]);
@@ -255,12 +273,23 @@ mod tests {
 
     #[test]
     fn a_child_that_works_while_the_load_runs_is_told_from_a_helper() {
-        let (mut workers, idle) = (family(), || look(None, &[]));
-        judge(&mut workers, [look(Some(7), &[]), idle(), idle()]);
-        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 5)]));
-        assert_eq!((workers.busiest(), workers.is_in_doubt()), (vec![1], true));
-        workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 50)]));
-        assert_eq!(roles(&workers), [Some(Role::Acceptor), None, Some(Role::Child)]);
+        // Some inherit the listening socket by a plain fork, and do not wait for it.
+        let children: [fn() -> Found; 2] =
+            [|| look(None, &[]), || Found { waits: vec![], ..look(Some(7), &[]) }];
+        for child in children {
+            let mut workers = family();
+            let judge = |workers: &mut Workers| {
+                judge(workers, [look(Some(7), &[]), child(), child()]);
+            };
+            judge(&mut workers);
+            workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 5)]));
+            assert_eq!((workers.busiest(), workers.is_in_doubt()), (vec![1], true));
+            workers.judge_by_cpu(&BTreeMap::from([(1, 100), (2, 0), (3, 50)]));
+            for _ in 0..2 {
+                assert_eq!(roles(&workers), [Some(Role::Acceptor), None, Some(Role::Child)]);
+                judge(&mut workers); // it stays so
+            }
+        }
     }
 
     #[test]

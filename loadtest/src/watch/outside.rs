@@ -113,7 +113,7 @@ fn answer_all(
                 let is_over = snapshot.readings.seconds >= WINDOW;
                 let _ = answer.send(Ok(snapshot)); // if it fails, the next question does, too
                 if is_over {
-                    observer.restart();
+                    observer.restart()?;
                     windows.close();
                 }
             }

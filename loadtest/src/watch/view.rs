@@ -137,7 +137,7 @@ impl History {
             format!("{} requests/s", added(now, before, passed))
         });
         let cpu: Option<f64> = rows.iter().map(|row| row.rate(Worker::cpu_percent)).sum();
-        let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), |cpu| format!("{cpu:.0}"));
+        let cpu = cpu.filter(|_| passed.is_some()).map_or("–".into(), rounded);
         let how = match &reading.diagnosis {
             _ if requests.is_some() => "accepted",
             Some(it) if it.readings.counted == Counted::ByKernel => "accepted while watched",
@@ -338,6 +338,12 @@ pub mod tests {
             has_fact(&view, "warning: an unknown process also listens on 127.0.0.1:8080")
         };
         assert_eq!([shown(), shown(), shown()], [false, true, true]);
+    }
+
+    #[test]
+    fn of_no_workers_the_cpu_time_is_0() {
+        let view = view(vec![], vec![]);
+        assert!(has_fact(&view, "0 workers") && has_fact(&view, "CPU 0 %"), "{view:?}");
     }
 
     #[test]

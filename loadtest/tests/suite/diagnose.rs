@@ -1,6 +1,7 @@
 //! `loadtest diagnose`: what it finds of servers that were made wrong on purpose, and of healthy ones; that
 //! it changes nothing; whom it cannot look at.
 
+mod busy;
 mod causes;
 mod others;
 mod validation;
@@ -16,6 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use self::causes::{CAUSES, Case, HEALTHY, Killed, contained};
+use crate::busy::SOMEBODY;
 use crate::support::{
     Server, assert_refused, children_of, copy_for_all, listening_sockets, program, run, send, skip,
     wait_for,
@@ -103,18 +105,31 @@ fn healthy_servers_are_not_accused() {
 /// from fork to exec.
 #[test]
 fn a_server_that_does_not_accept_is_found_by_its_queue() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let _waiting = [0; 3].map(|_| TcpStream::connect(address).unwrap());
-    let mut command = Command::new("sleep");
-    let blocked = Killed(command.arg("60").stdin(OwnedFd::from(listener)).spawn().unwrap());
-    drop(command); // and with it this process's descriptor
-    let (json, status) = diagnose(&["--port", &address.port().to_string(), "--for", "1s"]);
-    assert_eq!((status, ids(&json)), (1, vec!["stalled-worker"]), "{json:#}");
-    let found = &findings(&json)[0];
-    assert_eq!(found["worker"], blocked.0.id());
-    let evidence = found["evidence"].as_str().unwrap();
-    assert!(evidence.starts_with("3 connections waited"), "{evidence}");
+    let folder = tempfile::tempdir().unwrap();
+    // Also where the kernel counts no accepts: the same connections wait at both ends of the look.
+    for is_roots in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _waiting = [0; 3].map(|_| TcpStream::connect(address).unwrap());
+        let mut command = Command::new("sleep");
+        command.arg("60").stdin(OwnedFd::from(listener));
+        if !is_roots && nix::unistd::geteuid().is_root() {
+            command.uid(SOMEBODY).gid(SOMEBODY);
+        }
+        let blocked = Killed(command.spawn().unwrap());
+        drop(command); // and with it this process's descriptor
+        let port = address.port().to_string();
+        let arguments = ["--json", "--port", &port, "--for", "1s"];
+        let (json, status) = match is_roots {
+            true => diagnose(&arguments[1..]),
+            false => diagnosis(&as_somebody(folder.path()).args(arguments).output().unwrap()),
+        };
+        assert_eq!((status, ids(&json)), (1, vec!["stalled-worker"]), "{json:#}");
+        let found = &findings(&json)[0];
+        assert_eq!(found["worker"], blocked.0.id());
+        let evidence = found["evidence"].as_str().unwrap();
+        assert!(evidence.starts_with("3 connections waited"), "{evidence}");
+    }
 }
 
 #[test]
@@ -229,7 +244,7 @@ fn a_server_in_other_namespaces_is_found_by_its_process() {
 fn as_somebody(folder: &Path) -> Command {
     let mut command = Command::new(copy_for_all(folder, "loadtest"));
     if nix::unistd::geteuid().is_root() {
-        command.uid(54321).gid(54321);
+        command.uid(SOMEBODY).gid(SOMEBODY);
     }
     command.arg("diagnose").current_dir("/");
     command
@@ -241,7 +256,7 @@ fn an_ordinary_user_sees_a_server_of_ones_own() {
     let mut command = Command::new(copy_for_all(folder.path(), "reuseport-server"));
     command.args(["--port", "0", "--workers", "2"]);
     if nix::unistd::geteuid().is_root() {
-        command.uid(54321).gid(54321);
+        command.uid(SOMEBODY).gid(SOMEBODY);
     }
     // Its memory is its user's, and the test's scoreboard is not needed.
     let child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -5,6 +5,7 @@ mod accept;
 mod affinity;
 mod bad_input;
 mod bench;
+mod busy;
 mod chromium;
 mod clients;
 mod compare;

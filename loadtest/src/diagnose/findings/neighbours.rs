@@ -28,21 +28,19 @@ fn in_the_group(readings: &Readings, socket: &Socket) -> Finding {
     let is_same = program(holder).is_some()
         && readings.own().any(|worker| worker.program.as_ref() == program(holder));
     let group = readings.sockets.iter().filter(|other| other.address == socket.address).count();
-    let takes = if socket.waiters.is_empty() {
-        "no process was seen to wait for it"
-    } else {
-        "a process accepts from it"
-    };
+    let is_used = !readings.accepting(socket).is_empty();
+    let takes =
+        if is_used { "a process accepts from it" } else { "no process was seen to wait for it" };
     let evidence = format!(
         "{} is one of {group} on this address and belongs to {}{}; the kernel gives it a share of \
-         the connections, {takes}, and {} wait there",
-        named(socket),
+         the connections, {takes}, and {} wait{} there",
+        named(readings, socket),
         who(readings, holder),
         if is_same { ", another instance of the same program" } else { "" },
-        socket.queued
+        socket.queued,
+        if socket.queued == 1 { "s" } else { "" }
     );
-    let severity =
-        if is_same && !socket.waiters.is_empty() { Severity::Info } else { Severity::Warning };
+    let severity = if is_same && is_used { Severity::Info } else { Severity::Warning };
     let remedy = "stop one of the two servers unless they are meant to share the port: \
                   SO_REUSEPORT lets any program of the same user bind it, without an error";
     Finding::new(Id::ForeignSocket, severity, evidence, remedy).of(holder)

@@ -17,6 +17,10 @@ const ENOUGH: u64 = 20;
 /// A worker that gets everything and uses less than this part of a core has time for it.
 const BUSY: f64 = 0.5;
 
+/// A worker that uses less CPU time, as a part of a core and of what the busiest uses, does not serve.
+const LEAST_CPU: f64 = 0.01;
+const LEAST_SHARE: f64 = 0.1;
+
 /// The chi-square test of what those of these workers accepted whose [count](Worker::is_counted) is exact; `None` with
 /// fewer than 5 for each, which the test needs.
 pub fn chance_of(workers: &[&Worker]) -> Option<Evenness> {
@@ -42,7 +46,8 @@ fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
     let counts: Vec<u64> = workers.iter().map(|worker| worker.accepted).collect();
     let (all, most) = (counts.iter().sum::<u64>(), busiest(workers, |worker| worker.accepted)?);
     // A worker that has nearly all is uneven in any case, also where the test is not valid.
-    let takes_all = most.accepted as f64 >= NEARLY_ALL * all as f64;
+    let takes_all = most.accepted as f64 >= NEARLY_ALL * all as f64
+        && !workers.iter().any(|worker| may_accept_unseen(worker, most));
     let chance = if takes_all { evenness([&counts[..]]) } else { chance_of(workers) };
     let chance = chance.filter(|found| all >= ENOUGH && found.as_uneven < UNLIKELY)?;
     let own = readings.has_own_sockets();
@@ -67,6 +72,12 @@ fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
         true => Finding::new(Id::OneTakesAll, severity, evidence, remedy(readings)).of(most.pid),
         false => Finding::new(Id::Uneven, severity, evidence, remedy(readings)),
     })
+}
+
+/// Whether a worker may have accepted what no look could see, as it uses CPU time and is not counted.
+fn may_accept_unseen(worker: &Worker, most: &Worker) -> bool {
+    let works = worker.cpu >= LEAST_CPU && worker.cpu >= LEAST_SHARE * most.cpu;
+    !worker.is_counted && worker.pid != most.pid && works
 }
 
 fn remedy(readings: &Readings) -> &'static str {

@@ -43,6 +43,7 @@ fn switches(readings: &Readings, socket: &Socket) -> String {
     let switches: u64 = of_it().map(|worker| worker.switches).sum();
     match accepted {
         ..10 => String::new(),
+        _ if !of_it().all(|worker| worker.is_counted) => String::new(), // there were more
         _ => format!(
             ", {:.1} context switches for each connection",
             switches as f64 / accepted as f64
@@ -56,14 +57,14 @@ pub fn flag_without_effect(readings: &Readings) -> Vec<Finding> {
         readings.sockets.iter().filter(|other| other.address == socket.address).count() == 1
     };
     let set = readings.own_sockets().filter(|socket| socket.reuse_port == Some(true)).filter(alone);
-    let shared = set.filter(|socket| socket.waiting().len() > 1);
+    let shared = set.filter(|socket| readings.accepting(socket).len() > 1);
     let finding = |socket: &Socket| {
         let evidence = format!(
-            "SO_REUSEPORT is set on socket {}, and it is the only one on {}: all {} processes wait for it. It \
+            "SO_REUSEPORT is set on socket {}, and it is the only one on {}: {} processes accept from it. It \
              was bound once, before they were started",
             socket.inode,
             socket.address,
-            socket.waiting().len()
+            readings.accepting(socket).len()
         );
         let remedy = "have each worker create and bind its own socket after the fork; as it is, \
                       the flag only lets other programs of this user bind the port";

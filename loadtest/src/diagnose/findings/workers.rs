@@ -3,9 +3,13 @@
 use super::queues::named;
 use super::{Finding, Id, Severity};
 use crate::diagnose::model::{Readings, Role, Socket, Worker};
+use crate::report::format::{are, plural};
 
 /// Seconds: a shorter observation may fall between two connections of a worker.
 const LONG_ENOUGH: f64 = 0.9;
+
+/// A process that uses this part of a core may be serving.
+const SERVES: f64 = 0.05;
 
 /// Workers that were started this many seconds apart are of different generations.
 const GENERATION: f64 = 2.0;
@@ -22,17 +26,36 @@ pub fn stalled(readings: &Readings) -> Vec<Finding> {
         return found;
     }
     for socket in readings.own_sockets().filter(|socket| socket.queued_range[0] > 0) {
-        let who = if socket.waiters.is_empty() {
-            &socket.holders
-        } else {
-            &socket.waiting().into_iter().collect()
-        };
-        let waiting: Vec<&Worker> = who.iter().filter_map(|&pid| readings.worker(pid)).collect();
-        if waiting.iter().all(|worker| worker.accepted == 0 && !worker.is_stopped()) {
-            found.push(is_silent(readings, socket, &waiting));
+        let who = who_should_accept(readings, socket);
+        let is_idle = |worker: &&Worker| worker.accepted == 0 && !worker.is_stopped();
+        if who.iter().all(is_idle) && is_stuck(readings, socket, &who) {
+            found.push(is_silent(readings, socket, &who));
         }
     }
     found
+}
+
+/// The processes that accept from a socket; if none is known, all that have it open, the topmost last: it may only
+/// have made the socket.
+fn who_should_accept<'a>(readings: &'a Readings, socket: &Socket) -> Vec<&'a Worker> {
+    let accepting = readings.accepting(socket);
+    let pids: Vec<u32> = match accepting.is_empty() {
+        true => socket.holders.clone(),
+        false => accepting.into_iter().collect(),
+    };
+    let mut who: Vec<&Worker> = pids.into_iter().filter_map(|pid| readings.worker(pid)).collect();
+    who.sort_by_key(|worker| worker.pid == readings.server);
+    who
+}
+
+/// Whether nothing was accepted from a socket whose queue was never empty, also nothing that came and went between two
+/// looks: the kernel counted nothing, or those that waited at the beginning still wait. Where it is not known at
+/// which socket of several these wait, a process that uses CPU time is taken to serve.
+fn is_stuck(readings: &Readings, socket: &Socket, who: &[&Worker]) -> bool {
+    let is_known = !who.is_empty() && who.iter().all(|worker| worker.is_counted);
+    let alone = readings.sockets.iter().filter(|other| other.queued_range[1] > 0).count() == 1;
+    let may_be = alone || who.iter().all(|worker| worker.cpu < SERVES);
+    is_known || readings.waited_throughout >= socket.queued_range[0] && may_be
 }
 
 /// A process that only has a socket open matters if no other process has that socket.
@@ -46,12 +69,18 @@ fn takes_part(readings: &Readings, worker: &Worker) -> bool {
 fn is_stopped(readings: &Readings, worker: &Worker) -> Finding {
     let is_own = readings.sockets_of_its_own(worker).next().is_some();
     let queued = match is_own {
-        true => format!(", and {} are queued for it only", readings.queued_for(worker)),
+        true => {
+            let queued = readings.queued_for(worker);
+            format!(", and {queued} {} queued for it only", are(queued.into()))
+        }
         false => String::new(),
     };
     let evidence = format!(
-        "{} (pid {}) is stopped (state {}): it has {} connections{queued}",
-        worker.name, worker.pid, worker.state, worker.held
+        "{} (pid {}) is stopped (state {}): it has {}{queued}",
+        worker.name,
+        worker.pid,
+        worker.state,
+        plural(worker.held, "connection")
     );
     let remedy = match is_own {
         true => {
@@ -80,11 +109,13 @@ fn is_silent(readings: &Readings, socket: &Socket, waiting: &[&Worker]) -> Findi
         [one] => does(one),
         [first, ..] => format!("none of {} accepted, for instance {}", waiting.len(), does(first)),
     };
-    let count = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let count = match least == most {
+        true => plural(most.into(), "connection"),
+        false => format!("{least} to {most} connections"),
+    };
     let evidence = format!(
-        "{count} connections waited at {} during all of {:.1} s, and none was accepted: \
-         {who}",
-        named(socket),
+        "{count} waited at {} during all of {:.1} s, and none was accepted: {who}",
+        named(readings, socket),
         readings.seconds
     );
     let remedy = "see what it does (a stack trace, `strace -p`): the handler may block the event \
@@ -111,8 +142,11 @@ fn of_old_processes(readings: &Readings) -> Option<Finding> {
         return None;
     }
     let evidence = format!(
-        "{processes} processes that no longer listen keep {old} connections; the workers that \
-         accept have {new}"
+        "{} no longer {} and {} {}; the workers that accept have {new}",
+        plural(processes as u64, "process"),
+        if processes == 1 { "listens" } else { "listen" },
+        if processes == 1 { "keeps" } else { "keep" },
+        plural(old, "connection")
     );
     let remedy = "let the server close idle connections when it reloads, limit how long one is kept, and give \
                   the drain a deadline";
@@ -139,12 +173,15 @@ fn of_the_older(readings: &Readings) -> Option<Finding> {
         return None;
     }
     let evidence = format!(
-        "the {} workers that were started {:.0} s or more before the others have {old} of {} connections, the \
-         {} newer ones {new}",
-        older.len(),
+        "{} started {:.0} s or more before the others {} {old} of {}, {} {new}",
+        plural(older.len() as u64, "worker"),
         gap(widest),
-        old + new,
-        newer.len()
+        if older.len() == 1 { "has" } else { "have" },
+        plural(old + new, "connection"),
+        match newer.len() {
+            1 => "the newer one".to_owned(),
+            count => format!("the {count} newer ones"),
+        }
     );
     let remedy = "kept connections stay with the worker that accepted them: limit how long one is kept, or how \
                   many requests it may bring";

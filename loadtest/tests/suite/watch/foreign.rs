@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::{Watcher, column};
+use crate::busy::Busy;
 use crate::foreign::has_python;
 use crate::support::{
     RawClient, Server, assert_refused, children_of, free_port, program, run, send, skip, stop,
@@ -105,6 +106,25 @@ fn workers_are_shown_and_no_column_that_cannot_be_known() {
             let head = text.lines().find(|line| line.starts_with("worker")).unwrap();
             assert_eq!(head.contains("queue"), mode != "shared", "{text}");
         }
+    }
+}
+
+#[test]
+fn workers_that_are_too_busy_to_be_seen_waiting_have_rows() {
+    for count in [2, 0] {
+        let Some(server) = Busy::start(count, true) else { return };
+        let watcher = Watcher::start(&["--port", &server.port]);
+        watcher.wait_for(if count == 2 { "\n2 workers " } else { "\n1 worker " });
+        wait_for("their rows", || {
+            let mut found = last_pids(&watcher.log.text());
+            let serving = if count == 2 { server.workers() } else { vec![server.pid()] };
+            let mut expected: Vec<String> = serving.iter().map(u32::to_string).collect();
+            found.sort();
+            expected.sort();
+            (found == expected).then_some(())
+        });
+        let text = watcher.log.text();
+        assert!(!text.contains("CPU -0 %") && !text.contains("stalled-worker"), "{text}");
     }
 }
 

@@ -20,6 +20,14 @@ fn a_queue_is_lost_with_its_worker_unless_another_keeps_or_gets_it() {
     let shared = with(shared(2, HERD), |it| it.sockets[0].queued = 5);
     assert!(lose_now(&shared).iter().all(|loss| loss.queued == 0 && loss.queue_lost == 0));
     assert!(in_words(&shared).contains("0 of these would be reset"), "{}", in_words(&shared));
+    assert_eq!(
+        in_words(&own([0; 4])),
+        "nothing would be lost now: no connection is open, and none waits"
+    );
+    let one = with(own([0; 4]), |it| (it.workers[0].held, it.sockets[1].queued) = (1, 1));
+    let words =
+        "1 connection is open and would be lost with its worker; 1 waits, and would be reset";
+    assert!(in_words(&one).starts_with(words), "{}", in_words(&one));
     assert!(in_words(&shared).contains("a shared queue survive"), "{}", in_words(&shared));
 }
 
