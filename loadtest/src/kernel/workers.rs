@@ -99,7 +99,10 @@ impl Finder {
     pub fn look(&mut self) -> Result<()> {
         let listening = sock_diag::listeners(self.port)?;
         let listening: BTreeSet<u64> = listening.iter().map(|listener| listener.inode).collect();
-        let accepted = sock_diag::connections(self.port)?;
+        // The kernel goes through all connections of the machine. Before anybody listens there is none of this port.
+        let may_accept = !listening.is_empty() || !self.known.is_empty();
+        let accepted =
+            if may_accept { sock_diag::connections(self.port)? } else { BTreeSet::new() };
         let found = |pid: u32| match OpenSockets::of(pid) {
             Ok(open) => Found::of(&open, &listening, &accepted),
             Err(error @ ProcError::PermissionDenied(_)) => {

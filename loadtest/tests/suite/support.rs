@@ -12,10 +12,10 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use common::kernel::sock_diag;
 use common::scoreboard::Scoreboard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
 
 /// Both servers, for what must hold for either.
@@ -243,9 +243,9 @@ pub fn children_of(pid: u32) -> Vec<u32> {
 
 /// The inodes of the listening sockets that a process has open, from /proc.
 pub fn listening_sockets(pid: u32) -> BTreeSet<u64> {
-    let all = procfs::net::tcp().unwrap().into_iter().chain(procfs::net::tcp6().unwrap());
+    // Not from /proc/net/tcp, for which the kernel goes through all connections.
     let listening: BTreeSet<u64> =
-        all.filter(|s| s.state == TcpState::Listen).map(|s| s.inode).collect();
+        sock_diag::listeners(0).unwrap().into_iter().map(|it| it.inode).collect();
     open_sockets(pid).filter(|inode| listening.contains(inode)).collect()
 }
 
