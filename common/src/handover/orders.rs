@@ -95,7 +95,14 @@ impl<'a> Orders<'a> {
     pub fn of(channel: &'a Channel) -> Result<Self> {
         let ready = channel.watch().context("cannot watch the channel to the parent")?;
         let signals = signals::watch_in_worker()?;
-        Ok(Self { channel, ready, signals, reserve: None })
+        let mut orders = Self { channel, ready, signals, reserve: None };
+        orders.make_room();
+        Ok(orders)
+    }
+
+    /// Opens the reserve again, if there is a descriptor for it.
+    fn make_room(&mut self) {
+        self.reserve = self.channel.as_fd().try_clone_to_owned().ok();
     }
 
     /// Waits for the next order.
@@ -103,7 +110,7 @@ impl<'a> Orders<'a> {
         let mut wants_room = false;
         loop {
             if self.reserve.is_none() && !wants_room {
-                self.reserve = self.channel.as_fd().try_clone_to_owned().ok();
+                self.make_room();
             }
             let mut ready = tokio::select! {
                 ready = self.ready.readable() => ready?,
