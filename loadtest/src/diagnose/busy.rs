@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Seconds of CPU time, and parts of a core: a process that only holds a socket uses less, a master that looks after
-/// its workers now and then, for instance.
+/// Seconds of CPU time: in a short look, one clock tick of a process that does nothing is a great part.
 const LEAST_CPU: f64 = 0.005;
-const LEAST_PART: f64 = 0.01;
+
+/// A part of a core: a process that only holds a socket uses less, a master that looks after its workers now and then,
+/// for instance.
+pub const LEAST_PART: f64 = 0.01;
 
 /// One that serves uses at least this part of what the busiest of the same socket does.
-const LEAST_SHARE: f64 = 0.1;
+pub const LEAST_SHARE: f64 = 0.1;
 
 /// A process that has listening sockets.
 #[derive(Clone, Debug, Default)]

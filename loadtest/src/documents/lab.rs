@@ -201,3 +201,23 @@ fn claims_of<'a>(
     let (names, claims): (Vec<&str>, Vec<&Claim>) = claims.unzip();
     Table::of("", names).with("", &CLAIM, claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::record::tests::lab;
+
+    #[test]
+    fn a_claim_that_is_not_found_is_refuted_unless_it_was_made_of_something_else() {
+        let mut lab = lab();
+        let verdict = |lab: &Lab| {
+            let table = claims(lab);
+            let of = |name| table.columns.iter().position(|column| column.name == name).unwrap();
+            let cells = &table.rows[0].cells;
+            [&cells[of("verdict")], &cells[of("theirs")]].map(|cell| cell.text.clone().unwrap())
+        };
+        assert_eq!(verdict(&lab), ["refuted", "0.648"]);
+        lab.body.chapters[0].findings.claims[0].elsewhere = "macOS".into();
+        assert_eq!(verdict(&lab), ["not on this machine", "0.648; macOS"]);
+    }
+}

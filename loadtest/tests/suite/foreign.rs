@@ -289,8 +289,9 @@ fn ctrl_c_ends_a_foreign_server_and_its_keeper() {
 
 #[test]
 fn what_cannot_serve_is_refused_in_a_line_with_its_output() {
-    let listens_elsewhere =
-        "x=cmd:python3 -c 'print(\"I use no {port}\"); import time; time.sleep(99)'";
+    // It binds the port, so that no server of another test can get it.
+    let does_not_listen = "x=cmd:python3 -c 'import socket, time; \
+        s = socket.socket(); s.bind((\"{host}\", {port})); print(\"I bind\"); time.sleep(99)'";
     let dies = "x=cmd:python3 -c 'import sys; sys.exit(\"no module {port}\")'";
     let mut cases = vec![
         ("cmd:sleep 60", vec!["{port}", "sleep 60"]),
@@ -299,7 +300,7 @@ fn what_cannot_serve_is_refused_in_a_line_with_its_output() {
         ("https://localhost/", vec!["http://"]),
     ];
     if has_python() {
-        cases.push((listens_elsewhere, vec!["did not listen", "10 s", "I use no"]));
+        cases.push((does_not_listen, vec!["did not listen", "10 s", "I bind"]));
         cases.push((dies, vec!["did not start", "no module", "run its command by itself"]));
     }
     for (server, words) in cases {

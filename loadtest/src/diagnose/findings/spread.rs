@@ -1,6 +1,7 @@
 //! The spread of connections over workers, and whether chance explains it.
 
 use super::{Finding, Id, Severity};
+use crate::diagnose::busy::{LEAST_PART, LEAST_SHARE};
 use crate::diagnose::model::{Readings, Worker};
 use crate::report::format::probability;
 use crate::statistics::significance::{Evenness, evenness};
@@ -16,10 +17,6 @@ const ENOUGH: u64 = 20;
 
 /// A worker that gets everything and uses less than this part of a core has time for it.
 const BUSY: f64 = 0.5;
-
-/// A worker that uses less CPU time, as a part of a core and of what the busiest uses, does not serve.
-const LEAST_CPU: f64 = 0.01;
-const LEAST_SHARE: f64 = 0.1;
 
 /// The chi-square test of what those of these workers accepted whose [count](Worker::is_counted) is exact; `None` with
 /// fewer than 5 for each, which the test needs.
@@ -76,7 +73,7 @@ fn of_new(readings: &Readings, workers: &[&Worker]) -> Option<Finding> {
 
 /// Whether a worker may have accepted what no look could see, as it uses CPU time and is not counted.
 fn may_accept_unseen(worker: &Worker, most: &Worker) -> bool {
-    let works = worker.cpu >= LEAST_CPU && worker.cpu >= LEAST_SHARE * most.cpu;
+    let works = worker.cpu >= LEAST_PART && worker.cpu >= LEAST_SHARE * most.cpu;
     !worker.is_counted && worker.pid != most.pid && works
 }
 

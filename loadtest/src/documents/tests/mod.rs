@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::kernel::procfs::ContextSwitches;
-use crate::lab::record::Lab;
 use crate::lab::record::tests::lab;
 use crate::matrix::expectations::tests::matrix as example_matrix;
 use crate::matrix::record::Missing;
@@ -384,18 +383,4 @@ fn the_results_have_the_cases_with_the_figures_of_the_matrix() {
         "## Which policy in which case\n\n`shared/least-conn` is good in ",
         "**refuted**",
     ]);
-}
-
-#[test]
-fn a_claim_that_is_not_found_is_refuted_unless_it_was_made_of_something_else() {
-    let mut lab = lab();
-    let verdict = |lab: &Lab| {
-        let table = lab::claims(lab);
-        let of = |name| table.columns.iter().position(|column| column.name == name).unwrap();
-        let cells = &table.rows[0].cells;
-        [&cells[of("verdict")], &cells[of("theirs")]].map(|cell| cell.text.clone().unwrap())
-    };
-    assert_eq!(verdict(&lab), ["refuted", "0.648"]);
-    lab.body.chapters[0].findings.claims[0].elsewhere = "macOS".into();
-    assert_eq!(verdict(&lab), ["not on this machine", "0.648; macOS"]);
 }
