@@ -100,11 +100,11 @@ fn shared(matrix: &Matrix) -> Answer {
          best policy's requests/s with 64 workers, {} with 256. Kept connections gather at few workers \
          (the busiest of four had {} times the average under the post's load): where 0.5 % of their \
          requests block, {} of the best; own sockets {}.",
-        judged(matrix, "close, 64 workers", EPOLL),
-        judged(matrix, MANY, EPOLL),
+        of_best(matrix, "close, 64 workers", EPOLL),
+        of_best(matrix, MANY, EPOLL),
         uneven(matrix, EPOLL),
-        judged(matrix, "mixed keep", EPOLL),
-        judged(matrix, "mixed keep", HASH)
+        of_best(matrix, "mixed keep", EPOLL),
+        of_best(matrix, "mixed keep", HASH)
     );
     Answer::of("When a shared socket loses.", words)
 }
@@ -118,9 +118,9 @@ fn own(matrix: &Matrix) -> Answer {
          and 256 workers: {} and {}. With one of four workers stopped, 32 clients that wait for their answers soon all \
          wait for it. Where all handlers block, p99 is {} times that of the *ideal*, one queue \
          for all workers without overhead.",
-        judged(matrix, "mixed close", HASH),
-        judged(matrix, "close, 64 workers", HASH),
-        judged(matrix, MANY, HASH),
+        of_best(matrix, "mixed close", HASH),
+        of_best(matrix, "close, 64 workers", HASH),
+        of_best(matrix, MANY, HASH),
         blocking(matrix, HASH).unwrap_or_else(|| "(not measured)".into())
     );
     Answer::of("When own sockets lose.", words)
@@ -158,7 +158,7 @@ fn lost(lab: &Lab, policies: [&str; 2]) -> Option<String> {
     Some(format!("; a killed worker loses {} requests instead of {}", to?, from?))
 }
 
-/// The workload, judged or not, in which a policy has the least part of the best policy's requests/s.
+/// The workload in which a policy has the least part of the best policy's requests/s.
 fn worst(matrix: &Matrix, policy: &str) -> String {
     let parts = matrix.columns.iter().filter_map(|column| {
         let part = matrix.figure(&column.name, policy)?.of_best?.value;
@@ -171,8 +171,8 @@ fn worst(matrix: &Matrix, policy: &str) -> String {
     })
 }
 
-/// The same with its interval.
-fn judged(matrix: &Matrix, workload: &str, policy: &str) -> String {
+/// Requests/s over those of the best policy, with the interval.
+fn of_best(matrix: &Matrix, workload: &str, policy: &str) -> String {
     let part = matrix.figure(workload, policy).and_then(|figure| figure.of_best);
     cell(&part.into(), Unit::Times)
 }

@@ -27,9 +27,9 @@ const ABOUT: &str = "Figures are requests/s over those of the best policy and, a
 
 /// In which workloads a policy is good, undecided and not good, with its figures.
 pub fn verdicts(matrix: &Matrix, policy: &str) -> String {
-    let judged = matrix.columns.iter().filter(|column| column.judged);
+    let columns = matrix.columns.iter();
     let figures: Vec<_> =
-        judged.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?))).collect();
+        columns.filter_map(|one| Some((one, matrix.figure(&one.name, policy)?))).collect();
     let of = |wanted: Verdict| -> Vec<String> {
         let those = figures.iter().filter(|(_, figure)| matrices::verdict(figure) == wanted);
         those

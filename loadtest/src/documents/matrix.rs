@@ -84,8 +84,7 @@ pub fn workloads(matrix: &Matrix) -> Vec<(String, String)> {
 /// A sentence about the policies that are good everywhere.
 fn sentence(matrix: &Matrix) -> String {
     let is_good = |policy: &&String| {
-        let judged = matrix.columns.iter().filter(|column| column.judged);
-        let mut figures = judged.map(|column| matrix.figure(&column.name, policy));
+        let mut figures = matrix.columns.iter().map(|column| matrix.figure(&column.name, policy));
         figures.all(|figure| figure.is_some_and(|it| verdict(it) == Verdict::Good))
     };
     let good: Vec<String> = matrix.policies.iter().filter(is_good).cloned().collect();

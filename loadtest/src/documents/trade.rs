@@ -68,7 +68,7 @@ impl<'a> Trade<'a> {
             .unwrap_or_else(|| "no requests/s fell by 5 %, no measured p99 rose by 25 %".into())
     }
 
-    /// The reported changes in all workloads, including those that are not judged.
+    /// The reported changes in all workloads.
     fn changes(&self) -> Vec<Change> {
         let changes = self.matrix.columns.iter().filter_map(|column| {
             let figure = |policy| self.matrix.figure(&column.name, policy);

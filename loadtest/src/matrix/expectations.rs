@@ -22,7 +22,7 @@ impl MatrixBody {
         for column in &mut self.columns {
             for cell in &mut column.cells {
                 let (verdict, reason) = verdict::judge(column.kind, cell);
-                (cell.verdict, cell.reason) = (column.judged.then_some(verdict), reason);
+                (cell.verdict, cell.reason) = (Some(verdict), reason);
             }
         }
         self.expectations = judge(self);
@@ -68,13 +68,15 @@ fn expectation(text: String, found: Option<(Option<bool>, String)>) -> Expectati
     Expectation { text, met, figures }
 }
 
-/// Every judged figure of a policy, with its workload.
+/// Every figure of a policy, with its workload.
 fn figures<'a>(
     matrix: &'a MatrixBody,
     policy: &'a str,
 ) -> impl Iterator<Item = (&'a str, &'a Figure)> {
-    let columns = matrix.columns.iter().filter(|column| column.judged);
-    columns.filter_map(move |column| Some((&*column.name, matrix.figure(&column.name, policy)?)))
+    matrix
+        .columns
+        .iter()
+        .filter_map(move |column| Some((&*column.name, matrix.figure(&column.name, policy)?)))
 }
 
 /// The workload in which a policy reaches the least part of the best policy's requests/s.
@@ -179,7 +181,6 @@ pub mod tests {
                     name: name.into(),
                     words: "4 workers".into(),
                     kind: if name == STOPPED { Kind::Stopped } else { Kind::Throughput },
-                    judged: name != "post",
                     slices: "x.json".into(),
                     cells: policies.iter().map(|policy| figure(policy, name)).collect(),
                 })

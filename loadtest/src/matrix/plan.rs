@@ -97,7 +97,6 @@ pub fn column(run: &Run, workload: &Workload) -> Result<(Column, Vec<String>)> {
         name: workload.name.into(),
         words,
         kind: workload.kind,
-        judged: workload.judged,
         slices: file.file_name().unwrap_or_default().to_string_lossy().into(),
         cells,
     };

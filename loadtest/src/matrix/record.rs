@@ -50,8 +50,6 @@ pub struct Column {
     pub name: String,
     pub words: String,
     pub kind: Kind,
-    /// Whether a load-aware policy must be good in it.
-    pub judged: bool,
     /// The file with its slices, beside this record.
     pub slices: String,
     /// One for each policy that has a figure.
@@ -62,7 +60,7 @@ pub struct Column {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Figure {
     pub policy: String,
-    /// Whether it is good here; `null` if the workload is not judged.
+    /// Whether it is good here; `null` before it was judged.
     pub verdict: Option<Verdict>,
     /// The reason for the verdict, with the figures.
     pub reason: String,

@@ -52,8 +52,6 @@ pub struct Workload {
     pub handler_cost: &'static str,
     /// Whether server and client have separate cores.
     pub pinned: bool,
-    /// Whether a load-aware policy must be good in it. The post's load shows who gets connections.
-    pub judged: bool,
     /// Whether the short form has it.
     pub quick: bool,
 }
@@ -97,7 +95,6 @@ const KEPT: Workload = Workload {
     mixed: false,
     handler_cost: "",
     pinned: false,
-    judged: true,
     quick: false,
 };
 
@@ -109,14 +106,7 @@ const BLOCKING: Workload =
 
 /// The workloads.
 pub const WORKLOADS: [Workload; 15] = [
-    Workload {
-        name: "post",
-        threads: 12,
-        connections: 100,
-        judged: false,
-        rates: &[0.25, 0.5],
-        ..KEPT
-    },
+    Workload { name: "post", threads: 12, connections: 100, rates: &[0.25, 0.5], ..KEPT },
     Workload { name: "keep", quick: true, ..KEPT },
     Workload { name: "close", quick: true, ..NEW },
     Workload { name: "mixed keep", mixed: true, rates: &[0.25, 0.5], ..KEPT },
