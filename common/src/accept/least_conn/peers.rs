@@ -39,7 +39,8 @@ pub struct Peer {
     slot: &'static Slot,
     /// What its event loop does.
     turn: Turn,
-    /// Since when, in nanoseconds of the monotonic clock.
+    /// If awake, since when; if asleep, when it woke for the last connection that it took. In nanoseconds of the
+    /// monotonic clock.
     since: u64,
 }
 
@@ -74,6 +75,9 @@ pub struct Peers {
     all: Vec<&'static Slot>,
     /// When this worker last woke or looked up, in nanoseconds.
     since: u64,
+    /// When it woke for the last connection that it took, in nanoseconds; and how many it had accepted by then.
+    took: u64,
+    accepted: u64,
     pace: Pace,
     /// This worker's heartbeat when it last listed the workers.
     last_look: u64,
@@ -83,7 +87,8 @@ impl Peers {
     /// The peers of the worker with the slot `own`.
     pub fn of(own: OwnSlot, slots: Slots) -> Self {
         let (all, lifetimes) = (Vec::new(), Lifetimes::default());
-        Self { own, slots, lifetimes, all, since: 0, pace: Pace::default(), last_look: 0 }
+        let pace = Pace::default();
+        Self { own, slots, lifetimes, all, since: 0, took: 0, accepted: 0, pace, last_look: 0 }
     }
 
     /// The other workers that serve and are not silent.
@@ -112,8 +117,8 @@ impl Peers {
         self.all.len() > size && in_line().take(size).count() == size
     }
 
-    /// Another worker that has fewer connections than this one, and is not blocked for all that is known: it is
-    /// asleep, or awake for less than this time.
+    /// Another worker that has fewer connections than this one, or equally many and has taken none for longer. For
+    /// all that is known it is not blocked: it is asleep, or awake for less than this time.
     pub fn with_fewer(&self, awake: Duration) -> Option<Peer> {
         let [open, kept] =
             [&self.own.connections_open, &self.own.connections_kept].map(|it| it.load(Relaxed));
@@ -128,11 +133,15 @@ impl Peers {
             let its_kept = peer.slot.connections_kept.load(Relaxed);
             match is_over_soon && its_kept.abs_diff(kept) > uneven {
                 true => its_kept < kept,
-                false => peer.open() + slack < open,
+                false => {
+                    // Of those with equally many that are kept, each in turn.
+                    let is_next = slack == 0 && peer.is_asleep() && peer.since < self.took;
+                    peer.open() + slack < open + u64::from(is_next)
+                }
             }
         });
         let able = fewer.filter(|peer| peer.is_asleep() || self.has_just_begun(peer, awake));
-        able.min_by_key(Peer::open)
+        able.min_by_key(|peer| (peer.open(), peer.since))
     }
 
     /// Another worker that sleeps; of several, the one with the fewest connections.
@@ -180,7 +189,7 @@ impl Peers {
 
     /// Shows the others that this worker's event loop sleeps.
     pub fn sleeps(&self, turn: Turn) {
-        self.own.set(|slot| &slot.turn, turn as u64);
+        self.own.set(|slot| &slot.turn, self.took * TURNS.len() as u64 + turn as u64);
     }
 
     /// Shows the others that it is awake.
@@ -200,6 +209,10 @@ impl Peers {
     /// Notes that this worker has nothing left to do.
     pub fn comes_by(&mut self) {
         self.pace.sleeps(self.own.requests.load(Relaxed));
+        let accepted = self.own.connections_accepted.load(Relaxed);
+        if accepted != self.accepted {
+            (self.accepted, self.took) = (accepted, self.since);
+        }
         self.look();
     }
 
@@ -309,6 +322,27 @@ mod tests {
         assert_eq!(asleep(), Some(1));
         show(slots.own(1), Turn::Awake, 0);
         assert_eq!(asleep(), None);
+    }
+
+    #[test]
+    fn of_workers_with_equally_many_kept_connections_each_gets_one_in_turn() {
+        let (mut peers, slots) = server(3);
+        let left_to = |peers: &Peers| place(peers.with_fewer(LEAVE), slots);
+        (0..3).for_each(|place| open(slots.own(place), 2));
+        let own = slots.own(0);
+        own.add(|slot| &slot.connections_accepted, 1);
+        peers.comes_by();
+        show(slots.own(1), Turn::Reserve, 2_000_000);
+        show(slots.own(2), Turn::InLine, 3_000_000);
+        assert_eq!(left_to(&peers), Some(2), "its last one was first");
+        show(slots.own(2), Turn::Awake, 0);
+        assert_eq!(left_to(&peers), Some(1), "one that is awake may have a request already");
+        peers.wakes();
+        peers.comes_by();
+        peers.took -= 5_000_000_000; // as if a request came to a worker that took its last connection long ago
+        assert_eq!(left_to(&peers), None, "it is this worker's turn");
+        open(own, 1);
+        assert_eq!(left_to(&peers), Some(1), "the others have fewer, and one of them sleeps");
     }
 
     #[test]

@@ -15,7 +15,9 @@
 //!    "concurrency managed"). A worker that has both a request that may block and a new connection leaves the
 //!    connection to any other worker that sleeps.
 //! 3. **Fewer first.** If connections are kept, a worker leaves a new one to another worker that has fewer and is
-//!    not blocked: it wakes that worker, and looks again a moment later. If connections end after one request, a
+//!    not blocked: it wakes that worker, looks again a moment later, and after 8 ms takes the connection itself.
+//!    Workers with equally many get one in turn: clients often use their connections in turn, too, and two that a
+//!    worker got one after the other would soon be used at the same time. If connections end after one request, a
 //!    worker takes as many as it serves within 4 ms before it leaves one: each is over soon, and waking another
 //!    worker costs a context switch. Without that, throughput with 64 workers was 0.8 of what it is. Connections
 //!    that have had an answer and stayed count as kept, as do those that have sent nothing for half a second. Of
@@ -47,9 +49,13 @@ use crate::scoreboard::{OwnSlot, Slots};
 /// another comes back or is called.
 const IN_LINE_PER_CORE: usize = 2;
 
-/// How long a connection is left to a worker that has fewer: that connection waits as long, once, and will be kept
-/// for longer.
+/// How long a connection is left to a worker that has fewer: that connection waits as long, and will be kept for
+/// longer.
 const LEAVE: Duration = Duration::from_millis(2);
+
+/// How often it is left, at most. In a burst of connections the worker to which this one was left may have taken
+/// another, and the next worker with fewer is then woken only now.
+const TIMES: u32 = 4;
 
 /// Waits in line, or in reserve.
 pub struct Rules {
@@ -72,7 +78,8 @@ impl Rules {
 
     /// Accepts a connection, or leaves it to another worker. `None`: the queue was empty.
     fn take(&mut self, place: &Place) -> io::Result<Option<Woken>> {
-        if let Some(other) = self.peers.with_fewer(LEAVE) {
+        for _ in 0..TIMES {
+            let Some(other) = self.peers.with_fewer(LEAVE) else { break };
             self.peers.leaves_one();
             if other.is_asleep() {
                 other.wake();
@@ -84,6 +91,9 @@ impl Rules {
                 Ok(true) => return Ok(Some(Woken::Loop)),
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Ok(false) | Err(_) => {} // the connection is still there, or this worker is called
+            }
+            if !is_readable(&place.listener) {
+                break;
             }
         }
         let accepted = place.accept()?;
