@@ -91,12 +91,11 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
     let kept = |policy| known(answers::of_ideal(matrix.column("blocking, kept"), policy));
     let rate = |name: &str, policy| rate(matrix, name, policy);
     let uneven = |policy| uneven(matrix, policy);
-    let short_requests = |names: [&str; 2]| {
-        let [shared, own] = [SHARED, OWN].map(|policy| {
-            let rates = names.map(|name| rate(name, policy)).join(", ");
-            format!("{rates}, p99 {}", p99s(matrix, names, policy))
-        });
-        format!("{shared}; own {own}")
+    let p99 = |name: &str, policy| p99(matrix, name, policy);
+    let many = |policy| {
+        let names = ["close, 64 workers", MANY];
+        let [rates, p99s] = [names.map(|it| rate(it, policy)), names.map(|it| p99(it, policy))];
+        format!("{}, p99 {}", rates.join(", "), p99s.join(", "))
     };
     let claim = |place: usize| {
         let claims = lab.body.chapter("reload").map_or(&[][..], |reload| &reload.findings.claims);
@@ -112,7 +111,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
         ),
         (
             "the same, kept",
-            "own `least-conn`",
+            "`least-conn`",
             format!("{}, own {}; `blocking` {}", kept(SHARED), kept(OWN), kept("shared/blocking")),
         ),
         (
@@ -126,8 +125,20 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
                 rate("mixed keep", EPOLL)
             ),
         ),
-        ("64, 256 workers", "shared `least-conn`", short_requests(["close, 64 workers", MANY])),
-        ("4 workers: kept, new", "`least-conn`", short_requests(FEW)),
+        ("64, 256 workers", "shared `least-conn`", format!("{}; own {}", many(SHARED), many(OWN))),
+        (
+            "4 workers: kept, new",
+            "`epoll`, `least-conn`",
+            format!(
+                "`epoll` {}, {}; kept {}, {}; new {}, {}",
+                rate("keep", EPOLL),
+                p99("keep", EPOLL),
+                rate("keep", SHARED),
+                p99("keep", SHARED),
+                rate("close", SHARED),
+                p99("close", SHARED)
+            ),
+        ),
         (
             "kept long: max/mean",
             "`least-conn`",
@@ -159,17 +170,11 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
     ]
 }
 
-/// Few workers and short requests, on kept and on new connections.
-const FEW: [&str; 2] = ["keep", "close"];
-
-/// p99 over the lowest, in these workloads.
-fn p99s(matrix: &Matrix, names: [&str; 2], policy: &str) -> String {
-    let p99 = |name| matrix.column(name)?.p99(matrix.figure(name, policy)?);
-    let each = names.map(|name| match p99(name) {
-        Some(times) => format!("{:.1}", times.value),
-        None => "?".into(),
-    });
-    each.join(", ")
+/// p99 over the lowest, in this workload.
+fn p99(matrix: &Matrix, name: &str, policy: &str) -> String {
+    let column = matrix.column(name);
+    let times = column.and_then(|column| column.p99(matrix.figure(name, policy)?));
+    times.map_or_else(|| "?".into(), |times| format!("{:.1}", times.value))
 }
 
 /// The settings of other servers for both ways to listen.

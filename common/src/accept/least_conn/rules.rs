@@ -30,7 +30,8 @@
 //! With one queue and workers that take one connection at a time this is the ideal for handlers that block: a
 //! blocked worker does not wait for connections.
 //!
-//! When it goes wrong: rule 3 counts connections, not work, and corrects nothing afterwards. After a load of
+//! When it goes wrong: rule 3 counts connections, not work, and corrects nothing afterwards. While the workers with
+//! fewer get no core, a connection that will be kept waits for 8 ms. After a load of
 //! short connections, up to 64 that will be kept, and send nothing yet, may come to one worker. A worker that is
 //! stopped in line holds the connection for which it was woken. Until its missing heartbeat shows, half a second
 //! later, no other worker is called in its place: with many workers, all of them blocked, a connection may wait
