@@ -117,8 +117,8 @@ impl Peers {
         self.all.len() > size && in_line().take(size).count() == size
     }
 
-    /// Another worker that has fewer connections than this one, or equally many and has taken none for longer. For
-    /// all that is known it is not blocked: it is asleep, or awake for less than this time.
+    /// Another worker that has fewer connections than this one or, if requests take long, equally many and has taken
+    /// none for longer. For all that is known it is not blocked: it is asleep, or awake for less than this time.
     pub fn with_fewer(&self, awake: Duration) -> Option<Peer> {
         let [open, kept] =
             [&self.own.connections_open, &self.own.connections_kept].map(|it| it.load(Relaxed));
@@ -129,13 +129,13 @@ impl Peers {
         if open <= slack && kept <= uneven {
             return None; // the usual case, without a look at the others
         }
+        let in_turn = slack == 0 && !self.is_quick();
         let fewer = self.others().filter(|peer| {
             let its_kept = peer.slot.connections_kept.load(Relaxed);
             match is_over_soon && its_kept.abs_diff(kept) > uneven {
                 true => its_kept < kept,
                 false => {
-                    // Of those with equally many that are kept, each in turn.
-                    let is_next = slack == 0 && peer.is_asleep() && peer.since < self.took;
+                    let is_next = in_turn && peer.is_asleep() && peer.since < self.took;
                     peer.open() + slack < open + u64::from(is_next)
                 }
             }
@@ -341,6 +341,9 @@ mod tests {
         peers.comes_by();
         peers.took -= 5_000_000_000; // as if a request came to a worker that took its last connection long ago
         assert_eq!(left_to(&peers), None, "it is this worker's turn");
+        peers.took += 5_000_000_000;
+        peers.pace = Pace::of(Duration::from_micros(10));
+        assert_eq!(left_to(&peers), None, "with short requests it does not matter");
         open(own, 1);
         assert_eq!(left_to(&peers), Some(1), "the others have fewer, and one of them sleeps");
     }
