@@ -55,9 +55,12 @@ fn parent() -> Result<()> {
 fn worker(shared: Shared, number: usize, parent: Pid) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?; // end with the parent, however it ends
     ensure!(getppid() == parent, "the parent is gone");
-    Schedule::Batch.set()?; // a worker that is woken while a core is busy waits for its turn
+    let by_load = Schedule::ByLoad.set()?; // while cores are busy, a woken worker waits for its turn
 
     let app = routes::add_to(Router::new().route("/", get(async || "hello")));
-    shared.run(number, |listener| async { axum::serve(listener, app).await })??;
+    shared.run(number, |listener| async {
+        by_load.map(|by_load| tokio::spawn(by_load.keep_looking()));
+        axum::serve(listener, app).await
+    })??;
     Ok(())
 }

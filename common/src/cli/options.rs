@@ -116,9 +116,9 @@ pub struct Options {
           value_parser = parse_hang_timeout)]
     pub hang_timeout: Duration,
 
-    /// How the kernel schedules workers: normal, or batch, where a woken worker does not preempt
-    /// the process that runs. The default depends on the policy: batch with least-conn, normal
-    /// otherwise
+    /// How the kernel schedules workers: normal; batch, where a woken worker does not preempt the
+    /// process that runs; or by-load, which is batch while the worker waits longer for a core than
+    /// it runs. The default depends on the policy: by-load with least-conn, normal otherwise
     #[arg(long, value_name = "WAY", env = "SERVER_SCHEDULE")]
     pub schedule: Option<Schedule>,
 

@@ -23,6 +23,7 @@ use crate::lesson::app::App;
 use crate::lesson::counters::Worker;
 use crate::parent::channel::Message;
 use crate::parent::context::WorkerContext;
+use crate::platform::schedule::ByLoad;
 use crate::scoreboard::State;
 
 /// Workers begin their ticks at one of this many points of a tick's time.
@@ -37,7 +38,7 @@ const APART: u32 = 16;
 pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Options) -> Result<()> {
     let mut sockets: Sockets = sockets.into();
     context.slot.occupy();
-    context.settle(options)?; // it has its sockets
+    let by_load = context.settle(options)?; // it has its sockets
     // Leaked, so that no request and no connection has to count references. It lives as long as the process.
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         app: App::new(options),
@@ -47,18 +48,23 @@ pub fn run(context: &WorkerContext, sockets: impl Into<Sockets>, options: &Optio
         max_connections: options.max_connections.into(),
         ended: Notify::new(),
     }));
-    sockets.build_event_loop(context.slot)?.block_on(worker.live(context, sockets))
+    sockets.build_event_loop(context.slot)?.block_on(worker.live(context, sockets, by_load))
 }
 
 impl Worker {
-    async fn live(&'static self, context: &WorkerContext, mut sockets: Sockets) -> Result<()> {
+    async fn live(
+        &'static self,
+        context: &WorkerContext,
+        mut sockets: Sockets,
+        by_load: Option<ByLoad>,
+    ) -> Result<()> {
         let first = sockets.listeners.first().context("the worker has no listening socket")?;
         self.slot.set(|slot| &slot.socket_inode, inode(first));
         self.slot.set(|slot| &slot.sockets, sockets.listeners.len() as u64);
         let mut acceptor = sockets.start_acceptor(self)?;
         let mut listeners = watch(sockets.listeners)?; // none, if an acceptor has them
         self.slot.beat();
-        tokio::spawn(self.tick());
+        tokio::spawn(self.tick(by_load));
         let mut orders = Orders::of(&context.channel)?;
         self.slot.set_state(State::Serving);
         context.channel.send(&Message::Ready, &[])?;
@@ -123,14 +129,15 @@ impl Worker {
         }
     }
 
-    /// Four times a second: a heartbeat, and a look at stalled clients.
-    async fn tick(&'static self) -> Infallible {
+    /// Four times a second: a heartbeat, and a look at the load and at stalled clients.
+    async fn tick(&'static self, mut by_load: Option<ByLoad>) -> Infallible {
         // Workers that start together must not tick together: with hundreds of workers, requests would wait
         // for all their ticks.
         sleep(TICK / APART * (std::process::id() % APART)).await;
         loop {
             self.slot.beat();
             self.lane.inspect(|lane| lane.tick(self.slot));
+            by_load.iter_mut().for_each(ByLoad::look);
             self.deadlines.tick();
             look_who_waits(self);
             // Not an interval: after a late tick it sends an early one, and what began just before the

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use super::channel::{Channel, Message};
 use super::signals;
 use crate::cli::options::Options;
+use crate::platform::schedule::{ByLoad, Schedule};
 use crate::platform::{affinity, rights};
 use crate::scoreboard::{OwnSlot, Slots};
 
@@ -28,15 +29,17 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// Applies `--schedule`, `--affinity` and `--user` to this process, and gives up all capabilities for good.
+    /// Applies `--schedule`, `--affinity` and `--user` to this process, and gives up all capabilities for good. Gives what
+    /// must look at the load from then on, if the worker is scheduled by load.
     ///
     /// # Errors
     /// When the kernel refuses, or the parent is gone.
-    pub fn settle(&self, options: &Options) -> Result<()> {
-        options.schedule.map_or(Ok(()), |way| way.set())?;
+    pub fn settle(&self, options: &Options) -> Result<Option<ByLoad>> {
+        let by_load = options.schedule.map_or(Ok(None), Schedule::set)?;
         self.cpu.map_or(Ok(()), affinity::pin_to)?;
         rights::give_up(options.user.as_ref())?;
-        go_with_parent(&self.channel) // becoming another user clears it
+        go_with_parent(&self.channel)?; // becoming another user clears it
+        Ok(by_load)
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Compare {
 #[derive(Args)]
 pub struct Matrix {
     /// Slices of each policy in each workload
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = rounds)]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = rounds)]
     pub rounds: u32,
 
     /// How often a worker of each policy is stopped and killed

@@ -100,6 +100,7 @@ fn probe(
         seed: asked.random.seed,
         keep_alive: asked.keep_alive,
         seconds: asked.duration.unwrap_or(DURATION).as_secs_f64(),
+        lead_in: Duration::ZERO,
         requests: asked.requests,
         timeout_ms: asked.timeout.as_millis() as u64,
         mix: Vec::new(),

@@ -134,8 +134,8 @@ fn price(lab: &Lab, matrix: &Matrix) -> Answer {
         format!("*{title}* (`{option}`): {improves}. Cost: {rights}{costs}{lost}.")
     };
     let words = format!(
-        "The policy `least-conn` considers the load of each worker. Its workers do not preempt others \
-         (SCHED_BATCH), so on busy cores a request may wait some milliseconds.{} At worst it serves {} of the best \
+        "The policy `least-conn` considers the load of each worker. On busy cores its workers do not \
+         preempt others (SCHED_BATCH), so a request may wait some milliseconds.{} At worst it serves {} of the best \
          policy's requests/s in a workload:",
         not_measured(matrix),
         list(&[SHARED, OWN].map(|policy| worst(matrix, policy)))

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::matrix::record::{Column, Kind};
 use crate::matrix::workloads::{QUICK_POLICIES, Run, THROUGHPUT_ONLY, WORKLOADS, Workload};
 use crate::matrix::{cell, stopped};
-use crate::measure::comparison::{BETWEEN_SLICES, CLOSED_LOOP, WARM_UP};
+use crate::measure::comparison::{BETWEEN_SLICES, CLOSED_LOOP, LEAD_IN, WARM_UP};
 use crate::record::samples_of;
 
 /// The overhead of a slice if the server is started for it; and for each worker.
@@ -49,7 +49,8 @@ pub fn expected(run: &Run, workload: &Workload) -> Duration {
     let each =
         BETWEEN_SLICES + if workload.one_at_a_time() { start + WARM_UP } else { Duration::ZERO };
     let rates = workload.rates.len() as u32;
-    let at_rates = (cell::at_rate(workload) + each * cell::RATE_ROUNDS) * rates * prompt;
+    let at_rates =
+        (cell::at_rate(workload) + (LEAD_IN + each) * cell::RATE_ROUNDS) * rates * prompt;
     start * all
         + match workload.kind {
             Kind::Throughput => {
@@ -110,7 +111,7 @@ mod tests {
 
     fn minutes(quick: bool) -> f64 {
         let policies = policies(&POLICIES, quick);
-        let (rounds, stops, seed, json, resume) = (7, 6, 1, Path::new(""), false);
+        let (rounds, stops, seed, json, resume) = (6, 6, 1, Path::new(""), false);
         let run = Run { policies, rounds, stops, seed, json, resume };
         let workloads = workloads(&[], quick).unwrap();
         workloads.iter().map(|each| expected(&run, each)).sum::<Duration>().as_secs_f64() / 60.0

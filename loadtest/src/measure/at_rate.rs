@@ -81,7 +81,7 @@ impl AtRate {
 impl RateSlice {
     /// A round from the prober's counters, with the ideal if the service time is known.
     pub fn of(counters: &Counters, service: Option<Service>, round: u32) -> Self {
-        let ideal = Ideal::of(service, &counters.arrivals);
+        let ideal = Ideal::of(service, counters);
         Self {
             round,
             due: counters.attempted + counters.not_sent,

@@ -10,8 +10,8 @@ use crate::kernel::affinity;
 use crate::load::Load;
 use crate::load::wrk::Wrk;
 use crate::measure::comparison::{
-    AtRate, BETWEEN_SLICES, CLOSED_LOOP, CompareBody, FixedRate, Plan, RateSlice, Slice, Subject,
-    WARM_UP,
+    AtRate, BETWEEN_SLICES, CLOSED_LOOP, CompareBody, FixedRate, LEAD_IN, Plan, RateSlice, Slice,
+    Subject, WARM_UP,
 };
 use crate::measure::runner::{Series, Turn};
 use crate::measure::slice::Running;
@@ -267,7 +267,8 @@ impl Comparing {
         let load = probe::Load {
             // The same arrivals for all subjects of a round.
             seed: self.body.plan.seed.wrapping_add(round.into()),
-            seconds: time.as_secs_f64(),
+            seconds: (LEAD_IN + time).as_secs_f64(),
+            lead_in: LEAD_IN,
             ..probe::Load::default().at_rate(rate, Arrivals::Poisson)
         };
         let counters = self.probe(place, load)?;

@@ -27,6 +27,8 @@ pub struct Counters {
     pub outcomes: Outcomes,
     /// When clients of a closed loop stop asking, if they do. What they still wait for is answered later.
     pub end: Option<Duration>,
+    /// Requests that are due before this are not in latencies and lateness.
+    pub lead_in: Duration,
     /// Good answers by then.
     pub ok_by_end: u64,
     /// Requests of an open loop that were due and not sent, because too many were under way or, see
@@ -67,6 +69,7 @@ impl Counters {
             attempted: 0,
             outcomes: Outcomes::default(),
             end: None,
+            lead_in: Duration::ZERO,
             ok_by_end: 0,
             not_sent: 0,
             fell_behind: false,
@@ -87,7 +90,9 @@ impl Counters {
 
     /// Counts a request of an open loop that is sent `now`, and was `due` earlier.
     pub fn sent(&mut self, due: Duration, now: Duration) {
-        latency::record(&mut self.lateness, now.saturating_sub(due));
+        if due >= self.lead_in {
+            latency::record(&mut self.lateness, now.saturating_sub(due));
+        }
         self.arrivals.push(due);
     }
 
@@ -134,7 +139,9 @@ impl Counters {
         if outcome == Outcome::Ok {
             self.ok_by_end += u64::from(self.end.is_none_or(|end| known <= end));
             self.last_ok = self.last_ok.max(known);
-            latency::record(&mut self.latency, known.saturating_sub(intended));
+            if intended >= self.lead_in {
+                latency::record(&mut self.latency, known.saturating_sub(intended));
+            }
         } else {
             self.losses.push(known);
         }

@@ -44,9 +44,9 @@ impl Service {
         (servers > 0 && !time.is_zero()).then_some(Self { servers, time })
     }
 
-    /// The latencies, in microseconds, of one queue with these arrivals, which are in rising order. Assumes at least
-    /// one server.
-    pub fn ideal(&self, arrivals: &[Duration]) -> Histogram<u64> {
+    /// The latencies, in microseconds, of one queue with these arrivals, which are in rising order, without those before
+    /// `lead_in`. Assumes at least one server.
+    pub fn ideal(&self, arrivals: &[Duration], lead_in: Duration) -> Histogram<u64> {
         let mut latencies = latency::empty();
         let mut free_at: BinaryHeap<_> = vec![Reverse(Duration::ZERO); self.servers.max(1)].into();
         for &arrival in arrivals {
@@ -54,7 +54,9 @@ impl Service {
             let Some(Reverse(free)) = free_at.pop() else { break };
             let done = free.max(arrival) + self.time;
             free_at.push(Reverse(done));
-            latency::record(&mut latencies, done - arrival);
+            if arrival >= lead_in {
+                latency::record(&mut latencies, done - arrival);
+            }
         }
         latencies
     }
@@ -78,8 +80,13 @@ mod tests {
 
     /// The latencies in rising order, for arrivals in milliseconds and a service time of 10 ms.
     fn latencies(arrivals_ms: &[u64], servers: usize) -> Vec<u64> {
+        latencies_from(0, arrivals_ms, servers)
+    }
+
+    fn latencies_from(lead_in_ms: u64, arrivals_ms: &[u64], servers: usize) -> Vec<u64> {
         let arrivals: Vec<_> = arrivals_ms.iter().map(|&ms| Duration::from_millis(ms)).collect();
-        let all = Service { servers, time: Duration::from_millis(10) }.ideal(&arrivals);
+        let service = Service { servers, time: Duration::from_millis(10) };
+        let all = service.ideal(&arrivals, Duration::from_millis(lead_in_ms));
         all.iter_recorded()
             .flat_map(|step| {
                 // The histogram keeps three digits.
@@ -126,5 +133,10 @@ mod tests {
         ] {
             assert_eq!(latencies(arrivals, servers), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn requests_before_the_lead_in_ends_occupy_the_servers_but_do_not_count() {
+        assert_eq!(latencies_from(7, &[0, 4, 8], 1), [22]);
     }
 }

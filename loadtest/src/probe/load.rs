@@ -41,6 +41,9 @@ pub struct Load {
     pub keep_alive: bool,
     /// How long requests are sent; in a result, were sent or, if their number ended it, answered.
     pub seconds: f64,
+    /// Requests of an open loop that are due this early are not in its latencies.
+    #[serde(skip)]
+    pub lead_in: Duration,
     /// The number of requests, if that ends the run.
     #[serde(skip)]
     pub requests: Option<u64>,

@@ -1,7 +1,5 @@
 //! The record of one `probe`: the content of `--json` and of every report.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::probe::counters::Counters;
@@ -63,7 +61,7 @@ impl ProbeBody {
     /// The record of these counters, without the server's own count and without faults.
     pub fn of(server: String, load: Load, counters: &Counters, service: Option<Service>) -> Self {
         let latency_us = Latency::of(&counters.latency);
-        let ideal = Ideal::of(service, &counters.arrivals);
+        let ideal = Ideal::of(service, counters);
         Self {
             server,
             load: Load { seconds: counters.took().as_secs_f64(), ..load },
@@ -86,10 +84,13 @@ impl ProbeBody {
 }
 
 impl Ideal {
-    /// The ideal for these arrivals; `None` if there are none, or the service is not known.
-    pub fn of(service: Option<Service>, arrivals: &[Duration]) -> Option<Self> {
-        let service = service.filter(|_| !arrivals.is_empty())?;
-        let all = service.ideal(arrivals);
+    /// The ideal for the requests whose latencies were counted; `None` if there are none, or the service is not known.
+    pub fn of(service: Option<Service>, counters: &Counters) -> Option<Self> {
+        let service = service?;
+        let all = service.ideal(&counters.arrivals, counters.lead_in);
+        if all.is_empty() {
+            return None;
+        }
         Some(Self {
             service_us: service.time.as_micros() as u64,
             servers: service.servers,

@@ -61,6 +61,7 @@ pub fn run(
         counters: RefCell::new(Counters {
             ends_by_number: load.requests.is_some(),
             end: load.end().filter(|_| load.rate.is_none()),
+            lead_in: load.lead_in,
             ..Counters::new()
         }),
         stopped: Cell::new(false),

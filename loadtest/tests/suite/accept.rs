@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use common::platform::affinity;
 use common::scoreboard::Slot;
 use nix::sys::signal::Signal;
 use procfs::process::Process;
@@ -230,30 +231,49 @@ fn a_socket_that_systemd_passes_is_served_with_any_policy() {
     }
 }
 
+/// Scheduling policies, as /proc shows them.
+const NORMAL: u32 = 0;
+const BATCH: u32 = 3;
+
+fn scheduled(process: u32) -> u32 {
+    Process::new(process as i32).unwrap().stat().unwrap().policy.unwrap()
+}
+
 #[test]
-fn workers_are_scheduled_as_the_policy_or_the_option_says() {
-    const NORMAL: u32 = 0;
-    const BATCH: u32 = 3;
-    let least_conn = ["--accept", "least-conn"];
+fn workers_are_scheduled_as_the_option_says() {
     let normal = ["--accept", "least-conn", "--schedule", "normal"];
     for (program, arguments, wanted) in [
         (NAME, &[][..], NORMAL),
-        (NAME, &least_conn, BATCH),
-        (NAME, &["--accept", "least-conn", "--exec"], BATCH),
         (NAME, &normal, NORMAL),
         (NAME, &["--schedule", "batch"], BATCH),
+        (NAME, &["--schedule", "batch", "--exec"], BATCH),
         ("reuseport-server", &[], NORMAL),
         ("reuseport-server", &["--schedule", "batch"], BATCH),
     ] {
         let server = Server::start(program, arguments);
         for worker in server.workers() {
-            let found = Process::new(worker as i32).unwrap().stat().unwrap().policy;
-            assert_eq!(found, Some(wanted), "{program} {arguments:?}");
+            assert_eq!(scheduled(worker), wanted, "{program} {arguments:?}");
         }
-        let parent = Process::new(server.pid() as i32).unwrap().stat().unwrap().policy;
-        assert_eq!(parent, Some(NORMAL), "the parent is to act at once");
+        assert_eq!(scheduled(server.pid()), NORMAL, "the parent is to act at once");
         server.stop();
     }
     let output = run(NAME, &["--schedule", "fifo"]);
     assert_refused(&output, &["'fifo'", "--schedule", "normal", "batch"], "fifo");
+}
+
+#[test]
+fn workers_under_least_conn_do_not_preempt_while_their_core_is_busy() {
+    // Four workers on one core, which eight clients keep busy.
+    affinity::pin_to(affinity::cpus().unwrap()[0]).unwrap();
+    for more in [&[][..], &["--exec"]] {
+        let server = start("least-conn", &[&["--handler-cost", "2ms"], more].concat());
+        let all_are = |wanted| {
+            server.workers().iter().all(|&worker| scheduled(worker) == wanted).then_some(())
+        };
+        let load = Load::on(server.address(), true);
+        wait_for("workers that wait for their turn", || all_are(BATCH));
+        assert_eq!(load.end(), [""; 0]);
+        wait_for("workers that preempt again", || all_are(NORMAL));
+        server.stop();
+    }
 }

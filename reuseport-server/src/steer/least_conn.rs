@@ -16,8 +16,8 @@
 //! their connections are idle. So the program knows which worker is free *now*, not only which has few connections;
 //! and if connections are short and quick it wakes no more workers than there are cores.
 //!
-//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is woken while a core is
-//! busy waits for its turn, and then finds more to do. `--schedule normal` switches that off.
+//! While cores are busy, workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is
+//! woken waits for its turn, and then finds more to do. `--schedule normal` switches that off.
 //!
 //! When it goes wrong:
 //!

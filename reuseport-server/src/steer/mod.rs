@@ -106,7 +106,7 @@ impl Steer {
     /// Sets the policy's defaults for `--schedule` and `--affinity`.
     pub fn fill_in(self, options: &mut Options) {
         let schedule = match self {
-            Self::LeastConn => Schedule::Batch,
+            Self::LeastConn => Schedule::ByLoad,
             Self::Hash | Self::First | Self::Random | Self::Cpu => Schedule::Normal,
         };
         options.schedule.get_or_insert(schedule);

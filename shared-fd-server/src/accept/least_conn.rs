@@ -10,8 +10,8 @@
 //! [`LeastConn`](common::accept::least_conn::LeastConn) is a listener for these. Workers read each other's
 //! state on the scoreboard.
 //!
-//! Workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that is woken while a core
-//! is busy lets others finish.
+//! While cores are busy, workers are scheduled as SCHED_BATCH ([`common::platform::schedule`]): a worker that
+//! is woken lets others finish.
 
 use common::accept::acceptor::Way;
 use common::accept::least_conn::rules::Rules;

@@ -48,7 +48,7 @@ impl Accept {
     /// Sets the policy's defaults for `--schedule` and `--affinity`.
     pub fn fill_in(self, options: &mut Options) {
         let schedule = match self {
-            Self::LeastConn => Schedule::Batch,
+            Self::LeastConn => Schedule::ByLoad,
             Self::Epoll | Self::Blocking | Self::Exclusive => Schedule::Normal,
         };
         options.schedule.get_or_insert(schedule);
