@@ -48,7 +48,7 @@ pub const CAPACITY: usize = 2048;
 const MAGIC: u64 = u64::from_be_bytes(*b"scorebrd");
 
 /// Changes with every change of the layout; a reader refuses any other.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 /// Bytes of the whole file.
 const SIZE: usize = size_of::<Header>() + CAPACITY * size_of::<Slot>();
@@ -73,6 +73,8 @@ struct Header {
     retired_connections: Counter,
     /// As above.
     retired_requests: Counter,
+    /// How many slots have been claimed, so that workers know when to list the others anew. Writer: the parent.
+    claims: Counter,
 }
 
 /// A mapped scoreboard, for reading only: the file may have been opened read-only.
@@ -142,11 +144,8 @@ impl Scoreboard {
         workers.peek().is_some() && workers.all(|(_, slot)| slot.state() == State::Serving)
     }
 
-    #[allow(unsafe_code)]
     fn header(&self) -> &Header {
-        // SAFETY: the map is SIZE bytes long, page-aligned and lives as long as self. A Header contains only
-        // atomics, for which every bit pattern is valid and which other processes may write.
-        unsafe { &*self.map.as_ptr().cast() }
+        header_of(&self.map)
     }
 
     /// The slot with this index.
@@ -186,6 +185,13 @@ impl Scoreboard {
         let now = self.workers().map(|(_, s)| s.requests.load(Relaxed));
         now.fold(0, u64::wrapping_add).wrapping_add(self.header().retired_requests.load(Relaxed))
     }
+}
+
+#[allow(unsafe_code)]
+fn header_of(map: &MmapRaw) -> &Header {
+    // SAFETY: the map is SIZE bytes long, page-aligned and lives as long as the reference. A Header contains only
+    // atomics, for which every bit pattern is valid and which other processes may write.
+    unsafe { &*map.as_ptr().cast() }
 }
 
 #[allow(unsafe_code)]

@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::copy::NamedCopy;
-use super::{CAPACITY, MAGIC, OwnSlot, SIZE, Scoreboard, Slot, VERSION, slot_of};
+use super::{CAPACITY, MAGIC, OwnSlot, SIZE, Scoreboard, Slot, VERSION, header_of, slot_of};
 
 /// The scoreboard of this server, whose slots it gives to its workers.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ impl ScoreboardOwner {
         self.board.slot(index).clear(); // other workers could have written there
         self.board.slot(index).server.store(server, Relaxed);
         self.board.slot(index).owner.store(std::process::id(), Relaxed);
+        self.board.header().claims.add(1);
         Ok(index)
     }
 
@@ -174,6 +175,11 @@ impl Slots {
     /// If there is none: the index must be below [`CAPACITY`].
     pub fn at(self, index: usize) -> &'static Slot {
         slot_of(self.0, index)
+    }
+
+    /// How many slots were claimed so far. A worker that starts claims one before it serves.
+    pub fn claims(self) -> u64 {
+        header_of(self.0).claims.load(Relaxed)
     }
 
     /// All slots of the server to which this one belongs.
