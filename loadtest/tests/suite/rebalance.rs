@@ -1,4 +1,4 @@
-//! Kept connections find new workers: `--max-connection-age` and `--rebalance`.
+//! Kept connections find new workers: at a reload, and by `--max-connection-age` and `--rebalance`.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
@@ -97,6 +97,23 @@ fn connections_that_become_too_old_lose_nothing_and_come_to_the_average() {
 #[test]
 fn connections_of_workers_that_have_too_many_lose_nothing_and_come_to_the_average() {
     nothing_is_lost_and_all_come_to_the_average(&["--rebalance"]);
+}
+
+#[test]
+fn a_reload_spreads_kept_connections_evenly_without_these_options() {
+    // Workers that start one after the other must know each other at once.
+    let _quiet = quiet();
+    for server in servers(&["--workers", "6"]) {
+        let load = Load::over(server.address(), CONNECTIONS, true);
+        load.slow_down_to(1_000);
+        load.wait_for_more(CONNECTIONS as u64);
+        let before = server.workers();
+        server.signal(Signal::SIGHUP);
+        wait_for_workers(&server, 6, &before);
+        wait_for_even(&server, 6, &format!("{}, all replaced", server.lines[0]));
+        assert_eq!(load.end(), Vec::<String>::new());
+        server.stop();
+    }
 }
 
 #[test]
