@@ -86,6 +86,12 @@ impl Pace {
         self.mean() <= QUICK
     }
 
+    /// Whether requests are known to take long: over twice as long, on average. A new worker's neither are quick nor take
+    /// long, until some tens have shown it.
+    pub fn takes_long(&self) -> bool {
+        self.mean() > 2 * QUICK
+    }
+
     /// How many requests the worker serves within a [`SLICE`], one after the other, by the root of the mean square; at
     /// most 64, so that a worker that blocks for the first time delays no more.
     pub fn in_a_slice(&self) -> u64 {
@@ -141,14 +147,16 @@ mod tests {
     #[test]
     fn a_loop_turns_quickly_as_soon_as_some_requests_were_short_until_requests_take_long() {
         let pace = Pace::default();
-        assert!(!pace.is_quick(), "nothing is known");
+        assert!(!pace.is_quick() && !pace.takes_long(), "nothing is known");
         (0..1000).for_each(|_| turn(&pace, 0, 1));
         assert!(!pace.is_quick(), "no answer: nothing new is known");
         (0..20).for_each(|_| turn(&pace, 1, 10));
         assert!(pace.is_quick());
         turn(&pace, 1, 20_000);
-        assert!(!pace.is_quick());
-        (0..2000).for_each(|_| turn(&pace, 1, 10));
+        assert!(!pace.is_quick() && !pace.takes_long());
+        (0..10).for_each(|_| turn(&pace, 1, 20_000));
+        assert!(pace.takes_long());
+        (0..5000).for_each(|_| turn(&pace, 1, 10));
         assert!(pace.is_quick());
     }
 

@@ -59,7 +59,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// - Workers are forked, by a process that has one thread and has not used tokio; a worker started by exec does
 ///   not have the scoreboard. A worker that replaces another takes its number. There are at most 2048 numbers.
 ///   What the other worker had counted is then no longer in the totals that `loadtest watch` shows.
-/// - A timer goes off up to 10 ms late in a worker that has nothing else to do, 12 ms if the worker leaves a
+/// - A timer goes off up to 10 ms late in a worker that has nothing else to do, 18 ms if the worker leaves a
 ///   connection to others meanwhile; up to 250 ms if it has no connection and no task. So a worker that has one
 ///   wakes 100 times a second.
 /// - The backlog is the listener's own. That of [`std::net::TcpListener`] is 128: of a longer burst, while all

@@ -130,7 +130,7 @@ impl Peers {
         if open <= slack && kept <= uneven {
             return None; // the usual case, without a look at the others
         }
-        let in_turn = slack == 0 && !self.is_quick();
+        let in_turn = slack == 0 && self.takes_long();
         let fewer = self.others().filter(|peer| {
             let its_kept = peer.slot.connections_kept.load(Relaxed);
             match is_over_soon && its_kept.abs_diff(kept) > uneven {
@@ -176,6 +176,11 @@ impl Peers {
     /// Whether this worker's requests are short.
     pub fn is_quick(&self) -> bool {
         self.pace.is_quick()
+    }
+
+    /// Whether this worker's requests are known to take long.
+    pub fn takes_long(&self) -> bool {
+        self.pace.takes_long()
     }
 
     /// Counts a connection that this worker leaves to another.
