@@ -166,8 +166,7 @@ pub fn overview(matrix: &Matrix) -> Table {
     table.heat = true;
     table.note = format!(
         "{ABOUT} A mark is of the workload as a whole: `!` not good, `?` undecided, as an interval crosses a \
-         limit. Good is at least {GOOD} of the best requests/s, at most 1.25 times the lowest p99, and nothing lost; the post's load is \
-         not judged."
+         limit. Good is at least {GOOD} of the best requests/s, at most 1.25 times the lowest p99, and nothing lost."
     );
     table
 }
