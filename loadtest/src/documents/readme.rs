@@ -111,7 +111,7 @@ fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, Strin
         ),
         (
             "the same, kept",
-            "own `least-conn`",
+            "`least-conn`",
             format!("{}, own {}; `blocking` {}", kept(SHARED), kept(OWN), kept("shared/blocking")),
         ),
         (
