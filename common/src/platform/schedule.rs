@@ -87,8 +87,8 @@ impl ByLoad {
     /// Looks at the time since the last look, and sets what fits it.
     pub fn look(&mut self) {
         let Some((ran, waited)) = self.read() else { return };
-        let ran_now = ran - replace(&mut self.ran, ran);
-        let waited_now = waited - replace(&mut self.waited, waited);
+        let ran_now = ran.saturating_sub(replace(&mut self.ran, ran));
+        let waited_now = waited.saturating_sub(replace(&mut self.waited, waited));
         let is_batch = waited_now > ran_now;
         if is_batch != replace(&mut self.is_batch, is_batch) {
             // It was allowed at the beginning.

@@ -124,7 +124,9 @@ impl Comparing {
         let due = due + if warm_up { names.len() } else { 0 };
         let rates = plan.fixed_rate_shares.len() + plan.fixed_rates.len();
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
-        let fixed = Duration::from_secs_f64(plan.fixed_rate_seconds) * rates as u32 + closed;
+        let at_rate =
+            Duration::from_secs_f64(plan.fixed_rate_seconds) + LEAD_IN * plan.fixed_rate_rounds;
+        let fixed = at_rate * rates as u32 + closed;
         let start = if plan.one_at_a_time { WARM_UP + BETWEEN_SLICES } else { Duration::ZERO };
         let each = plan.load.duration + BETWEEN_SLICES + start;
         let bar = progress::slices(each * due as u32 + fixed * names.len() as u32);
