@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::matrix::cell::RATE_ROUNDS;
 use crate::matrix::record::{Column, Kind};
 use crate::matrix::workloads::{QUICK_POLICIES, Run, THROUGHPUT_ONLY, WORKLOADS, Workload};
 use crate::matrix::{cell, stopped};
@@ -46,15 +47,15 @@ pub fn expected(run: &Run, workload: &Workload) -> Duration {
     let all = run.policies.len() as u32;
     let prompt = run.policies.iter().filter(is_prompt).count() as u32;
     let start = START + START_OF_A_WORKER * workload.workers;
-    let each =
-        BETWEEN_SLICES + if workload.one_at_a_time() { start + WARM_UP } else { Duration::ZERO };
+    let before = if workload.one_at_a_time() { start + WARM_UP } else { Duration::ZERO };
+    let each = BETWEEN_SLICES + before;
     let rates = workload.rates.len() as u32;
     let at_rates =
-        (cell::at_rate(workload) + (LEAD_IN + each) * cell::RATE_ROUNDS) * rates * prompt;
+        ((cell::at_rate(workload) + LEAD_IN * RATE_ROUNDS) * rates + before * RATE_ROUNDS) * prompt;
     start * all
         + match workload.kind {
             Kind::Throughput => {
-                let closed_loop = (CLOSED_LOOP + each) * prompt * rates.min(1);
+                let closed_loop = (CLOSED_LOOP + before) * prompt * rates.min(1);
                 (cell::SLICE + each) * (run.rounds + 1) * all + closed_loop + at_rates
             }
             Kind::Blocking => at_rates,

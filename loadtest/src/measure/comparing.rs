@@ -13,7 +13,7 @@ use crate::measure::comparison::{
     AtRate, BETWEEN_SLICES, CLOSED_LOOP, CompareBody, FixedRate, LEAD_IN, Plan, RateSlice, Slice,
     Subject, WARM_UP,
 };
-use crate::measure::runner::{Series, Turn};
+use crate::measure::runner::{Series, Turn, turns};
 use crate::measure::slice::Running;
 use crate::measure::store::Store;
 use crate::probe::arrivals::Arrivals;
@@ -147,7 +147,9 @@ impl Comparing {
         }
         slices.run(store, plan.seed, |Turn { round, subject }| {
             bar.name(format!("round {} of {}: {}", round + 1, plan.rounds, names[subject]));
-            self.turn(subject, |c| c.slice(subject, round, &bar))
+            let slice = self.turn(subject, |c| c.slice(subject, round, &bar));
+            self.end_turn(subject);
+            slice
         })?;
 
         let place_of: Vec<usize> =
@@ -157,19 +159,26 @@ impl Comparing {
             closed_loops(&asked).run(store, plan.seed, |turn| {
                 bar.name(format!("what {} serves to the prober", asked[turn.subject]));
                 let place = place_of[turn.subject];
-                self.turn(place, |c| c.closed_loop(place))
+                let served = self.turn(place, |c| c.closed_loop(place));
+                self.end_turn(place);
+                served
             })?;
         }
         let rounds = plan.fixed_rate_rounds;
         let length = Duration::from_secs_f64(plan.fixed_rate_seconds) / rounds;
-        for (_, rate) in rates_of(&plan, store, &asked)? {
-            let series = Series { name: &at(rate), subjects: &asked, rounds };
-            series.run(store, plan.seed, |turn| {
-                bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
-                bar.show(begin.elapsed());
-                let place = place_of[turn.subject];
-                self.turn(place, |c| c.rate_slice(place, turn.round, rate, length))
-            })?;
+        // All rates in one turn: a server that is started for its turn is started once for all.
+        let rates = rates_of(&plan, store, &asked)?;
+        for turn in turns(asked.len(), rounds, plan.seed) {
+            let place = place_of[turn.subject];
+            for &(_, rate) in &rates {
+                let series = Series { name: &at(rate), subjects: &asked, rounds };
+                series.take(store, turn, |turn| {
+                    bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
+                    bar.show(begin.elapsed());
+                    self.turn(place, |c| c.rate_slice(place, turn.round, rate, length))
+                })?;
+            }
+            self.end_turn(place);
         }
         Ok(())
     }
@@ -179,7 +188,7 @@ impl Comparing {
         subjects.map(|subject| subject.name.clone()).collect()
     }
 
-    /// One turn. `None` if the server failed, now or earlier, which is noted.
+    /// One sample. `None` if the server failed, now or earlier, which is noted.
     fn turn<T>(
         &mut self,
         place: usize,
@@ -189,10 +198,7 @@ impl Comparing {
             return Ok(None);
         }
         let error = match measure(self) {
-            Ok(measured) => {
-                self.end_turn(place);
-                return Ok(Some(measured));
-            }
+            Ok(measured) => return Ok(Some(measured)),
             Err(error) => error,
         };
         interrupt::check()?;

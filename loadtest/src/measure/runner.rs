@@ -58,9 +58,23 @@ impl<S: AsRef<str>> Series<'_, S> {
         mut measure: impl FnMut(Turn) -> Result<Option<T>>,
     ) -> Result<()> {
         for turn in turns(self.subjects.len(), self.rounds, seed) {
-            let key = self.key(self.subjects[turn.subject].as_ref(), turn.round);
-            store.sample(&key, || measure(turn))?;
+            self.take(store, turn, &mut measure)?;
         }
+        Ok(())
+    }
+
+    /// Takes this turn if its sample is not in the store.
+    ///
+    /// # Errors
+    /// As for [`Series::run`].
+    pub fn take<T: Serialize + DeserializeOwned>(
+        &self,
+        store: &mut Store,
+        turn: Turn,
+        measure: impl FnOnce(Turn) -> Result<Option<T>>,
+    ) -> Result<()> {
+        let key = self.key(self.subjects[turn.subject].as_ref(), turn.round);
+        store.sample(&key, || measure(turn))?;
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! than it is compared in is worse: one that fails now and then would be chosen in just the rounds in which it fails.
 
 use crate::statistics::estimate::Estimate;
-use crate::statistics::{geometric_mean, ratios};
+use crate::statistics::ratios;
+use crate::statistics::verdict::Figure;
 
 /// One figure of a subject in each of its rounds.
 pub type Rounds = Vec<(u32, f64)>;
@@ -19,20 +20,27 @@ pub enum Best {
 }
 
 impl Best {
-    /// Each subject's figure over that of the best, as the geometric mean of the ratios of the rounds that both have. `None`
-    /// for a subject without such rounds.
+    /// Each subject's figure over that of the best, as the average of the ratios of the rounds that both have. `None` for a
+    /// subject without such rounds.
     pub fn ratios(self, all: &[Rounds], seed: u64) -> Vec<Option<Estimate>> {
         let best = self.best(all).map_or(&[][..], Vec::as_slice);
-        all.iter().map(|of| Estimate::of_ratios(&ratios(of, best), seed)).collect()
+        all.iter().map(|of| Estimate::of_ratios(&ratios(of, best), self.average(), seed)).collect()
+    }
+
+    fn average(self) -> fn(&[f64]) -> Option<f64> {
+        match self {
+            Self::Highest => Figure::RequestsPerSecond.average(),
+            Self::Lowest => Figure::P99.average(),
+        }
     }
 
     /// The subject with the best average, of those that have nearly all rounds: one whose bad rounds were left out would
-    /// win by that. The average is that of the ratios, so no other is better than the best.
+    /// win by that.
     fn best(self, all: &[Rounds]) -> Option<&Rounds> {
         let mean = |of: &Rounds| {
             let figures: Vec<f64> = of.iter().map(|&(_, figure)| figure).collect();
             let sign = if self == Self::Highest { -1.0 } else { 1.0 };
-            geometric_mean(&figures).map_or(f64::INFINITY, |mean| sign * mean)
+            self.average()(&figures).map_or(f64::INFINITY, |mean| sign * mean)
         };
         let most = all.iter().map(Vec::len).max()?;
         let whole = all.iter().filter(|of| of.len() * 4 >= most * 3);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use crate::statistics::verdict::FEWEST_ROUNDS;
-use crate::statistics::{geometric_mean, median, quantile};
+use crate::statistics::{median, quantile};
 
 /// The number of draws. With so many the ends of the interval vary by a few percent of its width.
 const DRAWS: usize = 10_000;
@@ -81,9 +81,13 @@ impl Estimate {
         Some(Self::median(values, seed)?.of_enough(values))
     }
 
-    /// The geometric mean of the rounds' ratios, without an interval if there are fewer than [`FEWEST_ROUNDS`].
-    pub fn of_ratios(ratios: &[f64], seed: u64) -> Option<Self> {
-        Some(Self::of(ratios, geometric_mean, seed)?.of_enough(ratios))
+    /// The `average` of the rounds' ratios, without an interval if there are fewer than [`FEWEST_ROUNDS`].
+    pub fn of_ratios(
+        ratios: &[f64],
+        average: fn(&[f64]) -> Option<f64>,
+        seed: u64,
+    ) -> Option<Self> {
+        Some(Self::of(ratios, average, seed)?.of_enough(ratios))
     }
 
     fn of_enough(self, rounds: &[f64]) -> Self {
@@ -112,6 +116,7 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::{geometric_mean, middle_mean};
 
     #[test]
     fn a_figure_is_of_all_values_and_one_alone_has_no_interval() {
@@ -163,13 +168,19 @@ mod tests {
     fn the_interval_holds_the_truth_as_often_as_it_says() {
         let mut random = Rng::with_seed(1);
         let trials = 150;
-        for count in [6, 8, 40] {
+        for (count, average) in [
+            (6, geometric_mean as fn(&[f64]) -> _),
+            (8, geometric_mean),
+            (40, geometric_mean),
+            (12, middle_mean),
+            (24, middle_mean),
+        ] {
             let held = (0..trials)
                 .filter(|trial| {
                     // A sum of twelve evenly spread numbers is close to normal, with variance 1.
                     let mut noise = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
                     let values: Vec<f64> = (0..count).map(|_| (0.05 * noise()).exp()).collect();
-                    let [low, high] = interval(&values, geometric_mean, *trial).unwrap();
+                    let [low, high] = interval(&values, average, *trial).unwrap();
                     (low..=high).contains(&1.0)
                 })
                 .count();

@@ -45,6 +45,16 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
 }
 
+/// The geometric mean of the middle half (a trimmed mean), for ratios of latencies: a host that takes a core away for some
+/// milliseconds multiplies the p99 of that slice, and a few such slices outweigh all others in a mean. What happens in
+/// fewer than a quarter of the slices does not count, then, even if the server is the cause: that shows in the p99.9.
+pub fn middle_mean(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let outside = sorted.len() / 4;
+    geometric_mean(&sorted[outside..sorted.len() - outside])
+}
+
 /// The standard deviation of a sample; `None` with fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
@@ -97,6 +107,11 @@ mod tests {
             // Twice and half cancel out.
             (geometric_mean(&[2.0, 0.5]), Some(1.0)),
             (geometric_mean(&[]), None),
+            // The least and the greatest of four to seven are left out, of fewer none.
+            (middle_mean(&[9.0, 2.0, 0.5, 0.001]), Some(1.0)),
+            (middle_mean(&[4.0, 2.0, 1.0]), Some(2.0)),
+            (middle_mean(&[1.0; 9]), Some(1.0)),
+            (middle_mean(&[]), None),
             // Of a sample, hence n - 1.
             (standard_deviation(&[1.0, 3.0]), Some(2.0_f64.sqrt())),
             (standard_deviation(&[1.0]), None),

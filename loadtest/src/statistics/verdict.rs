@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::estimate::interval;
-use crate::statistics::{geometric_mean, standard_deviation};
+use crate::statistics::{geometric_mean, middle_mean, standard_deviation};
 
 /// The least number of rounds for an interval. Without any difference, all of n rounds favour the same side in 2 of
 /// 2^n cases; from 6 rounds on that is rarer than the 1 in 20 in which a 95 % interval may be wrong.
@@ -34,6 +34,11 @@ impl Figure {
             Self::P99 => "p99",
             Self::P99_9 => "p99.9",
         }
+    }
+
+    /// The average of its ratios.
+    pub fn average(self) -> fn(&[f64]) -> Option<f64> {
+        if self.is_latency() { middle_mean } else { geometric_mean }
     }
 
     fn is_latency(self) -> bool {
@@ -86,7 +91,7 @@ impl Verdict {
 pub struct Ratio {
     /// The figure.
     pub figure: Figure,
-    /// The geometric mean of the rounds' ratios.
+    /// The [average](Figure::average) of the rounds' ratios.
     pub ratio: f64,
     /// Its 95 % interval, lower and upper end.
     pub interval: [f64; 2],
@@ -110,10 +115,11 @@ impl Ratio {
         if ratios.len() < FEWEST_ROUNDS as usize {
             return None;
         }
-        let interval = interval(ratios, geometric_mean, seed)?;
+        let average = figure.average();
+        let interval = interval(ratios, average, seed)?;
         let [low, high] = interval;
         let half_width = (high - low) / 2.0;
-        let ratio = geometric_mean(ratios)?;
+        let ratio = average(ratios)?;
         let threshold = figure.threshold(threshold);
         let beyond = (ratio - 1.0).abs() - threshold;
         let rate = figure == Figure::RequestsPerSecond;
