@@ -111,7 +111,8 @@ pub struct Options {
           value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
-    /// Kill and replace a worker whose event loop has not run for this long, at least 1s; 0s = never
+    /// Kill and replace a worker whose event loop has not run, and that has answered nothing, for this
+    /// long, at least 1s; 0s = never
     #[arg(long, value_name = "DURATION", env = "SERVER_HANG_TIMEOUT", default_value = "30s",
           value_parser = parse_hang_timeout)]
     pub hang_timeout: Duration,

@@ -160,6 +160,8 @@ pub(super) struct Process {
     pub(super) line: Option<OwnedFd>,
     /// How many more messages it may send.
     pub(super) allowance: u32,
+    /// How many requests it had answered when that was last looked at, and since when it has been so many.
+    pub(super) answered: (u64, Instant),
     /// Why it could not go on, if it has said so.
     pub(super) last_words: Option<String>,
 }
@@ -186,7 +188,8 @@ impl Driver<'_> {
                 self.next_sign = systemd::watchdog().map(|interval| now + interval);
             }
             if self.state.deadline().is_some_and(|deadline| deadline <= now) {
-                self.handle(Event::Time(self.silences()))?;
+                let silences = self.silences(now);
+                self.handle(Event::Time(silences))?;
             } else {
                 self.wait(now)?;
             }

@@ -1,6 +1,7 @@
 //! Starts workers' processes, and steers connections to them.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::Pid;
@@ -47,6 +48,7 @@ impl Driver<'_> {
                     is_polled: true,
                     line,
                     allowance: UNASKED,
+                    answered: (0, Instant::now()),
                     last_words: None,
                 };
                 self.processes.insert(worker, process);

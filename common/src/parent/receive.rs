@@ -1,7 +1,8 @@
 //! What the parent learns: signals, messages, deaths. Each becomes an event of the state machine.
 
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -127,10 +128,20 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// How long each worker's event loop has not turned.
-    pub(super) fn silences(&self) -> Vec<(Generation, Option<Duration>)> {
-        let slot = |process: &Process| self.scoreboard().board().slot(process.index);
-        self.processes.iter().map(|(&worker, process)| (worker, slot(process).silence())).collect()
+    /// How long each worker's event loop has neither turned nor answered a request. With hundreds of requests that each
+    /// block it, a turn takes long, and a worker that answers them does not hang.
+    pub(super) fn silences(&mut self, now: Instant) -> Vec<(Generation, Option<Duration>)> {
+        let Self { parent_only, processes, .. } = self;
+        let board = parent_only.as_ref().expect("this is the parent").scoreboard.board();
+        let silence = |process: &mut Process| {
+            let slot = board.slot(process.index);
+            let answered = slot.requests.load(Relaxed);
+            if answered != process.answered.0 {
+                process.answered = (answered, now);
+            }
+            Some(slot.silence()?.min(now - process.answered.1))
+        };
+        processes.iter_mut().map(|(&worker, process)| (worker, silence(process))).collect()
     }
 }
 

@@ -126,8 +126,9 @@ impl Comparing {
         let closed = if plan.fixed_rate_shares.is_empty() { Duration::ZERO } else { CLOSED_LOOP };
         let at_rate =
             Duration::from_secs_f64(plan.fixed_rate_seconds) + LEAD_IN * plan.fixed_rate_rounds;
-        let fixed = at_rate * rates as u32 + closed;
         let start = if plan.one_at_a_time { WARM_UP + BETWEEN_SLICES } else { Duration::ZERO };
+        let starts = start * plan.fixed_rate_rounds * rates.min(1) as u32;
+        let fixed = at_rate * rates as u32 + closed + starts;
         let each = plan.load.duration + BETWEEN_SLICES + start;
         let bar = progress::slices(each * due as u32 + fixed * names.len() as u32);
         self.begin = Instant::now();
@@ -166,19 +167,23 @@ impl Comparing {
         }
         let rounds = plan.fixed_rate_rounds;
         let length = Duration::from_secs_f64(plan.fixed_rate_seconds) / rounds;
-        // All rates in one turn: a server that is started for its turn is started once for all.
         let rates = rates_of(&plan, store, &asked)?;
-        for turn in turns(asked.len(), rounds, plan.seed) {
-            let place = place_of[turn.subject];
-            for &(_, rate) in &rates {
-                let series = Series { name: &at(rate), subjects: &asked, rounds };
-                series.take(store, turn, |turn| {
-                    bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
-                    bar.show(begin.elapsed());
-                    self.turn(place, |c| c.rate_slice(place, turn.round, rate, length))
-                })?;
+        // A server that is started for its turn is started once for all rates. The others are asked at one rate after the
+        // other: what a server has left to do after a high rate must not disturb the next one at a low rate.
+        let in_a_turn = if plan.one_at_a_time { rates.len().max(1) } else { 1 };
+        for rates in rates.chunks(in_a_turn) {
+            for turn in turns(asked.len(), rounds, plan.seed) {
+                let place = place_of[turn.subject];
+                for &(_, rate) in rates {
+                    let series = Series { name: &at(rate), subjects: &asked, rounds };
+                    series.take(store, turn, |turn| {
+                        bar.name(format!("{rate} requests/s to {}", asked[turn.subject]));
+                        bar.show(begin.elapsed());
+                        self.turn(place, |c| c.rate_slice(place, turn.round, rate, length))
+                    })?;
+                }
+                self.end_turn(place);
             }
-            self.end_turn(place);
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use procfs::process::Process;
 
 use crate::load::Load;
 use crate::support::{
-    Log, PATIENCE, SERVERS, Server, ask, copy_for_all, listening_sockets, program, runs, send,
-    skip, wait_for,
+    Log, PATIENCE, RawClient, SERVERS, Server, ask, copy_for_all, listening_sockets, program, runs,
+    send, skip, wait_for,
 };
 
 /// The sum of listening sockets that the workers say they accept from.
@@ -253,6 +253,24 @@ fn a_worker_that_hangs_is_killed_and_replaced() {
         wait_for("four new workers", || server.all_replaced(&before));
         assert!(log.text().contains("has not run for 1s"), "{}", log.text());
         assert!(ask(server.address(), "GET /").ends_with("hello"));
+    }
+}
+
+/// The worker takes all connections before it turns again, and then 40 requests take four seconds.
+#[test]
+fn a_worker_that_answers_one_request_after_another_does_not_hang() {
+    for name in SERVERS {
+        let options = ["--workers", "1", "--lab", "--hang-timeout", "1s"];
+        let (server, log) = Server::start_with_log(name, &options);
+        let before = server.workers();
+        let mut clients: Vec<_> = (0..40).map(|_| RawClient::connect(server.address())).collect();
+        for client in &mut clients {
+            client.send("GET /block/100000 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        }
+        for client in &mut clients {
+            client.answer().unwrap().unwrap();
+        }
+        assert_eq!(server.workers(), before, "{}", log.text());
     }
 }
 
