@@ -12,7 +12,7 @@ use crate::matrix::record::{AtLoad, Column, Kind, Matrix};
 use crate::report::format::{cell, number};
 use crate::report::model::{Unit, escaped};
 
-/// How many improvements and costs are named; RESULTS.md has all.
+/// In how many workloads improvements and costs are named; RESULTS.md has all.
 const FEW: usize = 2;
 
 /// The policies whose latencies are compared if all handlers block.
@@ -131,7 +131,7 @@ fn price(lab: &Lab, matrix: &Matrix) -> Answer {
     let socket = |title, option, rights, trade: Trade, policies| {
         let (improves, costs) = (trade.improves(FEW), trade.costs(FEW));
         let lost = lost(lab, policies).unwrap_or_default();
-        format!("*{title}* (`{option}`): {improves}. Cost: {rights}{costs}{lost}.")
+        format!("*{title}* (`{option}`) improves {improves}. Cost: {rights}{costs}{lost}.")
     };
     let words = format!(
         "The policy `least-conn` considers the load of each worker. On busy cores its workers do not \

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::documents::answers::{self, MACOS, answers, rate};
-use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED, uneven};
+use crate::documents::cases::{EPOLL, HASH, MANY, OWN, SHARED};
 use crate::documents::matrix as matrices;
 use crate::lab::record::Lab;
 use crate::matrix::record::Matrix;
@@ -72,101 +72,89 @@ fn scope(lab: &Lab) -> String {
 
 /// The advice for at most eight situations, and the settings of other servers.
 pub fn advice(lab: &Lab) -> String {
-    let mut table = String::from("| your situation | use | measured here |\n|---|---|---|\n");
+    let mut table = String::from(
+        "| requests, connections | use | requests/s | p99 | the default instead |\n|---|---|---|---|---|\n",
+    );
     match lab.body.whole_matrix() {
         Some(matrix) => {
-            for (situation, choice, figures) in situations(lab, &matrix) {
-                table += &format!("| {situation} | {choice} | {figures} |\n");
+            for cells in situations(lab, &matrix) {
+                table += &format!("| {} |\n", cells.join(" | "));
             }
         }
-        None => table += "| any | | not measured yet |\n",
+        None => table += "| any | | not measured yet | | |\n",
     }
     table + "\n" + &elsewhere(lab)
 }
 
-/// Each situation with its choice and its figures.
-fn situations(lab: &Lab, matrix: &Matrix) -> [(&'static str, &'static str, String); 8] {
+/// Each situation with its choice, the figures of that, and those of the default.
+fn situations(lab: &Lab, matrix: &Matrix) -> [[String; 5]; 8] {
     let known = |figure: Option<String>| figure.unwrap_or_else(|| "not measured".into());
-    let new = |policy| known(answers::of_ideal(matrix.column("blocking, new connections"), policy));
-    let kept = |policy| known(answers::of_ideal(matrix.column("blocking, kept"), policy));
+    let blocking = |name, policy| known(answers::of_ideal(matrix.column(name), policy));
     let rate = |name: &str, policy| rate(matrix, name, policy);
-    let uneven = |policy| uneven(matrix, policy);
     let p99 = |name: &str, policy| p99(matrix, name, policy);
-    let many = |policy| {
-        let names = ["close, 64 workers", MANY];
-        let [rates, p99s] = [names.map(|it| rate(it, policy)), names.map(|it| p99(it, policy))];
-        format!("{}, p99 {}", rates.join(", "), p99s.join(", "))
-    };
+    let both = |name, policy| format!("{}, p99 {}", rate(name, policy), p99(name, policy));
     let claim = |place: usize| {
         let claims = lab.body.chapter("reload").map_or(&[][..], |reload| &reload.findings.claims);
         let ours = claims.get(place).map(|claim| claim.ours.trim()).filter(|ours| !ours.is_empty());
         // Only numbers: the text beside them says what they count.
         known(ours.map(|ours| ours.split([' ', '(']).next().unwrap_or_default().to_owned()))
     };
+    let all_block = |situation: &str, name| {
+        [
+            situation.into(),
+            "either `least-conn`".into(),
+            String::new(),
+            format!("{} ({})", blocking(name, SHARED), blocking(name, OWN)).replace(" to ", "–"),
+            format!("`epoll` {}", blocking(name, EPOLL)),
+        ]
+    };
+    let short = ["close", "close, 64 workers", MANY];
+    let of_short = |of: &dyn Fn(&str) -> String| short.map(of).join(", ");
     [
-        (
-            "blocking: p99/ideal",
-            "`least-conn`",
-            format!("{}, own {}; `exclusive` {}", new(SHARED), new(OWN), new("shared/exclusive")),
-        ),
-        (
-            "the same, kept",
-            "`least-conn`",
-            format!("{}, own {}; `blocking` {}", kept(SHARED), kept(OWN), kept("shared/blocking")),
-        ),
-        (
-            "a few requests block",
-            "shared `least-conn`",
-            format!(
-                "new: {}, `hash` {}; kept: {}, `epoll` {}",
-                rate("mixed close", SHARED),
-                rate("mixed close", HASH),
-                rate("mixed keep", SHARED),
-                rate("mixed keep", EPOLL)
-            ),
-        ),
-        ("64, 256 workers", "shared `least-conn`", format!("{}; own {}", many(SHARED), many(OWN))),
-        (
-            "4 workers: kept, new",
-            "`epoll`, `least-conn`",
-            format!(
-                "`epoll` {}, {}; kept {}, {}; new {}, {}",
-                rate("keep", EPOLL),
-                p99("keep", EPOLL),
-                rate("keep", SHARED),
-                p99("keep", SHARED),
-                rate("close", SHARED),
-                p99("close", SHARED)
-            ),
-        ),
-        (
-            "kept long: max/mean",
-            "`least-conn`",
-            format!(
-                "{}, own {}, `epoll` {}; requests/s {}, {}, {}",
-                uneven(SHARED),
-                uneven(OWN),
-                uneven(EPOLL),
-                rate("post", SHARED),
-                rate("post", OWN),
-                rate("post", EPOLL)
-            ),
-        ),
-        (
-            "a worker may hang",
-            "shared, or own `least-conn`",
-            format!(
-                "`epoll` {}, own {}; `hash` {}",
-                rate(STOPPED, EPOLL),
-                rate(STOPPED, OWN),
-                rate(STOPPED, HASH)
-            ),
-        ),
-        (
-            "a reload must lose nothing",
-            "either, sockets handed over",
-            format!("{} lost; if closed, {} (32 clients)", claim(3), claim(0)),
-        ),
+        all_block("all block, new", "blocking, new connections"),
+        all_block("all block, kept", "blocking, kept"),
+        [
+            "0.5 % block, new".into(),
+            "`least-conn`".into(),
+            rate("mixed close", SHARED),
+            p99("mixed close", SHARED),
+            format!("`hash` {}", both("mixed close", HASH)),
+        ],
+        [
+            "4, 64, 256 workers".into(),
+            "`least-conn`".into(),
+            of_short(&|name| rate(name, SHARED)),
+            of_short(&|name| p99(name, SHARED)),
+            format!("`epoll` {}", of_short(&|name| rate(name, EPOLL))),
+        ],
+        [
+            "4 workers, kept".into(),
+            "`epoll`".into(),
+            rate("keep", EPOLL),
+            p99("keep", EPOLL),
+            format!("(`least-conn` {})", both("keep", SHARED)),
+        ],
+        [
+            "0.5 % block, kept".into(),
+            "either `least-conn`".into(),
+            format!("{} ({})", rate("mixed keep", SHARED), rate("mixed keep", OWN)),
+            format!("{} ({})", p99("mixed keep", SHARED), p99("mixed keep", OWN)),
+            format!("`epoll` {}", both("mixed keep", EPOLL)),
+        ],
+        [
+            "a worker may hang".into(),
+            "shared, or own `least-conn`".into(),
+            format!("{} ({})", rate(STOPPED, EPOLL), rate(STOPPED, OWN)),
+            String::new(),
+            format!("`hash` {}", rate(STOPPED, HASH)),
+        ],
+        [
+            "a reload must lose nothing".into(),
+            "either, sockets handed over".into(),
+            format!("{} lost", claim(3)),
+            String::new(),
+            format!("sockets closed: {} lost", claim(0)),
+        ],
     ]
 }
 

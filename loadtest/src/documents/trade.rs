@@ -1,7 +1,7 @@
 //! What a policy improves compared with another, and what it costs: requests/s and p99, workload by workload.
 //! Improvements are never shown without costs.
 
-use crate::documents::cases::{EPOLL, HASH, OWN, SHARED, verdicts};
+use crate::documents::cases::{EPOLL, HASH, OWN, SHARED};
 use crate::matrix::expectations::GOOD;
 use crate::matrix::record::{Kind, Matrix};
 use crate::statistics::estimate::Estimate;
@@ -20,7 +20,8 @@ pub struct Trade<'a> {
 }
 
 /// The change of a figure in one workload.
-struct Change {
+struct Change<'a> {
+    workload: &'a str,
     words: String,
     /// How many times better the figure becomes.
     better: f64,
@@ -30,7 +31,7 @@ struct Change {
     is_certain: bool,
 }
 
-impl Change {
+impl Change<'_> {
     /// Whether the figure becomes better or worse by at least this ratio.
     fn is_at_least(&self, ratio: f64) -> bool {
         self.better.max(1.0 / self.better) >= ratio
@@ -48,7 +49,7 @@ impl<'a> Trade<'a> {
         Self { matrix, plain: HASH, aware: OWN }
     }
 
-    /// Certain improvements, the greatest first, at most this many.
+    /// Certain improvements, the greatest first, in at most this many workloads.
     pub fn improves(&self, most: usize) -> String {
         let mut all = self.changes();
         all.retain(|change| change.was_bad && change.is_certain && change.better > 1.0);
@@ -56,7 +57,7 @@ impl<'a> Trade<'a> {
         said(all, most).unwrap_or_else(|| "nothing that was measured".into())
     }
 
-    /// Costs, the greatest first, at most this many. Those that may be chance are included, and marked.
+    /// Costs, the greatest first, in at most this many workloads. Those that may be chance are included, and marked.
     pub fn costs(&self, most: usize) -> String {
         let mut all = self.changes();
         all.retain(|change| change.better < 1.0);
@@ -69,15 +70,13 @@ impl<'a> Trade<'a> {
     }
 
     /// The reported changes in all workloads.
-    fn changes(&self) -> Vec<Change> {
+    fn changes(&self) -> Vec<Change<'a>> {
         let changes = self.matrix.columns.iter().filter_map(|column| {
             let figure = |policy| self.matrix.figure(&column.name, policy);
             let (plain, aware) = (figure(self.plain)?, figure(self.aware)?);
             let change = |what, [from, to]: [Estimate; 2], of, better, was_bad| Change {
-                words: format!(
-                    "{what} in *{}* from {:.2} to {:.2} {of}",
-                    column.name, from.value, to.value
-                ),
+                workload: &column.name,
+                words: format!("{what} from {:.2} to {:.2} {of}", from.value, to.value),
                 better,
                 was_bad,
                 is_certain: are_apart(from, to),
@@ -118,23 +117,35 @@ pub fn not_measured(matrix: &Matrix) -> &'static str {
     }
 }
 
-/// The first changes, and the number of further ones.
+/// The changes of the first workloads, and the number of further workloads.
 fn said(all: Vec<Change>, most: usize) -> Option<String> {
-    let left_out = all.len().saturating_sub(most);
-    let words: Vec<String> = all.into_iter().take(most).map(|change| change.words).collect();
-    let more = if left_out > 0 { format!(", and {left_out} more") } else { String::new() };
-    (!words.is_empty()).then(|| words.join(", ") + &more)
+    let mut workloads: Vec<(&str, Vec<String>)> = Vec::new();
+    for change in all {
+        match workloads.iter_mut().find(|(name, _)| *name == change.workload) {
+            Some((_, words)) => words.push(change.words),
+            None => workloads.push((change.workload, vec![change.words])),
+        }
+    }
+    let left_out = workloads.len().saturating_sub(most);
+    let mut each: Vec<String> = (workloads.into_iter().take(most))
+        .map(|(name, words)| format!("*{name}*: {}", words.join(", ")))
+        .collect();
+    match left_out {
+        0 => {}
+        1 => each.push("one more workload".into()),
+        several => each.push(format!("{several} more workloads")),
+    }
+    (!each.is_empty()).then(|| each.join("; "))
 }
 
 /// Both load-aware policies with all improvements and costs, as Markdown.
 pub fn in_short(matrix: &Matrix) -> String {
     let socket = |title, option, needs, trade: Trade| {
         format!(
-            "- **{title}** (`{}`): `{option}` improves {}. Cost: {}. {needs}. It is {}.\n",
+            "- **{title}**: `{option}` instead of `{}` improves: {}.\n\n  Cost: {}. {needs}.\n",
             trade.plain,
             trade.improves(usize::MAX),
-            trade.costs(usize::MAX),
-            verdicts(matrix, trade.aware)
+            trade.costs(usize::MAX)
         )
     };
     format!(
@@ -185,13 +196,13 @@ mod tests {
         figure(&mut matrix, "close", SHARED).latencies = at(3.1);
         figure(&mut matrix, "close", SHARED).latencies[1].p99_of_best = Some(Estimate::exact(99.0));
         let trade = Trade::shared(&matrix);
-        assert_eq!(trade.improves(2), "requests/s in *mixed close* from 0.40 to 0.99 of the best");
-        let both = "p99 in *close* from 1.00 to 3.10 times the lowest, \
-                    requests/s in *keep* from 1.00 to 0.80 of the best";
+        assert_eq!(trade.improves(2), "*mixed close*: requests/s from 0.40 to 0.99 of the best");
+        let both = "*close*: p99 from 1.00 to 3.10 times the lowest; \
+                    *keep*: requests/s from 1.00 to 0.80 of the best";
         assert_eq!(trade.costs(2), both);
         assert_eq!(
             trade.costs(1),
-            both.replace(", requests/s in *keep* from 1.00 to 0.80 of the best", ", and 1 more")
+            both.replace("*keep*: requests/s from 1.00 to 0.80 of the best", "one more workload")
         );
         assert!(in_short(&matrix).contains(both), "{}", in_short(&matrix));
     }

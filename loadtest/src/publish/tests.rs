@@ -54,7 +54,11 @@ fn what_is_published_is_what_the_record_gives_and_nothing_else_of_the_readme_cha
     assert_eq!(around(&before).len(), 3);
     assert_eq!(around(&before), around(&after));
     assert!(after.contains("**What is post?** It is not the hash"), "{after}");
-    assert!(after.contains("| your situation | use | measured here |\n"), "{after}");
+    assert!(
+        after
+            .contains("| requests, connections | use | requests/s | p99 | the default instead |\n"),
+        "{after}"
+    );
     assert!(text(RESULTS).contains("| your case | good | undecided | not good |\n"));
     let policies = text(POLICIES);
     assert!(policies.contains("| close, 64 workers requests/s |"), "{policies}");
