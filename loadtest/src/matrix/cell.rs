@@ -38,8 +38,18 @@ pub fn figures(
     let arguments = ["matrix", "--only", workload.name].map(String::from).to_vec();
     let experiment = Experiment { json: json.into(), resume, ..experiment(run, workload)? };
     let (comparison, ended) = experiment.run(arguments)?;
-    ended?;
-    Ok((of_comparison(workload, &comparison), comparison.warnings.clone()))
+    let warnings = warnings(&comparison, ended)?;
+    Ok((of_comparison(workload, &comparison), warnings))
+}
+
+/// What to warn of. If one policy's server died, the others went on without it, and so do the next workloads.
+fn warnings(comparison: &Comparison, ended: Result<()>) -> Result<Vec<String>> {
+    let mut warnings = comparison.warnings.clone();
+    match (ended, comparison.failures()) {
+        (Err(error), Some(failures)) if error.to_string() == failures => warnings.push(failures),
+        (ended, _) => ended?,
+    }
+    Ok(warnings)
 }
 
 fn experiment(run: &Run, workload: &Workload) -> Result<Experiment> {
@@ -132,6 +142,8 @@ fn at_load(workload: &Workload, at: &FixedRate, policy: &str, seed: u64) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
     use crate::matrix::workloads::WORKLOADS;
     use crate::measure::summary::tests::comparison;
@@ -148,6 +160,19 @@ mod tests {
         let times = other.latencies[1].p99_of_best.unwrap();
         assert!((times.value - 2.0).abs() < 0.02, "{times:?}");
         assert_eq!((other.latencies[1].lost, best.connections_max_less_min), (6, Some(90)));
+    }
+
+    #[test]
+    fn a_policy_whose_server_died_is_a_warning_and_any_other_failure_ends_the_matrix() {
+        let mut comparison = comparison(6, 0.5);
+        assert!(warnings(&comparison, Err(anyhow!("the disk is full"))).is_err());
+        comparison.subjects[0].failed = Some("it died".into());
+        let failures = comparison.failures().unwrap();
+        assert!(failures.ends_with(" was left out from then on: it died"), "{failures}");
+        let found = warnings(&comparison, Err(anyhow!(failures.clone()))).unwrap();
+        assert_eq!(found.last(), Some(&failures));
+        assert!(warnings(&comparison, Err(anyhow!("the disk is full"))).is_err());
+        assert_eq!(warnings(&comparison, Ok(())).unwrap(), comparison.warnings);
     }
 
     #[test]
