@@ -22,7 +22,8 @@ pub fn cases(matrix: &Matrix) -> String {
 const ABOUT: &str = "Figures are requests/s over those of the best policy and, after *p99*, p99 over \
     the lowest one or, where all handlers block, over that of one ideal queue. A figure is the geometric \
     mean of the ratios of all rounds, for p99 of their middle half (so a stall of the machine does not decide), and the \
-    best is the policy with the best such mean; as that is partly luck, the others look a little worse than they are. A policy \
+    best is the policy with the best such mean; as that is partly luck, the others look a little worse than they are. The middle half is of other rounds for each pair, so a p99 may come out \
+    a little below the lowest. A policy \
     is undecided where an interval contains a limit, or rests on fewer than 6 rounds.";
 
 /// In which workloads a policy is good, undecided and not good, with its figures.
